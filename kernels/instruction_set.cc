@@ -1,0 +1,57 @@
+// Every kernel, compiled for one instruction set: this file is compiled once per set with UFB_INSTRUCTION_SET naming its namespace
+// (baseline, avx2, avx512, neon). Kernel files are included inside that namespace, so that no wide instruction leaks out of it.
+#include "kernel.h"
+
+namespace ufb {
+namespace UFB_INSTRUCTION_SET {
+
+#include "simd.h"
+#include "simd_math.h"
+#include "elementwise.h"
+#include "layer_norm.h"
+#include "matrix_multiply.h"
+#include "linear.h"
+#include "attention.h"
+#include "embedding.h"
+#include "fff.h"
+#include "pool.h"
+#include "loss.h"
+#include "optimizer.h"
+
+extern const KernelEntry kernels[];
+const KernelEntry kernels[] = {
+    {"fill", fill},
+    {"fillIntegers", fillIntegers},
+    {"copy", copy},
+    {"add", add},
+    {"gelu", gelu},
+    {"geluBackward", geluBackward},
+    {"tanh", tanhForward},
+    {"tanhBackward", tanhBackward},
+    {"dropout", dropout},
+    {"layerNorm", layerNorm},
+    {"layerNormBackward", layerNormBackward},
+    {"linear", linear},
+    {"linearBackwardInput", linearBackwardInput},
+    {"linearBackwardWeight", linearBackwardWeight},
+    {"attention", attention},
+    {"attentionBackward", attentionBackward},
+    {"embedding", embedding},
+    {"embeddingBackward", embeddingBackward},
+    {"embeddingScaleBackward", embeddingScaleBackward},
+    {"fff", fff},
+    {"fffBackward", fffBackward},
+    {"pool", pool},
+    {"poolBackward", poolBackward},
+    {"crossEntropy", crossEntropy},
+    {"squaredError", squaredError},
+    {"sum", sum},
+    {"sumOfSquares", sumOfSquares},
+    {"clipScale", clipScale},
+    {"adamw", adamw},
+    {"clearRows", clearRows},
+    {nullptr, nullptr},
+};
+
+}  // namespace UFB_INSTRUCTION_SET
+}  // namespace ufb

@@ -1,0 +1,57 @@
+import type { Backend } from './backend.ts';
+import { bytesPerElement, type DType, type Storage, Tensor } from './tensor.ts';
+
+/**
+ * Scratch memory of a run (one forward, or one forward and backward), handed out in the order of the requests and taken back all
+ * at once, so that a run of the same batch and length allocates nothing after the first.
+ *
+ * The n-th request of a run gets the n-th slot; a slot grows when a run asks for more than it ever held. `mark` and `release`
+ * bracket scratch that nobody needs afterwards (a block in inference, a layer's backward), whose slots are then used again.
+ */
+export class Arena {
+  private readonly slots: (Storage | undefined)[] = [];
+  private next = 0;
+
+  constructor(readonly backend: Backend) {}
+
+  /** An uninitialised tensor, valid until `reset`, or until `release` of an earlier mark. */
+  tensor(name: string, shape: readonly number[], dtype: DType = 'f32'): Tensor {
+    const bytes = shape.reduce((product, extent) => product * extent, bytesPerElement[dtype]);
+    const index = this.next++;
+    let slot = this.slots[index];
+    if (!slot || slot.bytes < bytes) {
+      if (slot) this.backend.release(slot);
+      slot = this.backend.allocate(bytes);
+      this.slots[index] = slot;
+    }
+    return new Tensor(this.backend, name, shape, dtype, slot, 0, false);
+  }
+
+  mark(): number {
+    return this.next;
+  }
+
+  /** Takes back every tensor handed out since `mark`. Operations already queued on them still run first: memory is used in queue order. */
+  release(mark: number): void {
+    this.next = mark;
+  }
+
+  reset(): void {
+    this.next = 0;
+  }
+
+  /** Bytes held, for memory reports and tests. */
+  get bytes(): number {
+    return this.slots.reduce((sum, slot) => sum + (slot?.bytes ?? 0), 0);
+  }
+
+  dispose(): void {
+    for (const slot of this.slots) if (slot) this.backend.release(slot);
+    this.slots.length = 0;
+    this.next = 0;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

@@ -1,0 +1,582 @@
+/**
+ * The one door to arithmetic. A backend owns memory (tensors) and runs the operations below on it.
+ *
+ * Execution. An operation checks shapes and dtypes at the call and throws {@link ShapeError} there; the work itself is only queued
+ * and runs in the order of the calls, off the JavaScript thread where the backend can (native: a C++ worker with its thread pool).
+ * `await read(tensor)` or `await finish()` hands the queue over in one go and waits; an error of the work itself (an index out of
+ * range, say) surfaces there. `readNow` is the one synchronous path, for calls so small that a round trip would cost more.
+ *
+ * Ownership. An operation writes into outputs that it is handed and allocates nothing that outlives it. Unless said otherwise an
+ * output may not share memory with an input; gradients of parameters (gradWeight, gradBias, gradGamma, gradTable, gradNodes ...)
+ * are added to, every other output is overwritten, except where `accumulate: true` adds to it.
+ *
+ * Results do not depend on timing: every sum has one fixed order, whatever the threads; native results do not depend on the number
+ * of threads either.
+ *
+ * Notation: [rows, width] are row-major shapes; a tensor with more leading dimensions is taken as rows x width by its size.
+ *
+ * To add an operation: declare and check it here, write it in reference/, write one kernel file, add one case to
+ * test/backend/operation-cases.ts. The order of operands and numbers in `enqueue` is the kernel's signature.
+ */
+import { ShapeError } from '../errors.ts';
+import { bytesPerElement, type DType, type Storage, Tensor, type TypedArray } from './tensor.ts';
+
+/** Where attention finds one of its operands: element (batch b, position t, head h, i) is at offset + b batchStride + t rowStride + h headStride + i. */
+export interface AttentionOperand {
+  tensor: Tensor;
+  /** Elements from the start of the tensor. */
+  offset: number;
+  batchStride: number;
+  rowStride: number;
+  headStride: number;
+}
+
+/** Keeps an element with probability 1 - probability and scales what is kept by 1 / (1 - probability). The element's index and `key` alone decide. */
+export interface Dropout {
+  probability: number;
+  /** From {@link dropoutKey}. */
+  key: number;
+}
+
+export interface AttentionArguments {
+  query: AttentionOperand;
+  key: AttentionOperand;
+  value: AttentionOperand;
+  batch: number;
+  heads: number;
+  headSize: number;
+  queryLength: number;
+  keyLength: number;
+  /** i32 [batch, keyLength]: 0 marks padding, whose scores get -10000 added (crammedBERT's and BERT's convention). */
+  paddingMask?: Tensor;
+  /** Query i sees keys j <= i + keyLength - queryLength. */
+  causal?: boolean;
+  /** On the attention probabilities; element index ((b heads + h) queryLength + i) keyLength + j. */
+  dropout?: Dropout;
+}
+
+export type PoolKind = 'first' | 'mean' | 'max' | 'logSumExp';
+const poolKinds: readonly PoolKind[] = ['first', 'mean', 'max', 'logSumExp'];
+
+/** murmur3's 32-bit finaliser. */
+export function fmix32(value: number): number {
+  let h = value >>> 0;
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return (h ^ (h >>> 16)) >>> 0;
+}
+
+/**
+ * The key of one dropout site at one step. Dropout is counter-based: element i is kept if
+ * (fmix32(fmix32(i) ^ key) >>> 8) / 2^24 >= probability, so that backward recomputes it and a resumed run repeats it.
+ */
+export function dropoutKey(seed: number, step: number, site: number): number {
+  return fmix32(fmix32(fmix32(seed >>> 0) ^ (step >>> 0)) + site);
+}
+
+const product = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
+const describe = (tensor: Tensor) => `'${tensor.name}' ${tensor.dtype} [${tensor.shape}]`;
+
+export abstract class Backend {
+  abstract readonly name: string;
+  /** Threads that share an operation's work. */
+  abstract readonly threads: number;
+  /** What runs, for reports: 'AVX-512, 2 threads', say. */
+  abstract readonly description: string;
+
+  // ------------------------------------------------------------------ memory and execution
+
+  /** Raw memory, at least `bytes` long, aligned for every dtype. Use {@link tensor} or an Arena. */
+  abstract allocate(bytes: number): Storage;
+  /** Gives memory back after the operations already queued. */
+  abstract release(storage: Storage): void;
+  /** Copies `values` (as many as the tensor has elements) into the tensor, in queue order; the array may be changed after the call. */
+  protected abstract upload(tensor: Tensor, values: TypedArray): void;
+  /** Queues one operation. */
+  protected abstract enqueue(operation: string, operands: readonly (Tensor | undefined)[], numbers: readonly number[]): void;
+  /** Starts what is queued without waiting for it. */
+  abstract submit(): void;
+  /** Resolves when all that was queued before has run; rejects with its first error. */
+  abstract finish(): Promise<void>;
+  protected abstract download(tensor: Tensor): Promise<TypedArray>;
+  protected abstract downloadNow(tensor: Tensor): TypedArray;
+  /** Ends threads and frees all memory, whoever owns it. */
+  abstract dispose(): void;
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  /** A new tensor; uninitialised unless `values` are given. */
+  tensor(name: string, shape: readonly number[], dtype: DType = 'f32', values?: TypedArray | readonly number[]): Tensor {
+    for (const extent of shape) {
+      if (!Number.isSafeInteger(extent) || extent < 0) throw new ShapeError(`tensor '${name}': extent ${extent} in [${shape}] is not a size`);
+    }
+    const bytes = product(shape) * bytesPerElement[dtype];
+    if (!Number.isSafeInteger(bytes)) throw new ShapeError(`tensor '${name}' [${shape}] is too large`);
+    const tensor = new Tensor(this, name, [...shape], dtype, this.allocate(bytes));
+    if (values) this.write(tensor, values);
+    return tensor;
+  }
+
+  zeros(name: string, shape: readonly number[], dtype: DType = 'f32'): Tensor {
+    const tensor = this.tensor(name, shape, dtype);
+    this.fill({ output: tensor, value: 0 });
+    return tensor;
+  }
+
+  /** Copies values in, in queue order. The array may be reused at once. */
+  write(tensor: Tensor, values: TypedArray | readonly number[]): void {
+    this.use('write', tensor);
+    if (values.length !== tensor.size) throw new ShapeError(`write: ${describe(tensor)} takes ${tensor.size} values, got ${values.length}`);
+    const ArrayType = tensor.dtype === 'f32' ? Float32Array : Int32Array;
+    this.upload(tensor, values instanceof ArrayType ? values : ArrayType.from(values as ArrayLike<number>));
+  }
+
+  /** A copy of the tensor's values once everything queued before has run. Float32Array for f32, Int32Array for i32. */
+  async read(tensor: Tensor): Promise<Float32Array<ArrayBuffer>>;
+  async read(tensor: Tensor): Promise<TypedArray> {
+    this.use('read', tensor);
+    return this.download(tensor);
+  }
+
+  async readIntegers(tensor: Tensor): Promise<Int32Array> {
+    this.expectType('readIntegers', 'tensor', tensor, 'i32');
+    return (await this.download(tensor)) as Int32Array;
+  }
+
+  /** As {@link read}, but runs the queue on the calling thread: for small work only, it blocks the event loop. */
+  readNow(tensor: Tensor): Float32Array {
+    this.use('readNow', tensor);
+    return this.downloadNow(tensor) as Float32Array;
+  }
+
+  // ------------------------------------------------------------------ elementwise
+
+  /** output = value. For i32 the value is rounded towards zero. */
+  fill(a: { output: Tensor; value: number }): void {
+    this.use('fill', a.output);
+    this.enqueue(a.output.dtype === 'f32' ? 'fill' : 'fillIntegers', [a.output], [a.output.size, a.value]);
+  }
+
+  /** output = input; same size and dtype. */
+  copy(a: { input: Tensor; output: Tensor }): void {
+    this.use('copy', a.input);
+    this.expectType('copy', 'output', a.output, a.input.dtype);
+    this.expectSize('copy', 'output', a.output, a.input.size);
+    this.enqueue('copy', [a.input, a.output], [a.input.size]);
+  }
+
+  /** output = a + scale b, elementwise; output may be a or b. scale is 1 by default. */
+  add(a: { a: Tensor; b: Tensor; output: Tensor; scale?: number }): void {
+    const n = a.a.size;
+    this.expect('add', { a: a.a, b: a.b, output: a.output }, n);
+    this.enqueue('add', [a.a, a.b, a.output], [n, a.scale ?? 1]);
+  }
+
+  /** Exact GELU, x Phi(x) by erf. output may be input. */
+  gelu(a: { input: Tensor; output: Tensor }): void {
+    this.expect('gelu', { input: a.input, output: a.output }, a.input.size);
+    this.enqueue('gelu', [a.input, a.output], [a.input.size]);
+  }
+
+  /** gradInput = gradOutput gelu'(input); gradInput may be gradOutput. */
+  geluBackward(a: { input: Tensor; gradOutput: Tensor; gradInput: Tensor }): void {
+    this.expect('geluBackward', a, a.input.size);
+    this.enqueue('geluBackward', [a.input, a.gradOutput, a.gradInput], [a.input.size]);
+  }
+
+  /** output may be input. */
+  tanh(a: { input: Tensor; output: Tensor }): void {
+    this.expect('tanh', { input: a.input, output: a.output }, a.input.size);
+    this.enqueue('tanh', [a.input, a.output], [a.input.size]);
+  }
+
+  /** From the forward's output: gradInput = gradOutput (1 - output^2); gradInput may be gradOutput. */
+  tanhBackward(a: { output: Tensor; gradOutput: Tensor; gradInput: Tensor }): void {
+    this.expect('tanhBackward', a, a.output.size);
+    this.enqueue('tanhBackward', [a.output, a.gradOutput, a.gradInput], [a.output.size]);
+  }
+
+  /** output = kept(input) / (1 - probability); its own backward, applied to the gradient. output may be input. */
+  dropout(a: { input: Tensor; output: Tensor; dropout: Dropout }): void {
+    this.expect('dropout', { input: a.input, output: a.output }, a.input.size);
+    this.expectProbability('dropout', a.dropout.probability);
+    this.enqueue('dropout', [a.input, a.output], [a.input.size, a.dropout.probability, a.dropout.key]);
+  }
+
+  // ------------------------------------------------------------------ layers
+
+  /**
+   * output[r] = gamma (input[r] - mean) / sqrt(variance + epsilon) + beta, over the last dimension; biased variance.
+   * input, output [rows, width]; gamma, beta [width]; mean and reciprocal standard deviation [rows] are kept for the backward if given.
+   */
+  layerNorm(a: { input: Tensor; gamma: Tensor; beta: Tensor; epsilon: number; output: Tensor; mean?: Tensor; reciprocal?: Tensor }): void {
+    const width = a.gamma.size;
+    const rows = this.rows('layerNorm', 'input', a.input, width);
+    this.expect('layerNorm', { input: a.input, output: a.output }, rows * width);
+    this.expect('layerNorm', { gamma: a.gamma, beta: a.beta }, width);
+    this.expect('layerNorm', { mean: a.mean, reciprocal: a.reciprocal }, rows);
+    this.enqueue('layerNorm', [a.input, a.gamma, a.beta, a.output, a.mean, a.reciprocal], [rows, width, a.epsilon]);
+  }
+
+  /** gradInput is overwritten, or added to with `accumulate` (a residual's gradient is already there); gradGamma and gradBeta, if given, are added to. gradInput may be gradOutput unless accumulating. */
+  layerNormBackward(a: {
+    input: Tensor; gamma: Tensor; mean: Tensor; reciprocal: Tensor; gradOutput: Tensor;
+    gradInput: Tensor; accumulate?: boolean; gradGamma?: Tensor; gradBeta?: Tensor;
+  }): void {
+    const width = a.gamma.size;
+    const rows = this.rows('layerNormBackward', 'input', a.input, width);
+    this.expect('layerNormBackward', { input: a.input, gradOutput: a.gradOutput, gradInput: a.gradInput }, rows * width);
+    this.expect('layerNormBackward', { gamma: a.gamma, gradGamma: a.gradGamma, gradBeta: a.gradBeta }, width);
+    this.expect('layerNormBackward', { mean: a.mean, reciprocal: a.reciprocal }, rows);
+    this.enqueue(
+      'layerNormBackward',
+      [a.input, a.gamma, a.mean, a.reciprocal, a.gradOutput, a.gradInput, a.gradGamma, a.gradBeta],
+      [rows, width, a.accumulate ? 1 : 0],
+    );
+  }
+
+  /**
+   * output = activation(input weight^T + bias). input [rows, inputs], weight [outputs, inputs] as PyTorch has it, bias [outputs],
+   * output [rows, outputs]. With activation 'gelu', `preActivation` [rows, outputs] keeps what the backward needs.
+   * accumulate: output += (without activation only), for residuals.
+   */
+  linear(a: {
+    input: Tensor; weight: Tensor; bias?: Tensor; output: Tensor;
+    activation?: 'none' | 'gelu'; preActivation?: Tensor; accumulate?: boolean;
+  }): void {
+    const { rows, inputs, outputs } = this.linearShape('linear', a.input, a.weight);
+    this.expect('linear', { input: a.input }, rows * inputs);
+    this.expect('linear', { output: a.output, preActivation: a.preActivation }, rows * outputs);
+    this.expect('linear', { bias: a.bias }, outputs);
+    const gelu = a.activation === 'gelu';
+    if (gelu && a.accumulate) throw new ShapeError('linear: accumulate and an activation exclude each other');
+    if (a.preActivation && !gelu) throw new ShapeError("linear: preActivation is kept only with activation 'gelu'");
+    this.enqueue('linear', [a.input, a.weight, a.bias, a.output, a.preActivation], [rows, inputs, outputs, gelu ? 1 : 0, a.accumulate ? 1 : 0]);
+  }
+
+  /** gradInput (+)= gradOutput weight. gradOutput [rows, outputs], weight [outputs, inputs], gradInput [rows, inputs]. */
+  linearBackwardInput(a: { gradOutput: Tensor; weight: Tensor; gradInput: Tensor; accumulate?: boolean }): void {
+    const { rows, inputs, outputs } = this.linearShape('linearBackwardInput', a.gradInput, a.weight);
+    this.expect('linearBackwardInput', { gradOutput: a.gradOutput }, rows * outputs);
+    this.expect('linearBackwardInput', { gradInput: a.gradInput }, rows * inputs);
+    this.enqueue('linearBackwardInput', [a.gradOutput, a.weight, a.gradInput], [rows, inputs, outputs, a.accumulate ? 1 : 0]);
+  }
+
+  /** gradWeight += gradOutput^T input, gradBias += column sums of gradOutput. input [rows, inputs], gradOutput [rows, outputs], gradWeight [outputs, inputs]. */
+  linearBackwardWeight(a: { input: Tensor; gradOutput: Tensor; gradWeight: Tensor; gradBias?: Tensor }): void {
+    const { rows, inputs, outputs } = this.linearShape('linearBackwardWeight', a.input, a.gradWeight);
+    this.expect('linearBackwardWeight', { input: a.input }, rows * inputs);
+    this.expect('linearBackwardWeight', { gradOutput: a.gradOutput }, rows * outputs);
+    this.expect('linearBackwardWeight', { gradBias: a.gradBias }, outputs);
+    this.enqueue('linearBackwardWeight', [a.input, a.gradOutput, a.gradWeight, a.gradBias], [rows, inputs, outputs]);
+  }
+
+  /**
+   * Scaled dot-product attention: output = softmax(query key^T / sqrt(headSize) + mask) value for each batch element and head.
+   * output [batch queryLength, heads headSize]; logSumExp [batch, heads, queryLength], of the masked scaled scores, is kept for the backward if given.
+   */
+  attention(a: AttentionArguments & { output: Tensor; logSumExp?: Tensor }): void {
+    const numbers = this.attentionNumbers('attention', a, [a.query, a.key, a.value]);
+    this.expect('attention', { output: a.output }, a.batch * a.queryLength * a.heads * a.headSize);
+    this.expect('attention', { logSumExp: a.logSumExp }, a.batch * a.heads * a.queryLength);
+    this.enqueue('attention', [a.query.tensor, a.key.tensor, a.value.tensor, a.paddingMask, a.output, a.logSumExp], numbers);
+  }
+
+  /** Gradients of query, key and value are overwritten; they lie as their AttentionOperands say (three parts of one tensor, usually). Probabilities are computed again from logSumExp. */
+  attentionBackward(a: AttentionArguments & {
+    output: Tensor; logSumExp: Tensor; gradOutput: Tensor;
+    gradQuery: AttentionOperand; gradKey: AttentionOperand; gradValue: AttentionOperand;
+  }): void {
+    const numbers = this.attentionNumbers('attentionBackward', a, [a.query, a.key, a.value, a.gradQuery, a.gradKey, a.gradValue]);
+    this.expect('attentionBackward', { output: a.output, gradOutput: a.gradOutput }, a.batch * a.queryLength * a.heads * a.headSize);
+    this.expect('attentionBackward', { logSumExp: a.logSumExp }, a.batch * a.heads * a.queryLength);
+    this.enqueue(
+      'attentionBackward',
+      [a.query.tensor, a.key.tensor, a.value.tensor, a.paddingMask, a.output, a.logSumExp, a.gradOutput,
+        a.gradQuery.tensor, a.gradKey.tensor, a.gradValue.tensor],
+      numbers,
+    );
+  }
+
+  /**
+   * output[t] (+)= scale table[indices[t]]. table [count, width], indices i32 [rows], output [rows, width]; scale is a tensor of one
+   * element (a learned factor), 1 if absent. An index outside the table is a late error. Also gathers rows of any matrix.
+   */
+  embedding(a: { table: Tensor; indices: Tensor; output: Tensor; scale?: Tensor; accumulate?: boolean }): void {
+    const { rows, width, count } = this.embeddingShape('embedding', a.table, a.indices, a.output);
+    this.expect('embedding', { scale: a.scale }, 1);
+    this.enqueue('embedding', [a.table, a.indices, a.output, a.scale], [rows, width, count, a.accumulate ? 1 : 0]);
+  }
+
+  /** gradTable[indices[t]] += scale gradOutput[t], in order of t; rows whose index is `skipIndex` (padding) are left out. */
+  embeddingBackward(a: { indices: Tensor; gradOutput: Tensor; gradTable: Tensor; scale?: Tensor; skipIndex?: number }): void {
+    const { rows, width, count } = this.embeddingShape('embeddingBackward', a.gradTable, a.indices, a.gradOutput);
+    this.expect('embeddingBackward', { scale: a.scale }, 1);
+    this.enqueue('embeddingBackward', [a.indices, a.gradOutput, a.gradTable, a.scale], [rows, width, count, a.skipIndex ?? -1]);
+  }
+
+  /** gradScale += sum over t of gradOutput[t] . table[indices[t]]. */
+  embeddingScaleBackward(a: { table: Tensor; indices: Tensor; gradOutput: Tensor; gradScale: Tensor }): void {
+    const { rows, width, count } = this.embeddingShape('embeddingScaleBackward', a.table, a.indices, a.gradOutput);
+    this.expect('embeddingScaleBackward', { gradScale: a.gradScale }, 1);
+    this.enqueue('embeddingScaleBackward', [a.table, a.indices, a.gradOutput, a.gradScale], [rows, width, count]);
+  }
+
+  /**
+   * The fast feedforward layer (UltraFastBERT, arXiv 2311.10770): `trees` balanced binary trees of `depth`, n = 2^(depth+1) - 1 nodes each.
+   * For each token x and tree p, from k = 0, for d = 0 .. depth:
+   *   z = w_in[p n + k] . x + bias[p n + k];  y += gelu(z) w_out[p n + k];  k = 2 k + 1 + (z > 0).
+   * input, output [rows, width]; nodes [trees n, 2 width]: a node's w_in and, beside it, its w_out; bias [trees n].
+   * For the backward, if given: visited i32 [rows, trees, depth + 1], the node's index within its tree; logits, the z, of the same shape.
+   */
+  fff(a: {
+    input: Tensor; nodes: Tensor; bias: Tensor; trees: number; depth: number; output: Tensor;
+    accumulate?: boolean; visited?: Tensor; logits?: Tensor;
+  }): void {
+    const { rows, width } = this.fffShape('fff', a.input, a.nodes, a.bias, a.trees, a.depth);
+    this.expect('fff', { input: a.input, output: a.output }, rows * width);
+    this.expect('fff', { logits: a.logits }, rows * a.trees * (a.depth + 1));
+    this.expectIntegers('fff', { visited: a.visited }, rows * a.trees * (a.depth + 1));
+    this.enqueue('fff', [a.input, a.nodes, a.bias, a.output, a.visited, a.logits], [rows, width, a.trees, a.depth, a.accumulate ? 1 : 0]);
+  }
+
+  /**
+   * Touches the visited nodes only: dz = (dy . w_out[k]) gelu'(z); gradNodes[k] += (dz x, gelu(z) dy); gradBias[k] += dz;
+   * gradInput (+)= sum of dz w_in[k]. The choice of path has no gradient. touched i32 [trees n] gets 1 at every visited node (rows of gradNodes and
+   * gradBias that are not 0 in it hold no gradient and are zero): gradients are row-sparse. Without gradNodes, gradBias and touched (all three or none) only gradInput is computed.
+   */
+  fffBackward(a: {
+    input: Tensor; nodes: Tensor; trees: number; depth: number; visited: Tensor; logits: Tensor; gradOutput: Tensor;
+    gradInput: Tensor; accumulate?: boolean; gradNodes?: Tensor; gradBias?: Tensor; touched?: Tensor;
+  }): void {
+    const { rows, width, nodes } = this.fffShape('fffBackward', a.input, a.nodes, undefined, a.trees, a.depth);
+    this.expect('fffBackward', { input: a.input, gradOutput: a.gradOutput, gradInput: a.gradInput }, rows * width);
+    this.expect('fffBackward', { logits: a.logits }, rows * a.trees * (a.depth + 1));
+    this.expectIntegers('fffBackward', { visited: a.visited }, rows * a.trees * (a.depth + 1));
+    if (!a.gradNodes !== !a.gradBias || !a.gradNodes !== !a.touched) throw new ShapeError('fffBackward: gradNodes, gradBias and touched are given together or not at all');
+    this.expect('fffBackward', { gradNodes: a.gradNodes }, nodes * 2 * width);
+    this.expect('fffBackward', { gradBias: a.gradBias }, nodes);
+    this.expectIntegers('fffBackward', { touched: a.touched }, nodes);
+    this.enqueue(
+      'fffBackward',
+      [a.input, a.nodes, a.visited, a.logits, a.gradOutput, a.gradInput, a.gradNodes, a.gradBias, a.touched],
+      [rows, width, a.trees, a.depth, a.accumulate ? 1 : 0],
+    );
+  }
+
+  /** One row a sequence from input [batch length, width]: the first position, the mean over all positions, the maximum or the log of the sum of exponentials of each feature. selected i32 [batch, width] keeps the maximum's position (kind 'max'). */
+  pool(a: { input: Tensor; batch: number; length: number; kind: PoolKind; output: Tensor; selected?: Tensor }): void {
+    const width = this.poolWidth('pool', a.input, a.output, a);
+    this.expectIntegers('pool', { selected: a.selected }, a.batch * width);
+    this.enqueue('pool', [a.input, a.output, a.selected], [a.batch, a.length, width, poolKinds.indexOf(a.kind)]);
+  }
+
+  /** gradInput [batch length, width] is overwritten throughout. input and output for 'logSumExp', selected for 'max'. */
+  poolBackward(a: {
+    batch: number; length: number; kind: PoolKind; gradOutput: Tensor; gradInput: Tensor;
+    input?: Tensor; output?: Tensor; selected?: Tensor;
+  }): void {
+    const width = this.poolWidth('poolBackward', a.gradInput, a.gradOutput, a);
+    if (a.kind === 'max' && !a.selected) throw new ShapeError("poolBackward: kind 'max' needs selected");
+    if (a.kind === 'logSumExp' && !(a.input && a.output)) throw new ShapeError("poolBackward: kind 'logSumExp' needs input and output");
+    this.expect('poolBackward', { input: a.input }, a.batch * a.length * width);
+    this.expect('poolBackward', { output: a.output }, a.batch * width);
+    this.expectIntegers('poolBackward', { selected: a.selected }, a.batch * width);
+    this.enqueue('poolBackward', [a.gradOutput, a.gradInput, a.input, a.output, a.selected], [a.batch, a.length, width, poolKinds.indexOf(a.kind)]);
+  }
+
+  // ------------------------------------------------------------------ losses and reductions
+
+  /**
+   * losses[r] = logSumExp(logits[r]) - logits[r][labels[r]], and gradLogits = scale (softmax - one-hot), which may be the logits themselves.
+   * Rows labelled ignoreIndex (-100) get 0 in both. logits [rows, classes], labels i32 [rows], losses [rows]. A label outside the classes is a late error.
+   */
+  crossEntropy(a: { logits: Tensor; labels: Tensor; losses: Tensor; gradLogits?: Tensor; scale?: number; ignoreIndex?: number }): void {
+    const rows = a.labels.size;
+    const classes = a.logits.size / rows;
+    if (rows > 0 && !Number.isInteger(classes)) throw new ShapeError(`crossEntropy: logits ${describe(a.logits)} are not rows of classes for ${rows} labels`);
+    this.expect('crossEntropy', { logits: a.logits, gradLogits: a.gradLogits }, a.logits.size);
+    this.expectIntegers('crossEntropy', { labels: a.labels }, rows);
+    this.expect('crossEntropy', { losses: a.losses }, rows);
+    this.enqueue('crossEntropy', [a.logits, a.labels, a.losses, a.gradLogits], [rows, rows > 0 ? classes : 0, a.scale ?? 1, a.ignoreIndex ?? -100]);
+  }
+
+  /** losses = (predictions - targets)^2, elementwise; gradPredictions = 2 scale (predictions - targets), which may be the predictions themselves. */
+  squaredError(a: { predictions: Tensor; targets: Tensor; losses: Tensor; gradPredictions?: Tensor; scale?: number }): void {
+    const n = a.predictions.size;
+    this.expect('squaredError', { predictions: a.predictions, targets: a.targets, losses: a.losses, gradPredictions: a.gradPredictions }, n);
+    this.enqueue('squaredError', [a.predictions, a.targets, a.losses, a.gradPredictions], [n, a.scale ?? 1]);
+  }
+
+  /** output[0] (+)= sum of input. */
+  sum(a: { input: Tensor; output: Tensor; accumulate?: boolean }): void {
+    this.expect('sum', { input: a.input }, a.input.size);
+    this.expect('sum', { output: a.output }, 1);
+    this.enqueue('sum', [a.input, a.output], [a.input.size, a.accumulate ? 1 : 0]);
+  }
+
+  /** output[0] = sum of squares of input [rows, ...]. With touched i32 [rows], rows whose flag is 0 are not read and count as zero. */
+  sumOfSquares(a: { input: Tensor; touched?: Tensor; output: Tensor }): void {
+    const rows = a.touched?.size ?? 1;
+    const width = this.rowWidth('sumOfSquares', a.input, rows);
+    this.expect('sumOfSquares', { input: a.input }, a.input.size);
+    this.expectIntegers('sumOfSquares', { touched: a.touched }, rows);
+    this.expect('sumOfSquares', { output: a.output }, 1);
+    this.enqueue('sumOfSquares', [a.input, a.touched, a.output], [rows, width]);
+  }
+
+  // ------------------------------------------------------------------ optimiser
+
+  /** From sums of squares: output[0] = min(1, maximum / (norm + 1e-6)) and output[1] = norm, the square root of their sum (PyTorch's clip_grad_norm_). */
+  clipScale(a: { sums: Tensor; maximum: number; output: Tensor }): void {
+    this.expect('clipScale', { sums: a.sums }, a.sums.size);
+    this.expect('clipScale', { output: a.output }, 2);
+    this.enqueue('clipScale', [a.sums, a.output], [a.sums.size, a.maximum]);
+  }
+
+  /**
+   * One AdamW step (arXiv 1711.05101, in PyTorch's form), step counted from 1, in place on parameter, mean (first moment) and variance
+   * (second moment), all [rows, ...]. gradientScale: the first element of that tensor multiplies the gradient (clipping). With touched
+   * i32 [rows], gradient rows whose flag is 0 are zero and are not read; momentum and decay move such rows all the same.
+   */
+  adamw(a: {
+    parameter: Tensor; gradient: Tensor; mean: Tensor; variance: Tensor; touched?: Tensor; gradientScale?: Tensor;
+    learningRate: number; beta1: number; beta2: number; epsilon: number; weightDecay: number; step: number;
+  }): void {
+    const n = a.parameter.size;
+    this.expect('adamw', { parameter: a.parameter, gradient: a.gradient, mean: a.mean, variance: a.variance }, n);
+    const rows = a.touched?.size ?? 1;
+    const width = this.rowWidth('adamw', a.parameter, rows);
+    this.expectIntegers('adamw', { touched: a.touched }, rows);
+    if (a.gradientScale) this.expectType('adamw', 'gradientScale', a.gradientScale, 'f32');
+    if (!Number.isInteger(a.step) || a.step < 1) throw new ShapeError(`adamw: step ${a.step} is not a count from 1`);
+    this.enqueue(
+      'adamw',
+      [a.parameter, a.gradient, a.mean, a.variance, a.touched, a.gradientScale],
+      [rows, width, a.learningRate, a.beta1, a.beta2, a.epsilon, a.weightDecay, a.step],
+    );
+  }
+
+  /** Zeroes the rows of gradient [rows, ...] whose flag is not 0. The flags stay: several gradients can share them. */
+  clearRows(a: { gradient: Tensor; touched: Tensor }): void {
+    const rows = a.touched.size;
+    const width = this.rowWidth('clearRows', a.gradient, rows);
+    this.expect('clearRows', { gradient: a.gradient }, a.gradient.size);
+    this.expectIntegers('clearRows', { touched: a.touched }, rows);
+    this.enqueue('clearRows', [a.gradient, a.touched], [rows, width]);
+  }
+
+  // ------------------------------------------------------------------ checks
+
+  private use(operation: string, tensor: Tensor): void {
+    if (tensor.backend !== this) throw new ShapeError(`${operation}: ${describe(tensor)} belongs to another backend`);
+    if (tensor.disposed) throw new ShapeError(`${operation}: tensor '${tensor.name}' was disposed`);
+  }
+
+  private expectType(operation: string, argument: string, tensor: Tensor, dtype: DType): void {
+    this.use(operation, tensor);
+    if (tensor.dtype !== dtype) throw new ShapeError(`${operation}: ${argument} ${describe(tensor)} must be ${dtype}`);
+  }
+
+  private expectSize(operation: string, argument: string, tensor: Tensor, size: number): void {
+    if (tensor.size !== size) throw new ShapeError(`${operation}: ${argument} ${describe(tensor)} has ${tensor.size} elements, expected ${size}`);
+  }
+
+  /** Each tensor given is f32, alive, and has `size` elements. */
+  private expect(operation: string, tensors: Record<string, unknown>, size: number): void {
+    for (const argument in tensors) {
+      const tensor = tensors[argument];
+      if (!(tensor instanceof Tensor)) continue;
+      this.expectType(operation, argument, tensor, 'f32');
+      this.expectSize(operation, argument, tensor, size);
+    }
+  }
+
+  private expectIntegers(operation: string, tensors: Record<string, Tensor | undefined>, size: number): void {
+    for (const argument in tensors) {
+      const tensor = tensors[argument];
+      if (!tensor) continue;
+      this.expectType(operation, argument, tensor, 'i32');
+      this.expectSize(operation, argument, tensor, size);
+    }
+  }
+
+  private expectProbability(operation: string, probability: number): void {
+    if (!(probability >= 0 && probability < 1)) throw new ShapeError(`${operation}: dropout probability ${probability} is not in [0, 1)`);
+  }
+
+  private rows(operation: string, argument: string, tensor: Tensor, width: number): number {
+    const rows = width > 0 ? tensor.size / width : Number.NaN;
+    if (!Number.isInteger(rows)) throw new ShapeError(`${operation}: ${argument} ${describe(tensor)} is not made of rows of ${width}`);
+    return rows;
+  }
+
+  private rowWidth(operation: string, tensor: Tensor, rows: number): number {
+    const width = rows > 0 ? tensor.size / rows : 0;
+    if (!Number.isInteger(width)) throw new ShapeError(`${operation}: ${describe(tensor)} is not made of ${rows} rows`);
+    return width;
+  }
+
+  private linearShape(operation: string, input: Tensor, weight: Tensor) {
+    this.expectType(operation, 'weight', weight, 'f32');
+    if (weight.shape.length !== 2) throw new ShapeError(`${operation}: weight ${describe(weight)} must be [outputs, inputs]`);
+    const [outputs, inputs] = weight.shape as [number, number];
+    return { rows: this.rows(operation, 'input', input, inputs), inputs, outputs };
+  }
+
+  private embeddingShape(operation: string, table: Tensor, indices: Tensor, output: Tensor) {
+    this.expectType(operation, 'table', table, 'f32');
+    this.expectType(operation, 'indices', indices, 'i32');
+    this.expectType(operation, 'output', output, 'f32');
+    if (table.shape.length !== 2) throw new ShapeError(`${operation}: table ${describe(table)} must be [count, width]`);
+    const [count, width] = table.shape as [number, number];
+    const rows = indices.size;
+    this.expectSize(operation, 'output', output, rows * width);
+    return { rows, width, count };
+  }
+
+  private fffShape(operation: string, input: Tensor, nodes: Tensor, bias: Tensor | undefined, trees: number, depth: number) {
+    if (!Number.isInteger(trees) || trees < 1) throw new ShapeError(`${operation}: trees ${trees} is not a count`);
+    if (!Number.isInteger(depth) || depth < 0 || depth > 24) throw new ShapeError(`${operation}: depth ${depth} is not in 0 .. 24`);
+    this.expectType(operation, 'nodes', nodes, 'f32');
+    const count = trees * (2 ** (depth + 1) - 1);
+    if (nodes.shape.length !== 2 || nodes.shape[0] !== count || nodes.shape[1] % 2 !== 0) {
+      throw new ShapeError(`${operation}: nodes ${describe(nodes)} must be [${count}, 2 width] for ${trees} trees of depth ${depth}`);
+    }
+    if (bias) this.expect(operation, { bias }, count);
+    const width = nodes.shape[1] / 2;
+    return { rows: this.rows(operation, 'input', input, width), width, nodes: count };
+  }
+
+  private poolWidth(operation: string, input: Tensor, output: Tensor, a: { batch: number; length: number; kind: PoolKind }): number {
+    if (!poolKinds.includes(a.kind)) throw new ShapeError(`${operation}: kind '${a.kind}' is none of ${poolKinds.join(', ')}`);
+    if (a.length < 1) throw new ShapeError(`${operation}: length ${a.length} is not at least 1`);
+    const width = this.rowWidth(operation, output, a.batch);
+    this.expect(operation, { output }, a.batch * width);
+    this.expect(operation, { input }, a.batch * a.length * width);
+    return width;
+  }
+
+  /** [batch, heads, headSize, queryLength, keyLength, causal, dropout probability, dropout key, then offset, batchStride, rowStride, headStride of each operand]. */
+  private attentionNumbers(operation: string, a: AttentionArguments, operands: AttentionOperand[]): number[] {
+    for (const count of [a.batch, a.heads, a.headSize, a.queryLength, a.keyLength]) {
+      if (!Number.isInteger(count) || count < 1) throw new ShapeError(`${operation}: batch, heads, headSize and lengths must be counts, got ${count}`);
+    }
+    if (a.causal && a.queryLength > a.keyLength) throw new ShapeError(`${operation}: causal attention of ${a.queryLength} queries over ${a.keyLength} keys`);
+    this.expectIntegers(operation, { paddingMask: a.paddingMask }, a.batch * a.keyLength);
+    if (a.dropout) this.expectProbability(operation, a.dropout.probability);
+    const numbers = [a.batch, a.heads, a.headSize, a.queryLength, a.keyLength, a.causal ? 1 : 0, a.dropout?.probability ?? 0, a.dropout?.key ?? 0];
+    operands.forEach((operand, index) => {
+      const { tensor, offset, batchStride, rowStride, headStride } = operand;
+      this.expectType(operation, 'operand', tensor, 'f32');
+      const length = index % 3 === 0 ? a.queryLength : a.keyLength;
+      const last = offset + (a.batch - 1) * batchStride + (length - 1) * rowStride + (a.heads - 1) * headStride + a.headSize;
+      if (![offset, batchStride, rowStride, headStride].every((n) => Number.isInteger(n) && n >= 0) || last > tensor.size) {
+        throw new ShapeError(`${operation}: an operand reaches element ${last} of ${describe(tensor)}`);
+      }
+      numbers.push(offset, batchStride, rowStride, headStride);
+    });
+    return numbers;
+  }
+}

@@ -1,0 +1,62 @@
+import type { Backend } from './backend.ts';
+
+/** f32: 32-bit float; i32: 32-bit signed integer. Further types (bf16, i8) join here. */
+export type DType = 'f32' | 'i32';
+
+export type TypedArray = Float32Array | Int32Array;
+
+export const bytesPerElement: Record<DType, number> = { f32: 4, i32: 4 };
+
+/**
+ * A block of memory that a backend owns. `address` is the backend's own notion of where it lies (a pointer for native code, an
+ * offset for WASM); `data` is set only where JavaScript itself holds the memory (the reference backend).
+ */
+export interface Storage {
+  readonly bytes: number;
+  readonly address: number;
+  readonly data?: ArrayBuffer;
+  disposed: boolean;
+}
+
+/**
+ * An n-dimensional array in a backend's memory, dense and row-major. Who creates a tensor disposes it (`using` works); a view
+ * shares its parent's storage and owns nothing. Values are seen through `backend.read`, never directly.
+ */
+export class Tensor {
+  readonly size: number;
+
+  constructor(
+    readonly backend: Backend,
+    readonly name: string,
+    readonly shape: readonly number[],
+    readonly dtype: DType,
+    readonly storage: Storage,
+    /** First element, counted in elements from the start of the storage. */
+    readonly offset = 0,
+    private readonly owner = true,
+  ) {
+    this.size = shape.reduce((product, extent) => product * extent, 1);
+  }
+
+  /** A tensor of another shape over the same storage, from element `offset` of this tensor on. Throws if it would reach past the end. */
+  view(shape: readonly number[], offset = 0, name = this.name): Tensor {
+    const size = shape.reduce((product, extent) => product * extent, 1);
+    if (!Number.isInteger(offset) || offset < 0 || offset + size > this.size) {
+      throw new RangeError(`view of '${this.name}' [${this.shape}]: [${shape}] at element ${offset} reaches past its ${this.size} elements`);
+    }
+    return new Tensor(this.backend, name, shape, this.dtype, this.storage, this.offset + offset, false);
+  }
+
+  get disposed(): boolean {
+    return this.storage.disposed;
+  }
+
+  /** Gives the memory back once operations already queued have run. A view's dispose does nothing. Disposing twice does nothing. */
+  dispose(): void {
+    if (this.owner && !this.storage.disposed) this.backend.release(this.storage);
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
