@@ -1,2 +1,154 @@
-/** What differs between Node and browsers: files, threads, loading. This is Node's side; nothing else in src imports `node:` modules. */
-export {};
+/** What differs between Node and browsers: files, threads, loading. This is Node's side; nothing else in src imports `node:` modules but the backend's loader and the command line. */
+import { createReadStream, existsSync, readFileSync } from 'node:fs';
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import { basename, dirname, join } from 'node:path';
+import { pipeline as pipeStreams, Readable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
+import { createGunzip } from 'node:zlib';
+
+export { basename, dirname, join as joinPath } from 'node:path';
+
+/** A file whose bytes are read where they are wanted. */
+export interface RandomAccessFile {
+  /** For messages. */
+  readonly name: string;
+  /** Bytes. */
+  readonly size: number;
+  /** Exactly `length` bytes from `offset`; rejects if the file ends before. */
+  read(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>>;
+  close(): Promise<void>;
+}
+
+/** A file being written beside its final place. Nothing is seen under the final name before `commit`. */
+export interface AsideFile {
+  /** Appends; the bytes may be reused once the promise resolves. */
+  write(bytes: Uint8Array): Promise<void>;
+  /** Flushes to the disk and renames to the final name. */
+  commit(): Promise<void>;
+  /** Removes what was written. Does nothing after commit. */
+  abort(): Promise<void>;
+}
+
+/** One system call reads or writes at most 2 GiB; stay well below. */
+const bytesPerCall = 2 ** 28;
+
+/** The error's system code, 'ENOENT' say, if it has one. */
+export function errorCode(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+}
+
+export async function openFile(path: string): Promise<RandomAccessFile> {
+  const handle = await open(path, 'r');
+  try {
+    const status = await handle.stat();
+    if (!status.isFile()) throw Object.assign(new Error(`${path} is not a file`), { code: status.isDirectory() ? 'EISDIR' : 'EINVAL' });
+    return {
+      name: path,
+      size: status.size,
+      read: (offset, length) => readFully(handle, path, offset, length),
+      close: () => handle.close(),
+    };
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+}
+
+async function readFully(handle: FileHandle, path: string, offset: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
+  const bytes = new Uint8Array(length);
+  for (let done = 0; done < length; ) {
+    const { bytesRead } = await handle.read(bytes, done, Math.min(length - done, bytesPerCall), offset + done);
+    if (bytesRead === 0) throw new Error(`${path} ended at byte ${offset + done} while it was being read`);
+    done += bytesRead;
+  }
+  return bytes;
+}
+
+/** Starts writing `path` under a temporary name in the same folder, which is made if it is missing. */
+export async function writeAside(path: string): Promise<AsideFile> {
+  await mkdir(dirname(path), { recursive: true });
+  // Renaming onto a folder fails only at the end; say so at the start, before hours of work.
+  if ((await kindOf(path)) === 'folder') throw Object.assign(new Error(`${path} is a folder`), { code: 'EISDIR' });
+  const aside = join(dirname(path), `.${basename(path)}.${process.pid}.${++asideCount}.part`);
+  const handle = await open(aside, 'wx');
+  let isOpen = true;
+  const close = async () => {
+    if (isOpen) await handle.close();
+    isOpen = false;
+  };
+  return {
+    async write(bytes) {
+      for (let done = 0; done < bytes.length; ) {
+        const { bytesWritten } = await handle.write(bytes, done, Math.min(bytes.length - done, bytesPerCall));
+        done += bytesWritten;
+      }
+    },
+    async commit() {
+      await handle.sync();
+      await close();
+      await rename(aside, path);
+    },
+    async abort() {
+      await close();
+      await rm(aside, { force: true });
+    },
+  };
+}
+let asideCount = 0;
+
+/** The file's bytes, block by block. */
+export async function* readBlocks(path: string): AsyncGenerator<Uint8Array> {
+  yield* createReadStream(path, { highWaterMark: 2 ** 18 }) as AsyncIterable<Uint8Array>;
+}
+
+/** Decompresses a gzip stream (of one or several members). Rejects if it is corrupt or cut short. */
+export async function* gunzip(blocks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const output = createGunzip({ chunkSize: 2 ** 18 });
+  const input = Readable.from(blocks, { objectMode: false });
+  pipeStreams(input, output, () => {
+    // The error reaches the reader through `output`.
+  });
+  yield* output as AsyncIterable<Uint8Array>;
+}
+
+export async function kindOf(path: string): Promise<'file' | 'folder' | 'other' | 'missing'> {
+  try {
+    const status = await stat(path);
+    return status.isFile() ? 'file' : status.isDirectory() ? 'folder' : 'other';
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT' || errorCode(error) === 'ENOTDIR') return 'missing';
+    throw error;
+  }
+}
+
+export async function makeFolder(path: string): Promise<void> {
+  await mkdir(path, { recursive: true });
+}
+
+/** Names in a folder, sorted. */
+export async function listFolder(path: string): Promise<string[]> {
+  return (await readdir(path)).sort();
+}
+
+export async function removeFile(path: string): Promise<void> {
+  await rm(path, { force: true, recursive: true });
+}
+
+export async function renameFile(from: string, to: string): Promise<void> {
+  await rename(from, to);
+}
+
+/** The folder of this package: the nearest one above this module whose package.json has the package's name. */
+export function packageRoot(): string {
+  for (let folder = dirname(fileURLToPath(import.meta.url)); ; folder = dirname(folder)) {
+    const manifest = join(folder, 'package.json');
+    if (existsSync(manifest) && JSON.parse(readFileSync(manifest, 'utf8')).name === 'ultrafastbert') return folder;
+    if (folder === dirname(folder)) throw new Error(`no package.json of 'ultrafastbert' above ${import.meta.url}`);
+  }
+}
+
+/** Logical processors this process may use. */
+export function processorCount(): number {
+  return availableParallelism();
+}

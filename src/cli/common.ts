@@ -1,0 +1,87 @@
+/** What the commands share: options, the backend, and how they print. */
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import type { Backend } from '../backend/backend.ts';
+
+/** Options that every command has. */
+export interface CommonOptions {
+  json?: boolean;
+  quiet?: boolean;
+}
+
+/** Options of commands that compute. */
+export interface BackendOptions {
+  backend?: 'native' | 'reference';
+  threads?: number;
+}
+
+/** Adds --json and --quiet. */
+export function addCommonOptions(command: Command): Command {
+  return command.option('--json', 'print JSON instead of text').option('--quiet', 'print results only: no progress, no notices');
+}
+
+/** Adds --backend and --threads. */
+export function addBackendOptions(command: Command): Command {
+  return command
+    .addOption(new Option('--backend <name>', 'what computes (default: native if it can be loaded, else reference)').choices(['native', 'reference']))
+    .option('--threads <count>', 'threads that compute (default: as many as the processor quota allows)', parseCount);
+}
+
+/** Adds --model. */
+export function addModelOption(command: Command): Command {
+  return command.option('--model <folder>', 'folder with config.json, model.safetensors and tokenizer.json (default: the shipped model)');
+}
+
+/** For options that take a whole number from 1. */
+export function parseCount(text: string): number {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < 1) throw new InvalidArgumentError('expected a whole number from 1.');
+  return value;
+}
+
+/** For options that take a whole number from 0, such as seeds. */
+export function parseInteger(text: string): number {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value)) throw new InvalidArgumentError('expected a whole number from 0.');
+  return value;
+}
+
+/** For options that take a number greater than 0. */
+export function parsePositive(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !(value > 0 && value < Number.POSITIVE_INFINITY)) throw new InvalidArgumentError('expected a number greater than 0.');
+  return value;
+}
+
+/** The backend asked for. Says on stderr, in one line, why it is not the native one if none was named. */
+export async function openBackend(options: BackendOptions & CommonOptions): Promise<Backend> {
+  const { createBackend, backendNotice } = await import('../backend/create.ts');
+  const backend = createBackend({ name: options.backend, threads: options.threads });
+  const notice = options.backend ? undefined : backendNotice();
+  if (notice && !options.quiet) process.stderr.write(`${notice}\n`);
+  return backend;
+}
+
+/** Prints a line of results. */
+export function print(line = ''): void {
+  process.stdout.write(`${line}\n`);
+}
+
+export function printJson(value: unknown): void {
+  print(JSON.stringify(value, undefined, 2));
+}
+
+/** Prints a line about what is going on, on stderr. */
+export function notice(line: string, options: CommonOptions): void {
+  if (!options.quiet) process.stderr.write(`${line}\n`);
+}
+
+/** Terminal styles; plain text where stdout is no terminal or NO_COLOR is set. */
+export const style = {
+  bold: (text: string) => styled(text, 1, 22),
+  dim: (text: string) => styled(text, 2, 22),
+  cyan: (text: string) => styled(text, 36, 39),
+};
+
+function styled(text: string, on: number, off: number): string {
+  return process.stdout.isTTY && !process.env.NO_COLOR ? `\u001b[${on}m${text}\u001b[${off}m` : text;
+}

@@ -1,0 +1,44 @@
+#!/usr/bin/env node
+/**
+ * The `ufb` program. Each command is a file in commands/, which parses, calls and prints; what it calls is imported when it runs, so
+ * that starting is quick. Exit codes: 0 done, 1 failed, 2 usage or bad input.
+ */
+import { Command, CommanderError } from 'commander';
+import packageJson from '../../package.json' with { type: 'json' };
+import { InputError } from '../errors.ts';
+import { fillMaskCommand } from './commands/fill-mask.ts';
+
+function createProgram(): Command {
+  const program = new Command('ufb')
+    .description('UltraFastBERT: BERT whose feedforward layers use a dozen neurons out of thousands for each token')
+    .version(packageJson.version)
+    .showHelpAfterError('(see --help)')
+    .exitOverride()
+    .configureOutput({ outputError: (text, write) => write(`ufb: ${text}`) });
+  for (const add of [fillMaskCommand]) add(program);
+  for (const command of program.commands) command.copyInheritedSettings(program);
+  return program;
+}
+
+async function main(argv: string[]): Promise<number> {
+  try {
+    await createProgram().parseAsync(argv);
+    return 0;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2; // commander has printed its message
+    if (error instanceof InputError) {
+      process.stderr.write(`ufb: ${error.message.replace(/\s*\n\s*/g, ' ')}\n`);
+      return 2;
+    }
+    process.stderr.write(`ufb: failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+    return 1;
+  }
+}
+
+// A reader that has seen enough (`ufb ... | head`) is no failure.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit(0);
+});
+
+process.exitCode = await main(process.argv);

@@ -1,0 +1,148 @@
+import { errorCode, gunzip, openFile, readBlocks, writeAside } from '#platform';
+import { InputError } from '../errors.ts';
+
+/** JSON files here are configurations and tokenizers; anything larger is a mistake. */
+const maximumJsonBytes = 2 ** 28;
+/** Lines longer than this are handed out in pieces, so that a file without line ends cannot fill the memory. UTF-16 units. */
+const maximumLineLength = 2 ** 20;
+
+const reasons: Record<string, string> = {
+  ENOENT: 'no such file or folder',
+  ENOTDIR: 'a part of the path is not a folder',
+  EISDIR: 'is a folder, not a file',
+  EACCES: 'permission denied',
+  EPERM: 'not permitted',
+  EROFS: 'the file system is read-only',
+  EEXIST: 'exists already',
+  EINVAL: 'is not a regular file',
+  ENAMETOOLONG: 'the name is too long',
+};
+
+/** What an {@link InputError} should say of a system error on `path`; errors that are not the user's (a full disk, say) come back as they are. */
+export function fileError(error: unknown, path: string, action: 'read' | 'write'): unknown {
+  const reason = reasons[errorCode(error) ?? ''];
+  return reason ? new InputError(`${path}: cannot ${action}: ${reason}`, { cause: error }) : error;
+}
+
+/** The whole file. Throws InputError if it cannot be read or is larger than `maximumBytes`. */
+export async function readBytes(path: string, maximumBytes = 2 ** 31): Promise<Uint8Array<ArrayBuffer>> {
+  try {
+    const file = await openFile(path);
+    try {
+      if (file.size > maximumBytes) throw new InputError(`${path}: ${file.size} bytes, expected at most ${maximumBytes}`);
+      return await file.read(0, file.size);
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    throw fileError(error, path, 'read');
+  }
+}
+
+/** A JSON file's value. Throws InputError naming the file if it is missing, not UTF-8 or not JSON. */
+export async function readJson(path: string): Promise<unknown> {
+  return parseJson(await readBytes(path, maximumJsonBytes), path);
+}
+
+/** JSON of UTF-8 bytes; `source` names them in the InputError. */
+export function parseJson(bytes: Uint8Array, source: string): unknown {
+  if (bytes.length === 0) throw new InputError(`${source}: is empty, expected JSON`);
+  let text: string;
+  try {
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    throw new InputError(`${source}: is not UTF-8 text, expected JSON`);
+  }
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    // The parser's message can quote the text, line ends and all.
+    const detail = (error as Error).message.replace(/\s+/g, ' ').slice(0, 160);
+    throw new InputError(`${source}: is not valid JSON: ${detail}`);
+  }
+}
+
+/** Writes aside, then renames: readers see the old file or the new one, never half of it. The folder is made if it is missing. */
+export async function writeFileAtomic(path: string, data: string | Uint8Array): Promise<void> {
+  try {
+    const file = await writeAside(path);
+    try {
+      await file.write(typeof data === 'string' ? new TextEncoder().encode(data) : data);
+      await file.commit();
+    } catch (error) {
+      await file.abort();
+      throw error;
+    }
+  } catch (error) {
+    throw fileError(error, path, 'write');
+  }
+}
+
+/**
+ * The lines of a text file, plain or gzipped (told by its first bytes), without line ends, in constant memory. UTF-8; a stray
+ * invalid byte becomes U+FFFD. Lines of more than a million characters come in pieces, cut at spaces where there are any.
+ * Throws InputError if the file cannot be read, is no text (told by its first block), or its gzip stream is damaged.
+ */
+export async function* readLines(path: string): AsyncGenerator<string> {
+  const decoder = new TextDecoder('utf-8');
+  let rest = '';
+  let first = true;
+  for await (const block of readTextBlocks(path)) {
+    const text = decoder.decode(block, { stream: true });
+    if (first && !looksLikeText(text)) throw new InputError(`${path}: is not UTF-8 text (plain or gzipped)`);
+    first = false;
+    const lines = (rest + text).split('\n');
+    rest = lines.pop() as string;
+    for (const line of lines) yield* pieces(line.endsWith('\r') ? line.slice(0, -1) : line);
+    while (rest.length > maximumLineLength) {
+      const cut = cutBefore(rest);
+      yield rest.slice(0, cut);
+      rest = rest.slice(cut);
+    }
+  }
+  rest += decoder.decode();
+  if (rest) yield* pieces(rest.endsWith('\r') ? rest.slice(0, -1) : rest);
+}
+
+function* pieces(line: string): Generator<string> {
+  while (line.length > maximumLineLength) {
+    const cut = cutBefore(line);
+    yield line.slice(0, cut);
+    line = line.slice(cut);
+  }
+  yield line;
+}
+
+function cutBefore(line: string): number {
+  const space = line.lastIndexOf(' ', maximumLineLength);
+  if (space > 0) return space;
+  // Not between the halves of a surrogate pair.
+  const unit = line.charCodeAt(maximumLineLength);
+  return unit >= 0xdc00 && unit < 0xe000 ? maximumLineLength - 1 : maximumLineLength;
+}
+
+function looksLikeText(text: string): boolean {
+  if (text.includes('\0')) return false;
+  const invalid = text.split('\ufffd').length - 1;
+  return invalid * 20 <= text.length;
+}
+
+async function* readTextBlocks(path: string): AsyncGenerator<Uint8Array> {
+  try {
+    const blocks = readBlocks(path);
+    const { value, done } = await blocks.next();
+    if (done) return;
+    const all = prepend(value, blocks);
+    if (value[0] !== 0x1f || value[1] !== 0x8b) yield* all;
+    else yield* gunzip(all);
+  } catch (error) {
+    const code = errorCode(error);
+    if (code?.startsWith('Z_')) throw new InputError(`${path}: the gzip stream is damaged or cut short (${(error as Error).message})`);
+    throw fileError(error, path, 'read');
+  }
+}
+
+async function* prepend(first: Uint8Array, rest: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  yield first;
+  yield* rest;
+}

@@ -1,0 +1,27 @@
+import { joinPath, kindOf, packageRoot } from '#platform';
+import { InputError } from '../errors.ts';
+
+/** What a model folder holds. */
+export const modelFiles = ['config.json', 'model.safetensors', 'tokenizer.json'] as const;
+
+/** The folder of the model that ships with the package. */
+export function shippedModelFolder(): string {
+  return joinPath(packageRoot(), 'models', 'ultrafastbert-small');
+}
+
+/**
+ * The folder of a model: the one named, or the shipped one.
+ * @throws InputError if it is no folder or lacks one of `modelFiles`.
+ */
+export async function resolveModelFolder(model?: string): Promise<string> {
+  const folder = model ?? shippedModelFolder();
+  const kind = await kindOf(folder);
+  if (kind !== 'folder') {
+    const found = kind === 'missing' ? 'no such folder' : 'is not a folder';
+    throw new InputError(`${folder}: ${found}; expected a model folder with ${modelFiles.join(', ')}${model ? '' : ' (the shipped model): pass --model DIR'}`);
+  }
+  const missing: string[] = [];
+  for (const name of modelFiles) if ((await kindOf(joinPath(folder, name))) !== 'file') missing.push(name);
+  if (missing.length > 0) throw new InputError(`${folder}: lacks ${missing.join(' and ')}; a model folder holds ${modelFiles.join(', ')}`);
+  return folder;
+}

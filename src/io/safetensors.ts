@@ -1,0 +1,302 @@
+/**
+ * The safetensors file format: 8 bytes with the length of a JSON header, the header ({ name: { dtype, shape, data_offsets } }), then
+ * the tensors' little-endian values end to end. Files are not trusted: nothing is allocated or read before it was checked.
+ */
+import { openFile, type RandomAccessFile, writeAside } from '#platform';
+import { InputError } from '../errors.ts';
+import { fileError, parseJson } from './files.ts';
+
+const bytesPerValue = {
+  F64: 8, I64: 8, U64: 8, F32: 4, I32: 4, U32: 4, F16: 2, BF16: 2, I16: 2, U16: 2, I8: 1, U8: 1, BOOL: 1,
+} as const;
+export type SafetensorsType = keyof typeof bytesPerValue;
+
+export interface TensorInfo {
+  readonly dtype: SafetensorsType;
+  readonly shape: readonly number[];
+}
+
+/** The format's own limit. */
+const maximumHeaderBytes = 100_000_000;
+
+interface Entry extends TensorInfo {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** An open safetensors file. Tensors are read when asked for, each on its own. Close it after use (`await using` works). */
+export class SafetensorsFile {
+  constructor(
+    private readonly file: RandomAccessFile,
+    private readonly entries: ReadonlyMap<string, Entry>,
+    private readonly dataStart: number,
+    /** The header's `__metadata__`. */
+    readonly metadata: Readonly<Record<string, string>>,
+  ) {}
+
+  /** The file's path. */
+  get source(): string {
+    return this.file.name;
+  }
+
+  /** Names in the order in which the values lie in the file. */
+  get names(): string[] {
+    return [...this.entries.keys()];
+  }
+
+  has(name: string): boolean {
+    return this.entries.has(name);
+  }
+
+  /** Throws InputError if there is no such tensor. */
+  info(name: string): TensorInfo {
+    return this.entry(name);
+  }
+
+  /** The values as float32: exact for F32, F16 and BF16, rounded for F64 and large integers. Throws InputError if there is no such tensor. */
+  async read(name: string): Promise<Float32Array<ArrayBuffer>> {
+    return toFloats(await this.readRaw(name), this.entry(name).dtype);
+  }
+
+  /** The values of an integer or boolean tensor. Throws InputError if the dtype is another or a value leaves the range of int32. */
+  async readIntegers(name: string): Promise<Int32Array<ArrayBuffer>> {
+    const { dtype } = this.entry(name);
+    if (/F/.test(dtype)) throw new InputError(`${this.source}: tensor '${name}' is ${dtype}, expected integers`);
+    const values = view(await this.readRaw(name), dtype);
+    const result = new Int32Array(values.length);
+    for (let i = 0; i < values.length; i++) {
+      const value = Number(values[i]);
+      if (value !== (value | 0)) throw new InputError(`${this.source}: tensor '${name}' holds ${value}, which leaves the range of int32`);
+      result[i] = value;
+    }
+    return result;
+  }
+
+  /** The bytes as they lie in the file. */
+  async readRaw(name: string): Promise<Uint8Array<ArrayBuffer>> {
+    const { start, end } = this.entry(name);
+    return this.file.read(this.dataStart + start, end - start);
+  }
+
+  close(): Promise<void> {
+    return this.file.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  private entry(name: string): Entry {
+    const entry = this.entries.get(name);
+    if (!entry) throw new InputError(`${this.source}: has no tensor '${name}'`);
+    return entry;
+  }
+}
+
+/**
+ * Opens a safetensors file: reads and checks the header, no values yet.
+ * @throws InputError naming the file (and tensor) for whatever is wrong with it: missing, cut short, not this format, offsets or sizes that do not fit.
+ */
+export async function readSafetensors(source: string | RandomAccessFile): Promise<SafetensorsFile> {
+  const file = typeof source === 'string' ? await openFile(source).catch((error) => Promise.reject(fileError(error, source, 'read'))) : source;
+  try {
+    return await readHeader(file);
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+async function readHeader(file: RandomAccessFile): Promise<SafetensorsFile> {
+  const fail = (message: string) => new InputError(`${file.name}: ${message}`);
+  if (file.size < 8) throw fail(`${file.size} bytes is too short for a safetensors file; it may have been cut short`);
+  const prefix = await file.read(0, 8);
+  const headerBytes = Number(new DataView(prefix.buffer).getBigUint64(0, true));
+  if (headerBytes > maximumHeaderBytes) throw fail(`is not a safetensors file: its first 8 bytes give a header of ${headerBytes} bytes, expected at most ${maximumHeaderBytes}`);
+  if (headerBytes + 8 > file.size) throw fail(`${file.size} bytes is too short for its header of ${headerBytes} bytes; it may have been cut short`);
+  const bytes = await file.read(8, headerBytes);
+  const header = parseJson(bytes, `${file.name}: safetensors header`);
+  if (!isRecord(header)) throw fail('the safetensors header is not an object');
+  const duplicate = duplicateKey(new TextDecoder().decode(bytes));
+  if (duplicate !== undefined) throw fail(`the safetensors header has the key '${duplicate}' twice`);
+
+  const metadata: Record<string, string> = {};
+  const entries: [string, Entry][] = [];
+  for (const [name, value] of Object.entries(header)) {
+    if (name === '__metadata__') {
+      if (!isRecord(value)) throw fail("'__metadata__' is not an object");
+      for (const [key, text] of Object.entries(value)) if (typeof text === 'string') metadata[key] = text;
+    } else entries.push([name, parseEntry(value, `tensor '${name}'`, fail)]);
+  }
+
+  entries.sort(([, a], [, b]) => a.start - b.start || a.end - b.end);
+  let position = 0;
+  for (const [name, { start, end }] of entries) {
+    if (start !== position) throw fail(`tensor '${name}' starts at byte ${start} of the values, expected ${position}: tensors must lie end to end`);
+    position = end;
+  }
+  const available = file.size - 8 - headerBytes;
+  if (position !== available) {
+    throw fail(`holds ${available} bytes of values, but its header describes ${position}${available < position ? '; it may have been cut short' : ''}`);
+  }
+  return new SafetensorsFile(file, new Map(entries), 8 + headerBytes, metadata);
+}
+
+function parseEntry(value: unknown, what: string, fail: (message: string) => InputError): Entry {
+  if (!isRecord(value)) throw fail(`${what} is not described by an object`);
+  const { dtype, shape, data_offsets: offsets } = value;
+  if (typeof dtype !== 'string' || !Object.hasOwn(bytesPerValue, dtype)) {
+    throw fail(`${what} has dtype ${shown(dtype)}, expected one of ${Object.keys(bytesPerValue).join(', ')}`);
+  }
+  if (!Array.isArray(shape) || !shape.every(isCount)) throw fail(`${what} has shape ${shown(shape)}, expected a list of sizes`);
+  if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount) || offsets[0] > offsets[1]) {
+    throw fail(`${what} has data_offsets ${shown(offsets)}, expected [start, end]`);
+  }
+  const [start, end] = offsets as [number, number];
+  const bytes = shape.reduce((product, extent) => product * extent, bytesPerValue[dtype as SafetensorsType]);
+  if (bytes !== end - start) throw fail(`${what} ${dtype} [${shown(shape.join(', '), false)}] takes ${bytes} bytes, but its data_offsets span ${end - start}`);
+  return { dtype: dtype as SafetensorsType, shape: shape as number[], start, end };
+}
+
+const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value);
+const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
+
+/** A value of the file in a message: on one line and short. */
+function shown(value: unknown, quote = true): string {
+  const text = quote ? (JSON.stringify(value) ?? 'missing') : String(value);
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+}
+
+/** The first key that stands twice in one of the objects of a valid JSON text; JSON.parse silently keeps the last. */
+function duplicateKey(json: string): string | undefined {
+  const open: (Set<string> | undefined)[] = [];
+  let pending: string | undefined;
+  for (const [token] of json.matchAll(/"(?:[^"\\]|\\.)*"|[{}[\]:]/g)) {
+    if (token === '{') open.push(new Set());
+    else if (token === '[') open.push(undefined);
+    else if (token === '}' || token === ']') open.pop();
+    else if (token !== ':') pending = token;
+    else {
+      const key = JSON.parse(pending as string) as string;
+      const keys = open.at(-1) as Set<string>;
+      if (keys.has(key)) return key;
+      keys.add(key);
+    }
+  }
+  return undefined;
+}
+
+function view(bytes: Uint8Array<ArrayBuffer>, dtype: SafetensorsType) {
+  const { buffer } = bytes;
+  switch (dtype) {
+    case 'F64': return new Float64Array(buffer);
+    case 'F32': return new Float32Array(buffer);
+    case 'I64': return new BigInt64Array(buffer);
+    case 'U64': return new BigUint64Array(buffer);
+    case 'I32': return new Int32Array(buffer);
+    case 'U32': return new Uint32Array(buffer);
+    case 'I16': return new Int16Array(buffer);
+    case 'F16': case 'BF16': case 'U16': return new Uint16Array(buffer);
+    case 'I8': return new Int8Array(buffer);
+    case 'U8': case 'BOOL': return bytes;
+  }
+}
+
+function toFloats(bytes: Uint8Array<ArrayBuffer>, dtype: SafetensorsType): Float32Array<ArrayBuffer> {
+  const values = view(bytes, dtype);
+  if (values instanceof Float32Array) return values;
+  const result = new Float32Array(values.length);
+  if (dtype === 'BF16') {
+    const bits = new Uint32Array(result.buffer);
+    for (let i = 0; i < bits.length; i++) bits[i] = (values[i] as number) << 16;
+  } else if (dtype === 'F16') for (let i = 0; i < result.length; i++) result[i] = halfToFloat(values[i] as number);
+  else for (let i = 0; i < result.length; i++) result[i] = Number(values[i]);
+  return result;
+}
+
+function halfToFloat(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >> 10) & 0x1f;
+  const fraction = bits & 0x3ff;
+  if (exponent === 0x1f) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
+  return exponent === 0 ? sign * fraction * 2 ** -24 : sign * (1024 + fraction) * 2 ** (exponent - 25);
+}
+
+/** bfloat16 bits of float32 values, rounded to nearest, ties to even; NaN stays NaN. */
+export function toBfloat16(values: Float32Array): Uint16Array<ArrayBuffer> {
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  const result = new Uint16Array(values.length);
+  for (let i = 0; i < result.length; i++) {
+    const value = bits[i];
+    const isNaN = (value & 0x7fffffff) > 0x7f800000;
+    result[i] = isNaN ? (value >>> 16) | 0x40 : (value + 0x7fff + ((value >>> 16) & 1)) >>> 16;
+  }
+  return result;
+}
+
+type Values = Float32Array | Float64Array | Int32Array | Uint8Array;
+
+/** A tensor to be written. BF16 takes float32 values and rounds them to nearest even. */
+export interface TensorToWrite {
+  readonly name: string;
+  readonly dtype: 'F32' | 'BF16' | 'F64' | 'I32' | 'U8';
+  readonly shape: readonly number[];
+  /** A function is called when the tensor's turn comes, so that only one tensor's values are in memory at a time. */
+  readonly values: Values | (() => Values | Promise<Values>);
+}
+
+const arrayTypes = { F32: Float32Array, BF16: Float32Array, F64: Float64Array, I32: Int32Array, U8: Uint8Array };
+
+/**
+ * Writes a safetensors file, tensor by tensor, under a temporary name that becomes `path` at the end. Tensors lie in the order given,
+ * those of wider elements first, so that every one of them is aligned.
+ * @throws InputError if the file cannot be written; Error if a tensor's name comes twice or its values do not fit its dtype and shape.
+ */
+export async function writeSafetensors(
+  path: string,
+  tensors: Iterable<TensorToWrite> | AsyncIterable<TensorToWrite>,
+  metadata?: Readonly<Record<string, string>>,
+): Promise<void> {
+  const all: TensorToWrite[] = [];
+  for await (const tensor of tensors) all.push(tensor);
+  all.sort((a, b) => bytesPerValue[b.dtype] - bytesPerValue[a.dtype]);
+
+  const entries = new Map<string, unknown>();
+  if (metadata) entries.set('__metadata__', metadata);
+  let position = 0;
+  for (const { name, dtype, shape } of all) {
+    if (entries.has(name) || name === '__metadata__') throw new Error(`${path}: tensor '${name}' cannot be written twice`);
+    const end = position + count(shape) * bytesPerValue[dtype];
+    entries.set(name, { dtype, shape, data_offsets: [position, end] });
+    position = end;
+  }
+  // fromEntries would put names that look like numbers first; the file's order is ours.
+  const fields = [...entries].map(([name, entry]) => `${JSON.stringify(name)}:${JSON.stringify(entry)}`);
+  const header = new TextEncoder().encode(`{${fields.join(',')}}`);
+  const start = new Uint8Array(8 + Math.ceil(header.length / 8) * 8).fill(0x20);
+  new DataView(start.buffer).setBigUint64(0, BigInt(start.length - 8), true);
+  start.set(header, 8);
+
+  try {
+    const file = await writeAside(path);
+    try {
+      await file.write(start);
+      for (const { name, dtype, shape, values: given } of all) {
+        const values = typeof given === 'function' ? await given() : given;
+        if (!(values instanceof arrayTypes[dtype]) || values.length !== count(shape)) {
+          throw new Error(`${path}: tensor '${name}' ${dtype} [${shape}] got ${values.length} values of ${values.constructor.name}`);
+        }
+        const stored = dtype === 'BF16' ? toBfloat16(values as Float32Array) : values;
+        await file.write(new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength));
+      }
+      await file.commit();
+    } catch (error) {
+      await file.abort();
+      throw error;
+    }
+  } catch (error) {
+    throw fileError(error, path, 'write');
+  }
+}
+
+const count = (shape: readonly number[]) => shape.reduce((product, extent) => product * extent, 1);
