@@ -1,0 +1,109 @@
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { InputError } from '../../src/errors.ts';
+import { readJson, readLines, writeFileAtomic } from '../../src/io/files.ts';
+import { resolveModelFolder } from '../../src/io/model_folder.ts';
+import { temporaryFolder } from '../temporary.ts';
+
+const folder = temporaryFolder();
+const file = (name: string, data: string | Uint8Array) => {
+  writeFileSync(join(folder, name), data);
+  return join(folder, name);
+};
+
+async function linesOf(path: string): Promise<string[]> {
+  const lines: string[] = [];
+  for await (const line of readLines(path)) lines.push(line);
+  return lines;
+}
+
+test('lines of plain and gzipped text are the same', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(fc.string({ unit: 'grapheme' }).filter((line) => !/[\0\r\n\ufffd\ufeff]/.test(line))), async (lines) => {
+      const text = lines.map((line) => `${line}\n`).join('');
+      expect(await linesOf(file('plain', text))).toEqual(lines);
+      expect(await linesOf(file('zipped', gzipSync(text)))).toEqual(lines);
+    }),
+    { numRuns: 30 },
+  );
+});
+
+test('line ends, byte-order mark, a last line without its end, several gzip members', async () => {
+  expect(await linesOf(file('dos', '\ufeffa\r\nb\r\n\r\nc'))).toEqual(['a', 'b', '', 'c']);
+  expect(await linesOf(file('members', Buffer.concat([gzipSync('a\nb'), gzipSync('c\n')])))).toEqual(['a', 'bc']);
+  expect(await linesOf(file('empty', ''))).toEqual([]);
+});
+
+test('characters that straddle blocks stay whole', async () => {
+  const text = '€'.repeat(300_000);
+  expect((await linesOf(file('blocks', text))).join('')).toBe(text);
+});
+
+test('an endless line comes in pieces', async () => {
+  const words = 'word '.repeat(500_000);
+  const pieces = await linesOf(file('long', words));
+  expect(pieces.length).toBeGreaterThan(1);
+  expect(pieces.join('')).toBe(words);
+  expect(pieces.every((piece) => piece.length <= 2 ** 20)).toBe(true);
+  expect((await linesOf(file('long-emoji', '😀'.repeat(600_000)))).every((piece) => !/[\ud800-\udbff]$/.test(piece))).toBe(true);
+});
+
+test('what is no text is refused, a stray byte is not', async () => {
+  await expect(linesOf(file('binary', Buffer.from([1, 2, 0, 4, 0, 0])))).rejects.toThrow('is not UTF-8 text');
+  await expect(linesOf(file('latin', Buffer.from(Array.from({ length: 99 }, (_, i) => 128 + (i % 64)))))).rejects.toThrow('is not UTF-8 text');
+  expect(await linesOf(file('stray', Buffer.concat([Buffer.from('many words '), Buffer.from([0xff]), Buffer.from(' and more words')])))).toEqual(['many words \ufffd and more words']);
+});
+
+test('a damaged gzip stream is an InputError that names the file', async () => {
+  const zipped = gzipSync('text '.repeat(1000));
+  await expect(linesOf(file('cut.gz', zipped.subarray(0, 40)))).rejects.toThrow(/cut\.gz: the gzip stream is damaged or cut short/);
+  const damaged = Buffer.from(zipped);
+  damaged[20] ^= 255;
+  await expect(linesOf(file('damaged.gz', damaged))).rejects.toThrow(InputError);
+  await expect(linesOf(join(folder, 'absent'))).rejects.toThrow('cannot read: no such file');
+});
+
+test('stopping early closes the file', async () => {
+  const path = file('early', 'a\nb\n'.repeat(200_000));
+  for await (const line of readLines(path)) {
+    expect(line).toBe('a');
+    break;
+  }
+  const zipped = file('early.gz', gzipSync('a\nb\n'.repeat(200_000)));
+  for await (const line of readLines(zipped)) {
+    expect(line).toBe('a');
+    break;
+  }
+});
+
+test('JSON files', async () => {
+  expect(await readJson(file('good.json', '{"a":[1]}'))).toEqual({ a: [1] });
+  await expect(readJson(file('bad.json', '{\n"a":\n\n'))).rejects.toThrow(/bad\.json: is not valid JSON: [^\n]+$/);
+  await expect(readJson(file('empty.json', ''))).rejects.toThrow('is empty, expected JSON');
+  await expect(readJson(file('latin.json', Buffer.from([0x22, 0xe9, 0x22])))).rejects.toThrow('is not UTF-8');
+  await expect(readJson(folder)).rejects.toThrow('is a folder');
+});
+
+test('files are written whole or not at all', async () => {
+  const path = join(folder, 'new', 'folder', 'file.txt');
+  await writeFileAtomic(path, 'one');
+  await writeFileAtomic(path, 'two');
+  expect(readFileSync(path, 'utf8')).toBe('two');
+  expect(readdirSync(join(folder, 'new', 'folder'))).toEqual(['file.txt']);
+  await expect(writeFileAtomic(join(path, 'below'), 'x')).rejects.toThrow(InputError);
+  await expect(writeFileAtomic(join(folder, 'new'), 'x')).rejects.toThrow('cannot write: is a folder');
+});
+
+test('model folders', async () => {
+  await expect(resolveModelFolder(join(folder, 'nowhere'))).rejects.toThrow('no such folder; expected a model folder with config.json, model.safetensors, tokenizer.json');
+  const model = join(folder, 'model');
+  mkdirSync(model);
+  writeFileSync(join(model, 'config.json'), '{}');
+  await expect(resolveModelFolder(model)).rejects.toThrow('lacks model.safetensors and tokenizer.json');
+  writeFileSync(join(model, 'model.safetensors'), '');
+  writeFileSync(join(model, 'tokenizer.json'), '{}');
+  expect(await resolveModelFolder(model)).toBe(model);
+});
