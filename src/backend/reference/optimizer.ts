@@ -1,0 +1,50 @@
+import type { Floats, Integers } from './arrays.ts';
+
+/** output = [min(1, maximum / (norm + 1e-6)), norm], with norm the square root of the sum of sums. */
+export function clipScale(sums: Floats, output: Floats, count: number, maximum: number): void {
+  let total = 0;
+  for (let i = 0; i < count; i++) total += sums[i];
+  const norm = Math.sqrt(total);
+  output[0] = Math.min(1, maximum / (norm + 1e-6));
+  output[1] = norm;
+}
+
+/** One step of AdamW (arXiv 1711.05101, algorithm 2, with PyTorch's place of epsilon). Shapes as in Backend.adamw. */
+export function adamw(
+  parameter: Floats,
+  gradient: Floats,
+  mean: Floats,
+  variance: Floats,
+  touched: Integers | undefined,
+  gradientScale: Floats | undefined,
+  rows: number,
+  width: number,
+  learningRate: number,
+  beta1: number,
+  beta2: number,
+  epsilon: number,
+  weightDecay: number,
+  step: number,
+): void {
+  const scale = gradientScale ? gradientScale[0] : 1;
+  const meanCorrection = 1 - beta1 ** step;
+  const varianceCorrection = Math.sqrt(1 - beta2 ** step);
+  for (let r = 0; r < rows; r++) {
+    const hasGradient = !touched || touched[r] !== 0;
+    for (let i = r * width; i < (r + 1) * width; i++) {
+      const g = hasGradient ? scale * gradient[i] : 0;
+      const m = beta1 * mean[i] + (1 - beta1) * g;
+      const v = beta2 * variance[i] + (1 - beta2) * g * g;
+      const update = m / meanCorrection / (Math.sqrt(v) / varianceCorrection + epsilon);
+      parameter[i] = parameter[i] * (1 - learningRate * weightDecay) - learningRate * update;
+      mean[i] = m;
+      variance[i] = v;
+    }
+  }
+}
+
+export function clearRows(gradient: Floats, touched: Integers, rows: number, width: number): void {
+  for (let r = 0; r < rows; r++) {
+    if (touched[r] !== 0) gradient.fill(0, r * width, (r + 1) * width);
+  }
+}
