@@ -1,0 +1,125 @@
+import type { Dropout } from '../backend/backend.ts';
+import type { Tensor } from '../backend/tensor.ts';
+import type { DenseFeedforward, DenseFeedforwardActivations } from './dense_feedforward.ts';
+import type { FastFeedforward, FastFeedforwardActivations } from './fast_feedforward.ts';
+import { dropoutAt, type Target } from './layer.ts';
+import type { LayerNorm, LayerNormActivations } from './layer_norm.ts';
+import type { Run } from './parameter.ts';
+import type { SelfAttention, SelfAttentionActivations } from './self_attention.ts';
+import type { Sequence } from './sequence.ts';
+
+/** The layers of a block. */
+export interface BlockLayers {
+  attention: SelfAttention;
+  norm1: LayerNorm;
+  feedforward: FastFeedforward | DenseFeedforward;
+  norm2: LayerNorm;
+}
+
+export interface BlockActivations {
+  norm1: LayerNormActivations;
+  attention: SelfAttentionActivations;
+  norm2: LayerNormActivations;
+  feedforward: FastFeedforwardActivations | DenseFeedforwardActivations;
+  /** [tokens, width]. */
+  output: Tensor;
+}
+
+/**
+ * A transformer block. Pre-norm (crammedBERT): x += attention(norm1(x)); x += feedforward(norm2(x)).
+ * Post-norm (BERT): x = norm1(x + attention(x)); x = norm2(x + feedforward(x)). Dropout on what joins x.
+ */
+export class Block {
+  constructor(
+    readonly layers: BlockLayers,
+    readonly placement: 'pre' | 'post',
+    readonly dropout: { probability: number; attentionSite: number; feedforwardSite: number },
+  ) {}
+
+  /** input [tokens, width]; output, of the same shape, another tensor. In inference its scratch is released before it returns. */
+  forward(run: Run, sequence: Sequence, input: Tensor, output: Tensor): BlockActivations {
+    const { attention, feedforward, norm1, norm2 } = this.layers;
+    const mark = run.arena.mark();
+    let activations: BlockActivations;
+    if (this.placement === 'pre') {
+      const normed1 = norm1.forward(run, input);
+      // In training norm2's backward needs the sum between the two halves; in inference the output itself can hold it.
+      const middle = run.training ? run.arena.tensor('block middle', input.shape) : output;
+      const attended = addBranch(run, input, middle, this.attentionDropout(run), (target) =>
+        attention.forward(run, sequence, normed1.output, target),
+      );
+      const normed2 = norm2.forward(run, middle);
+      const fed = addBranch(run, middle, output, this.feedforwardDropout(run), (target) => feedforward.forward(run, normed2.output, target));
+      activations = { norm1: normed1, attention: attended, norm2: normed2, feedforward: fed, output };
+    } else {
+      const sum1 = run.arena.tensor('block sum 1', input.shape);
+      const attended = addBranch(run, input, sum1, this.attentionDropout(run), (target) => attention.forward(run, sequence, input, target));
+      const normed1 = norm1.forward(run, sum1);
+      const sum2 = run.arena.tensor('block sum 2', input.shape);
+      const middle = normed1.output;
+      const fed = addBranch(run, middle, sum2, this.feedforwardDropout(run), (target) => feedforward.forward(run, middle, target));
+      const normed2 = norm2.forward(run, sum2, output);
+      activations = { norm1: normed1, attention: attended, norm2: normed2, feedforward: fed, output };
+    }
+    if (!run.training) run.arena.release(mark);
+    return activations;
+  }
+
+  /** Turns `gradient` [tokens, width] from the output's into the input's, in place, and adds to the parameters' gradients. */
+  backward(run: Run, sequence: Sequence, activations: BlockActivations, gradient: Tensor): void {
+    const { backend, arena } = run;
+    const { norm1, norm2, attention } = this.layers;
+    const mark = arena.mark();
+    const ofFeedforward = (gradOutput: Tensor) => this.feedforwardBackward(run, activations, gradOutput);
+    const ofAttention = (gradOutput: Tensor) => attention.backward(run, sequence, activations.attention, gradOutput);
+    const halves = [
+      { norm: norm2, normed: activations.norm2, dropout: this.feedforwardDropout(run), branch: ofFeedforward },
+      { norm: norm1, normed: activations.norm1, dropout: this.attentionDropout(run), branch: ofAttention },
+    ];
+    for (const { norm, normed, dropout, branch } of halves) {
+      if (this.placement === 'post') norm.backward(run, normed, gradient, { tensor: gradient });
+      let gradBranch = gradient;
+      if (dropout) {
+        gradBranch = arena.tensor('branch gradient', gradient.shape);
+        backend.dropout({ input: gradient, output: gradBranch, dropout });
+      }
+      const gradInput = branch(gradBranch);
+      if (this.placement === 'pre') norm.backward(run, normed, gradInput, { tensor: gradient, accumulate: true });
+      else backend.add({ a: gradient, b: gradInput, output: gradient });
+      arena.release(mark);
+    }
+  }
+
+  private feedforwardBackward(run: Run, activations: BlockActivations, gradOutput: Tensor): Tensor {
+    // The activations are those of this very layer.
+    const layer = this.layers.feedforward as FastFeedforward;
+    return layer.backward(run, activations.feedforward as FastFeedforwardActivations, gradOutput);
+  }
+
+  private attentionDropout(run: Run): Dropout | undefined {
+    return dropoutAt(run, this.dropout.attentionSite, this.dropout.probability);
+  }
+
+  private feedforwardDropout(run: Run): Dropout | undefined {
+    return dropoutAt(run, this.dropout.feedforwardSite, this.dropout.probability);
+  }
+}
+
+/** sum = input + dropout(branch's output); `sum` may be `input`. Without dropout the branch adds itself to a copy of the input. */
+function addBranch<Activations extends { output: Tensor }>(
+  run: Run,
+  input: Tensor,
+  sum: Tensor,
+  dropout: Dropout | undefined,
+  branch: (target?: Target) => Activations,
+): Activations {
+  const { backend } = run;
+  if (!dropout) {
+    if (sum !== input) backend.copy({ input, output: sum });
+    return branch({ tensor: sum, accumulate: true });
+  }
+  const activations = branch();
+  backend.dropout({ input: activations.output, output: activations.output, dropout });
+  backend.add({ a: input, b: activations.output, output: sum });
+  return activations;
+}

@@ -1,0 +1,33 @@
+import type { Tensor } from '../backend/tensor.ts';
+import type { Target } from './layer.ts';
+import type { Linear, LinearActivations } from './linear.ts';
+import type { Run } from './parameter.ts';
+
+export interface DenseFeedforwardActivations {
+  /** Its output is [tokens, neurons]. */
+  up: LinearActivations;
+  down: LinearActivations;
+  /** [tokens, width]. */
+  output: Tensor;
+}
+
+/** BERT's feedforward layer: every neuron for every token. up [neurons, width] with GELU, down [width, neurons]. */
+export class DenseFeedforward {
+  constructor(
+    readonly up: Linear,
+    readonly down: Linear,
+  ) {}
+
+  /** input, output [tokens, width]. */
+  forward(run: Run, input: Tensor, target?: Target): DenseFeedforwardActivations {
+    const up = this.up.forward(run, input);
+    const down = this.down.forward(run, up.output, target);
+    return { up, down, output: down.output };
+  }
+
+  /** Adds to the weights' gradients. gradOutput [tokens, width]; returns the input's gradient, of the same shape. */
+  backward(run: Run, activations: DenseFeedforwardActivations, gradOutput: Tensor, target?: Target): Tensor {
+    const gradUp = this.down.backward(run, activations.down, gradOutput);
+    return this.up.backward(run, activations.up, gradUp, target);
+  }
+}

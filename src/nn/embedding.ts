@@ -1,0 +1,96 @@
+import type { Tensor } from '../backend/tensor.ts';
+import { dropoutAt, gradientOf } from './layer.ts';
+import type { LayerNorm, LayerNormActivations } from './layer_norm.ts';
+import type { Parameter, Run } from './parameter.ts';
+import type { Sequence } from './sequence.ts';
+
+/** crammedBERT's positions: a fixed sinusoid (arXiv 1706.03762) times one learned factor. */
+export interface ScaledSinusoid {
+  /** [positions, width], constant; from {@link sinusoid}. */
+  table: Tensor;
+  /** [1]. */
+  scale: Parameter;
+}
+
+/** BERT's positions and segments: learned tables. */
+export interface LearnedPositions {
+  /** [positions, width]. */
+  positions: Parameter;
+  /** [types, width]. */
+  tokenTypes: Parameter;
+}
+
+export interface EmbeddingActivations {
+  norm: LayerNormActivations;
+  /** [tokens, width]. */
+  output: Tensor;
+}
+
+/** The values of a [positions, width] table: sin(p w_i) at the even columns 2i, cos(p w_i) at the odd ones, w_i = 10000^(-2i / width). */
+export function sinusoid(positions: number, width: number): Float32Array {
+  const table = new Float32Array(positions * width);
+  for (let column = 0; column < width; column++) {
+    const frequency = Math.exp((column - (column % 2)) * (-Math.log(10000) / width));
+    const wave = column % 2 === 0 ? Math.sin : Math.cos;
+    for (let position = 0; position < positions; position++) table[position * width + column] = wave(position * frequency);
+  }
+  return table;
+}
+
+/** Token embedding: word[id] plus the position's part, then LayerNorm and dropout. */
+export class Embedding {
+  constructor(
+    /** [vocabulary, width]. */
+    readonly word: Parameter,
+    readonly position: ScaledSinusoid | LearnedPositions,
+    readonly norm: LayerNorm,
+    /** Tokens with this id send no gradient to their row of the word table. */
+    readonly padId: number,
+    readonly dropout: { probability: number; site: number },
+  ) {}
+
+  /** Writes output [tokens, width], or takes it from the arena. */
+  forward(run: Run, sequence: Sequence, output?: Tensor): EmbeddingActivations {
+    const { backend, arena } = run;
+    const width = this.word.value.shape[1];
+    output ??= arena.tensor('embedding output', [sequence.ids.size, width]);
+    const mark = arena.mark();
+    const sum = arena.tensor('embedding sum', [sequence.ids.size, width]);
+    backend.embedding({ table: this.word.value, indices: sequence.ids, output: sum });
+    if ('scale' in this.position) {
+      const { table, scale } = this.position;
+      backend.embedding({ table, indices: sequence.positions, output: sum, scale: scale.value, accumulate: true });
+    } else {
+      const { positions, tokenTypes } = this.position;
+      backend.embedding({ table: positions.value, indices: sequence.positions, output: sum, accumulate: true });
+      backend.embedding({ table: tokenTypes.value, indices: sequence.typeIds!, output: sum, accumulate: true });
+    }
+    const norm = this.norm.forward(run, sum, output);
+    const dropout = dropoutAt(run, this.dropout.site, this.dropout.probability);
+    if (dropout) backend.dropout({ input: output, output, dropout });
+    if (!run.training) arena.release(mark);
+    return { norm, output };
+  }
+
+  /** Adds to the parameters' gradients. `gradient` [tokens, width] is the output's and is used up. */
+  backward(run: Run, sequence: Sequence, activations: EmbeddingActivations, gradient: Tensor): void {
+    const { backend } = run;
+    const { ids, positions, typeIds } = sequence;
+    const dropout = dropoutAt(run, this.dropout.site, this.dropout.probability);
+    if (dropout) backend.dropout({ input: gradient, output: gradient, dropout });
+    this.norm.backward(run, activations.norm, gradient, { tensor: gradient });
+
+    const addTo = (table: Parameter, indices: Tensor, skipIndex?: number) => {
+      const gradTable = gradientOf(table);
+      if (gradTable) backend.embeddingBackward({ indices, gradOutput: gradient, gradTable, skipIndex });
+    };
+    addTo(this.word, ids, this.padId);
+    if ('scale' in this.position) {
+      const gradScale = gradientOf(this.position.scale);
+      if (gradScale) backend.embeddingScaleBackward({ table: this.position.table, indices: positions, gradOutput: gradient, gradScale });
+    } else {
+      addTo(this.position.positions, positions);
+      addTo(this.position.tokenTypes, typeIds!);
+    }
+  }
+}

@@ -1,0 +1,149 @@
+import type { Backend } from '../backend/backend.ts';
+import type { Tensor } from '../backend/tensor.ts';
+import { gradientOf, type Target } from './layer.ts';
+import { nodesLayout, plainLayout } from './layouts.ts';
+import { Parameter, type Run } from './parameter.ts';
+import { hashText, normalValues } from './random.ts';
+
+/** A layer's size: `trees` balanced binary trees of 2^(depth + 1) - 1 neurons each, over vectors of `width`. */
+export interface FastFeedforwardShape {
+  width: number;
+  trees: number;
+  depth: number;
+}
+
+export interface FastFeedforwardActivations {
+  /** [tokens, width]. */
+  input: Tensor;
+  /** [tokens, width]. */
+  output: Tensor;
+  /** i32 [tokens, trees, depth + 1], each visited node's index within its tree; kept in training. */
+  visited?: Tensor;
+  /** [tokens, trees, depth + 1], the visited nodes' logits; kept in training. */
+  logits?: Tensor;
+}
+
+/** Neurons of all trees. */
+export function nodeCount(shape: { trees: number; depth: number }): number {
+  return shape.trees * (2 ** (shape.depth + 1) - 1);
+}
+
+/**
+ * The fast feedforward layer (arXiv 2308.14711, in the form of UltraFastBERT, arXiv 2311.10770). Each token walks one path through
+ * each tree, from the root to a leaf, and only the depth + 1 neurons on it are computed: in each, z = w_in . x + b, gelu(z) w_out
+ * joins the output, and the sign of z chooses the child (right if z > 0).
+ *
+ * @example
+ * const layer = FastFeedforward.create(backend, { width: 768, trees: 1, depth: 11, seed: 1 });
+ * const run = { backend, arena: new Arena(backend), training: false };
+ * const { output } = layer.forward(run, input); // [tokens, 768]
+ */
+export class FastFeedforward {
+  readonly width: number;
+
+  constructor(
+    /** [trees n, 2 width], n = 2^(depth + 1) - 1: each node's input weights and, beside them, its output weights. */
+    readonly nodes: Parameter,
+    /** [trees n]. */
+    readonly bias: Parameter,
+    readonly trees: number,
+    readonly depth: number,
+  ) {
+    this.width = nodes.value.shape[1] / 2;
+  }
+
+  /**
+   * A layer by itself, with random weights: zero biases, w_in and w_out normal and scaled so that inputs of unit variance give logits of
+   * unit variance and outputs of about unit variance. `name` prefixes the parameters' names. Dispose it when done.
+   */
+  static create(backend: Backend, options: FastFeedforwardShape & { seed: number; name?: string }): FastFeedforward {
+    const { width, trees, depth, seed, name = '' } = options;
+    const count = nodeCount(options);
+    const names = fastFeedforwardNames(name && `${name}.`);
+    const nodes = createNodes(backend, names, options);
+    const bias = createNodeBias(backend, names, options, nodes);
+    const scales = [1 / Math.sqrt(width), 1 / Math.sqrt(trees * (depth + 1))];
+    const weights = nodes.layout.tensors.map((tensor, i) => normalValues(count * width, scales[i], seed, hashText(tensor.name)));
+    backend.write(nodes.value, nodes.layout.pack(weights));
+    backend.fill({ output: bias.value, value: 0 });
+    return new FastFeedforward(nodes, bias, trees, depth);
+  }
+
+  get parameters(): readonly Parameter[] {
+    return [this.nodes, this.bias];
+  }
+
+  /** input, output [tokens, width]. */
+  forward(run: Run, input: Tensor, target?: Target): FastFeedforwardActivations {
+    const { backend, arena } = run;
+    const { trees, depth } = this;
+    const output = target?.tensor ?? arena.tensor('fff output', input.shape);
+    const visits = [input.size / this.width, trees, depth + 1];
+    const visited = run.training ? arena.tensor('fff visited nodes', visits, 'i32') : undefined;
+    const logits = run.training ? arena.tensor('fff logits', visits) : undefined;
+    const accumulate = target?.accumulate;
+    backend.fff({ input, nodes: this.nodes.value, bias: this.bias.value, trees, depth, output, accumulate, visited, logits });
+    return { input, output, visited, logits };
+  }
+
+  /**
+   * Touches the visited nodes only: adds to their rows of the gradients and flags them in `nodes.touched`. gradOutput [tokens, width];
+   * returns the input's gradient, of the same shape. Nodes and bias are trained or frozen together.
+   */
+  backward(run: Run, activations: FastFeedforwardActivations, gradOutput: Tensor, target?: Target): Tensor {
+    const { input } = activations;
+    const gradInput = target?.tensor ?? run.arena.tensor('fff input gradient', input.shape);
+    const gradNodes = gradientOf(this.nodes);
+    run.backend.fffBackward({
+      input,
+      nodes: this.nodes.value,
+      trees: this.trees,
+      depth: this.depth,
+      visited: activations.visited!,
+      logits: activations.logits!,
+      gradOutput,
+      gradInput,
+      accumulate: target?.accumulate,
+      gradNodes,
+      gradBias: gradNodes && this.bias.gradient,
+      touched: gradNodes && this.nodes.touched,
+    });
+    return gradInput;
+  }
+
+  dispose(): void {
+    for (const parameter of this.parameters) parameter.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/** The checkpoint's names of a layer's tensors. */
+export interface FastFeedforwardNames {
+  weightIn: string;
+  weightOut: string;
+  biasIn: string;
+}
+
+export function fastFeedforwardNames(prefix: string): FastFeedforwardNames {
+  return { weightIn: `${prefix}linear_in.weight`, weightOut: `${prefix}linear_out.weight`, biasIn: `${prefix}linear_in.bias` };
+}
+
+/** The nodes' parameter, uninitialised, with its row flags (none touched). */
+export function createNodes(backend: Backend, names: FastFeedforwardNames, shape: FastFeedforwardShape): Parameter {
+  const count = nodeCount(shape);
+  const value = backend.tensor(names.weightIn, [count, 2 * shape.width]);
+  const parameter = new Parameter(value, nodesLayout(names.weightIn, names.weightOut, count, shape.width), true);
+  parameter.touched = backend.zeros(`${names.weightIn} touched`, [count], 'i32');
+  return parameter;
+}
+
+/** The biases' parameter, uninitialised; it shares the nodes' row flags. */
+export function createNodeBias(backend: Backend, names: FastFeedforwardNames, shape: FastFeedforwardShape, nodes: Parameter): Parameter {
+  const count = nodeCount(shape);
+  const parameter = new Parameter(backend.tensor(names.biasIn, [count]), plainLayout(names.biasIn, [count]), false);
+  parameter.touched = nodes.touched;
+  return parameter;
+}

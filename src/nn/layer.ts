@@ -1,0 +1,23 @@
+import { type Dropout, dropoutKey } from '../backend/backend.ts';
+import type { Tensor } from '../backend/tensor.ts';
+import type { Parameter, Run } from './parameter.ts';
+
+/**
+ * Where a layer puts its result. Layers take one from the run's arena if none is given; with `accumulate` the result is added to what
+ * the tensor holds, which is how residual connections and their gradients are summed without a pass of their own.
+ */
+export interface Target {
+  tensor: Tensor;
+  accumulate?: boolean;
+}
+
+/** The gradient to add to, or undefined if the parameter is frozen or has none. */
+export function gradientOf(parameter: Parameter | undefined): Tensor | undefined {
+  return parameter?.frozen ? undefined : parameter?.gradient;
+}
+
+/** The dropout of one site in this run: undefined outside of training, where the run has none, or where the probability is 0. */
+export function dropoutAt(run: Run, site: number, probability: number): Dropout | undefined {
+  if (!run.training || !run.dropout || probability === 0) return undefined;
+  return { probability, key: dropoutKey(run.dropout.seed, run.dropout.step, site) };
+}

@@ -1,0 +1,67 @@
+import type { Tensor } from '../backend/tensor.ts';
+import { gradientOf, type Target } from './layer.ts';
+import type { Parameter, Run } from './parameter.ts';
+
+/** What the backward of a linear layer needs. */
+export interface LinearActivations {
+  /** [rows, inputs]. */
+  input: Tensor;
+  /** [rows, outputs]. */
+  output: Tensor;
+  /** [rows, outputs], before the activation; kept in training if there is one. */
+  preActivation?: Tensor;
+}
+
+/** output = activation(input weight^T + bias). weight [outputs, inputs], bias [outputs] or none. */
+export class Linear {
+  readonly inputs: number;
+  readonly outputs: number;
+
+  constructor(
+    readonly weight: Parameter,
+    readonly bias?: Parameter,
+    readonly activation: 'none' | 'gelu' = 'none',
+  ) {
+    [this.outputs, this.inputs] = weight.value.shape as [number, number];
+  }
+
+  /** input [rows, inputs]; output [rows, outputs]. An accumulating target excludes an activation. */
+  forward(run: Run, input: Tensor, target?: Target): LinearActivations {
+    const rows = input.size / this.inputs;
+    const { activation } = this;
+    const output = target?.tensor ?? run.arena.tensor('linear output', [rows, this.outputs]);
+    const keep = run.training && activation === 'gelu';
+    const preActivation = keep ? run.arena.tensor('linear pre-activation', [rows, this.outputs]) : undefined;
+    run.backend.linear({
+      input,
+      weight: this.weight.value,
+      bias: this.bias?.value,
+      output,
+      activation,
+      preActivation,
+      accumulate: target?.accumulate,
+    });
+    return { input, output, preActivation };
+  }
+
+  /** Adds to the gradients of weight and bias. gradOutput [rows, outputs]; returns the input's gradient [rows, inputs]. */
+  backward(run: Run, activations: LinearActivations, gradOutput: Tensor, target?: Target): Tensor {
+    const { backend, arena } = run;
+    const { input, preActivation } = activations;
+    let gradient = gradOutput;
+    if (preActivation) {
+      gradient = arena.tensor('linear pre-activation gradient', preActivation.shape);
+      backend.geluBackward({ input: preActivation, gradOutput, gradInput: gradient });
+    }
+    this.addWeightGradient(run, input, gradient);
+    const gradInput = target?.tensor ?? arena.tensor('linear input gradient', input.shape);
+    backend.linearBackwardInput({ gradOutput: gradient, weight: this.weight.value, gradInput, accumulate: target?.accumulate });
+    return gradInput;
+  }
+
+  private addWeightGradient(run: Run, input: Tensor, gradOutput: Tensor): void {
+    const gradWeight = gradientOf(this.weight);
+    // The kernel computes the bias's gradient beside the weight's; the two are trained or frozen together.
+    if (gradWeight) run.backend.linearBackwardWeight({ input, gradOutput, gradWeight, gradBias: gradientOf(this.bias) });
+  }
+}

@@ -1,0 +1,103 @@
+import type { Tensor } from '../backend/tensor.ts';
+import { gradientOf } from './layer.ts';
+import type { LayerNorm, LayerNormActivations } from './layer_norm.ts';
+import type { Linear, LinearActivations } from './linear.ts';
+import type { Parameter, Run } from './parameter.ts';
+
+/** BERT's transform of a hidden state before the decoder: dense with GELU, then LayerNorm. */
+export interface HeadTransform {
+  /** [width, width], activation 'gelu'. */
+  dense: Linear;
+  norm: LayerNorm;
+}
+
+export interface HeadActivations {
+  /** [rows, width], what the decoder multiplies. */
+  features: Tensor;
+  transform?: { dense: LinearActivations; norm: LayerNormActivations };
+}
+
+/** Logits of some of the rows. */
+export interface LogitBlock {
+  /** The first of its rows. */
+  first: number;
+  rows: number;
+  /** [rows, width]. */
+  features: Tensor;
+  /** [rows, vocabulary]. */
+  logits: Tensor;
+}
+
+/** Largest block of logits that training and evaluation hold at once, in bytes. */
+const logitBytes = 2 ** 26;
+
+/**
+ * From hidden states to logits over the vocabulary by the word embedding itself (tied). crammedBERT's has nothing else; BERT's
+ * transforms the hidden state first and adds a bias.
+ */
+export class MaskedLanguageModelHead {
+  private readonly decoder: { weight: Tensor; bias?: Tensor };
+
+  constructor(
+    /** The word embedding [vocabulary, width]. */
+    readonly word: Parameter,
+    readonly transform?: HeadTransform,
+    /** [vocabulary]. */
+    readonly bias?: Parameter,
+  ) {
+    this.decoder = { weight: word.value, bias: bias?.value };
+  }
+
+  /** hidden, features [rows, width]. */
+  features(run: Run, hidden: Tensor): HeadActivations {
+    if (!this.transform) return { features: hidden };
+    const dense = this.transform.dense.forward(run, hidden);
+    const norm = this.transform.norm.forward(run, dense.output);
+    return { features: norm.output, transform: { dense, norm } };
+  }
+
+  /** features [rows, width], output [rows, vocabulary]. */
+  logits(run: Run, features: Tensor, output: Tensor): void {
+    run.backend.linear({ input: features, ...this.decoder, output });
+  }
+
+  /**
+   * Cross-entropy of each row and the gradients of scale times their sum, block by block so that logits never take more than 64 MB.
+   * hidden [rows, width], labels i32 [rows], losses [rows] is overwritten; returns the gradient of hidden.
+   */
+  lossAndGradient(run: Run, hidden: Tensor, labels: Tensor, losses: Tensor, scale: number): Tensor {
+    const { backend, arena } = run;
+    const activations = this.features(run, hidden);
+    const gradFeatures = arena.tensor('head feature gradient', hidden.shape);
+    const gradWeight = gradientOf(this.word);
+    for (const { first, rows, features, logits } of this.logitBlocks(run, activations.features)) {
+      backend.crossEntropy({ logits, labels: labels.view([rows], first), losses: losses.view([rows], first), gradLogits: logits, scale });
+      if (gradWeight) backend.linearBackwardWeight({ input: features, gradOutput: logits, gradWeight, gradBias: gradientOf(this.bias) });
+      const gradInput = gradFeatures.view(features.shape, first * features.shape[1]);
+      backend.linearBackwardInput({ gradOutput: logits, weight: this.word.value, gradInput });
+    }
+    return this.transformBackward(run, activations, gradFeatures);
+  }
+
+  /** The logits of one block of rows after another; a block is valid until the next is asked for. */
+  *logitBlocks(run: Run, features: Tensor): Generator<LogitBlock> {
+    const [vocabulary, width] = this.word.value.shape;
+    const total = features.size / width;
+    const most = Math.max(1, Math.floor(logitBytes / (4 * vocabulary)));
+    for (let first = 0; first < total; first += most) {
+      const rows = Math.min(most, total - first);
+      const mark = run.arena.mark();
+      const logits = run.arena.tensor('logits', [rows, vocabulary]);
+      const part = features.view([rows, width], first * width);
+      this.logits(run, part, logits);
+      yield { first, rows, features: part, logits };
+      run.arena.release(mark);
+    }
+  }
+
+  private transformBackward(run: Run, { transform }: HeadActivations, gradFeatures: Tensor): Tensor {
+    if (!this.transform || !transform) return gradFeatures;
+    this.transform.norm.backward(run, transform.norm, gradFeatures, { tensor: gradFeatures });
+    return this.transform.dense.backward(run, transform.dense, gradFeatures);
+  }
+}

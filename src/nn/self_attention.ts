@@ -1,0 +1,94 @@
+import type { AttentionArguments, AttentionOperand } from '../backend/backend.ts';
+import type { Tensor } from '../backend/tensor.ts';
+import { dropoutAt, type Target } from './layer.ts';
+import type { Linear, LinearActivations } from './linear.ts';
+import type { Run } from './parameter.ts';
+import type { Sequence } from './sequence.ts';
+
+export interface SelfAttentionActivations {
+  /** Its output is [tokens, 3 width], for each head its query, key and value side by side. */
+  queryKeyValue: LinearActivations;
+  /** [tokens, width], the heads' weighted values side by side. */
+  context: Tensor;
+  /** [batch, heads, length], kept in training. */
+  logSumExp?: Tensor;
+  dense: LinearActivations;
+  /** [tokens, width]. */
+  output: Tensor;
+}
+
+/**
+ * Multi-head self-attention (arXiv 1706.03762). One projection makes query, key and value, laid out per head as crammedBERT has it:
+ * head h owns outputs 3 h size .. 3 (h + 1) size, first its query, then its key, then its value.
+ */
+export class SelfAttention {
+  readonly headSize: number;
+
+  constructor(
+    /** [3 width, width]. */
+    readonly queryKeyValue: Linear,
+    /** [width, width]. */
+    readonly dense: Linear,
+    readonly heads: number,
+    /** On the attention probabilities. */
+    readonly dropout: { probability: number; site: number },
+  ) {
+    this.headSize = dense.inputs / heads;
+  }
+
+  /** input, output [tokens, width]. */
+  forward(run: Run, sequence: Sequence, input: Tensor, target?: Target): SelfAttentionActivations {
+    const { backend, arena } = run;
+    const queryKeyValue = this.queryKeyValue.forward(run, input);
+    const context = arena.tensor('attention context', [sequence.ids.size, this.dense.inputs]);
+    const logSumExp = run.training ? arena.tensor('attention log-sum-exp', [sequence.batch, this.heads, sequence.length]) : undefined;
+    backend.attention({ ...this.operands(run, sequence, queryKeyValue.output), output: context, logSumExp });
+    const dense = this.dense.forward(run, context, target);
+    return { queryKeyValue, context, logSumExp, dense, output: dense.output };
+  }
+
+  /** Adds to the weights' gradients. gradOutput [tokens, width]; returns the input's gradient, of the same shape. */
+  backward(run: Run, sequence: Sequence, activations: SelfAttentionActivations, gradOutput: Tensor, target?: Target): Tensor {
+    const { queryKeyValue, context, dense } = activations;
+    const gradContext = this.dense.backward(run, dense, gradOutput);
+    const gradQueryKeyValue = run.arena.tensor('query, key and value gradient', queryKeyValue.output.shape);
+    const [gradQuery, gradKey, gradValue] = this.parts(sequence, gradQueryKeyValue);
+    run.backend.attentionBackward({
+      ...this.operands(run, sequence, queryKeyValue.output),
+      output: context,
+      logSumExp: activations.logSumExp!,
+      gradOutput: gradContext,
+      gradQuery,
+      gradKey,
+      gradValue,
+    });
+    return this.queryKeyValue.backward(run, queryKeyValue, gradQueryKeyValue, target);
+  }
+
+  private operands(run: Run, sequence: Sequence, queryKeyValue: Tensor): AttentionArguments {
+    const [query, key, value] = this.parts(sequence, queryKeyValue);
+    return {
+      query,
+      key,
+      value,
+      batch: sequence.batch,
+      heads: this.heads,
+      headSize: this.headSize,
+      queryLength: sequence.length,
+      keyLength: sequence.length,
+      paddingMask: sequence.paddingMask,
+      dropout: dropoutAt(run, this.dropout.site, this.dropout.probability),
+    };
+  }
+
+  private parts(sequence: Sequence, tensor: Tensor): AttentionOperand[] {
+    const rowStride = 3 * this.dense.inputs;
+    return [0, 1, 2].map((part) => ({
+      tensor,
+      offset: part * this.headSize,
+      batchStride: sequence.length * rowStride,
+      rowStride,
+      headStride: 3 * this.headSize,
+    }));
+  }
+}
