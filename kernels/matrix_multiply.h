@@ -1,0 +1,257 @@
+// Matrix multiplication: c [m, n] (+)= a [m, k] b [k, n], a and b with any strides, c row-major.
+//
+// Both operands are packed into panels that the tile kernel reads in order (Goto and van de Geijn, "Anatomy of high-performance
+// matrix multiplication", 2008): a in panels of `tileRows` rows, b in panels of `tileColumns` columns, `depthBlock` deep.
+// The sum over k of every element has one order, whatever m, n, the threads and the element's place: within a depth block one
+// chain of multiply-adds, block after block added to c. A row therefore answers the same bits alone as in a batch.
+
+// A tile's accumulators, one row of b and one element of a fit in the vector registers.
+#if defined(__AVX512F__)
+constexpr int tileRows = 8, tileVectors = 3;
+#elif defined(__AVX__)
+constexpr int tileRows = 4, tileVectors = 3;
+#elif defined(__aarch64__)
+constexpr int tileRows = 8, tileVectors = 3;
+#else
+constexpr int tileRows = 4, tileVectors = 2;
+#endif
+constexpr size_t tileColumns = tileVectors * lanes;
+constexpr size_t depthBlock = 256;
+
+UFB_INLINE size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+UFB_INLINE size_t roundUp(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+// Element (i, j) lies at data[i row + j column].
+struct Matrix {
+  const float* data;
+  size_t row, column;
+};
+
+// What happens to a finished output: + bias [n], then preActivation (laid out as c) keeps it, then GELU.
+struct Epilogue {
+  const float* bias;
+  bool gelu;
+  float* preActivation;
+  bool any() const { return bias || gelu; }
+};
+
+// ------------------------------------------------------------------ packing
+
+typedef float Four __attribute__((vector_size(16)));
+#if defined(__clang__) || __GNUC__ >= 12
+#define UFB_SHUFFLE(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#else
+typedef int32_t FourIntegers __attribute__((vector_size(16)));
+#define UFB_SHUFFLE(a, b, i, j, k, l) __builtin_shuffle(a, b, FourIntegers{i, j, k, l})
+#endif
+
+// packed[p width + i] = source[i stride + p] for four i and `count` p.
+UFB_INLINE void packFour(size_t count, const float* source, size_t stride, size_t width, float* packed) {
+  size_t p = 0;
+  for (; p + 4 <= count; p += 4) {
+    Four a, b, c, d;
+    __builtin_memcpy(&a, source + p, 16);
+    __builtin_memcpy(&b, source + stride + p, 16);
+    __builtin_memcpy(&c, source + 2 * stride + p, 16);
+    __builtin_memcpy(&d, source + 3 * stride + p, 16);
+    const Four ab01 = UFB_SHUFFLE(a, b, 0, 4, 1, 5), cd01 = UFB_SHUFFLE(c, d, 0, 4, 1, 5);
+    const Four ab23 = UFB_SHUFFLE(a, b, 2, 6, 3, 7), cd23 = UFB_SHUFFLE(c, d, 2, 6, 3, 7);
+    const Four rows[4] = {UFB_SHUFFLE(ab01, cd01, 0, 1, 4, 5), UFB_SHUFFLE(ab01, cd01, 2, 3, 6, 7),
+                          UFB_SHUFFLE(ab23, cd23, 0, 1, 4, 5), UFB_SHUFFLE(ab23, cd23, 2, 3, 6, 7)};
+    for (size_t r = 0; r < 4; r++) __builtin_memcpy(packed + (p + r) * width, &rows[r], 16);
+  }
+  for (; p < count; p++)
+    for (size_t i = 0; i < 4; i++) packed[p * width + i] = source[i * stride + p];
+}
+
+// One panel: packed[p width + i] = source[i across + p along], for i in [0, count) and p in [0, depth); zeros for i in [count, width).
+inline void packPanel(size_t count, size_t width, size_t depth, const float* source, size_t across, size_t along, float* packed) {
+  size_t first = 0;
+  if (across == 1) {
+    for (; first + lanes <= count; first += lanes)
+      for (size_t p = 0; p < depth; p++) store(packed + p * width + first, load(source + first + p * along));
+    for (; first + 4 <= count; first += 4)
+      for (size_t p = 0; p < depth; p++) __builtin_memcpy(packed + p * width + first, source + first + p * along, 16);
+  } else if (along == 1) {
+    for (; first + 4 <= count; first += 4) packFour(depth, source + first * across, across, width, packed + first);
+  }
+  if (first == width) return;
+  for (size_t p = 0; p < depth; p++) {
+    for (size_t i = first; i < count; i++) packed[p * width + i] = source[i * across + p * along];
+    for (size_t i = count; i < width; i++) packed[p * width + i] = 0;
+  }
+}
+
+// Rows [0, m) of a, `depth` deep: panels of tileRows, the last as wide as what remains. Row i's panel starts at packed + i depth.
+inline void packRows(size_t m, size_t depth, const Matrix& a, float* packed) {
+  for (size_t i = 0; i < m; i += tileRows) {
+    const size_t rows = smaller(tileRows, m - i);
+    packPanel(rows, rows, depth, a.data + i * a.row, a.row, a.column, packed + i * depth);
+  }
+}
+
+// Columns [0, n) of b, `depth` deep: panels of tileColumns, the last rounded up to whole vectors. Column j's panel starts at packed + j depth.
+inline void packColumns(size_t n, size_t depth, const Matrix& b, float* packed) {
+  for (size_t j = 0; j < n; j += tileColumns) {
+    const size_t columns = smaller(tileColumns, n - j);
+    packPanel(columns, roundUp(columns, lanes), depth, b.data + j * b.column, b.column, b.row, packed + j * depth);
+  }
+}
+
+// ------------------------------------------------------------------ tiles
+
+// c [rows, columns] (+)= one panel of a times one of b; columns fill the last vector at least in part.
+template <int rows, int vectors>
+inline void multiplyTile(size_t depth, const float* a, const float* b, float* c, size_t cRow, size_t columns, bool accumulate) {
+  Vector sum[rows][vectors];
+#pragma GCC unroll 16
+  for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+    for (int j = 0; j < vectors; j++) sum[i][j] = zero();
+  for (size_t p = 0; p < depth; p++) {
+    Vector right[vectors];
+#pragma GCC unroll 4
+    for (int j = 0; j < vectors; j++) right[j] = load(b + j * lanes);
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++) {
+      const Vector left = splat(a[i]);
+#pragma GCC unroll 4
+      for (int j = 0; j < vectors; j++) sum[i][j] = multiplyAdd(left, right[j], sum[i][j]);
+    }
+    a += rows;
+    b += vectors * lanes;
+  }
+  const size_t part = columns - (vectors - 1) * lanes;
+#pragma GCC unroll 16
+  for (int i = 0; i < rows; i++) {
+    float* y = c + i * cRow;
+#pragma GCC unroll 4
+    for (int j = 0; j < vectors; j++) {
+      if (j < vectors - 1 || part == lanes) store(y + j * lanes, accumulate ? load(y + j * lanes) + sum[i][j] : sum[i][j]);
+      else storePart(y + j * lanes, accumulate ? loadPart(y + j * lanes, part) + sum[i][j] : sum[i][j], part);
+    }
+  }
+}
+
+using TileKernel = void (*)(size_t depth, const float* a, const float* b, float* c, size_t cRow, size_t columns, bool accumulate);
+
+template <int rows, int vectors> inline TileKernel tileOf(size_t wanted) {
+  if constexpr (rows > 1) {
+    if (wanted != rows) return tileOf<rows - 1, vectors>(wanted);
+  }
+  return multiplyTile<rows, vectors>;
+}
+inline TileKernel tileKernel(size_t rows, size_t columns) {
+  const size_t vectors = (columns + lanes - 1) / lanes;
+  if constexpr (tileVectors > 2) {
+    if (vectors == 3) return tileOf<tileRows, 3>(rows);
+  }
+  return vectors == 2 ? tileOf<tileRows, 2>(rows) : tileOf<tileRows, 1>(rows);
+}
+
+UFB_INLINE Vector finish(Vector x, const Vector* bias, bool gelu) {
+  if (bias) x += *bias;
+  return gelu ? geluValue(x) : x;
+}
+
+inline void finishTile(size_t rows, size_t columns, const Epilogue& epilogue, float* c, size_t cRow, size_t row, size_t column) {
+  for (size_t j = 0; j < columns; j += lanes) {
+    const size_t n = smaller(lanes, columns - j);
+    const Vector bias = epilogue.bias ? loadPart(epilogue.bias + column + j, n) : zero();
+    for (size_t i = 0; i < rows; i++) {
+      const size_t at = (row + i) * cRow + column + j;
+      Vector x = loadPart(c + at, n);
+      if (epilogue.bias) x += bias;
+      if (epilogue.preActivation) storePart(epilogue.preActivation + at, x, n);
+      storePart(c + at, epilogue.gelu ? geluValue(x) : x, n);
+    }
+  }
+}
+
+// c's rows [row, row + m) and columns [column, column + n) from packed panels, one depth block. b's panel stays in the first-level
+// cache while a's stream past it.
+inline void multiplyPanels(size_t m, size_t n, size_t depth, const float* a, const float* b, float* c, size_t cRow, size_t row, size_t column,
+                           bool accumulate, const Epilogue* epilogue) {
+  for (size_t j = 0; j < n; j += tileColumns) {
+    const size_t columns = smaller(tileColumns, n - j);
+    for (size_t i = 0; i < m; i += tileRows) {
+      const size_t rows = smaller(tileRows, m - i);
+      tileKernel(rows, columns)(depth, a + i * depth, b + j * depth, c + (row + i) * cRow + column + j, cRow, columns, accumulate);
+      if (epilogue) finishTile(rows, columns, *epilogue, c, cRow, row + i, column + j);
+    }
+  }
+}
+
+// ------------------------------------------------------------------ on one thread
+
+// Floats of scratch that multiplyBlock needs.
+static inline size_t multiplyBlockScratch(size_t m, size_t n, size_t k) { return (roundUp(m, lanes) + roundUp(n, lanes)) * smaller(k, depthBlock); }
+
+// c [m, n] (+)= a [m, k] b [k, n] on the calling thread; element (i, j) of a lies at a[i aRow + j aColumn], of b likewise.
+// `packing` holds multiplyBlockScratch(m, n, k) floats.
+static inline void multiplyBlock(size_t m, size_t n, size_t k, const float* a, size_t aRow, size_t aColumn, const float* b, size_t bRow, size_t bColumn, float* c,
+                                 size_t cRow, bool accumulate, float* packing) {
+  float *packedA = packing, *packedB = packing + roundUp(m, lanes) * smaller(k, depthBlock);
+  for (size_t p = 0; p == 0 || p < k; p += depthBlock) {
+    const size_t depth = smaller(depthBlock, k - p);
+    packRows(m, depth, {a + p * aColumn, aRow, aColumn}, packedA);
+    packColumns(n, depth, {b + p * bRow, bRow, bColumn}, packedB);
+    multiplyPanels(m, n, depth, packedA, packedB, c, cRow, 0, 0, accumulate || p > 0, nullptr);
+  }
+}
+
+// ------------------------------------------------------------------ on all threads
+
+// c [m, n] (+)= a b, row-major and dense. The operand with the fewer outputs is packed once and shared; each task packs its own part
+// of the other, so that nothing is packed twice.
+inline void multiply(Context& context, size_t m, size_t n, size_t k, const Matrix& a, const Matrix& b, float* c, bool accumulate, const Epilogue& epilogue) {
+  if (m == 0 || n == 0) return;
+  const bool byRows = m >= n;  // what tasks divide between them
+  const size_t shared = byRows ? n : m, divided = byRows ? m : n;
+  const size_t sharedUnit = byRows ? tileColumns : tileRows, dividedUnit = byRows ? tileRows : tileColumns;
+
+  // A task of less than about 10 us is not worth handing to another thread; more than a few tasks a thread balance no better.
+  constexpr double smallestTask = 4e5, sharedLimit = 4 << 20;  // multiply-adds; floats
+  size_t step = dividedUnit;
+  const double work = static_cast<double>(shared) * static_cast<double>(k + 1);
+  const size_t worthwhile = static_cast<size_t>(smallestTask / work) + 1, balanced = divided / (8 * static_cast<size_t>(context.threads));
+  step = roundUp(worthwhile > smaller(balanced, 96) ? worthwhile : smaller(balanced, 96), dividedUnit);
+  if (step == 0) step = dividedUnit;
+  step = smaller(step, roundUp(divided, dividedUnit));
+
+  const size_t sharedWidth = roundUp(shared, lanes);
+  size_t chunk = static_cast<size_t>(sharedLimit / static_cast<double>(sharedWidth)) / depthBlock * depthBlock;
+  chunk = smaller(chunk < depthBlock ? depthBlock : chunk, k);
+  float* sharedPanels = static_cast<float*>(context.scratch(&context, context.threads, sharedWidth * chunk * sizeof(float)));
+
+  for (size_t from = 0; from == 0 || from < k; from += chunk) {
+    const size_t to = smaller(from + chunk, k), blocks = (to - from + depthBlock - 1) / depthBlock;
+    // Panels of one piece: enough to be worth a task.
+    const size_t piece = roundUp(smaller(256, shared), sharedUnit), pieces = (shared + piece - 1) / piece;
+    const size_t grain = divided * shared < 64 * 64 || (to - from) * shared < 65536 ? blocks * pieces : 1;
+    parallelRanges(context, blocks * pieces, grain, [&](size_t begin, size_t end, int) {
+      for (size_t index = begin; index < end; index++) {
+        const size_t p = index / pieces * depthBlock, first = index % pieces * piece, depth = smaller(depthBlock, to - from - p), count = smaller(piece, shared - first);
+        float* packed = sharedPanels + p * sharedWidth + first * depth;
+        if (byRows) packColumns(count, depth, {b.data + (from + p) * b.row + first * b.column, b.row, b.column}, packed);
+        else packRows(count, depth, {a.data + first * a.row + (from + p) * a.column, a.row, a.column}, packed);
+      }
+    });
+    parallelRanges(context, divided, step, [&](size_t begin, size_t end, int worker) {
+      const size_t count = end - begin;
+      float* own = static_cast<float*>(context.scratch(&context, worker, roundUp(count, lanes) * smaller(depthBlock, to - from) * sizeof(float)));
+      for (size_t p = from; p == from || p < to; p += depthBlock) {
+        const size_t depth = smaller(depthBlock, to - p);
+        const float* panels = sharedPanels + (p - from) * sharedWidth;
+        const Epilogue* last = epilogue.any() && p + depth == k ? &epilogue : nullptr;
+        if (byRows) {
+          packRows(count, depth, {a.data + begin * a.row + p * a.column, a.row, a.column}, own);
+          multiplyPanels(count, n, depth, own, panels, c, n, begin, 0, accumulate || p > 0, last);
+        } else {
+          packColumns(count, depth, {b.data + p * b.row + begin * b.column, b.row, b.column}, own);
+          multiplyPanels(m, count, depth, panels, own, c, n, 0, begin, accumulate || p > 0, last);
+        }
+      }
+    });
+  }
+}
