@@ -11,6 +11,7 @@ namespace UFB_INSTRUCTION_SET {
 #include "layer_norm.h"
 #include "matrix_multiply.h"
 #include "linear.h"
+#include "scatter.h"
 #include "attention.h"
 #include "embedding.h"
 #include "fff.h"

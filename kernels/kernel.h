@@ -60,4 +60,12 @@ inline __attribute__((always_inline)) void parallelRanges(Context& context, size
   });
 }
 
+// A kernel's scratch in parts: takes(count x size) bytes for each when asking, then each taken off the front, 64-byte aligned.
+inline __attribute__((always_inline)) size_t takes(size_t bytes) { return (bytes + 63) / 64 * 64; }
+template <class T> inline __attribute__((always_inline)) T* take(char*& block, size_t count) {
+  T* part = reinterpret_cast<T*>(block);
+  block += takes(count * sizeof(T));
+  return part;
+}
+
 }  // namespace ufb
