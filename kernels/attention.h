@@ -107,25 +107,25 @@ inline void attention(Context& context, const Arguments& a) {
   const AttentionShape s(a);
   float *output = a.floats(4), *logSumExp = a.floats(5);
   const size_t block = s.block(), blocks = s.blocks(), stride = s.scoreStride(), outputStride = s.heads * s.headSize;
-  const size_t packing = larger(multiplyBlockScratch(block, s.keyLength, s.headSize), multiplyBlockScratch(block, s.headSize, s.keyLength));
+  const size_t packed = larger(multiplyBlockScratch(block, s.keyLength, s.headSize), multiplyBlockScratch(block, s.headSize, s.keyLength));
   parallel(context, s.batch * s.heads * blocks, [&](size_t task, int worker) {
     const size_t b = task / blocks / s.heads, h = task / blocks % s.heads, first = task % blocks * block;
     const size_t queries = first + block < s.queryLength ? block : s.queryLength - first;
     const size_t keys = s.visibleKeys(first + queries - 1);
     const AttentionRows query(a, 0, 8, b, h), key(a, 1, 12, b, h), value(a, 2, 16, b, h);
-    char* scratch = static_cast<char*>(context.scratch(&context, worker, takes(block * stride * 4) + takes(stride * 4) + packing));
-    float *scores = take<float>(scratch, block * stride), *bias = take<float>(scratch, stride);
+    char* scratch = static_cast<char*>(context.scratch(&context, worker, takes(block * stride * 4) + takes(stride * 4) + takes(packed * 4)));
+    float *scores = take<float>(scratch, block * stride), *bias = take<float>(scratch, stride), *packing = take<float>(scratch, packed);
     float* out = output + (b * s.queryLength + first) * outputStride + h * s.headSize;
 
     keyBias(s, b, bias);
-    multiplyBlock(queries, keys, s.headSize, query.row(first), query.stride, 1, key.data, 1, key.stride, scores, stride, false, scratch);
+    multiplyBlock(queries, keys, s.headSize, query.row(first), query.stride, 1, key.data, 1, key.stride, scores, stride, false, packing);
     float factors[128];
     for (size_t i = 0; i < queries; i++) {
       const RowSoftmax row = softmaxRow(s, scores + i * stride, bias, s.visibleKeys(first + i), keys, s.element(b, h, first + i));
       factors[i] = s.dropoutScale / row.sum;
       if (logSumExp) logSumExp[(b * s.heads + h) * s.queryLength + first + i] = row.maximum + logarithm(splat(row.sum))[0];
     }
-    multiplyBlock(queries, s.headSize, keys, scores, stride, 1, value.data, value.stride, 1, out, outputStride, false, scratch);
+    multiplyBlock(queries, s.headSize, keys, scores, stride, 1, value.data, value.stride, 1, out, outputStride, false, packing);
     for (size_t i = 0; i < queries; i++) {
       float* y = out + i * outputStride;
       for (size_t c = 0; c < s.headSize; c += lanes) {
@@ -160,31 +160,31 @@ inline void attentionBackward(Context& context, const Arguments& a) {
   const AttentionShape s(a);
   const float *output = a.floats(4), *logSumExp = a.floats(5), *gradOutput = a.floats(6);
   const size_t block = s.block(), stride = s.scoreStride(), outputStride = s.heads * s.headSize;
-  const size_t packing = larger(larger(multiplyBlockScratch(block, s.keyLength, s.headSize), multiplyBlockScratch(block, s.headSize, s.keyLength)),
+  const size_t packed = larger(larger(multiplyBlockScratch(block, s.keyLength, s.headSize), multiplyBlockScratch(block, s.headSize, s.keyLength)),
                              multiplyBlockScratch(s.keyLength, s.headSize, block));
   // One task a head, since the gradients of keys and values sum over all queries.
   parallel(context, s.batch * s.heads, [&](size_t task, int worker) {
     const size_t b = task / s.heads, h = task % s.heads;
     const AttentionRows query(a, 0, 8, b, h), key(a, 1, 12, b, h), value(a, 2, 16, b, h);
     const AttentionRows gradQuery(a, 7, 20, b, h), gradKey(a, 8, 24, b, h), gradValue(a, 9, 28, b, h);
-    char* scratch = static_cast<char*>(context.scratch(&context, worker, 2 * takes(block * stride * 4) + takes(stride * 4) + packing));
-    float *scores = take<float>(scratch, block * stride), *gradients = take<float>(scratch, block * stride), *bias = take<float>(scratch, stride);
+    char* scratch = static_cast<char*>(context.scratch(&context, worker, 2 * takes(block * stride * 4) + takes(stride * 4) + takes(packed * 4)));
+    float *scores = take<float>(scratch, block * stride), *gradients = take<float>(scratch, block * stride), *bias = take<float>(scratch, stride), *packing = take<float>(scratch, packed);
     keyBias(s, b, bias);
     // Last block first: it sees all keys, so its products begin the sums over queries, to which the others add.
     for (size_t end = s.queryLength; end > 0;) {
       const size_t queries = end % block ? end % block : block, first = end - queries, keys = s.visibleKeys(end - 1);
       const bool accumulate = end < s.queryLength;
       const size_t offset = (b * s.queryLength + first) * outputStride + h * s.headSize;
-      multiplyBlock(queries, keys, s.headSize, query.row(first), query.stride, 1, key.data, 1, key.stride, scores, stride, false, scratch);
-      multiplyBlock(queries, keys, s.headSize, gradOutput + offset, outputStride, 1, value.data, 1, value.stride, gradients, stride, false, scratch);
+      multiplyBlock(queries, keys, s.headSize, query.row(first), query.stride, 1, key.data, 1, key.stride, scores, stride, false, packing);
+      multiplyBlock(queries, keys, s.headSize, gradOutput + offset, outputStride, 1, value.data, 1, value.stride, gradients, stride, false, packing);
       for (size_t i = 0; i < queries; i++) {
         const size_t at = offset + i * outputStride;
         softmaxRowBackward(s, scores + i * stride, gradients + i * stride, bias, logSumExp[(b * s.heads + h) * s.queryLength + first + i],
                            dot(gradOutput + at, output + at, s.headSize), s.visibleKeys(first + i), keys, s.element(b, h, first + i));
       }
-      multiplyBlock(queries, s.headSize, keys, gradients, stride, 1, key.data, key.stride, 1, gradQuery.row(first), gradQuery.stride, false, scratch);
-      multiplyBlock(keys, s.headSize, queries, gradients, 1, stride, query.row(first), query.stride, 1, gradKey.data, gradKey.stride, accumulate, scratch);
-      multiplyBlock(keys, s.headSize, queries, scores, 1, stride, gradOutput + offset, outputStride, 1, gradValue.data, gradValue.stride, accumulate, scratch);
+      multiplyBlock(queries, s.headSize, keys, gradients, stride, 1, key.data, key.stride, 1, gradQuery.row(first), gradQuery.stride, false, packing);
+      multiplyBlock(keys, s.headSize, queries, gradients, 1, stride, query.row(first), query.stride, 1, gradKey.data, gradKey.stride, accumulate, packing);
+      multiplyBlock(keys, s.headSize, queries, scores, 1, stride, gradOutput + offset, outputStride, 1, gradValue.data, gradValue.stride, accumulate, packing);
       end = first;
     }
   });
