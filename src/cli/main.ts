@@ -5,7 +5,7 @@
  */
 import { Command, CommanderError } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
-import { InputError } from '../errors.ts';
+import { FailureError, InputError } from '../errors.ts';
 import { fillMaskCommand } from './commands/fill-mask.ts';
 
 function createProgram(): Command {
@@ -26,9 +26,9 @@ async function main(argv: string[]): Promise<number> {
     return 0;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2; // commander has printed its message
-    if (error instanceof InputError) {
+    if (error instanceof InputError || error instanceof FailureError) {
       process.stderr.write(`ufb: ${error.message.replace(/\s*\n\s*/g, ' ')}\n`);
-      return 2;
+      return error instanceof InputError ? 2 : 1;
     }
     process.stderr.write(`ufb: failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
     return 1;

@@ -1,0 +1,145 @@
+import { resolve } from 'node:path';
+import { type Command, Option } from 'commander';
+import { InputError } from '../../errors.ts';
+import type { PretrainOptions, PretrainResult } from '../../training/pretrain.ts';
+import { scheduleNames } from '../../training/schedules.ts';
+import { addBackendOptions, type BackendOptions, type CommonOptions, notice, openBackend, parseCount, parseInteger, parsePositive, print, printJson } from '../common.ts';
+import { duration, JsonLog, TrainingBar } from '../training_progress.ts';
+
+interface Options extends BackendOptions, CommonOptions, PretrainOptions {
+  out: string;
+  resume?: boolean;
+  checkpointEvery: number;
+  evaluateEvery: number;
+  log?: string;
+}
+
+/** Options that make the run what it is, as opposed to those that may change from session to session. */
+const runOptionNames = [
+  'corpus', 'tokenizer', 'vocabulary', 'layers', 'hidden', 'heads', 'feedforward', 'trees', 'depth', 'intermediate', 'length', 'batch', 'accumulate',
+  'tokens', 'minutes', 'learningRate', 'schedule', 'seed', 'heldOut', 'heldOutEvery', 'heldOutSequences', 'shuffle', 'dtype',
+] as const satisfies (keyof PretrainOptions)[];
+
+export function pretrainCommand(program: Command): void {
+  const command = program
+    .command('pretrain')
+    .description('pretrain a masked language model on text files; Ctrl-C saves and stops, --resume goes on exactly')
+    .option('--corpus <file...>', 'text files, plain or gzipped: one paragraph a line, blank lines between documents')
+    .requiredOption('--out <folder>', 'where the run and its checkpoint are kept')
+    .option('--resume', 'go on with the run in --out, with the options it was started with')
+    .option('--tokenizer <file>', 'tokenizer.json to use (default: one is trained on the corpus)')
+    .option('--vocabulary <count>', 'entries of the tokenizer that is trained', parseCount, 8192)
+    .option('--layers <count>', 'transformer blocks', parseCount, 6)
+    .option('--hidden <width>', 'hidden size', parseCount, 256)
+    .option('--heads <count>', 'attention heads', parseCount, 4)
+    .addOption(new Option('--feedforward <kind>', 'fast feedforward trees or dense layers').choices(['fff', 'dense']).default('fff'))
+    .option('--trees <count>', 'fff: trees a layer', parseCount, 1)
+    .option('--depth <levels>', 'fff: depth of a tree; a token uses depth + 1 neurons of it', parseInteger, 11)
+    .option('--intermediate <count>', 'dense: neurons a layer', parseCount, 1024)
+    .option('--length <tokens>', 'tokens a sequence', parseCount, 128)
+    .option('--batch <sequences>', 'sequences computed together', parseCount, 8)
+    .option('--accumulate <count>', 'such batches for each step of the optimiser', parseCount, 1)
+    .option('--tokens <count>', 'budget: stop after so many tokens', parseCount)
+    .option('--minutes <count>', 'budget: stop after so much time', parsePositive)
+    .option('--learning-rate <rate>', 'peak learning rate', parsePositive, 1e-3)
+    .addOption(new Option('--schedule <name>', 'how the learning rate follows the budget').choices([...scheduleNames]).default('budget-triangle'))
+    .option('--seed <number>', 'of the start, the shuffling and the masking', parseInteger, 0)
+    .option('--held-out <file>', 'text for the held-out loss (default: a share of the corpus that is then not trained on)')
+    .option('--held-out-every <count>', 'which documents of the corpus are held out: every so manieth', parseCount, 50)
+    .option('--held-out-sequences <count>', 'sequences of the held-out loss, at most', parseCount, 256)
+    .option('--shuffle <sequences>', 'sequences in the pool through which the corpus is shuffled', parseCount, 32768)
+    .option('--checkpoint-every <seconds>', 'time between two saves', parsePositive, 600)
+    .option('--evaluate-every <seconds>', 'time between two held-out losses', parsePositive, 300)
+    .addOption(new Option('--dtype <type>', 'of the weights in model.safetensors').choices(['f32', 'bf16']).default('f32'))
+    .option('--log <file>', 'add JSON lines about each step to this file')
+    .option('--json', 'print the result as JSON')
+    .option('--quiet', 'print the result only: no progress, no notices');
+  addBackendOptions(command).action(async (options: Options) => {
+    const given = (name: string) => command.getOptionValueSource(name) === 'cli';
+    const result = await run(options, given);
+    if (options.json) printJson({ ...result, out: options.out });
+    else print(summary(result, options.out));
+  });
+}
+
+async function run(options: Options, given: (name: string) => boolean): Promise<PretrainResult & { seconds: number }> {
+  const { pretrain } = await import('../../training/pretrain.ts');
+  const runOptions = options.resume ? await resumedOptions(options, given) : newOptions(options);
+  const backend = await openTrainingBackend(options);
+  const stop = new AbortController();
+  const onSignal = () => {
+    notice('stopping after this step; once more to stop at once', options);
+    stop.abort();
+  };
+  const log = await JsonLog.open(options.log);
+  const bar = new TrainingBar(options);
+  process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
+  try {
+    return await pretrain(runOptions, {
+      backend,
+      out: options.out,
+      resume: options.resume ?? false,
+      checkpointEvery: options.checkpointEvery,
+      evaluateEvery: options.evaluateEvery,
+      signal: stop.signal,
+      onStep(report) {
+        bar.update(report);
+        log.write({ event: 'step', ...report });
+      },
+      onEvaluation: (report) => log.write({ event: 'evaluation', ...report }),
+      onCheckpoint: (report) => log.write({ event: 'checkpoint', ...report }),
+      onNotice: (line) => notice(line, options),
+    });
+  } finally {
+    process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
+    bar.stop();
+    await log.close();
+    backend.dispose();
+  }
+}
+
+/** Training on the reference backend is hundreds of times slower: nobody should get it without asking. */
+async function openTrainingBackend(options: Options) {
+  const backend = await openBackend({ ...options, quiet: true });
+  if (backend.name !== 'native' && options.backend === undefined) {
+    backend.dispose();
+    const { backendNotice } = await import('../../backend/create.ts');
+    throw new InputError(`training needs the native backend (${backendNotice() ?? 'not available'}); pass --backend reference to train slowly all the same`);
+  }
+  return backend;
+}
+
+function newOptions(options: Options): PretrainOptions {
+  if (!options.corpus) throw new InputError('--corpus FILE... is missing: name the text files to train on');
+  if (options.tokens !== undefined && options.minutes !== undefined) throw new InputError('--tokens and --minutes are both given; a run has one budget');
+  if (options.tokens === undefined && options.minutes === undefined) throw new InputError('the budget is missing: pass --tokens COUNT or --minutes COUNT');
+  if (options.hidden % options.heads !== 0) throw new InputError(`--hidden ${options.hidden} is not a multiple of --heads ${options.heads}`);
+  return { ...pick(options), dtype: options.dtype.toUpperCase() as PretrainOptions['dtype'] };
+}
+
+function pick(options: Options): PretrainOptions {
+  const picked = Object.fromEntries(runOptionNames.map((name) => [name, options[name]])) as unknown as PretrainOptions;
+  const absolute = (path: string | undefined) => path && resolve(path);
+  return { ...picked, corpus: (options.corpus ?? []).map((path) => resolve(path)), tokenizer: absolute(options.tokenizer), heldOut: absolute(options.heldOut) };
+}
+
+/** The options that the run was started with; what is given again must be the same. */
+async function resumedOptions(options: Options, given: (name: string) => boolean): Promise<PretrainOptions> {
+  const { readRunOptions } = await import('../../training/run_state.ts');
+  const stored = (await readRunOptions(options.out)) as PretrainOptions;
+  const now = { ...pick(options), dtype: options.dtype.toUpperCase() };
+  for (const name of runOptionNames) {
+    if (given(name) && JSON.stringify(now[name]) !== JSON.stringify(stored[name])) {
+      throw new InputError(`--${dashed(name)} ${now[name]} differs from the run's ${stored[name]}; leave it out, or start a new run in another folder`);
+    }
+  }
+  return stored;
+}
+
+const dashed = (name: string) => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+
+function summary(result: PretrainResult, out: string): string {
+  const loss = result.history.findLast((point) => point.heldOutLoss !== undefined)?.heldOutLoss;
+  const state = result.finished ? 'done' : 'stopped (go on with --resume)';
+  return `${state}: step ${result.step}, ${result.tokens} tokens, ${duration(result.seconds)}${loss === undefined ? '' : `, held-out loss ${loss.toFixed(4)}`}; ${out}`;
+}

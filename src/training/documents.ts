@@ -1,0 +1,148 @@
+/**
+ * Text files as streams of passages. A document is what stands between blank lines, one paragraph a line; a passage is a run of
+ * consecutive paragraphs of one document, the unit in which several files are interleaved.
+ */
+import { openFile } from '#platform';
+import { InputError } from '../errors.ts';
+import { fileError, readLines } from '../io/files.ts';
+
+/** Characters after which a passage ends with the paragraph: small against the shuffling pool, large against a sequence. */
+const passageLength = 2 ** 15;
+/** Characters after which a document counts as ended, so that a file without blank lines is many documents, of which some can be held out. */
+const documentLength = 2 ** 20;
+
+export interface Passage {
+  paragraphs: string[];
+  /** Number of the document in its file, from 0. */
+  document: number;
+  /** Characters, line ends not counted. */
+  length: number;
+}
+
+/**
+ * The passages of a text file, plain or gzipped, in order and in constant memory.
+ * @throws InputError if the file cannot be read or is not text
+ */
+export async function* readPassages(path: string): AsyncGenerator<Passage> {
+  let document = 0;
+  let documentSize = 0;
+  let passage: Passage = { paragraphs: [], document, length: 0 };
+  for await (const line of readLines(path)) {
+    const blank = line.trim() === '';
+    if (!blank) {
+      passage.paragraphs.push(line);
+      passage.length += line.length;
+      documentSize += line.length;
+    }
+    const documentEnds = documentSize > 0 && (blank || documentSize >= documentLength);
+    if (passage.length >= passageLength || (documentEnds && passage.length > 0)) {
+      yield passage;
+      passage = { paragraphs: [], document, length: 0 };
+    }
+    if (documentEnds) {
+      documentSize = 0;
+      passage.document = ++document;
+    }
+  }
+  if (passage.length > 0) yield passage;
+}
+
+/** Which documents are kept for the held-out loss and never trained on: every k-th one of each file; 0 keeps none. */
+export function isHeldOut(document: number, every: number): boolean {
+  return every > 0 && document % every === every - 1;
+}
+
+/** Where a {@link PassageMixture} stands in one file: what a resumed run needs. */
+export interface FilePosition {
+  /** Times that the file has been read to its end. */
+  epoch: number;
+  /** Passages taken in this epoch, held-out ones included. */
+  passages: number;
+  /** Characters taken since the start of the run, held-out ones left out. */
+  characters: number;
+}
+
+/**
+ * Endless passages of several files, mixed in proportion to the files' sizes at every moment: the next one comes from the file
+ * that is furthest behind. A file that is at its end starts again.
+ */
+export class PassageMixture {
+  private readonly sources: { path: string; weight: number; position: FilePosition; passages?: AsyncGenerator<Passage> }[];
+
+  private constructor(
+    files: { path: string; weight: number }[],
+    positions: readonly FilePosition[],
+    private readonly heldOutEvery: number,
+  ) {
+    this.sources = files.map((file, index) => ({ ...file, position: { ...(positions[index] ?? { epoch: 0, passages: 0, characters: 0 }) } }));
+  }
+
+  /** @throws InputError if a file cannot be read */
+  static async open(paths: readonly string[], options: { heldOutEvery: number; positions?: readonly FilePosition[] }): Promise<PassageMixture> {
+    const files = [];
+    for (const path of paths) files.push({ path, weight: await textSize(path) });
+    return new PassageMixture(files, options.positions ?? [], options.heldOutEvery);
+  }
+
+  get positions(): FilePosition[] {
+    return this.sources.map(({ position }) => ({ ...position }));
+  }
+
+  /** Times that every file has been read to its end. */
+  get epoch(): number {
+    return Math.min(...this.sources.map(({ position }) => position.epoch));
+  }
+
+  /** @throws InputError if a file has no text to train on, cannot be read or is not text */
+  async next(): Promise<Passage> {
+    const source = this.sources.reduce((a, b) => (b.position.characters / b.weight < a.position.characters / a.weight ? b : a));
+    const { position } = source;
+    for (;;) {
+      source.passages ??= await skip(readPassages(source.path), position.passages);
+      const { value, done } = await source.passages.next();
+      if (done) {
+        if (position.characters === 0) {
+          throw new InputError(
+            `${source.path}: ${position.passages === 0 ? 'has no text' : 'every document is held out'}, expected paragraphs of text, one a line, blank lines between documents`,
+          );
+        }
+        position.epoch++;
+        position.passages = 0;
+        source.passages = undefined;
+        continue;
+      }
+      position.passages++;
+      if (isHeldOut(value.document, this.heldOutEvery)) continue;
+      position.characters += value.length;
+      return value;
+    }
+  }
+
+  /** Closes the files. */
+  async close(): Promise<void> {
+    for (const source of this.sources) await source.passages?.return(undefined);
+  }
+}
+
+async function skip(passages: AsyncGenerator<Passage>, count: number): Promise<AsyncGenerator<Passage>> {
+  for (let i = 0; i < count; i++) await passages.next();
+  return passages;
+}
+
+/** Bytes of text in a file, as a weight: of a gzipped one by the size that its last four bytes give (exact for one member below 4 GiB, a guess otherwise). */
+async function textSize(path: string): Promise<number> {
+  try {
+    const file = await openFile(path);
+    try {
+      if (file.size < 18) return Math.max(1, file.size);
+      const [first, second] = await file.read(0, 2);
+      if (first !== 0x1f || second !== 0x8b) return file.size;
+      const trailer = await file.read(file.size - 4, 4);
+      return Math.max(new DataView(trailer.buffer).getUint32(0, true), file.size);
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    throw fileError(error, path, 'read');
+  }
+}

@@ -1,0 +1,141 @@
+/**
+ * A training run's folder:
+ *
+ *     config.json, model.safetensors, tokenizer.json    the last checkpoint, for others to read
+ *     loss.svg                                          the loss curve
+ *     run/options.json                                  what the run was started with
+ *     run/state.safetensors                             all that a resumed run needs, in the checkpoint's layout
+ *
+ * Every file is written aside and renamed, so that a crash loses at most what came after the last save and never half a file.
+ */
+import { joinPath, kindOf, listFolder, makeFolder } from '#platform';
+import { InputError } from '../errors.ts';
+import { fileError, readJson, writeFileAtomic } from '../io/files.ts';
+import { readSafetensors, type TensorToWrite, writeSafetensors } from '../io/safetensors.ts';
+import { exportParameter, importParameter } from '../models/checkpoint.ts';
+import type { FilePosition } from './documents.ts';
+import type { AdamW, OptimizedParameter } from './optimizer.ts';
+import type { SequenceState } from './sequences.ts';
+
+/** One point of the loss curve. */
+export interface CurvePoint {
+  step: number;
+  tokens: number;
+  /** Mean over the steps since the point before, nats; absent where only the held-out loss was taken. */
+  loss?: number;
+  heldOutLoss?: number;
+}
+
+/** How far a run has come. */
+export interface RunProgress {
+  /** Optimiser steps taken. */
+  step: number;
+  /** Tokens trained on. */
+  tokens: number;
+  /** Seconds spent, over all sessions. */
+  seconds: number;
+  history: CurvePoint[];
+  /** Losses since the last point of the curve. */
+  recentLosses: number[];
+}
+
+const optionsFile = (folder: string) => joinPath(folder, 'run', 'options.json');
+const stateFile = (folder: string) => joinPath(folder, 'run', 'state.safetensors');
+
+/** Makes the folder of a new run and notes its options. @throws InputError if the folder holds anything already or cannot be written */
+export async function createRun(folder: string, options: unknown): Promise<void> {
+  try {
+    if ((await kindOf(folder)) === 'folder') {
+      if ((await kindOf(optionsFile(folder))) === 'file') {
+        throw new InputError(`${folder}: holds a run already; add --resume to go on with it, or name another folder`);
+      }
+      if ((await listFolder(folder)).length > 0) throw new InputError(`${folder}: is not empty and holds no run; name a new folder`);
+    }
+    await makeFolder(joinPath(folder, 'run'));
+  } catch (error) {
+    throw fileError(error, folder, 'write');
+  }
+  await writeFileAtomic(optionsFile(folder), `${JSON.stringify(options, undefined, 2)}\n`);
+}
+
+/** The options that the run in a folder was started with. @throws InputError if there is no run */
+export async function readRunOptions(folder: string): Promise<unknown> {
+  if ((await kindOf(optionsFile(folder))) !== 'file') throw new InputError(`${folder}: holds no run to resume (no run/options.json); leave out --resume to start one`);
+  return readJson(optionsFile(folder));
+}
+
+/** Saves weights, moments, the place in the corpus and the progress. */
+export async function saveState(folder: string, optimizer: AdamW, stream: SequenceState, progress: RunProgress): Promise<void> {
+  const tensors: TensorToWrite[] = optimizer.parameters.flatMap((parameter) => parameterTensors(parameter));
+  const { pool, pending } = stream;
+  tensors.push({ name: 'stream.pool', dtype: 'I32', shape: [pool.length], values: pool });
+  tensors.push({ name: 'stream.pending', dtype: 'I32', shape: [pending.length], values: pending });
+  await writeSafetensors(stateFile(folder), tensors, {
+    progress: JSON.stringify(progress),
+    stream: JSON.stringify({ files: stream.files, drawn: stream.drawn }),
+  });
+}
+
+/** The three parts of a parameter's state, each in the checkpoint's layout. */
+const parts = ['value', 'mean', 'variance'] as const;
+const partOf = (optimized: OptimizedParameter, part: (typeof parts)[number]) => (part === 'value' ? optimized.parameter.value : optimized[part]);
+
+function parameterTensors(optimized: OptimizedParameter): TensorToWrite[] {
+  const { parameter } = optimized;
+  return parts.flatMap((part) => {
+    // A parameter can be several tensors of the checkpoint: read once, hand out in order, keep until the last one is written.
+    let arrays: Promise<Float32Array[]> | undefined;
+    const { tensors } = parameter.layout;
+    return tensors.map(({ name, shape }, index) => ({
+      name: `${part}.${name}`,
+      dtype: 'F32' as const,
+      shape,
+      values: async () => {
+        arrays ??= exportParameter(parameter, partOf(optimized, part)).then((exported) => exported.map(({ values }) => values));
+        const values = (await arrays)[index];
+        if (index === tensors.length - 1) arrays = undefined;
+        return values;
+      },
+    }));
+  });
+}
+
+/** Whether a folder has a state to resume from; a run that was stopped before its first save has none and starts again. */
+export async function hasState(folder: string): Promise<boolean> {
+  return (await kindOf(stateFile(folder))) === 'file';
+}
+
+/** Puts weights and moments back and returns where the run stood. @throws InputError if the state does not fit the model or is damaged */
+export async function loadState(folder: string, optimizer: AdamW): Promise<{ stream: SequenceState; progress: RunProgress }> {
+  const file = await readSafetensors(stateFile(folder));
+  try {
+    for (const optimized of optimizer.parameters) {
+      for (const part of parts) {
+        const arrays = [];
+        for (const { name, shape } of optimized.parameter.layout.tensors) {
+          const stored = `${part}.${name}`;
+          if (`${file.info(stored).shape}` !== `${shape}`) {
+            throw new InputError(`${file.source}: tensor '${stored}' is [${file.info(stored).shape}], expected [${shape}] for the run's configuration`);
+          }
+          arrays.push({ name, shape, values: await file.read(stored) });
+        }
+        importParameter(optimized.parameter, arrays, partOf(optimized, part));
+      }
+    }
+    const progress = parseMetadata(file.metadata.progress, file.source) as RunProgress;
+    const position = parseMetadata(file.metadata.stream, file.source) as { files: FilePosition[]; drawn: number };
+    optimizer.steps = progress.step;
+    return { progress, stream: { ...position, pool: await file.readIntegers('stream.pool'), pending: await file.readIntegers('stream.pending') } };
+  } finally {
+    await file.close();
+  }
+}
+
+function parseMetadata(text: string | undefined, source: string): unknown {
+  if (text === undefined) throw new InputError(`${source}: has no record of the run's progress; it is not a state that this program wrote`);
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new InputError(`${source}: the record of the run's progress is damaged; start the run again in another folder`);
+  }
+}

@@ -1,0 +1,219 @@
+/** Passages of text as sequences of token ids, packed without padding. */
+import { CounterRandom, randomStream } from './random.ts';
+import { isHeldOut, type FilePosition, type Passage, PassageMixture, readPassages } from './documents.ts';
+
+/** The part of a tokenizer that packing needs. */
+export interface BulkTokenizer {
+  /** Ids without special tokens. */
+  encodeIds(text: string): ArrayLike<number>;
+  /** [SEP], which ends every paragraph, as crammedBERT's post-processor has it. */
+  readonly sepId: number | undefined;
+}
+
+/** Cuts a stream of tokens into sequences of `length`; a sequence may span paragraphs and documents. */
+export class SequencePacker {
+  /** Tokens that wait for a full sequence. */
+  pending: number[] = [];
+  private taken = 0;
+
+  constructor(
+    readonly tokenizer: BulkTokenizer,
+    readonly length: number,
+  ) {}
+
+  add(passage: Passage): void {
+    this.pending = this.rest();
+    this.taken = 0;
+    for (const paragraph of passage.paragraphs) {
+      const ids = this.tokenizer.encodeIds(paragraph);
+      for (let i = 0; i < ids.length; i++) this.pending.push(ids[i]);
+      if (this.tokenizer.sepId !== undefined) this.pending.push(this.tokenizer.sepId);
+    }
+  }
+
+  /** Writes the next sequence into `target`; false if there are not enough tokens. */
+  take(target: Int32Array): boolean {
+    const { pending, taken, length } = this;
+    if (this.size < length) return false;
+    for (let i = 0; i < length; i++) target[i] = pending[taken + i];
+    this.taken += length;
+    return true;
+  }
+
+  /** Number of tokens not yet taken. */
+  get size(): number {
+    return this.pending.length - this.taken;
+  }
+
+  /** The tokens not yet taken. */
+  rest(): number[] {
+    return this.pending.slice(this.taken);
+  }
+}
+
+/** All that a resumed run needs to draw the sequences that would have come next. */
+export interface SequenceState {
+  files: FilePosition[];
+  /** Sequences drawn so far. */
+  drawn: number;
+  pending: Int32Array;
+  /** [sequences, length] */
+  pool: Int32Array;
+}
+
+/**
+ * Endless training sequences, shuffled through a pool: each draw takes a random sequence out of the pool (by seed and number of the
+ * draw) and refills its place from the mixture of files. Neighbours in a text are thus spread over thousands of sequences.
+ */
+export class SequenceStream {
+  private constructor(
+    private readonly mixture: PassageMixture,
+    private readonly packer: SequencePacker,
+    private readonly seed: number,
+    private readonly pool: Int32Array,
+    private drawn: number,
+  ) {}
+
+  /**
+   * Opens the files and fills the pool: at most `poolSize` sequences, fewer if the corpus has fewer.
+   * @throws InputError if a file cannot be read, is not text or has none
+   */
+  static async open(options: {
+    paths: readonly string[];
+    tokenizer: BulkTokenizer;
+    length: number;
+    seed: number;
+    poolSize: number;
+    heldOutEvery: number;
+    state?: SequenceState;
+  }): Promise<SequenceStream> {
+    const { paths, tokenizer, length, seed, poolSize, heldOutEvery, state } = options;
+    const mixture = await PassageMixture.open(paths, { heldOutEvery, positions: state?.files });
+    const packer = new SequencePacker(tokenizer, length);
+    if (state) {
+      packer.pending = Array.from(state.pending);
+      return new SequenceStream(mixture, packer, seed, state.pool.slice(), state.drawn);
+    }
+    const pool = new Int32Array(poolSize * length);
+    let filled = 0;
+    while (filled < poolSize) {
+      if (packer.take(pool.subarray(filled * length, (filled + 1) * length))) filled++;
+      else if (filled > 0 && mixture.epoch > 0) break;
+      else packer.add(await mixture.next());
+    }
+    return new SequenceStream(mixture, packer, seed, pool.slice(0, filled * length), 0);
+  }
+
+  /** Number of the next draw, from 0. */
+  get position(): number {
+    return this.drawn;
+  }
+
+  /** Times that the whole corpus has been read. */
+  get epoch(): number {
+    return this.mixture.epoch;
+  }
+
+  /** Writes the next sequence into `target` [length]. */
+  async next(target: Int32Array): Promise<void> {
+    const { length } = this.packer;
+    const slot = new CounterRandom(this.seed, randomStream.shuffling, this.drawn++).below(this.pool.length / length);
+    const place = this.pool.subarray(slot * length, (slot + 1) * length);
+    target.set(place);
+    while (!this.packer.take(place)) this.packer.add(await this.mixture.next());
+  }
+
+  /**
+   * Reads ahead so that the next `count` draws need no reading or tokenising, for the time in which the backend works. Does not change
+   * what is drawn, and `state` stays exact.
+   */
+  async prefetch(count: number): Promise<void> {
+    while (this.packer.size < count * this.packer.length) this.packer.add(await this.mixture.next());
+  }
+
+  /** A copy, as of now. */
+  get state(): SequenceState {
+    return { files: this.mixture.positions, drawn: this.drawn, pending: Int32Array.from(this.packer.rest()), pool: this.pool.slice() };
+  }
+
+  close(): Promise<void> {
+    return this.mixture.close();
+  }
+}
+
+/** Sequences of one document that the held-out set takes at most, so that no single book fills it. */
+const heldOutPerDocument = 32;
+
+/**
+ * At most `count` sequences [sequences, length] of the documents that training leaves out (see {@link isHeldOut}), as many of each
+ * file. Files are read only as far as needed.
+ */
+export async function heldOutSequences(options: {
+  paths: readonly string[];
+  tokenizer: BulkTokenizer;
+  length: number;
+  count: number;
+  heldOutEvery: number;
+}): Promise<Int32Array> {
+  const { paths, tokenizer, length, count, heldOutEvery } = options;
+  const perFile = Math.ceil(count / paths.length);
+  const sequences: Int32Array[] = [];
+  for (const path of paths) {
+    const until = Math.min(count, sequences.length + perFile);
+    let packer = new SequencePacker(tokenizer, length);
+    let document = -1;
+    let taken = 0;
+    for await (const passage of readPassages(path)) {
+      if (!isHeldOut(passage.document, heldOutEvery)) continue;
+      if (passage.document !== document) {
+        document = passage.document;
+        packer = new SequencePacker(tokenizer, length);
+        taken = 0;
+      }
+      if (taken >= heldOutPerDocument) continue;
+      packer.add(passage);
+      const sequence = new Int32Array(length);
+      while (sequences.length < until && taken < heldOutPerDocument && packer.take(sequence)) {
+        sequences.push(sequence.slice());
+        taken++;
+      }
+      if (sequences.length >= until) break;
+    }
+  }
+  return concatenate(sequences, length);
+}
+
+/**
+ * A whole text packed as in training: at most `count` sequences [sequences, length]; the tokens after the last full one are left out.
+ * `bytes` counts the UTF-8 bytes of the paragraphs read, line ends included, `tokens` all their tokens.
+ */
+export async function packText(options: {
+  path: string;
+  tokenizer: BulkTokenizer;
+  length: number;
+  count?: number;
+}): Promise<{ sequences: Int32Array; tokens: number; bytes: number }> {
+  const { path, tokenizer, length, count = Number.POSITIVE_INFINITY } = options;
+  const packer = new SequencePacker(tokenizer, length);
+  const sequences: Int32Array[] = [];
+  let tokens = 0;
+  let bytes = 0;
+  for await (const passage of readPassages(path)) {
+    const before = packer.rest().length;
+    packer.add(passage);
+    tokens += packer.pending.length - before;
+    for (const paragraph of passage.paragraphs) bytes += Buffer.byteLength(paragraph) + 1;
+    const sequence = new Int32Array(length);
+    while (sequences.length < count && packer.take(sequence)) sequences.push(sequence.slice());
+    if (sequences.length >= count) break;
+  }
+  return { sequences: concatenate(sequences, length), tokens, bytes };
+}
+
+function concatenate(sequences: readonly Int32Array[], length: number): Int32Array {
+  const all = new Int32Array(sequences.length * length);
+  sequences.forEach((sequence, index) => {
+    all.set(sequence, index * length);
+  });
+  return all;
+}
