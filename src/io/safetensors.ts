@@ -228,8 +228,8 @@ export function toBfloat16(values: Float32Array): Uint16Array<ArrayBuffer> {
   const result = new Uint16Array(values.length);
   for (let i = 0; i < result.length; i++) {
     const value = bits[i];
-    const isNaN = (value & 0x7fffffff) > 0x7f800000;
-    result[i] = isNaN ? (value >>> 16) | 0x40 : (value + 0x7fff + ((value >>> 16) & 1)) >>> 16;
+    const notANumber = (value & 0x7fffffff) > 0x7f800000;
+    result[i] = notANumber ? (value >>> 16) | 0x40 : (value + 0x7fff + ((value >>> 16) & 1)) >>> 16;
   }
   return result;
 }

@@ -1,13 +1,96 @@
+import { createInterface } from 'node:readline';
 import type { Command } from 'commander';
-import { addBackendOptions, addCommonOptions, addModelOption, parseCount } from '../common.ts';
+import type { FillMaskCandidate, FillMaskPipeline } from '../../pipelines/fill_mask.ts';
+import { addBackendOptions, addCommonOptions, addModelOption, type BackendOptions, type CommonOptions, openBackend, parseCount, print, printJson, style } from '../common.ts';
+
+/** Filled when no sentence is given. */
+const ownSentences = [
+  'The capital of France is [MASK].',
+  'She opened the [MASK] and looked out at the sea.',
+  'He was born in London and [MASK] law at the university.',
+  'The [MASK] crossed the river before the [MASK] began.',
+];
+
+interface FillMaskCommandOptions extends CommonOptions, BackendOptions {
+  model?: string;
+  topK: number;
+}
+
+interface Answer {
+  text: string;
+  /** One list of candidates for each blank. */
+  blanks: FillMaskCandidate[][];
+  milliseconds: number;
+}
 
 export function fillMaskCommand(program: Command): void {
   const command = program
     .command('fill-mask')
-    .description('fill the blanks, [MASK], in sentences')
-    .argument('[sentences...]', "sentences with [MASK] in them; '-' reads lines from standard input")
+    .description('fill the blanks, written [MASK], in sentences')
+    .argument('[sentences...]', "sentences with [MASK] in them; '-' reads them from standard input, one a line; none: a few of our own")
     .option('--top-k <count>', 'words to show for each blank', parseCount, 5);
-  addModelOption(addBackendOptions(addCommonOptions(command))).action(async () => {
-    throw new Error('not written yet');
+  addModelOption(addBackendOptions(addCommonOptions(command)))
+    .addHelpText('after', '\nExample:\n  ufb fill-mask "The capital of France is [MASK]."')
+    .action(fillMask);
+}
+
+async function fillMask(sentences: string[], options: FillMaskCommandOptions): Promise<void> {
+  const start = performance.now();
+  const { pipeline } = await import('../../pipelines/pipeline.ts');
+  using backend = await openBackend(options);
+  const fill = await pipeline('fill-mask', options.model, { backend });
+  try {
+    const loaded = performance.now() - start;
+    const neurons = neuronsUsed(fill);
+    const answers: Answer[] = [];
+    for await (const text of sentences.length === 0 ? ownSentences : textsOf(sentences)) {
+      const answer = await fillOne(fill, text, options.topK);
+      if (options.json) answers.push(answer);
+      else printAnswer(answer);
+    }
+    if (options.json) printJson({ neurons, backend: backend.name, description: backend.description, loadMilliseconds: loaded, answers });
+    else if (!options.quiet) {
+      print(style.dim(`${neurons.used} of ${neurons.total} neurons a token and layer; ${backend.name} backend (${backend.description}); loaded in ${milliseconds(loaded)}`));
+    }
+  } finally {
+    await fill.dispose();
+  }
+}
+
+/** The sentences, with '-' standing for the lines of standard input that are not blank. */
+async function* textsOf(sentences: readonly string[]): AsyncGenerator<string> {
+  for (const sentence of sentences) {
+    if (sentence !== '-') yield sentence;
+    else for await (const line of createInterface({ input: process.stdin })) if (line.trim() !== '') yield line;
+  }
+}
+
+async function fillOne(fill: FillMaskPipeline, text: string, count: number): Promise<Answer> {
+  const start = performance.now();
+  const answer = await fill(text, { top_k: count });
+  const blanks = Array.isArray(answer[0]) ? (answer as FillMaskCandidate[][]) : [answer as FillMaskCandidate[]];
+  return { text, blanks, milliseconds: performance.now() - start };
+}
+
+function printAnswer({ text, blanks, milliseconds: time }: Answer): void {
+  print(`${style.bold(text)}  ${style.dim(milliseconds(time))}`);
+  blanks.forEach((candidates, index) => {
+    if (blanks.length > 1) print(style.dim(`  blank ${index + 1}`));
+    const width = Math.max(...candidates.map(({ token_str }) => token_str.length));
+    for (const { score, token_str } of candidates) {
+      const bar = process.stdout.isTTY ? style.cyan('█'.repeat(Math.round(score * 30))) : '';
+      print(`  ${(100 * score).toFixed(1).padStart(5)} %  ${token_str.padEnd(width)}  ${bar}`.trimEnd());
+    }
   });
+  print();
+}
+
+const milliseconds = (time: number) => `${time.toFixed(time < 10 ? 1 : 0)} ms`;
+
+/** Feedforward neurons that each token uses in each layer, and how many there are. */
+function neuronsUsed({ model }: FillMaskPipeline): { used: number; total: number } {
+  const { feedforward } = model.config;
+  if (feedforward.kind === 'dense') return { used: feedforward.neurons, total: feedforward.neurons };
+  const { trees, depth } = feedforward;
+  return { used: trees * (depth + 1), total: trees * (2 ** (depth + 1) - 1) };
 }

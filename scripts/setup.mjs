@@ -1,0 +1,75 @@
+/**
+ * Sets a checkout up: installs the dependencies, builds the native part if there is a compiler, and bundles the TypeScript. Each step is
+ * done again only if what it is made from has changed. Uses nothing but Node until the dependencies are there.
+ */
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+
+export const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const stampFile = join(root, '.setup-stamp');
+
+/** Runs a program in the checkout, showing what it prints; returns its exit code. */
+export function run(program, args, options = {}) {
+  const { status, error } = spawnSync(program, args, { cwd: root, stdio: 'inherit', shell: process.platform === 'win32' && program === 'npm', ...options });
+  if (error) throw error;
+  return status ?? 1;
+}
+
+/** Runs the program of a dependency by Node, without npx. */
+export function runTool(script, args, options) {
+  return run(process.execPath, [join(root, 'node_modules', ...script.split('/')), ...args], options);
+}
+
+/** Runs a step whose output matters only if it fails. */
+function step(message, program, args) {
+  process.stderr.write(`${message} ...\n`);
+  const { status, error, stdout, stderr } = spawnSync(program, args, { cwd: root, encoding: 'utf8', shell: process.platform === 'win32' && program === 'npm' });
+  if (error || status !== 0) {
+    process.stderr.write(`${stdout ?? ''}${stderr ?? ''}`);
+    process.stderr.write(`setting up failed: ${[program, ...args].join(' ')} ${error ? error.message : `ended with code ${status}`}\n`);
+    process.exit(1);
+  }
+}
+
+/** A hash of the names and contents of files and of everything in folders. */
+function hashOf(...paths) {
+  const hash = createHash('sha256').update(process.version);
+  const add = (path) => {
+    if (statSync(path).isDirectory()) for (const name of readdirSync(path).sort()) add(join(path, name));
+    else hash.update(relative(root, path)).update('\0').update(readFileSync(path));
+  };
+  for (const path of paths) if (existsSync(join(root, path))) add(join(root, path));
+  return hash.digest('hex');
+}
+
+/** When a file was last changed; 0 if it is missing. */
+function modified(path) {
+  return statSync(join(root, path), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+}
+
+export function setUp() {
+  if (Number(process.versions.node.split('.')[0]) < 20) {
+    process.stderr.write(`Node ${process.versions.node} is too old, expected 20 or newer\n`);
+    process.exit(1);
+  }
+  const done = existsSync(stampFile) ? JSON.parse(readFileSync(stampFile, 'utf8')) : {};
+  const once = (name, made, hash, action) => {
+    if (done[name] === hash && existsSync(join(root, made))) return;
+    action();
+    done[name] = hash;
+    writeFileSync(stampFile, JSON.stringify(done, undefined, 2));
+  };
+
+  if (modified('node_modules/.package-lock.json') < modified('package-lock.json')) {
+    step('installing packages', 'npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund']);
+  }
+  buildNative();
+  once('bundle', 'dist/cli.js', hashOf('src', 'package.json', 'package-lock.json', 'tsconfig.json', 'tsdown.config.ts'), () => {
+    step('bundling', process.execPath, [join('node_modules', 'tsdown', 'dist', 'run.mjs'), '--logLevel', 'error']);
+  });
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1]).href) setUp();
