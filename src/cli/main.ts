@@ -6,7 +6,9 @@
 import { Command, CommanderError } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { FailureError, InputError } from '../errors.ts';
+import { evalCommand } from './commands/eval.ts';
 import { fillMaskCommand } from './commands/fill-mask.ts';
+import { pretrainCommand } from './commands/pretrain.ts';
 
 function createProgram(): Command {
   const program = new Command('ufb')
@@ -15,7 +17,7 @@ function createProgram(): Command {
     .showHelpAfterError('(see --help)')
     .exitOverride()
     .configureOutput({ outputError: (text, write) => write(`ufb: ${text}`) });
-  for (const add of [fillMaskCommand]) add(program);
+  for (const add of [fillMaskCommand, pretrainCommand, evalCommand]) add(program);
   for (const command of program.commands) command.copyInheritedSettings(program);
   return program;
 }

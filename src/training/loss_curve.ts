@@ -8,7 +8,7 @@ import type { CurvePoint } from './run_state.ts';
 use([LineChart, ScatterChart, GridComponent, LegendComponent, TitleComponent, SVGRenderer]);
 
 /** Points drawn of each line at most: more cannot be told apart. */
-const drawnPoints = 600;
+const drawnPoints = 400;
 
 /** An SVG document of the loss curve; the training loss is smoothed, the points behind it are faint. */
 export function renderLossCurve(history: readonly CurvePoint[]): string {
@@ -20,9 +20,9 @@ export function renderLossCurve(history: readonly CurvePoint[]): string {
       animation: false,
       backgroundColor: '#ffffff',
       title: { text: 'Masked language modelling loss', left: 'center', top: 8, textStyle: { fontSize: 16 } },
-      legend: { top: 36, data: ['training (smoothed)', 'held out'] },
+      legend: { top: 36, itemGap: 40, data: ['training (smoothed)', 'held out'] },
       grid: { left: 70, right: 30, top: 70, bottom: 60 },
-      xAxis: { type: 'value', name: 'tokens trained on', nameLocation: 'middle', nameGap: 32, min: 0, max: 'dataMax', axisLabel: { formatter: tokenLabel } },
+      xAxis: { type: 'value', name: 'tokens trained on', nameLocation: 'middle', nameGap: 32, min: 0, axisLabel: { formatter: tokenLabel } },
       yAxis: { type: 'value', name: 'loss (nats per predicted token)', nameLocation: 'middle', nameGap: 42, scale: true },
       series: [
         { type: 'scatter', silent: true, symbolSize: 3, itemStyle: { color: '#9db8de', opacity: 0.5 }, data: thinned(training) },

@@ -4,7 +4,7 @@ import { joinPath, kindOf } from '#platform';
 import { FailureError, InputError } from '../errors.ts';
 import { readLines, writeFileAtomic } from '../io/files.ts';
 import { createMaskedLanguageModel, saveCheckpoint } from '../models/checkpoint.ts';
-import { parseConfig } from '../models/config.ts';
+import { configToJson, crammedBertConfig, type ModelConfig, parseConfig } from '../models/config.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { trainWordPiece } from '../tokenizer/train_wordpiece.ts';
 import { evaluationBatches, nextBatches } from './batches.ts';
@@ -109,7 +109,7 @@ export async function pretrain(options: PretrainOptions, session: PretrainSessio
   const masking = { maskId, vocabularySize: tokenizer.vocabularySize };
   const { length } = options;
 
-  const model = createMaskedLanguageModel(parseConfig(modelConfig(options, tokenizer), 'the options'), backend, options.seed);
+  const model = createMaskedLanguageModel(modelConfig(options, tokenizer), backend, options.seed);
   const trainer = new Trainer(backend, model);
   try {
     const resumed = session.resume && (await hasState(out)) ? await loadState(out, trainer.optimizer) : undefined;
@@ -230,55 +230,17 @@ async function heldOutBatches(options: PretrainOptions, tokenizer: Tokenizer, ma
   return evaluationBatches(sequences, { batch, length }, options.seed, masking);
 }
 
-/** config.json as crammedBERT's checkpoints have it. */
-function modelConfig(options: PretrainOptions, tokenizer: Tokenizer): object {
-  return {
-    model_type: 'crammedBERT',
-    arch: {
-      architectures: ['ScriptableCrammedBERT'],
-      attention: {
-        type: 'self-attention',
-        causal_attention: false,
-        dropout_prob: 0.1,
-        num_attention_heads: options.heads,
-        qkv_bias: false,
-        rotary_embedding: false,
-        seq_op_in_fp32: false,
-        sequence_op: 'torch-softmax',
-        skip_output_projection: false,
-      },
-      classification_head: { classifier_dropout: 0.1, head_dim: options.hidden, include_ff_layer: true, nonlin: 'Tanh', pooler: 'zero_index' },
-      decoder_bias: false,
-      embedding: {
-        dropout_prob: 0.1,
-        embedding_dim: options.hidden,
-        max_seq_length: options.length,
-        normalization: true,
-        pad_token_id: tokenizer.padId ?? 0,
-        pos_embedding: 'scaled-sinusoidal',
-        stable_low_precision: false,
-        vocab_size: tokenizer.vocabularySize,
-      },
-      ffn_layer_frequency: 1,
-      final_norm: true,
-      hidden_dropout_prob: 0.1,
-      hidden_size: options.hidden,
-      init: { std: 0.02, type: 'normal' },
-      ...(options.feedforward === 'fff'
-        ? { intermed_type: 'fff', intermed_size: options.trees, intermed_depth: options.depth }
-        : { intermed_type: 'ff', intermed_size: options.intermediate }),
-      loss: 'cross-entropy',
-      nonlin: 'GELU',
-      norm: 'LayerNorm',
-      norm_eps: 1e-12,
-      norm_scheme: 'pre',
-      num_labels: null,
-      num_transformer_layers: options.layers,
-      objective_layout: 'MLM',
-      skip_head_transform: true,
-      sparse_prediction: 0.25,
-      tie_weights: true,
-      use_bias: false,
-    },
-  };
+/** The model's configuration, checked as one read from a file is. */
+function modelConfig(options: PretrainOptions, tokenizer: Tokenizer): ModelConfig {
+  const { layers, hidden, heads, trees, depth, intermediate, length } = options;
+  const config = crammedBertConfig({
+    vocabularySize: tokenizer.vocabularySize,
+    hiddenSize: hidden,
+    layers,
+    heads,
+    positions: length,
+    padId: tokenizer.padId ?? 0,
+    feedforward: options.feedforward === 'fff' ? { kind: 'fff', trees, depth } : { kind: 'dense', neurons: intermediate },
+  });
+  return parseConfig(configToJson(config), 'the model asked for');
 }

@@ -1,0 +1,40 @@
+import type { Command } from 'commander';
+import { addBackendOptions, addModelOption, type BackendOptions, type CommonOptions, openBackend, parseCount, parseInteger, print, printJson } from '../common.ts';
+
+interface Options extends BackendOptions, CommonOptions {
+  model?: string;
+  text: string;
+  seed: number;
+  maxTokens?: number;
+}
+
+export function evalCommand(program: Command): void {
+  const command = program.command('eval').description('measure a model on a text');
+  const mlm = command
+    .command('mlm')
+    .description('masked language modelling: loss, accuracy and what guessing without context gets')
+    .requiredOption('--text <file>', 'text that was not trained on, plain or gzipped: one paragraph a line, blank lines between documents')
+    .option('--seed <number>', 'of the masking', parseInteger, 0)
+    .option('--max-tokens <count>', 'only so much of the text', parseCount)
+    .option('--json', 'print JSON instead of text')
+    .option('--quiet', 'print results only: no progress, no notices');
+  addBackendOptions(addModelOption(mlm)).action(async (options: Options) => {
+    const [{ evaluateMaskedLanguageModel }, { resolveModelFolder }] = await Promise.all([
+      import('../../training/evaluate.ts'),
+      import('../../io/model_folder.ts'),
+    ]);
+    const model = await resolveModelFolder(options.model);
+    using backend = await openBackend(options);
+    const scores = await evaluateMaskedLanguageModel({ ...options, model, backend });
+    if (options.json) {
+      printJson(scores);
+      return;
+    }
+    const percent = (share: number) => `${(share * 100).toFixed(1)} %`;
+    print(`loss                 ${scores.loss.toFixed(4)} nats per predicted token, ${scores.lossPerByte.toFixed(4)} nats per byte`);
+    print(`top 1, top 5         ${percent(scores.top1)}, ${percent(scores.top5)}`);
+    print(`unigram loss         ${scores.unigramLoss.toFixed(4)} nats (token frequencies of this text)`);
+    print(`most frequent token  ${percent(scores.mostFrequentTop1)} top 1`);
+    print(`tokens               ${scores.tokens}, ${scores.predicted} of them predicted`);
+  });
+}

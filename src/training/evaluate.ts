@@ -1,0 +1,136 @@
+/** How well a masked language model predicts a text, beside what guessing without context gets. */
+import { Arena } from '../backend/arena.ts';
+import type { Backend } from '../backend/backend.ts';
+import { joinPath } from '#platform';
+import { InputError } from '../errors.ts';
+import { loadMaskedLanguageModel } from '../models/checkpoint.ts';
+import type { MaskedLanguageModel } from '../models/masked_language_model.ts';
+import { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { evaluationBatches } from './batches.ts';
+import { packText } from './sequences.ts';
+import type { MaskedBatch } from './trainer.ts';
+
+export interface MaskedLanguageModelScores {
+  /** Mean cross entropy of the predicted tokens, nats. */
+  loss: number;
+  /**
+   * `loss` times the text's tokens per UTF-8 byte: what the whole text would cost at this loss, nats per byte. Comparable between
+   * tokenizers, where the loss per token is not.
+   */
+  lossPerByte: number;
+  /** Share of the predicted tokens that the model ranks first, and among the first five. */
+  top1: number;
+  top5: number;
+  /** Tokens of the text that were evaluated: whole sequences, the rest of the text left out. */
+  tokens: number;
+  /** How many of them were predicted. */
+  predicted: number;
+  /** Mean cross entropy of the same predicted tokens under the token frequencies of this very text, nats: what is known without any context. */
+  unigramLoss: number;
+  /** Share of the predicted tokens that are this text's most frequent token: the best that one constant guess can do. */
+  mostFrequentTop1: number;
+}
+
+export interface EvaluationOptions {
+  backend: Backend;
+  /** Model folder: config.json, model.safetensors, tokenizer.json. */
+  model: string;
+  /** Text file, plain or gzipped. */
+  text: string;
+  /** Of the masking. */
+  seed: number;
+  /** Only so much of the text. */
+  maxTokens?: number;
+  onProgress?(done: number, total: number): void;
+}
+
+/** Sequences computed together; results do not depend on it. */
+const sequencesPerBatch = 8;
+
+/**
+ * Packs a text as in pretraining, masks it by the seed and scores the model's predictions.
+ * @throws InputError if the model or the text cannot be used
+ */
+export async function evaluateMaskedLanguageModel(options: EvaluationOptions): Promise<MaskedLanguageModelScores> {
+  const { backend } = options;
+  const tokenizer = await Tokenizer.load(joinPath(options.model, 'tokenizer.json'));
+  const { maskId } = tokenizer;
+  if (maskId === undefined) throw new InputError(`${joinPath(options.model, 'tokenizer.json')}: has no [MASK] token, which masked language modelling needs`);
+  const model = await loadMaskedLanguageModel(options.model, backend);
+  try {
+    const { positions: length, vocabularySize, predictedFraction } = model.config;
+    if (tokenizer.vocabularySize > vocabularySize) {
+      throw new InputError(`${options.model}: tokenizer.json has ${tokenizer.vocabularySize} entries, but config.json's model only ${vocabularySize}; they belong to different models`);
+    }
+    const count = options.maxTokens === undefined ? undefined : Math.floor(options.maxTokens / length);
+    if (count === 0) throw new InputError(`--max-tokens ${options.maxTokens} is less than one sequence of ${length} tokens`);
+    const { sequences, tokens, bytes } = await packText({ path: options.text, tokenizer, length, count });
+    if (sequences.length === 0) throw new InputError(`${options.text}: has ${tokens} tokens, expected at least one sequence of ${length}`);
+    const batches = evaluationBatches(sequences, { batch: sequencesPerBatch, length }, options.seed, { maskId, vocabularySize, share: predictedFraction });
+    const predicted = batches.flatMap(({ labels }) => Array.from(labels.filter((label) => label >= 0)));
+    const { loss, top1, top5 } = await scoreModel(backend, model, batches, options.onProgress);
+    return {
+      loss,
+      lossPerByte: (loss * tokens) / bytes,
+      top1,
+      top5,
+      tokens: sequences.length,
+      predicted: predicted.length,
+      ...unigramScores(sequences, predicted),
+    };
+  } finally {
+    model.dispose();
+  }
+}
+
+async function scoreModel(backend: Backend, model: MaskedLanguageModel, batches: readonly MaskedBatch[], onProgress?: EvaluationOptions['onProgress']) {
+  using arena = new Arena(backend);
+  let total = 0;
+  let first = 0;
+  let firstFive = 0;
+  let count = 0;
+  for (const [index, batch] of batches.entries()) {
+    arena.reset();
+    const positions = Int32Array.from(batch.labels.keys()).filter((position) => batch.labels[position] >= 0);
+    const logits = await backend.read(model.logits({ backend, arena, training: false }, batch, positions));
+    const vocabulary = logits.length / positions.length;
+    positions.forEach((position, row) => {
+      const { loss, rank } = scoreRow(logits.subarray(row * vocabulary, (row + 1) * vocabulary), batch.labels[position]);
+      total += loss;
+      if (rank < 1) first++;
+      if (rank < 5) firstFive++;
+    });
+    count += positions.length;
+    onProgress?.(index + 1, batches.length);
+  }
+  return { loss: total / count, top1: first / count, top5: firstFive / count };
+}
+
+/** Cross entropy of the label in nats, and how many tokens the model ranks before it (of equal logits the lower id first). */
+export function scoreRow(logits: Float32Array, label: number): { loss: number; rank: number } {
+  const target = logits[label];
+  let rank = 0;
+  let maximum = Number.NEGATIVE_INFINITY;
+  for (let id = 0; id < logits.length; id++) {
+    const logit = logits[id];
+    if (logit > target || (logit === target && id < label)) rank++;
+    if (logit > maximum) maximum = logit;
+  }
+  let sum = 0;
+  for (let id = 0; id < logits.length; id++) sum += Math.exp(logits[id] - maximum);
+  return { loss: maximum + Math.log(sum) - target, rank };
+}
+
+/** What the frequencies in `tokens` alone predict of the labels. */
+export function unigramScores(tokens: Int32Array, labels: readonly number[]): { unigramLoss: number; mostFrequentTop1: number } {
+  const counts = new Map<number, number>();
+  for (const token of tokens) counts.set(token, (counts.get(token) ?? 0) + 1);
+  const [mostFrequent] = [...counts].reduce((a, b) => (b[1] > a[1] ? b : a));
+  let loss = 0;
+  let hits = 0;
+  for (const label of labels) {
+    loss -= Math.log((counts.get(label) as number) / tokens.length);
+    if (label === mostFrequent) hits++;
+  }
+  return { unigramLoss: loss / labels.length, mostFrequentTop1: hits / labels.length };
+}
