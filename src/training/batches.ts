@@ -1,7 +1,7 @@
+import type { LabelledBatch } from '../models/masked_language_model.ts';
 import { type MaskingOptions, maskSequence } from './masking.ts';
 import { CounterRandom, randomStream } from './random.ts';
 import type { SequenceStream } from './sequences.ts';
-import type { MaskedBatch } from './trainer.ts';
 
 /** The next `count` micro-batches of `batch` sequences of `length`, masked by the seed and the number of each sequence. */
 export async function nextBatches(
@@ -9,9 +9,9 @@ export async function nextBatches(
   shape: { count: number; batch: number; length: number },
   seed: number,
   masking: MaskingOptions,
-): Promise<MaskedBatch[]> {
+): Promise<LabelledBatch[]> {
   const { count, batch, length } = shape;
-  const batches: MaskedBatch[] = [];
+  const batches: LabelledBatch[] = [];
   for (let i = 0; i < count; i++) {
     const ids = new Int32Array(batch * length);
     const labels = new Int32Array(batch * length);
@@ -32,9 +32,9 @@ export function evaluationBatches(
   shape: { batch: number; length: number },
   seed: number,
   masking: MaskingOptions,
-): MaskedBatch[] {
+): LabelledBatch[] {
   const { length } = shape;
-  const batches: MaskedBatch[] = [];
+  const batches: LabelledBatch[] = [];
   const total = sequences.length / length;
   for (let first = 0; first < total; first += shape.batch) {
     const batch = Math.min(shape.batch, total - first);

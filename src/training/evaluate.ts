@@ -4,11 +4,10 @@ import type { Backend } from '../backend/backend.ts';
 import { joinPath } from '#platform';
 import { InputError } from '../errors.ts';
 import { loadMaskedLanguageModel } from '../models/checkpoint.ts';
-import type { MaskedLanguageModel } from '../models/masked_language_model.ts';
+import type { LabelledBatch, MaskedLanguageModel } from '../models/masked_language_model.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { evaluationBatches } from './batches.ts';
 import { packText } from './sequences.ts';
-import type { MaskedBatch } from './trainer.ts';
 
 export interface MaskedLanguageModelScores {
   /** Mean cross entropy of the predicted tokens, nats. */
@@ -83,7 +82,7 @@ export async function evaluateMaskedLanguageModel(options: EvaluationOptions): P
   }
 }
 
-async function scoreModel(backend: Backend, model: MaskedLanguageModel, batches: readonly MaskedBatch[], onProgress?: EvaluationOptions['onProgress']) {
+async function scoreModel(backend: Backend, model: MaskedLanguageModel, batches: readonly LabelledBatch[], onProgress?: EvaluationOptions['onProgress']) {
   using arena = new Arena(backend);
   let total = 0;
   let first = 0;
@@ -91,34 +90,16 @@ async function scoreModel(backend: Backend, model: MaskedLanguageModel, batches:
   let count = 0;
   for (const [index, batch] of batches.entries()) {
     arena.reset();
-    const positions = Int32Array.from(batch.labels.keys()).filter((position) => batch.labels[position] >= 0);
-    const logits = await backend.read(model.logits({ backend, arena, training: false }, batch, positions));
-    const vocabulary = logits.length / positions.length;
-    positions.forEach((position, row) => {
-      const { loss, rank } = scoreRow(logits.subarray(row * vocabulary, (row + 1) * vocabulary), batch.labels[position]);
-      total += loss;
+    const { losses, ranks } = await model.losses({ backend, arena, training: false }, batch);
+    for (const loss of losses) total += loss;
+    for (const rank of ranks) {
       if (rank < 1) first++;
       if (rank < 5) firstFive++;
-    });
-    count += positions.length;
+    }
+    count += losses.length;
     onProgress?.(index + 1, batches.length);
   }
   return { loss: total / count, top1: first / count, top5: firstFive / count };
-}
-
-/** Cross entropy of the label in nats, and how many tokens the model ranks before it (of equal logits the lower id first). */
-export function scoreRow(logits: Float32Array, label: number): { loss: number; rank: number } {
-  const target = logits[label];
-  let rank = 0;
-  let maximum = Number.NEGATIVE_INFINITY;
-  for (let id = 0; id < logits.length; id++) {
-    const logit = logits[id];
-    if (logit > target || (logit === target && id < label)) rank++;
-    if (logit > maximum) maximum = logit;
-  }
-  let sum = 0;
-  for (let id = 0; id < logits.length; id++) sum += Math.exp(logits[id] - maximum);
-  return { loss: maximum + Math.log(sum) - target, rank };
 }
 
 /** What the frequencies in `tokens` alone predict of the labels. */

@@ -1,7 +1,5 @@
-import { CounterRandom } from './random.ts';
-
-/** What a label says of a position that is not predicted. */
-export const ignoredLabel = -100;
+import { ignoredLabel } from '../models/masked_language_model.ts';
+import type { CounterRandom } from './random.ts';
 
 export interface MaskingOptions {
   maskId: number;

@@ -5,6 +5,7 @@ import { FailureError, InputError } from '../errors.ts';
 import { readLines, writeFileAtomic } from '../io/files.ts';
 import { createMaskedLanguageModel, saveCheckpoint } from '../models/checkpoint.ts';
 import { configToJson, crammedBertConfig, type ModelConfig, parseConfig } from '../models/config.ts';
+import type { LabelledBatch } from '../models/masked_language_model.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { trainWordPiece } from '../tokenizer/train_wordpiece.ts';
 import { evaluationBatches, nextBatches } from './batches.ts';
@@ -12,7 +13,7 @@ import { renderLossCurve } from './loss_curve.ts';
 import { createRun, hasState, loadState, type RunProgress, saveState } from './run_state.ts';
 import { learningRateMultiplier, type ScheduleName } from './schedules.ts';
 import { heldOutSequences, packText, SequenceStream } from './sequences.ts';
-import { type MaskedBatch, Trainer } from './trainer.ts';
+import { Trainer } from './trainer.ts';
 
 /** What a run is: recorded in its folder and the same in every session. */
 export interface PretrainOptions {
@@ -219,7 +220,7 @@ async function* allLines(paths: readonly string[]): AsyncGenerator<string> {
   for (const path of paths) yield* readLines(path);
 }
 
-async function heldOutBatches(options: PretrainOptions, tokenizer: Tokenizer, masking: { maskId: number; vocabularySize: number }): Promise<MaskedBatch[]> {
+async function heldOutBatches(options: PretrainOptions, tokenizer: Tokenizer, masking: { maskId: number; vocabularySize: number }): Promise<LabelledBatch[]> {
   const { length, batch, heldOutSequences: count, heldOutEvery } = options;
   const sequences = options.heldOut
     ? (await packText({ path: options.heldOut, tokenizer, length, count })).sequences

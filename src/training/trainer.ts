@@ -1,26 +1,8 @@
 import { Arena } from '../backend/arena.ts';
 import type { Backend } from '../backend/backend.ts';
 import type { Tensor } from '../backend/tensor.ts';
-import type { Parameter, Run } from '../nn/parameter.ts';
+import { ignoredLabel, type LabelledBatch, type MaskedLanguageModel } from '../models/masked_language_model.ts';
 import { AdamW, type AdamWOptions } from './optimizer.ts';
-
-/** Sequences of one micro-batch with what is to be predicted of them; all [batch, length]. */
-export interface MaskedBatch {
-  batch: number;
-  length: number;
-  ids: Int32Array;
-  /** The original id where predicted, -100 elsewhere. */
-  labels: Int32Array;
-}
-
-/** What a trainer needs of a masked language model (src/models). */
-export interface TrainableModel {
-  readonly parameters: readonly Parameter[];
-  /** Adds the gradients of `scale` times the summed losses; returns the losses, in nats, of the predicted positions. */
-  lossAndGradients(run: Run, batch: MaskedBatch, options?: { scale?: number }): Tensor;
-  /** The losses, in nats, of the predicted positions. */
-  losses(run: Run, batch: MaskedBatch): Tensor;
-}
 
 export interface StepResult {
   /** Mean over the predicted positions, nats. */
@@ -38,7 +20,7 @@ export class Trainer {
 
   constructor(
     readonly backend: Backend,
-    readonly model: TrainableModel,
+    readonly model: MaskedLanguageModel,
     options?: AdamWOptions,
   ) {
     this.optimizer = new AdamW(backend, model.parameters, options);
@@ -50,7 +32,7 @@ export class Trainer {
    * One optimiser step over the micro-batches (gradient accumulation): the gradient is of the mean loss over all their predicted
    * positions. All work is queued before this returns; the promise is the one wait.
    */
-  step(batches: readonly MaskedBatch[], learningRate: number): Promise<StepResult> {
+  step(batches: readonly LabelledBatch[], learningRate: number): Promise<StepResult> {
     const { backend, arena, results } = this;
     const predicted = batches.reduce((sum, { labels }) => sum + countPredicted(labels), 0);
     const loss = results.view([1], 0);
@@ -65,16 +47,17 @@ export class Trainer {
   }
 
   /** Mean loss over the predicted positions of some batches, nats; nothing is changed. */
-  async evaluate(batches: readonly MaskedBatch[]): Promise<number> {
-    const { backend, arena, results } = this;
-    const loss = results.view([1], 0);
-    backend.fill({ output: loss, value: 0 });
+  async evaluate(batches: readonly LabelledBatch[]): Promise<number> {
+    const { backend, arena } = this;
+    let total = 0;
+    let predicted = 0;
     for (const batch of batches) {
       arena.reset();
-      backend.sum({ input: this.model.losses({ backend, arena, training: false }, batch), output: loss, accumulate: true });
+      const { losses } = await this.model.losses({ backend, arena, training: false }, batch);
+      total += losses.reduce((sum, loss) => sum + loss, 0);
+      predicted += losses.length;
     }
-    const [total] = await backend.read(loss);
-    return total / batches.reduce((sum, { labels }) => sum + countPredicted(labels), 0);
+    return total / predicted;
   }
 
   /** Frees the optimiser and the scratch memory; the model stays. */
@@ -91,6 +74,6 @@ export class Trainer {
 
 function countPredicted(labels: Int32Array): number {
   let count = 0;
-  for (const label of labels) if (label >= 0) count++;
+  for (const label of labels) if (label !== ignoredLabel) count++;
   return count;
 }
