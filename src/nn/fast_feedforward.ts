@@ -2,7 +2,7 @@ import type { Backend } from '../backend/backend.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import { gradientOf, type Target } from './layer.ts';
 import { nodesLayout, plainLayout } from './layouts.ts';
-import { Parameter, type Run } from './parameter.ts';
+import { Parameter, type ParameterLayout, type Run } from './parameter.ts';
 import { hashText, normalValues } from './random.ts';
 
 /** A layer's size: `trees` balanced binary trees of 2^(depth + 1) - 1 neurons each, over vectors of `width`. */
@@ -57,16 +57,25 @@ export class FastFeedforward {
    * unit variance and outputs of about unit variance. `name` prefixes the parameters' names. Dispose it when done.
    */
   static create(backend: Backend, options: FastFeedforwardShape & { seed: number; name?: string }): FastFeedforward {
-    const { width, trees, depth, seed, name = '' } = options;
-    const count = nodeCount(options);
-    const names = fastFeedforwardNames(name && `${name}.`);
-    const nodes = createNodes(backend, names, options);
-    const bias = createNodeBias(backend, names, options, nodes);
-    const scales = [1 / Math.sqrt(width), 1 / Math.sqrt(trees * (depth + 1))];
-    const weights = nodes.layout.tensors.map((tensor, i) => normalValues(count * width, scales[i], seed, hashText(tensor.name)));
-    backend.write(nodes.value, nodes.layout.pack(weights));
-    backend.fill({ output: bias.value, value: 0 });
-    return new FastFeedforward(nodes, bias, trees, depth);
+    const { width, trees, depth, seed, name } = options;
+    const layer = FastFeedforward.allocate(backend, fastFeedforwardLayouts(name ? `${name}.` : '', options), options);
+    const deviations = [1 / Math.sqrt(width), 1 / Math.sqrt(trees * (depth + 1))];
+    const { tensors, pack } = layer.nodes.layout;
+    const weights = tensors.map((tensor, i) => normalValues(nodeCount(options) * width, deviations[i], seed, hashText(tensor.name)));
+    backend.write(layer.nodes.value, pack(weights));
+    backend.fill({ output: layer.bias.value, value: 0 });
+    return layer;
+  }
+
+  /** A layer whose weights are yet to be written. No row of its gradients is flagged as touched. */
+  static allocate(backend: Backend, layouts: FastFeedforwardLayouts, shape: FastFeedforwardShape): FastFeedforward {
+    const count = nodeCount(shape);
+    const [nodesName, biasName] = [layouts.nodes.tensors[0].name, layouts.bias.tensors[0].name];
+    const nodes = new Parameter(backend.tensor(nodesName, [count, 2 * shape.width]), layouts.nodes, true);
+    const bias = new Parameter(backend.tensor(biasName, [count]), layouts.bias, false);
+    nodes.touched = backend.zeros(`${nodesName} touched`, [count], 'i32');
+    bias.touched = nodes.touched;
+    return new FastFeedforward(nodes, bias, shape.trees, shape.depth);
   }
 
   get parameters(): readonly Parameter[] {
@@ -120,30 +129,16 @@ export class FastFeedforward {
   }
 }
 
-/** The checkpoint's names of a layer's tensors. */
-export interface FastFeedforwardNames {
-  weightIn: string;
-  weightOut: string;
-  biasIn: string;
+export interface FastFeedforwardLayouts {
+  nodes: ParameterLayout;
+  bias: ParameterLayout;
 }
 
-export function fastFeedforwardNames(prefix: string): FastFeedforwardNames {
-  return { weightIn: `${prefix}linear_in.weight`, weightOut: `${prefix}linear_out.weight`, biasIn: `${prefix}linear_in.bias` };
-}
-
-/** The nodes' parameter, uninitialised, with its row flags (none touched). */
-export function createNodes(backend: Backend, names: FastFeedforwardNames, shape: FastFeedforwardShape): Parameter {
+/** How a layer lies in a checkpoint (design of the authors' code): PREFIXlinear_in.weight, PREFIXlinear_out.weight, PREFIXlinear_in.bias. */
+export function fastFeedforwardLayouts(prefix: string, shape: FastFeedforwardShape): FastFeedforwardLayouts {
   const count = nodeCount(shape);
-  const value = backend.tensor(names.weightIn, [count, 2 * shape.width]);
-  const parameter = new Parameter(value, nodesLayout(names.weightIn, names.weightOut, count, shape.width), true);
-  parameter.touched = backend.zeros(`${names.weightIn} touched`, [count], 'i32');
-  return parameter;
-}
-
-/** The biases' parameter, uninitialised; it shares the nodes' row flags. */
-export function createNodeBias(backend: Backend, names: FastFeedforwardNames, shape: FastFeedforwardShape, nodes: Parameter): Parameter {
-  const count = nodeCount(shape);
-  const parameter = new Parameter(backend.tensor(names.biasIn, [count]), plainLayout(names.biasIn, [count]), false);
-  parameter.touched = nodes.touched;
-  return parameter;
+  return {
+    nodes: nodesLayout(`${prefix}linear_in.weight`, `${prefix}linear_out.weight`, count, shape.width),
+    bias: plainLayout(`${prefix}linear_in.bias`, [count]),
+  };
 }

@@ -1,0 +1,263 @@
+import { joinPath, makeFolder } from '#platform';
+import type { Backend } from '../backend/backend.ts';
+import type { Tensor } from '../backend/tensor.ts';
+import { InputError } from '../errors.ts';
+import { fileError, readJson, writeFileAtomic } from '../io/files.ts';
+import { readSafetensors, type SafetensorsFile, type TensorToWrite, writeSafetensors } from '../io/safetensors.ts';
+import type { NamedArray, Parameter, ParameterLayout } from '../nn/parameter.ts';
+import { configToJson, type ModelConfig, parseConfig } from './config.ts';
+import { Encoder } from './encoder.ts';
+import { MaskedLanguageModel } from './masked_language_model.ts';
+import { type ModelNames, modelNames } from './names.ts';
+import { ParameterFactory } from './parameter_factory.ts';
+import { SequenceClassifier } from './sequence_classifier.ts';
+
+export type Model = MaskedLanguageModel | SequenceClassifier | Encoder;
+
+/** A parameter's value (or a tensor shaped like it: its gradient, a moment of the optimiser) as a checkpoint has it. */
+export async function exportParameter(parameter: Parameter, tensor: Tensor = parameter.value): Promise<NamedArray[]> {
+  const { tensors, unpack } = parameter.layout;
+  const arrays = unpack(await tensor.backend.read(tensor));
+  return tensors.map(({ name, shape }, i) => ({ name, shape, values: arrays[i] }));
+}
+
+/** The inverse of {@link exportParameter}; arrays in any order. Throws InputError if one is missing or of another size. */
+export function importParameter(parameter: Parameter, arrays: readonly NamedArray[], target: Tensor = parameter.value): void {
+  const { tensors, pack } = parameter.layout;
+  const values = tensors.map(({ name, shape }) => {
+    const array = arrays.find((candidate) => candidate.name === name);
+    if (!array) throw new InputError(`tensor '${name}' is missing`);
+    if (array.values.length !== size(shape)) throw new InputError(`tensor '${name}' has ${array.values.length} values, expected [${shape}]`);
+    return array.values;
+  });
+  target.backend.write(target, pack(values));
+}
+
+/** A masked language model with crammedBERT's initial weights: normal, the norms 1, the biases 0. The same seed gives the same weights. */
+export function createMaskedLanguageModel(config: ModelConfig, backend: Backend, seed: number): MaskedLanguageModel {
+  return create(MaskedLanguageModel, config, backend, seed);
+}
+
+/** A classifier (`config.labels` outputs) with initial weights as {@link createMaskedLanguageModel}'s. */
+export function createSequenceClassifier(config: ModelConfig, backend: Backend, seed: number): SequenceClassifier {
+  return create(SequenceClassifier, config, backend, seed);
+}
+
+function create<M>(Class: new (config: ModelConfig, factory: ParameterFactory) => M, config: ModelConfig, backend: Backend, seed: number): M {
+  const factory = new ParameterFactory(backend);
+  const model = new Class(config, factory);
+  for (const parameter of factory.parameters) factory.initialise(parameter, seed);
+  return model;
+}
+
+/**
+ * The model in a checkpoint folder (config.json, model.safetensors), of the kind that its tensors make it.
+ * @throws InputError naming file and key if the files are missing, damaged, not supported, or do not fit each other.
+ */
+export async function loadModel(folder: string, backend: Backend): Promise<Model> {
+  await using checkpoint = await openCheckpoint(folder);
+  const { file, names } = checkpoint;
+  if (file.has(`${names.classifier}.weight`)) return loadClassifier(checkpoint, backend);
+  if (names.decoderBias && !file.has(names.decoderBias)) return load(Encoder, checkpoint, backend);
+  return load(MaskedLanguageModel, checkpoint, backend);
+}
+
+/** As {@link loadModel}, for a folder that must hold a masked language model. */
+export async function loadMaskedLanguageModel(folder: string, backend: Backend): Promise<MaskedLanguageModel> {
+  await using checkpoint = await openCheckpoint(folder);
+  return load(MaskedLanguageModel, checkpoint, backend);
+}
+
+/**
+ * A classifier. With `fresh` it may start from a masked language model: pooler and head, where the checkpoint has none, get initial
+ * weights from the seed. Otherwise as {@link loadModel}.
+ */
+export async function loadSequenceClassifier(
+  folder: string,
+  backend: Backend,
+  fresh?: { labels: number; labelNames?: string[]; seed: number },
+): Promise<SequenceClassifier> {
+  await using checkpoint = await openCheckpoint(folder);
+  return loadClassifier(checkpoint, backend, fresh);
+}
+
+/**
+ * Writes config.json, tokenizer.json and model.safetensors, each aside and then renamed. The names are those of the family's published
+ * checkpoints. Throws InputError if the folder cannot be written.
+ */
+export async function saveCheckpoint(
+  folder: string,
+  model: Model,
+  options: { tokenizer?: unknown; dtype?: 'F32' | 'BF16' } = {},
+): Promise<void> {
+  const { tokenizer, dtype = 'F32' } = options;
+  const { config } = model;
+  await makeFolder(folder).catch((error) => Promise.reject(fileError(error, folder, 'write')));
+  await writeJson(joinPath(folder, 'config.json'), configToJson(config, model.task));
+  if (tokenizer !== undefined) await writeJson(joinPath(folder, 'tokenizer.json'), tokenizer);
+  const tensors: TensorToWrite[] = model.parameters.flatMap((parameter) =>
+    parameter.layout.tensors.map(({ name, shape }, i) => ({
+      name,
+      dtype,
+      shape,
+      values: async () => (await exportParameter(parameter))[i].values,
+    })),
+  );
+  for (const { name, value } of normFactors(config)) tensors.push({ name, dtype: 'F32', shape: [], values: Float32Array.of(value) });
+  tensors.sort((a, b) => (a.name < b.name ? -1 : 1));
+  await writeSafetensors(joinPath(folder, 'model.safetensors'), tensors, { format: 'pt' });
+}
+
+const writeJson = (path: string, value: unknown) => writeFileAtomic(path, `${JSON.stringify(value, undefined, 2)}\n`);
+
+/** crammedBERT's buffers: 1 / sqrt(head size) for every block. */
+function normFactors(config: ModelConfig): { name: string; value: number }[] {
+  const names = modelNames(config.family);
+  return Array.from({ length: config.layers }, (_, index) => names.block(index).normFactor)
+    .filter((name) => name !== undefined)
+    .map((name) => ({ name, value: 1 / Math.sqrt(config.hiddenSize / config.heads) }));
+}
+
+// ------------------------------------------------------------------ reading
+
+/** A checkpoint folder, its configuration read and its tensors ready to be read. */
+class Checkpoint {
+  readonly names: ModelNames;
+  /** The file's tensors that have been asked for. */
+  private readonly used = new Set<string>();
+
+  constructor(
+    readonly config: ModelConfig,
+    readonly file: SafetensorsFile,
+  ) {
+    const word = `${modelNames(config.family, false).word}.weight`;
+    this.names = modelNames(config.family, config.family !== 'crammedBERT' && !file.has(word));
+  }
+
+  /** The name under which the file holds a tensor: its own, or another that means the same. */
+  locate(name: string): string | undefined {
+    // TensorFlow's names, which the oldest BERT checkpoints still have.
+    const candidates = [name, name.replace('LayerNorm.weight', 'LayerNorm.gamma').replace('LayerNorm.bias', 'LayerNorm.beta')];
+    if (name === `${this.names.word}.weight`) candidates.push(`${this.names.decoder}.weight`);
+    return candidates.find((candidate) => this.file.has(candidate));
+  }
+
+  /** Refuses a parameter whose tensors the file lacks or holds in another shape. */
+  admit(layout: ParameterLayout): void {
+    for (const { name, shape } of layout.tensors) {
+      const location = this.locate(name);
+      if (!location) throw this.error(`lacks the tensor '${name}' [${shape}] that config.json calls for`);
+      this.checkShape(location, shape);
+      this.used.add(location);
+    }
+  }
+
+  has(layout: ParameterLayout): boolean {
+    return layout.tensors.every(({ name }) => this.locate(name) !== undefined);
+  }
+
+  /** Reads one parameter into the backend, tensor by tensor. */
+  async read(parameter: Parameter): Promise<void> {
+    const arrays: NamedArray[] = [];
+    for (const { name, shape } of parameter.layout.tensors) arrays.push({ name, shape, values: await this.finite(this.locate(name) as string) });
+    importParameter(parameter, arrays);
+  }
+
+  /** Refuses what the model has no place for, and copies and buffers that say something else than the model does. */
+  async checkRest(ignored: RegExp): Promise<void> {
+    const { file, names, config } = this;
+    const word = this.locate(`${names.word}.weight`) as string;
+    const factors = new Map(normFactors(config).map(({ name, value }) => [name, value]));
+    for (const name of file.names) {
+      if (this.used.has(name) || ignored.test(name)) continue;
+      const factor = factors.get(name);
+      if (factor !== undefined) {
+        this.checkShape(name, []);
+        const [value] = await this.finite(name);
+        if (Math.abs(value - factor) > 0.01 * factor) throw this.error(`'${name}' is ${value}, expected 1 / sqrt(head size) = ${factor}`);
+      } else if (name === `${names.decoder}.weight`) await this.checkCopy(name, word);
+      else if (name === `${names.decoder}.bias` && file.has(names.decoderBias)) await this.checkCopy(name, names.decoderBias);
+      else throw this.error(`holds the tensor '${name}', which a model of this config.json does not have`);
+    }
+  }
+
+  error(message: string): InputError {
+    return new InputError(`${this.file.source}: ${message}`);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.file.close();
+  }
+
+  private checkShape(name: string, expected: readonly number[]): void {
+    const { shape, dtype } = this.file.info(name);
+    if (shape.length !== expected.length || shape.some((extent, i) => extent !== expected[i])) {
+      throw this.error(`tensor '${name}' is [${shape}], expected [${expected}] by config.json`);
+    }
+    if (!['F64', 'F32', 'F16', 'BF16'].includes(dtype)) throw this.error(`tensor '${name}' is ${dtype}, expected floating point (F64, F32, F16, BF16)`);
+  }
+
+  private async checkCopy(name: string, original: string): Promise<void> {
+    this.checkShape(name, this.file.info(original).shape);
+    const [values, expected] = [await this.file.read(name), await this.file.read(original)];
+    if (values.some((value, i) => value !== expected[i])) throw this.error(`'${name}' differs from '${original}': an untied decoder is not supported`);
+  }
+
+  private async finite(name: string): Promise<Float32Array> {
+    const values = await this.file.read(name);
+    // x - x is 0 for every finite x.
+    for (let i = 0; i < values.length; i++) {
+      if (values[i] - values[i] !== 0) throw this.error(`tensor '${name}' holds ${values[i]} at element ${i}, expected finite numbers`);
+    }
+    return values;
+  }
+}
+
+async function openCheckpoint(folder: string): Promise<Checkpoint> {
+  const path = joinPath(folder, 'config.json');
+  const config = parseConfig(await readJson(path), path);
+  return new Checkpoint(config, await readSafetensors(joinPath(folder, 'model.safetensors')));
+}
+
+/** Parts of published checkpoints that a model may leave aside: the pooler without a classifier, next sentence prediction, a counter. */
+const unusedParts = /^(bert\.)?pooler\.dense\.|^cls\.seq_relationship\.|embeddings\.position_ids$/;
+/** The same for a model that predicts no masked tokens. */
+const unusedPartsWithoutDecoder = new RegExp(`${unusedParts.source}|^cls\\.`);
+
+type ModelClass<M> = new (config: ModelConfig, factory: ParameterFactory, names: ModelNames) => M;
+
+async function load<M extends Model>(Class: ModelClass<M>, checkpoint: Checkpoint, backend: Backend, freshSeed?: number): Promise<M> {
+  const { config, names } = checkpoint;
+  const isFresh = (layout: ParameterLayout) => freshSeed !== undefined && isHead(layout, names) && !checkpoint.has(layout);
+  const factory = new ParameterFactory(backend, (layout) => {
+    if (!isFresh(layout)) checkpoint.admit(layout);
+  });
+  try {
+    const model = new Class(config, factory, names);
+    await checkpoint.checkRest(model.task === 'masked-lm' ? unusedParts : unusedPartsWithoutDecoder);
+    for (const parameter of factory.parameters) {
+      if (isFresh(parameter.layout)) factory.initialise(parameter, freshSeed as number);
+      else await checkpoint.read(parameter);
+    }
+    return model;
+  } catch (error) {
+    factory.dispose();
+    throw error;
+  }
+}
+
+function isHead(layout: ParameterLayout, { pooler, classifier }: ModelNames): boolean {
+  return layout.tensors.every(({ name }) => name.startsWith(`${pooler}.`) || name.startsWith(`${classifier}.`));
+}
+
+function loadClassifier(checkpoint: Checkpoint, backend: Backend, fresh?: { labels: number; labelNames?: string[]; seed: number }): Promise<SequenceClassifier> {
+  const { config, file, names } = checkpoint;
+  const head = `${names.classifier}.weight`;
+  const stored = file.has(head) ? file.info(head).shape[0] : undefined;
+  const labels = fresh?.labels ?? config.labels ?? stored;
+  if (labels === undefined || labels < 1) throw checkpoint.error(`lacks the tensor '${head}': it holds no classifier`);
+  const complete = new Checkpoint({ ...config, labels, labelNames: fresh?.labelNames ?? config.labelNames }, file);
+  return load(SequenceClassifier, complete, backend, fresh?.seed);
+}
+
+const size = (shape: readonly number[]) => shape.reduce((product, extent) => product * extent, 1);

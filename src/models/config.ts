@@ -1,0 +1,368 @@
+import * as v from 'valibot';
+import type { PoolKind } from '../backend/backend.ts';
+import { InputError } from '../errors.ts';
+
+/**
+ * A model's shape and habits, the same for every family. Families differ in what follows from them: crammedBERT is pre-norm with a
+ * final norm and a scaled sinusoid; BERT ('bert', and 'ultrafastbert' with FFF) is post-norm with learned positions and token types.
+ */
+export interface ModelConfig {
+  /** The checkpoint's `model_type`. */
+  family: 'crammedBERT' | 'bert' | 'ultrafastbert';
+  vocabularySize: number;
+  hiddenSize: number;
+  layers: number;
+  heads: number;
+  /** Most positions of a sequence. */
+  positions: number;
+  /** Its row of the word embedding gets no gradient from look-ups. */
+  padId: number;
+  /** Rows of the token type embedding; 0 in crammedBERT, which has none. */
+  tokenTypes: number;
+  feedforward: { kind: 'dense'; neurons: number } | { kind: 'fff'; trees: number; depth: number };
+  /** Which projections have a bias (an FFF's linear_in always has one, its linear_out never). */
+  bias: { queryKeyValue: boolean; dense: boolean };
+  normEpsilon: number;
+  /** Standard deviation of initial weights. */
+  initialDeviation: number;
+  /** Probabilities, applied when a run has dropout. */
+  dropout: { embedding: number; attention: number; hidden: number; classifier: number };
+  /** Of each sequence, the fraction of positions that masked-LM training predicts. */
+  predictedFraction: number;
+  /** The pooling and the dense layer before a classification head. */
+  pooler: { kind: PoolKind; size: number };
+  /** Outputs of the classification head; 1 is regression. Absent where the configuration leaves it open. */
+  labels?: number;
+  /** What the labels are called, in order. */
+  labelNames?: string[];
+}
+
+/** What a checkpoint's model is for. */
+export type Task = 'masked-lm' | 'sequence-classification' | 'encoder';
+
+/** crammedBERT with FFF, the configuration that `ufb pretrain` starts from; `changes` says what is different. */
+export function crammedBertConfig(changes: Partial<ModelConfig> & Pick<ModelConfig, 'vocabularySize'>): ModelConfig {
+  const hiddenSize = changes.hiddenSize ?? 768;
+  return {
+    family: 'crammedBERT',
+    hiddenSize,
+    layers: 16,
+    heads: 12,
+    positions: 128,
+    padId: 0,
+    tokenTypes: 0,
+    feedforward: { kind: 'fff', trees: 1, depth: 11 },
+    bias: { queryKeyValue: false, dense: false },
+    normEpsilon: 1e-12,
+    initialDeviation: 0.02,
+    dropout: { embedding: 0.1, attention: 0.1, hidden: 0.1, classifier: 0.1 },
+    predictedFraction: 0.25,
+    pooler: { kind: 'first', size: hiddenSize },
+    ...changes,
+  };
+}
+
+// Limits that no real model reaches; they keep a damaged file from asking for absurd amounts of memory.
+const count = (most: number) => v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(most));
+const probability = v.pipe(v.number(), v.minValue(0), v.ltValue(1));
+const positive = v.pipe(v.number(), v.gtValue(0), v.maxValue(1));
+const vocabulary = count(2 ** 21);
+const hidden = count(2 ** 14);
+const layerCount = count(512);
+const positionCount = count(2 ** 16);
+const treeCount = count(2 ** 16);
+const depth = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(24));
+const mostNeurons = 2 ** 24;
+const neurons = count(mostNeurons);
+const labelCount = count(2 ** 16);
+const tokenId = v.pipe(v.number(), v.integer(), v.minValue(0));
+
+const poolKinds = { zero_index: 'first', avg: 'mean', max: 'max', lse: 'logSumExp' } as const;
+
+const crammedBert = v.object({
+  model_type: v.literal('crammedBERT'),
+  arch: v.object({
+    hidden_size: hidden,
+    num_transformer_layers: layerCount,
+    intermed_type: v.picklist(['fff', 'ff']),
+    intermed_size: neurons,
+    intermed_depth: v.optional(depth),
+    use_bias: v.optional(v.boolean(), false),
+    hidden_dropout_prob: v.optional(probability, 0.1),
+    norm: v.optional(v.literal('LayerNorm'), 'LayerNorm'),
+    norm_eps: v.optional(positive, 1e-12),
+    norm_scheme: v.optional(v.literal('pre'), 'pre'),
+    nonlin: v.optional(v.literal('GELU'), 'GELU'),
+    tie_weights: v.optional(v.literal(true), true),
+    decoder_bias: v.optional(v.literal(false), false),
+    skip_head_transform: v.optional(v.literal(true), true),
+    final_norm: v.optional(v.literal(true), true),
+    ffn_layer_frequency: v.optional(v.literal(1), 1),
+    sparse_prediction: v.optional(positive, 0.25),
+    objective_layout: v.optional(v.literal('MLM'), 'MLM'),
+    loss: v.optional(v.literal('cross-entropy'), 'cross-entropy'),
+    num_labels: v.nullish(labelCount),
+    embedding: v.object({
+      vocab_size: vocabulary,
+      embedding_dim: hidden,
+      max_seq_length: positionCount,
+      pad_token_id: v.optional(tokenId, 0),
+      pos_embedding: v.literal('scaled-sinusoidal'),
+      normalization: v.optional(v.literal(true), true),
+      dropout_prob: v.optional(probability, 0.1),
+      stable_low_precision: v.optional(v.literal(false), false),
+    }),
+    attention: v.object({
+      type: v.optional(v.literal('self-attention'), 'self-attention'),
+      num_attention_heads: count(2 ** 10),
+      causal_attention: v.optional(v.literal(false), false),
+      rotary_embedding: v.optional(v.literal(false), false),
+      skip_output_projection: v.optional(v.literal(false), false),
+      sequence_op: v.optional(v.literal('torch-softmax'), 'torch-softmax'),
+      seq_op_in_fp32: v.optional(v.boolean(), false),
+      qkv_bias: v.optional(v.boolean(), false),
+      dropout_prob: v.optional(probability, 0.1),
+    }),
+    init: v.optional(v.object({ type: v.optional(v.literal('normal'), 'normal'), std: v.optional(positive, 0.02) }), {}),
+    classification_head: v.optional(
+      v.object({
+        pooler: v.optional(v.picklist(['zero_index', 'avg', 'max', 'lse']), 'zero_index'),
+        include_ff_layer: v.optional(v.literal(true), true),
+        head_dim: v.optional(hidden),
+        nonlin: v.optional(v.literal('Tanh'), 'Tanh'),
+        classifier_dropout: v.optional(probability, 0.1),
+      }),
+      {},
+    ),
+  }),
+});
+
+const bertEntries = {
+  vocab_size: vocabulary,
+  hidden_size: hidden,
+  num_hidden_layers: layerCount,
+  num_attention_heads: count(2 ** 10),
+  max_position_embeddings: positionCount,
+  type_vocab_size: v.optional(count(2 ** 10), 2),
+  pad_token_id: v.optional(tokenId, 0),
+  hidden_act: v.optional(v.literal('gelu'), 'gelu'),
+  layer_norm_eps: v.optional(positive, 1e-12),
+  initializer_range: v.optional(positive, 0.02),
+  hidden_dropout_prob: v.optional(probability, 0.1),
+  attention_probs_dropout_prob: v.optional(probability, 0.1),
+  classifier_dropout: v.nullish(probability),
+  position_embedding_type: v.optional(v.literal('absolute'), 'absolute'),
+  is_decoder: v.optional(v.literal(false), false),
+  add_cross_attention: v.optional(v.literal(false), false),
+  tie_word_embeddings: v.optional(v.literal(true), true),
+  num_labels: v.nullish(labelCount),
+  id2label: v.nullish(v.record(v.string(), v.string())),
+};
+const bert = v.object({ ...bertEntries, model_type: v.literal('bert'), intermediate_size: neurons });
+const ultraFastBert = v.object({
+  ...bertEntries,
+  model_type: v.literal('ultrafastbert'),
+  intermed_type: v.literal('fff'),
+  intermed_size: treeCount,
+  intermed_depth: depth,
+});
+
+/**
+ * A checkpoint's config.json, checked; `source` names it in messages.
+ * @throws InputError naming the key if it is missing, of the wrong kind, absurdly large, or asks for what is not supported.
+ */
+export function parseConfig(json: unknown, source: string): ModelConfig {
+  if (typeof json !== 'object' || json === null || Array.isArray(json)) throw new InputError(`${source}: is not a JSON object`);
+  const family = (json as { model_type?: unknown }).model_type;
+  let config: ModelConfig;
+  if (family === 'crammedBERT') config = fromCrammedBert(validate(crammedBert, json, source), source);
+  else if (family === 'bert' || family === 'ultrafastbert') config = fromBert(validate(family === 'bert' ? bert : ultraFastBert, json, source));
+  else throw new InputError(`${source}: 'model_type' is ${shown(family)}, expected "crammedBERT", "bert" or "ultrafastbert"`);
+  checkTogether(config, source);
+  return config;
+}
+
+function fromCrammedBert({ arch }: v.InferOutput<typeof crammedBert>, source: string): ModelConfig {
+  const { embedding, attention, classification_head: head } = arch;
+  if (embedding.embedding_dim !== arch.hidden_size) {
+    throw new InputError(`${source}: 'arch.embedding.embedding_dim' is ${embedding.embedding_dim}, expected hidden_size, ${arch.hidden_size}`);
+  }
+  const fff = arch.intermed_type === 'fff';
+  if (fff && arch.intermed_depth === undefined) throw new InputError(`${source}: 'arch.intermed_depth' is missing, expected the depth of the trees`);
+  return {
+    family: 'crammedBERT',
+    vocabularySize: embedding.vocab_size,
+    hiddenSize: arch.hidden_size,
+    layers: arch.num_transformer_layers,
+    heads: attention.num_attention_heads,
+    positions: embedding.max_seq_length,
+    padId: embedding.pad_token_id,
+    tokenTypes: 0,
+    feedforward: fff
+      ? { kind: 'fff', trees: arch.intermed_size, depth: arch.intermed_depth as number }
+      : { kind: 'dense', neurons: arch.intermed_size },
+    bias: { queryKeyValue: attention.qkv_bias, dense: arch.use_bias },
+    normEpsilon: arch.norm_eps,
+    initialDeviation: arch.init.std ?? 0.02,
+    dropout: {
+      embedding: embedding.dropout_prob,
+      attention: attention.dropout_prob,
+      hidden: arch.hidden_dropout_prob,
+      classifier: head.classifier_dropout ?? 0.1,
+    },
+    predictedFraction: arch.sparse_prediction,
+    pooler: { kind: poolKinds[head.pooler ?? 'zero_index'], size: head.head_dim ?? arch.hidden_size },
+    labels: arch.num_labels ?? undefined,
+  };
+}
+
+function fromBert(json: v.InferOutput<typeof bert> | v.InferOutput<typeof ultraFastBert>): ModelConfig {
+  const names = json.id2label ? Object.values(json.id2label) : undefined;
+  return {
+    family: json.model_type,
+    vocabularySize: json.vocab_size,
+    hiddenSize: json.hidden_size,
+    layers: json.num_hidden_layers,
+    heads: json.num_attention_heads,
+    positions: json.max_position_embeddings,
+    padId: json.pad_token_id,
+    tokenTypes: json.type_vocab_size,
+    feedforward:
+      json.model_type === 'bert'
+        ? { kind: 'dense', neurons: json.intermediate_size }
+        : { kind: 'fff', trees: json.intermed_size, depth: json.intermed_depth },
+    bias: { queryKeyValue: true, dense: true },
+    normEpsilon: json.layer_norm_eps,
+    initialDeviation: json.initializer_range,
+    dropout: {
+      embedding: json.hidden_dropout_prob,
+      attention: json.attention_probs_dropout_prob,
+      hidden: json.hidden_dropout_prob,
+      classifier: json.classifier_dropout ?? json.hidden_dropout_prob,
+    },
+    predictedFraction: 0.15,
+    pooler: { kind: 'first', size: json.hidden_size },
+    labels: json.num_labels ?? names?.length,
+    labelNames: names,
+  };
+}
+
+function checkTogether(config: ModelConfig, source: string): void {
+  const { hiddenSize, heads, padId, vocabularySize, feedforward } = config;
+  if (hiddenSize % heads !== 0) throw new InputError(`${source}: hidden size ${hiddenSize} cannot be divided among ${heads} attention heads`);
+  if (padId >= vocabularySize) throw new InputError(`${source}: 'pad_token_id' is ${padId}, expected less than the vocabulary's ${vocabularySize}`);
+  if (feedforward.kind === 'fff' && feedforward.trees * 2 ** (feedforward.depth + 1) > mostNeurons) {
+    throw new InputError(`${source}: 'intermed_size' ${feedforward.trees} trees of 'intermed_depth' ${feedforward.depth}: more than ${mostNeurons} neurons a layer`);
+  }
+}
+
+function validate<Schema extends v.GenericSchema>(schema: Schema, json: unknown, source: string): v.InferOutput<Schema> {
+  const result = v.safeParse(schema, json);
+  if (result.success) return result.output;
+  const [issue] = result.issues;
+  const found = issue.received === 'undefined' ? 'missing' : shown(issue.input);
+  throw new InputError(`${source}: '${v.getDotPath(issue)}' is ${found}, expected ${issue.expected}`);
+}
+
+function shown(value: unknown): string {
+  const text = JSON.stringify(value) ?? 'missing';
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+}
+
+/** The config.json of a checkpoint; the inverse of {@link parseConfig}. */
+export function configToJson(config: ModelConfig, task: Task = 'masked-lm'): Record<string, unknown> {
+  return config.family === 'crammedBERT' ? toCrammedBert(config) : toBert(config, task);
+}
+
+function toCrammedBert(config: ModelConfig): Record<string, unknown> {
+  const { feedforward, dropout } = config;
+  const pooler = Object.entries(poolKinds).find(([, kind]) => kind === config.pooler.kind)?.[0];
+  return {
+    model_type: 'crammedBERT',
+    arch: {
+      architectures: ['ScriptableCrammedBERT'],
+      num_transformer_layers: config.layers,
+      hidden_size: config.hiddenSize,
+      intermed_type: feedforward.kind === 'fff' ? 'fff' : 'ff',
+      intermed_size: feedforward.kind === 'fff' ? feedforward.trees : feedforward.neurons,
+      ...(feedforward.kind === 'fff' ? { intermed_depth: feedforward.depth } : {}),
+      hidden_dropout_prob: dropout.hidden,
+      norm: 'LayerNorm',
+      norm_eps: config.normEpsilon,
+      norm_scheme: 'pre',
+      nonlin: 'GELU',
+      tie_weights: true,
+      decoder_bias: false,
+      sparse_prediction: config.predictedFraction,
+      loss: 'cross-entropy',
+      objective_layout: 'MLM',
+      embedding: {
+        vocab_size: config.vocabularySize,
+        pos_embedding: 'scaled-sinusoidal',
+        dropout_prob: dropout.embedding,
+        pad_token_id: config.padId,
+        max_seq_length: config.positions,
+        embedding_dim: config.hiddenSize,
+        normalization: true,
+        stable_low_precision: false,
+      },
+      attention: {
+        type: 'self-attention',
+        causal_attention: false,
+        num_attention_heads: config.heads,
+        dropout_prob: dropout.attention,
+        skip_output_projection: false,
+        qkv_bias: config.bias.queryKeyValue,
+        rotary_embedding: false,
+        seq_op_in_fp32: false,
+        sequence_op: 'torch-softmax',
+      },
+      init: { type: 'normal', std: config.initialDeviation },
+      ffn_layer_frequency: 1,
+      skip_head_transform: true,
+      use_bias: config.bias.dense,
+      final_norm: true,
+      num_labels: config.labels ?? null,
+      classification_head: {
+        pooler,
+        include_ff_layer: true,
+        head_dim: config.pooler.size,
+        nonlin: 'Tanh',
+        classifier_dropout: dropout.classifier,
+      },
+    },
+  };
+}
+
+function toBert(config: ModelConfig, task: Task): Record<string, unknown> {
+  const { feedforward, dropout } = config;
+  const name = config.family === 'bert' ? 'Bert' : 'UltraFastBert';
+  const architecture = { 'masked-lm': 'ForMaskedLM', 'sequence-classification': 'ForSequenceClassification', encoder: 'Model' }[task];
+  const names = config.labelNames;
+  return {
+    architectures: [`${name}${architecture}`],
+    model_type: config.family,
+    vocab_size: config.vocabularySize,
+    hidden_size: config.hiddenSize,
+    num_hidden_layers: config.layers,
+    num_attention_heads: config.heads,
+    ...(feedforward.kind === 'fff'
+      ? { intermed_type: 'fff', intermed_size: feedforward.trees, intermed_depth: feedforward.depth }
+      : { intermediate_size: feedforward.neurons }),
+    hidden_act: 'gelu',
+    hidden_dropout_prob: dropout.hidden,
+    attention_probs_dropout_prob: dropout.attention,
+    classifier_dropout: dropout.classifier === dropout.hidden ? null : dropout.classifier,
+    max_position_embeddings: config.positions,
+    type_vocab_size: config.tokenTypes,
+    initializer_range: config.initialDeviation,
+    layer_norm_eps: config.normEpsilon,
+    pad_token_id: config.padId,
+    position_embedding_type: 'absolute',
+    ...(names
+      ? { id2label: Object.fromEntries(names.map((label, i) => [i, label])), label2id: Object.fromEntries(names.map((label, i) => [label, i])) }
+      : config.labels === undefined
+        ? {}
+        : { num_labels: config.labels }),
+  };
+}

@@ -1,0 +1,220 @@
+import type { Tensor } from '../backend/tensor.ts';
+import { InputError } from '../errors.ts';
+import { Block, type BlockActivations, type BlockLayers } from '../nn/block.ts';
+import { DenseFeedforward } from '../nn/dense_feedforward.ts';
+import { Embedding, type EmbeddingActivations, type LearnedPositions, type ScaledSinusoid, sinusoid } from '../nn/embedding.ts';
+import { gradientOf } from '../nn/layer.ts';
+import type { LayerNorm, LayerNormActivations } from '../nn/layer_norm.ts';
+import type { Parameter, Run } from '../nn/parameter.ts';
+import { SelfAttention } from '../nn/self_attention.ts';
+import type { Sequence } from '../nn/sequence.ts';
+import type { ModelConfig } from './config.ts';
+import { type ModelNames, modelNames } from './names.ts';
+import type { ParameterFactory } from './parameter_factory.ts';
+
+/** Token sequences of one length, padded where they are shorter. */
+export interface Batch {
+  /** Sequences. */
+  batch: number;
+  /** Positions of each. */
+  length: number;
+  /** [batch, length]. */
+  ids: Int32Array;
+  /** [batch, length]; 0 marks padding. Absent: nothing is padding. */
+  attentionMask?: Int32Array;
+  /** [batch, length], for models with token types; 0 if absent. */
+  typeIds?: Int32Array;
+}
+
+export interface EncoderActivations {
+  sequence: Sequence;
+  /** [tokens, hidden]: the last block's output, after the final norm where the model has one. */
+  output: Tensor;
+  /** What each block hands to the next, [tokens, hidden]: the embedding's output first, then every block's. In training, or if asked for. */
+  hiddenStates: Tensor[];
+  /** The rest is kept in training. */
+  embedding?: EmbeddingActivations;
+  blocks: BlockActivations[];
+  finalNorm?: LayerNormActivations;
+}
+
+/** Gradients of a loss with respect to what an encoder gave. */
+export interface EncoderGradients {
+  /** Of `output`, [tokens, hidden]; used up. */
+  output?: Tensor;
+  /** Of any of `hiddenStates`, by the same index; only read. */
+  hiddenStates?: readonly (Tensor | undefined)[];
+}
+
+/** Embedding and blocks of either family. Activations lie in the run's arena: whoever owns it resets it before the next run. */
+export class Encoder {
+  readonly task = 'encoder';
+  readonly parameters: readonly Parameter[];
+  private readonly embedding: Embedding;
+  private readonly blocks: readonly Block[];
+  private readonly finalNorm?: LayerNorm;
+  /** crammedBERT's sinusoid. */
+  private readonly positionTable?: Tensor;
+  /** The parameters of the embedding, of each block, and of the final norm, from the bottom up. */
+  private readonly stages: readonly (readonly Parameter[])[];
+
+  constructor(
+    readonly config: ModelConfig,
+    factory: ParameterFactory,
+    names: ModelNames = modelNames(config.family),
+  ) {
+    const first = factory.parameters.length;
+    const starts: number[] = [];
+    const stage = <Part>(build: () => Part): Part => {
+      starts.push(factory.parameters.length);
+      return build();
+    };
+    const crammed = config.family === 'crammedBERT';
+    this.embedding = stage(() => createEmbedding(config, factory, names));
+    if ('table' in this.embedding.position) this.positionTable = this.embedding.position.table;
+    this.blocks = Array.from({ length: config.layers }, (_, index) => stage(() => createBlock(config, factory, names, index)));
+    if (crammed) this.finalNorm = stage(() => factory.norm(names.finalNorm, config.hiddenSize, config.normEpsilon));
+    this.parameters = factory.parameters.slice(first);
+    this.stages = starts.map((start, i) => factory.parameters.slice(start, starts[i + 1]));
+  }
+
+  /** Tokens to hidden states. Throws InputError if an id, a type or the length does not fit the model. */
+  forward(run: Run, batch: Batch, options: { hiddenStates?: boolean } = {}): EncoderActivations {
+    const { arena } = run;
+    const sequence = this.upload(run, batch);
+    const shape = [sequence.ids.size, this.config.hiddenSize];
+    const keep = run.training || options.hiddenStates === true;
+    // Without keeping, two buffers take turns: a block's input and its output.
+    const spare = keep ? [] : [arena.tensor('hidden', shape), arena.tensor('hidden', shape)];
+    const next = (index: number) => (keep ? arena.tensor('hidden', shape) : spare[index % 2]);
+
+    const embedding = this.embedding.forward(run, sequence, next(0));
+    const hiddenStates = [embedding.output];
+    const blocks: BlockActivations[] = [];
+    let hidden = embedding.output;
+    this.blocks.forEach((block, index) => {
+      const activations = block.forward(run, sequence, hidden, next(index + 1));
+      hidden = activations.output;
+      if (keep) hiddenStates.push(hidden);
+      if (run.training) blocks.push(activations);
+    });
+    const finalNorm = this.finalNorm?.forward(run, hidden);
+    return { sequence, output: finalNorm?.output ?? hidden, hiddenStates: keep ? hiddenStates : [], embedding, blocks, finalNorm };
+  }
+
+  /**
+   * Adds to the gradients of all parameters, from the gradients of the output, of hidden states, or both. Frozen parameters, and
+   * blocks with nothing but frozen parameters in and below them, cost nothing.
+   */
+  backward(run: Run, activations: EncoderActivations, gradients: EncoderGradients): void {
+    const { backend, arena } = run;
+    const { sequence, output } = activations;
+    const lowest = this.stages.findIndex((parameters) => parameters.some(gradientOf));
+    if (lowest < 0) return;
+    const mark = arena.mark();
+    const gradient = gradients.output ?? arena.tensor('hidden gradient', output.shape);
+    if (!gradients.output) backend.fill({ output: gradient, value: 0 });
+    else if (this.finalNorm && activations.finalNorm) this.finalNorm.backward(run, activations.finalNorm, gradient, { tensor: gradient });
+    for (let index = this.blocks.length; index >= lowest; index--) {
+      const own = gradients.hiddenStates?.[index];
+      if (own) backend.add({ a: gradient, b: own, output: gradient });
+      if (index > 0) this.blocks[index - 1].backward(run, sequence, activations.blocks[index - 1], gradient);
+      else this.embedding.backward(run, sequence, activations.embedding!, gradient);
+    }
+    arena.release(mark);
+  }
+
+  dispose(): void {
+    for (const parameter of this.parameters) parameter.dispose();
+    this.positionTable?.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  private upload(run: Run, batch: Batch): Sequence {
+    const { backend, arena } = run;
+    checkBatch(batch, this.config);
+    const tokens = batch.batch * batch.length;
+    const integers = (name: string, values: Int32Array) => {
+      const tensor = arena.tensor(name, [tokens], 'i32');
+      backend.write(tensor, values);
+      return tensor;
+    };
+    return {
+      batch: batch.batch,
+      length: batch.length,
+      ids: integers('ids', batch.ids),
+      positions: integers('positions', Int32Array.from({ length: tokens }, (_, token) => token % batch.length)),
+      typeIds: this.config.tokenTypes > 0 ? integers('type ids', batch.typeIds ?? new Int32Array(tokens)) : undefined,
+      paddingMask: batch.attentionMask?.includes(0) ? integers('attention mask', batch.attentionMask) : undefined,
+    };
+  }
+}
+
+function createEmbedding(config: ModelConfig, factory: ParameterFactory, names: ModelNames): Embedding {
+  const { hiddenSize: width, vocabularySize, positions, tokenTypes, padId, initialDeviation: normal } = config;
+  const word = factory.plain(`${names.word}.weight`, [vocabularySize, width], { normal, zeroRow: padId });
+  let position: ScaledSinusoid | LearnedPositions;
+  if (config.family === 'crammedBERT') {
+    const scale = factory.plain(names.positionScale, [1], { constant: 1 / Math.sqrt(width) });
+    position = { scale, table: factory.constant('sinusoid', [positions, width], sinusoid(positions, width)) };
+  } else {
+    const table = factory.plain(`${names.positions}.weight`, [positions, width], { normal });
+    position = { positions: table, tokenTypes: factory.plain(`${names.tokenTypes}.weight`, [tokenTypes, width], { normal }) };
+  }
+  const norm = factory.norm(names.embeddingNorm, width, config.normEpsilon);
+  return new Embedding(word, position, norm, padId, { probability: config.dropout.embedding, site: 0 });
+}
+
+function createBlock(config: ModelConfig, factory: ParameterFactory, modelNames: ModelNames, index: number): Block {
+  const { hiddenSize: width, heads, bias, feedforward, normEpsilon, initialDeviation: deviation, dropout } = config;
+  const names = modelNames.block(index);
+  const site = 1 + 3 * index;
+  const attention = new SelfAttention(
+    factory.queryKeyValue(names.queryKeyValue, { width, heads, deviation, bias: bias.queryKeyValue }),
+    factory.linear(names.attentionDense, width, width, { deviation, bias: bias.dense }),
+    heads,
+    { probability: dropout.attention, site },
+  );
+  const norm1 = factory.norm(names.norm1, width, normEpsilon);
+  const layer: BlockLayers['feedforward'] =
+    feedforward.kind === 'fff'
+      ? factory.fastFeedforward(names.fastFeedforward, { width, trees: feedforward.trees, depth: feedforward.depth }, deviation)
+      : new DenseFeedforward(
+          factory.linear(names.up, feedforward.neurons, width, { deviation, bias: bias.dense, activation: 'gelu' }),
+          factory.linear(names.down, width, feedforward.neurons, { deviation, bias: bias.dense }),
+        );
+  const norm2 = factory.norm(names.norm2, width, normEpsilon);
+  const placement = config.family === 'crammedBERT' ? 'pre' : 'post';
+  return new Block({ attention, norm1, feedforward: layer, norm2 }, placement, {
+    probability: dropout.hidden,
+    attentionSite: site + 1,
+    feedforwardSite: site + 2,
+  });
+}
+
+/** The dropout site after the encoder's own, for a pooler. */
+export function poolerDropoutSite(config: ModelConfig): number {
+  return 1 + 3 * config.layers;
+}
+
+function checkBatch(batch: Batch, config: ModelConfig): void {
+  const { batch: sequences, length, ids, attentionMask, typeIds } = batch;
+  for (const [name, value] of Object.entries({ batch: sequences, length })) {
+    if (!Number.isSafeInteger(value) || value < 1) throw new InputError(`batch: '${name}' is ${value}, expected a count of at least 1`);
+  }
+  if (length > config.positions) throw new InputError(`a sequence of ${length} tokens is longer than the model's ${config.positions} positions: shorten it`);
+  for (const [name, values] of Object.entries({ ids, attentionMask, typeIds })) {
+    if (values && values.length !== sequences * length) {
+      throw new InputError(`batch: '${name}' has ${values.length} values, expected batch x length = ${sequences * length}`);
+    }
+  }
+  const check = (what: string, values: Int32Array, limit: number) => {
+    const at = values.findIndex((value) => value < 0 || value >= limit);
+    if (at >= 0) throw new InputError(`${what} ${values[at]} at token ${at} is not one of the model's ${limit} (0 to ${limit - 1}): does the tokenizer belong to the model?`);
+  };
+  check('token id', ids, config.vocabularySize);
+  if (typeIds && config.tokenTypes > 0) check('token type', typeIds, config.tokenTypes);
+}

@@ -1,0 +1,154 @@
+import type { Tensor } from '../backend/tensor.ts';
+import { InputError } from '../errors.ts';
+import { MaskedLanguageModelHead } from '../nn/masked_language_model_head.ts';
+import type { Parameter, Run } from '../nn/parameter.ts';
+import type { ModelConfig } from './config.ts';
+import { type Batch, Encoder } from './encoder.ts';
+import { type ModelNames, modelNames } from './names.ts';
+import type { ParameterFactory } from './parameter_factory.ts';
+
+/** The label of positions that are not predicted. */
+export const ignoredLabel = -100;
+
+export interface LabelledBatch extends Batch {
+  /** [batch, length]: the token to be predicted, or -100. */
+  labels: Int32Array;
+}
+
+/** Of each predicted position, in the order in which they stand in the batch. */
+export interface MaskedLanguageModelLosses {
+  /** Nats. */
+  losses: Float32Array;
+  /** How many tokens of the vocabulary were rated above the right one: 0 is a hit at top 1, less than 5 one at top 5. */
+  ranks: Int32Array;
+}
+
+/** An encoder and a head that predicts masked tokens; either family. Results lie in the run's arena: reset it before the next run. */
+export class MaskedLanguageModel {
+  readonly task = 'masked-lm';
+  readonly encoder: Encoder;
+  readonly parameters: readonly Parameter[];
+  private readonly head: MaskedLanguageModelHead;
+
+  constructor(
+    readonly config: ModelConfig,
+    factory: ParameterFactory,
+    names: ModelNames = modelNames(config.family),
+  ) {
+    this.encoder = new Encoder(config, factory, names);
+    const [word] = this.encoder.parameters;
+    if (config.family === 'crammedBERT') this.head = new MaskedLanguageModelHead(word);
+    else {
+      const { hiddenSize: width, initialDeviation: deviation, normEpsilon } = config;
+      const dense = factory.linear(names.transformDense, width, width, { deviation, bias: true, activation: 'gelu' });
+      const norm = factory.norm(names.transformNorm, width, normEpsilon);
+      const bias = factory.plain(names.decoderBias, [config.vocabularySize], { constant: 0 });
+      this.head = new MaskedLanguageModelHead(word, { dense, norm }, bias);
+    }
+    this.parameters = [...factory.parameters];
+  }
+
+  /**
+   * Logits [positions, vocabulary] at some positions (indices into batch x length; all by default).
+   * Throws InputError if the batch or a position does not fit the model.
+   */
+  logits(run: Run, batch: Batch, positions?: Int32Array): Tensor {
+    const { output } = this.encoder.forward(run, batch);
+    const outside = positions?.find((position) => !(position >= 0 && position < batch.ids.length));
+    if (outside !== undefined) throw new InputError(`position ${outside} is not one of the batch's ${batch.ids.length} tokens`);
+    const { features } = this.head.features(run, positions ? this.gather(run, output, positions) : output);
+    const logits = run.arena.tensor('logits', [positions?.length ?? batch.ids.length, this.config.vocabularySize]);
+    this.head.logits(run, features, logits);
+    return logits;
+  }
+
+  /**
+   * Adds the gradients of scale x the sum of the losses to the parameters' gradients. Only predicted positions go through the head.
+   * Returns the losses [predicted positions], in nats, unscaled. Throws InputError if the batch does not fit the model.
+   */
+  lossAndGradients(run: Run, batch: LabelledBatch, options: { scale?: number } = {}): Tensor {
+    const training = { ...run, training: true };
+    const { backend, arena } = run;
+    const { positions, labels } = this.predicted(batch);
+    const losses = arena.tensor('losses', [positions.length]);
+    if (positions.length === 0) return losses;
+    const activations = this.encoder.forward(training, batch);
+    const indices = this.upload(run, 'predicted positions', positions);
+    const hidden = arena.tensor('predicted hidden', [positions.length, this.config.hiddenSize]);
+    backend.embedding({ table: activations.output, indices, output: hidden });
+    const targets = this.upload(run, 'labels', labels);
+    const gradHidden = this.head.lossAndGradient(training, hidden, targets, losses, options.scale ?? 1);
+    const output = arena.tensor('output gradient', activations.output.shape);
+    backend.fill({ output, value: 0 });
+    backend.embeddingBackward({ indices, gradOutput: gradHidden, gradTable: output });
+    this.encoder.backward(training, activations, { output });
+    return losses;
+  }
+
+  /** Losses and ranks at the predicted positions, without gradients. Throws InputError if the batch does not fit the model. */
+  async losses(run: Run, batch: LabelledBatch): Promise<MaskedLanguageModelLosses> {
+    const inference = { ...run, training: false };
+    const { backend, arena } = run;
+    const { positions, labels } = this.predicted(batch);
+    const result = { losses: new Float32Array(positions.length), ranks: new Int32Array(positions.length) };
+    if (positions.length === 0) return result;
+    const { output } = this.encoder.forward(inference, batch);
+    const targets = this.upload(run, 'labels', labels);
+    const losses = arena.tensor('losses', [positions.length]);
+    const { features } = this.head.features(inference, this.gather(run, output, positions));
+    for (const { first, rows, logits } of this.head.logitBlocks(inference, features)) {
+      backend.crossEntropy({ logits, labels: targets.view([rows], first), losses: losses.view([rows], first) });
+      rank(await backend.read(logits), labels.subarray(first, first + rows), result.ranks.subarray(first, first + rows));
+    }
+    result.losses.set(await backend.read(losses));
+    return result;
+  }
+
+  dispose(): void {
+    this.encoder.dispose();
+    for (const parameter of this.parameters) parameter.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  private gather(run: Run, hidden: Tensor, positions: Int32Array): Tensor {
+    const output = run.arena.tensor('gathered', [positions.length, this.config.hiddenSize]);
+    run.backend.embedding({ table: hidden, indices: this.upload(run, 'positions', positions), output });
+    return output;
+  }
+
+  private upload(run: Run, name: string, values: Int32Array): Tensor {
+    const tensor = run.arena.tensor(name, [values.length], 'i32');
+    run.backend.write(tensor, values);
+    return tensor;
+  }
+
+  private predicted(batch: LabelledBatch): { positions: Int32Array; labels: Int32Array } {
+    const { labels } = batch;
+    const { vocabularySize } = this.config;
+    if (labels.length !== batch.ids.length) throw new InputError(`batch: 'labels' has ${labels.length} values, expected ${batch.ids.length}`);
+    const positions: number[] = [];
+    labels.forEach((label, position) => {
+      if (label === ignoredLabel) return;
+      if (label < 0 || label >= vocabularySize) {
+        throw new InputError(`label ${label} at token ${position} is neither ${ignoredLabel} nor one of the model's ${vocabularySize} token ids`);
+      }
+      positions.push(position);
+    });
+    return { positions: Int32Array.from(positions), labels: Int32Array.from(positions, (position) => labels[position]) };
+  }
+}
+
+/** ranks[r] = how many of row r's logits are above the label's, equal ones before it in the vocabulary included. */
+function rank(logits: Float32Array, labels: Int32Array, ranks: Int32Array): void {
+  const vocabulary = logits.length / labels.length;
+  labels.forEach((label, row) => {
+    const start = row * vocabulary;
+    const own = logits[start + label];
+    let above = 0;
+    for (let id = 0; id < vocabulary; id++) if (logits[start + id] > own || (logits[start + id] === own && id < label)) above++;
+    ranks[row] = above;
+  });
+}

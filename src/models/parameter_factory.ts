@@ -1,0 +1,111 @@
+import type { Backend } from '../backend/backend.ts';
+import type { Tensor } from '../backend/tensor.ts';
+import { FastFeedforward, type FastFeedforwardShape, fastFeedforwardLayouts } from '../nn/fast_feedforward.ts';
+import { LayerNorm } from '../nn/layer_norm.ts';
+import { headsLayout, plainLayout } from '../nn/layouts.ts';
+import { Linear } from '../nn/linear.ts';
+import { Parameter, type ParameterLayout } from '../nn/parameter.ts';
+import { hashText, normalValues } from '../nn/random.ts';
+
+/** How a parameter starts: normal with the model's deviation (row `zeroRow` 0), or one number throughout. */
+export type InitialValue = { normal: number; zeroRow?: number } | { constant: number };
+
+/**
+ * Makes a model's parameters, uninitialised, in the order of the model's parts, and remembers how each would start. `admit` is called
+ * before each is allocated: a loader's chance to refuse what does not agree with the file.
+ */
+export class ParameterFactory {
+  readonly parameters: Parameter[] = [];
+  private readonly constants: Tensor[] = [];
+  private readonly initialValues = new Map<Parameter, InitialValue>();
+
+  constructor(
+    readonly backend: Backend,
+    private readonly admit: (layout: ParameterLayout) => void = () => {},
+  ) {}
+
+  /** A parameter of `shape` in the backend. */
+  parameter(layout: ParameterLayout, shape: readonly number[], initial: InitialValue): Parameter {
+    this.admit(layout);
+    return this.keep(new Parameter(this.backend.tensor(layout.tensors[0].name, shape), layout, decays(layout)), initial);
+  }
+
+  /** NAME as it lies in the checkpoint. */
+  plain(name: string, shape: readonly number[], initial: InitialValue): Parameter {
+    return this.parameter(plainLayout(name, shape), shape, initial);
+  }
+
+  linear(name: string, outputs: number, inputs: number, options: { deviation: number; bias: boolean; activation?: 'gelu' }): Linear {
+    const weight = this.plain(`${name}.weight`, [outputs, inputs], { normal: options.deviation });
+    const bias = options.bias ? this.plain(`${name}.bias`, [outputs], { constant: 0 }) : undefined;
+    return new Linear(weight, bias, options.activation);
+  }
+
+  norm(name: string, width: number, epsilon: number): LayerNorm {
+    const gamma = this.plain(`${name}.weight`, [width], { constant: 1 });
+    return new LayerNorm(gamma, this.plain(`${name}.bias`, [width], { constant: 0 }), epsilon);
+  }
+
+  /** The projection to each head's query, key and value, from one tensor of the checkpoint or from three. */
+  queryKeyValue(
+    names: string | readonly [string, string, string],
+    options: { width: number; heads: number; deviation: number; bias: boolean },
+  ): Linear {
+    const { width, heads, deviation, bias } = options;
+    if (typeof names === 'string') return this.linear(names, 3 * width, width, { deviation, bias });
+    const [query, key, value] = names;
+    const layout = (suffix: string, inputs?: number) =>
+      headsLayout([`${query}.${suffix}`, `${key}.${suffix}`, `${value}.${suffix}`], heads, width / heads, inputs);
+    const weight = this.parameter(layout('weight', width), [3 * width, width], { normal: deviation });
+    return new Linear(weight, bias ? this.parameter(layout('bias'), [3 * width], { constant: 0 }) : undefined);
+  }
+
+  fastFeedforward(name: string, shape: FastFeedforwardShape, deviation: number): FastFeedforward {
+    const layouts = fastFeedforwardLayouts(`${name}.`, shape);
+    this.admit(layouts.nodes);
+    this.admit(layouts.bias);
+    const layer = FastFeedforward.allocate(this.backend, layouts, shape);
+    this.keep(layer.nodes, { normal: deviation });
+    this.keep(layer.bias, { constant: 0 });
+    return layer;
+  }
+
+  /** A tensor of fixed values that is no parameter. */
+  constant(name: string, shape: readonly number[], values: Float32Array): Tensor {
+    const tensor = this.backend.tensor(name, shape, 'f32', values);
+    this.constants.push(tensor);
+    return tensor;
+  }
+
+  /** Writes a parameter's initial value. What it gets depends on the seed and its names only. */
+  initialise(parameter: Parameter, seed: number): void {
+    const initial = this.initialValues.get(parameter);
+    if (!initial) throw new Error(`parameter '${parameter.name}' is not of this factory`);
+    if ('constant' in initial) {
+      this.backend.fill({ output: parameter.value, value: initial.constant });
+      return;
+    }
+    const arrays = parameter.layout.tensors.map(({ name, shape }) => {
+      const values = normalValues(shape.reduce((a, b) => a * b, 1), initial.normal, seed, hashText(name));
+      if (initial.zeroRow !== undefined) values.fill(0, initial.zeroRow * shape[1], (initial.zeroRow + 1) * shape[1]);
+      return values;
+    });
+    this.backend.write(parameter.value, parameter.layout.pack(arrays));
+  }
+
+  /** Frees what was made, when a model could not be completed. */
+  dispose(): void {
+    for (const made of [...this.parameters, ...this.constants]) made.dispose();
+  }
+
+  private keep(parameter: Parameter, initial: InitialValue): Parameter {
+    this.parameters.push(parameter);
+    this.initialValues.set(parameter, initial);
+    return parameter;
+  }
+}
+
+/** crammedBERT's and BERT's rule: no weight decay where a name contains 'bias', 'norm' or 'LayerNorm'. */
+function decays(layout: ParameterLayout): boolean {
+  return !layout.tensors.some(({ name }) => /bias|norm|LayerNorm/.test(name));
+}

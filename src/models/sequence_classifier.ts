@@ -1,0 +1,90 @@
+import type { Tensor } from '../backend/tensor.ts';
+import { InputError } from '../errors.ts';
+import type { Linear } from '../nn/linear.ts';
+import type { Parameter, Run } from '../nn/parameter.ts';
+import { Pooler } from '../nn/pooler.ts';
+import type { ModelConfig } from './config.ts';
+import { type Batch, Encoder, poolerDropoutSite } from './encoder.ts';
+import { type ModelNames, modelNames } from './names.ts';
+import type { ParameterFactory } from './parameter_factory.ts';
+
+/** Sequences with what is to be predicted of each: a class, or with a single output (regression) a number. */
+export interface ClassifiedBatch extends Batch {
+  /** [batch]. */
+  labels: Int32Array | Float32Array;
+}
+
+/** An encoder, a pooler and a linear head over classes; with one label it is a regression. Either family. Results lie in the run's arena. */
+export class SequenceClassifier {
+  readonly task = 'sequence-classification';
+  readonly encoder: Encoder;
+  readonly parameters: readonly Parameter[];
+  /** Classes, or 1 for regression. */
+  readonly labels: number;
+  private readonly pooler: Pooler;
+  private readonly head: Linear;
+
+  /** Throws InputError if the configuration does not say how many labels there are. */
+  constructor(
+    readonly config: ModelConfig,
+    factory: ParameterFactory,
+    names: ModelNames = modelNames(config.family),
+  ) {
+    const { hiddenSize, initialDeviation: deviation, pooler, labels } = config;
+    if (labels === undefined) throw new InputError("a classifier needs the number of labels: 'num_labels' of the configuration is missing");
+    this.labels = labels;
+    this.encoder = new Encoder(config, factory, names);
+    const dense = factory.linear(names.pooler, pooler.size, hiddenSize, { deviation, bias: true });
+    this.pooler = new Pooler(pooler.kind, dense, { probability: config.dropout.classifier, site: poolerDropoutSite(config) });
+    this.head = factory.linear(names.classifier, labels, pooler.size, { deviation, bias: true });
+    this.parameters = [...factory.parameters];
+  }
+
+  /** Logits [batch, labels]. Throws InputError if the batch does not fit the model. */
+  logits(run: Run, batch: Batch): Tensor {
+    const activations = this.encoder.forward(run, batch);
+    const pooled = this.pooler.forward(run, activations.sequence, activations.output);
+    return this.head.forward(run, pooled.output).output;
+  }
+
+  /**
+   * Adds the gradients of scale x the sum of the losses to the parameters' gradients. Returns the losses [batch], unscaled:
+   * cross-entropy in nats, or the squared error with one label. Throws InputError if batch or labels do not fit the model.
+   */
+  lossAndGradients(run: Run, batch: ClassifiedBatch, options: { scale?: number } = {}): Tensor {
+    const training = { ...run, training: true };
+    const { backend, arena } = run;
+    this.checkLabels(batch);
+    const activations = this.encoder.forward(training, batch);
+    const pooled = this.pooler.forward(training, activations.sequence, activations.output);
+    const head = this.head.forward(training, pooled.output);
+    const losses = arena.tensor('losses', [batch.batch]);
+    const labels = arena.tensor('labels', [batch.batch], this.labels === 1 ? 'f32' : 'i32');
+    backend.write(labels, batch.labels);
+    const { scale } = options;
+    const gradLogits = head.output;
+    if (this.labels === 1) backend.squaredError({ predictions: head.output, targets: labels, losses, gradPredictions: gradLogits, scale });
+    else backend.crossEntropy({ logits: head.output, labels, losses, gradLogits, scale });
+    const gradPooled = this.head.backward(training, head, gradLogits);
+    const output = this.pooler.backward(training, activations.sequence, pooled, gradPooled);
+    this.encoder.backward(training, activations, { output });
+    return losses;
+  }
+
+  dispose(): void {
+    this.encoder.dispose();
+    for (const parameter of this.parameters) parameter.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  private checkLabels({ batch, labels }: ClassifiedBatch): void {
+    if (labels.length !== batch) throw new InputError(`batch: 'labels' has ${labels.length} values, expected one a sequence, ${batch}`);
+    const wrong = labels.findIndex((label) => (this.labels === 1 ? !Number.isFinite(label) : !(label >= 0 && label < this.labels && Number.isInteger(label))));
+    if (wrong < 0) return;
+    const expected = this.labels === 1 ? 'a number' : `one of ${this.labels} classes, 0 to ${this.labels - 1}`;
+    throw new InputError(`label ${labels[wrong]} of sequence ${wrong} is not ${expected}`);
+  }
+}
