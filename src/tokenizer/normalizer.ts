@@ -95,10 +95,7 @@ function clean(character: string): string {
 }
 
 /** BERT's cleaning: control characters and U+FFFD go, every kind of whitespace becomes a space. */
-const cleanText = mapCharacters(
-  (text) => text.replace(/[\p{White_Space}\p{Cc}\p{Cf}\p{Co}\p{Cs}\ufffd]/gu, clean),
-  clean,
-);
+const cleanText = mapCharacters((text) => text.replace(/[\p{White_Space}\p{Cc}\p{Cf}\p{Co}\p{Cs}\ufffd]/gu, clean), clean);
 
 const chinese =
   /[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u{20000}-\u{2a6df}\u{2a700}-\u{2b73f}\u{2b740}-\u{2b81f}\u{2b820}-\u{2ceaf}\u{2f800}-\u{2fa1f}]/u;

@@ -129,3 +129,10 @@ function sequence(steps: readonly PreTokenizer[]): PreTokenizer {
     return spans;
   };
 }
+
+/** A slice keeps the whole text that it was cut from alive; this copy does not. */
+export function copyOfWord(word: string): string {
+  const codes: number[] = [];
+  for (let i = 0; i < word.length; i += 1) codes.push(word.charCodeAt(i));
+  return String.fromCharCode(...codes);
+}

@@ -2,7 +2,7 @@ import { InputError } from '../errors.ts';
 import { crammedBertNormalizer, crammedBertPreTokenizer, wordPieceJson } from './crammed_bert.ts';
 import { mergeSymbols } from './merge_symbols.ts';
 import { createNormalizer } from './normalizer.ts';
-import { createPreTokenizer } from './pre_tokenizer.ts';
+import { copyOfWord, createPreTokenizer } from './pre_tokenizer.ts';
 
 export interface TrainingProgress {
   /** First the words of the texts are counted, then pieces are merged until the vocabulary is full. */
@@ -61,7 +61,8 @@ export async function trainWordPiece(texts: AsyncIterable<string> | Iterable<str
 
   const preTokenize = createPreTokenizer(crammedBertPreTokenizer);
   for (const token of specialTokens) {
-    if (preTokenize(token).length === 2) throw new InputError(`special token ${token}: it looks like a word; expected one like [MASK] or <mask>`);
+    if (preTokenize(token).length === 2)
+      throw new InputError(`special token ${token}: it looks like a word; expected one like [MASK] or <mask>`);
   }
 
   const counts = await countWords(texts, onProgress);
@@ -113,7 +114,7 @@ async function countWords(
       if (spans[i + 1] - spans[i] > longestWord) continue;
       const word = normalized.slice(spans[i], spans[i + 1]);
       const count = counts.get(word);
-      if (count === undefined) counts.set(ownCopy(word), 1);
+      if (count === undefined) counts.set(copyOfWord(word), 1);
       else counts.set(word, count + 1);
     }
     if (counts.size > mostWords) forgotten = forgetRareWords(counts, forgotten);
@@ -125,13 +126,6 @@ async function countWords(
   onProgress?.({ phase: 'counting', done: read, total: read });
   for (const word of counts.keys()) if (!/^[!-~]+$/.test(word)) counts.delete(word);
   return counts;
-}
-
-/** A slice keeps the whole text that it was cut from alive; this copy does not. */
-function ownCopy(word: string): string {
-  const codes: number[] = [];
-  for (let i = 0; i < word.length; i += 1) codes.push(word.charCodeAt(i));
-  return String.fromCharCode(...codes);
 }
 
 /** Removes the rarest words until at least half the room is free; returns the highest count removed. */

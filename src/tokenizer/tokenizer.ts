@@ -1,0 +1,261 @@
+import { WordPiece } from '@huggingface/tokenizers';
+import { InputError } from '../errors.ts';
+import { readJson } from '../io/files.ts';
+import { AddedTokenFinder } from './added_tokens.ts';
+import { type AlignedText, alignedText, codePointIndex } from './aligned_text.ts';
+import { createNormalizer, type Normalizer } from './normalizer.ts';
+import { copyOfWord, createPreTokenizer, type PreTokenizer } from './pre_tokenizer.ts';
+import { parseTokenizerJson, type TemplateItem, type TokenizerConfig } from './tokenizer_json.ts';
+
+/** A text, or a pair of texts, as tokens. The arrays have one entry a token. */
+export interface Encoding {
+  ids: number[];
+  tokens: string[];
+  /** Which part of the template a token belongs to; BERT has 0 for the first text and 1 for the second. */
+  typeIds: number[];
+  /**
+   * Where each token came from in its text: start and end (excluded), in Unicode code points. Added special tokens have [0, 0].
+   * Computed when first read.
+   */
+  readonly offsets: [number, number][];
+}
+
+/** Words whose ids are remembered; English text of any length has few more that matter. */
+const rememberedWords = 1 << 17;
+
+/** Names of the special tokens in the tokenizers there are, preferred ones first. */
+const specialNames = {
+  pad: ['[PAD]', '<pad>'],
+  cls: ['[CLS]', '<cls>', '<s>'],
+  sep: ['[SEP]', '<sep>', '</s>'],
+  mask: ['[MASK]', '<mask>'],
+};
+
+/**
+ * A WordPiece tokenizer, loaded from a tokenizer.json. It agrees with Hugging Face's `tokenizers`, whose format that is.
+ *
+ * The words' pieces and the patterns' syntax are left to the @huggingface/tokenizers library. Normalising and cutting into words are
+ * done here: they must say where each character came from, and the library departs from the format's reference in places.
+ */
+export class Tokenizer {
+  /** The content of the tokenizer.json. */
+  readonly json: unknown;
+  /** Number of tokens; ids are 0 to this number, excluded. */
+  readonly vocabularySize: number;
+  readonly unknownId: number;
+  readonly padId: number | undefined;
+  readonly clsId: number | undefined;
+  readonly sepId: number | undefined;
+  readonly maskId: number | undefined;
+  /** The text that stands for a masked word, such as [MASK]. */
+  readonly maskToken: string | undefined;
+  /** Ids of all special tokens. */
+  readonly specialIds: ReadonlySet<number>;
+
+  private readonly config: TokenizerConfig;
+  private readonly idOf: ReadonlyMap<string, number>;
+  private readonly normalizer: Normalizer;
+  private readonly preTokenize: PreTokenizer;
+  private readonly model: WordPiece;
+  private readonly finder: AddedTokenFinder;
+  private readonly normalizedFinder: AddedTokenFinder;
+  private readonly cache = new Map<string, readonly number[]>();
+
+  private constructor(json: unknown, source: string) {
+    this.json = json;
+    const config = parseTokenizerJson(json, source);
+    this.config = config;
+    const { model, tokens, addedTokens } = config;
+    this.vocabularySize = tokens.length;
+    this.idOf = new Map(tokens.map((token, id) => [token, id]));
+    this.normalizer = createNormalizer(config.normalizer ?? { type: 'Sequence', normalizers: [] });
+    this.preTokenize = config.preTokenizer ? createPreTokenizer(config.preTokenizer) : (text) => [0, text.length];
+    this.model = new WordPiece({
+      type: 'WordPiece',
+      vocab: model.vocabulary,
+      unk_token: model.unknownToken,
+      continuing_subword_prefix: model.prefix,
+      max_input_chars_per_word: model.longestWord,
+    } as ConstructorParameters<typeof WordPiece>[0]);
+    this.finder = new AddedTokenFinder(addedTokens.filter((token) => !token.normalized));
+    this.normalizedFinder = new AddedTokenFinder(
+      addedTokens.filter((token) => token.normalized),
+      this.normalizer,
+    );
+
+    const named = (names: readonly string[]): number | undefined => names.map((name) => this.idOf.get(name)).find((id) => id !== undefined);
+    this.unknownId = this.idOf.get(model.unknownToken) as number;
+    this.padId = named(specialNames.pad);
+    this.clsId = named(specialNames.cls);
+    this.sepId = named(specialNames.sep);
+    this.maskId = named(specialNames.mask);
+    this.maskToken = this.maskId === undefined ? undefined : tokens[this.maskId];
+    this.specialIds = new Set(addedTokens.filter((token) => token.special).map((token) => token.id));
+  }
+
+  /**
+   * @param json the content of a tokenizer.json, parsed.
+   * @param source its name, for messages.
+   * @throws {InputError} naming the file and the key if it is malformed or not of the WordPiece kind.
+   */
+  static fromJson(json: unknown, source = 'tokenizer.json'): Tokenizer {
+    return new Tokenizer(json, source);
+  }
+
+  /** Reads a tokenizer.json. Throws {@link InputError} as {@link fromJson} does, and if the file cannot be read. */
+  static async load(path: string): Promise<Tokenizer> {
+    return new Tokenizer(await readJson(path), path);
+  }
+
+  /** Encodes a text, or a text and its `pair`, with the special tokens that the tokenizer's template adds unless told not to. */
+  encode(text: string, options: { pair?: string; addSpecialTokens?: boolean } = {}): Encoding {
+    const { pair, addSpecialTokens = true } = options;
+    const { template, tokens } = this.config;
+    let items: readonly TemplateItem[];
+    if (pair === undefined) items = addSpecialTokens ? template.single : template.single.filter((item) => 'sequence' in item);
+    else items = addSpecialTokens ? template.pair : template.pairWithoutSpecials;
+
+    const textOf = (item: { sequence: 'A' | 'B' }): string => (item.sequence === 'A' ? text : (pair as string));
+    const parts = items.map((item) => ({ ids: 'sequence' in item ? this.encodeIds(textOf(item)) : item.ids, typeId: item.typeId }));
+    const ids = parts.flatMap((part) => part.ids);
+    const placeTokens = (): [number, number][] =>
+      items.flatMap((item) => ('sequence' in item ? this.offsetsOf(textOf(item)) : item.ids.map((): [number, number] => [0, 0])));
+    let offsets: [number, number][] | undefined;
+    return {
+      ids,
+      tokens: ids.map((id) => tokens[id]),
+      typeIds: parts.flatMap((part) => part.ids.map(() => part.typeId)),
+      get offsets() {
+        offsets ??= placeTokens();
+        return offsets;
+      },
+    };
+  }
+
+  /** The ids of a text without added special tokens, as fast as can be: for large amounts of text. */
+  encodeIds(text: string): number[] {
+    if (typeof text !== 'string') throw new InputError(`text: found ${text === null ? 'null' : typeof text}, expected a string`);
+    const ids: number[] = [];
+    for (const stretch of this.finder.split(text)) {
+      if (stretch.id !== undefined) ids.push(stretch.id);
+      else this.encodeNormalized(this.normalizer.normalize(text.slice(stretch.start, stretch.end)), ids);
+    }
+    return ids;
+  }
+
+  private encodeNormalized(text: string, ids: number[]): void {
+    for (const stretch of this.normalizedFinder.split(text)) {
+      if (stretch.id !== undefined) {
+        ids.push(stretch.id);
+        continue;
+      }
+      const words = text.slice(stretch.start, stretch.end);
+      const spans = this.preTokenize(words);
+      for (let i = 0; i < spans.length; i += 2) {
+        for (const id of this.wordIds(words.slice(spans[i], spans[i + 1]))) ids.push(id);
+      }
+    }
+  }
+
+  private wordIds(word: string): readonly number[] {
+    const known = this.cache.get(word);
+    if (known) return known;
+    // No character has more than two UTF-16 units, so this word is too long for the model.
+    if (word.length > 2 * this.config.model.longestWord) return [this.unknownId];
+    const ids = this.model.encode([word]).map((token) => this.idOf.get(token) as number);
+    if (this.cache.size >= rememberedWords) this.cache.clear();
+    this.cache.set(copyOfWord(word), ids);
+    return ids;
+  }
+
+  /** The offsets of the tokens that {@link encodeIds} finds, by the same steps with the characters' places kept. */
+  private offsetsOf(text: string): [number, number][] {
+    const offsets: [number, number][] = [];
+    let first = 0;
+    for (const stretch of this.finder.split(text)) {
+      const piece = text.slice(stretch.start, stretch.end);
+      const source = alignedText(piece, first);
+      const next = first + source.characters.length;
+      if (stretch.id !== undefined) offsets.push([first, next]);
+      else this.offsetsOfNormalized(this.normalizer.align(source), offsets);
+      first = next;
+    }
+    return offsets;
+  }
+
+  private offsetsOfNormalized(aligned: AlignedText, offsets: [number, number][]): void {
+    const text = aligned.characters.join('');
+    const indices = codePointIndex(aligned.characters);
+    const place = (start: number, end: number): void => {
+      if (end > start) offsets.push([aligned.starts[start], aligned.ends[end - 1]]);
+      else offsets.push([0, 0]);
+    };
+    for (const stretch of this.normalizedFinder.split(text)) {
+      if (stretch.id !== undefined) {
+        place(indices[stretch.start], indices[stretch.end]);
+        continue;
+      }
+      const words = text.slice(stretch.start, stretch.end);
+      const spans = this.preTokenize(words);
+      for (let i = 0; i < spans.length; i += 2) {
+        let start = indices[stretch.start + spans[i]];
+        const wordEnd = indices[stretch.start + spans[i + 1]];
+        const ids = this.wordIds(words.slice(spans[i], spans[i + 1]));
+        ids.forEach((id, index) => {
+          const end = index === ids.length - 1 ? wordEnd : start + this.pieceLength(id, index > 0);
+          place(start, end);
+          start = end;
+        });
+      }
+    }
+  }
+
+  /** Code points of a token without the prefix that says that it continues a word. */
+  private pieceLength(id: number, continues: boolean): number {
+    const token = this.config.tokens[id];
+    return Array.from(continues ? token.slice(this.config.model.prefix.length) : token).length;
+  }
+
+  /**
+   * The text of `ids`, with spaces between words.
+   *
+   * @throws {InputError} if an id is not one of the vocabulary's.
+   */
+  decode(ids: Iterable<number>, options: { skipSpecialTokens?: boolean } = {}): string {
+    const { tokens, decoder } = this.config;
+    const shown: string[] = [];
+    for (const id of ids) {
+      if (tokens[id] === undefined) throw new InputError(`token id ${id}: expected a whole number from 0 to ${this.vocabularySize - 1}`);
+      if (!options.skipSpecialTokens || !this.specialIds.has(id)) shown.push(tokens[id]);
+    }
+    if (decoder === null) return shown.join(' ');
+    const pieces = shown.map((token, index) => {
+      let piece = token;
+      if (index > 0) piece = token.startsWith(decoder.prefix) ? token.slice(decoder.prefix.length) : ` ${token}`;
+      return decoder.cleanup ? cleanUp(piece) : piece;
+    });
+    return pieces.join('');
+  }
+
+  tokenToId(token: string): number | undefined {
+    return this.idOf.get(token);
+  }
+
+  idToToken(id: number): string | undefined {
+    return this.config.tokens[id];
+  }
+}
+
+/** Takes back the spaces before punctuation and English contractions. The decoder applies it to each piece by itself. */
+function cleanUp(piece: string): string {
+  if (!piece.includes(' ')) return piece;
+  return piece
+    .replaceAll(/ ([.?!,])/g, '$1')
+    .replaceAll(" ' ", "'")
+    .replaceAll(" n't", "n't")
+    .replaceAll(" 'm", "'m")
+    .replaceAll(' do not', " don't")
+    .replaceAll(" 's", "'s")
+    .replaceAll(" 've", "'ve")
+    .replaceAll(" 're", "'re");
+}

@@ -1,0 +1,258 @@
+import * as v from 'valibot';
+import { InputError } from '../errors.ts';
+import { compilePattern, type NormalizerConfig } from './normalizer.ts';
+import type { PreTokenizerConfig } from './pre_tokenizer.ts';
+
+/** What this library reads of a tokenizer.json, checked: ids are those of the vocabulary, patterns compile, templates refer to known tokens. */
+export interface TokenizerConfig {
+  addedTokens: AddedToken[];
+  normalizer: NormalizerConfig | null;
+  preTokenizer: PreTokenizerConfig | null;
+  template: Template;
+  decoder: { prefix: string; cleanup: boolean } | null;
+  model: { unknownToken: string; prefix: string; longestWord: number; vocabulary: Record<string, number> };
+  /** `tokens[id]`: the vocabulary and the added tokens together; ids run from 0 without holes. */
+  tokens: string[];
+}
+
+/** A token that is recognised in the text before it is cut into words. */
+export type AddedToken = v.InferOutput<typeof addedTokenSchema>;
+
+/** How texts and special tokens are put together, with their type ids. */
+export interface Template {
+  single: TemplateItem[];
+  pair: TemplateItem[];
+  /** The same without special tokens. */
+  pairWithoutSpecials: TemplateItem[];
+}
+
+export type TemplateItem = { sequence: 'A' | 'B'; typeId: number } | { ids: number[]; typeId: number };
+
+/** More tokens than any known vocabulary has. */
+const mostTokens = 1 << 20;
+
+const id = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(mostTokens - 1));
+const nonEmpty = v.pipe(v.string(), v.minLength(1));
+const flag = (otherwise: boolean) => v.optional(v.boolean(), otherwise);
+
+const addedTokenSchema = v.object({
+  id,
+  content: nonEmpty,
+  single_word: flag(false),
+  lstrip: flag(false),
+  rstrip: flag(false),
+  normalized: flag(true),
+  special: flag(false),
+});
+
+const patternSchema = v.union(
+  [
+    v.object({ String: nonEmpty }),
+    v.object({
+      Regex: v.pipe(
+        nonEmpty,
+        v.check((source) => compiles({ Regex: source }), 'a regular expression that JavaScript can express'),
+      ),
+    }),
+  ],
+  '{ "String": text } or { "Regex": a regular expression that JavaScript can express }',
+);
+
+function compiles(pattern: { Regex: string }): boolean {
+  try {
+    return compilePattern(pattern) instanceof RegExp;
+  } catch {
+    return false;
+  }
+}
+
+const behaviorSchema = v.picklist(['Removed', 'Isolated', 'MergedWithPrevious', 'MergedWithNext', 'Contiguous']);
+
+type Schema<T> = v.GenericSchema<unknown, T>;
+
+/** Sequences may hold sequences, but only so deep: a file must not exhaust the stack. */
+const deepestNesting = 4;
+
+function normalizerSchema(depth: number): Schema<NormalizerConfig> {
+  const plain = (['NFC', 'NFD', 'NFKC', 'NFKD', 'Lowercase', 'StripAccents'] as const).map((type) => v.object({ type: v.literal(type) }));
+  const items: Schema<NormalizerConfig> = depth > 0 ? normalizerSchema(depth - 1) : v.never('no sequences nested this deep');
+  return v.variant('type', [
+    ...plain,
+    v.object({
+      type: v.literal('BertNormalizer'),
+      clean_text: flag(true),
+      handle_chinese_chars: flag(true),
+      strip_accents: v.optional(v.nullable(v.boolean()), null),
+      lowercase: flag(true),
+    }),
+    v.object({ type: v.literal('Replace'), pattern: patternSchema, content: v.string() }),
+    v.object({ type: v.literal('Strip'), strip_left: flag(true), strip_right: flag(true) }),
+    v.object({ type: v.literal('Prepend'), prepend: v.string() }),
+    v.object({ type: v.literal('Sequence'), normalizers: v.array(items) }),
+  ]) as unknown as Schema<NormalizerConfig>;
+}
+
+function preTokenizerSchema(depth: number): Schema<PreTokenizerConfig> {
+  const plain = (['BertPreTokenizer', 'Whitespace', 'WhitespaceSplit'] as const).map((type) => v.object({ type: v.literal(type) }));
+  const items: Schema<PreTokenizerConfig> = depth > 0 ? preTokenizerSchema(depth - 1) : v.never('no sequences nested this deep');
+  return v.variant('type', [
+    ...plain,
+    v.object({ type: v.literal('Punctuation'), behavior: v.optional(behaviorSchema, 'Isolated') }),
+    v.object({ type: v.literal('Digits'), individual_digits: flag(false) }),
+    v.object({ type: v.literal('CharDelimiterSplit'), delimiter: nonEmpty }),
+    v.object({ type: v.literal('Split'), pattern: patternSchema, behavior: behaviorSchema, invert: flag(false) }),
+    v.object({ type: v.literal('Sequence'), pretokenizers: v.array(items) }),
+  ]) as unknown as Schema<PreTokenizerConfig>;
+}
+
+const templateItemsSchema = v.array(
+  v.union(
+    [
+      v.object({ SpecialToken: v.object({ id: v.string(), type_id: id }) }),
+      v.object({ Sequence: v.object({ id: v.picklist(['A', 'B']), type_id: id }) }),
+    ],
+    '{ "SpecialToken": { "id", "type_id" } } or { "Sequence": { "id": "A" or "B", "type_id" } }',
+  ),
+);
+
+const namedToken = v.tuple([v.string(), id]);
+
+const postProcessorSchema = v.variant('type', [
+  v.object({
+    type: v.literal('TemplateProcessing'),
+    single: templateItemsSchema,
+    pair: templateItemsSchema,
+    special_tokens: v.record(v.string(), v.object({ ids: v.array(id) })),
+  }),
+  v.object({ type: v.literal('BertProcessing'), sep: namedToken, cls: namedToken }),
+]);
+
+const fileSchema = v.object({
+  added_tokens: v.nullish(v.array(addedTokenSchema), []),
+  normalizer: v.nullish(normalizerSchema(deepestNesting), null),
+  pre_tokenizer: v.nullish(preTokenizerSchema(deepestNesting), null),
+  post_processor: v.nullish(postProcessorSchema, null),
+  decoder: v.nullish(v.object({ type: v.literal('WordPiece'), prefix: v.optional(v.string(), '##'), cleanup: flag(true) }), null),
+  model: v.object({
+    // Files of before 2021 do not say the type.
+    type: v.optional(v.literal('WordPiece', 'only WordPiece tokenizers, as BERT has them'), 'WordPiece'),
+    unk_token: v.string(),
+    continuing_subword_prefix: v.optional(v.string(), '##'),
+    max_input_chars_per_word: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(1000)), 100),
+    vocab: v.custom<Record<string, unknown>>(
+      (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
+      'an object of tokens and ids',
+    ),
+  }),
+});
+
+type File = v.InferOutput<typeof fileSchema>;
+
+/**
+ * Checks the content of a tokenizer.json.
+ *
+ * @param source the file's name, for messages.
+ * @throws {InputError} naming the file and the key if something is missing, malformed or of a kind that is not supported.
+ */
+export function parseTokenizerJson(json: unknown, source: string): TokenizerConfig {
+  const result = v.safeParse(fileSchema, json, { abortEarly: true });
+  if (!result.success) throw new InputError(`${source}: ${describe(result.issues[0])}`);
+  const file = result.output;
+  const { model } = file;
+  const tokens = vocabularyOf(file, source);
+  return {
+    addedTokens: file.added_tokens,
+    normalizer: file.normalizer,
+    preTokenizer: file.pre_tokenizer,
+    template: templateOf(file.post_processor, tokens.length, source),
+    decoder: file.decoder,
+    model: {
+      unknownToken: model.unk_token,
+      prefix: model.continuing_subword_prefix,
+      longestWord: model.max_input_chars_per_word,
+      vocabulary: model.vocab as Record<string, number>,
+    },
+    tokens,
+  };
+}
+
+function describe(issue: v.BaseIssue<unknown>): string {
+  const key = v.getDotPath(issue) ?? 'the file';
+  // Issues of the schemas' own texts have no 'expected' of their own that says more.
+  const expected = issue.message.startsWith('Invalid ') ? (issue.expected ?? issue.message) : issue.message;
+  return `${key}: found ${issue.received.slice(0, 80)}, expected ${expected}`;
+}
+
+/** The token of every id. */
+function vocabularyOf(file: File, source: string): string[] {
+  const entries = Object.entries(file.model.vocab);
+  if (entries.length > mostTokens)
+    throw new InputError(`${source}: model.vocab: found ${entries.length} tokens, expected at most ${mostTokens}`);
+  const idOf = new Map<string, number>();
+  const tokens: string[] = [];
+  const add = (key: string, token: string, tokenId: unknown): void => {
+    if (typeof tokenId !== 'number' || !Number.isInteger(tokenId) || tokenId < 0 || tokenId >= mostTokens) {
+      throw new InputError(`${source}: ${key}: found ${show(tokenId)}, expected an id: a whole number from 0 to ${mostTokens - 1}`);
+    }
+    const before = idOf.get(token);
+    if (before !== undefined && before !== tokenId) {
+      throw new InputError(`${source}: ${key}: found id ${tokenId} for ${show(token)}, which has the id ${before} already`);
+    }
+    if (tokens[tokenId] !== undefined && tokens[tokenId] !== token) {
+      throw new InputError(`${source}: ${key}: found id ${tokenId}, which ${show(tokens[tokenId])} has already; expected each id once`);
+    }
+    idOf.set(token, tokenId);
+    tokens[tokenId] = token;
+  };
+  for (const [token, tokenId] of entries) add(`model.vocab[${show(token)}]`, token, tokenId);
+  const { unk_token: unknownToken } = file.model;
+  if (!idOf.has(unknownToken))
+    throw new InputError(`${source}: model.unk_token: found ${show(unknownToken)}, expected a token of model.vocab`);
+  file.added_tokens.forEach((token, index) => {
+    add(`added_tokens[${index}].id`, token.content, token.id);
+  });
+  if (idOf.size !== tokens.length) {
+    const missing = Array.from(tokens).indexOf(undefined as never);
+    throw new InputError(`${source}: model.vocab: no token has the id ${missing}; expected ids from 0 to ${idOf.size - 1} without holes`);
+  }
+  return tokens;
+}
+
+function templateOf(processor: File['post_processor'], vocabularySize: number, source: string): Template {
+  const a: TemplateItem = { sequence: 'A', typeId: 0 };
+  const b: TemplateItem = { sequence: 'B', typeId: 1 };
+  if (processor === null) return { single: [a], pair: [a, b], pairWithoutSpecials: [a, b] };
+  const checkedId = (key: string, tokenId: number): number => {
+    if (tokenId < vocabularySize) return tokenId;
+    throw new InputError(`${source}: post_processor.${key}: found id ${tokenId}, expected one of the vocabulary's ${vocabularySize}`);
+  };
+  if (processor.type === 'BertProcessing') {
+    const cls: TemplateItem = { ids: [checkedId('cls', processor.cls[1])], typeId: 0 };
+    const sep: TemplateItem = { ids: [checkedId('sep', processor.sep[1])], typeId: 0 };
+    return { single: [cls, a, sep], pair: [cls, a, sep, b, { ...sep, typeId: 1 }], pairWithoutSpecials: [a, b] };
+  }
+  const specials = new Map(Object.entries(processor.special_tokens));
+  const convert = (key: 'single' | 'pair', wanted: string): TemplateItem[] => {
+    const items = processor[key].map((item, index): TemplateItem => {
+      if ('Sequence' in item) return { sequence: item.Sequence.id, typeId: item.Sequence.type_id };
+      const name = item.SpecialToken.id;
+      const special = specials.get(name);
+      if (!special)
+        throw new InputError(
+          `${source}: post_processor.${key}[${index}]: found ${show(name)}, expected a name of post_processor.special_tokens`,
+        );
+      const ids = special.ids.map((tokenId) => checkedId(`special_tokens[${show(name)}].ids`, tokenId));
+      return { ids, typeId: item.SpecialToken.type_id };
+    });
+    const found = items.flatMap((item) => ('sequence' in item ? item.sequence : [])).join('');
+    if (found !== wanted)
+      throw new InputError(`${source}: post_processor.${key}: found the sequences ${show(found)}, expected ${show(wanted)}`);
+    return items;
+  };
+  const pair = convert('pair', 'AB');
+  return { single: convert('single', 'A'), pair, pairWithoutSpecials: pair.filter((item) => 'sequence' in item) };
+}
+
+function show(value: unknown): string {
+  return (JSON.stringify(value) ?? String(value)).slice(0, 80);
+}
