@@ -57,15 +57,15 @@ function create<M>(Class: new (config: ModelConfig, factory: ParameterFactory) =
 export async function loadModel(folder: string, backend: Backend): Promise<Model> {
   await using checkpoint = await openCheckpoint(folder);
   const { file, names } = checkpoint;
-  if (file.has(`${names.classifier}.weight`)) return loadClassifier(checkpoint, backend);
-  if (names.decoderBias && !file.has(names.decoderBias)) return load(Encoder, checkpoint, backend);
-  return load(MaskedLanguageModel, checkpoint, backend);
+  if (file.has(`${names.classifier}.weight`)) return await loadClassifier(checkpoint, backend);
+  if (names.decoderBias && !file.has(names.decoderBias)) return await load(Encoder, checkpoint, backend);
+  return await load(MaskedLanguageModel, checkpoint, backend);
 }
 
 /** As {@link loadModel}, for a folder that must hold a masked language model. */
 export async function loadMaskedLanguageModel(folder: string, backend: Backend): Promise<MaskedLanguageModel> {
   await using checkpoint = await openCheckpoint(folder);
-  return load(MaskedLanguageModel, checkpoint, backend);
+  return await load(MaskedLanguageModel, checkpoint, backend);
 }
 
 /**
@@ -78,7 +78,7 @@ export async function loadSequenceClassifier(
   fresh?: { labels: number; labelNames?: string[]; seed: number },
 ): Promise<SequenceClassifier> {
   await using checkpoint = await openCheckpoint(folder);
-  return loadClassifier(checkpoint, backend, fresh);
+  return await loadClassifier(checkpoint, backend, fresh);
 }
 
 /**
