@@ -1,9 +1,9 @@
 import { addScaled, dot, type Floats, type Integers, positionsByValue } from './arrays.ts';
 
 /** Where row indices[t] of the table begins. Throws the late error of an index outside of it. */
-function rowStart(operation: string, indices: Integers, t: number, count: number, width: number): number {
+function rowStart(indices: Integers, t: number, count: number, width: number): number {
   const index = indices[t];
-  if (index < 0 || index >= count) throw new RangeError(`${operation}: index ${index} at position ${t} is outside the table's ${count} rows`);
+  if (index < 0 || index >= count) throw new RangeError(`embedding: index ${index} of row ${t} is not in a table of ${count} rows`);
   return index * width;
 }
 
@@ -20,7 +20,7 @@ export function embedding(
 ): void {
   const factor = scale ? scale[0] : 1;
   for (let t = 0; t < rows; t++) {
-    const from = rowStart('embedding', indices, t, count, width);
+    const from = rowStart(indices, t, count, width);
     const to = t * width;
     for (let i = 0; i < width; i++) output[to + i] = factor * table[from + i] + (accumulate ? output[to + i] : 0);
   }
@@ -41,7 +41,7 @@ export function embeddingBackward(
   const sums = new Float64Array(width);
   for (const [index, positions] of positionsByValue(indices)) {
     if (index === skipIndex) continue;
-    const to = rowStart('embeddingBackward', indices, positions[0], count, width);
+    const to = rowStart(indices, positions[0], count, width);
     sums.fill(0);
     for (const t of positions) addScaled(sums, factor, gradOutput, t * width, width);
     for (let i = 0; i < width; i++) gradTable[to + i] += sums[i];
@@ -60,7 +60,7 @@ export function embeddingScaleBackward(
 ): void {
   let sum = 0;
   for (let t = 0; t < rows; t++) {
-    sum += dot(gradOutput, t * width, table, rowStart('embeddingScaleBackward', indices, t, count, width), width);
+    sum += dot(gradOutput, t * width, table, rowStart(indices, t, count, width), width);
   }
   gradScale[0] += sum;
 }

@@ -58,7 +58,14 @@ export function fffBackward(
   const nodesPerTree = 2 ** (depth + 1) - 1;
   const visitsPerRow = trees * (depth + 1);
   // The node (counted through all trees) and the dz of each visit (t, p, d).
-  const nodeOfVisit = visited.map((k, visit) => Math.floor((visit % visitsPerRow) / (depth + 1)) * nodesPerTree + k);
+  const nodeOfVisit = visited.map((k, visit) => {
+    const t = Math.floor(visit / visitsPerRow);
+    const p = Math.floor(visit / (depth + 1)) % trees;
+    const d = visit % (depth + 1);
+    if (k < 2 ** d - 1 || k >= 2 ** (d + 1) - 1)
+      throw new RangeError(`fffBackward: node ${k}, visited by token ${t}, is not on level ${d}`);
+    return p * nodesPerTree + k;
+  });
   const gradLogits = new Float64Array(visited.length);
   const dx = new Float64Array(width);
   for (let t = 0; t < rows; t++) {

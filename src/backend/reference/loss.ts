@@ -19,7 +19,7 @@ export function crossEntropy(
       gradLogits?.fill(0, start, start + classes);
       continue;
     }
-    if (label < 0 || label >= classes) throw new RangeError(`crossEntropy: label ${label} at row ${r} is outside the ${classes} classes`);
+    if (label < 0 || label >= classes) throw new RangeError(`crossEntropy: label ${label} of row ${r} is not one of ${classes} classes`);
     let maximum = Number.NEGATIVE_INFINITY;
     for (let c = 0; c < classes; c++) maximum = Math.max(maximum, logits[start + c]);
     let total = 0;

@@ -30,7 +30,7 @@ export function adamw(
   const meanCorrection = 1 - beta1 ** step;
   const varianceCorrection = Math.sqrt(1 - beta2 ** step);
   for (let r = 0; r < rows; r++) {
-    const hasGradient = !touched || touched[r] !== 0;
+    const hasGradient = touched?.[r] !== 0;
     for (let i = r * width; i < (r + 1) * width; i++) {
       const g = hasGradient ? scale * gradient[i] : 0;
       const m = beta1 * mean[i] + (1 - beta1) * g;

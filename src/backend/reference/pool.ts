@@ -25,7 +25,7 @@ export function pool(
         if (at(t) > at(maximumAt)) maximumAt = t;
       }
       const to = b * width + i;
-      if (selected) selected[to] = maximumAt;
+      if (selected && kind === max) selected[to] = maximumAt;
       if (kind === first) output[to] = at(0);
       else if (kind === mean) output[to] = sum / length;
       else if (kind === max) output[to] = at(maximumAt);

@@ -1,0 +1,76 @@
+import { exact, input, normal, type OperationCase, output, rounding, sums, updated } from './case.ts';
+
+interface Variant {
+  rows: number;
+  width: number;
+  count: number;
+  scale?: boolean;
+  accumulate?: boolean;
+  skipIndex?: number;
+}
+
+const variants: Variant[] = [
+  { rows: 6, width: 7, count: 11 },
+  { rows: 0, width: 7, count: 11 },
+  { rows: 1, width: 1, count: 1 },
+  { rows: 9, width: 33, count: 4, scale: true },
+  { rows: 5, width: 16, count: 6, accumulate: true },
+  { rows: 12, width: 10, count: 3, scale: true, accumulate: true, skipIndex: 0 },
+  { rows: 1000, width: 20, count: 5, skipIndex: 3 },
+  { rows: 300, width: 257, count: 1000, scale: true },
+];
+
+const embedding = ({ rows, width, count, scale = false, accumulate = false, skipIndex }: Variant): OperationCase => {
+  const options = [
+    `${rows} of ${count} x ${width}`,
+    scale && 'scale',
+    accumulate && 'accumulates',
+    skipIndex !== undefined && 'skips padding',
+  ];
+  return {
+    name: `embedding ${options.filter(Boolean).join(', ')}`,
+    tolerance: sums,
+    operands: (random) => ({
+      table: normal(random, [count, width]),
+      indices: input([rows], random.integers(rows, count)),
+      ...(scale && { scale: normal(random, [1]), gradScale: updated(normal(random, [1])) }),
+      output: accumulate ? updated(normal(random, [rows, width])) : output([rows, width]),
+      gradOutput: normal(random, [rows, width]),
+      gradTable: updated(normal(random, [count, width])),
+    }),
+    forward: (backend, { table, indices, scale, output }) => backend.embedding({ table, indices, scale, output, accumulate }),
+    backward(backend, { table, indices, scale, gradOutput, gradTable, gradScale }) {
+      backend.embeddingBackward({ indices, gradOutput, gradTable, scale, skipIndex });
+      if (gradScale) backend.embeddingScaleBackward({ table, indices, gradOutput, gradScale });
+    },
+    // The skipped index has a derivative that embeddingBackward leaves out on purpose.
+    gradient:
+      skipIndex !== undefined || rows * width > 1000
+        ? undefined
+        : { outputs: { output: 'gradOutput' }, inputs: { table: 'gradTable', ...(scale && { scale: 'gradScale' }) } },
+  };
+};
+
+export const embeddingCases: OperationCase[] = [
+  ...variants.map(embedding),
+  {
+    name: 'embedding gathers rows exactly',
+    tolerance: exact,
+    operands: (random) => ({
+      table: normal(random, [9, 13]),
+      indices: input([4], Int32Array.of(8, 0, 8, 3)),
+      output: output([4, 13]),
+    }),
+    forward: (backend, { table, indices, output }) => backend.embedding({ table, indices, output }),
+  },
+  {
+    name: 'embeddingBackward scatters rows',
+    tolerance: rounding,
+    operands: (random) => ({
+      indices: input([3], Int32Array.of(4, 1, 2)),
+      gradOutput: normal(random, [3, 70]),
+      gradTable: updated(normal(random, [5, 70])),
+    }),
+    forward: (backend, { indices, gradOutput, gradTable }) => backend.embeddingBackward({ indices, gradOutput, gradTable }),
+  },
+];

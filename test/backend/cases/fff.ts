@@ -1,0 +1,118 @@
+import { fff as referenceFff } from '../../../src/backend/reference/fff.ts';
+import type { Random } from '../random.ts';
+import { input, normal, type OperationCase, output, sums, updated } from './case.ts';
+
+/**
+ * No |z| of a case is below this: a thousand times float32's rounding of z, and more than a finite difference moves z by, so
+ * that every backend walks the same paths and perturbed inputs keep theirs.
+ */
+const margin = 0.01;
+
+interface Variant {
+  what?: string;
+  rows: number;
+  width: number;
+  trees: number;
+  depth: number;
+  /** How many of the rows are different from each other; the others repeat them. */
+  distinct?: number;
+  accumulate?: boolean;
+}
+
+const variants: Variant[] = [
+  { rows: 5, width: 16, trees: 8, depth: 0 },
+  { rows: 6, width: 7, trees: 4, depth: 1 },
+  { rows: 7, width: 24, trees: 2, depth: 3 },
+  { rows: 1, width: 17, trees: 5, depth: 2 },
+  { rows: 9, width: 1, trees: 1, depth: 2 },
+  { rows: 0, width: 8, trees: 2, depth: 2 },
+  { rows: 9, width: 33, trees: 3, depth: 4 },
+  { rows: 4, width: 10, trees: 2, depth: 2, accumulate: true },
+  { rows: 12, width: 9, trees: 1, depth: 3, distinct: 2 },
+  { rows: 17, width: 100, trees: 3, depth: 5 },
+  { rows: 300, width: 20, trees: 2, depth: 4 },
+  { rows: 200, width: 64, trees: 1, depth: 11, distinct: 50 },
+];
+
+/** Weights and inputs whose |z| on the paths taken are all above the margin: rows that come closer are drawn again. */
+function decided(random: Random, { rows, width, trees, depth, distinct = rows }: Variant) {
+  const nodes = trees * (2 ** (depth + 1) - 1);
+  const weights = random.normals(nodes * 2 * width, 1 / Math.sqrt(width));
+  const bias = random.normals(nodes, 0.3);
+  const values = new Float32Array(rows * width);
+  const logits = new Float32Array(trees * (depth + 1));
+  const ignored = new Float32Array(width);
+  for (let t = 0; t < rows; t++) {
+    let row: Float32Array = values.slice((t % distinct) * width, ((t % distinct) + 1) * width);
+    while (t < distinct) {
+      row = random.normals(width);
+      referenceFff(row, weights, bias, ignored, undefined, logits, 1, width, trees, depth, 0);
+      if (logits.every((z) => Math.abs(z) > margin)) break;
+    }
+    values.set(row, t * width);
+  }
+  return { input: input([rows, width], values), nodes: input([nodes, 2 * width], weights), bias: input([nodes], bias) };
+}
+
+const fff = (v: Variant): OperationCase => {
+  const { rows, width, trees, depth, distinct, accumulate = false } = v;
+  const nodes = trees * (2 ** (depth + 1) - 1);
+  const options = [`${rows} x ${width}, ${trees} x depth ${depth}`, distinct && `${distinct} different rows`, accumulate && 'accumulates'];
+  return {
+    name: `fff ${options.filter(Boolean).join(', ')}`,
+    tolerance: sums,
+    operands: (random) => {
+      const added = (shape: number[]) => (accumulate ? updated(normal(random, shape)) : output(shape));
+      return {
+        ...decided(random, v),
+        output: added([rows, width]),
+        inference: output([rows, width]),
+        visited: output([rows, trees, depth + 1], 'i32'),
+        logits: output([rows, trees, depth + 1]),
+        gradOutput: normal(random, [rows, width]),
+        gradInput: added([rows, width]),
+        gradInputAlone: output([rows, width]),
+        gradNodes: updated(normal(random, [nodes, 2 * width])),
+        gradBias: updated(normal(random, [nodes])),
+        touched: updated(
+          input(
+            [nodes],
+            random.integers(nodes, 5).map((flag) => (flag === 1 ? 1 : 0)),
+          ),
+        ),
+      };
+    },
+    forward(backend, { input, nodes, bias, output, inference, visited, logits }) {
+      backend.fff({ input, nodes, bias, trees, depth, output, accumulate, visited, logits });
+      backend.fff({ input, nodes, bias, trees, depth, output: inference });
+    },
+    backward(backend, { input, nodes, visited, logits, gradOutput, gradInput, gradInputAlone, gradNodes, gradBias, touched }) {
+      const common = { input, nodes, trees, depth, visited, logits, gradOutput };
+      backend.fffBackward({ ...common, gradInput, accumulate, gradNodes, gradBias, touched });
+      backend.fffBackward({ ...common, gradInput: gradInputAlone });
+    },
+    // Differentiating the large ones would only repeat the small ones.
+    gradient:
+      rows * width * trees * (depth + 1) > 10000
+        ? undefined
+        : { outputs: { output: 'gradOutput' }, inputs: { input: 'gradInput', nodes: 'gradNodes', bias: 'gradBias' } },
+  };
+};
+
+export const fffCases: OperationCase[] = [
+  ...variants.map(fff),
+  {
+    name: 'fff 3 x 21, 2 x depth 3, every z is 0 and goes left',
+    tolerance: sums,
+    operands: (random) => ({
+      input: normal(random, [3, 21]),
+      nodes: input([30, 42], new Float32Array(30 * 42)),
+      bias: input([30], new Float32Array(30)),
+      output: output([3, 21]),
+      visited: output([3, 2, 4], 'i32'),
+      logits: output([3, 2, 4]),
+    }),
+    forward: (backend, { input, nodes, bias, output, visited, logits }) =>
+      backend.fff({ input, nodes, bias, trees: 2, depth: 3, output, visited, logits }),
+  },
+];

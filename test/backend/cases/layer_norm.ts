@@ -1,0 +1,120 @@
+import { input, normal, type OperationCase, output, rounding, sums, type Tolerance, updated } from './case.ts';
+
+interface Variant {
+  rows: number;
+  width: number;
+  what?: string;
+  /** Inputs are offset + spread x normal. */
+  offset?: number;
+  spread?: number;
+  epsilon?: number;
+  tolerance?: Tolerance;
+}
+
+const variants: Variant[] = [
+  { rows: 0, width: 8 },
+  { rows: 1, width: 1, epsilon: 1e-5 },
+  { rows: 1, width: 16 },
+  { rows: 3, width: 7 },
+  { rows: 5, width: 33 },
+  { rows: 17, width: 100 },
+  { rows: 300, width: 20 },
+  { rows: 9, width: 768 },
+  {
+    rows: 4,
+    width: 65,
+    what: 'mean 100 times the deviation',
+    offset: 100,
+    tolerance: { value: 2e-5, reason: 'float32 rounds the mean to 4e-6 of the deviation, and inputs are that far apart only' },
+  },
+  { rows: 2, width: 24, what: 'rows of zeros', spread: 0 },
+];
+
+const layerNorm = ({ rows, width, what, offset = 0, spread = 1, epsilon = 1e-12, tolerance = sums }: Variant): OperationCase => ({
+  name: `layerNorm ${rows} x ${width}${what ? `, ${what}` : ''}`,
+  tolerance,
+  operands: (random) => ({
+    input: input(
+      [rows, width],
+      random.normals(rows * width).map((x) => offset + spread * x),
+    ),
+    gamma: normal(random, [width]),
+    beta: normal(random, [width]),
+    output: output([rows, width]),
+    mean: output([rows]),
+    reciprocal: output([rows]),
+    gradOutput: normal(random, [rows, width]),
+    gradInput: output([rows, width]),
+    gradGamma: updated(normal(random, [width])),
+    gradBeta: updated(normal(random, [width])),
+  }),
+  forward: (backend, t) =>
+    backend.layerNorm({ input: t.input, gamma: t.gamma, beta: t.beta, epsilon, output: t.output, mean: t.mean, reciprocal: t.reciprocal }),
+  backward: (backend, t) =>
+    backend.layerNormBackward({
+      input: t.input,
+      gamma: t.gamma,
+      mean: t.mean,
+      reciprocal: t.reciprocal,
+      gradOutput: t.gradOutput,
+      gradInput: t.gradInput,
+      gradGamma: t.gradGamma,
+      gradBeta: t.gradBeta,
+    }),
+  // Rows without spread are divided by 1e-6: finite differences say nothing there.
+  gradient:
+    spread === 0 ? undefined : { outputs: { output: 'gradOutput' }, inputs: { input: 'gradInput', gamma: 'gradGamma', beta: 'gradBeta' } },
+});
+
+export const layerNormCases: OperationCase[] = [
+  ...variants.map(layerNorm),
+  {
+    name: 'layerNorm 6 x 35, nothing kept',
+    tolerance: rounding,
+    operands: (random) => ({
+      input: normal(random, [6, 35]),
+      gamma: normal(random, [35]),
+      beta: normal(random, [35]),
+      output: output([6, 35]),
+    }),
+    forward: (backend, { input, gamma, beta, output }) => backend.layerNorm({ input, gamma, beta, epsilon: 1e-12, output }),
+  },
+  {
+    name: 'layerNorm 6 x 35, backward accumulates, gamma and beta frozen',
+    tolerance: sums,
+    operands: (random) => ({
+      input: normal(random, [6, 35]),
+      gamma: normal(random, [35]),
+      beta: normal(random, [35]),
+      output: output([6, 35]),
+      mean: output([6]),
+      reciprocal: output([6]),
+      gradOutput: normal(random, [6, 35]),
+      gradInput: updated(normal(random, [6, 35])),
+    }),
+    forward: (backend, { input, gamma, beta, output, mean, reciprocal }) =>
+      backend.layerNorm({ input, gamma, beta, epsilon: 1e-12, output, mean, reciprocal }),
+    backward: (backend, { input, gamma, mean, reciprocal, gradOutput, gradInput }) =>
+      backend.layerNormBackward({ input, gamma, mean, reciprocal, gradOutput, gradInput, accumulate: true }),
+    gradient: { outputs: { output: 'gradOutput' }, inputs: { input: 'gradInput' } },
+  },
+  {
+    name: 'layerNorm 6 x 35, backward in place',
+    tolerance: sums,
+    operands: (random) => ({
+      input: normal(random, [6, 35]),
+      gamma: normal(random, [35]),
+      beta: normal(random, [35]),
+      output: output([6, 35]),
+      mean: output([6]),
+      reciprocal: output([6]),
+      gradient: updated(normal(random, [6, 35])),
+      gradGamma: updated(normal(random, [35])),
+      gradBeta: updated(normal(random, [35])),
+    }),
+    forward: (backend, { input, gamma, beta, output, mean, reciprocal }) =>
+      backend.layerNorm({ input, gamma, beta, epsilon: 1e-12, output, mean, reciprocal }),
+    backward: (backend, { input, gamma, mean, reciprocal, gradient, gradGamma, gradBeta }) =>
+      backend.layerNormBackward({ input, gamma, mean, reciprocal, gradOutput: gradient, gradInput: gradient, gradGamma, gradBeta }),
+  },
+];

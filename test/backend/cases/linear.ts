@@ -1,0 +1,97 @@
+import { normal, type OperationCase, output, sums, updated } from './case.ts';
+
+interface Variant {
+  rows: number;
+  inputs: number;
+  outputs: number;
+  bias?: boolean;
+  accumulate?: boolean;
+}
+
+/** Sizes that meet every tail of a blocked matrix multiplication: of its rows, its columns, its depth, its vectors and its blocks. */
+const shapes = [
+  [0, 8, 8],
+  [1, 1, 1],
+  [2, 1, 40],
+  [2, 300, 5],
+  [1, 768, 129],
+  [5, 16, 16],
+  [128, 64, 192],
+  [65, 256, 1],
+  [33, 1000, 17],
+  [3, 5, 1000],
+  [200, 129, 257],
+  [97, 513, 40],
+  [1024, 33, 65],
+];
+
+const variants: Variant[] = [
+  ...shapes.map(([rows, inputs, outputs]) => ({ rows, inputs, outputs })),
+  ...Array.from({ length: 17 }, (_, i) => ({ rows: i + 1, inputs: 32 + i, outputs: 66 - i })),
+  { rows: 5, inputs: 9, outputs: 11, bias: false },
+  { rows: 5, inputs: 9, outputs: 11, accumulate: true },
+  { rows: 19, inputs: 70, outputs: 35, bias: false, accumulate: true },
+];
+
+const linear = ({ rows, inputs, outputs, bias = true, accumulate = false }: Variant): OperationCase => ({
+  name: `linear ${rows} x ${inputs} x ${outputs}${bias ? '' : ', no bias'}${accumulate ? ', accumulates' : ''}`,
+  tolerance: sums,
+  operands: (random) => {
+    const added = (shape: number[]) => (accumulate ? updated(normal(random, shape)) : output(shape));
+    return {
+      input: normal(random, [rows, inputs]),
+      weight: normal(random, [outputs, inputs]),
+      ...(bias && { bias: normal(random, [outputs]), gradBias: updated(normal(random, [outputs])) }),
+      output: added([rows, outputs]),
+      gradOutput: normal(random, [rows, outputs]),
+      gradInput: added([rows, inputs]),
+      gradWeight: updated(normal(random, [outputs, inputs])),
+    };
+  },
+  forward: (backend, { input, weight, bias, output }) => backend.linear({ input, weight, bias, output, accumulate }),
+  backward(backend, { input, weight, gradOutput, gradInput, gradWeight, gradBias }) {
+    backend.linearBackwardInput({ gradOutput, weight, gradInput, accumulate });
+    backend.linearBackwardWeight({ input, gradOutput, gradWeight, gradBias });
+  },
+  // Differentiating the large ones would only repeat the small ones.
+  gradient:
+    rows * inputs * outputs > 10000
+      ? undefined
+      : {
+          outputs: { output: 'gradOutput' },
+          inputs: { input: 'gradInput', weight: 'gradWeight', ...(bias && { bias: 'gradBias' }) },
+        },
+});
+
+const fused = [
+  { rows: 1, inputs: 33, outputs: 17, bias: true },
+  { rows: 7, inputs: 12, outputs: 31, bias: true },
+  { rows: 13, inputs: 20, outputs: 70, bias: false },
+].map(
+  ({ rows, inputs, outputs, bias }): OperationCase => ({
+    name: `linear ${rows} x ${inputs} x ${outputs} with GELU${bias ? '' : ', no bias'}`,
+    tolerance: sums,
+    operands: (random) => ({
+      input: normal(random, [rows, inputs]),
+      weight: normal(random, [outputs, inputs], 0.3),
+      ...(bias && { bias: normal(random, [outputs]) }),
+      output: output([rows, outputs]),
+      preActivation: output([rows, outputs]),
+      inference: output([rows, outputs]),
+      gradOutput: normal(random, [rows, outputs]),
+      gradPreActivation: output([rows, outputs]),
+      gradInput: output([rows, inputs]),
+    }),
+    forward(backend, { input, weight, bias, output, preActivation, inference }) {
+      backend.linear({ input, weight, bias, output, activation: 'gelu', preActivation });
+      backend.linear({ input, weight, bias, output: inference, activation: 'gelu' });
+    },
+    backward(backend, { weight, preActivation, gradOutput, gradPreActivation, gradInput }) {
+      backend.geluBackward({ input: preActivation, gradOutput, gradInput: gradPreActivation });
+      backend.linearBackwardInput({ gradOutput: gradPreActivation, weight, gradInput });
+    },
+    gradient: { outputs: { output: 'gradOutput' }, inputs: { input: 'gradInput' } },
+  }),
+);
+
+export const linearCases: OperationCase[] = [...variants.map(linear), ...fused];

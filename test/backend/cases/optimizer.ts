@@ -1,0 +1,85 @@
+import type { Random } from '../random.ts';
+import { exact, input, normal, type OperationCase, output, rounding, updated } from './case.ts';
+
+interface Variant {
+  what: string;
+  shape: [number, number];
+  step: number;
+  epsilon: number;
+  weightDecay: number;
+  beta2?: number;
+  clipped?: boolean;
+  sparse?: boolean;
+}
+
+const variants: Variant[] = [
+  { what: 'first step', shape: [3, 7], step: 1, epsilon: 1e-12, weightDecay: 0.01 },
+  { what: 'no decay', shape: [1, 67], step: 2, epsilon: 1e-6, weightDecay: 0 },
+  { what: 'late step', shape: [5, 33], step: 100000, epsilon: 1e-8, weightDecay: 0.01, beta2: 0.999 },
+  { what: 'clipped', shape: [4, 16], step: 10, epsilon: 1e-12, weightDecay: 0.01, clipped: true },
+  { what: 'row-sparse', shape: [40, 19], step: 3, epsilon: 1e-12, weightDecay: 0.01, clipped: true, sparse: true },
+  { what: 'many elements', shape: [300, 101], step: 1000, epsilon: 1e-12, weightDecay: 0.1, sparse: true },
+  { what: 'no elements', shape: [0, 4], step: 1, epsilon: 1e-12, weightDecay: 0.01 },
+];
+
+/** Flags, and rows of normal values of which those without a flag must not be read. */
+function rowSparse(random: Random, [rows, width]: [number, number]) {
+  const touched = random.integers(rows, 2);
+  const values = random.normals(rows * width).map((x, i) => (touched[Math.floor(i / width)] ? x : Number.NaN));
+  return { touched: input([rows], touched), gradient: input([rows, width], values) };
+}
+
+const adamw = ({ what, shape, step, epsilon, weightDecay, beta2 = 0.98, clipped, sparse }: Variant): OperationCase => ({
+  name: `adamw ${shape[0]} x ${shape[1]}, ${what}`,
+  tolerance: rounding,
+  operands: (random) => ({
+    parameter: updated(normal(random, shape)),
+    mean: updated(normal(random, shape, 0.1)),
+    variance: updated(
+      input(
+        shape,
+        random.normals(shape[0] * shape[1], 0.1).map((x) => x * x + 1e-4),
+      ),
+    ),
+    gradient: normal(random, shape),
+    ...(sparse && rowSparse(random, shape)),
+    ...(clipped && { gradientScale: input([2], [0.125, 8]) }),
+  }),
+  forward: (backend, { parameter, gradient, mean, variance, touched, gradientScale }) =>
+    backend.adamw({
+      parameter,
+      gradient,
+      mean,
+      variance,
+      touched,
+      gradientScale,
+      learningRate: 0.05,
+      beta1: 0.9,
+      beta2,
+      epsilon,
+      weightDecay,
+      step,
+    }),
+});
+
+export const optimizerCases: OperationCase[] = [
+  ...variants.map(adamw),
+  ...[
+    { what: 'above the maximum', count: 5, maximum: 0.5 },
+    { what: 'below the maximum', count: 21, maximum: 1000 },
+    { what: 'of nothing', count: 0, maximum: 1 },
+  ].map(
+    ({ what, count, maximum }): OperationCase => ({
+      name: `clipScale of a norm ${what}`,
+      tolerance: rounding,
+      operands: (random) => ({ sums: input([count], random.normals(count).map(Math.abs)), output: output([2]) }),
+      forward: (backend, { sums, output }) => backend.clipScale({ sums, maximum, output }),
+    }),
+  ),
+  {
+    name: 'clearRows 40 x 19',
+    tolerance: exact,
+    operands: (random) => ({ gradient: updated(normal(random, [40, 19])), touched: input([40], random.integers(40, 2)) }),
+    forward: (backend, { gradient, touched }) => backend.clearRows({ gradient, touched }),
+  },
+];

@@ -1,0 +1,17 @@
+import { ReferenceBackend } from '../../src/backend/reference.ts';
+import type { Storage, Tensor, TypedArray } from '../../src/backend/tensor.ts';
+
+/**
+ * The reference with every f32 tensor held in double, so that finite differences are exact to many digits more than the gradients
+ * they check. Values that are written are float32 all the same.
+ */
+export class DoublePrecisionBackend extends ReferenceBackend {
+  override allocate(bytes: number): Storage {
+    return super.allocate(2 * bytes);
+  }
+
+  protected override values(tensor: Tensor): TypedArray | Float64Array {
+    if (tensor.dtype === 'i32') return super.values(tensor);
+    return new Float64Array(tensor.storage.data as ArrayBuffer, tensor.offset * 8, tensor.size);
+  }
+}

@@ -1,0 +1,23 @@
+import { attentionCases } from './cases/attention.ts';
+import type { OperationCase } from './cases/case.ts';
+import { elementwiseCases } from './cases/elementwise.ts';
+import { embeddingCases } from './cases/embedding.ts';
+import { fffCases } from './cases/fff.ts';
+import { layerNormCases } from './cases/layer_norm.ts';
+import { linearCases } from './cases/linear.ts';
+import { lossCases } from './cases/loss.ts';
+import { optimizerCases } from './cases/optimizer.ts';
+import { poolCases } from './cases/pool.ts';
+
+/** Every case that every backend runs, in every mode (cases/case.ts). */
+export const operationCases: readonly OperationCase[] = [
+  ...elementwiseCases,
+  ...layerNormCases,
+  ...linearCases,
+  ...attentionCases,
+  ...embeddingCases,
+  ...fffCases,
+  ...poolCases,
+  ...lossCases,
+  ...optimizerCases,
+];

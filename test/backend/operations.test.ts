@@ -1,0 +1,177 @@
+import { readFileSync } from 'node:fs';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type Backend, dropoutKey } from '../../src/backend/backend.ts';
+import { operations } from '../../src/backend/reference/operations.ts';
+import { ReferenceBackend } from '../../src/backend/reference.ts';
+import type { Tensor } from '../../src/backend/tensor.ts';
+import { candidates } from './backends.ts';
+import { DoublePrecisionBackend } from './double_precision.ts';
+import { operationCases } from './operation-cases.ts';
+import { differentiate, normalisedError, operandsOf, runCase } from './run_case.ts';
+
+/** float32 gradients, sums included, against finite differences that are exact to 1e-7. */
+const gradientTolerance = 2e-5;
+
+/** The names that the contract's methods hand to enqueue. */
+function contractOperations(): string[] {
+  const source = readFileSync(new URL('../../src/backend/backend.ts', import.meta.url), 'utf8');
+  const names = [...source.matchAll(/this\.enqueue\(([^[]*)\[/g)].flatMap(([, name]) => [...name.matchAll(/(?<!=== )'(\w+)'/g)]);
+  return names.map(([, name]) => name);
+}
+
+describe('the list of cases', () => {
+  test('every operation of the contract has a reference implementation', () => {
+    expect(contractOperations().length).toBeGreaterThanOrEqual(30);
+    expect(Object.keys(operations).sort()).toEqual(contractOperations().sort());
+  });
+
+  test('every operation of the contract has a case', () => {
+    const covered = new Set<string>();
+    class RecordingBackend extends ReferenceBackend {
+      protected override enqueue(operation: string, operands: readonly (Tensor | undefined)[], numbers: readonly number[]): void {
+        covered.add(operation);
+        super.enqueue(operation, operands, numbers);
+      }
+    }
+    using backend = new RecordingBackend();
+    for (const { name, ...operationCase } of operationCases) {
+      const operands = operandsOf({ name, ...operationCase });
+      const elements = Object.values(operands).reduce((sum, { values }) => sum + values.length, 0);
+      if (elements > 5000) continue;
+      const tensors = Object.fromEntries(
+        Object.entries(operands).map(([key, o]) => [key, backend.tensor(key, o.shape, o.dtype, o.values)]),
+      );
+      operationCase.forward(backend, tensors);
+      operationCase.backward?.(backend, tensors);
+    }
+    expect([...covered].sort()).toEqual(contractOperations().sort());
+  });
+
+  test('names of cases are unique', () => {
+    expect(new Set(operationCases.map(({ name }) => name)).size).toBe(operationCases.length);
+  });
+});
+
+for (const { label, create, unavailable } of candidates) {
+  describe.skipIf(unavailable)(unavailable ? `${label} (skipped: ${unavailable})` : label, () => {
+    let backend: Backend;
+    /** The reference, and for the reference itself the same in double precision. */
+    let judge: Backend;
+    beforeAll(() => {
+      backend = create();
+      judge = backend.name === 'reference' ? new DoublePrecisionBackend() : new ReferenceBackend();
+    });
+    afterAll(() => {
+      backend?.dispose();
+      judge?.dispose();
+    });
+
+    for (const operationCase of operationCases) {
+      test(operationCase.name, { timeout: 60_000 }, async () => {
+        const actual = await runCase(backend, operationCase);
+        const expected = await runCase(judge, operationCase);
+        const { value, reason } = operationCase.tolerance;
+        for (const name in expected) {
+          const integers = actual[name] instanceof Int32Array;
+          const error = normalisedError(actual[name], expected[name]);
+          expect(error, `${name} (${reason})`).toBeLessThanOrEqual(integers ? 0 : value);
+        }
+        if (!operationCase.gradient) return;
+        for (const comparison of await differentiate(operationCase, actual)) {
+          const error = normalisedError(comparison.actual, comparison.expected);
+          expect(error, `gradient of ${comparison.input} against finite differences`).toBeLessThanOrEqual(gradientTolerance);
+        }
+      });
+    }
+
+    describe('late errors', () => {
+      const badEmbedding = (index: number) => {
+        const table = backend.zeros('table', [11, 4]);
+        const indices = backend.tensor('indices', [3], 'i32', [0, 10, index]);
+        const output = backend.tensor('output', [3, 4]);
+        backend.embedding({ table, indices, output });
+        return { table, indices, output };
+      };
+      const indexError = (index: number) => `embedding: index ${index} of row 2 is not in a table of 11 rows`;
+
+      test.each([11, -1, 2 ** 31 - 1])('index %d surfaces at read, once', async (index) => {
+        const { output } = badEmbedding(index);
+        await expect(backend.read(output)).rejects.toThrow(indexError(index));
+        await backend.read(output);
+        await backend.finish();
+      });
+
+      test('surfaces at finish and at readNow too, and the queue after it still runs', async () => {
+        badEmbedding(12);
+        await expect(backend.finish()).rejects.toThrow(indexError(12));
+        const { output } = badEmbedding(13);
+        backend.fill({ output, value: 3 });
+        expect(() => backend.readNow(output)).toThrow(indexError(13));
+        expect(backend.readNow(output)).toEqual(new Float32Array(12).fill(3));
+      });
+
+      test('the first of several wins', async () => {
+        badEmbedding(14);
+        badEmbedding(15);
+        await expect(backend.finish()).rejects.toThrow(indexError(14));
+        await backend.finish();
+      });
+
+      test('indices of the embedding gradients', async () => {
+        const { table, indices, output: gradOutput } = badEmbedding(16);
+        await expect(backend.finish()).rejects.toThrow(indexError(16));
+        backend.fill({ output: gradOutput, value: 1 });
+        backend.embeddingBackward({ indices, gradOutput, gradTable: table });
+        await expect(backend.finish()).rejects.toThrow(indexError(16));
+        backend.embeddingScaleBackward({ table, indices, gradOutput, gradScale: backend.zeros('gradScale', [1]) });
+        await expect(backend.finish()).rejects.toThrow(indexError(16));
+        backend.embeddingBackward({ indices, gradOutput, gradTable: table, skipIndex: 16 });
+        await backend.finish();
+      });
+
+      test.each([5, -1])('label %d', async (label) => {
+        const logits = backend.zeros('logits', [2, 5]);
+        backend.crossEntropy({ logits, labels: backend.tensor('labels', [2], 'i32', [4, label]), losses: backend.tensor('losses', [2]) });
+        await expect(backend.finish()).rejects.toThrow(`crossEntropy: label ${label} of row 1 is not one of 5 classes`);
+      });
+
+      test.each([3, 0, -1, 1e9])('visited node %d on level 1', async (node) => {
+        const zeros = (...shape: number[]) => backend.zeros('zeros', shape);
+        const visited = backend.tensor('visited', [2, 1, 2], 'i32', [0, 2, 0, node]);
+        const gradients = { gradNodes: zeros(3, 8), gradBias: zeros(3), touched: backend.zeros('touched', [3], 'i32') };
+        const rows = { input: zeros(2, 4), gradOutput: zeros(2, 4), gradInput: zeros(2, 4) };
+        backend.fffBackward({ ...rows, ...gradients, nodes: zeros(3, 8), trees: 1, depth: 1, visited, logits: zeros(2, 1, 2) });
+        await expect(backend.finish()).rejects.toThrow(`fffBackward: node ${node}, visited by token 1, is not on level 1`);
+      });
+    });
+
+    describe('dropout', () => {
+      const count = 100_000;
+      const run = async (probability: number, key: number) => {
+        using ones = backend.tensor('ones', [count]);
+        backend.fill({ output: ones, value: 1 });
+        backend.dropout({ input: ones, output: ones, dropout: { probability, key } });
+        return backend.read(ones);
+      };
+
+      test.each([0.1, 0.5, 0.9])('keeps all but a share of %d, scaled to the same mean', async (probability) => {
+        const values = await run(probability, dropoutKey(1, 2, 3));
+        const kept = values.filter((value) => value !== 0);
+        expect(new Set(kept)).toEqual(new Set([Math.fround(1 / (1 - probability))]));
+        // Five standard deviations of the binomial distribution.
+        const deviation = Math.sqrt(count * probability * (1 - probability));
+        expect(Math.abs(kept.length - count * (1 - probability))).toBeLessThan(5 * deviation);
+      });
+
+      test('the key alone decides, and its parts all count', async () => {
+        const first = await run(0.5, dropoutKey(1, 2, 3));
+        expect(await run(0.5, dropoutKey(1, 2, 3))).toEqual(first);
+        for (const key of [dropoutKey(2, 2, 3), dropoutKey(1, 3, 3), dropoutKey(1, 2, 4)]) {
+          const other = await run(0.5, key);
+          const agreeing = other.filter((value, i) => value === first[i]).length;
+          expect(Math.abs(agreeing - count / 2)).toBeLessThan(5 * Math.sqrt(count / 4));
+        }
+      });
+    });
+  });
+}

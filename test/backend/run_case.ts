@@ -1,0 +1,148 @@
+import type { Backend } from '../../src/backend/backend.ts';
+import type { Tensor, TypedArray } from '../../src/backend/tensor.ts';
+import { hashText } from '../../src/nn/random.ts';
+import type { Operand, OperationCase, Tensors } from './cases/case.ts';
+import { DoublePrecisionBackend } from './double_precision.ts';
+import { Random } from './random.ts';
+
+export type Values = Record<string, TypedArray>;
+
+/** The case's operands, the same ones at each call. */
+export function operandsOf(operationCase: OperationCase): Record<string, Operand> {
+  return operationCase.operands(new Random(hashText(operationCase.name)));
+}
+
+/** Elements around each tensor that nothing may change. Odd before it, so that no tensor is aligned to more than its element. */
+const guardBefore = 5;
+const guardAfter = 67;
+const guardValue = 12345;
+
+/** The case's tensors, each in the middle of guard elements. */
+class CaseTensors {
+  readonly tensors: Tensors = {};
+  private readonly guarded: Tensor[] = [];
+
+  constructor(
+    readonly backend: Backend,
+    readonly operands: Record<string, Operand>,
+  ) {
+    for (const name in operands) {
+      const { shape, dtype, values } = operands[name];
+      const whole = backend.tensor(name, [guardBefore + values.length + guardAfter], dtype);
+      backend.fill({ output: whole, value: guardValue });
+      this.guarded.push(whole);
+      this.tensors[name] = whole.view(shape, guardBefore);
+    }
+    this.write();
+  }
+
+  write(): void {
+    for (const name in this.operands) this.backend.write(this.tensors[name], this.operands[name].values);
+  }
+
+  /** Every operand's values; throws where an input or a guard was changed, or an output was not written. */
+  async read(): Promise<Values> {
+    const results: Values = {};
+    for (const whole of this.guarded) {
+      const all = await this.backend.read(whole);
+      const values = all.slice(guardBefore, -guardAfter);
+      results[whole.name] = values;
+      if (!all.subarray(0, guardBefore).every(isGuard) || !all.subarray(-guardAfter).every(isGuard)) {
+        throw new Error(`the operation wrote outside of '${whole.name}'`);
+      }
+      const { role, values: before } = this.operands[whole.name];
+      if (role === 'input' && !values.every((value, i) => Object.is(value, before[i]))) {
+        throw new Error(`the operation changed its input '${whole.name}'`);
+      }
+      if (role === 'output' && values.some((value, i) => Object.is(value, before[i]))) {
+        throw new Error(`the operation did not write all of '${whole.name}'`);
+      }
+    }
+    return results;
+  }
+
+  dispose(): void {
+    for (const tensor of this.guarded) tensor.dispose();
+  }
+}
+
+const isGuard = (value: number) => value === guardValue;
+
+/** Runs the case's forward and backward and returns every operand's values after it. */
+export async function runCase(backend: Backend, operationCase: OperationCase): Promise<Values> {
+  const memory = new CaseTensors(backend, operandsOf(operationCase));
+  operationCase.forward(backend, memory.tensors);
+  operationCase.backward?.(backend, memory.tensors);
+  const results = await memory.read();
+  memory.dispose();
+  return results;
+}
+
+/** The largest difference over the largest expected value; NaN where either has one that the other has not. */
+export function normalisedError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+  let difference = 0;
+  let largest = 0;
+  for (let i = 0; i < expected.length; i++) {
+    if (Object.is(actual[i], expected[i])) continue;
+    const error = Math.abs(actual[i] - expected[i]);
+    if (!(error < Number.POSITIVE_INFINITY)) return Number.NaN;
+    difference = Math.max(difference, error);
+  }
+  for (let i = 0; i < expected.length; i++) if (Number.isFinite(expected[i])) largest = Math.max(largest, Math.abs(expected[i]));
+  if (actual.length !== expected.length) return Number.NaN;
+  return difference === 0 ? 0 : difference / Math.max(largest, Number.MIN_VALUE);
+}
+
+/** Elements differentiated of each input, spread evenly over it. */
+const elementsDifferentiated = 100;
+/** The formula's own error is of the order of the step squared, 6e-8; float32 inputs still resolve the step. */
+const step = 2 ** -12;
+
+/**
+ * For each input that the case differentiates: central finite differences of its loss, by the reference in double precision, at some of
+ * the input's elements, and the gradient's change there by the given results.
+ */
+export async function differentiate(
+  operationCase: OperationCase,
+  results: Values,
+): Promise<{ input: string; actual: number[]; expected: number[] }[]> {
+  const { outputs, inputs } = operationCase.gradient as NonNullable<OperationCase['gradient']>;
+  const operands = operandsOf(operationCase);
+  const backend = new DoublePrecisionBackend();
+  const memory = new CaseTensors(backend, operands);
+
+  const loss = (name: string, element: number, value: number) => {
+    const values = operands[name].values;
+    const before = values[element];
+    values[element] = value;
+    memory.write();
+    values[element] = before;
+    operationCase.forward(backend, memory.tensors);
+    let sum = 0;
+    for (const output in outputs) {
+      const factor = outputs[output];
+      backend.readNow(memory.tensors[output]).forEach((y, i) => {
+        sum += y * (typeof factor === 'number' ? factor : operands[factor].values[i]);
+      });
+    }
+    return sum;
+  };
+
+  const comparisons = [];
+  for (const input in inputs) {
+    const values = operands[input].values;
+    const { role, values: before } = operands[inputs[input]];
+    const actual: number[] = [];
+    const expected: number[] = [];
+    for (let k = 0; k < Math.min(values.length, elementsDifferentiated); k++) {
+      const i = Math.floor((k * values.length) / Math.min(values.length, elementsDifferentiated));
+      const above = Math.fround(values[i] + step);
+      const below = Math.fround(values[i] - step);
+      expected.push((loss(input, i, above) - loss(input, i, below)) / (above - below));
+      actual.push(results[inputs[input]][i] - (role === 'updated' ? before[i] : 0));
+    }
+    comparisons.push({ input, actual, expected });
+  }
+  backend.dispose();
+  return comparisons;
+}
