@@ -1,22 +1,17 @@
 import { defineConfig } from 'tsdown';
 
+const common = {
+  platform: 'node',
+  target: 'node20',
+  outDir: 'dist',
+  clean: false, // scripts/setup.mjs does it, once for all three
+  fixedExtension: false,
+  // Names without hashes: building again overwrites.
+  outputOptions: { chunkFileNames: '[name].js' },
+} as const;
+
 export default defineConfig([
-  {
-    entry: { index: 'src/index.ts' },
-    format: ['esm', 'cjs'],
-    dts: true,
-    platform: 'node',
-    target: 'node20',
-    outDir: 'dist',
-    clean: false,
-  },
-  {
-    entry: { cli: 'src/cli/main.ts' },
-    format: 'esm',
-    dts: false,
-    platform: 'node',
-    target: 'node20',
-    outDir: 'dist',
-    clean: false,
-  },
+  { ...common, entry: { index: 'src/index.ts', cli: 'src/cli/main.ts' }, format: 'esm', dts: false },
+  { ...common, entry: { index: 'src/index.ts' }, format: 'esm', dts: { emitDtsOnly: true } },
+  { ...common, entry: { index: 'src/index.ts' }, format: 'cjs', dts: true, outputOptions: { chunkFileNames: '[name].cjs' } },
 ]);

@@ -4,7 +4,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
@@ -66,8 +66,16 @@ export function setUp() {
   if (modified('node_modules/.package-lock.json') < modified('package-lock.json')) {
     step('installing packages', 'npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund']);
   }
-  buildNative();
+  // Tried again where there is no add-on, for a compiler may have come meanwhile; said again only if something new is to be said.
+  once('native', 'build/native/ufb.node', hashOf('kernels', 'scripts/build-native.mjs'), () => {
+    if (done.native === undefined) process.stderr.write('building the native part ...\n');
+    const { status, stderr } = spawnSync(process.execPath, ['scripts/build-native.mjs'], { cwd: root, encoding: 'utf8' });
+    if (status !== 0) rmSync(join(root, 'build', 'native'), { recursive: true, force: true }); // an add-on of other sources would not fit
+    if (stderr !== (done.nativeFailure ?? '')) process.stderr.write(stderr);
+    done.nativeFailure = stderr;
+  });
   once('bundle', 'dist/cli.js', hashOf('src', 'package.json', 'package-lock.json', 'tsconfig.json', 'tsdown.config.ts'), () => {
+    rmSync(join(root, 'dist'), { recursive: true, force: true });
     step('bundling', process.execPath, [join('node_modules', 'tsdown', 'dist', 'run.mjs'), '--logLevel', 'error']);
   });
 }

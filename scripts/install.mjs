@@ -1,0 +1,14 @@
+/**
+ * Runs when the package is installed: builds the native add-on if none was packed for this platform. Installing never fails for want of
+ * it: without a compiler the reference backend takes over and says so. In a checkout, scripts/setup.mjs does this instead.
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const packed = join(root, 'prebuilds', `${process.platform}-${process.arch}`, 'ufb.node');
+if (!existsSync(join(root, 'src')) && !existsSync(packed)) {
+  spawnSync(process.execPath, [join(root, 'scripts', 'build-native.mjs')], { cwd: root, stdio: 'inherit' });
+}

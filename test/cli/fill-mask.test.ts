@@ -1,0 +1,125 @@
+import { spawn } from 'node:child_process';
+import { copyFileSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { modelFiles } from '../../src/io/model_folder.ts';
+import { temporaryFolder } from '../temporary.ts';
+import { writeTinyModel } from '../tiny_model.ts';
+import { program, ufb } from './ufb.ts';
+
+const folder = temporaryFolder();
+const model = join(folder, 'model');
+const common = ['--backend', 'reference', '--model', model];
+beforeAll(() => writeTinyModel(model));
+
+describe('answers', () => {
+  test('as text: words with probabilities, neurons used, time; no colour and no bar without a terminal', async () => {
+    const { code, stdout, stderr } = await ufb(['fill-mask', ...common, 'The cat sees [MASK].', 'A [MASK] likes the [MASK].']);
+    expect(stderr).toBe('');
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^The cat sees \[MASK\]\. {2}[\d.]+ ms\n( +[\d.]+ % {2}\S+\n){5}\n/);
+    expect(stdout).toMatch(/blank 1\n( +[\d.]+ % {2}\S+\n){5} +blank 2\n( +[\d.]+ % {2}\S+\n){5}/);
+    expect(stdout).toContain('4 of 15 neurons a token and layer; reference backend');
+    expect(stdout).not.toContain('\u001b');
+    expect(stdout).not.toContain('█');
+  });
+
+  test('as JSON', async () => {
+    const { code, stdout } = await ufb(['fill-mask', ...common, '--json', '--top-k', '2', 'The cat sees [MASK].', 'A [MASK] likes the [MASK].']);
+    expect(code).toBe(0);
+    const { neurons, backend, answers } = JSON.parse(stdout);
+    expect(neurons).toEqual({ used: 4, total: 15 });
+    expect(backend).toBe('reference');
+    expect(answers.map(({ blanks }: { blanks: unknown[][] }) => blanks.map((blank) => blank.length))).toEqual([[2], [2, 2]]);
+    expect(answers[0].blanks[0][0]).toEqual({ score: expect.any(Number), token: expect.any(Number), token_str: expect.any(String), sequence: expect.any(String) });
+  });
+
+  test('of lines from standard input', async () => {
+    const { code, stdout } = await ufb(['fill-mask', ...common, '--json', '-'], 'The cat sees [MASK].\n\nA [MASK] sees me.\n');
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout).answers.map(({ text }: { text: string }) => text)).toEqual(['The cat sees [MASK].', 'A [MASK] sees me.']);
+  });
+
+  test('without a sentence: a few of our own', async () => {
+    const { code, stdout } = await ufb(['fill-mask', ...common, '--quiet']);
+    expect(code).toBe(0);
+    expect(stdout.match(/\[MASK\]/g)?.length).toBeGreaterThan(2);
+    expect(stdout).not.toContain('neurons');
+  });
+
+  test('a reader that stops reading is no failure', async () => {
+    const child = spawn(process.execPath, [program, 'fill-mask', ...common, '--json', '--top-k', '100', ...new Array<string>(40).fill('[MASK] [MASK] [MASK]')]);
+    let stderr = '';
+    child.stderr.on('data', (text) => (stderr += text));
+    child.stdout.destroy();
+    expect(await new Promise((resolve) => child.on('close', resolve))).toBe(0);
+    expect(stderr).toBe('');
+  });
+});
+
+test('help and usage', async () => {
+  const [help, version, commandHelp, nothing, unknown, option, value] = await Promise.all([
+    ufb(['--help']), ufb(['--version']), ufb(['fill-mask', '--help']), ufb([]), ufb(['fill-masks']), ufb(['fill-mask', '--nonsense']), ufb(['fill-mask', '--top-k', '0']),
+  ]);
+  expect(help).toMatchObject({ code: 0, stderr: '' });
+  expect(help.stdout).toContain('fill-mask');
+  expect(version.stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+  for (const option of ['--json', '--backend', '--threads', '--model', '--quiet', '--top-k', 'Example']) expect(commandHelp.stdout).toContain(option);
+  expect(nothing).toMatchObject({ code: 2, stdout: '' });
+  expect(unknown.code).toBe(2);
+  expect(unknown.stderr).toContain("unknown command 'fill-masks'");
+  expect(option.code).toBe(2);
+  expect(option.stderr).toContain("unknown option '--nonsense'");
+  expect(value.code).toBe(2);
+  expect(value.stderr).toContain('whole number from 1');
+});
+
+describe('bad input: one line, exit code 2', () => {
+  const refused = async (args: string[], message: string | RegExp) => {
+    const { code, stdout, stderr } = await ufb(args);
+    expect(stderr).toMatch(/^ufb: [^\n]+\n$/);
+    expect(stderr).toMatch(message);
+    expect(stdout).toBe('');
+    expect(code).toBe(2);
+  };
+
+  test.concurrent.each([
+    ['no blank', 'The cat sleeps.', /has no blank: write \[MASK\]/],
+    ['empty', '', /is empty/],
+    ['too long', `[MASK]${' cat'.repeat(40)}`, /tokens, but the model takes at most 32/],
+  ])('a text: %s', (_, text, message) => refused(['fill-mask', ...common, text], message));
+
+  const configured = (change: (config: { model_type: string; arch: Record<string, never> & { embedding: Record<string, unknown> } }) => void) => (copy: string) => {
+    const config = JSON.parse(readFileSync(join(copy, 'config.json'), 'utf8'));
+    change(config);
+    writeFileSync(join(copy, 'config.json'), JSON.stringify(config));
+  };
+  const cut = (name: string, bytes: number) => (copy: string) => truncateSync(join(copy, name), bytes);
+  const write = (name: string, text: string) => (copy: string) => writeFileSync(join(copy, name), text);
+
+  test.concurrent.each<[string, (copy: string) => void, RegExp]>([
+    ...modelFiles.map((name): [string, (copy: string) => void, RegExp] => [`${name} missing`, (copy) => rmSync(join(copy, name)), new RegExp(`lacks ${name}`)]),
+    ['config.json cut short', cut('config.json', 50), /config\.json: is not valid JSON/],
+    ['config.json empty', write('config.json', ''), /config\.json: is empty/],
+    ['config.json a list', write('config.json', '[]'), /config\.json: /],
+    ['config.json of another model', configured((config) => (config.model_type = 'gpt2')), /'model_type' is "gpt2"/],
+    ['config.json without the hidden size', configured((config) => delete config.arch.hidden_size), /arch\.hidden_size/],
+    ['config.json of a wider model', configured((config) => Object.assign(config.arch, { hidden_size: 32 }) && Object.assign(config.arch.embedding, { embedding_dim: 32 })), /embedding/],
+    ['config.json of a deeper model', configured((config) => Object.assign(config.arch, { num_transformer_layers: 3 })), /model\.safetensors/],
+    ['config.json of deeper trees', configured((config) => Object.assign(config.arch, { intermed_depth: 4 })), /linear_in/],
+    ['model.safetensors empty', cut('model.safetensors', 0), /model\.safetensors: 0 bytes is too short/],
+    ['model.safetensors cut short in the header', cut('model.safetensors', 100), /may have been cut short/],
+    ['model.safetensors cut short in the values', cut('model.safetensors', 5000), /may have been cut short/],
+    ['model.safetensors something else', write('model.safetensors', 'version https://git-lfs.github.com/spec/v1\n'), /is not a safetensors file/],
+    ['tokenizer.json cut short', cut('tokenizer.json', 500), /tokenizer\.json: is not valid JSON/],
+    ['tokenizer.json without a model', write('tokenizer.json', '{}'), /tokenizer\.json: /],
+  ])('a model folder: %s', (name, damage, message) => {
+    const copy = join(folder, name.replaceAll(' ', '-'));
+    mkdirSync(copy);
+    for (const name of modelFiles) copyFileSync(join(model, name), join(copy, name));
+    damage(copy);
+    return refused(['fill-mask', '--backend', 'reference', '--model', copy, 'a [MASK]'], message);
+  });
+
+  test('a model folder: missing', () => refused(['fill-mask', '--model', join(folder, 'nowhere'), 'a [MASK]'], /no such folder; expected a model folder/));
+});

@@ -1,0 +1,137 @@
+import { execFile } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { publint } from 'publint';
+import { formatMessage } from 'publint/utils';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { temporaryFolder } from '../temporary.ts';
+import { writeTinyModel } from '../tiny_model.ts';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const folder = temporaryFolder();
+const model = join(folder, 'model');
+let tarball: string;
+
+interface Ended {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+function run(command: string, args: readonly string[], cwd: string, env: NodeJS.ProcessEnv = process.env): Promise<Ended> {
+  // npm tells its children who called; an installation in another folder must not hear of this one.
+  const clean = Object.fromEntries(Object.entries(env).filter(([name]) => !/^(npm_|INIT_CWD$)/i.test(name) || /^npm_config_(registry|userconfig|cache)$/i.test(name)));
+  return new Promise((resolve) => {
+    const child = execFile(command, args, { cwd, env: clean, maxBuffer: 2 ** 26 }, (error, stdout, stderr) => {
+      resolve({ code: error ? (typeof error.code === 'number' ? error.code : -1) : 0, stdout, stderr });
+    });
+    child.stdin?.end();
+  });
+}
+
+/** An empty folder with the package installed from its tarball. */
+async function install(name: string, ...options: string[]): Promise<string> {
+  const place = join(folder, name);
+  mkdirSync(place);
+  writeFileSync(join(place, 'package.json'), '{ "name": "consumer", "private": true }');
+  const { code, stderr } = await run('npm', ['install', '--no-audit', '--no-fund', '--prefer-offline', ...options, tarball], place);
+  expect(code, stderr).toBe(0);
+  return place;
+}
+
+const installed = (place: string) => join(place, 'node_modules', 'ultrafastbert');
+const fillMask = (place: string, ...args: string[]) => run('npx', ['ufb', 'fill-mask', '--json', '--top-k', '1', '--model', model, ...args, 'The cat sees [MASK].'], place);
+
+beforeAll(async () => {
+  await writeTinyModel(model);
+  const { code, stdout, stderr } = await run('npm', ['pack', '--json', '--pack-destination', folder], root);
+  expect(code, stderr).toBe(0);
+  tarball = join(folder, JSON.parse(stdout.slice(stdout.indexOf('[\n')))[0].filename);
+}, 300_000);
+
+test('the manifest and what it points to are sound', async () => {
+  const { messages } = await publint({ pkgDir: root, strict: true });
+  const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  expect(messages.map((message) => formatMessage(message, manifest))).toEqual([]);
+});
+
+describe('installed in an empty folder', () => {
+  let place: string;
+  beforeAll(async () => {
+    place = await install('normal');
+  }, 120_000);
+
+  test('few packages, small, and nothing of the workshop', () => {
+    const packages: string[] = [];
+    const collect = (modules: string) => {
+      for (const name of readdirSync(modules)) {
+        if (name.startsWith('.')) continue;
+        const path = join(modules, name);
+        if (name.startsWith('@')) collect(path);
+        else {
+          packages.push(name);
+          if (existsSync(join(path, 'node_modules'))) collect(join(path, 'node_modules'));
+        }
+      }
+    };
+    collect(join(place, 'node_modules'));
+    expect(packages.length).toBeLessThanOrEqual(15);
+    const sizeOf = (path: string): number => (statSync(path).isDirectory() ? readdirSync(path).reduce((sum, name) => sum + sizeOf(join(path, name)), 0) : statSync(path).size);
+    const models = join(installed(place), 'models');
+    expect(sizeOf(join(place, 'node_modules')) - (existsSync(models) ? sizeOf(models) : 0)).toBeLessThan(50e6);
+    expect(readdirSync(installed(place))).not.toEqual(expect.arrayContaining(['test']));
+    expect(readdirSync(installed(place))).not.toEqual(expect.arrayContaining(['src']));
+  });
+
+  test('npx ufb fill-mask', async () => {
+    const { code, stdout, stderr } = await fillMask(place);
+    expect(code, stderr).toBe(0);
+    expect(JSON.parse(stdout).answers[0].blanks[0]).toHaveLength(1);
+  });
+
+  test('import, require and types', async () => {
+    const use = `const fill = await pipeline('fill-mask', ${JSON.stringify(model)});\n  const [best] = await fill('The cat sees [MASK].');\n  console.log(typeof best.token_str, typeof FastFeedforward);\n  await fill.dispose();`;
+    writeFileSync(join(place, 'use.mjs'), `import { FastFeedforward, pipeline } from 'ultrafastbert';\n  ${use}\n`);
+    writeFileSync(join(place, 'use.cjs'), `const { FastFeedforward, pipeline } = require('ultrafastbert');\n(async () => {\n  ${use}\n})();\n`);
+    writeFileSync(join(place, 'use.mts'), `import { FastFeedforward, pipeline } from 'ultrafastbert';\n  ${use}\n  const text: string = best.token_str;\n  void text;\n`);
+    writeFileSync(join(place, 'use.cts'), `import ultrafastbert = require('ultrafastbert');\nconst wrong: number = ultrafastbert.pipeline;\nvoid wrong;\n`);
+    const tsc = [join(root, 'node_modules/typescript/bin/tsc'), '--noEmit', '--strict', '--module', 'nodenext', '--target', 'es2022', '--lib', 'es2023,esnext.disposable,dom', '--types', '', 'use.mts', 'use.cts'];
+    const [esm, cjs, types] = await Promise.all([run(process.execPath, ['use.mjs'], place), run(process.execPath, ['use.cjs'], place), run(process.execPath, tsc, place)]);
+    expect(esm).toMatchObject({ code: 0, stdout: 'string function\n' });
+    expect(cjs).toMatchObject({ code: 0, stdout: 'string function\n' });
+    // The one mistake made on purpose, and no other: the types were found.
+    expect(types.stdout.trim().split('\n')).toEqual([expect.stringMatching(/^use\.cts\(2,7\): error TS2322/)]);
+  });
+});
+
+test('installed with --ignore-scripts: works the same, with the add-on that was packed', async () => {
+  const place = await install('no-scripts', '--ignore-scripts');
+  const { code, stdout, stderr } = await fillMask(place);
+  expect(code, stderr).toBe(0);
+  const packed = existsSync(join(installed(place), 'prebuilds', `${process.platform}-${process.arch}`));
+  expect(JSON.parse(stdout).backend).toBe(packed ? 'native' : 'reference');
+
+  // Without the add-on, and on a machine with no compiler, installing succeeds and the reference backend takes over, saying so.
+  rmSync(join(installed(place), 'prebuilds'), { recursive: true, force: true });
+  const bin = join(folder, 'bin');
+  mkdirSync(bin);
+  symlinkSync(process.execPath, join(bin, 'node'));
+  const env = { ...process.env, PATH: [bin].join(delimiter), CXX: undefined };
+  const building = await run(process.execPath, ['scripts/install.mjs'], installed(place), env);
+  expect(building).toMatchObject({ code: 0 });
+  const fallen = await run(process.execPath, [join(installed(place), 'dist', 'cli.js'), 'fill-mask', '--model', model, 'The cat sees [MASK].'], place, env);
+  expect(fallen.code, fallen.stderr).toBe(0);
+  expect(fallen.stdout).toContain('reference backend');
+  expect(fallen.stderr).toMatch(/^[^\n]*reference[^\n]*\n$/);
+});
+
+test('installed without a prebuilt add-on but with a compiler: builds it', async () => {
+  const place = await install('built', '--ignore-scripts');
+  rmSync(join(installed(place), 'prebuilds'), { recursive: true, force: true });
+  const { code, stderr } = await run(process.execPath, ['scripts/install.mjs'], installed(place));
+  expect(code, stderr).toBe(0);
+  const compiler = (await run('c++', ['--version'], place)).code === 0;
+  const answer = await fillMask(place);
+  expect(JSON.parse(answer.stdout).backend, answer.stderr).toBe(compiler ? 'native' : 'reference');
+}, 240_000);

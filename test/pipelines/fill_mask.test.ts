@@ -1,0 +1,132 @@
+import { join } from 'node:path';
+import { beforeAll, describe, expect, expectTypeOf, test } from 'vitest';
+import { Arena } from '../../src/backend/arena.ts';
+import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { InputError } from '../../src/errors.ts';
+import type { FillMaskAnswer, FillMaskCandidate, FillMaskPipeline } from '../../src/pipelines/fill_mask.ts';
+import { pipeline } from '../../src/pipelines/pipeline.ts';
+import { temporaryFolder } from '../temporary.ts';
+import { writeTinyModel } from '../tiny_model.ts';
+
+const folder = join(temporaryFolder(), 'model');
+const backend = new ReferenceBackend();
+let fill: FillMaskPipeline;
+beforeAll(async () => {
+  await writeTinyModel(folder);
+  fill = await pipeline('fill-mask', folder, { backend });
+});
+
+describe('answers', () => {
+  test('one blank: the most probable tokens, best first', async () => {
+    const answer = await fill('The cat sees [MASK].');
+    expect(answer).toHaveLength(5);
+    expect(answer.map(({ score }) => score)).toEqual(answer.map(({ score }) => score).sort((a, b) => b - a));
+    const { ids } = fill.tokenizer.encode('The cat sees [MASK].');
+    using arena = new Arena(backend);
+    const logits = await backend.read(
+      fill.model.logits({ backend, arena, training: false }, { batch: 1, length: ids.length, ids: Int32Array.from(ids) }, Int32Array.of(ids.indexOf(fill.tokenizer.maskId as number))),
+    );
+    const sum = logits.reduce((total, logit) => total + Math.exp(logit), 0);
+    expect(answer[0].token).toBe(logits.indexOf(Math.max(...logits)));
+    for (const { score, token, token_str, sequence } of answer) {
+      expect(score).toBeCloseTo(Math.exp(logits[token]) / sum, 6);
+      expect(token_str).toBe(fill.tokenizer.decode([token]));
+      expect(sequence).toContain('the cat sees');
+      expect(sequence).not.toMatch(/\[(MASK|SEP|CLS)\]$/);
+    }
+  });
+
+  test('several blanks: a list for each, with the others left blank', async () => {
+    const answer = await fill('[MASK] dog likes the [MASK].', { top_k: 2 });
+    expect(answer.map((list) => list.length)).toEqual([2, 2]);
+    for (const list of answer) for (const { sequence } of list) expect(sequence.match(/\[MASK\]/g)).toHaveLength(1);
+    expect(answer[0][0].sequence).toMatch(/likes the \[MASK\]/);
+    expect(answer[1][0].sequence).toMatch(/^\[MASK\] dog/);
+  });
+
+  test('several texts of different lengths: in order, and as each alone', async () => {
+    const texts = ['a [MASK]', 'the cat sees a long road and a small bird finds the [MASK] .', '[MASK] finds [MASK]', 'my sister [MASK] the letter .', '[MASK]'];
+    const together = await fill(texts, { top_k: 3 });
+    expect(together).toHaveLength(texts.length);
+    for (let i = 0; i < texts.length; i++) {
+      const flat = (answer: FillMaskAnswer) => answer.flat() as FillMaskCandidate[];
+      const alone = flat(await fill(texts[i], { top_k: 3 }));
+      flat(together[i]).forEach((candidate, j) => {
+        expect({ ...candidate, score: 0 }).toEqual({ ...alone[j], score: 0 });
+        expect(candidate.score).toBeCloseTo(alone[j].score, 6);
+      });
+    }
+    expect(await fill([])).toEqual([]);
+  });
+
+  test('more texts than one batch holds', async () => {
+    const text = `${'the cat sees a dog '.repeat(3)}[MASK]`;
+    const [alone, many] = [await fill(text), await fill(new Array<string>(400).fill(text))];
+    expect(many).toHaveLength(400);
+    for (const answer of many) expect((answer as FillMaskCandidate[]).map(({ token }) => token)).toEqual((alone as FillMaskCandidate[]).map(({ token }) => token));
+  });
+
+  test('calls at the same time do not disturb each other', async () => {
+    const texts = ['a [MASK]', 'the cat sees [MASK] .', 'my sister likes green [MASK] .'];
+    const alone: unknown[] = [];
+    for (const text of texts) alone.push(await fill(text));
+    expect(await Promise.all(texts.map((text) => fill(text)))).toEqual(alone);
+  });
+
+  test('as many candidates as there are tokens at most', async () => {
+    const answer = await fill('a [MASK]', { top_k: 100_000 });
+    expect(answer).toHaveLength(fill.tokenizer.vocabularySize);
+    expect(answer.reduce((sum, { score }) => sum + score, 0)).toBeCloseTo(1, 4);
+    expect(new Set(answer.map(({ token }) => token)).size).toBe(answer.length);
+  });
+
+  test('types count the blanks of a literal', () => {
+    const [one, two, any] = [() => fill('a [MASK]'), () => fill('[MASK] [MASK]'), (text: string) => fill(text)];
+    expectTypeOf(one).returns.resolves.toEqualTypeOf<FillMaskCandidate[]>();
+    expectTypeOf(two).returns.resolves.toEqualTypeOf<FillMaskCandidate[][]>();
+    expectTypeOf(any).returns.resolves.toEqualTypeOf<FillMaskAnswer>();
+    expectTypeOf(() => fill(['a [MASK]', 'b [MASK]'])).returns.resolves.toEqualTypeOf<FillMaskCandidate[][]>();
+  });
+});
+
+describe('refusals', () => {
+  test.each([
+    ['', 'the text is empty, expected a sentence with [MASK] in it'],
+    [' \n', 'the text is empty'],
+    ['no blank here', 'the text has no blank: write [MASK] where a word is to be filled in (got "no blank here")'],
+    [`[MASK]${' cat'.repeat(40)}`, 'tokens, but the model takes at most 32'],
+  ])('%j', async (text, message) => {
+    await expect(fill(text)).rejects.toThrow(message);
+    await expect(fill(text)).rejects.toThrow(InputError);
+    await expect(fill(['a [MASK]', text])).rejects.toThrow(message.replace('the text', 'text 2'));
+  });
+
+  test('arguments', async () => {
+    await expect(fill('a [MASK]', { top_k: 0 })).rejects.toThrow('top_k: got 0');
+    await expect(fill(5 as unknown as string)).rejects.toThrow(InputError);
+    await expect(pipeline('fill-masks' as 'fill-mask', folder)).rejects.toThrow("task \"fill-masks\" is not known, expected 'fill-mask'");
+    await expect(pipeline('fill-mask', join(folder, 'nowhere'))).rejects.toThrow('no such folder');
+  });
+});
+
+test('dispose leaves a backend that was handed in alive, and ends calls under way first', async () => {
+  const own = new ReferenceBackend();
+  let disposed: FillMaskPipeline;
+  {
+    using fill = await pipeline('fill-mask', folder, { backend: own });
+    disposed = fill;
+  }
+  await expect(disposed('a [MASK]')).rejects.toThrow('was disposed');
+  const second = await pipeline('fill-mask', folder, { backend: own });
+  const answer = second('a [MASK]');
+  await Promise.all([second.dispose(), second.dispose()]);
+  expect(await answer).toHaveLength(5);
+  expect(await own.read(own.tensor('alive', [1], 'f32', [7]))).toEqual(Float32Array.of(7));
+  own.dispose();
+});
+
+test('a backend by name', async () => {
+  const named = await pipeline('fill-mask', folder, { backend: 'reference' });
+  expect(await named('a [MASK]')).toEqual(await fill('a [MASK]'));
+  await named.dispose();
+});

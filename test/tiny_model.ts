@@ -1,0 +1,28 @@
+import { ReferenceBackend } from '../src/backend/reference.ts';
+import { createMaskedLanguageModel, saveCheckpoint } from '../src/models/checkpoint.ts';
+import { crammedBertConfig } from '../src/models/config.ts';
+import { trainWordPiece } from '../src/tokenizer/train_wordpiece.ts';
+
+const subjects = ['the cat', 'a dog', 'my sister', 'the old man', 'their teacher', 'a small bird'];
+const verbs = ['sees', 'finds', 'likes', 'carries', 'draws', 'forgets'];
+const objects = ['the house', 'a river', 'green apples', 'the letter', 'a long road', 'the window'];
+
+/** Sentences made of a few words. */
+export function generatedSentences(): string[] {
+  return subjects.flatMap((subject) => verbs.flatMap((verb) => objects.map((object) => `${subject} ${verb} ${object} .`)));
+}
+
+async function* texts() {
+  yield* generatedSentences();
+}
+
+/** Writes a folder with a tiny untrained masked language model (32 positions, FFF of depth 3) and a tokenizer of generated text. */
+export async function writeTinyModel(folder: string): Promise<void> {
+  using backend = new ReferenceBackend();
+  const tokenizer = await trainWordPiece(texts(), { vocabularySize: 120 });
+  const vocabularySize = Object.keys((tokenizer as { model: { vocab: object } }).model.vocab).length;
+  const config = crammedBertConfig({ vocabularySize, hiddenSize: 16, heads: 2, layers: 2, positions: 32, feedforward: { kind: 'fff', trees: 1, depth: 3 }, initialDeviation: 0.3 });
+  const model = createMaskedLanguageModel(config, backend, 1);
+  await saveCheckpoint(folder, model, { tokenizer, dtype: 'F32' });
+  model.dispose();
+}
