@@ -1,18 +1,19 @@
 /** Masked language model pretraining from text files: the run as a whole. */
 import type { Backend } from '../backend/backend.ts';
-import { joinPath, kindOf } from '#platform';
+import { joinPath } from '#platform';
 import { FailureError, InputError } from '../errors.ts';
 import { readLines, writeFileAtomic } from '../io/files.ts';
 import { createMaskedLanguageModel, saveCheckpoint } from '../models/checkpoint.ts';
 import { configToJson, crammedBertConfig, type ModelConfig, parseConfig } from '../models/config.ts';
-import type { LabelledBatch } from '../models/masked_language_model.ts';
+import type { LabelledBatch, MaskedLanguageModel } from '../models/masked_language_model.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { trainWordPiece } from '../tokenizer/train_wordpiece.ts';
 import { evaluationBatches, nextBatches } from './batches.ts';
 import { renderLossCurve } from './loss_curve.ts';
-import { createRun, hasState, loadState, type RunProgress, saveState } from './run_state.ts';
+import type { MaskingOptions } from './masking.ts';
+import { createRun, hasState, loadState, readRunOptions, type RunProgress, saveState, tokenizerFile } from './run_state.ts';
 import { learningRateMultiplier, type ScheduleName } from './schedules.ts';
-import { heldOutSequences, packText, SequenceStream } from './sequences.ts';
+import { heldOutSequences, packText, type SequenceState, SequenceStream } from './sequences.ts';
 import { Trainer } from './trainer.ts';
 
 /** What a run is: recorded in its folder and the same in every session. */
@@ -102,125 +103,152 @@ const stepsPerPoint = 20;
  */
 export async function pretrain(options: PretrainOptions, session: PretrainSession): Promise<PretrainResult> {
   const { backend, out } = session;
-  const now = session.now ?? (() => performance.now());
-  if (!session.resume) await createRun(out, options);
-  const tokenizer = await runTokenizer(options, session);
-  const { maskId, sepId } = tokenizer;
-  if (maskId === undefined || sepId === undefined) throw new InputError(`${options.tokenizer}: has no ${maskId === undefined ? '[MASK]' : '[SEP]'} token, which pretraining needs`);
-  const masking = { maskId, vocabularySize: tokenizer.vocabularySize };
-  const { length } = options;
-
-  const model = createMaskedLanguageModel(modelConfig(options, tokenizer), backend, options.seed);
-  const trainer = new Trainer(backend, model);
+  if (session.resume) await readRunOptions(out);
+  const created = session.resume ? undefined : await createRun(out);
+  const open: Disposable[] = [];
   try {
+    const tokenizer = created ? await newTokenizer(options, session) : await Tokenizer.load(tokenizerFile(out));
+    const masking = { maskId: specialId(tokenizer, 'maskId', '[MASK]', options), vocabularySize: tokenizer.vocabularySize };
+    specialId(tokenizer, 'sepId', '[SEP]', options);
+    const model = createMaskedLanguageModel(modelConfig(options, tokenizer), backend, options.seed);
+    open.push(model);
+    const trainer = new Trainer(backend, model);
+    open.push(trainer);
     const resumed = session.resume && (await hasState(out)) ? await loadState(out, trainer.optimizer) : undefined;
     if (session.resume && !resumed) session.onNotice?.('the run was stopped before its first save: starting again');
-    const progress: RunProgress = resumed?.progress ?? { step: 0, tokens: 0, seconds: 0, history: [], recentLosses: [] };
-
     const heldOut = await heldOutBatches(options, tokenizer, masking);
     if (heldOut.length === 0) session.onNotice?.(`no held-out loss: no file of the corpus has ${options.heldOutEvery} documents; name a text with --held-out`);
-    const stream = await SequenceStream.open({
-      paths: options.corpus,
-      tokenizer,
-      length,
-      seed: options.seed,
-      poolSize: options.shuffle,
-      heldOutEvery: options.heldOut ? 0 : options.heldOutEvery,
-      state: resumed?.stream,
-    });
+    const stream = await openStream(options, tokenizer, resumed?.stream);
     try {
-      await loop();
+      await created?.record(options, tokenizer.json);
+      const progress = resumed?.progress ?? { step: 0, tokens: 0, seconds: 0, history: [], recentLosses: [] };
+      await train({ options, session, tokenizer, masking, model, trainer, heldOut, stream, progress });
+      const parameters = model.parameters.reduce((total, { value }) => total + value.size, 0);
+      return { ...progress, finished: !session.signal?.aborted, parameters };
     } finally {
       await stream.close();
     }
-
-    async function loop(): Promise<void> {
-      const started = now() - progress.seconds * 1000;
-      const elapsed = () => (now() - started) / 1000;
-      const spent = () => (options.minutes ? elapsed() / 60 / options.minutes : progress.tokens / (options.tokens ?? 0));
-      const shape = { count: options.accumulate, batch: options.batch, length };
-      const tokensPerStep = shape.count * shape.batch * length;
-      let saved = { step: progress.step, seconds: elapsed() };
-      let evaluated = saved;
-      let rate = { seconds: elapsed(), tokens: progress.tokens };
-      let tokensPerSecond = 0;
-
-      const evaluate = async () => {
-        if (heldOut.length === 0 || (evaluated.step === progress.step && progress.step > 0)) return;
-        const heldOutLoss = await trainer.evaluate(heldOut);
-        progress.history.push({ step: progress.step, tokens: progress.tokens, heldOutLoss });
-        evaluated = { step: progress.step, seconds: elapsed() };
-        session.onEvaluation?.({ step: progress.step, tokens: progress.tokens, seconds: elapsed(), heldOutLoss });
-      };
-      const save = async () => {
-        progress.seconds = elapsed();
-        await saveState(out, trainer.optimizer, stream.state, progress);
-        await saveCheckpoint(out, model, { tokenizer: tokenizer.json, dtype: options.dtype });
-        await writeFileAtomic(joinPath(out, 'loss.svg'), renderLossCurve(progress.history));
-        saved = { step: progress.step, seconds: elapsed() };
-        session.onCheckpoint?.({ step: progress.step, tokens: progress.tokens, seconds: elapsed() });
-      };
-
-      while (spent() < 1 && !session.signal?.aborted) {
-        const learningRate = options.learningRate * learningRateMultiplier(options.schedule, spent());
-        const batches = await nextBatches(stream, shape, options.seed, masking);
-        const [{ loss, gradientNorm }] = await Promise.all([trainer.step(batches, learningRate), stream.prefetch(shape.count * shape.batch)]);
-        progress.step++;
-        progress.tokens += tokensPerStep;
-        if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
-          throw new FailureError(
-            `step ${progress.step}: the ${Number.isFinite(loss) ? "gradient's norm" : 'loss'} is not finite (learning rate ${learningRate.toPrecision(3)}); ` +
-              (saved.step > 0 ? `the last good checkpoint is that of step ${saved.step} in ${out}` : 'there is no checkpoint yet') +
-              '; try a lower --learning-rate',
-          );
-        }
-        progress.recentLosses.push(loss);
-        if (progress.recentLosses.length === stepsPerPoint) {
-          const mean = progress.recentLosses.reduce((a, b) => a + b) / stepsPerPoint;
-          progress.history.push({ step: progress.step, tokens: progress.tokens, loss: mean });
-          progress.recentLosses = [];
-        }
-        const seconds = elapsed();
-        if (seconds - rate.seconds > 2) {
-          tokensPerSecond = (progress.tokens - rate.tokens) / (seconds - rate.seconds);
-          rate = { seconds, tokens: progress.tokens };
-        }
-        session.onStep?.({ step: progress.step, tokens: progress.tokens, loss, gradientNorm, learningRate, progress: Math.min(1, spent()), seconds, tokensPerSecond });
-        if (seconds - evaluated.seconds >= session.evaluateEvery) await evaluate();
-        if (seconds - saved.seconds >= session.checkpointEvery) await save();
-      }
-      if (!session.signal?.aborted) await evaluate();
-      if (saved.step !== progress.step || progress.step === 0) await save();
-    }
-
-    const parameters = model.parameters.reduce((total, { value }) => total + value.size, 0);
-    return { ...progress, finished: !session.signal?.aborted, parameters };
+  } catch (error) {
+    await created?.discard();
+    throw error;
   } finally {
-    trainer.dispose();
-    model.dispose();
+    for (const resource of open.reverse()) resource[Symbol.dispose]();
   }
 }
 
-/** The tokenizer in the run's folder, put there first if the run is new. */
-async function runTokenizer(options: PretrainOptions, session: PretrainSession): Promise<Tokenizer> {
-  const path = joinPath(session.out, 'tokenizer.json');
-  if ((await kindOf(path)) === 'file') return Tokenizer.load(path);
-  if (options.tokenizer) {
-    const tokenizer = await Tokenizer.load(options.tokenizer);
-    await writeFileAtomic(path, `${JSON.stringify(tokenizer.json)}\n`);
-    return tokenizer;
+interface Training {
+  options: PretrainOptions;
+  session: PretrainSession;
+  tokenizer: Tokenizer;
+  masking: MaskingOptions;
+  model: MaskedLanguageModel;
+  trainer: Trainer;
+  heldOut: LabelledBatch[];
+  stream: SequenceStream;
+  progress: RunProgress;
+}
+
+/** Steps until the budget is spent or the session's signal says stop, with held-out losses and saves at their intervals and at the end. */
+async function train({ options, session, tokenizer, masking, model, trainer, heldOut, stream, progress }: Training): Promise<void> {
+  const { out, signal } = session;
+  const now = session.now ?? (() => performance.now());
+  const started = now() - progress.seconds * 1000;
+  const elapsed = () => (now() - started) / 1000;
+  const spent = () => (options.minutes ? elapsed() / 60 / options.minutes : progress.tokens / (options.tokens ?? 0));
+  const shape = { count: options.accumulate, batch: options.batch, length: options.length };
+  const sequencesPerStep = shape.count * shape.batch;
+  const place = () => ({ step: progress.step, tokens: progress.tokens, seconds: elapsed() });
+  let saved = place();
+  let evaluated = place();
+  let rate = { ...place(), tokensPerSecond: 0 };
+
+  const evaluate = async () => {
+    if (heldOut.length === 0) return;
+    const heldOutLoss = await trainer.evaluate(heldOut);
+    progress.history.push({ step: progress.step, tokens: progress.tokens, heldOutLoss });
+    evaluated = place();
+    session.onEvaluation?.({ ...evaluated, heldOutLoss });
+  };
+  const save = async () => {
+    progress.seconds = elapsed();
+    await saveState(out, trainer.optimizer, stream.state, progress);
+    await saveCheckpoint(out, model, { tokenizer: tokenizer.json, dtype: options.dtype });
+    await writeFileAtomic(joinPath(out, 'loss.svg'), renderLossCurve(progress.history));
+    saved = place();
+    session.onCheckpoint?.(saved);
+  };
+
+  let share = spent();
+  const done = share >= 1;
+  while (share < 1 && !signal?.aborted) {
+    const learningRate = options.learningRate * learningRateMultiplier(options.schedule, share);
+    const batches = await nextBatches(stream, shape, options.seed, masking);
+    // The next step's text is read and tokenised while the backend computes this one.
+    const [{ loss, gradientNorm }] = await Promise.all([trainer.step(batches, learningRate), stream.prefetch(sequencesPerStep)]);
+    progress.step++;
+    progress.tokens += sequencesPerStep * shape.length;
+    if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) throw notFinite(progress.step, loss, learningRate, saved.step, out);
+    recordLoss(progress, loss);
+    const { seconds } = place();
+    if (seconds - rate.seconds > 2) {
+      rate = { ...place(), tokensPerSecond: (progress.tokens - rate.tokens) / (seconds - rate.seconds) };
+    }
+    share = spent();
+    session.onStep?.({ ...place(), loss, gradientNorm, learningRate, progress: Math.min(1, share), tokensPerSecond: rate.tokensPerSecond });
+    if (share >= 1 || signal?.aborted) break;
+    if (seconds - evaluated.seconds >= session.evaluateEvery) await evaluate();
+    if (seconds - saved.seconds >= session.checkpointEvery) await save();
   }
+  if (done) return;
+  if (share >= 1) await evaluate();
+  await save();
+}
+
+function recordLoss(progress: RunProgress, loss: number): void {
+  progress.recentLosses.push(loss);
+  if (progress.recentLosses.length < stepsPerPoint) return;
+  const mean = progress.recentLosses.reduce((a, b) => a + b) / stepsPerPoint;
+  progress.history.push({ step: progress.step, tokens: progress.tokens, loss: mean });
+  progress.recentLosses = [];
+}
+
+function notFinite(step: number, loss: number, learningRate: number, savedStep: number, out: string): FailureError {
+  const what = Number.isFinite(loss) ? "the gradient's norm" : 'the loss';
+  const checkpoint = savedStep > 0 ? `the last good checkpoint is that of step ${savedStep} in ${out}` : 'there is no checkpoint yet';
+  return new FailureError(`step ${step}: ${what} is not finite (learning rate ${learningRate.toPrecision(3)}); ${checkpoint}; try a lower --learning-rate`);
+}
+
+function specialId(tokenizer: Tokenizer, key: 'maskId' | 'sepId', token: string, options: PretrainOptions): number {
+  const id = tokenizer[key];
+  if (id === undefined) throw new InputError(`${options.tokenizer}: has no ${token} token, which pretraining needs`);
+  return id;
+}
+
+function openStream(options: PretrainOptions, tokenizer: Tokenizer, state?: SequenceState): Promise<SequenceStream> {
+  return SequenceStream.open({
+    paths: options.corpus,
+    tokenizer,
+    length: options.length,
+    seed: options.seed,
+    poolSize: options.shuffle,
+    heldOutEvery: options.heldOut ? 0 : options.heldOutEvery,
+    state,
+  });
+}
+
+/** The tokenizer of a new run: the one named, or one trained on the corpus. */
+async function newTokenizer(options: PretrainOptions, session: PretrainSession): Promise<Tokenizer> {
+  if (options.tokenizer) return Tokenizer.load(options.tokenizer);
   session.onNotice?.(`training a tokenizer of ${options.vocabulary} entries`);
   const json = await trainWordPiece(allLines(options.corpus), { vocabularySize: options.vocabulary });
-  await writeFileAtomic(path, `${JSON.stringify(json)}\n`);
-  return Tokenizer.fromJson(json, path);
+  return Tokenizer.fromJson(json, 'the tokenizer trained on the corpus');
 }
 
 async function* allLines(paths: readonly string[]): AsyncGenerator<string> {
   for (const path of paths) yield* readLines(path);
 }
 
-async function heldOutBatches(options: PretrainOptions, tokenizer: Tokenizer, masking: { maskId: number; vocabularySize: number }): Promise<LabelledBatch[]> {
+async function heldOutBatches(options: PretrainOptions, tokenizer: Tokenizer, masking: MaskingOptions): Promise<LabelledBatch[]> {
   const { length, batch, heldOutSequences: count, heldOutEvery } = options;
   const sequences = options.heldOut
     ? (await packText({ path: options.heldOut, tokenizer, length, count })).sequences

@@ -8,7 +8,8 @@
  *
  * Every file is written aside and renamed, so that a crash loses at most what came after the last save and never half a file.
  */
-import { joinPath, kindOf, listFolder, makeFolder } from '#platform';
+import { mkdir } from 'node:fs/promises';
+import { joinPath, kindOf, listFolder, removeFile } from '#platform';
 import { InputError } from '../errors.ts';
 import { fileError, readJson, writeFileAtomic } from '../io/files.ts';
 import { readSafetensors, type TensorToWrite, writeSafetensors } from '../io/safetensors.ts';
@@ -40,22 +41,39 @@ export interface RunProgress {
 }
 
 const optionsFile = (folder: string) => joinPath(folder, 'run', 'options.json');
+export const tokenizerFile = (folder: string) => joinPath(folder, 'tokenizer.json');
 const stateFile = (folder: string) => joinPath(folder, 'run', 'state.safetensors');
 
-/** Makes the folder of a new run and notes its options. @throws InputError if the folder holds anything already or cannot be written */
-export async function createRun(folder: string, options: unknown): Promise<void> {
+/** A new run's folder, made but empty until `record`. */
+export interface NewRun {
+  /** Notes the options and the tokenizer: from now on the folder holds a run. */
+  record(options: unknown, tokenizer: unknown): Promise<void>;
+  /** Takes away the folders that were made. Does nothing after `record`. */
+  discard(): Promise<void>;
+}
+
+/** Makes the folder of a new run. @throws InputError if the folder holds anything already or cannot be written */
+export async function createRun(folder: string): Promise<NewRun> {
+  let made: string | undefined;
   try {
-    if ((await kindOf(folder)) === 'folder') {
-      if ((await kindOf(optionsFile(folder))) === 'file') {
-        throw new InputError(`${folder}: holds a run already; add --resume to go on with it, or name another folder`);
-      }
-      if ((await listFolder(folder)).length > 0) throw new InputError(`${folder}: is not empty and holds no run; name a new folder`);
+    if ((await kindOf(optionsFile(folder))) === 'file') throw new InputError(`${folder}: holds a run already; add --resume to go on with it, or name another folder`);
+    if ((await kindOf(folder)) === 'folder' && (await listFolder(folder)).some((name) => name !== 'run')) {
+      throw new InputError(`${folder}: is not empty and holds no run; name a new folder`);
     }
-    await makeFolder(joinPath(folder, 'run'));
+    made = await mkdir(joinPath(folder, 'run'), { recursive: true });
   } catch (error) {
     throw fileError(error, folder, 'write');
   }
-  await writeFileAtomic(optionsFile(folder), `${JSON.stringify(options, undefined, 2)}\n`);
+  return {
+    async record(options, tokenizer) {
+      await writeFileAtomic(tokenizerFile(folder), `${JSON.stringify(tokenizer)}\n`);
+      await writeFileAtomic(optionsFile(folder), `${JSON.stringify(options, undefined, 2)}\n`);
+      made = undefined;
+    },
+    async discard() {
+      if (made) await removeFile(made);
+    },
+  };
 }
 
 /** The options that the run in a folder was started with. @throws InputError if there is no run */

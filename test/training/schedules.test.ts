@@ -1,10 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { budgetTriangle, cosineWithWarmup, learningRateMultiplier, linearWithWarmup, scheduleNames } from '../../src/training/schedules.ts';
-import { readFileSync } from 'node:fs';
-import { goldenPath } from '../goldens.ts';
+import { goldenJson } from '../goldens.ts';
 
-const goldens = JSON.parse(readFileSync(goldenPath('schedules.json'), 'utf8')) as Record<string, number[]> & { steps: number };
-const steps = goldens.steps as unknown as number;
+const { steps, ...goldens } = goldenJson<{ steps: number; [schedule: string]: unknown }>('schedules.json') as { steps: number } & Record<string, number[]>;
 
 describe('schedules agree with the goldens', () => {
   test.each([

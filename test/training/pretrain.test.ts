@@ -1,0 +1,301 @@
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import type { Backend } from '../../src/backend/backend.ts';
+import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { FailureError, InputError } from '../../src/errors.ts';
+import { readSafetensors } from '../../src/io/safetensors.ts';
+import { evaluateMaskedLanguageModel } from '../../src/training/evaluate.ts';
+import { type PretrainOptions, type PretrainSession, pretrain, type StepReport } from '../../src/training/pretrain.ts';
+import { generatedSentences } from '../tiny_model.ts';
+import { temporaryFolder, writeCorpus } from './corpora.ts';
+
+/** Documents of five sentences. */
+function writeSentences(folder: string): string {
+  const sentences = generatedSentences();
+  const documents = Array.from({ length: Math.floor(sentences.length / 5) }, (_, i) => sentences.slice(i * 5, i * 5 + 5));
+  return writeCorpus(folder, 'corpus.txt.gz', documents);
+}
+
+const tokensPerStep = 2 * 2 * 16;
+
+function tinyRun(folder: string, changes: Partial<PretrainOptions> = {}): PretrainOptions {
+  return {
+    corpus: [writeSentences(folder)],
+    vocabulary: 100,
+    layers: 2,
+    hidden: 16,
+    heads: 2,
+    feedforward: 'fff',
+    trees: 2,
+    depth: 2,
+    intermediate: 32,
+    length: 16,
+    batch: 2,
+    accumulate: 2,
+    tokens: 30 * tokensPerStep,
+    learningRate: 1e-2,
+    schedule: 'budget-triangle',
+    seed: 5,
+    heldOutEvery: 9,
+    heldOutSequences: 8,
+    shuffle: 64,
+    dtype: 'F32',
+    ...changes,
+  };
+}
+
+async function run(out: string, options: PretrainOptions, session: Partial<PretrainSession> = {}, backend: Backend = new ReferenceBackend()) {
+  try {
+    return await pretrain(options, { backend, out, resume: false, checkpointEvery: 1e9, evaluateEvery: 1e9, ...session });
+  } finally {
+    backend.dispose();
+  }
+}
+
+/** Everything that a run leaves behind: its weights, and its state without the clock. */
+async function remains(out: string) {
+  await using state = await readSafetensors(join(out, 'run', 'state.safetensors'));
+  const tensors = Object.fromEntries(await Promise.all(state.names.map(async (name) => [name, await state.readRaw(name)])));
+  const progress = { ...JSON.parse(state.metadata.progress), seconds: 0 };
+  return { tensors, progress, stream: state.metadata.stream, model: readFileSync(join(out, 'model.safetensors')) };
+}
+
+/** A clock that advances by a second at each look, so that intervals in seconds do not depend on the machine. */
+function steadyClock() {
+  let time = 0;
+  return () => (time += 1000);
+}
+
+describe('a run', () => {
+  let folder: string;
+  const reports: StepReport[] = [];
+  const notices: string[] = [];
+
+  test('learns, and leaves a checkpoint, a curve and a state', async () => {
+    folder = temporaryFolder();
+    const out = join(folder, 'out');
+    const options = tinyRun(folder, { hidden: 32, batch: 8, tokens: 150 * 4 * tokensPerStep });
+    const result = await run(out, options, { onStep: (report) => void reports.push(report), onNotice: (line) => void notices.push(line) });
+    expect(result).toMatchObject({ finished: true, step: 150, tokens: 150 * 4 * tokensPerStep });
+    const mean = (values: StepReport[]) => values.reduce((sum, { loss }) => sum + loss, 0) / values.length;
+    expect(mean(reports.slice(0, 5))).toBeGreaterThan(4);
+    expect(mean(reports.slice(-20))).toBeLessThan(mean(reports.slice(0, 5)) - 1);
+    const heldOut = result.history.filter((point) => point.heldOutLoss !== undefined);
+    expect(heldOut.at(-1)?.heldOutLoss).toBeLessThan(3.5);
+    expect(result.history.filter((point) => point.loss !== undefined)).toHaveLength(7);
+    expect(readdirSync(out).sort()).toEqual(['config.json', 'loss.svg', 'model.safetensors', 'run', 'tokenizer.json']);
+    expect(readdirSync(join(out, 'run')).sort()).toEqual(['options.json', 'state.safetensors']);
+    expect(readFileSync(join(out, 'loss.svg'), 'utf8')).toMatch(/^<svg[^]*tokens trained on[^]*<\/svg>\s*$/);
+    expect(notices).toEqual(['training a tokenizer of 100 entries']);
+
+    using backend = new ReferenceBackend();
+    const scores = await evaluateMaskedLanguageModel({ backend, model: out, text: options.corpus[0], seed: 0 });
+    expect(scores.loss).toBeLessThan(scores.unigramLoss - 0.3);
+    expect(scores.top1).toBeGreaterThan(scores.mostFrequentTop1);
+    expect(scores.top5).toBeGreaterThan(scores.top1);
+    expect(scores.tokens % 16).toBe(0);
+    expect(scores.predicted).toBe(scores.tokens / 4);
+    expect(scores.lossPerByte).toBeGreaterThan(0);
+    expect(scores.lossPerByte).toBeLessThan(scores.loss);
+  });
+
+  test('follows the schedule', () => {
+    expect(reports).toHaveLength(150);
+    reports.forEach(({ learningRate }, step) => {
+      const progress = step / 150;
+      expect(learningRate).toBeCloseTo(1e-2 * (progress <= 0.75 ? 0.25 + progress : (1 - progress) * 4), 9);
+    });
+  });
+});
+
+describe('resuming', () => {
+  test.each(['fff', 'dense'] as const)('goes on exactly (%s): stopped three times, the same bits as never stopped', async (feedforward) => {
+    const folder = temporaryFolder();
+    const options = tinyRun(folder, { feedforward });
+    const whole = join(folder, 'whole');
+    await run(whole, options);
+    const parts = join(folder, 'parts');
+    for (const [session, stopAfter] of [7, 8, 25, 100].entries()) {
+      const stop = new AbortController();
+      const onStep = ({ step }: StepReport) => step === stopAfter && stop.abort();
+      const result = await run(parts, options, { resume: session > 0, signal: stop.signal, onStep });
+      expect(result.finished).toBe(session === 3);
+    }
+    const expected = await remains(whole);
+    // The last held-out loss is taken at the end in both; nothing else tells the two apart.
+    expect(await remains(parts)).toEqual(expected);
+  });
+
+  test('after a crash between saves goes on from the last save', async () => {
+    const folder = temporaryFolder();
+    const options = tinyRun(folder);
+    const whole = join(folder, 'whole');
+    await run(whole, options);
+    const crashed = join(folder, 'crashed');
+    const saves: number[] = [];
+    const crash = run(crashed, options, {
+      checkpointEvery: 12,
+      now: steadyClock(),
+      onCheckpoint: ({ step }) => void saves.push(step),
+      onStep: ({ step }) => {
+        if (step === 17) throw new Error('crash');
+      },
+    });
+    await expect(crash).rejects.toThrow('crash');
+    expect(saves.length).toBeGreaterThan(0);
+    expect(saves.at(-1)).toBeLessThan(17);
+    const steps: number[] = [];
+    await run(crashed, options, { resume: true, onStep: ({ step }) => void steps.push(step) });
+    expect(steps[0]).toBe((saves.at(-1) as number) + 1);
+    expect(await remains(crashed)).toEqual(await remains(whole));
+  });
+
+  test('a run that was stopped before its first save starts again', async () => {
+    const folder = temporaryFolder();
+    const options = tinyRun(folder);
+    const out = join(folder, 'out');
+    await expect(run(out, options, { onStep: () => { throw new Error('crash'); } })).rejects.toThrow('crash');
+    const notices: string[] = [];
+    const result = await run(out, options, { resume: true, onNotice: (line) => void notices.push(line) });
+    expect(result).toMatchObject({ finished: true, step: 30 });
+    expect(notices.join()).toMatch(/starting again/);
+  });
+
+  test('a damaged state is refused in one line', async () => {
+    const folder = temporaryFolder();
+    const out = join(folder, 'out');
+    const options = tinyRun(folder, { tokens: tokensPerStep });
+    await run(out, options);
+    const file = join(out, 'run', 'state.safetensors');
+    writeFileSync(file, readFileSync(file).subarray(0, statSync(file).size - 100));
+    await expect(run(out, options, { resume: true })).rejects.toThrow(InputError);
+    await expect(run(out, { ...options, hidden: 32 }, { resume: true })).rejects.toThrow(InputError);
+  });
+});
+
+describe('budgets and intervals', () => {
+  test('in minutes: the schedule follows the clock, over all sessions', async () => {
+    const folder = temporaryFolder();
+    const out = join(folder, 'out');
+    const options = tinyRun(folder, { tokens: undefined, minutes: 2 });
+    const rates: number[] = [];
+    const stop = new AbortController();
+    const onStep = ({ learningRate, progress }: StepReport) => {
+      rates.push(learningRate);
+      if (progress > 0.4) stop.abort();
+    };
+    await run(out, options, { now: steadyClock(), onStep, signal: stop.signal });
+    const first = rates.length;
+    const result = await run(out, options, { now: steadyClock(), resume: true, onStep });
+    expect(result.finished).toBe(true);
+    expect(result.seconds).toBeGreaterThanOrEqual(120);
+    expect(result.seconds).toBeLessThan(140);
+    expect(Math.max(...rates)).toBeGreaterThan(0.9e-2);
+    expect(rates.at(-1)).toBeLessThan(0.2e-2);
+    expect(rates[first]).toBeGreaterThan(rates[first - 1]);
+  });
+
+  test('held-out losses and saves come at their intervals', async () => {
+    const folder = temporaryFolder();
+    const evaluations: number[] = [];
+    const saves: number[] = [];
+    await run(join(folder, 'out'), tinyRun(folder), {
+      now: steadyClock(),
+      evaluateEvery: 10,
+      checkpointEvery: 40,
+      onEvaluation: ({ step }) => void evaluations.push(step),
+      onCheckpoint: ({ step }) => void saves.push(step),
+    });
+    expect(evaluations.length).toBeGreaterThan(3);
+    expect(saves.length).toBeGreaterThan(1);
+    expect(evaluations.length).toBeGreaterThan(saves.length);
+    expect(evaluations.at(-1)).toBe(30);
+    expect(saves.at(-1)).toBe(30);
+  });
+
+  test('a held-out file takes the place of the held-out share', async () => {
+    const folder = temporaryFolder();
+    const heldOut = writeCorpus(folder, 'held-out.txt', [generatedSentences().slice(0, 40)]);
+    const result = await run(join(folder, 'out'), tinyRun(folder, { heldOut, tokens: tokensPerStep }));
+    expect(result.history.at(-1)?.heldOutLoss).toBeGreaterThan(0);
+    const short = writeCorpus(folder, 'short.txt', [['a']]);
+    await expect(run(join(folder, 'out2'), tinyRun(folder, { heldOut: short }))).rejects.toThrow(/short\.txt: is too short/);
+  });
+
+  test('too few documents for a held-out share: a notice, and no held-out loss', async () => {
+    const folder = temporaryFolder();
+    const notices: string[] = [];
+    const result = await run(join(folder, 'out'), tinyRun(folder, { heldOutEvery: 1000, tokens: tokensPerStep }), { onNotice: (line) => void notices.push(line) });
+    expect(result.history).toEqual([]);
+    expect(notices.join()).toMatch(/no held-out loss.*--held-out/);
+  });
+});
+
+describe('what stops a run', () => {
+  test('a loss that is not finite: step, learning rate and last good checkpoint are named, which stays as it was', async () => {
+    const folder = temporaryFolder();
+    const out = join(folder, 'out');
+    const options = tinyRun(folder);
+    let saved: Buffer | undefined;
+    const backend = new ReferenceBackend();
+    const poison = backend.adamw.bind(backend);
+    let updates = 0;
+    backend.adamw = (a) => {
+      poison(a);
+      if (saved && ++updates === 100) backend.fill({ output: a.parameter, value: Number.NaN });
+    };
+    const failure = run(
+      out,
+      options,
+      {
+        now: steadyClock(),
+        checkpointEvery: 12,
+        onCheckpoint: () => {
+          saved ??= readFileSync(join(out, 'model.safetensors'));
+          updates = 0;
+        },
+      },
+      backend,
+    ).catch((error) => error);
+    const error = await failure;
+    expect(error).toBeInstanceOf(FailureError);
+    expect(error.message).toMatch(/^step \d+: the (loss|gradient's norm) is not finite \(learning rate 0\.\d+\); the last good checkpoint is that of step \d+ in .*out/);
+    await using state = await readSafetensors(join(out, 'run', 'state.safetensors'));
+    for (const name of state.names) if (!name.startsWith('stream')) expect((await state.read(name)).every(Number.isFinite)).toBe(true);
+  });
+
+  test('a folder that holds a run, or anything else, is left alone', async () => {
+    const folder = temporaryFolder();
+    const out = join(folder, 'out');
+    const options = tinyRun(folder, { tokens: tokensPerStep });
+    await run(out, options);
+    const before = await remains(out);
+    await expect(run(out, options)).rejects.toThrow(/holds a run already; add --resume/);
+    expect(await remains(out)).toEqual(before);
+    await expect(run(folder, options)).rejects.toThrow(/is not empty/);
+    await expect(run(join(folder, 'none'), options, { resume: true })).rejects.toThrow(/no run to resume/);
+  });
+
+  test('an out folder that cannot be written', async () => {
+    const folder = temporaryFolder();
+    const file = join(folder, 'file');
+    writeFileSync(file, '');
+    await expect(run(file, tinyRun(folder))).rejects.toThrow(InputError);
+    await expect(run(join(file, 'out'), tinyRun(folder))).rejects.toThrow(InputError);
+  });
+
+  test('a bad corpus or model leaves nothing half written', async () => {
+    const folder = temporaryFolder();
+    const empty = join(folder, 'empty.txt');
+    writeFileSync(empty, '\n\n');
+    const out = join(folder, 'out');
+    await expect(run(out, tinyRun(folder, { corpus: [empty] }))).rejects.toThrow(InputError);
+    expect(existsSync(out)).toBe(false);
+    await expect(run(out, tinyRun(folder, { heads: 3 }))).rejects.toThrow(/16.*3/);
+    expect(existsSync(out)).toBe(false);
+    await expect(run(out, tinyRun(folder, { corpus: [join(folder, 'missing.txt')] }))).rejects.toThrow(/missing\.txt/);
+    expect(existsSync(out)).toBe(false);
+  });
+});
+
