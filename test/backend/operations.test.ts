@@ -7,7 +7,7 @@ import type { Tensor } from '../../src/backend/tensor.ts';
 import { candidates } from './backends.ts';
 import { DoublePrecisionBackend } from './double_precision.ts';
 import { operationCases } from './operation-cases.ts';
-import { differentiate, normalisedError, operandsOf, runCase } from './run_case.ts';
+import { gradientErrors, normalisedError, operandsOf, runCase } from './run_case.ts';
 
 /** float32 gradients, sums included, against finite differences that are exact to 1e-7. */
 const gradientTolerance = 2e-5;
@@ -34,13 +34,11 @@ describe('the list of cases', () => {
       }
     }
     using backend = new RecordingBackend();
-    for (const { name, ...operationCase } of operationCases) {
-      const operands = operandsOf({ name, ...operationCase });
-      const elements = Object.values(operands).reduce((sum, { values }) => sum + values.length, 0);
-      if (elements > 5000) continue;
-      const tensors = Object.fromEntries(
-        Object.entries(operands).map(([key, o]) => [key, backend.tensor(key, o.shape, o.dtype, o.values)]),
-      );
+    for (const operationCase of operationCases) {
+      const operands = Object.entries(operandsOf(operationCase));
+      // The small cases already cover every operation.
+      if (operands.some(([, { values }]) => values.length > 1000)) continue;
+      const tensors = Object.fromEntries(operands.map(([name, o]) => [name, backend.tensor(name, o.shape, o.dtype, o.values)]));
       operationCase.forward(backend, tensors);
       operationCase.backward?.(backend, tensors);
     }
@@ -77,9 +75,8 @@ for (const { label, create, unavailable } of candidates) {
           expect(error, `${name} (${reason})`).toBeLessThanOrEqual(integers ? 0 : value);
         }
         if (!operationCase.gradient) return;
-        for (const comparison of await differentiate(operationCase, actual)) {
-          const error = normalisedError(comparison.actual, comparison.expected);
-          expect(error, `gradient of ${comparison.input} against finite differences`).toBeLessThanOrEqual(gradientTolerance);
+        for (const [name, error] of Object.entries(gradientErrors(operationCase, actual))) {
+          expect(error, `${name} against finite differences`).toBeLessThanOrEqual(gradientTolerance);
         }
       });
     }

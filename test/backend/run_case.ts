@@ -98,26 +98,29 @@ const elementsDifferentiated = 100;
 /** The formula's own error is of the order of the step squared, 6e-8; float32 inputs still resolve the step. */
 const step = 2 ** -12;
 
-/**
- * For each input that the case differentiates: central finite differences of its loss, by the reference in double precision, at some of
- * the input's elements, and the gradient's change there by the given results.
- */
-export async function differentiate(
-  operationCase: OperationCase,
-  results: Values,
-): Promise<{ input: string; actual: number[]; expected: number[] }[]> {
-  const { outputs, inputs } = operationCase.gradient as NonNullable<OperationCase['gradient']>;
+interface Differences {
+  input: string;
+  elements: number[];
+  values: number[];
+}
+const known = new Map<string, Differences[]>();
+
+/** For each input that the case differentiates: central finite differences of its loss at some of the input's elements, by the reference in double precision. */
+function finiteDifferences(operationCase: OperationCase): Differences[] {
+  const { name, gradient, forward } = operationCase;
+  if (known.has(name)) return known.get(name) as Differences[];
+  const { outputs, inputs } = gradient as NonNullable<OperationCase['gradient']>;
   const operands = operandsOf(operationCase);
-  const backend = new DoublePrecisionBackend();
+  using backend = new DoublePrecisionBackend();
   const memory = new CaseTensors(backend, operands);
 
-  const loss = (name: string, element: number, value: number) => {
-    const values = operands[name].values;
+  const loss = (input: string, element: number, value: number) => {
+    const values = operands[input].values;
     const before = values[element];
     values[element] = value;
     memory.write();
     values[element] = before;
-    operationCase.forward(backend, memory.tensors);
+    forward(backend, memory.tensors);
     let sum = 0;
     for (const output in outputs) {
       const factor = outputs[output];
@@ -128,21 +131,30 @@ export async function differentiate(
     return sum;
   };
 
-  const comparisons = [];
-  for (const input in inputs) {
-    const values = operands[input].values;
-    const { role, values: before } = operands[inputs[input]];
-    const actual: number[] = [];
-    const expected: number[] = [];
-    for (let k = 0; k < Math.min(values.length, elementsDifferentiated); k++) {
-      const i = Math.floor((k * values.length) / Math.min(values.length, elementsDifferentiated));
+  const differences = Object.keys(inputs).map((input) => {
+    const { values } = operands[input];
+    const count = Math.min(values.length, elementsDifferentiated);
+    const elements = Array.from({ length: count }, (_, k) => Math.floor((k * values.length) / count));
+    const slopes = elements.map((i) => {
       const above = Math.fround(values[i] + step);
       const below = Math.fround(values[i] - step);
-      expected.push((loss(input, i, above) - loss(input, i, below)) / (above - below));
-      actual.push(results[inputs[input]][i] - (role === 'updated' ? before[i] : 0));
-    }
-    comparisons.push({ input, actual, expected });
+      return (loss(input, i, above) - loss(input, i, below)) / (above - below);
+    });
+    return { input, elements, values: slopes };
+  });
+  known.set(name, differences);
+  return differences;
+}
+
+/** The error of each gradient that the results hold, against finite differences. */
+export function gradientErrors(operationCase: OperationCase, results: Values): Record<string, number> {
+  const operands = operandsOf(operationCase);
+  const errors: Record<string, number> = {};
+  for (const { input, elements, values } of finiteDifferences(operationCase)) {
+    const name = operationCase.gradient?.inputs[input] as string;
+    const { role, values: before } = operands[name];
+    const gradient = elements.map((i) => results[name][i] - (role === 'updated' ? before[i] : 0));
+    errors[name] = normalisedError(gradient, values);
   }
-  backend.dispose();
-  return comparisons;
+  return errors;
 }
