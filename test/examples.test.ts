@@ -39,7 +39,7 @@ const runs: Record<string, () => Promise<void>> = {
 test.each(readdirSync(join(root, 'examples')).filter((name) => name.endsWith('.mjs')))('examples/%s', async (name) => {
   expect(runs, 'a new example needs a test here').toHaveProperty([name]);
   await runs[name]();
-}, 60_000);
+});
 
 test('the JavaScript in the README runs', async () => {
   const readme = readFileSync(join(root, 'README.md'), 'utf8');

@@ -16,12 +16,12 @@ async function* texts() {
   yield* generatedSentences();
 }
 
-/** Writes a folder with a tiny untrained masked language model (32 positions, FFF of depth 3) and a tokenizer of generated text. */
+/** Writes a folder with a tiny untrained masked language model (64 positions, FFF of depth 3) and a tokenizer of generated text. */
 export async function writeTinyModel(folder: string): Promise<void> {
   using backend = new ReferenceBackend();
   const tokenizer = await trainWordPiece(texts(), { vocabularySize: 120 });
   const vocabularySize = Object.keys((tokenizer as { model: { vocab: object } }).model.vocab).length;
-  const config = crammedBertConfig({ vocabularySize, hiddenSize: 16, heads: 2, layers: 2, positions: 32, feedforward: { kind: 'fff', trees: 1, depth: 3 }, initialDeviation: 0.3 });
+  const config = crammedBertConfig({ vocabularySize, hiddenSize: 16, heads: 2, layers: 2, positions: 64, feedforward: { kind: 'fff', trees: 1, depth: 3 }, initialDeviation: 0.3 });
   const model = createMaskedLanguageModel(config, backend, 1);
   await saveCheckpoint(folder, model, { tokenizer, dtype: 'F32' });
   model.dispose();

@@ -70,8 +70,9 @@ export function createFillMask(model: MaskedLanguageModel, tokenizer: Tokenizer,
     if (disposed) throw new Error('this fill-mask pipeline was disposed');
     const count = options.top_k ?? 5;
     if (!Number.isInteger(count) || count < 1) throw new InputError(`top_k: got ${count}, expected a whole number from 1`);
+    if (typeof texts !== 'string' && !Array.isArray(texts)) throw new InputError(`got ${typeof texts}, expected a text or an array of texts`);
     const single = typeof texts === 'string';
-    const list = single ? [texts] : texts;
+    const list: readonly string[] = single ? [texts] : texts;
     const encoded = list.map((text, index) => encode(text, tokenizer, model.config.positions, single ? 'the text' : `text ${index + 1}`));
     const answers = await inTurn(async () => {
       const answers: FillMaskAnswer[] = new Array(encoded.length);

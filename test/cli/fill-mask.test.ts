@@ -86,7 +86,7 @@ describe('bad input: one line, exit code 2', () => {
   test.concurrent.each([
     ['no blank', 'The cat sleeps.', /has no blank: write \[MASK\]/],
     ['empty', '', /is empty/],
-    ['too long', `[MASK]${' cat'.repeat(40)}`, /tokens, but the model takes at most 32/],
+    ['too long', `[MASK]${' cat'.repeat(80)}`, /tokens, but the model takes at most 64/],
   ])('a text: %s', (_, text, message) => refused(['fill-mask', ...common, text], message));
 
   const configured = (change: (config: { model_type: string; arch: Record<string, never> & { embedding: Record<string, unknown> } }) => void) => (copy: string) => {

@@ -48,7 +48,7 @@ beforeAll(async () => {
   const { code, stdout, stderr } = await run('npm', ['pack', '--json', '--pack-destination', folder], root);
   expect(code, stderr).toBe(0);
   tarball = join(folder, JSON.parse(stdout.slice(stdout.indexOf('[\n')))[0].filename);
-}, 300_000);
+});
 
 test('the manifest and what it points to are sound', async () => {
   const { messages } = await publint({ pkgDir: root, strict: true });
@@ -60,7 +60,7 @@ describe('installed in an empty folder', () => {
   let place: string;
   beforeAll(async () => {
     place = await install('normal');
-  }, 120_000);
+  });
 
   test('few packages, small, and nothing of the workshop', () => {
     const packages: string[] = [];
@@ -134,4 +134,4 @@ test('installed without a prebuilt add-on but with a compiler: builds it', async
   const compiler = (await run('c++', ['--version'], place)).code === 0;
   const answer = await fillMask(place);
   expect(JSON.parse(answer.stdout).backend, answer.stderr).toBe(compiler ? 'native' : 'reference');
-}, 240_000);
+});

@@ -72,7 +72,7 @@ test.each(['config.json', 'tokenizer.json'] as const)('%s with a value replaced 
       else parent[key] = value;
       if (await refused(name, JSON.stringify(document))) refusals++;
     }),
-    { numRuns: 400 },
+    { numRuns: 200 },
   );
   expect(refusals).toBeGreaterThan(0);
 });

@@ -36,9 +36,10 @@ export function fillMaskCommand(program: Command): void {
 
 async function fillMask(sentences: string[], options: FillMaskCommandOptions): Promise<void> {
   const start = performance.now();
-  const { pipeline } = await import('../../pipelines/pipeline.ts');
+  const [{ pipeline }, { resolveModelFolder }] = await Promise.all([import('../../pipelines/pipeline.ts'), import('../../io/model_folder.ts')]);
+  const folder = await resolveModelFolder(options.model);
   using backend = await openBackend(options);
-  const fill = await pipeline('fill-mask', options.model, { backend });
+  const fill = await pipeline('fill-mask', folder, { backend });
   try {
     const loaded = performance.now() - start;
     const neurons = neuronsUsed(fill);

@@ -1,0 +1,10 @@
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    include: ['test/**/*.test.ts'],
+    // Time limits catch what hangs, not what is slow: machines and their load differ.
+    testTimeout: 120_000,
+    hookTimeout: 240_000,
+  },
+});
