@@ -18,9 +18,6 @@ constexpr int tileRows = 4, tileVectors = 2;
 constexpr size_t tileColumns = tileVectors * lanes;
 constexpr size_t depthBlock = 256;
 
-UFB_INLINE size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
-UFB_INLINE size_t roundUp(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
-
 // Element (i, j) lies at data[i row + j column].
 struct Matrix {
   const float* data;
@@ -149,11 +146,6 @@ inline TileKernel tileKernel(size_t rows, size_t columns) {
   return vectors == 2 ? tileOf<tileRows, 2>(rows) : tileOf<tileRows, 1>(rows);
 }
 
-UFB_INLINE Vector finish(Vector x, const Vector* bias, bool gelu) {
-  if (bias) x += *bias;
-  return gelu ? geluValue(x) : x;
-}
-
 inline void finishTile(size_t rows, size_t columns, const Epilogue& epilogue, float* c, size_t cRow, size_t row, size_t column) {
   for (size_t j = 0; j < columns; j += lanes) {
     const size_t n = smaller(lanes, columns - j);
@@ -212,17 +204,15 @@ inline void multiply(Context& context, size_t m, size_t n, size_t k, const Matri
 
   // A task of less than about 10 us is not worth handing to another thread; more than a few tasks a thread balance no better.
   constexpr double smallestTask = 4e5, sharedLimit = 4 << 20;  // multiply-adds; floats
-  size_t step = dividedUnit;
   const double work = static_cast<double>(shared) * static_cast<double>(k + 1);
   const size_t worthwhile = static_cast<size_t>(smallestTask / work) + 1, balanced = divided / (8 * static_cast<size_t>(context.threads));
-  step = roundUp(worthwhile > smaller(balanced, 96) ? worthwhile : smaller(balanced, 96), dividedUnit);
-  if (step == 0) step = dividedUnit;
+  size_t step = roundUp(worthwhile > smaller(balanced, 96) ? worthwhile : smaller(balanced, 96), dividedUnit);
   step = smaller(step, roundUp(divided, dividedUnit));
 
   const size_t sharedWidth = roundUp(shared, lanes);
   size_t chunk = static_cast<size_t>(sharedLimit / static_cast<double>(sharedWidth)) / depthBlock * depthBlock;
-  chunk = smaller(chunk < depthBlock ? depthBlock : chunk, k);
-  float* sharedPanels = static_cast<float*>(context.scratch(&context, context.threads, sharedWidth * chunk * sizeof(float)));
+  if (chunk < depthBlock) chunk = depthBlock;
+  float* sharedPanels = static_cast<float*>(context.scratch(&context, context.threads, sharedWidth * smaller(chunk, k) * sizeof(float)));
 
   for (size_t from = 0; from == 0 || from < k; from += chunk) {
     const size_t to = smaller(from + chunk, k), blocks = (to - from + depthBlock - 1) / depthBlock;

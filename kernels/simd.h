@@ -20,9 +20,25 @@ UFB_INLINE void store(float* p, Vector v) { __builtin_memcpy(p, &v, sizeof v); }
 UFB_INLINE Vector splat(float x) { return x - Vector{}; }
 UFB_INLINE Vector zero() { return Vector{}; }
 
-// The first n lanes (0 <= n < lanes), the others zero.
+// Lane i is all ones if i < n.
+UFB_INLINE IntVector firstLanes(size_t n) {
+  IntVector index;
+  for (int i = 0; i < lanes; i++) index[i] = i;
+  return index < static_cast<int32_t>(n) - IntVector{};
+}
+UFB_INLINE Vector keepFirst(Vector v, size_t n) { return reinterpret_cast<Vector>(reinterpret_cast<IntVector>(v) & firstLanes(n)); }
+
+// The first n lanes (0 <= n < lanes), the others zero; nothing beyond them is touched.
+#if defined(__AVX512F__)
+UFB_INLINE Vector loadPart(const float* p, size_t n) { return __builtin_ia32_loadups512_mask(p, Vector{}, static_cast<uint16_t>((1u << n) - 1)); }
+UFB_INLINE void storePart(float* p, Vector v, size_t n) { __builtin_ia32_storeups512_mask(p, v, static_cast<uint16_t>((1u << n) - 1)); }
+#elif defined(__AVX__)
+UFB_INLINE Vector loadPart(const float* p, size_t n) { return __builtin_ia32_maskloadps256(reinterpret_cast<const Vector*>(p), firstLanes(n)); }
+UFB_INLINE void storePart(float* p, Vector v, size_t n) { __builtin_ia32_maskstoreps256(reinterpret_cast<Vector*>(p), firstLanes(n), v); }
+#else
 UFB_INLINE Vector loadPart(const float* p, size_t n) { Vector v{}; __builtin_memcpy(&v, p, n * 4); return v; }
 UFB_INLINE void storePart(float* p, Vector v, size_t n) { __builtin_memcpy(p, &v, n * 4); }
+#endif
 
 // a b + c: contracted to one fused instruction where there is one (-ffp-contract=fast).
 UFB_INLINE Vector multiplyAdd(Vector a, Vector b, Vector c) { return a * b + c; }
@@ -32,12 +48,29 @@ UFB_INLINE Vector minimum(Vector a, Vector b) { return a < b ? a : b; }
 UFB_INLINE Vector select(IntVector mask, Vector a, Vector b) { return mask ? a : b; }
 
 // Sums of all lanes, always in the same order (halves folded onto each other).
+typedef float Four __attribute__((vector_size(16)));
+template <class Half, class Whole> UFB_INLINE Half foldHalves(const Whole& v) {
+  Half low, high;
+  __builtin_memcpy(&low, &v, sizeof low);
+  __builtin_memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof low, sizeof high);
+  return low + high;
+}
 UFB_INLINE float sumLanes(Vector v) {
-  float x[lanes];
-  __builtin_memcpy(x, &v, sizeof v);
-  for (int width = lanes / 2; width > 0; width /= 2)
-    for (int i = 0; i < width; i++) x[i] += x[i + width];
-  return x[0];
+#if defined(__AVX512F__)
+  typedef float Eight __attribute__((vector_size(32)));
+  const Four four = foldHalves<Four>(foldHalves<Eight>(v));
+#elif defined(__AVX__)
+  const Four four = foldHalves<Four>(v);
+#else
+  const Four four = v;
+#endif
+  return (four[0] + four[2]) + (four[1] + four[3]);
+}
+
+UFB_INLINE float maximumLane(Vector v) {
+  float best = v[0];
+  for (int i = 1; i < lanes; i++) best = v[i] > best ? v[i] : best;
+  return best;
 }
 
 // a . b over n elements: four partial sums, then a fixed fold. This one order is what every routing decision is made by.

@@ -1,0 +1,112 @@
+// Operations on every element by itself, and the two ways in which kernels go through arrays.
+
+// Elements of a piece of work: large enough to be worth handing over, small enough to stay in the caches.
+constexpr size_t pieceSize = 16384;
+
+UFB_INLINE size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+UFB_INLINE size_t roundUp(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+// The first n lanes, where n may be all of them.
+UFB_INLINE Vector loadUpTo(const float* p, size_t n) { return n == lanes ? load(p) : loadPart(p, n); }
+UFB_INLINE void storeUpTo(float* p, Vector v, size_t n) {
+  if (n == lanes) store(p, v);
+  else storePart(p, v, n);
+}
+
+// body(i, n) for vectors of n elements from i on; n is `lanes` except at the end.
+template <class Body>
+UFB_INLINE void eachVector(size_t begin, size_t end, Body&& body) {
+  size_t i = begin;
+  for (; i + lanes <= end; i += lanes) body(i, lanes);
+  if (i < end) body(i, end - i);
+}
+
+template <class Body>
+UFB_INLINE void parallelVectors(Context& context, size_t count, Body&& body) {
+  parallelRanges(context, count, pieceSize, [&](size_t begin, size_t end, int) { eachVector(begin, end, body); });
+}
+
+// Dropout by the contract's counter-based rule: element i is kept if the top 24 bits of fmix32(fmix32(i) ^ key) reach probability 2^24.
+struct DropoutRule {
+  uint32_t key;
+  int32_t threshold;
+  float scale;
+  DropoutRule(double probability, double keyNumber) : key(static_cast<uint32_t>(keyNumber)), scale(static_cast<float>(1 / (1 - probability))) {
+    const double limit = probability * 16777216.0;
+    threshold = static_cast<int32_t>(limit);
+    if (threshold < limit) threshold++;
+  }
+  static UFB_INLINE UnsignedVector mix(UnsignedVector h) {
+    h = (h ^ (h >> 16)) * 0x85ebca6bu;
+    h = (h ^ (h >> 13)) * 0xc2b2ae35u;
+    return h ^ (h >> 16);
+  }
+  // What elements first, first + 1, ... are multiplied by: scale or 0.
+  UFB_INLINE Vector factors(size_t first) const {
+    UnsignedVector index;
+    for (int lane = 0; lane < lanes; lane++) index[lane] = static_cast<uint32_t>(first) + static_cast<uint32_t>(lane);
+    const IntVector drawn = reinterpret_cast<IntVector>(mix(mix(index) ^ key) >> 8);
+    return select(drawn >= threshold, splat(scale), zero());
+  }
+};
+
+inline void fill(Context& context, const Arguments& a) {
+  float* output = a.floats(0);
+  const Vector value = splat(a.number(1));
+  parallelVectors(context, a.count(0), [&](size_t i, size_t n) { storeUpTo(output + i, value, n); });
+}
+
+inline void fillIntegers(Context& context, const Arguments& a) {
+  int32_t* output = a.integers(0);
+  const int32_t value = static_cast<int32_t>(a.numbers[1]);
+  parallelRanges(context, a.count(0), pieceSize, [&](size_t begin, size_t end, int) {
+    for (size_t i = begin; i < end; i++) output[i] = value;
+  });
+}
+
+inline void copy(Context& context, const Arguments& a) {
+  const float* input = a.floats(0);
+  float* output = a.floats(1);
+  parallelRanges(context, a.count(0), pieceSize, [&](size_t begin, size_t end, int) { __builtin_memmove(output + begin, input + begin, (end - begin) * 4); });
+}
+
+inline void add(Context& context, const Arguments& a) {
+  const float *left = a.floats(0), *right = a.floats(1);
+  float* output = a.floats(2);
+  const Vector scale = splat(a.number(1));
+  parallelVectors(context, a.count(0), [&](size_t i, size_t n) { storeUpTo(output + i, multiplyAdd(scale, loadUpTo(right + i, n), loadUpTo(left + i, n)), n); });
+}
+
+inline void gelu(Context& context, const Arguments& a) {
+  const float* input = a.floats(0);
+  float* output = a.floats(1);
+  parallelVectors(context, a.count(0), [&](size_t i, size_t n) { storeUpTo(output + i, geluValue(loadUpTo(input + i, n)), n); });
+}
+
+inline void geluBackward(Context& context, const Arguments& a) {
+  const float *input = a.floats(0), *gradOutput = a.floats(1);
+  float* gradInput = a.floats(2);
+  parallelVectors(context, a.count(0), [&](size_t i, size_t n) { storeUpTo(gradInput + i, loadUpTo(gradOutput + i, n) * geluSlope(loadUpTo(input + i, n)), n); });
+}
+
+inline void tanhForward(Context& context, const Arguments& a) {
+  const float* input = a.floats(0);
+  float* output = a.floats(1);
+  parallelVectors(context, a.count(0), [&](size_t i, size_t n) { storeUpTo(output + i, hyperbolicTangent(loadUpTo(input + i, n)), n); });
+}
+
+inline void tanhBackward(Context& context, const Arguments& a) {
+  const float *output = a.floats(0), *gradOutput = a.floats(1);
+  float* gradInput = a.floats(2);
+  parallelVectors(context, a.count(0), [&](size_t i, size_t n) {
+    const Vector y = loadUpTo(output + i, n);
+    storeUpTo(gradInput + i, loadUpTo(gradOutput + i, n) * (splat(1.0f) - y * y), n);
+  });
+}
+
+inline void dropout(Context& context, const Arguments& a) {
+  const float* input = a.floats(0);
+  float* output = a.floats(1);
+  const DropoutRule rule(a.numbers[1], a.numbers[2]);
+  parallelVectors(context, a.count(0), [&](size_t i, size_t n) { storeUpTo(output + i, loadUpTo(input + i, n) * rule.factors(i), n); });
+}

@@ -1,0 +1,78 @@
+// Normalisation over the last dimension (see the contract); rows are shared among the threads.
+
+UFB_INLINE size_t rowsPerPiece(size_t width) { return width >= pieceSize ? 1 : pieceSize / (width + 1) + 1; }
+
+inline void layerNorm(Context& context, const Arguments& a) {
+  const float *input = a.floats(0), *gamma = a.floats(1), *beta = a.floats(2);
+  float *output = a.floats(3), *means = a.floats(4), *reciprocals = a.floats(5);
+  const size_t rows = a.count(0), width = a.count(1);
+  const double epsilon = a.numbers[2];
+  parallelRanges(context, rows, rowsPerPiece(width), [&](size_t begin, size_t end, int) {
+    for (size_t r = begin; r < end; r++) {
+      const float* x = input + r * width;
+      float* y = output + r * width;
+      Vector total = zero();
+      eachVector(0, width, [&](size_t i, size_t n) { total += loadUpTo(x + i, n); });
+      const float mean = sumLanes(total) / static_cast<float>(width);
+      Vector squares = zero();
+      eachVector(0, width, [&](size_t i, size_t n) {
+        const Vector d = loadUpTo(x + i, n) - splat(mean);
+        squares += n == lanes ? d * d : keepFirst(d * d, n);
+      });
+      const float reciprocal = static_cast<float>(1 / __builtin_sqrt(static_cast<double>(sumLanes(squares)) / static_cast<double>(width) + epsilon));
+      eachVector(0, width, [&](size_t i, size_t n) {
+        const Vector normal = (loadUpTo(x + i, n) - splat(mean)) * splat(reciprocal);
+        storeUpTo(y + i, multiplyAdd(normal, loadUpTo(gamma + i, n), loadUpTo(beta + i, n)), n);
+      });
+      if (means) means[r] = mean;
+      if (reciprocals) reciprocals[r] = reciprocal;
+    }
+  });
+}
+
+// With x^ = (x - mean) reciprocal and g = gamma dy: dx = reciprocal (g - average(g) - x^ average(g x^)); dgamma = sum dy x^, dbeta = sum dy.
+inline void layerNormBackward(Context& context, const Arguments& a) {
+  const float *input = a.floats(0), *gamma = a.floats(1), *means = a.floats(2), *reciprocals = a.floats(3), *gradOutput = a.floats(4);
+  float *gradInput = a.floats(5), *gradGamma = a.floats(6), *gradBeta = a.floats(7);
+  const size_t rows = a.count(0), width = a.count(1), grain = rowsPerPiece(width), padded = roundUp(width, lanes);
+  const bool accumulate = a.flag(2), parameters = gradGamma || gradBeta;
+  const size_t pieces = (rows + grain - 1) / grain;
+  // Each piece's own sums for gamma and beta, added up in the order of the pieces.
+  float* sums = parameters ? static_cast<float*>(context.scratch(&context, context.threads, pieces * 2 * padded * sizeof(float))) : nullptr;
+  parallelRanges(context, rows, grain, [&](size_t begin, size_t end, int) {
+    float *gammaSum = sums ? sums + begin / grain * 2 * padded : nullptr, *betaSum = gammaSum + padded;
+    if (sums) __builtin_memset(gammaSum, 0, 2 * padded * sizeof(float));
+    for (size_t r = begin; r < end; r++) {
+      const float *x = input + r * width, *dy = gradOutput + r * width;
+      float* dx = gradInput + r * width;
+      const Vector mean = splat(means[r]), reciprocal = splat(reciprocals[r]);
+      Vector sum = zero(), product = zero();
+      eachVector(0, width, [&](size_t i, size_t n) {
+        const Vector d = loadUpTo(dy + i, n), normal = (loadUpTo(x + i, n) - mean) * reciprocal, g = d * loadUpTo(gamma + i, n);
+        sum += g;
+        product = multiplyAdd(g, normal, product);
+        if (sums) {
+          store(gammaSum + i, multiplyAdd(d, normal, load(gammaSum + i)));
+          store(betaSum + i, load(betaSum + i) + d);
+        }
+      });
+      const Vector average = splat(sumLanes(sum) / static_cast<float>(width)), slope = splat(sumLanes(product) / static_cast<float>(width));
+      eachVector(0, width, [&](size_t i, size_t n) {
+        const Vector normal = (loadUpTo(x + i, n) - mean) * reciprocal, g = loadUpTo(dy + i, n) * loadUpTo(gamma + i, n);
+        Vector d = (g - average - normal * slope) * reciprocal;
+        if (accumulate) d += loadUpTo(dx + i, n);
+        storeUpTo(dx + i, d, n);
+      });
+    }
+  });
+  if (!sums) return;
+  eachVector(0, width, [&](size_t i, size_t n) {
+    Vector forGamma = zero(), forBeta = zero();
+    for (size_t piece = 0; piece < pieces; piece++) {
+      forGamma += load(sums + piece * 2 * padded + i);
+      forBeta += load(sums + piece * 2 * padded + padded + i);
+    }
+    if (gradGamma) storeUpTo(gradGamma + i, loadUpTo(gradGamma + i, n) + forGamma, n);
+    if (gradBeta) storeUpTo(gradBeta + i, loadUpTo(gradBeta + i, n) + forBeta, n);
+  });
+}

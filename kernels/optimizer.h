@@ -1,0 +1,60 @@
+// What a training step does to parameters and gradients.
+
+inline void clipScale(Context&, const Arguments& a) {
+  const float* sums = a.floats(0);
+  float* output = a.floats(1);
+  double total = 0;
+  for (size_t i = 0; i < a.count(0); i++) total += static_cast<double>(sums[i]);
+  const double norm = __builtin_sqrt(total), scale = a.numbers[1] / (norm + 1e-6);
+  output[0] = scale > 1 ? 1.0f : static_cast<float>(scale);  // NaN stays NaN
+  output[1] = static_cast<float>(norm);
+}
+
+UFB_INLINE double power(double base, uint64_t exponent) {
+  double result = 1;
+  for (; exponent > 0; exponent >>= 1, base *= base)
+    if (exponent & 1) result *= base;
+  return result;
+}
+
+inline void adamw(Context& context, const Arguments& a) {
+  float *parameter = a.floats(0), *mean = a.floats(2), *variance = a.floats(3);
+  const float *gradient = a.floats(1), *gradientScale = a.floats(5);
+  const int32_t* touched = a.integers(4);
+  const size_t rows = a.count(0), width = a.count(1), step = a.count(7);
+  const double learningRate = a.numbers[2], beta1 = a.numbers[3], beta2 = a.numbers[4];
+  const Vector keep1 = splat(a.number(3)), keep2 = splat(a.number(4)), take1 = splat(static_cast<float>(1 - beta1)), take2 = splat(static_cast<float>(1 - beta2));
+  const Vector decay = splat(static_cast<float>(1 - learningRate * a.numbers[6])), epsilon = splat(a.number(5));
+  const Vector rate = splat(static_cast<float>(-learningRate / (1 - power(beta1, step))));
+  const Vector correction = splat(static_cast<float>(1 / __builtin_sqrt(1 - power(beta2, step))));
+  const Vector scale = splat(gradientScale ? gradientScale[0] : 1.0f);
+
+  const auto update = [&](size_t begin, size_t end, bool hasGradient) {
+    eachVector(begin, end, [&](size_t i, size_t n) {
+      Vector m = loadUpTo(mean + i, n) * keep1, v = loadUpTo(variance + i, n) * keep2;
+      if (hasGradient) {
+        const Vector g = loadUpTo(gradient + i, n) * scale;
+        m = multiplyAdd(g, take1, m);
+        v = multiplyAdd(g * g, take2, v);
+      }
+      storeUpTo(mean + i, m, n);
+      storeUpTo(variance + i, v, n);
+      const Vector change = m / multiplyAdd(squareRoot(v), correction, epsilon);
+      storeUpTo(parameter + i, multiplyAdd(change, rate, loadUpTo(parameter + i, n) * decay), n);
+    });
+  };
+  if (!touched) parallelRanges(context, rows * width, pieceSize, [&](size_t begin, size_t end, int) { update(begin, end, true); });
+  else parallelRanges(context, rows, rowsPerPiece(width), [&](size_t begin, size_t end, int) {
+    for (size_t r = begin; r < end; r++) update(r * width, (r + 1) * width, touched[r] != 0);
+  });
+}
+
+inline void clearRows(Context& context, const Arguments& a) {
+  float* gradient = a.floats(0);
+  const int32_t* touched = a.integers(1);
+  const size_t width = a.count(1);
+  parallelRanges(context, a.count(0), rowsPerPiece(width), [&](size_t begin, size_t end, int) {
+    for (size_t r = begin; r < end; r++)
+      if (touched[r]) __builtin_memset(gradient + r * width, 0, width * sizeof(float));
+  });
+}

@@ -1,0 +1,331 @@
+// The add-on's face towards JavaScript, over the C interface of Node-API. src/backend/native.ts is its only caller and says what
+// each function does; arguments are trusted to be of the types it passes.
+#include <node_api.h>
+
+#include <cstring>
+#include <new>
+#include <string>
+
+#include "executor.h"
+#include "instruction_sets.h"
+
+namespace ufb {
+namespace {
+
+// One backend: its executor, and the promises that wait for it.
+struct Handle {
+  napi_env env = nullptr;
+  napi_threadsafe_function doorbell = nullptr;  // rung by the executor's thread when a barrier has run
+  napi_ref self = nullptr;                      // strong while promises are outstanding, so that the backend outlives them
+  std::unique_ptr<Executor> executor;
+  std::mutex mutex;
+  std::vector<std::unique_ptr<Job>> completed;
+  size_t outstanding = 0;
+  bool disposed = false;
+};
+
+// A promise to be kept when its job has run.
+struct Promise {
+  napi_deferred deferred;
+  napi_ref result;  // may be null: resolves with undefined
+};
+
+napi_value undefined(napi_env env) {
+  napi_value value;
+  napi_get_undefined(env, &value);
+  return value;
+}
+
+napi_value errorOf(napi_env env, const std::string& message) {
+  napi_value text, error;
+  napi_create_string_utf8(env, message.data(), message.size(), &text);
+  napi_create_error(env, nullptr, text, &error);
+  return error;
+}
+
+napi_value throwError(napi_env env, const std::string& message) {
+  napi_throw(env, errorOf(env, message));
+  return nullptr;
+}
+
+template <size_t count> struct Call {
+  napi_value arguments[count];
+  Call(napi_env env, napi_callback_info info) {
+    size_t given = count;
+    napi_get_cb_info(env, info, &given, arguments, nullptr, nullptr);
+  }
+};
+
+double numberOf(napi_env env, napi_value value) {
+  double number = 0;
+  napi_get_value_double(env, value, &number);
+  return number;
+}
+
+std::string textOf(napi_env env, napi_value value) {
+  char text[64];
+  size_t length = 0;
+  napi_get_value_string_utf8(env, value, text, sizeof text, &length);
+  return std::string(text, length);
+}
+
+struct View {
+  void* data = nullptr;
+  size_t bytes = 0;
+};
+// A Float32Array, Int32Array or Float64Array; nothing if the value is undefined.
+View viewOf(napi_env env, napi_value value) {
+  napi_typedarray_type type;
+  View view;
+  size_t length = 0;
+  if (napi_get_typedarray_info(env, value, &type, &length, &view.data, nullptr, nullptr) != napi_ok) return {};
+  view.bytes = length * (type == napi_float64_array ? 8 : 4);
+  return view;
+}
+
+// Null, with an exception pending, if the backend was disposed.
+Handle* handleOf(napi_env env, napi_value value) {
+  void* data = nullptr;
+  napi_get_value_external(env, value, &data);
+  Handle* handle = static_cast<Handle*>(data);
+  if (handle && !handle->disposed) return handle;
+  throwError(env, "the native backend was disposed");
+  return nullptr;
+}
+
+void settle(Handle& handle, std::unique_ptr<Job> job, const char* instead) {
+  std::unique_ptr<Promise> promise(static_cast<Promise*>(job->owner));
+  if (instead) job->error = instead;
+  if (job->error.empty()) {
+    napi_value result = undefined(handle.env);
+    if (promise->result) napi_get_reference_value(handle.env, promise->result, &result);
+    napi_resolve_deferred(handle.env, promise->deferred, result);
+  } else {
+    napi_reject_deferred(handle.env, promise->deferred, errorOf(handle.env, job->error));
+  }
+  if (promise->result) napi_delete_reference(handle.env, promise->result);
+  if (--handle.outstanding > 0) return;
+  uint32_t count;
+  napi_reference_unref(handle.env, handle.self, &count);
+  if (handle.doorbell) napi_unref_threadsafe_function(handle.env, handle.doorbell);
+}
+
+void settleCompleted(Handle& handle, const char* instead) {
+  std::vector<std::unique_ptr<Job>> completed;
+  {
+    std::lock_guard<std::mutex> lock(handle.mutex);
+    completed.swap(handle.completed);
+  }
+  for (std::unique_ptr<Job>& job : completed) settle(handle, std::move(job), instead);
+}
+
+// Ends the threads and frees the memory. What has not run by then never will.
+std::deque<std::unique_ptr<Job>> close(Handle& handle) {
+  handle.disposed = true;
+  std::deque<std::unique_ptr<Job>> dropped;
+  if (handle.executor) dropped = handle.executor->stop();
+  handle.executor.reset();
+  if (handle.doorbell) napi_release_threadsafe_function(handle.doorbell, napi_tsfn_abort);
+  handle.doorbell = nullptr;
+  return dropped;
+}
+
+void closeWithEnvironment(void* data) { close(*static_cast<Handle*>(data)); }
+
+napi_value create(napi_env env, napi_callback_info info) {
+  Call<2> call(env, info);
+  const std::string name = textOf(env, call.arguments[0]);
+  const InstructionSet* set = instructionSets;
+  while (set->name && name != set->name) set++;
+  if (!set->name || !set->supported()) return throwError(env, "this processor or build has no instruction set '" + name + "'");
+
+  Handle* handle = new Handle;
+  handle->env = env;
+  napi_value resource;
+  napi_create_string_utf8(env, "ultrafastbert", NAPI_AUTO_LENGTH, &resource);
+  const auto ring = [](napi_env callEnv, napi_value, void* context, void*) {
+    if (!callEnv) return;  // the environment is going down
+    napi_handle_scope scope;
+    napi_open_handle_scope(callEnv, &scope);
+    settleCompleted(*static_cast<Handle*>(context), nullptr);
+    napi_close_handle_scope(callEnv, scope);
+  };
+  if (napi_create_threadsafe_function(env, nullptr, nullptr, resource, 0, 1, nullptr, nullptr, handle, ring, &handle->doorbell) != napi_ok) {
+    delete handle;
+    return throwError(env, "cannot create the native backend's completion queue");
+  }
+  napi_unref_threadsafe_function(env, handle->doorbell);
+  const auto completed = [](void* data, std::unique_ptr<Job> job) {
+    Handle* owner = static_cast<Handle*>(data);
+    {
+      std::lock_guard<std::mutex> lock(owner->mutex);
+      owner->completed.push_back(std::move(job));
+    }
+    napi_call_threadsafe_function(owner->doorbell, nullptr, napi_tsfn_nonblocking);
+  };
+  handle->executor.reset(new Executor(set->kernels, static_cast<int>(numberOf(env, call.arguments[1])), completed, handle));
+  napi_add_env_cleanup_hook(env, closeWithEnvironment, handle);
+
+  napi_value external;
+  const auto finalize = [](napi_env finalEnv, void* data, void*) {
+    Handle* owner = static_cast<Handle*>(data);
+    napi_remove_env_cleanup_hook(finalEnv, closeWithEnvironment, owner);
+    close(*owner);
+    delete owner;
+  };
+  napi_create_external(env, handle, finalize, nullptr, &external);
+  napi_create_reference(env, external, 0, &handle->self);
+  return external;
+}
+
+napi_value dispose(napi_env env, napi_callback_info info) {
+  Call<1> call(env, info);
+  Handle* handle = handleOf(env, call.arguments[0]);
+  if (!handle) return nullptr;
+  const char* reason = "the native backend was disposed before this had run";
+  std::deque<std::unique_ptr<Job>> dropped = close(*handle);
+  settleCompleted(*handle, reason);
+  for (std::unique_ptr<Job>& job : dropped)
+    if (job->barrier) settle(*handle, std::move(job), reason);
+  return undefined(env);
+}
+
+napi_value threads(napi_env env, napi_callback_info info) {
+  Call<1> call(env, info);
+  Handle* handle = handleOf(env, call.arguments[0]);
+  napi_value value = nullptr;
+  if (handle) napi_create_int32(env, handle->executor->threads(), &value);
+  return value;
+}
+
+napi_value allocate(napi_env env, napi_callback_info info) {
+  Call<2> call(env, info);
+  Handle* handle = handleOf(env, call.arguments[0]);
+  if (!handle) return nullptr;
+  const double bytes = numberOf(env, call.arguments[1]);
+  void* block = handle->executor->blocks().allocate(static_cast<size_t>(bytes));
+  if (!block) return throwError(env, "no memory for a tensor of " + std::to_string(static_cast<size_t>(bytes)) + " bytes");
+  napi_value address;
+  napi_create_double(env, static_cast<double>(reinterpret_cast<uintptr_t>(block)), &address);
+  return address;
+}
+
+napi_value stage(napi_env env, napi_callback_info info) {
+  Call<2> call(env, info);
+  Handle* handle = handleOf(env, call.arguments[0]);
+  if (!handle) return nullptr;
+  const View values = viewOf(env, call.arguments[1]);
+  void* block = handle->executor->stage(values.data, values.bytes);
+  if (!block) return throwError(env, "no memory to stage " + std::to_string(values.bytes) + " bytes");
+  napi_value address;
+  napi_create_double(env, static_cast<double>(reinterpret_cast<uintptr_t>(block)), &address);
+  return address;
+}
+
+// Arguments: handle, commands, how many of their numbers count; for a barrier also the array to read into and the address to read from.
+std::unique_ptr<Job> jobOf(napi_env env, const napi_value* arguments, bool barrier) {
+  std::unique_ptr<Job> job(new Job);
+  const double* commands = static_cast<const double*>(viewOf(env, arguments[1]).data);
+  job->commands.assign(commands, commands + static_cast<size_t>(numberOf(env, arguments[2])));
+  job->barrier = barrier;
+  if (barrier) {
+    const View to = viewOf(env, arguments[3]);
+    job->read = {to.data, reinterpret_cast<const void*>(static_cast<uintptr_t>(numberOf(env, arguments[4]))), to.bytes};
+  }
+  return job;
+}
+
+napi_value submit(napi_env env, napi_callback_info info) {
+  Call<3> call(env, info);
+  Handle* handle = handleOf(env, call.arguments[0]);
+  if (handle) handle->executor->submit(jobOf(env, call.arguments, false));
+  return handle ? undefined(env) : nullptr;
+}
+
+napi_value finish(napi_env env, napi_callback_info info) {
+  Call<5> call(env, info);
+  Handle* handle = handleOf(env, call.arguments[0]);
+  if (!handle) return nullptr;
+  std::unique_ptr<Job> job = jobOf(env, call.arguments, true);
+  Promise* promise = new Promise{};
+  napi_value value;
+  napi_create_promise(env, &promise->deferred, &value);
+  if (job->read.to) napi_create_reference(env, call.arguments[3], 1, &promise->result);
+  job->owner = promise;
+  if (handle->outstanding++ == 0) {
+    uint32_t count;
+    napi_reference_ref(env, handle->self, &count);
+    napi_ref_threadsafe_function(env, handle->doorbell);
+  }
+  handle->executor->submit(std::move(job));
+  return value;
+}
+
+napi_value runNow(napi_env env, napi_callback_info info) {
+  Call<5> call(env, info);
+  Handle* handle = handleOf(env, call.arguments[0]);
+  if (!handle) return nullptr;
+  std::unique_ptr<Job> job = jobOf(env, call.arguments, true);
+  handle->executor->runNow(*job);
+  return job->error.empty() ? undefined(env) : throwError(env, job->error);
+}
+
+// [calls, nanoseconds] of each kernel, in the order of kernelNames.
+napi_value kernelTimes(napi_env env, napi_callback_info info) {
+  Call<1> call(env, info);
+  Handle* handle = handleOf(env, call.arguments[0]);
+  if (!handle) return nullptr;
+  const std::vector<KernelTime> times = handle->executor->times();
+  napi_value list;
+  napi_create_array_with_length(env, 2 * times.size(), &list);
+  for (size_t i = 0; i < times.size(); i++) {
+    napi_value calls, nanoseconds;
+    napi_create_double(env, static_cast<double>(times[i].calls), &calls);
+    napi_create_double(env, static_cast<double>(times[i].nanoseconds), &nanoseconds);
+    napi_set_element(env, list, static_cast<uint32_t>(2 * i), calls);
+    napi_set_element(env, list, static_cast<uint32_t>(2 * i + 1), nanoseconds);
+  }
+  return list;
+}
+
+napi_value namesOf(napi_env env, const std::vector<const char*>& names) {
+  napi_value list;
+  napi_create_array_with_length(env, names.size(), &list);
+  for (size_t i = 0; i < names.size(); i++) {
+    napi_value name;
+    napi_create_string_utf8(env, names[i], NAPI_AUTO_LENGTH, &name);
+    napi_set_element(env, list, static_cast<uint32_t>(i), name);
+  }
+  return list;
+}
+
+void exportFunction(napi_env env, napi_value exports, const char* name, napi_callback callback) {
+  napi_value function;
+  napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, nullptr, &function);
+  napi_set_named_property(env, exports, name, function);
+}
+
+}  // namespace
+}  // namespace ufb
+
+extern "C" NAPI_MODULE_EXPORT napi_value napi_register_module_v1(napi_env env, napi_value exports) {
+  using namespace ufb;
+  std::vector<const char*> sets, kernels;
+  for (const InstructionSet* set = instructionSets; set->name; set++)
+    if (set->supported()) sets.push_back(set->name);
+  for (const KernelEntry* entry = instructionSets[0].kernels; entry->name; entry++) kernels.push_back(entry->name);
+  napi_set_named_property(env, exports, "instructionSets", namesOf(env, sets));
+  napi_set_named_property(env, exports, "kernelNames", namesOf(env, kernels));
+  exportFunction(env, exports, "create", create);
+  exportFunction(env, exports, "dispose", dispose);
+  exportFunction(env, exports, "threads", threads);
+  exportFunction(env, exports, "allocate", allocate);
+  exportFunction(env, exports, "stage", stage);
+  exportFunction(env, exports, "submit", submit);
+  exportFunction(env, exports, "finish", finish);
+  exportFunction(env, exports, "runNow", runNow);
+  exportFunction(env, exports, "kernelTimes", kernelTimes);
+  return exports;
+}
+
+extern "C" NAPI_MODULE_EXPORT int32_t node_api_module_get_api_version_v1() { return 8; }

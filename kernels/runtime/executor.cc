@@ -1,0 +1,166 @@
+#include "executor.h"
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+namespace ufb {
+
+namespace {
+constexpr size_t stagedLimit = size_t{64} << 20;
+template <class T> T* pointer(double address) { return reinterpret_cast<T*>(static_cast<uintptr_t>(address)); }
+}  // namespace
+
+Executor::Executor(const KernelEntry* kernels, int threads, void (*completed)(void*, std::unique_ptr<Job>), void* data)
+    : kernels_(kernels), completed_(completed), data_(data), pool_(threads) {
+  while (kernels[kernelCount_].name) kernelCount_++;
+  times_.resize(kernelCount_);
+  scratch_.resize(static_cast<size_t>(pool_.threads()) + 1);
+  context_.executor = this;
+  context_.threads = pool_.threads();
+  context_.run = [](Context* context, void (*task)(void*, size_t, int), void* taskData, size_t count) {
+    static_cast<KernelContext*>(context)->executor->pool_.run(task, taskData, count);
+  };
+  context_.scratch = [](Context* context, int worker, size_t bytes) { return static_cast<KernelContext*>(context)->executor->scratch(worker, bytes); };
+  context_.fail = [](Context* context, const char* format, long long a, long long b, long long c) {
+    static_cast<KernelContext*>(context)->executor->fail(format, a, b, c);
+  };
+  thread_ = std::thread([this] { serve(); });
+}
+
+Executor::~Executor() {
+  stop();
+  for (Scratch& own : scratch_) freeAligned(own.block);
+}
+
+std::deque<std::unique_ptr<Job>> Executor::stop() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  if (thread_.joinable()) thread_.join();
+  return std::move(queue_);
+}
+
+void* Executor::stage(const void* values, size_t bytes) {
+  if (stagedBytes_ + bytes > stagedLimit) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    waitUntilIdle(lock);
+  }
+  stagedBytes_ += bytes;
+  void* block = staged_.allocate(bytes);
+  if (block) std::memcpy(block, values, bytes);
+  return block;
+}
+
+void Executor::submit(std::unique_ptr<Job> job) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    queue_.push_back(std::move(job));
+  }
+  changed_.notify_all();
+}
+
+void Executor::waitUntilIdle(std::unique_lock<std::mutex>& lock) {
+  changed_.wait(lock, [this] { return queue_.empty() && !running_; });
+}
+
+void Executor::runNow(Job& job) {
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    waitUntilIdle(lock);
+  }
+  FlushDenormals flush;
+  job.barrier = true;
+  execute(job);
+}
+
+std::vector<KernelTime> Executor::times() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return times_;
+}
+
+void Executor::serve() {
+  FlushDenormals flush;
+  std::unique_lock<std::mutex> lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
+    if (stopping_) return;
+    std::unique_ptr<Job> job = std::move(queue_.front());
+    queue_.pop_front();
+    running_ = true;
+    lock.unlock();
+    execute(*job);
+    if (job->barrier) completed_(data_, std::move(job));
+    lock.lock();
+    running_ = false;
+    if (queue_.empty()) changed_.notify_all();
+  }
+}
+
+void Executor::execute(Job& job) {
+  const double *command = job.commands.data(), *end = command + job.commands.size();
+  while (command < end) {
+    const int code = static_cast<int>(command[0]);
+    const size_t operandCount = static_cast<size_t>(command[1]);
+    const double *addresses = command + 2, *numbers = addresses + operandCount + 1;
+    command = numbers + static_cast<size_t>(addresses[operandCount]);
+    if (code == releaseBlock) {
+      blocks_.release(pointer<void>(addresses[0]));
+    } else if (code == writeInline) {
+      if (!failed_) std::memcpy(pointer<void>(addresses[0]), numbers + 1, static_cast<size_t>(numbers[0]));
+    } else if (code == writeStaged) {
+      const size_t bytes = static_cast<size_t>(numbers[0]);
+      if (!failed_) std::memcpy(pointer<void>(addresses[0]), pointer<void>(addresses[1]), bytes);
+      staged_.release(pointer<void>(addresses[1]));
+      stagedBytes_ -= bytes;
+    } else if (!failed_) {
+      void* operands[32];
+      for (size_t i = 0; i < operandCount; i++) operands[i] = pointer<void>(addresses[i]);
+      runKernel(static_cast<size_t>(code), {operands, numbers});
+    }
+    if (stopping_) return;
+  }
+  if (!job.barrier) return;
+  std::lock_guard<std::mutex> lock(errorMutex_);
+  if (failed_) job.error = std::move(error_);
+  else if (job.read.bytes > 0) std::memcpy(job.read.to, job.read.from, job.read.bytes);
+  error_.clear();
+  failed_ = false;
+}
+
+void Executor::runKernel(size_t code, const Arguments& arguments) {
+  const auto start = std::chrono::steady_clock::now();
+  kernels_[code].kernel(context_, arguments);
+  const auto took = std::chrono::steady_clock::now() - start;
+  std::lock_guard<std::mutex> lock(mutex_);
+  times_[code].calls++;
+  times_[code].nanoseconds += static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(took).count());
+}
+
+void* Executor::scratch(int worker, size_t bytes) {
+  Scratch& own = scratch_[static_cast<size_t>(worker)];
+  if (own.bytes >= bytes && own.block) return own.block;
+  freeAligned(own.block);
+  own.block = allocateAligned(bytes);
+  own.bytes = bytes;
+  if (!own.block) {
+    // Kernels cannot go on without their scratch, nor can they be unwound.
+    std::fprintf(stderr, "ultrafastbert: no memory for %zu bytes of scratch\n", bytes);
+    std::abort();
+  }
+  return own.block;
+}
+
+void Executor::fail(const char* format, long long a, long long b, long long c) {
+  char message[256];
+  std::snprintf(message, sizeof message, format, a, b, c);
+  std::lock_guard<std::mutex> lock(errorMutex_);
+  if (failed_) return;
+  error_ = message;
+  failed_ = true;
+}
+
+}  // namespace ufb

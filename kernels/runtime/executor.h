@@ -1,0 +1,108 @@
+// Runs lists of commands, in order, on a thread of its own (or, for readNow, on the caller's).
+//
+// A list is a run of numbers, command after command: code, operand count, operand addresses (0: absent), number count, numbers.
+// Codes from 0 on are the kernels of the instruction set in their order; the others are below.
+#pragma once
+#include <atomic>
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "../kernel.h"
+#include "memory.h"
+#include "thread_pool.h"
+
+namespace ufb {
+
+enum Command {
+  releaseBlock = -1,  // operand: the block
+  writeInline = -2,   // operand: where to; numbers: bytes, then the bytes themselves
+  writeStaged = -3,   // operands: where to, a staged block that is then freed; numbers: bytes
+};
+
+// Where a list's result is copied to when it has run.
+struct ReadBack {
+  void* to = nullptr;
+  const void* from = nullptr;
+  size_t bytes = 0;
+};
+
+struct Job {
+  std::vector<double> commands;
+  // A barrier reports the first error since the one before it.
+  bool barrier = false;
+  ReadBack read;
+  std::string error;
+  // The submitter's own, handed back by `completed`.
+  void* owner = nullptr;
+};
+
+struct KernelTime {
+  uint64_t calls = 0, nanoseconds = 0;
+};
+
+class Executor {
+ public:
+  // `completed` is called on the executor's thread for each barrier that has run.
+  Executor(const KernelEntry* kernels, int threads, void (*completed)(void* data, std::unique_ptr<Job>), void* data);
+  ~Executor();
+  // Finishes the command that runs, ends the thread, and returns the jobs that have not begun.
+  std::deque<std::unique_ptr<Job>> stop();
+
+  int threads() const { return pool_.threads(); }
+  Blocks& blocks() { return blocks_; }
+  // A copy of the values, waiting for a writeStaged command; null without memory. Waits when too much is staged already.
+  void* stage(const void* values, size_t bytes);
+  void submit(std::unique_ptr<Job> job);
+  // Waits for what is queued, then runs the job, always a barrier, on this thread. Its `error` tells how it went.
+  void runNow(Job& job);
+  // Calls and time of each kernel, in their order.
+  std::vector<KernelTime> times();
+  const KernelEntry* kernels() const { return kernels_; }
+
+ private:
+  struct KernelContext : Context {
+    Executor* executor;
+  };
+  void serve();
+  void waitUntilIdle(std::unique_lock<std::mutex>& lock);
+  void execute(Job& job);
+  void runKernel(size_t code, const Arguments& arguments);
+  void* scratch(int worker, size_t bytes);
+  void fail(const char* format, long long a, long long b, long long c);
+
+  const KernelEntry* kernels_;
+  size_t kernelCount_ = 0;
+  void (*completed_)(void*, std::unique_ptr<Job>);
+  void* data_;
+  ThreadPool pool_;
+  KernelContext context_;
+  Blocks blocks_, staged_;
+
+  struct Scratch {
+    void* block = nullptr;
+    size_t bytes = 0;
+  };
+  std::vector<Scratch> scratch_;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::unique_ptr<Job>> queue_;
+  bool running_ = false;
+  std::atomic<bool> stopping_{false};
+  std::atomic<size_t> stagedBytes_{0};
+  std::vector<KernelTime> times_;
+
+  std::mutex errorMutex_;
+  std::atomic<bool> failed_{false};
+  std::string error_;
+
+  std::thread thread_;
+};
+
+}  // namespace ufb

@@ -1,0 +1,49 @@
+#include "memory.h"
+
+#include <stdlib.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace ufb {
+
+namespace {
+constexpr size_t hugePage = size_t{2} << 20, large = size_t{4} << 20;
+}
+
+void* allocateAligned(size_t bytes) {
+  void* block = nullptr;
+  const bool huge = bytes >= large;
+  if (bytes > SIZE_MAX / 2 || posix_memalign(&block, huge ? hugePage : 64, bytes > 0 ? bytes : 1) != 0) return nullptr;
+#if defined(__linux__)
+  if (huge) madvise(block, bytes, MADV_HUGEPAGE);
+#endif
+  return block;
+}
+
+void freeAligned(void* block) { free(block); }
+
+void* Blocks::allocate(size_t bytes) {
+  void* block = allocateAligned(bytes);
+  if (block) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    blocks_.insert(block);
+  }
+  return block;
+}
+
+void Blocks::release(void* block) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (blocks_.erase(block) == 0) return;
+  }
+  freeAligned(block);
+}
+
+void Blocks::clear() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (void* block : blocks_) freeAligned(block);
+  blocks_.clear();
+}
+
+}  // namespace ufb

@@ -1,0 +1,146 @@
+#!/usr/bin/env node
+// Builds the native add-on (kernels/) without node-gyp: a C++17 compiler and the headers of the npm package node-api-headers.
+//
+//   node scripts/build-native.mjs [--out DIR]      writes DIR/ufb.node, by default build/native
+//
+// Exit code 0: built, or up to date. Objects are kept beside it, each under the hash of what it was made from.
+// $CXX names the compiler; otherwise the first of c++, g++, clang++ that runs.
+import { spawn, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { availableParallelism } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const kernels = join(root, 'kernels');
+const runtime = join(kernels, 'runtime');
+
+// Without -ffast-math: NaN, infinities and the order of sums mean what the source says. Errno is not what sqrt reports errors by.
+const common = ['-std=c++17', '-O3', '-fPIC', '-fvisibility=hidden', '-ffp-contract=fast', '-fno-math-errno', '-Wall', '-Wextra', '-Wno-psabi'];
+const kernelFlags = [...common, '-fno-exceptions', '-fno-rtti'];
+const instructionSets = {
+  x64: {
+    baseline: [],
+    avx2: ['-mavx2', '-mfma'],
+    avx512: ['-mavx512f', '-mavx512bw', '-mavx512dq', '-mavx512vl', '-mavx512vnni', '-mavx512bf16', '-mfma', '-mprefer-vector-width=512'],
+  },
+  arm64: { neon: [] },
+};
+
+class BuildError extends Error {}
+
+function findCompiler() {
+  const candidates = process.env.CXX ? [process.env.CXX] : ['c++', 'g++', 'clang++'];
+  for (const candidate of candidates) {
+    const [command, ...flags] = candidate.split(' ').filter(Boolean);
+    const probe = spawnSync(command, [...flags, '--version'], { encoding: 'utf8' });
+    if (probe.status === 0) return { command, flags, version: probe.stdout };
+  }
+  throw new BuildError(`no C++ compiler: ${candidates.join(', ')} not found; install one (Debian: apt-get install g++, macOS: xcode-select --install) or set CXX`);
+}
+
+function headerFolder() {
+  try {
+    return createRequire(import.meta.url)('node-api-headers').include_dir;
+  } catch {
+    throw new BuildError('the npm package node-api-headers is not installed: run npm install');
+  }
+}
+
+/** Output of a command, or its complaints as an error. */
+function execute(command, args) {
+  return new Promise((done, failed) => {
+    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    let output = '';
+    child.stdout.on('data', (data) => (output += data));
+    child.stderr.on('data', (data) => (output += data));
+    child.on('error', failed);
+    child.on('close', (code) => (code === 0 ? done(output) : failed(new BuildError(`${command} failed:\n${output.slice(0, 4000)}`))));
+  });
+}
+
+const hashOf = (...parts) => parts.reduce((hash, part) => hash.update(part).update('\0'), createHash('sha256')).digest('hex').slice(0, 24);
+
+function sourcesIn(folder) {
+  const names = readdirSync(folder).filter((name) => /\.(h|cc)$/.test(name));
+  return names.sort().map((name) => `${name}\n${readFileSync(join(folder, name), 'utf8')}`).join('\0');
+}
+
+/** Runs the jobs, as many at once as there are processors. */
+async function inParallel(jobs) {
+  const queue = [...jobs];
+  const workers = Array.from({ length: Math.min(queue.length, availableParallelism()) }, async () => {
+    for (let job = queue.shift(); job; job = queue.shift()) await job();
+  });
+  await Promise.all(workers);
+}
+
+async function build(out) {
+  const sets = instructionSets[process.arch];
+  if (!sets || process.platform === 'win32') throw new BuildError(`the native backend is not built for ${process.platform}-${process.arch}`);
+  const compiler = findCompiler();
+  const headers = headerFolder();
+  const kernelSources = sourcesIn(kernels);
+  const runtimeSources = sourcesIn(runtime);
+  const identity = hashOf(compiler.command, compiler.flags.join(' '), compiler.version, process.arch, readFileSync(fileURLToPath(import.meta.url), 'utf8'));
+  const stamp = hashOf(identity, kernelSources, runtimeSources);
+  const target = join(out, 'ufb.node');
+  const stampFile = join(out, 'ufb.stamp');
+  if (existsSync(target) && existsSync(stampFile) && readFileSync(stampFile, 'utf8') === stamp) return { target, fresh: true, sets: [] };
+
+  // A compiler that does not know an instruction set's flags leaves that set out.
+  const known = Object.entries(sets).filter(([, flags]) => {
+    const probe = spawnSync(compiler.command, [...compiler.flags, ...flags, '-x', 'c++', '-fsyntax-only', '-'], { input: 'int x;' });
+    return probe.status === 0;
+  });
+  const objects = join(root, 'build', 'objects');
+  mkdirSync(objects, { recursive: true });
+  mkdirSync(out, { recursive: true });
+  const wanted = [];
+  const object = (name, source, flags, contents) => {
+    const path = join(objects, `${name}-${hashOf(identity, contents, flags.join(' '))}.o`);
+    wanted.push(path);
+    return async () => {
+      if (existsSync(path)) return;
+      const aside = `${path}.${process.pid}`;
+      await execute(compiler.command, [...compiler.flags, ...flags, '-c', source, '-o', aside]);
+      renameSync(aside, path);
+    };
+  };
+  const jobs = known.map(([name, flags]) =>
+    object(name, join(kernels, 'instruction_set.cc'), [...kernelFlags, ...flags, `-DUFB_INSTRUCTION_SET=${name}`], kernelSources),
+  );
+  const has = known.map(([name]) => `-DUFB_HAS_${name.toUpperCase()}`);
+  const calling = hashOf(readFileSync(join(kernels, 'kernel.h')), runtimeSources);
+  for (const name of readdirSync(runtime).filter((file) => file.endsWith('.cc'))) {
+    jobs.push(object(name.slice(0, -3), join(runtime, name), [...common, ...has, '-DNAPI_VERSION=8', '-isystem', headers], calling));
+  }
+  await inParallel(jobs);
+
+  const aside = `${target}.${process.pid}`;
+  const link = [...compiler.flags, '-shared', '-o', aside, ...wanted, '-pthread'];
+  if (process.platform === 'darwin') {
+    await execute(compiler.command, [...link, '-undefined', 'dynamic_lookup']);
+  } else {
+    // With the C++ library inside, the add-on runs where a different one is installed; not every system has the static library.
+    const inside = ['-static-libstdc++', '-static-libgcc', '-Wl,--exclude-libs,ALL'];
+    await execute(compiler.command, [...link, ...inside]).catch(() => execute(compiler.command, link));
+  }
+  renameSync(aside, target);
+  writeFileSync(stampFile, stamp);
+  for (const name of readdirSync(objects)) if (name.endsWith('.o') && !wanted.includes(join(objects, name))) rmSync(join(objects, name));
+  return { target, fresh: false, sets: known.map(([name]) => name) };
+}
+
+const position = process.argv.indexOf('--out');
+const out = position > 0 ? resolve(process.argv[position + 1]) : join(root, 'build', 'native');
+try {
+  const { target, fresh, sets } = await build(out);
+  console.log(fresh ? `native add-on up to date: ${target}` : `native add-on built (${sets.join(', ')}): ${target}`);
+} catch (error) {
+  if (!(error instanceof BuildError)) throw error;
+  console.error(`native add-on not built: ${error.message}`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,65 @@
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { packageRoot } from '#platform';
+
+/** A backend inside the add-on. */
+export interface NativeHandle {
+  readonly native: unique symbol;
+}
+
+/**
+ * What kernels/runtime/addon.cc exports. Addresses are numbers. A list of commands is a Float64Array of which the first `used`
+ * numbers count; executor.h describes it. Errors of the work itself reject `finish` or are thrown by `runNow`.
+ */
+export interface NativeAddon {
+  /** Those that this processor runs, from the narrowest to the widest. */
+  readonly instructionSets: readonly string[];
+  /** A kernel's index is its code in a list of commands. */
+  readonly kernelNames: readonly string[];
+  create(instructionSet: string, threads: number): NativeHandle;
+  dispose(handle: NativeHandle): void;
+  /** The threads that could be started. */
+  threads(handle: NativeHandle): number;
+  /** Throws if there is no memory. */
+  allocate(handle: NativeHandle, bytes: number): number;
+  /** Copies the values to memory of the add-on's own, until a writeStaged command has used them. */
+  stage(handle: NativeHandle, values: Float32Array | Int32Array): number;
+  submit(handle: NativeHandle, commands: Float64Array, used: number): void;
+  /** Runs the list, copies what lies at `from` into `result` if given, then resolves with it. */
+  finish<T>(handle: NativeHandle, commands: Float64Array, used: number, result: T, from: number): Promise<T>;
+  /** The same on the calling thread. */
+  runNow(handle: NativeHandle, commands: Float64Array, used: number, result: Float32Array | Int32Array, from: number): void;
+  /** Calls and nanoseconds of each kernel in turn. */
+  kernelTimes(handle: NativeHandle): number[];
+}
+
+/** The add-on, or one line on why there is none. */
+export type LoadedAddon = { readonly addon: NativeAddon; readonly reason?: undefined } | { readonly addon?: undefined; readonly reason: string };
+
+let loaded: LoadedAddon | undefined;
+
+/**
+ * Looks for prebuilds/<platform>-<arch>/ufb.node, then build/native/ufb.node, in the package's folder. The environment variable
+ * UFB_NATIVE=0 turns it off. Looks once a process.
+ */
+export function loadAddon(): LoadedAddon {
+  loaded ??= find();
+  return loaded;
+}
+
+function find(): LoadedAddon {
+  if (process.env.UFB_NATIVE === '0') return { reason: 'the native backend is turned off by UFB_NATIVE=0' };
+  const root = packageRoot();
+  const places = [join(root, 'prebuilds', `${process.platform}-${process.arch}`, 'ufb.node'), join(root, 'build', 'native', 'ufb.node')];
+  let reason = `the native backend is not built (no ${places[1]}): needs a C++ compiler and 'node scripts/build-native.mjs' in ${root}`;
+  for (const place of places) {
+    if (!existsSync(place)) continue;
+    try {
+      return { addon: createRequire(place)(place) as NativeAddon };
+    } catch (error) {
+      reason = `the native backend does not load: ${String(error instanceof Error ? error.message : error).split('\n')[0]}`;
+    }
+  }
+  return { reason };
+}
