@@ -97,12 +97,13 @@ export class FastFeedforward {
 
   /**
    * Touches the visited nodes only: adds to their rows of the gradients and flags them in `nodes.touched`. gradOutput [tokens, width];
-   * returns the input's gradient, of the same shape. Nodes and bias are trained or frozen together.
+   * returns the input's gradient, of the same shape.
    */
   backward(run: Run, activations: FastFeedforwardActivations, gradOutput: Tensor, target?: Target): Tensor {
     const { input } = activations;
-    const gradInput = target?.tensor ?? run.arena.tensor('fff input gradient', input.shape);
-    const gradNodes = gradientOf(this.nodes);
+    const { arena } = run;
+    const gradInput = target?.tensor ?? arena.tensor('fff input gradient', input.shape);
+    const mark = arena.mark();
     run.backend.fffBackward({
       input,
       nodes: this.nodes.value,
@@ -113,11 +114,18 @@ export class FastFeedforward {
       gradOutput,
       gradInput,
       accumulate: target?.accumulate,
-      gradNodes,
-      gradBias: gradNodes && this.bias.gradient,
-      touched: gradNodes && this.nodes.touched,
+      ...this.gradients(run),
     });
+    arena.release(mark);
     return gradInput;
+  }
+
+  private gradients(run: Run): { gradNodes?: Tensor; gradBias?: Tensor; touched?: Tensor } {
+    const [gradNodes, gradBias] = this.parameters.map(gradientOf);
+    if (!gradNodes && !gradBias) return {};
+    // The operation makes both; a frozen one's goes to scratch.
+    const scratch = ({ value }: Parameter) => run.arena.tensor('gradient of frozen nodes', value.shape);
+    return { gradNodes: gradNodes ?? scratch(this.nodes), gradBias: gradBias ?? scratch(this.bias), touched: this.nodes.touched };
   }
 
   dispose(): void {

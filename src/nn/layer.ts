@@ -21,3 +21,18 @@ export function dropoutAt(run: Run, site: number, probability: number): Dropout 
   if (!run.training || !run.dropout || probability === 0) return undefined;
   return { probability, key: dropoutKey(run.dropout.seed, run.dropout.step, site) };
 }
+
+/**
+ * Adds to the gradients of a linear map's weight [outputs, inputs] and bias [outputs], as far as they are trained. input [rows, inputs],
+ * gradOutput [rows, outputs].
+ */
+export function addLinearGradients(run: Run, weight: Parameter, bias: Parameter | undefined, input: Tensor, gradOutput: Tensor): void {
+  const { backend, arena } = run;
+  const gradBias = gradientOf(bias);
+  if (!gradientOf(weight) && !gradBias) return;
+  const mark = arena.mark();
+  // The operation makes both in one pass; a frozen weight's goes to scratch.
+  const gradWeight = gradientOf(weight) ?? arena.tensor('gradient of a frozen weight', weight.value.shape);
+  backend.linearBackwardWeight({ input, gradOutput, gradWeight, gradBias });
+  arena.release(mark);
+}

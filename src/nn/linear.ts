@@ -1,5 +1,5 @@
 import type { Tensor } from '../backend/tensor.ts';
-import { gradientOf, type Target } from './layer.ts';
+import { addLinearGradients, type Target } from './layer.ts';
 import type { Parameter, Run } from './parameter.ts';
 
 /** What the backward of a linear layer needs. */
@@ -53,15 +53,9 @@ export class Linear {
       gradient = arena.tensor('linear pre-activation gradient', preActivation.shape);
       backend.geluBackward({ input: preActivation, gradOutput, gradInput: gradient });
     }
-    this.addWeightGradient(run, input, gradient);
+    addLinearGradients(run, this.weight, this.bias, input, gradient);
     const gradInput = target?.tensor ?? arena.tensor('linear input gradient', input.shape);
     backend.linearBackwardInput({ gradOutput: gradient, weight: this.weight.value, gradInput, accumulate: target?.accumulate });
     return gradInput;
-  }
-
-  private addWeightGradient(run: Run, input: Tensor, gradOutput: Tensor): void {
-    const gradWeight = gradientOf(this.weight);
-    // The kernel computes the bias's gradient beside the weight's; the two are trained or frozen together.
-    if (gradWeight) run.backend.linearBackwardWeight({ input, gradOutput, gradWeight, gradBias: gradientOf(this.bias) });
   }
 }

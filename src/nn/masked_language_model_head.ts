@@ -1,5 +1,5 @@
 import type { Tensor } from '../backend/tensor.ts';
-import { gradientOf } from './layer.ts';
+import { addLinearGradients } from './layer.ts';
 import type { LayerNorm, LayerNormActivations } from './layer_norm.ts';
 import type { Linear, LinearActivations } from './linear.ts';
 import type { Parameter, Run } from './parameter.ts';
@@ -69,10 +69,9 @@ export class MaskedLanguageModelHead {
     const { backend, arena } = run;
     const activations = this.features(run, hidden);
     const gradFeatures = arena.tensor('head feature gradient', hidden.shape);
-    const gradWeight = gradientOf(this.word);
     for (const { first, rows, features, logits } of this.logitBlocks(run, activations.features)) {
       backend.crossEntropy({ logits, labels: labels.view([rows], first), losses: losses.view([rows], first), gradLogits: logits, scale });
-      if (gradWeight) backend.linearBackwardWeight({ input: features, gradOutput: logits, gradWeight, gradBias: gradientOf(this.bias) });
+      addLinearGradients(run, this.word, this.bias, features, logits);
       const gradInput = gradFeatures.view(features.shape, first * features.shape[1]);
       backend.linearBackwardInput({ gradOutput: logits, weight: this.word.value, gradInput });
     }

@@ -7,7 +7,8 @@ import type { Storage, Tensor, TypedArray } from '../../src/backend/tensor.ts';
  */
 export class DoublePrecisionBackend extends ReferenceBackend {
   override allocate(bytes: number): Storage {
-    return super.allocate(2 * bytes);
+    // The storage says what it holds in elements of four bytes, as an arena reckons.
+    return Object.assign(super.allocate(2 * bytes), { bytes });
   }
 
   protected override values(tensor: Tensor): TypedArray | Float64Array {
