@@ -6,6 +6,8 @@ const common = {
   outDir: 'dist',
   clean: false, // scripts/setup.mjs does it, once for all three
   fixedExtension: false,
+  // Users whose TypeScript is not told of `using` can read the types all the same.
+  banner: { dts: '/// <reference lib="esnext.disposable" />' },
   // Names without hashes: building again overwrites.
   outputOptions: { chunkFileNames: '[name].js' },
 } as const;
