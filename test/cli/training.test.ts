@@ -1,0 +1,79 @@
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { beforeAll, expect, test } from 'vitest';
+import { temporaryFolder } from '../temporary.ts';
+import { generatedSentences, writeTinyModel } from '../tiny_model.ts';
+import { ufb } from './ufb.ts';
+
+const folder = temporaryFolder();
+const at = (name: string) => join(folder, name);
+const reference = ['--backend', 'reference', '--quiet'];
+
+beforeAll(async () => {
+  await writeTinyModel(at('model'));
+  writeFileSync(at('text.txt'), generatedSentences().join('\n\n'));
+  writeFileSync(at('empty.txt'), '');
+  writeFileSync(at('binary.bin'), Uint8Array.from({ length: 5000 }, (_, i) => (i * 167) % 256));
+  writeFileSync(at('cut.txt.gz'), gzipSync(generatedSentences().join('\n\n')).subarray(0, 200));
+});
+
+async function refused(args: string[], message: RegExp, env?: Record<string, string>): Promise<void> {
+  const { code, stdout, stderr } = await ufb(args, '', env);
+  expect(stderr).toMatch(/^ufb: [^\n]+\n$/);
+  expect(stderr).toMatch(message);
+  expect(stdout).toBe('');
+  expect(code).toBe(2);
+}
+
+test.concurrent.each([
+  ['empty', 'empty.txt', /corpus/],
+  ['not text', 'binary.bin', /binary\.bin: is not UTF-8 text/],
+  ['missing', 'nowhere.txt', /nowhere\.txt: cannot read: no such file/],
+  ['a damaged gzip stream', 'cut.txt.gz', /cut\.txt\.gz: the gzip stream is damaged or cut short/],
+])('a corpus that is %s is refused and leaves nothing behind', async (name, file, message) => {
+  const out = at(`out-${name.replaceAll(' ', '-')}`);
+  await refused(['pretrain', ...reference, '--tokens', '1000', '--vocabulary', '200', '--corpus', at(file), '--out', out], message);
+  expect(existsSync(out) ? readdirSync(out) : []).toEqual([]);
+});
+
+test.concurrent('a folder that cannot be written is refused before any work', async () => {
+  const options = ['pretrain', ...reference, '--tokens', '1000', '--corpus', at('text.txt'), '--out'];
+  await refused([...options, at('empty.txt')], /empty\.txt: cannot write/);
+  await refused([...options, join(at('empty.txt'), 'below')], /below: cannot write: a part of the path is not a folder/);
+});
+
+test.concurrent('options that do not make a run', async () => {
+  const out = ['--out', at('no-run')];
+  await refused(['pretrain', ...reference, ...out, '--tokens', '1000'], /--corpus/);
+  await refused(['pretrain', ...reference, ...out, '--corpus', at('text.txt')], /budget/);
+  await refused(['pretrain', ...reference, ...out, '--resume'], /no run to resume/);
+  expect(existsSync(at('no-run'))).toBe(false);
+});
+
+test.concurrent('training without a native backend asks for the reference by name', async () => {
+  await refused(['pretrain', '--tokens', '1000', '--corpus', at('text.txt'), '--out', at('no-native')], /pass --backend reference/, { UFB_NATIVE: '0' });
+});
+
+test.concurrent('evaluation refuses bad texts and models', async () => {
+  const evaluate = ['eval', 'mlm', ...reference, '--model', at('model'), '--text'];
+  await refused([...evaluate, at('empty.txt')], /empty\.txt: has 0 tokens/);
+  await refused([...evaluate, at('binary.bin')], /is not UTF-8 text/);
+  await refused([...evaluate, at('nowhere.txt')], /no such file/);
+  mkdirSync(at('no-model'));
+  await refused(['eval', 'mlm', ...reference, '--text', at('text.txt'), '--model', at('no-model')], /a model folder holds config\.json/);
+});
+
+test('what was trained fills masks and is evaluated', async () => {
+  const out = at('trained');
+  const shape = ['--vocabulary', '200', '--layers', '1', '--hidden', '16', '--heads', '2', '--depth', '3', '--length', '16', '--batch', '4', '--seed', '3'];
+  const trained = await ufb(['pretrain', ...reference, '--json', ...shape, '--tokens', '1280', '--corpus', at('text.txt'), '--out', out]);
+  expect(trained.code, trained.stderr).toBe(0);
+  expect(JSON.parse(trained.stdout)).toMatchObject({ tokens: 1280 });
+  const filled = await ufb(['fill-mask', ...reference, '--json', '--model', out, 'the cat sees [MASK] .']);
+  expect(filled.code, filled.stderr).toBe(0);
+  const evaluated = await ufb(['eval', 'mlm', ...reference, '--json', '--model', out, '--text', at('text.txt'), '--max-tokens', '1000']);
+  expect(evaluated.code, evaluated.stderr).toBe(0);
+  const scores = JSON.parse(evaluated.stdout);
+  for (const name of ['loss', 'lossPerByte', 'top1', 'top5', 'tokens', 'unigramLoss', 'mostFrequentTop1']) expect(scores[name]).toEqual(expect.any(Number));
+});
