@@ -1,3 +1,4 @@
+import { InputError } from '../errors.ts';
 import { Backend } from './backend.ts';
 import { loadAddon, type NativeAddon, type NativeHandle } from './native_loader.ts';
 import { availableThreads } from './native_threads.ts';
@@ -48,17 +49,17 @@ export class NativeBackend extends Backend {
   private used = 0;
   private closed = false;
 
-  /** `threads` is the CPU quota by default. Throws if the add-on does not load or has no such instruction set. */
+  /** `threads` is the CPU quota by default. Throws InputError if the add-on does not load or has no such instruction set. */
   constructor(options: { threads?: number; instructionSet?: string } = {}) {
     super();
     const { addon, reason } = loadAddon();
-    if (!addon) throw new Error(reason);
+    if (!addon) throw new InputError(`${reason}; leave out 'native' or ask for the 'reference' backend`);
     const threads = options.threads ?? availableThreads();
-    if (!Number.isInteger(threads) || threads < 1 || threads > 1024) throw new RangeError(`threads: ${threads} is not a count from 1 to 1024`);
+    if (!Number.isInteger(threads) || threads < 1 || threads > 1024) throw new InputError(`threads: ${threads} is not a count from 1 to 1024`);
     this.addon = addon;
     this.instructionSet = options.instructionSet ?? process.env.UFB_INSTRUCTION_SET ?? addon.instructionSets[addon.instructionSets.length - 1];
     if (!addon.instructionSets.includes(this.instructionSet)) {
-      throw new RangeError(`instruction set '${this.instructionSet}' is not one of this processor's: ${addon.instructionSets.join(', ')}`);
+      throw new InputError(`instruction set '${this.instructionSet}' is not one of this processor's: ${addon.instructionSets.join(', ')}`);
     }
     this.codes = new Map(addon.kernelNames.map((name, code) => [name, code]));
     this.handle = addon.create(this.instructionSet, threads);

@@ -1,5 +1,5 @@
 /** What a training command shows and logs while it works. */
-import { type WriteStream, createWriteStream } from 'node:fs';
+import { createWriteStream, type WriteStream } from 'node:fs';
 import { SingleBar } from 'cli-progress';
 import { InputError } from '../errors.ts';
 
@@ -55,7 +55,9 @@ export class JsonLog {
     const stream = createWriteStream(path, { flags: 'a' });
     await new Promise<void>((resolve, reject) => {
       stream.once('open', () => resolve());
-      stream.once('error', (error: NodeJS.ErrnoException) => reject(new InputError(`${path}: cannot write the log: ${error.code ?? error.message}`)));
+      stream.once('error', (error: NodeJS.ErrnoException) =>
+        reject(new InputError(`${path}: cannot write the log: ${error.code ?? error.message}`)),
+      );
     });
     return new JsonLog(stream);
   }

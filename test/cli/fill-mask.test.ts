@@ -47,6 +47,17 @@ describe('answers', () => {
     expect(stdout).not.toContain('neurons');
   });
 
+  test('without the native backend: by the reference, saying so and why in one line', async () => {
+    const options = ['fill-mask', '--model', model, 'The cat sees [MASK].'];
+    const [fallen, quiet, named] = await Promise.all([[], ['--quiet'], ['--backend', 'native']].map((more) => ufb([...options, ...more], '', { UFB_NATIVE: '0' })));
+    expect(fallen.code).toBe(0);
+    expect(fallen.stdout).toContain('reference backend');
+    expect(fallen.stderr).toMatch(/^[^\n]*UFB_NATIVE=0[^\n]*using the reference backend[^\n]*\n$/);
+    expect(quiet).toMatchObject({ code: 0, stderr: '' });
+    expect(named).toMatchObject({ code: 2, stdout: '' });
+    expect(named.stderr).toMatch(/^ufb: [^\n]*UFB_NATIVE=0[^\n]*\n$/);
+  });
+
   test('a reader that stops reading is no failure', async () => {
     const child = spawn(process.execPath, [program, 'fill-mask', ...common, '--json', '--top-k', '100', ...new Array<string>(40).fill('[MASK] [MASK] [MASK]')]);
     let stderr = '';

@@ -1,5 +1,15 @@
 import type { Command } from 'commander';
-import { addBackendOptions, addModelOption, type BackendOptions, type CommonOptions, openBackend, parseCount, parseInteger, print, printJson } from '../common.ts';
+import {
+  addBackendOptions,
+  addModelOption,
+  type BackendOptions,
+  type CommonOptions,
+  openBackend,
+  parseCount,
+  parseInteger,
+  print,
+  printJson,
+} from '../common.ts';
 
 interface Options extends BackendOptions, CommonOptions {
   model?: string;

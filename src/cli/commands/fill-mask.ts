@@ -1,7 +1,18 @@
 import { createInterface } from 'node:readline';
 import type { Command } from 'commander';
 import type { FillMaskCandidate, FillMaskPipeline } from '../../pipelines/fill_mask.ts';
-import { addBackendOptions, addCommonOptions, addModelOption, type BackendOptions, type CommonOptions, openBackend, parseCount, print, printJson, style } from '../common.ts';
+import {
+  addBackendOptions,
+  addCommonOptions,
+  addModelOption,
+  type BackendOptions,
+  type CommonOptions,
+  openBackend,
+  parseCount,
+  print,
+  printJson,
+  style,
+} from '../common.ts';
 
 /** Filled when no sentence is given. */
 const ownSentences = [
@@ -36,7 +47,10 @@ export function fillMaskCommand(program: Command): void {
 
 async function fillMask(sentences: string[], options: FillMaskCommandOptions): Promise<void> {
   const start = performance.now();
-  const [{ pipeline }, { resolveModelFolder }] = await Promise.all([import('../../pipelines/pipeline.ts'), import('../../io/model_folder.ts')]);
+  const [{ pipeline }, { resolveModelFolder }] = await Promise.all([
+    import('../../pipelines/pipeline.ts'),
+    import('../../io/model_folder.ts'),
+  ]);
   const folder = await resolveModelFolder(options.model);
   using backend = await openBackend(options);
   const fill = await pipeline('fill-mask', folder, { backend });
@@ -44,14 +58,19 @@ async function fillMask(sentences: string[], options: FillMaskCommandOptions): P
     const loaded = performance.now() - start;
     const neurons = neuronsUsed(fill);
     const answers: Answer[] = [];
-    for await (const text of sentences.length === 0 ? ownSentences : textsOf(sentences)) {
+    const own = ownSentences.map((sentence) => sentence.replaceAll('[MASK]', fill.tokenizer.maskToken ?? '[MASK]'));
+    for await (const text of sentences.length === 0 ? own : textsOf(sentences)) {
       const answer = await fillOne(fill, text, options.topK);
       if (options.json) answers.push(answer);
       else printAnswer(answer);
     }
     if (options.json) printJson({ neurons, backend: backend.name, description: backend.description, loadMilliseconds: loaded, answers });
     else if (!options.quiet) {
-      print(style.dim(`${neurons.used} of ${neurons.total} neurons a token and layer; ${backend.name} backend (${backend.description}); loaded in ${milliseconds(loaded)}`));
+      print(
+        style.dim(
+          `${neurons.used} of ${neurons.total} neurons a token and layer; ${backend.name} backend (${backend.description}); loaded in ${milliseconds(loaded)}`,
+        ),
+      );
     }
   } finally {
     await fill.dispose();

@@ -3,7 +3,18 @@ import { type Command, Option } from 'commander';
 import { InputError } from '../../errors.ts';
 import type { PretrainOptions, PretrainResult } from '../../training/pretrain.ts';
 import { scheduleNames } from '../../training/schedules.ts';
-import { addBackendOptions, type BackendOptions, type CommonOptions, notice, openBackend, parseCount, parseInteger, parsePositive, print, printJson } from '../common.ts';
+import {
+  addBackendOptions,
+  type BackendOptions,
+  type CommonOptions,
+  notice,
+  openBackend,
+  parseCount,
+  parseInteger,
+  parsePositive,
+  print,
+  printJson,
+} from '../common.ts';
 import { duration, JsonLog, TrainingBar } from '../training_progress.ts';
 
 interface Options extends BackendOptions, CommonOptions, PretrainOptions {
@@ -16,8 +27,29 @@ interface Options extends BackendOptions, CommonOptions, PretrainOptions {
 
 /** Options that make the run what it is, as opposed to those that may change from session to session. */
 const runOptionNames = [
-  'corpus', 'tokenizer', 'vocabulary', 'layers', 'hidden', 'heads', 'feedforward', 'trees', 'depth', 'intermediate', 'length', 'batch', 'accumulate',
-  'tokens', 'minutes', 'learningRate', 'schedule', 'seed', 'heldOut', 'heldOutEvery', 'heldOutSequences', 'shuffle', 'dtype',
+  'corpus',
+  'tokenizer',
+  'vocabulary',
+  'layers',
+  'hidden',
+  'heads',
+  'feedforward',
+  'trees',
+  'depth',
+  'intermediate',
+  'length',
+  'batch',
+  'accumulate',
+  'tokens',
+  'minutes',
+  'learningRate',
+  'schedule',
+  'seed',
+  'heldOut',
+  'heldOutEvery',
+  'heldOutSequences',
+  'shuffle',
+  'dtype',
 ] as const satisfies (keyof PretrainOptions)[];
 
 export function pretrainCommand(program: Command): void {
@@ -42,7 +74,9 @@ export function pretrainCommand(program: Command): void {
     .option('--tokens <count>', 'budget: stop after so many tokens', parseCount)
     .option('--minutes <count>', 'budget: stop after so much time', parsePositive)
     .option('--learning-rate <rate>', 'peak learning rate', parsePositive, 1e-3)
-    .addOption(new Option('--schedule <name>', 'how the learning rate follows the budget').choices([...scheduleNames]).default('budget-triangle'))
+    .addOption(
+      new Option('--schedule <name>', 'how the learning rate follows the budget').choices([...scheduleNames]).default('budget-triangle'),
+    )
     .option('--seed <number>', 'of the start, the shuffling and the masking', parseInteger, 0)
     .option('--held-out <file>', 'text for the held-out loss (default: a share of the corpus that is then not trained on)')
     .option('--held-out-every <count>', 'which documents of the corpus are held out: every so manieth', parseCount, 50)
@@ -104,23 +138,33 @@ async function openTrainingBackend(options: Options) {
   if (backend.name !== 'native' && options.backend === undefined) {
     backend.dispose();
     const { backendNotice } = await import('../../backend/create.ts');
-    throw new InputError(`training needs the native backend (${backendNotice() ?? 'not available'}); pass --backend reference to train slowly all the same`);
+    throw new InputError(
+      `training needs the native backend (${backendNotice() ?? 'not available'}); pass --backend reference to train slowly all the same`,
+    );
   }
   return backend;
 }
 
 function newOptions(options: Options): PretrainOptions {
   if (!options.corpus) throw new InputError('--corpus FILE... is missing: name the text files to train on');
-  if (options.tokens !== undefined && options.minutes !== undefined) throw new InputError('--tokens and --minutes are both given; a run has one budget');
-  if (options.tokens === undefined && options.minutes === undefined) throw new InputError('the budget is missing: pass --tokens COUNT or --minutes COUNT');
-  if (options.hidden % options.heads !== 0) throw new InputError(`--hidden ${options.hidden} is not a multiple of --heads ${options.heads}`);
+  if (options.tokens !== undefined && options.minutes !== undefined)
+    throw new InputError('--tokens and --minutes are both given; a run has one budget');
+  if (options.tokens === undefined && options.minutes === undefined)
+    throw new InputError('the budget is missing: pass --tokens COUNT or --minutes COUNT');
+  if (options.hidden % options.heads !== 0)
+    throw new InputError(`--hidden ${options.hidden} is not a multiple of --heads ${options.heads}`);
   return { ...pick(options), dtype: options.dtype.toUpperCase() as PretrainOptions['dtype'] };
 }
 
 function pick(options: Options): PretrainOptions {
   const picked = Object.fromEntries(runOptionNames.map((name) => [name, options[name]])) as unknown as PretrainOptions;
   const absolute = (path: string | undefined) => path && resolve(path);
-  return { ...picked, corpus: (options.corpus ?? []).map((path) => resolve(path)), tokenizer: absolute(options.tokenizer), heldOut: absolute(options.heldOut) };
+  return {
+    ...picked,
+    corpus: (options.corpus ?? []).map((path) => resolve(path)),
+    tokenizer: absolute(options.tokenizer),
+    heldOut: absolute(options.heldOut),
+  };
 }
 
 /** The options that the run was started with; what is given again must be the same. */
@@ -130,7 +174,9 @@ async function resumedOptions(options: Options, given: (name: string) => boolean
   const now = { ...pick(options), dtype: options.dtype.toUpperCase() };
   for (const name of runOptionNames) {
     if (given(name) && JSON.stringify(now[name]) !== JSON.stringify(stored[name])) {
-      throw new InputError(`--${dashed(name)} ${now[name]} differs from the run's ${stored[name]}; leave it out, or start a new run in another folder`);
+      throw new InputError(
+        `--${dashed(name)} ${now[name]} differs from the run's ${stored[name]}; leave it out, or start a new run in another folder`,
+      );
     }
   }
   return stored;
