@@ -86,19 +86,22 @@ const lowercase = mapCharacters(
   (character) => character.toLowerCase(),
 );
 
-const control = /[\p{Cc}\p{Cf}\p{Co}\p{Cs}\ufffd]/u;
 const whitespace = /\p{White_Space}/u;
+const control = /[\p{Cc}\p{Cf}\p{Co}\p{Cs}\ufffd]/u;
 
 function clean(character: string): string {
-  if (whitespace.test(character)) return ' ';
-  return control.test(character) ? '' : character;
+  if (character === '\t' || character === '\n' || character === '\r') return ' ';
+  // First the control characters, for some of them, such as U+0085, count as whitespace too.
+  if (control.test(character)) return '';
+  return whitespace.test(character) ? ' ' : character;
 }
 
 /** BERT's cleaning: control characters and U+FFFD go, every kind of whitespace becomes a space. */
 const cleanText = mapCharacters((text) => text.replace(/[\p{White_Space}\p{Cc}\p{Cf}\p{Co}\p{Cs}\ufffd]/gu, clean), clean);
 
+// From U+2B920, where the block begins at U+2B820, because the reference has it so.
 const chinese =
-  /[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u{20000}-\u{2a6df}\u{2a700}-\u{2b73f}\u{2b740}-\u{2b81f}\u{2b820}-\u{2ceaf}\u{2f800}-\u{2fa1f}]/u;
+  /[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u{20000}-\u{2a6df}\u{2a700}-\u{2b73f}\u{2b740}-\u{2b81f}\u{2b920}-\u{2ceaf}\u{2f800}-\u{2fa1f}]/u;
 const chineseEverywhere = new RegExp(chinese, 'gu');
 
 /** Puts a space on either side of each Chinese character. */

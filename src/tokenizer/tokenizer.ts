@@ -10,6 +10,7 @@ import { parseTokenizerJson, type TemplateItem, type TokenizerConfig } from './t
 /** A text, or a pair of texts, as tokens. The arrays have one entry a token. */
 export interface Encoding {
   ids: number[];
+  /** The vocabulary's tokens; for an added token, such as [MASK], the stretch of text that it was found in. */
   tokens: string[];
   /** Which part of the template a token belongs to; BERT has 0 for the first text and 1 for the second. */
   typeIds: number[];
@@ -110,21 +111,27 @@ export class Tokenizer {
   /** Encodes a text, or a text and its `pair`, with the special tokens that the tokenizer's template adds unless told not to. */
   encode(text: string, options: { pair?: string; addSpecialTokens?: boolean } = {}): Encoding {
     const { pair, addSpecialTokens = true } = options;
-    const { template, tokens } = this.config;
+    const { template } = this.config;
     let items: readonly TemplateItem[];
     if (pair === undefined) items = addSpecialTokens ? template.single : template.single.filter((item) => 'sequence' in item);
     else items = addSpecialTokens ? template.pair : template.pairWithoutSpecials;
 
     const textOf = (item: { sequence: 'A' | 'B' }): string => (item.sequence === 'A' ? text : (pair as string));
-    const parts = items.map((item) => ({ ids: 'sequence' in item ? this.encodeIds(textOf(item)) : item.ids, typeId: item.typeId }));
-    const ids = parts.flatMap((part) => part.ids);
+    const ids: number[] = [];
+    const tokens: string[] = [];
+    const typeIds: number[] = [];
+    for (const item of items) {
+      if ('sequence' in item) this.encodeText(textOf(item), ids, tokens);
+      else for (const id of item.ids) tokens[ids.push(id) - 1] = this.config.tokens[id];
+      while (typeIds.length < ids.length) typeIds.push(item.typeId);
+    }
     const placeTokens = (): [number, number][] =>
       items.flatMap((item) => ('sequence' in item ? this.offsetsOf(textOf(item)) : item.ids.map((): [number, number] => [0, 0])));
     let offsets: [number, number][] | undefined;
     return {
       ids,
-      tokens: ids.map((id) => tokens[id]),
-      typeIds: parts.flatMap((part) => part.ids.map(() => part.typeId)),
+      tokens,
+      typeIds,
       get offsets() {
         offsets ??= placeTokens();
         return offsets;
@@ -134,25 +141,39 @@ export class Tokenizer {
 
   /** The ids of a text without added special tokens, as fast as can be: for large amounts of text. */
   encodeIds(text: string): number[] {
-    if (typeof text !== 'string') throw new InputError(`text: found ${text === null ? 'null' : typeof text}, expected a string`);
     const ids: number[] = [];
-    for (const stretch of this.finder.split(text)) {
-      if (stretch.id !== undefined) ids.push(stretch.id);
-      else this.encodeNormalized(this.normalizer.normalize(text.slice(stretch.start, stretch.end)), ids);
-    }
+    this.encodeText(text, ids);
     return ids;
   }
 
-  private encodeNormalized(text: string, ids: number[]): void {
+  /** Appends the ids of a text and, if wanted, the tokens. */
+  private encodeText(text: string, ids: number[], tokens?: string[]): void {
+    if (typeof text !== 'string') throw new InputError(`text: found ${text === null ? 'null' : typeof text}, expected a string`);
+    for (const stretch of this.finder.split(text)) {
+      const piece = text.slice(stretch.start, stretch.end);
+      if (stretch.id === undefined) {
+        this.encodeNormalized(this.normalizer.normalize(piece), ids, tokens);
+      } else {
+        ids.push(stretch.id);
+        tokens?.push(piece);
+      }
+    }
+  }
+
+  private encodeNormalized(text: string, ids: number[], tokens?: string[]): void {
     for (const stretch of this.normalizedFinder.split(text)) {
+      const piece = text.slice(stretch.start, stretch.end);
       if (stretch.id !== undefined) {
         ids.push(stretch.id);
+        tokens?.push(piece);
         continue;
       }
-      const words = text.slice(stretch.start, stretch.end);
-      const spans = this.preTokenize(words);
+      const spans = this.preTokenize(piece);
       for (let i = 0; i < spans.length; i += 2) {
-        for (const id of this.wordIds(words.slice(spans[i], spans[i + 1]))) ids.push(id);
+        for (const id of this.wordIds(piece.slice(spans[i], spans[i + 1]))) {
+          ids.push(id);
+          tokens?.push(this.config.tokens[id]);
+        }
       }
     }
   }

@@ -135,7 +135,7 @@ const fileSchema = v.object({
   decoder: v.nullish(v.object({ type: v.literal('WordPiece'), prefix: v.optional(v.string(), '##'), cleanup: flag(true) }), null),
   model: v.object({
     // Files of before 2021 do not say the type.
-    type: v.optional(v.literal('WordPiece', 'only WordPiece tokenizers, as BERT has them'), 'WordPiece'),
+    type: v.optional(v.literal('WordPiece', '"WordPiece", the only kind supported'), 'WordPiece'),
     unk_token: v.string(),
     continuing_subword_prefix: v.optional(v.string(), '##'),
     max_input_chars_per_word: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(1000)), 100),
@@ -177,45 +177,45 @@ export function parseTokenizerJson(json: unknown, source: string): TokenizerConf
 }
 
 function describe(issue: v.BaseIssue<unknown>): string {
-  const key = v.getDotPath(issue) ?? 'the file';
-  // Issues of the schemas' own texts have no 'expected' of their own that says more.
-  const expected = issue.message.startsWith('Invalid ') ? (issue.expected ?? issue.message) : issue.message;
-  return `${key}: found ${issue.received.slice(0, 80)}, expected ${expected}`;
+  const key = v.getDotPath(issue);
+  if (key === null) return `found ${issue.received}, expected the object that Hugging Face's tokenizers write`;
+  const message = issue.message.startsWith('Invalid ') ? issue.expected : issue.message;
+  if (issue.received === 'undefined') return `${key}: is missing, expected ${message === `"${key}"` ? 'a value' : message}`;
+  return `${key}: found ${issue.received.replaceAll(/\s+/g, ' ').slice(0, 80)}, expected ${message}`;
 }
 
 /** The token of every id. */
 function vocabularyOf(file: File, source: string): string[] {
   const entries = Object.entries(file.model.vocab);
-  if (entries.length > mostTokens)
-    throw new InputError(`${source}: model.vocab: found ${entries.length} tokens, expected at most ${mostTokens}`);
-  const idOf = new Map<string, number>();
-  const tokens: string[] = [];
-  const add = (key: string, token: string, tokenId: unknown): void => {
-    if (typeof tokenId !== 'number' || !Number.isInteger(tokenId) || tokenId < 0 || tokenId >= mostTokens) {
-      throw new InputError(`${source}: ${key}: found ${show(tokenId)}, expected an id: a whole number from 0 to ${mostTokens - 1}`);
+  const names = new Set([...entries.map(([token]) => token), ...file.added_tokens.map((token) => token.content)]);
+  const size = names.size;
+  if (size > mostTokens) throw new InputError(`${source}: model.vocab: found ${size} tokens, expected at most ${mostTokens}`);
+  const tokens: (string | undefined)[] = new Array(size).fill(undefined);
+  const add = (keyOf: () => string, token: string, tokenId: unknown): void => {
+    if (typeof tokenId !== 'number' || !Number.isInteger(tokenId) || tokenId < 0 || tokenId >= size) {
+      throw new InputError(
+        `${source}: ${keyOf()}: found ${show(tokenId)}, expected an id from 0 to ${size - 1}, as there are ${size} tokens`,
+      );
     }
-    const before = idOf.get(token);
-    if (before !== undefined && before !== tokenId) {
-      throw new InputError(`${source}: ${key}: found id ${tokenId} for ${show(token)}, which has the id ${before} already`);
+    const other = tokens[tokenId];
+    if (other !== undefined && other !== token) {
+      throw new InputError(`${source}: ${keyOf()}: found id ${tokenId}, which ${show(other)} has already; expected each id once`);
     }
-    if (tokens[tokenId] !== undefined && tokens[tokenId] !== token) {
-      throw new InputError(`${source}: ${key}: found id ${tokenId}, which ${show(tokens[tokenId])} has already; expected each id once`);
-    }
-    idOf.set(token, tokenId);
     tokens[tokenId] = token;
   };
-  for (const [token, tokenId] of entries) add(`model.vocab[${show(token)}]`, token, tokenId);
+  for (const [token, tokenId] of entries) add(() => `model.vocab[${show(token)}]`, token, tokenId);
   const { unk_token: unknownToken } = file.model;
-  if (!idOf.has(unknownToken))
+  if (!Object.hasOwn(file.model.vocab, unknownToken)) {
     throw new InputError(`${source}: model.unk_token: found ${show(unknownToken)}, expected a token of model.vocab`);
-  file.added_tokens.forEach((token, index) => {
-    add(`added_tokens[${index}].id`, token.content, token.id);
-  });
-  if (idOf.size !== tokens.length) {
-    const missing = Array.from(tokens).indexOf(undefined as never);
-    throw new InputError(`${source}: model.vocab: no token has the id ${missing}; expected ids from 0 to ${idOf.size - 1} without holes`);
   }
-  return tokens;
+  file.added_tokens.forEach((token, index) => {
+    add(() => `added_tokens[${index}].id`, token.content, token.id);
+  });
+  // As many ids as tokens: if one is missing, some token has two.
+  const missing = tokens.indexOf(undefined);
+  if (missing >= 0)
+    throw new InputError(`${source}: model.vocab: no token has the id ${missing}; expected ids from 0 to ${size - 1}, each once`);
+  return tokens as string[];
 }
 
 function templateOf(processor: File['post_processor'], vocabularySize: number, source: string): Template {
