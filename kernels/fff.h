@@ -65,7 +65,7 @@ inline void fff(Context& context, const Arguments& a) {
   int32_t* visited = a.integers(4);
   const size_t tokens = a.count(0), kept = layer.trees * layer.levels();
   const bool accumulate = a.flag(4);
-  parallelRanges(context, tokens, lanesInFlight, [&](size_t begin, size_t end, int) {
+  parallelRanges(context, tokens, 16, [&](size_t begin, size_t end, int) {
     fffGroup(layer, input + begin * layer.width, end - begin, output + begin * layer.width, accumulate, visited ? visited + begin * kept : nullptr,
              logits ? logits + begin * kept : nullptr);
   });
@@ -127,7 +127,7 @@ inline void fffBackward(Context& context, const Arguments& a) {
   float* activations = weights ? take<float>(block, visits) : nullptr;
 
   int strays = 0;
-  parallelRanges(context, tokens, lanesInFlight, [&](size_t begin, size_t end, int) {
+  parallelRanges(context, tokens, 16, [&](size_t begin, size_t end, int) {
     for (size_t t = begin; t < end; t++) {
       for (size_t l = 0; l < lists; l++) {
         const uint32_t nodes = uint32_t{1} << l % levels;
@@ -174,6 +174,7 @@ inline void fffBackward(Context& context, const Arguments& a) {
 
   // A task is one level of one tree in one slab of columns, of w_in or w_out: every task meets every token once, however the tokens
   // spread over the nodes, so the upper levels' heavy rows weigh as much as the lower levels' many light ones.
+  constexpr size_t ahead = 8;
   const size_t slabs = (width + slabWidth - 1) / slabWidth;
   parallel(context, 2 * slabs * lists, [&](size_t task, int) {
     const SortedVisits& list = sorted[task % lists];
@@ -182,6 +183,11 @@ inline void fffBackward(Context& context, const Arguments& a) {
     const float *source = (out ? gradOutput : input) + column, *scales = out ? list.activations : list.slopes;
     for (size_t run = 0; run < list.runCount; run++) {
       const size_t node = list.runNodes[run], begin = list.runs[run], end = list.runs[run + 1];
+      if (run + ahead < list.runCount) {
+        const float* next = gradNodes + list.runNodes[run + ahead] * 2 * width + (out ? width : 0) + column;
+        for (size_t i = 0; i < columns; i += 16) __builtin_prefetch(next + i, 1, 2);
+      }
+      if (end + ahead < tokens) { const float* next = source + list.tokens[end + ahead] * width; for (size_t i = 0; i < columns; i += 16) __builtin_prefetch(next + i, 0, 3); }
       sumRows(gradNodes + node * 2 * width + (out ? width : 0) + column, source, width, list.tokens + begin, scales + begin, end - begin, columns, true);
       if (column > 0 || out) continue;
       float sum = gradBias[node];
