@@ -1,0 +1,292 @@
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { Arena } from '../../src/backend/arena.ts';
+import { ReferenceBackend } from '../../src/backend/reference.ts';
+import type { Storage } from '../../src/backend/tensor.ts';
+import { InputError } from '../../src/errors.ts';
+import { readSafetensors, type TensorToWrite, writeSafetensors } from '../../src/io/safetensors.ts';
+import { createMaskedLanguageModel, loadMaskedLanguageModel, loadModel, loadSequenceClassifier, saveCheckpoint } from '../../src/models/checkpoint.ts';
+import { crammedBertConfig, type ModelConfig } from '../../src/models/config.ts';
+import { Encoder } from '../../src/models/encoder.ts';
+import { MaskedLanguageModel } from '../../src/models/masked_language_model.ts';
+import { SequenceClassifier } from '../../src/models/sequence_classifier.ts';
+import { goldenPath, goldenTensors } from '../goldens.ts';
+import { temporaryFolder } from '../temporary.ts';
+
+/** Knows how much memory is held. */
+class CountingBackend extends ReferenceBackend {
+  held = 0;
+  override allocate(bytes: number): Storage {
+    this.held++;
+    return super.allocate(bytes);
+  }
+  override release(storage: Storage): void {
+    this.held--;
+    super.release(storage);
+  }
+}
+
+const temporary = temporaryFolder();
+let folders = 0;
+const newFolder = () => join(temporary, `${++folders}`);
+let backend: CountingBackend;
+beforeEach(() => {
+  backend = new CountingBackend();
+});
+afterEach(() => backend.dispose());
+
+/** A copy of a golden checkpoint that a test may spoil. */
+function copyOf(golden: string): string {
+  const folder = newFolder();
+  mkdirSync(folder);
+  for (const name of ['config.json', 'model.safetensors']) cpSync(goldenPath(golden, name), join(folder, name));
+  return folder;
+}
+
+/** Rewrites a checkpoint's tensors. */
+async function change(folder: string, edit: (tensors: Map<string, TensorToWrite>) => void): Promise<void> {
+  const path = join(folder, 'model.safetensors');
+  const tensors = new Map<string, TensorToWrite>();
+  {
+    await using file = await readSafetensors(path);
+    for (const name of file.names) tensors.set(name, { name, dtype: 'F32', shape: file.info(name).shape, values: await file.read(name) });
+  }
+  edit(tensors);
+  await writeSafetensors(path, tensors.values());
+}
+
+async function messageOf(attempt: Promise<unknown>): Promise<string> {
+  const error = await attempt.then(() => undefined, (error: unknown) => error);
+  expect(error).toBeInstanceOf(InputError);
+  expect((error as Error).message).not.toContain('\n');
+  expect(backend.held, 'memory is given back').toBe(0);
+  return (error as Error).message;
+}
+
+describe('saving what was loaded', () => {
+  test.each([
+    ['crammed-bert-fff', MaskedLanguageModel],
+    ['crammed-bert-fff-deep', MaskedLanguageModel],
+    ['crammed-bert-dense', MaskedLanguageModel],
+    ['hf-bert', MaskedLanguageModel],
+    ['hf-bert-classify', SequenceClassifier],
+  ])('%s: the same tensors, byte for byte', async (golden, kind) => {
+    const model = await loadModel(goldenPath(golden), backend);
+    expect(model).toBeInstanceOf(kind);
+    const folder = newFolder();
+    await saveCheckpoint(folder, model, { tokenizer: { some: 'tokenizer' }, dtype: 'F32' });
+    expect(readdirSync(folder).sort()).toEqual(['config.json', 'model.safetensors', 'tokenizer.json']);
+    expect(JSON.parse(readFileSync(join(folder, 'tokenizer.json'), 'utf8'))).toEqual({ some: 'tokenizer' });
+    await using original = await readSafetensors(goldenPath(golden, 'model.safetensors'));
+    await using saved = await readSafetensors(join(folder, 'model.safetensors'));
+    expect(saved.names.sort()).toEqual(original.names.filter((name) => name !== 'decoder.weight').sort());
+    for (const name of saved.names) {
+      expect(saved.info(name)).toMatchObject({ dtype: 'F32', shape: original.info(name).shape });
+      expect(Buffer.compare(await saved.readRaw(name), await original.readRaw(name)), name).toBe(0);
+    }
+    const again = await loadModel(folder, backend);
+    expect(again.config).toEqual(model.config);
+    model.dispose();
+    again.dispose();
+    expect(backend.held).toBe(0);
+  });
+
+  test('in bf16, to the precision of bf16', async () => {
+    const model = await loadModel(goldenPath('crammed-bert-fff'), backend);
+    const folder = newFolder();
+    await saveCheckpoint(folder, model, { dtype: 'BF16' });
+    expect(existsSync(join(folder, 'tokenizer.json'))).toBe(false);
+    const golden = await goldenTensors('crammed-bert-fff', 'model.safetensors');
+    await using saved = await readSafetensors(join(folder, 'model.safetensors'));
+    const name = 'encoder.layers.1.ffn.linear_out.weight';
+    expect(saved.info(name).dtype).toBe('BF16');
+    const values = await saved.read(name);
+    golden.floats(name).forEach((value, i) => {
+      expect(Math.abs(values[i] - value)).toBeLessThanOrEqual(Math.abs(value) / 256);
+    });
+    expect(values).not.toEqual(golden.floats(name));
+    await loadModel(folder, backend);
+  });
+
+  test('BERT with FFF', async () => {
+    const config: ModelConfig = {
+      ...crammedBertConfig({ vocabularySize: 31, hiddenSize: 8, heads: 2, layers: 2, positions: 8, feedforward: { kind: 'fff', trees: 1, depth: 3 } }),
+      family: 'ultrafastbert',
+      tokenTypes: 2,
+      bias: { queryKeyValue: true, dense: true },
+      predictedFraction: 0.15,
+    };
+    const model = createMaskedLanguageModel(config, backend, 1);
+    const folder = newFolder();
+    await saveCheckpoint(folder, model, {});
+    expect(JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'))).toMatchObject({ model_type: 'ultrafastbert', intermed_depth: 3 });
+    await using saved = await readSafetensors(join(folder, 'model.safetensors'));
+    for (const name of ['encoder.layer.1.ffn.linear_in.weight', 'embeddings.word_embeddings.weight', 'cls.predictions.bias']) expect(saved.has(name)).toBe(true);
+    const again = await loadModel(folder, backend);
+    expect(again).toBeInstanceOf(MaskedLanguageModel);
+    const batch = { batch: 1, length: 3, ids: Int32Array.of(4, 5, 6) };
+    const logits = (m: MaskedLanguageModel) => backend.read(m.logits({ backend, arena: new Arena(backend), training: false }, batch));
+    expect(await logits(again as MaskedLanguageModel)).toEqual(await logits(model));
+  });
+
+  test('into a folder that cannot be', async () => {
+    const model = createMaskedLanguageModel(crammedBertConfig({ vocabularySize: 9, hiddenSize: 4, heads: 1, layers: 1, positions: 4, feedforward: { kind: 'fff', trees: 1, depth: 1 } }), backend, 1);
+    const file = join(temporary, 'a file');
+    writeFileSync(file, '');
+    const error = await saveCheckpoint(join(file, 'model'), model).catch((error: unknown) => error);
+    expect(error).toBeInstanceOf(InputError);
+    expect((error as Error).message).toContain(file);
+  });
+});
+
+describe('initial weights', () => {
+  const config = crammedBertConfig({ vocabularySize: 300, hiddenSize: 32, heads: 2, layers: 1, positions: 16, padId: 3, feedforward: { kind: 'fff', trees: 1, depth: 4 } });
+  const values = async (seed: number) => {
+    const model = createMaskedLanguageModel(config, backend, seed);
+    const folder = newFolder();
+    await saveCheckpoint(folder, model);
+    await using file = await readSafetensors(join(folder, 'model.safetensors'));
+    const all = new Map<string, Float32Array>();
+    for (const name of file.names) all.set(name, await file.read(name));
+    return all;
+  };
+
+  test("are crammedBERT's", async () => {
+    const all = await values(1);
+    const word = all.get('encoder.embedding.word_embedding.weight') as Float32Array;
+    expect(word.subarray(3 * 32, 4 * 32).every((value) => value === 0)).toBe(true);
+    const deviation = Math.sqrt(word.reduce((sum, value) => sum + value * value, 0) / (word.length - 32));
+    expect(deviation).toBeGreaterThan(0.0195);
+    expect(deviation).toBeLessThan(0.0205);
+    expect(Math.abs(word.reduce((sum, value) => sum + value, 0) / word.length)).toBeLessThan(0.001);
+    expect(all.get('encoder.embedding.pos_embedding.scale_factor')).toEqual(Float32Array.of(1 / Math.sqrt(32)));
+    expect(all.get('encoder.layers.0.norm2.weight')).toEqual(new Float32Array(32).fill(1));
+    expect(all.get('encoder.layers.0.ffn.linear_in.bias')).toEqual(new Float32Array(31));
+    expect(all.get('encoder.layers.0.ffn.linear_in.weight')).not.toEqual(all.get('encoder.layers.0.ffn.linear_out.weight'));
+  });
+
+  test('depend on the seed alone', async () => {
+    const [first, same, other] = [await values(1), await values(1), await values(2)];
+    expect(first).toEqual(same);
+    for (const [name, array] of first) if (array.some((value) => value !== array[0])) expect(other.get(name)).not.toEqual(array);
+  });
+});
+
+describe('loading', () => {
+  test('a decoder without word embedding, and TensorFlow names', async () => {
+    const crammed = copyOf('crammed-bert-fff-deep');
+    await change(crammed, (tensors) => tensors.delete('encoder.embedding.word_embedding.weight'));
+    const golden = await goldenTensors('crammed-bert-fff-deep', 'model.safetensors');
+    const model = await loadMaskedLanguageModel(crammed, backend);
+    expect(await backend.read(model.parameters[0].value)).toEqual(golden.floats('encoder.embedding.word_embedding.weight'));
+    const bert = copyOf('hf-bert');
+    await change(bert, (tensors) => {
+      for (const tensor of [...tensors.values()]) {
+        const name = tensor.name.replace('LayerNorm.weight', 'LayerNorm.gamma').replace('LayerNorm.bias', 'LayerNorm.beta');
+        tensors.delete(tensor.name);
+        tensors.set(name, { ...tensor, name });
+      }
+      tensors.set('cls.seq_relationship.bias', { name: 'cls.seq_relationship.bias', dtype: 'F32', shape: [2], values: new Float32Array(2) });
+    });
+    expect(await loadModel(bert, backend)).toBeInstanceOf(MaskedLanguageModel);
+  });
+
+  test('a bare encoder', async () => {
+    const folder = copyOf('hf-bert');
+    await change(folder, (tensors) => {
+      for (const tensor of [...tensors.values()]) {
+        tensors.delete(tensor.name);
+        const name = tensor.name.replace('bert.', '');
+        if (!name.startsWith('cls.')) tensors.set(name, { ...tensor, name });
+      }
+    });
+    const encoder = await loadModel(folder, backend);
+    expect(encoder).toBeInstanceOf(Encoder);
+    const saved = newFolder();
+    await saveCheckpoint(saved, encoder);
+    expect(await loadModel(saved, backend)).toBeInstanceOf(Encoder);
+  });
+
+  test.each(['crammed-bert-fff', 'hf-bert'])('%s as a classifier with a fresh head', async (golden) => {
+    await expect(loadSequenceClassifier(goldenPath(golden), backend)).rejects.toThrow(/holds no classifier/);
+    const labelNames = ['a', 'b', 'c', 'd'];
+    const model = await loadSequenceClassifier(goldenPath(golden), backend, { labels: 4, labelNames, seed: 5 });
+    expect(model.labels).toBe(4);
+    const folder = newFolder();
+    await saveCheckpoint(folder, model);
+    const again = await loadModel(folder, backend);
+    expect(again).toBeInstanceOf(SequenceClassifier);
+    for (const [i, parameter] of again.parameters.entries()) {
+      expect(await backend.read(parameter.value)).toEqual(await backend.read(model.parameters[i].value));
+    }
+    if (golden === 'hf-bert') expect(again.config.labelNames).toEqual(labelNames);
+  });
+
+  const word = 'encoder.embedding.word_embedding.weight';
+  const norm = 'encoder.final_norm.bias';
+  test.each<[string, (tensors: Map<string, TensorToWrite>) => void, RegExp]>([
+    ['a tensor is missing', (tensors) => tensors.delete(norm), /lacks the tensor 'encoder\.final_norm\.bias' \[48\]/],
+    ['a tensor is of another shape', (tensors) => tensors.set(norm, { name: norm, dtype: 'F32', shape: [6, 8], values: new Float32Array(48) }), /'encoder\.final_norm\.bias' is \[6,8\], expected \[48\]/],
+    ['a tensor holds integers', (tensors) => tensors.set(norm, { name: norm, dtype: 'I32', shape: [48], values: new Int32Array(48) }), /'encoder\.final_norm\.bias' is I32/],
+    ['a weight is not a number', (tensors) => ((tensors.get(norm) as { values: Float32Array }).values[7] = Number.NaN), /holds NaN at element 7/],
+    ['a weight is infinite', (tensors) => ((tensors.get(word) as { values: Float32Array }).values[0] = Number.POSITIVE_INFINITY), /holds Infinity at element 0/],
+    ['there is a tensor too many', (tensors) => tensors.set('more', { name: 'more', dtype: 'F32', shape: [1], values: new Float32Array(1) }), /holds the tensor 'more'/],
+    ['the decoder is not tied', (tensors) => tensors.set('decoder.weight', { name: 'decoder.weight', dtype: 'F32', shape: [211, 48], values: new Float32Array(211 * 48) }), /untied decoder/],
+    ['the decoder is of another shape', (tensors) => tensors.set('decoder.weight', { name: 'decoder.weight', dtype: 'F32', shape: [48, 211], values: new Float32Array(211 * 48) }), /'decoder\.weight' is \[48,211\]/],
+    ['attention is scaled otherwise', (tensors) => ((tensors.get('encoder.layers.0.attn.self_attention.norm_factor') as { values: Float32Array }).values[0] = 1), /norm_factor' is 1, expected 1 \/ sqrt/],
+  ])('is refused if %s', async (_, edit, message) => {
+    const folder = copyOf('crammed-bert-fff');
+    await change(folder, edit);
+    const found = await messageOf(loadModel(folder, backend));
+    expect(found).toMatch(message);
+    expect(found).toContain(join(folder, 'model.safetensors'));
+  });
+
+  test('is refused if files are missing, cut short or of another kind', async () => {
+    expect(await messageOf(loadModel(join(temporary, 'nowhere'), backend))).toMatch(/nowhere.config\.json: cannot read/);
+    const folder = copyOf('crammed-bert-fff');
+    truncateSync(join(folder, 'model.safetensors'), 5000);
+    expect(await messageOf(loadModel(folder, backend))).toMatch(/model\.safetensors: .*cut short/);
+    rmSync(join(folder, 'model.safetensors'));
+    expect(await messageOf(loadModel(folder, backend))).toMatch(/model\.safetensors: cannot read/);
+    writeFileSync(join(folder, 'config.json'), '{"model_type": ');
+    expect(await messageOf(loadModel(folder, backend))).toMatch(/config\.json: is not valid JSON/);
+    expect(await messageOf(loadMaskedLanguageModel(goldenPath('hf-bert-classify'), backend))).toMatch(/lacks the tensor 'cls\./);
+  });
+
+  test('of damaged files succeeds or says in one line what is wrong', async () => {
+    const golden = readFileSync(goldenPath('crammed-bert-fff-deep', 'model.safetensors'));
+    const config = readFileSync(goldenPath('crammed-bert-fff-deep', 'config.json'));
+    const headerEnd = 8 + Number(golden.readBigUInt64LE());
+    const damage = fc.record({
+      file: fc.constantFrom('config.json', 'model.safetensors'),
+      at: fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }),
+      inHeader: fc.boolean(),
+      cut: fc.boolean(),
+      bytes: fc.uint8Array({ minLength: 1, maxLength: 4 }),
+    });
+    const folder = newFolder();
+    mkdirSync(folder);
+    await fc.assert(
+      fc.asyncProperty(damage, async ({ file, at, inHeader, cut, bytes }) => {
+        const good = file === 'config.json' ? config : golden;
+        const offset = Math.floor(at * (inHeader && file !== 'config.json' ? headerEnd : good.length));
+        const bad = Buffer.from(cut ? good.subarray(0, offset) : good);
+        if (!cut) bad.set(bytes.subarray(0, bad.length - offset), offset);
+        writeFileSync(join(folder, 'config.json'), config);
+        writeFileSync(join(folder, 'model.safetensors'), golden);
+        writeFileSync(join(folder, file), bad);
+        const model = await loadModel(folder, backend).catch((error: unknown) => error as Error);
+        if (model instanceof Error) {
+          expect(model).toBeInstanceOf(InputError);
+          expect(model.message).toContain(folder);
+          expect(model.message).not.toContain('\n');
+        } else model.dispose();
+        expect(backend.held).toBe(0);
+      }),
+      { numRuns: 150 },
+    );
+  });
+});

@@ -1,0 +1,134 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { InputError } from '../../src/errors.ts';
+import { configToJson, crammedBertConfig, parseConfig, type Task } from '../../src/models/config.ts';
+import { goldenJson } from '../goldens.ts';
+
+type Json = Record<string, unknown>;
+
+const goldens: [string, Task][] = [
+  ['crammed-bert-fff', 'masked-lm'],
+  ['crammed-bert-fff-deep', 'masked-lm'],
+  ['crammed-bert-dense', 'masked-lm'],
+  ['hf-bert', 'masked-lm'],
+  ['hf-bert-classify', 'sequence-classification'],
+];
+
+function messageOf(json: unknown): string {
+  let message = '';
+  try {
+    parseConfig(json, 'model/config.json');
+  } catch (error) {
+    expect(error).toBeInstanceOf(InputError);
+    message = (error as Error).message;
+  }
+  expect(message).toMatch(/^model\/config\.json: /);
+  expect(message).not.toContain('\n');
+  return message;
+}
+
+describe('configurations that others wrote', () => {
+  test.each(goldens)('%s is written as it was read', (folder, task) => {
+    const json = goldenJson<Json>(folder, 'config.json');
+    const { transformers_version, dtype, use_cache, ...known } = json;
+    expect(transformers_version).toBeDefined();
+    expect(configToJson(parseConfig(json, folder), task)).toEqual(known);
+  });
+
+  test('what they mean', () => {
+    expect(parseConfig(goldenJson('crammed-bert-fff', 'config.json'), 'x')).toMatchObject({
+      family: 'crammedBERT',
+      vocabularySize: 211,
+      hiddenSize: 48,
+      layers: 3,
+      heads: 4,
+      positions: 32,
+      feedforward: { kind: 'fff', trees: 2, depth: 3 },
+      bias: { queryKeyValue: false, dense: false },
+      predictedFraction: 0.25,
+      pooler: { kind: 'mean', size: 32 },
+    });
+    expect(parseConfig(goldenJson('hf-bert', 'config.json'), 'x')).toMatchObject({
+      family: 'bert',
+      tokenTypes: 2,
+      feedforward: { kind: 'dense', neurons: 96 },
+      bias: { queryKeyValue: true, dense: true },
+      pooler: { kind: 'first', size: 48 },
+    });
+  });
+
+  test('BERT with FFF is called ultrafastbert, and comes back as it was', () => {
+    const config = { ...parseConfig(goldenJson('hf-bert', 'config.json'), 'x'), family: 'ultrafastbert' as const, labels: 2, labelNames: ['no', 'yes'] };
+    config.feedforward = { kind: 'fff', trees: 2, depth: 5 };
+    const json = configToJson(config);
+    expect(json).toMatchObject({ model_type: 'ultrafastbert', intermed_type: 'fff', intermed_size: 2, intermed_depth: 5 });
+    expect(json).not.toHaveProperty('intermediate_size');
+    expect(parseConfig(json, 'x')).toEqual(config);
+  });
+
+  test('our own start from crammedBERT with FFF', () => {
+    const config = crammedBertConfig({ vocabularySize: 8192, hiddenSize: 256, heads: 4, layers: 6 });
+    expect(config).toMatchObject({ hiddenSize: 256, feedforward: { kind: 'fff', trees: 1, depth: 11 }, pooler: { size: 256 } });
+    expect(parseConfig(configToJson(config), 'x')).toEqual(config);
+  });
+});
+
+describe('configurations that cannot be used', () => {
+  const crammed = () => goldenJson<{ arch: Json & { attention: Json; embedding: Json; classification_head: Json } }>('crammed-bert-fff', 'config.json');
+  test.each<[string, (json: ReturnType<typeof crammed>) => void, RegExp]>([
+    ['rotary embedding', ({ arch }) => Object.assign(arch.attention, { rotary_embedding: true }), /'arch\.attention\.rotary_embedding' is true, expected false/],
+    ['causal attention', ({ arch }) => Object.assign(arch.attention, { causal_attention: true }), /'arch\.attention\.causal_attention' is true/],
+    ['another nonlinearity', ({ arch }) => Object.assign(arch, { nonlin: 'ReLU' }), /'arch\.nonlin' is "ReLU", expected "GELU"/],
+    ['post-norm', ({ arch }) => Object.assign(arch, { norm_scheme: 'post' }), /'arch\.norm_scheme' is "post", expected "pre"/],
+    ['another pooler', ({ arch }) => Object.assign(arch.classification_head, { pooler: 'attention' }), /pooler' is "attention"/],
+    ['no depth', ({ arch }) => delete arch.intermed_depth, /'arch\.intermed_depth' is missing/],
+    ['no hidden size', ({ arch }) => delete arch.hidden_size, /'arch\.hidden_size' is missing/],
+    ['an absurd size', ({ arch }) => Object.assign(arch, { hidden_size: 1e12 }), /'arch\.hidden_size' is 1000000000000, expected <=16384/],
+    ['a fraction', ({ arch }) => Object.assign(arch, { hidden_size: 48.5 }), /'arch\.hidden_size' is 48\.5/],
+    ['too many neurons', ({ arch }) => Object.assign(arch, { intermed_size: 3072, intermed_depth: 20 }), /more than 16777216 neurons/],
+    ['heads that do not divide', ({ arch }) => Object.assign(arch.attention, { num_attention_heads: 5 }), /48 cannot be divided among 5/],
+    ['another embedding size', ({ arch }) => Object.assign(arch.embedding, { embedding_dim: 32 }), /'arch\.embedding\.embedding_dim' is 32/],
+    ['padding outside of the vocabulary', ({ arch }) => Object.assign(arch.embedding, { pad_token_id: 211 }), /'pad_token_id' is 211/],
+    ['another model', (json) => Object.assign(json, { model_type: 'gpt2' }), /'model_type' is "gpt2", expected "crammedBERT"/],
+  ])('%s', (_, change, message) => {
+    const json = crammed();
+    change(json);
+    expect(messageOf(json)).toMatch(message);
+  });
+
+  test.each([[{ hidden_act: 'relu' }, /'hidden_act' is "relu"/], [{ position_embedding_type: 'relative_key' }, /position_embedding_type/], [{ is_decoder: true }, /is_decoder/]])(
+    'BERT with %o',
+    (change, message) => {
+      expect(messageOf({ ...goldenJson<Json>('hf-bert', 'config.json'), ...change })).toMatch(message);
+    },
+  );
+
+  test.each([[null], [[]], ['text'], [3]])('%o is no object', (json) => {
+    expect(messageOf(json)).toMatch(/not a JSON object/);
+  });
+
+  test('whatever stands in place of any value is accepted or refused in one line', () => {
+    const leaves = goldens.flatMap(([folder]) => paths(goldenJson(folder, 'config.json')).map((path) => ({ folder, path })));
+    fc.assert(
+      fc.property(fc.constantFrom(...leaves), fc.oneof(fc.jsonValue(), fc.integer(), fc.double(), fc.constant(undefined)), ({ folder, path }, value) => {
+        const json = goldenJson<Json>(folder, 'config.json');
+        const parent = path.slice(0, -1).reduce((object, key) => object[key] as Json, json);
+        parent[path.at(-1) as string] = value;
+        try {
+          const config = parseConfig(json, 'model/config.json');
+          expect(config.hiddenSize % config.heads).toBe(0);
+        } catch {
+          messageOf(json);
+        }
+      }),
+      { numRuns: 500 },
+    );
+  });
+});
+
+/** The paths of all values of an object, inner objects included. */
+function paths(json: unknown, path: string[] = []): string[][] {
+  if (typeof json !== 'object' || json === null) return [path];
+  const inner = Object.entries(json).flatMap(([key, value]) => paths(value, [...path, key]));
+  return path.length > 0 ? [path, ...inner] : inner;
+}

@@ -1,0 +1,195 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Arena } from '../../src/backend/arena.ts';
+import type { Backend } from '../../src/backend/backend.ts';
+import { ReferenceBackend } from '../../src/backend/reference.ts';
+import type { Storage } from '../../src/backend/tensor.ts';
+import { InputError } from '../../src/errors.ts';
+import { createMaskedLanguageModel, createSequenceClassifier, loadMaskedLanguageModel } from '../../src/models/checkpoint.ts';
+import { crammedBertConfig, type ModelConfig } from '../../src/models/config.ts';
+import type { MaskedLanguageModel } from '../../src/models/masked_language_model.ts';
+import { AdamW } from '../../src/training/optimizer.ts';
+import { candidates } from '../backend/backends.ts';
+import { expectClose, goldenPath, goldenTensors, tolerances } from '../goldens.ts';
+import { allocateGradients } from './training.ts';
+
+const config = crammedBertConfig({
+  vocabularySize: 50,
+  hiddenSize: 16,
+  heads: 2,
+  layers: 2,
+  positions: 12,
+  feedforward: { kind: 'fff', trees: 2, depth: 3 },
+  initialDeviation: 0.3,
+  labels: 2,
+});
+const batch = { batch: 3, length: 12, ids: Int32Array.from({ length: 36 }, (_, i) => (i * 7 + 3) % 50) };
+const labels = Int32Array.from({ length: 36 }, (_, i) => (i % 4 === 1 ? (i * 11) % 50 : -100));
+
+describe('memory', () => {
+  class CountingBackend extends ReferenceBackend {
+    allocations = 0;
+    override allocate(bytes: number): Storage {
+      this.allocations++;
+      return super.allocate(bytes);
+    }
+  }
+  const bert: ModelConfig = { ...config, family: 'bert', tokenTypes: 2, bias: { queryKeyValue: true, dense: true }, feedforward: { kind: 'dense', neurons: 24 } };
+
+  test.each([config, bert])('nothing is allocated after the first step and the first evaluation ($family)', async (config) => {
+    using backend = new CountingBackend();
+    using model = createMaskedLanguageModel(config, backend, 1);
+    using optimizer = new AdamW(backend, model.parameters);
+    using arena = new Arena(backend);
+    using clip = backend.tensor('clip', [2]);
+    const round = async (step: number) => {
+      arena.reset();
+      model.lossAndGradients({ backend, arena, training: true, dropout: { seed: 1, step } }, { ...batch, labels });
+      optimizer.step(1e-3, clip);
+      arena.reset();
+      await model.losses({ backend, arena, training: false }, { ...batch, labels });
+      arena.reset();
+      await backend.read(model.logits({ backend, arena, training: false }, batch));
+    };
+    await round(0);
+    const { allocations } = backend;
+    const { bytes } = arena;
+    for (let step = 1; step < 5; step++) await round(step);
+    expect(backend.allocations).toBe(allocations);
+    expect(arena.bytes).toBe(bytes);
+  });
+
+  test('inference needs no more for more layers', async () => {
+    const bytes = [];
+    for (const layers of [2, 6]) {
+      using backend = new ReferenceBackend();
+      using model = createMaskedLanguageModel({ ...config, layers }, backend, 1);
+      using arena = new Arena(backend);
+      await backend.read(model.logits({ backend, arena, training: false }, batch));
+      bytes.push(arena.bytes);
+    }
+    expect(bytes[1]).toBe(bytes[0]);
+  });
+});
+
+describe('freezing', () => {
+  test('frozen parameters get no gradient, and frozen blocks below the trained ones cost nothing', async () => {
+    const operations: string[] = [];
+    class RecordingBackend extends ReferenceBackend {
+      protected override enqueue(...[operation, operands, numbers]: Parameters<ReferenceBackend['enqueue']>): void {
+        operations.push(operation);
+        super.enqueue(operation, operands, numbers);
+      }
+    }
+    using backend = new RecordingBackend();
+    using model = createSequenceClassifier(config, backend, 1);
+    using arena = new Arena(backend);
+    const run = { backend, arena, training: true };
+    allocateGradients(backend, model.parameters);
+    const visits = () => {
+      arena.reset();
+      operations.length = 0;
+      model.lossAndGradients(run, { ...batch, labels: Int32Array.of(0, 1, 1) });
+      return operations.filter((operation) => operation === 'fffBackward').length;
+    };
+    expect(visits()).toBe(2);
+    for (const parameter of model.encoder.parameters) parameter.frozen = !/layers\.1\.|final_norm/.test(parameter.name);
+    for (const parameter of model.parameters) backend.fill({ output: parameter.gradient!, value: 0 });
+    expect(visits()).toBe(1);
+    expect(operations).not.toContain('embeddingBackward');
+    for (const parameter of model.parameters) {
+      const gradient = await backend.read(parameter.gradient!);
+      expect(gradient.some((value) => value !== 0), parameter.name).toBe(!parameter.frozen);
+    }
+    for (const parameter of model.encoder.parameters) parameter.frozen = true;
+    expect(visits()).toBe(0);
+  });
+});
+
+describe('what does not fit the model is refused before anything runs', () => {
+  const backend = new ReferenceBackend();
+  const model = createMaskedLanguageModel(config, backend, 1);
+  const run = { backend, arena: new Arena(backend), training: false };
+  const ids = (...values: number[]) => ({ batch: 1, length: values.length, ids: Int32Array.from(values) });
+
+  test.each<[string, () => unknown, RegExp]>([
+    ['an id outside of the vocabulary', () => model.logits(run, ids(3, 50)), /token id 50 at token 1 is not one of the model's 50/],
+    ['a negative id', () => model.logits(run, ids(-1)), /token id -1 at token 0/],
+    ['too long a sequence', () => model.logits(run, ids(...new Array(13).fill(1))), /13 tokens is longer than the model's 12 positions/],
+    ['an empty batch', () => model.logits(run, ids()), /'length' is 0/],
+    ['ids that do not fill the batch', () => model.logits(run, { ...ids(1, 2), batch: 2 }), /'ids' has 2 values, expected batch x length = 4/],
+    ['a mask of another size', () => model.logits(run, { ...ids(1, 2), attentionMask: Int32Array.of(1) }), /'attentionMask' has 1 values/],
+    ['a position outside of the batch', () => model.logits(run, ids(1, 2), Int32Array.of(2)), /position 2 is not one of the batch's 2/],
+    ['a label outside of the vocabulary', () => model.lossAndGradients(run, { ...ids(1), labels: Int32Array.of(50) }), /label 50 at token 0/],
+    ['labels of another size', () => model.lossAndGradients(run, { ...ids(1), labels: Int32Array.of(1, 2) }), /'labels' has 2 values/],
+  ])('%s', (_, attempt, message) => {
+    expect(attempt).toThrow(InputError);
+    expect(attempt).toThrow(message);
+  });
+
+  test('a class that there is not', () => {
+    const classifier = createSequenceClassifier(config, backend, 1);
+    expect(() => classifier.lossAndGradients(run, { ...ids(1), labels: Int32Array.of(2) })).toThrow(/label 2 of sequence 0 is not one of 2 classes/);
+    expect(() => createSequenceClassifier({ ...config, labels: undefined }, backend, 1)).toThrow(InputError);
+  });
+
+  test('nothing to predict is no error', async () => {
+    const nothing = { ...ids(1, 2), labels: Int32Array.of(-100, -100) };
+    expect(model.lossAndGradients(run, nothing).size).toBe(0);
+    expect((await model.losses(run, nothing)).losses).toHaveLength(0);
+  });
+});
+
+for (const { label, create, unavailable } of candidates) {
+  describe.skipIf(unavailable)(`${label}${unavailable ? ` (skipped: ${unavailable})` : ''}`, () => {
+    let backend: Backend;
+    let model: MaskedLanguageModel;
+    beforeAll(async () => {
+      backend = create();
+      model = await loadMaskedLanguageModel(goldenPath('crammed-bert-fff'), backend);
+    });
+    afterAll(() => backend?.dispose());
+
+    test('a batch answers as its sequences alone do', async () => {
+      const golden = await goldenTensors('crammed-bert-fff', 'forward.safetensors');
+      const [batch, length] = golden.shape('input_ids');
+      const ids = golden.integers('input_ids');
+      using arena = new Arena(backend);
+      const run = { backend, arena, training: false };
+      const together = golden.floats('logits');
+      for (let sequence = 0; sequence < batch; sequence++) {
+        arena.reset();
+        const alone = await backend.read(model.logits(run, { batch: 1, length, ids: ids.subarray(sequence * length, (sequence + 1) * length) }));
+        expectClose(`sequence ${sequence}`, alone, together.subarray(sequence * alone.length, (sequence + 1) * alone.length), tolerances.output);
+      }
+    });
+
+    test('ranks count the tokens rated above the right one', async () => {
+      const golden = await goldenTensors('crammed-bert-fff', 'forward.safetensors');
+      const [batch, length] = golden.shape('input_ids');
+      const vocabulary = model.config.vocabularySize;
+      using arena = new Arena(backend);
+      const labels = golden.integers('labels');
+      const inputs = { batch, length, ids: golden.integers('input_ids'), labels };
+      const { ranks, losses } = await model.losses({ backend, arena, training: false }, inputs);
+      const logits = golden.floats('logits');
+      const positions = [...labels.keys()].filter((position) => labels[position] >= 0);
+      expect(losses).toHaveLength(positions.length);
+      positions.forEach((position, i) => {
+        const row = [...logits.subarray(position * vocabulary, (position + 1) * vocabulary)];
+        expect(ranks[i]).toBe(row.filter((value) => value > row[labels[position]]).length);
+      });
+    });
+
+    test('dropout repeats with its seed and step, and only then', async () => {
+      using arena = new Arena(backend);
+      const losses = async (seed: number, step: number) => {
+        arena.reset();
+        return backend.read(model.lossAndGradients({ backend, arena, training: true, dropout: { seed, step } }, { ...batch, labels }));
+      };
+      const first = await losses(1, 1);
+      expect(await losses(1, 1)).toEqual(first);
+      expect(await losses(1, 2)).not.toEqual(first);
+      expect(await losses(2, 1)).not.toEqual(first);
+    });
+  });
+}
