@@ -53,6 +53,7 @@ inline __attribute__((always_inline)) void parallel(Context& context, size_t cou
 // body(begin, end, worker) over [0, count) in pieces of at most `grain`, a size that does not depend on the threads.
 template <class Body>
 inline __attribute__((always_inline)) void parallelRanges(Context& context, size_t count, size_t grain, Body&& body) {
+  if (count == 0) return;  // whoever has nothing to share may come with a grain of 0
   size_t pieces = (count + grain - 1) / grain;
   parallel(context, pieces, [&](size_t piece, int worker) {
     size_t begin = piece * grain, end = begin + grain < count ? begin + grain : count;

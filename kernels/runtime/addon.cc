@@ -250,7 +250,9 @@ napi_value finish(napi_env env, napi_callback_info info) {
   Promise* promise = new Promise{};
   napi_value value;
   napi_create_promise(env, &promise->deferred, &value);
-  if (job->read.to) napi_create_reference(env, call.arguments[3], 1, &promise->result);
+  napi_valuetype type;
+  napi_typeof(env, call.arguments[3], &type);
+  if (type == napi_object) napi_create_reference(env, call.arguments[3], 1, &promise->result);
   job->owner = promise;
   if (handle->outstanding++ == 0) {
     uint32_t count;

@@ -110,10 +110,10 @@ void Executor::execute(Job& job) {
     if (code == releaseBlock) {
       blocks_.release(pointer<void>(addresses[0]));
     } else if (code == writeInline) {
-      if (!failed_) std::memcpy(pointer<void>(addresses[0]), numbers + 1, static_cast<size_t>(numbers[0]));
+      std::memcpy(pointer<void>(addresses[0]), numbers + 1, static_cast<size_t>(numbers[0]));
     } else if (code == writeStaged) {
       const size_t bytes = static_cast<size_t>(numbers[0]);
-      if (!failed_) std::memcpy(pointer<void>(addresses[0]), pointer<void>(addresses[1]), bytes);
+      std::memcpy(pointer<void>(addresses[0]), pointer<void>(addresses[1]), bytes);
       staged_.release(pointer<void>(addresses[1]));
       stagedBytes_ -= bytes;
     } else if (!failed_) {

@@ -4,7 +4,8 @@
  * Execution. An operation checks shapes and dtypes at the call and throws {@link ShapeError} there; the work itself is only queued
  * and runs in the order of the calls, off the JavaScript thread where the backend can (native: a C++ worker with its thread pool).
  * `await read(tensor)` or `await finish()` hands the queue over in one go and waits; an error of the work itself (an index out of
- * range, say) surfaces there. `readNow` is the one synchronous path, for calls so small that a round trip would cost more.
+ * range, say) surfaces there, once; operations queued behind it are skipped until then, so that nothing is computed from what it left
+ * (no optimiser step, say), but values written are written. `readNow` is the one synchronous path, for calls so small that a round trip would cost more.
  *
  * Ownership. An operation writes into outputs that it is handed and allocates nothing that outlives it. Unless said otherwise an
  * output may not share memory with an input; gradients of parameters (gradWeight, gradBias, gradGamma, gradTable, gradNodes ...)

@@ -43,11 +43,12 @@ export class ReferenceBackend extends Backend {
   }
 
   protected override enqueue(operation: string, operands: readonly (Tensor | undefined)[], numbers: readonly number[]): void {
+    if (this.lateError !== undefined) return;
     const run = operations[operation] as (...operandsAndNumbers: unknown[]) => void;
     try {
       run(...operands.map((tensor) => tensor && this.values(tensor)), ...numbers);
     } catch (error) {
-      this.lateError ??= error;
+      this.lateError = error;
     }
   }
 

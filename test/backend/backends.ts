@@ -1,4 +1,6 @@
 import type { Backend } from '../../src/backend/backend.ts';
+import { NativeBackend } from '../../src/backend/native.ts';
+import { loadAddon } from '../../src/backend/native_loader.ts';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 
 /** A backend that tests run on; `unavailable` says why it cannot run here. */
@@ -8,4 +10,22 @@ export interface Candidate {
   unavailable?: string;
 }
 
-export const candidates: readonly Candidate[] = [{ label: 'reference', create: () => new ReferenceBackend() }];
+/**
+ * The native backend once for each instruction set of this processor, or for the one that UFB_INSTRUCTION_SET names. Where the add-on does
+ * not load it is skipped, saying why, unless UFB_REQUIRE_NATIVE=1 makes that a failure.
+ */
+function nativeCandidates(): Candidate[] {
+  const { addon, reason } = loadAddon();
+  if (!addon)
+    return [
+      { label: 'native', create: () => new NativeBackend(), unavailable: process.env.UFB_REQUIRE_NATIVE === '1' ? undefined : reason },
+    ];
+  const { UFB_INSTRUCTION_SET: only } = process.env;
+  // Three threads: more than this work divides evenly among, and on a small machine more than it has cores.
+  return (only ? [only] : addon.instructionSets).map((instructionSet) => ({
+    label: `native, ${instructionSet}`,
+    create: () => new NativeBackend({ threads: 3, instructionSet }),
+  }));
+}
+
+export const candidates: readonly Candidate[] = [{ label: 'reference', create: () => new ReferenceBackend() }, ...nativeCandidates()];

@@ -1,4 +1,5 @@
 import type { Backend } from '../../src/backend/backend.ts';
+import { ReferenceBackend } from '../../src/backend/reference.ts';
 import type { Tensor, TypedArray } from '../../src/backend/tensor.ts';
 import { hashText } from '../../src/nn/random.ts';
 import type { Operand, OperationCase, Tensors } from './cases/case.ts';
@@ -78,19 +79,32 @@ export async function runCase(backend: Backend, operationCase: OperationCase): P
   return results;
 }
 
-/** The largest difference over the largest expected value; NaN where either has one that the other has not. */
-export function normalisedError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+const expectations = new Map<string, Promise<Values>>();
+
+/** What the reference makes of the case, computed once; what the reference itself is held to is the same in double precision. */
+export function expectedValues(operationCase: OperationCase, forReference: boolean): Promise<Values> {
+  const key = `${operationCase.name} ${forReference}`;
+  let values = expectations.get(key);
+  if (!values) {
+    values = runCase(forReference ? new DoublePrecisionBackend() : new ReferenceBackend(), operationCase);
+    expectations.set(key, values);
+  }
+  return values;
+}
+
+/** The largest difference over the largest expected value, or over `atLeast` if that is larger; NaN where either has one that the other has not. */
+export function normalisedError(actual: ArrayLike<number>, expected: ArrayLike<number>, atLeast = Number.MIN_VALUE): number {
+  if (actual.length !== expected.length) return Number.NaN;
   let difference = 0;
-  let largest = 0;
+  let largest = atLeast;
   for (let i = 0; i < expected.length; i++) {
+    if (Number.isFinite(expected[i])) largest = Math.max(largest, Math.abs(expected[i]));
     if (Object.is(actual[i], expected[i])) continue;
     const error = Math.abs(actual[i] - expected[i]);
     if (!(error < Number.POSITIVE_INFINITY)) return Number.NaN;
     difference = Math.max(difference, error);
   }
-  for (let i = 0; i < expected.length; i++) if (Number.isFinite(expected[i])) largest = Math.max(largest, Math.abs(expected[i]));
-  if (actual.length !== expected.length) return Number.NaN;
-  return difference === 0 ? 0 : difference / Math.max(largest, Number.MIN_VALUE);
+  return difference === 0 ? 0 : difference / largest;
 }
 
 /** Elements differentiated of each input, spread evenly over it. */
@@ -103,12 +117,13 @@ interface Differences {
   elements: number[];
   values: number[];
 }
-const known = new Map<string, Differences[]>();
+const differencesOf = new Map<string, Differences[]>();
 
 /** For each input that the case differentiates: central finite differences of its loss at some of the input's elements, by the reference in double precision. */
 function finiteDifferences(operationCase: OperationCase): Differences[] {
   const { name, gradient, forward } = operationCase;
-  if (known.has(name)) return known.get(name) as Differences[];
+  const known = differencesOf.get(name);
+  if (known) return known;
   const { outputs, inputs } = gradient as NonNullable<OperationCase['gradient']>;
   const operands = operandsOf(operationCase);
   using backend = new DoublePrecisionBackend();
@@ -142,7 +157,7 @@ function finiteDifferences(operationCase: OperationCase): Differences[] {
     });
     return { input, elements, values: slopes };
   });
-  known.set(name, differences);
+  differencesOf.set(name, differences);
   return differences;
 }
 
@@ -154,7 +169,7 @@ export function gradientErrors(operationCase: OperationCase, results: Values): R
     const name = operationCase.gradient?.inputs[input] as string;
     const { role, values: before } = operands[name];
     const gradient = elements.map((i) => results[name][i] - (role === 'updated' ? before[i] : 0));
-    errors[name] = normalisedError(gradient, values);
+    errors[name] = normalisedError(gradient, values, operationCase.tolerance.atLeast);
   }
   return errors;
 }

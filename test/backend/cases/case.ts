@@ -6,6 +6,8 @@ import type { Random } from '../random.ts';
 export interface Tolerance {
   value: number;
   reason: string;
+  /** What the difference is taken over where the largest value is smaller: for results that are 0 because their terms cancel. */
+  atLeast?: number;
 }
 
 export const exact: Tolerance = { value: 0, reason: 'values are moved or counted, not computed' };
