@@ -122,8 +122,9 @@ export async function kindOf(path: string): Promise<'file' | 'folder' | 'other' 
   }
 }
 
-export async function makeFolder(path: string): Promise<void> {
-  await mkdir(path, { recursive: true });
+/** Makes a folder and those above it that are missing; returns the first one that was made, if any. */
+export function makeFolder(path: string): Promise<string | undefined> {
+  return mkdir(path, { recursive: true });
 }
 
 /** Names in a folder, sorted. */

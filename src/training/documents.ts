@@ -74,11 +74,17 @@ export class PassageMixture {
     positions: readonly FilePosition[],
     private readonly heldOutEvery: number,
   ) {
-    this.sources = files.map((file, index) => ({ ...file, position: { ...(positions[index] ?? { epoch: 0, passages: 0, characters: 0 }) } }));
+    this.sources = files.map((file, index) => ({
+      ...file,
+      position: { ...(positions[index] ?? { epoch: 0, passages: 0, characters: 0 }) },
+    }));
   }
 
   /** @throws InputError if a file cannot be read */
-  static async open(paths: readonly string[], options: { heldOutEvery: number; positions?: readonly FilePosition[] }): Promise<PassageMixture> {
+  static async open(
+    paths: readonly string[],
+    options: { heldOutEvery: number; positions?: readonly FilePosition[] },
+  ): Promise<PassageMixture> {
     const files = [];
     for (const path of paths) files.push({ path, weight: await textSize(path) });
     return new PassageMixture(files, options.positions ?? [], options.heldOutEvery);

@@ -1,7 +1,8 @@
 /** How well a masked language model predicts a text, beside what guessing without context gets. */
+
+import { joinPath } from '#platform';
 import { Arena } from '../backend/arena.ts';
 import type { Backend } from '../backend/backend.ts';
-import { joinPath } from '#platform';
 import { InputError } from '../errors.ts';
 import { loadMaskedLanguageModel } from '../models/checkpoint.ts';
 import type { LabelledBatch, MaskedLanguageModel } from '../models/masked_language_model.ts';
@@ -54,18 +55,25 @@ export async function evaluateMaskedLanguageModel(options: EvaluationOptions): P
   const { backend } = options;
   const tokenizer = await Tokenizer.load(joinPath(options.model, 'tokenizer.json'));
   const { maskId } = tokenizer;
-  if (maskId === undefined) throw new InputError(`${joinPath(options.model, 'tokenizer.json')}: has no [MASK] token, which masked language modelling needs`);
+  if (maskId === undefined)
+    throw new InputError(`${joinPath(options.model, 'tokenizer.json')}: has no [MASK] token, which masked language modelling needs`);
   const model = await loadMaskedLanguageModel(options.model, backend);
   try {
     const { positions: length, vocabularySize, predictedFraction } = model.config;
     if (tokenizer.vocabularySize > vocabularySize) {
-      throw new InputError(`${options.model}: tokenizer.json has ${tokenizer.vocabularySize} entries, but config.json's model only ${vocabularySize}; they belong to different models`);
+      throw new InputError(
+        `${options.model}: tokenizer.json has ${tokenizer.vocabularySize} entries, but config.json's model only ${vocabularySize}; they belong to different models`,
+      );
     }
     const count = options.maxTokens === undefined ? undefined : Math.floor(options.maxTokens / length);
     if (count === 0) throw new InputError(`--max-tokens ${options.maxTokens} is less than one sequence of ${length} tokens`);
     const { sequences, tokens, bytes } = await packText({ path: options.text, tokenizer, length, count });
     if (sequences.length === 0) throw new InputError(`${options.text}: has ${tokens} tokens, expected at least one sequence of ${length}`);
-    const batches = evaluationBatches(sequences, { batch: sequencesPerBatch, length }, options.seed, { maskId, vocabularySize, share: predictedFraction });
+    const batches = evaluationBatches(sequences, { batch: sequencesPerBatch, length }, options.seed, {
+      maskId,
+      vocabularySize,
+      share: predictedFraction,
+    });
     const predicted = batches.flatMap(({ labels }) => Array.from(labels.filter((label) => label >= 0)));
     const { loss, top1, top5 } = await scoreModel(backend, model, batches, options.onProgress);
     return {
@@ -82,7 +90,12 @@ export async function evaluateMaskedLanguageModel(options: EvaluationOptions): P
   }
 }
 
-async function scoreModel(backend: Backend, model: MaskedLanguageModel, batches: readonly LabelledBatch[], onProgress?: EvaluationOptions['onProgress']) {
+async function scoreModel(
+  backend: Backend,
+  model: MaskedLanguageModel,
+  batches: readonly LabelledBatch[],
+  onProgress?: EvaluationOptions['onProgress'],
+) {
   using arena = new Arena(backend);
   let total = 0;
   let first = 0;

@@ -13,7 +13,9 @@ const drawnPoints = 400;
 /** An SVG document of the loss curve; the training loss is smoothed, the points behind it are faint. */
 export function renderLossCurve(history: readonly CurvePoint[]): string {
   const training = history.filter((point) => point.loss !== undefined).map(({ tokens, loss }) => [tokens, loss as number]);
-  const heldOut = history.filter((point) => point.heldOutLoss !== undefined).map(({ tokens, heldOutLoss }) => [tokens, heldOutLoss as number]);
+  const heldOut = history
+    .filter((point) => point.heldOutLoss !== undefined)
+    .map(({ tokens, heldOutLoss }) => [tokens, heldOutLoss as number]);
   const chart = init(null, null, { renderer: 'svg', ssr: true, width: 800, height: 480 });
   try {
     chart.setOption({
@@ -22,11 +24,25 @@ export function renderLossCurve(history: readonly CurvePoint[]): string {
       title: { text: 'Masked language modelling loss', left: 'center', top: 8, textStyle: { fontSize: 16 } },
       legend: { top: 36, itemGap: 40, data: ['training (smoothed)', 'held out'] },
       grid: { left: 70, right: 30, top: 70, bottom: 60 },
-      xAxis: { type: 'value', name: 'tokens trained on', nameLocation: 'middle', nameGap: 32, min: 0, axisLabel: { formatter: tokenLabel } },
+      xAxis: {
+        type: 'value',
+        name: 'tokens trained on',
+        nameLocation: 'middle',
+        nameGap: 32,
+        min: 0,
+        axisLabel: { formatter: tokenLabel },
+      },
       yAxis: { type: 'value', name: 'loss (nats per predicted token)', nameLocation: 'middle', nameGap: 42, scale: true },
       series: [
         { type: 'scatter', silent: true, symbolSize: 3, itemStyle: { color: '#9db8de', opacity: 0.5 }, data: thinned(training) },
-        { type: 'line', name: 'training (smoothed)', symbol: 'none', lineStyle: { width: 2 }, color: '#1f5fbf', data: thinned(smoothed(training)) },
+        {
+          type: 'line',
+          name: 'training (smoothed)',
+          symbol: 'none',
+          lineStyle: { width: 2 },
+          color: '#1f5fbf',
+          data: thinned(smoothed(training)),
+        },
         { type: 'line', name: 'held out', symbolSize: 5, lineStyle: { width: 2 }, color: '#d9622b', data: thinned(heldOut) },
       ],
     });
@@ -38,7 +54,11 @@ export function renderLossCurve(history: readonly CurvePoint[]): string {
 
 /** 25000000 as 25M. */
 function tokenLabel(tokens: number): string {
-  for (const [unit, suffix] of [[1e9, 'B'], [1e6, 'M'], [1e3, 'k']] as const) {
+  for (const [unit, suffix] of [
+    [1e9, 'B'],
+    [1e6, 'M'],
+    [1e3, 'k'],
+  ] as const) {
     if (tokens >= unit) return `${Number((tokens / unit).toPrecision(4))}${suffix}`;
   }
   return `${tokens}`;

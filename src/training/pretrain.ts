@@ -1,6 +1,7 @@
 /** Masked language model pretraining from text files: the run as a whole. */
-import type { Backend } from '../backend/backend.ts';
+
 import { joinPath } from '#platform';
+import type { Backend } from '../backend/backend.ts';
 import { FailureError, InputError } from '../errors.ts';
 import { readLines, writeFileAtomic } from '../io/files.ts';
 import { createMaskedLanguageModel, saveCheckpoint } from '../models/checkpoint.ts';
@@ -11,7 +12,7 @@ import { trainWordPiece } from '../tokenizer/train_wordpiece.ts';
 import { evaluationBatches, nextBatches } from './batches.ts';
 import { renderLossCurve } from './loss_curve.ts';
 import type { MaskingOptions } from './masking.ts';
-import { createRun, hasState, loadState, readRunOptions, type RunProgress, saveState, tokenizerFile } from './run_state.ts';
+import { createRun, hasState, loadState, type RunProgress, readRunOptions, saveState, tokenizerFile } from './run_state.ts';
 import { learningRateMultiplier, type ScheduleName } from './schedules.ts';
 import { heldOutSequences, packText, type SequenceState, SequenceStream } from './sequences.ts';
 import { Trainer } from './trainer.ts';
@@ -107,6 +108,7 @@ export async function pretrain(options: PretrainOptions, session: PretrainSessio
   const created = session.resume ? undefined : await createRun(out);
   const open: Disposable[] = [];
   try {
+    modelConfig(options, { vocabularySize: options.vocabulary }); // Before the work of training a tokenizer.
     const tokenizer = created ? await newTokenizer(options, session) : await Tokenizer.load(tokenizerFile(out));
     const masking = { maskId: specialId(tokenizer, 'maskId', '[MASK]', options), vocabularySize: tokenizer.vocabularySize };
     specialId(tokenizer, 'sepId', '[SEP]', options);
@@ -117,7 +119,8 @@ export async function pretrain(options: PretrainOptions, session: PretrainSessio
     const resumed = session.resume && (await hasState(out)) ? await loadState(out, trainer.optimizer) : undefined;
     if (session.resume && !resumed) session.onNotice?.('the run was stopped before its first save: starting again');
     const heldOut = await heldOutBatches(options, tokenizer, masking);
-    if (heldOut.length === 0) session.onNotice?.(`no held-out loss: no file of the corpus has ${options.heldOutEvery} documents; name a text with --held-out`);
+    if (heldOut.length === 0)
+      session.onNotice?.(`no held-out loss: no file of the corpus has ${options.heldOutEvery} documents; name a text with --held-out`);
     const stream = await openStream(options, tokenizer, resumed?.stream);
     try {
       await created?.record(options, tokenizer.json);
@@ -215,7 +218,9 @@ function recordLoss(progress: RunProgress, loss: number): void {
 function notFinite(step: number, loss: number, learningRate: number, savedStep: number, out: string): FailureError {
   const what = Number.isFinite(loss) ? "the gradient's norm" : 'the loss';
   const checkpoint = savedStep > 0 ? `the last good checkpoint is that of step ${savedStep} in ${out}` : 'there is no checkpoint yet';
-  return new FailureError(`step ${step}: ${what} is not finite (learning rate ${learningRate.toPrecision(3)}); ${checkpoint}; try a lower --learning-rate`);
+  return new FailureError(
+    `step ${step}: ${what} is not finite (learning rate ${learningRate.toPrecision(3)}); ${checkpoint}; try a lower --learning-rate`,
+  );
 }
 
 function specialId(tokenizer: Tokenizer, key: 'maskId' | 'sepId', token: string, options: PretrainOptions): number {
@@ -255,12 +260,13 @@ async function heldOutBatches(options: PretrainOptions, tokenizer: Tokenizer, ma
     : heldOutEvery > 0
       ? await heldOutSequences({ paths: options.corpus, tokenizer, length, count, heldOutEvery })
       : new Int32Array(0);
-  if (options.heldOut && sequences.length === 0) throw new InputError(`${options.heldOut}: is too short for one sequence of ${length} tokens`);
+  if (options.heldOut && sequences.length === 0)
+    throw new InputError(`${options.heldOut}: is too short for one sequence of ${length} tokens`);
   return evaluationBatches(sequences, { batch, length }, options.seed, masking);
 }
 
 /** The model's configuration, checked as one read from a file is. */
-function modelConfig(options: PretrainOptions, tokenizer: Tokenizer): ModelConfig {
+function modelConfig(options: PretrainOptions, tokenizer: { vocabularySize: number; padId?: number }): ModelConfig {
   const { layers, hidden, heads, trees, depth, intermediate, length } = options;
   const config = crammedBertConfig({
     vocabularySize: tokenizer.vocabularySize,

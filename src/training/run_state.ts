@@ -8,8 +8,7 @@
  *
  * Every file is written aside and renamed, so that a crash loses at most what came after the last save and never half a file.
  */
-import { mkdir } from 'node:fs/promises';
-import { joinPath, kindOf, listFolder, removeFile } from '#platform';
+import { joinPath, kindOf, listFolder, makeFolder, removeFile } from '#platform';
 import { InputError } from '../errors.ts';
 import { fileError, readJson, writeFileAtomic } from '../io/files.ts';
 import { readSafetensors, type TensorToWrite, writeSafetensors } from '../io/safetensors.ts';
@@ -56,11 +55,12 @@ export interface NewRun {
 export async function createRun(folder: string): Promise<NewRun> {
   let made: string | undefined;
   try {
-    if ((await kindOf(optionsFile(folder))) === 'file') throw new InputError(`${folder}: holds a run already; add --resume to go on with it, or name another folder`);
+    if ((await kindOf(optionsFile(folder))) === 'file')
+      throw new InputError(`${folder}: holds a run already; add --resume to go on with it, or name another folder`);
     if ((await kindOf(folder)) === 'folder' && (await listFolder(folder)).some((name) => name !== 'run')) {
       throw new InputError(`${folder}: is not empty and holds no run; name a new folder`);
     }
-    made = await mkdir(joinPath(folder, 'run'), { recursive: true });
+    made = await makeFolder(joinPath(folder, 'run'));
   } catch (error) {
     throw fileError(error, folder, 'write');
   }
@@ -78,7 +78,8 @@ export async function createRun(folder: string): Promise<NewRun> {
 
 /** The options that the run in a folder was started with. @throws InputError if there is no run */
 export async function readRunOptions(folder: string): Promise<unknown> {
-  if ((await kindOf(optionsFile(folder))) !== 'file') throw new InputError(`${folder}: holds no run to resume (no run/options.json); leave out --resume to start one`);
+  if ((await kindOf(optionsFile(folder))) !== 'file')
+    throw new InputError(`${folder}: holds no run to resume (no run/options.json); leave out --resume to start one`);
   return readJson(optionsFile(folder));
 }
 
@@ -96,7 +97,8 @@ export async function saveState(folder: string, optimizer: AdamW, stream: Sequen
 
 /** The three parts of a parameter's state, each in the checkpoint's layout. */
 const parts = ['value', 'mean', 'variance'] as const;
-const partOf = (optimized: OptimizedParameter, part: (typeof parts)[number]) => (part === 'value' ? optimized.parameter.value : optimized[part]);
+const partOf = (optimized: OptimizedParameter, part: (typeof parts)[number]) =>
+  part === 'value' ? optimized.parameter.value : optimized[part];
 
 function parameterTensors(optimized: OptimizedParameter): TensorToWrite[] {
   const { parameter } = optimized;
@@ -133,7 +135,9 @@ export async function loadState(folder: string, optimizer: AdamW): Promise<{ str
         for (const { name, shape } of optimized.parameter.layout.tensors) {
           const stored = `${part}.${name}`;
           if (`${file.info(stored).shape}` !== `${shape}`) {
-            throw new InputError(`${file.source}: tensor '${stored}' is [${file.info(stored).shape}], expected [${shape}] for the run's configuration`);
+            throw new InputError(
+              `${file.source}: tensor '${stored}' is [${file.info(stored).shape}], expected [${shape}] for the run's configuration`,
+            );
           }
           arrays.push({ name, shape, values: await file.read(stored) });
         }
@@ -143,7 +147,10 @@ export async function loadState(folder: string, optimizer: AdamW): Promise<{ str
     const progress = parseMetadata(file.metadata.progress, file.source) as RunProgress;
     const position = parseMetadata(file.metadata.stream, file.source) as { files: FilePosition[]; drawn: number };
     optimizer.steps = progress.step;
-    return { progress, stream: { ...position, pool: await file.readIntegers('stream.pool'), pending: await file.readIntegers('stream.pending') } };
+    return {
+      progress,
+      stream: { ...position, pool: await file.readIntegers('stream.pool'), pending: await file.readIntegers('stream.pending') },
+    };
   } finally {
     await file.close();
   }

@@ -1,6 +1,7 @@
 /** Passages of text as sequences of token ids, packed without padding. */
+
+import { type FilePosition, isHeldOut, type Passage, PassageMixture, readPassages } from './documents.ts';
 import { CounterRandom, randomStream } from './random.ts';
-import { isHeldOut, type FilePosition, type Passage, PassageMixture, readPassages } from './documents.ts';
 
 /** The part of a tokenizer that packing needs. */
 export interface BulkTokenizer {
@@ -195,6 +196,7 @@ export async function packText(options: {
 }): Promise<{ sequences: Int32Array; tokens: number; bytes: number }> {
   const { path, tokenizer, length, count = Number.POSITIVE_INFINITY } = options;
   const packer = new SequencePacker(tokenizer, length);
+  const encoder = new TextEncoder();
   const sequences: Int32Array[] = [];
   let tokens = 0;
   let bytes = 0;
@@ -202,7 +204,7 @@ export async function packText(options: {
     const before = packer.rest().length;
     packer.add(passage);
     tokens += packer.pending.length - before;
-    for (const paragraph of passage.paragraphs) bytes += Buffer.byteLength(paragraph) + 1;
+    for (const paragraph of passage.paragraphs) bytes += encoder.encode(paragraph).length + 1;
     const sequence = new Int32Array(length);
     while (sequences.length < count && packer.take(sequence)) sequences.push(sequence.slice());
     if (sequences.length >= count) break;

@@ -6,7 +6,7 @@ import { gzipSync } from 'node:zlib';
 import { onTestFinished } from 'vitest';
 
 /** A folder that is gone after the test. */
-export function temporaryFolder(): string {
+export function testFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), 'ufb-training-'));
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
@@ -21,7 +21,8 @@ export const characterTokenizer = {
 };
 
 /** The text of character tokens, '|' for [SEP]. */
-export const decodeCharacters = (ids: Iterable<number>) => Array.from(ids, (id) => (id === sepId ? '|' : String.fromCodePoint(id - 5))).join('');
+export const decodeCharacters = (ids: Iterable<number>) =>
+  Array.from(ids, (id) => (id === sepId ? '|' : String.fromCodePoint(id - 5))).join('');
 
 /** Writes documents (lists of paragraphs) as a corpus file, gzipped if the name ends so. */
 export function writeCorpus(folder: string, name: string, documents: readonly (readonly string[])[]): string {
@@ -33,5 +34,7 @@ export function writeCorpus(folder: string, name: string, documents: readonly (r
 
 /** `count` documents of a few paragraphs that name file, document and paragraph: 'a12.1' and so on. */
 export function namedDocuments(name: string, count: number, paragraphs = 3): string[][] {
-  return Array.from({ length: count }, (_, document) => Array.from({ length: paragraphs }, (_, paragraph) => `${name}${document}.${paragraph}`));
+  return Array.from({ length: count }, (_, document) =>
+    Array.from({ length: paragraphs }, (_, paragraph) => `${name}${document}.${paragraph}`),
+  );
 }

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { InputError } from '../../src/errors.ts';
 import { type Passage, PassageMixture, readPassages } from '../../src/training/documents.ts';
-import { namedDocuments, temporaryFolder, writeCorpus } from './corpora.ts';
+import { namedDocuments, testFolder, writeCorpus } from './corpora.ts';
 
 async function all(path: string): Promise<Passage[]> {
   const passages: Passage[] = [];
@@ -15,7 +15,7 @@ const text = (passage: Passage) => passage.paragraphs.join('/');
 
 describe('passages', () => {
   test('are documents between blank lines, however many', async () => {
-    const path = join(temporaryFolder(), 'a.txt');
+    const path = join(testFolder(), 'a.txt');
     writeFileSync(path, '\n\none\ntwo\n\n \nthree\n\n\n\nfour');
     expect((await all(path)).map((passage) => [passage.document, text(passage)])).toEqual([
       [0, 'one/two'],
@@ -26,7 +26,7 @@ describe('passages', () => {
 
   test('long documents come in parts of the same number; without blank lines a file is many documents', async () => {
     const line = 'x'.repeat(999);
-    const path = writeCorpus(temporaryFolder(), 'a.txt', [Array(100).fill(line), Array(2200).fill(line)]);
+    const path = writeCorpus(testFolder(), 'a.txt', [Array(100).fill(line), Array(2200).fill(line)]);
     const passages = await all(path);
     expect(passages.reduce((sum, { paragraphs }) => sum + paragraphs.length, 0)).toBe(2300);
     expect(Math.max(...passages.map(({ length }) => length))).toBeLessThan(2 ** 15 + 1000);
@@ -37,7 +37,7 @@ describe('passages', () => {
 
 describe('the mixture', () => {
   test('keeps the files in proportion to their sizes at every moment, and starts them again', async () => {
-    const folder = temporaryFolder();
+    const folder = testFolder();
     const large = writeCorpus(folder, 'large.txt', namedDocuments('a', 300));
     const small = writeCorpus(folder, 'small.txt.gz', namedDocuments('b', 100));
     const mixture = await PassageMixture.open([large, small], { heldOutEvery: 0 });
@@ -56,7 +56,7 @@ describe('the mixture', () => {
   });
 
   test('leaves out held-out documents, in every epoch', async () => {
-    const path = writeCorpus(temporaryFolder(), 'a.txt', namedDocuments('a', 10));
+    const path = writeCorpus(testFolder(), 'a.txt', namedDocuments('a', 10));
     const mixture = await PassageMixture.open([path], { heldOutEvery: 4 });
     const documents = new Set<number>();
     for (let i = 0; i < 30; i++) documents.add((await mixture.next()).document);
@@ -64,7 +64,7 @@ describe('the mixture', () => {
   });
 
   test('goes on from recorded positions', async () => {
-    const folder = temporaryFolder();
+    const folder = testFolder();
     const paths = [writeCorpus(folder, 'a.txt', namedDocuments('a', 17)), writeCorpus(folder, 'b.txt.gz', namedDocuments('b', 30))];
     for (const taken of [0, 1, 13, 40, 77]) {
       const first = await PassageMixture.open(paths, { heldOutEvery: 5 });
@@ -83,7 +83,7 @@ describe('what is no corpus', () => {
     ['damaged gzip', Buffer.from([0x1f, 0x8b, 8, 0, 1, 2, 3]), /gzip/],
   ];
   test.each(bad)('%s: one line that names the file', async (name, content, message) => {
-    const path = join(temporaryFolder(), `${name}.txt`);
+    const path = join(testFolder(), `${name}.txt`);
     writeFileSync(path, content);
     const mixture = await PassageMixture.open([path], { heldOutEvery: 0 });
     const failure = mixture.next();
@@ -93,13 +93,13 @@ describe('what is no corpus', () => {
   });
 
   test('a missing file, a folder', async () => {
-    const folder = temporaryFolder();
+    const folder = testFolder();
     await expect(PassageMixture.open([join(folder, 'none.txt')], { heldOutEvery: 0 })).rejects.toThrow(/none\.txt: .*no such file/);
     await expect(PassageMixture.open([folder], { heldOutEvery: 0 })).rejects.toThrow(InputError);
   });
 
   test('one whose every document is held out', async () => {
-    const path = writeCorpus(temporaryFolder(), 'a.txt', [['only']]);
+    const path = writeCorpus(testFolder(), 'a.txt', [['only']]);
     const mixture = await PassageMixture.open([path], { heldOutEvery: 1 });
     await expect(mixture.next()).rejects.toThrow(/held out/);
   });

@@ -3,12 +3,21 @@ import { ReferenceBackend } from '../../src/backend/reference.ts';
 import { Parameter, type ParameterLayout } from '../../src/nn/parameter.ts';
 import { AdamW, pretrainingAdamW } from '../../src/training/optimizer.ts';
 
-const layout = (name: string, shape: number[]): ParameterLayout => ({ tensors: [{ name, shape }], pack: ([values]) => values, unpack: (values) => [values] });
+const layout = (name: string, shape: number[]): ParameterLayout => ({
+  tensors: [{ name, shape }],
+  pack: ([values]) => values,
+  unpack: (values) => [values],
+});
 
 function setUp(shape: number[], options: { decay?: boolean; sparse?: boolean } = {}) {
   const backend = new ReferenceBackend();
   const size = shape.reduce((a, b) => a * b);
-  const value = backend.tensor('w', shape, 'f32', Float32Array.from({ length: size }, (_, i) => 0.1 * (i + 1)));
+  const value = backend.tensor(
+    'w',
+    shape,
+    'f32',
+    Float32Array.from({ length: size }, (_, i) => 0.1 * (i + 1)),
+  );
   const parameter = new Parameter(value, layout('w', shape), options.decay ?? false);
   if (options.sparse) parameter.touched = backend.tensor('touched', [shape[0]], 'i32', new Int32Array(shape[0]).fill(7));
   return { backend, parameter, clip: backend.tensor('clip', [2]) };
@@ -21,7 +30,7 @@ describe('AdamW', () => {
     backend.write(parameter.gradient!, [1, -2, 3, -4]);
     optimizer.step(0.01, clip);
     const expected = [0.1, 0.2, 0.3, 0.4].map((value, i) => value * (1 - 0.01 * 0.1) - 0.01 * (i % 2 === 0 ? 1 : -1));
-    (await backend.read(parameter.value)).forEach((value, i) => expect(value).toBeCloseTo(expected[i], 6));
+    for (const [i, value] of (await backend.read(parameter.value)).entries()) expect(value).toBeCloseTo(expected[i], 6);
   });
 
   test('clips by the norm of all gradients together, reports the norm before, and zeroes them', async () => {

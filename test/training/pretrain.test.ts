@@ -8,7 +8,7 @@ import { readSafetensors } from '../../src/io/safetensors.ts';
 import { evaluateMaskedLanguageModel } from '../../src/training/evaluate.ts';
 import { type PretrainOptions, type PretrainSession, pretrain, type StepReport } from '../../src/training/pretrain.ts';
 import { generatedSentences } from '../tiny_model.ts';
-import { temporaryFolder, writeCorpus } from './corpora.ts';
+import { testFolder, writeCorpus } from './corpora.ts';
 
 /** Documents of five sentences. */
 function writeSentences(folder: string): string {
@@ -18,6 +18,15 @@ function writeSentences(folder: string): string {
 }
 
 const tokensPerStep = 2 * 2 * 16;
+
+/** Each document is one letter over and over: hardly anything without context, easy with it. */
+function writeLetters(folder: string): string {
+  const letters = Array.from('abcdefghijklmnopqrstuvwxyz');
+  const documents = Array.from({ length: 4 }, () =>
+    letters.map((letter) => new Array(3).fill(new Array(30).fill(letter).join(' '))),
+  ).flat();
+  return writeCorpus(folder, 'letters.txt', documents);
+}
 
 function tinyRun(folder: string, changes: Partial<PretrainOptions> = {}): PretrainOptions {
   return {
@@ -45,7 +54,12 @@ function tinyRun(folder: string, changes: Partial<PretrainOptions> = {}): Pretra
   };
 }
 
-async function run(out: string, options: PretrainOptions, session: Partial<PretrainSession> = {}, backend: Backend = new ReferenceBackend()) {
+async function run(
+  out: string,
+  options: PretrainOptions,
+  session: Partial<PretrainSession> = {},
+  backend: Backend = new ReferenceBackend(),
+) {
   try {
     return await pretrain(options, { backend, out, resume: false, checkpointEvery: 1e9, evaluateEvery: 1e9, ...session });
   } finally {
@@ -73,25 +87,32 @@ describe('a run', () => {
   const notices: string[] = [];
 
   test('learns, and leaves a checkpoint, a curve and a state', async () => {
-    folder = temporaryFolder();
+    folder = testFolder();
     const out = join(folder, 'out');
-    const options = tinyRun(folder, { hidden: 32, batch: 8, tokens: 150 * 4 * tokensPerStep });
+    const options = tinyRun(folder, {
+      corpus: [writeLetters(folder)],
+      vocabulary: 60,
+      layers: 1,
+      hidden: 32,
+      batch: 4,
+      tokens: 250 * 2 * tokensPerStep,
+    });
     const result = await run(out, options, { onStep: (report) => void reports.push(report), onNotice: (line) => void notices.push(line) });
-    expect(result).toMatchObject({ finished: true, step: 150, tokens: 150 * 4 * tokensPerStep });
+    expect(result).toMatchObject({ finished: true, step: 250, tokens: 250 * 2 * tokensPerStep });
     const mean = (values: StepReport[]) => values.reduce((sum, { loss }) => sum + loss, 0) / values.length;
-    expect(mean(reports.slice(0, 5))).toBeGreaterThan(4);
-    expect(mean(reports.slice(-20))).toBeLessThan(mean(reports.slice(0, 5)) - 1);
+    expect(mean(reports.slice(0, 5))).toBeGreaterThan(3.5);
+    expect(mean(reports.slice(-20))).toBeLessThan(2.5);
     const heldOut = result.history.filter((point) => point.heldOutLoss !== undefined);
-    expect(heldOut.at(-1)?.heldOutLoss).toBeLessThan(3.5);
-    expect(result.history.filter((point) => point.loss !== undefined)).toHaveLength(7);
+    expect(heldOut.at(-1)?.heldOutLoss).toBeLessThan(2.5);
+    expect(result.history.filter((point) => point.loss !== undefined)).toHaveLength(12);
     expect(readdirSync(out).sort()).toEqual(['config.json', 'loss.svg', 'model.safetensors', 'run', 'tokenizer.json']);
     expect(readdirSync(join(out, 'run')).sort()).toEqual(['options.json', 'state.safetensors']);
-    expect(readFileSync(join(out, 'loss.svg'), 'utf8')).toMatch(/^<svg[^]*tokens trained on[^]*<\/svg>\s*$/);
-    expect(notices).toEqual(['training a tokenizer of 100 entries']);
+    expect(readFileSync(join(out, 'loss.svg'), 'utf8')).toMatch(/^<svg[\s\S]*tokens trained on[\s\S]*<\/svg>\s*$/);
+    expect(notices).toEqual(['training a tokenizer of 60 entries']);
 
     using backend = new ReferenceBackend();
     const scores = await evaluateMaskedLanguageModel({ backend, model: out, text: options.corpus[0], seed: 0 });
-    expect(scores.loss).toBeLessThan(scores.unigramLoss - 0.3);
+    expect(scores.loss).toBeLessThan(scores.unigramLoss - 0.5);
     expect(scores.top1).toBeGreaterThan(scores.mostFrequentTop1);
     expect(scores.top5).toBeGreaterThan(scores.top1);
     expect(scores.tokens % 16).toBe(0);
@@ -101,9 +122,9 @@ describe('a run', () => {
   });
 
   test('follows the schedule', () => {
-    expect(reports).toHaveLength(150);
+    expect(reports).toHaveLength(250);
     reports.forEach(({ learningRate }, step) => {
-      const progress = step / 150;
+      const progress = step / 250;
       expect(learningRate).toBeCloseTo(1e-2 * (progress <= 0.75 ? 0.25 + progress : (1 - progress) * 4), 9);
     });
   });
@@ -111,7 +132,7 @@ describe('a run', () => {
 
 describe('resuming', () => {
   test.each(['fff', 'dense'] as const)('goes on exactly (%s): stopped three times, the same bits as never stopped', async (feedforward) => {
-    const folder = temporaryFolder();
+    const folder = testFolder();
     const options = tinyRun(folder, { feedforward });
     const whole = join(folder, 'whole');
     await run(whole, options);
@@ -128,7 +149,7 @@ describe('resuming', () => {
   });
 
   test('after a crash between saves goes on from the last save', async () => {
-    const folder = temporaryFolder();
+    const folder = testFolder();
     const options = tinyRun(folder);
     const whole = join(folder, 'whole');
     await run(whole, options);
@@ -152,10 +173,16 @@ describe('resuming', () => {
   });
 
   test('a run that was stopped before its first save starts again', async () => {
-    const folder = temporaryFolder();
+    const folder = testFolder();
     const options = tinyRun(folder);
     const out = join(folder, 'out');
-    await expect(run(out, options, { onStep: () => { throw new Error('crash'); } })).rejects.toThrow('crash');
+    await expect(
+      run(out, options, {
+        onStep: () => {
+          throw new Error('crash');
+        },
+      }),
+    ).rejects.toThrow('crash');
     const notices: string[] = [];
     const result = await run(out, options, { resume: true, onNotice: (line) => void notices.push(line) });
     expect(result).toMatchObject({ finished: true, step: 30 });
@@ -163,7 +190,7 @@ describe('resuming', () => {
   });
 
   test('a damaged state is refused in one line', async () => {
-    const folder = temporaryFolder();
+    const folder = testFolder();
     const out = join(folder, 'out');
     const options = tinyRun(folder, { tokens: tokensPerStep });
     await run(out, options);
@@ -176,7 +203,7 @@ describe('resuming', () => {
 
 describe('budgets and intervals', () => {
   test('in minutes: the schedule follows the clock, over all sessions', async () => {
-    const folder = temporaryFolder();
+    const folder = testFolder();
     const out = join(folder, 'out');
     const options = tinyRun(folder, { tokens: undefined, minutes: 2 });
     const rates: number[] = [];
@@ -197,7 +224,7 @@ describe('budgets and intervals', () => {
   });
 
   test('held-out losses and saves come at their intervals', async () => {
-    const folder = temporaryFolder();
+    const folder = testFolder();
     const evaluations: number[] = [];
     const saves: number[] = [];
     await run(join(folder, 'out'), tinyRun(folder), {
@@ -215,7 +242,7 @@ describe('budgets and intervals', () => {
   });
 
   test('a held-out file takes the place of the held-out share', async () => {
-    const folder = temporaryFolder();
+    const folder = testFolder();
     const heldOut = writeCorpus(folder, 'held-out.txt', [generatedSentences().slice(0, 40)]);
     const result = await run(join(folder, 'out'), tinyRun(folder, { heldOut, tokens: tokensPerStep }));
     expect(result.history.at(-1)?.heldOutLoss).toBeGreaterThan(0);
@@ -224,9 +251,11 @@ describe('budgets and intervals', () => {
   });
 
   test('too few documents for a held-out share: a notice, and no held-out loss', async () => {
-    const folder = temporaryFolder();
+    const folder = testFolder();
     const notices: string[] = [];
-    const result = await run(join(folder, 'out'), tinyRun(folder, { heldOutEvery: 1000, tokens: tokensPerStep }), { onNotice: (line) => void notices.push(line) });
+    const result = await run(join(folder, 'out'), tinyRun(folder, { heldOutEvery: 1000, tokens: tokensPerStep }), {
+      onNotice: (line) => void notices.push(line),
+    });
     expect(result.history).toEqual([]);
     expect(notices.join()).toMatch(/no held-out loss.*--held-out/);
   });
@@ -234,7 +263,7 @@ describe('budgets and intervals', () => {
 
 describe('what stops a run', () => {
   test('a loss that is not finite: step, learning rate and last good checkpoint are named, which stays as it was', async () => {
-    const folder = temporaryFolder();
+    const folder = testFolder();
     const out = join(folder, 'out');
     const options = tinyRun(folder);
     let saved: Buffer | undefined;
@@ -260,13 +289,15 @@ describe('what stops a run', () => {
     ).catch((error) => error);
     const error = await failure;
     expect(error).toBeInstanceOf(FailureError);
-    expect(error.message).toMatch(/^step \d+: the (loss|gradient's norm) is not finite \(learning rate 0\.\d+\); the last good checkpoint is that of step \d+ in .*out/);
+    expect(error.message).toMatch(
+      /^step \d+: the (loss|gradient's norm) is not finite \(learning rate 0\.\d+\); the last good checkpoint is that of step \d+ in .*out/,
+    );
     await using state = await readSafetensors(join(out, 'run', 'state.safetensors'));
     for (const name of state.names) if (!name.startsWith('stream')) expect((await state.read(name)).every(Number.isFinite)).toBe(true);
   });
 
   test('a folder that holds a run, or anything else, is left alone', async () => {
-    const folder = temporaryFolder();
+    const folder = testFolder();
     const out = join(folder, 'out');
     const options = tinyRun(folder, { tokens: tokensPerStep });
     await run(out, options);
@@ -278,7 +309,7 @@ describe('what stops a run', () => {
   });
 
   test('an out folder that cannot be written', async () => {
-    const folder = temporaryFolder();
+    const folder = testFolder();
     const file = join(folder, 'file');
     writeFileSync(file, '');
     await expect(run(file, tinyRun(folder))).rejects.toThrow(InputError);
@@ -286,7 +317,7 @@ describe('what stops a run', () => {
   });
 
   test('a bad corpus or model leaves nothing half written', async () => {
-    const folder = temporaryFolder();
+    const folder = testFolder();
     const empty = join(folder, 'empty.txt');
     writeFileSync(empty, '\n\n');
     const out = join(folder, 'out');
@@ -298,4 +329,3 @@ describe('what stops a run', () => {
     expect(existsSync(out)).toBe(false);
   });
 });
-

@@ -2,7 +2,10 @@ import { describe, expect, test } from 'vitest';
 import { budgetTriangle, cosineWithWarmup, learningRateMultiplier, linearWithWarmup, scheduleNames } from '../../src/training/schedules.ts';
 import { goldenJson } from '../goldens.ts';
 
-const { steps, ...goldens } = goldenJson<{ steps: number; [schedule: string]: unknown }>('schedules.json') as { steps: number } & Record<string, number[]>;
+const { steps, ...goldens } = goldenJson<{ steps: number; [schedule: string]: unknown }>('schedules.json') as { steps: number } & Record<
+  string,
+  number[]
+>;
 
 describe('schedules agree with the goldens', () => {
   test.each([

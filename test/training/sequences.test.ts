@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { heldOutSequences, packText, SequencePacker, SequenceStream } from '../../src/training/sequences.ts';
-import { characterTokenizer as tokenizer, decodeCharacters, namedDocuments, temporaryFolder, writeCorpus } from './corpora.ts';
+import { decodeCharacters, namedDocuments, testFolder, characterTokenizer as tokenizer, writeCorpus } from './corpora.ts';
 
 const length = 16;
 
@@ -31,7 +31,7 @@ describe('the stream of training sequences', () => {
     SequenceStream.open({ paths, tokenizer, length, seed: 1, poolSize: 50, heldOutEvery: 0, ...options });
 
   function corpus() {
-    const folder = temporaryFolder();
+    const folder = testFolder();
     return [writeCorpus(folder, 'a.txt', namedDocuments('alpha', 120)), writeCorpus(folder, 'b.txt.gz', namedDocuments('beta', 80))];
   }
 
@@ -69,7 +69,7 @@ describe('the stream of training sequences', () => {
   });
 
   test('a corpus smaller than the pool is repeated', async () => {
-    const path = writeCorpus(temporaryFolder(), 'a.txt', [['0123456789', 'abcdefghij']]);
+    const path = writeCorpus(testFolder(), 'a.txt', [['0123456789', 'abcdefghij']]);
     const stream = await open([path], { poolSize: 10000 });
     expect(stream.state.pool.length).toBeLessThan(10 * length);
     await draw(stream, 100);
@@ -79,7 +79,7 @@ describe('the stream of training sequences', () => {
 
 describe('held-out sequences', () => {
   test('come from the documents that training leaves out, as many of each file', async () => {
-    const folder = temporaryFolder();
+    const folder = testFolder();
     const paths = [writeCorpus(folder, 'a.txt', namedDocuments('a', 100, 4)), writeCorpus(folder, 'b.txt', namedDocuments('b', 100, 4))];
     const sequences = await heldOutSequences({ paths, tokenizer, length, count: 10, heldOutEvery: 10 });
     expect(sequences.length).toBe(10 * length);
@@ -89,14 +89,14 @@ describe('held-out sequences', () => {
 
   test('of one document at most 32', async () => {
     const long = [Array.from({ length: 300 }, () => 'x'.repeat(15)), Array.from({ length: 300 }, () => 'y'.repeat(15))];
-    const path = writeCorpus(temporaryFolder(), 'a.txt', long);
+    const path = writeCorpus(testFolder(), 'a.txt', long);
     const sequences = await heldOutSequences({ paths: [path], tokenizer, length, count: 100, heldOutEvery: 1 });
     expect(decodeCharacters(sequences)).toBe(`${'x'.repeat(15)}|`.repeat(32) + `${'y'.repeat(15)}|`.repeat(32));
   });
 });
 
 test('a packed text counts its tokens and its bytes', async () => {
-  const path = writeCorpus(temporaryFolder(), 'a.txt', [['aé', 'bcd'], ['€']]);
+  const path = writeCorpus(testFolder(), 'a.txt', [['aé', 'bcd'], ['€']]);
   const packed = await packText({ path, tokenizer, length: 4 });
   expect(decodeCharacters(packed.sequences)).toBe('aé|bcd|€');
   expect(packed.tokens).toBe(9);

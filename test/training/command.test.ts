@@ -1,0 +1,166 @@
+/** `ufb pretrain` and `ufb eval` as users run them: the built program in a process of its own. */
+import { spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { loadAddon } from '../../src/backend/native_loader.ts';
+import { program, ufb } from '../cli/ufb.ts';
+import { generatedSentences } from '../tiny_model.ts';
+import { testFolder, writeCorpus } from './corpora.ts';
+
+const sentences = generatedSentences();
+const documents = Array.from({ length: 43 }, (_, i) => sentences.slice(i * 5, i * 5 + 5));
+
+function tinyRun(folder: string, ...options: string[]): string[] {
+  const corpus = writeCorpus(folder, 'corpus.txt', documents);
+  const shape = '--vocabulary 100 --layers 1 --hidden 16 --heads 2 --depth 3 --length 16 --batch 2 --shuffle 64 --held-out-every 9'.split(
+    ' ',
+  );
+  return ['pretrain', '--corpus', corpus, '--out', join(folder, 'out'), ...shape, ...options];
+}
+
+const reference = ['--backend', 'reference'];
+const backends = [reference, ...(loadAddon().addon ? [['--backend', 'native', '--threads', '2']] : [])];
+
+describe.each(backends)('pretrain %s %s', (...backend) => {
+  test('prints one line, shows no bar without a terminal, logs JSON lines; eval agrees with the held-out loss', async () => {
+    const folder = testFolder();
+    const log = join(folder, 'log.jsonl');
+    const heldOut = writeCorpus(folder, 'held-out.txt', [sentences.slice(50, 90)]);
+    const args = tinyRun(folder, '--tokens', '640', '--held-out', heldOut, '--log', log, ...backend);
+    const { code, stdout, stderr } = await ufb(args);
+    expect(stderr).toBe('training a tokenizer of 100 entries\n');
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^done: step 20, 640 tokens, \d+ s, held-out loss \d\.\d{4}; .*out\n$/);
+    const lines = readFileSync(log, 'utf8')
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(lines.map(({ event }) => event)).toEqual([...new Array(20).fill('step'), 'evaluation', 'checkpoint']);
+    expect(lines[19]).toMatchObject({ step: 20, tokens: 640, progress: 1, loss: expect.any(Number), gradientNorm: expect.any(Number) });
+
+    const scores = await ufb(['eval', 'mlm', '--model', join(folder, 'out'), '--text', heldOut, '--json', ...backend]);
+    expect(scores.code).toBe(0);
+    const result = JSON.parse(scores.stdout);
+    expect(Object.keys(result).sort()).toEqual([
+      'loss',
+      'lossPerByte',
+      'mostFrequentTop1',
+      'predicted',
+      'tokens',
+      'top1',
+      'top5',
+      'unigramLoss',
+    ]);
+    expect(result.loss).toBeCloseTo(lines[20].heldOutLoss, 4);
+    const text = await ufb([
+      'eval',
+      'mlm',
+      '--model',
+      join(folder, 'out'),
+      '--text',
+      heldOut,
+      '--seed',
+      '1',
+      '--max-tokens',
+      '100',
+      ...backend,
+    ]);
+    expect(text.code).toBe(0);
+    expect(text.stdout).toMatch(/^loss +[\d.]+ nats per predicted token, [\d.]+ nats per byte\n/);
+    expect(text.stdout).toMatch(/tokens +96, 24 of them predicted\n$/);
+  });
+
+  test.each(['SIGINT', 'SIGTERM', 'SIGKILL'] as const)('%s and --resume: the same bits as a run that was never stopped', async (signal) => {
+    const folder = testFolder();
+    const whole = await ufb([...tinyRun(folder, '--tokens', '9600', '--quiet', ...backend), '--out', join(folder, 'whole')]);
+    expect(whole.code).toBe(0);
+    // Stopped as soon as it has saved once; however far it has come by then.
+    const log = join(folder, 'log.jsonl');
+    const args = tinyRun(folder, '--tokens', '9600', '--checkpoint-every', '0.02', '--log', log, ...backend);
+    const child = spawn(process.execPath, [program, ...args]);
+    let stdout = '';
+    child.stdout.on('data', (text) => (stdout += text));
+    const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
+    while (child.exitCode === null && !(existsSync(log) && readFileSync(log, 'utf8').includes('checkpoint')))
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    child.kill(signal);
+    expect(await ended).toBe(signal === 'SIGKILL' ? null : 0);
+    if (signal !== 'SIGKILL') expect(stdout).toMatch(/^(stopped \(go on with --resume\)|done): step \d+/);
+    const resumed = await ufb([...args, '--resume', '--quiet']);
+    expect(resumed.stderr).toBe('');
+    expect(resumed.code).toBe(0);
+    expect(readFileSync(join(folder, 'out', 'model.safetensors'))).toEqual(readFileSync(join(folder, 'whole', 'model.safetensors')));
+    expect(
+      readdirSync(join(folder, 'out'))
+        .filter((name) => !name.startsWith('.'))
+        .sort(),
+    ).toEqual(['config.json', 'loss.svg', 'model.safetensors', 'run', 'tokenizer.json']);
+  });
+});
+
+describe('refusals: one line, exit code 2', () => {
+  const budget = ['--tokens', '320'];
+  const cases: [string, (folder: string) => string[], RegExp][] = [
+    ['no corpus', (folder) => ['pretrain', '--out', join(folder, 'out'), ...budget], /--corpus FILE\.\.\. is missing/],
+    ['no budget', (folder) => tinyRun(folder), /the budget is missing/],
+    ['two budgets', (folder) => tinyRun(folder, ...budget, '--minutes', '1'), /one budget/],
+    ['a number that is none', (folder) => tinyRun(folder, '--tokens', 'many'), /--tokens.*whole number/],
+    ['a learning rate of 0', (folder) => tinyRun(folder, ...budget, '--learning-rate', '0'), /--learning-rate.*greater than 0/],
+    ['heads that do not divide', (folder) => tinyRun(folder, ...budget, '--heads', '3'), /16.*3/],
+    ['a tree too deep', (folder) => tinyRun(folder, ...budget, '--depth', '40'), /depth/],
+    ['a missing tokenizer', (folder) => tinyRun(folder, ...budget, '--tokenizer', join(folder, 'none.json')), /none\.json.*no such file/],
+    ['a folder as log', (folder) => tinyRun(folder, ...budget, '--log', folder), /cannot write/],
+    ['nothing to resume', (folder) => tinyRun(folder, ...budget, '--resume'), /no run to resume/],
+  ];
+  test.each(cases)('%s', async (_, args, message) => {
+    const folder = testFolder();
+    const { code, stdout, stderr } = await ufb([...args(folder), ...reference]);
+    expect(stderr).toMatch(message);
+    expect(stderr).toMatch(/^ufb: .*\n(\(see --help\)\n)?$/);
+    expect(code).toBe(2);
+    expect(stdout).toBe('');
+    expect(existsSync(join(folder, 'out'))).toBe(false);
+  });
+
+  test('training on the reference backend without asking for it', async () => {
+    const folder = testFolder();
+    const { code, stderr } = await ufb(tinyRun(folder, ...budget), '', { UFB_NATIVE: '0' });
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/--backend reference/);
+    expect(existsSync(join(folder, 'out'))).toBe(false);
+  });
+
+  test('a run that is there already, and other options than it was started with', async () => {
+    const folder = testFolder();
+    expect((await ufb(tinyRun(folder, ...budget, ...reference))).code).toBe(0);
+    const again = await ufb(tinyRun(folder, ...budget, ...reference));
+    expect(again.code).toBe(2);
+    expect(again.stderr).toMatch(/holds a run already; add --resume/);
+    const other = await ufb(tinyRun(folder, ...budget, ...reference, '--resume', '--learning-rate', '0.1'));
+    expect(other.code).toBe(2);
+    expect(other.stderr).toMatch(/--learning-rate 0\.1 differs from the run's 0\.001/);
+    expect((await ufb(tinyRun(folder, ...budget, ...reference, '--resume'))).code).toBe(0);
+  });
+
+  test('eval: no model, a text too short, a text that is none', async () => {
+    const folder = testFolder();
+    expect((await ufb(tinyRun(folder, ...budget, ...reference))).code).toBe(0);
+    const model = join(folder, 'out');
+    const short = join(folder, 'short.txt');
+    writeFileSync(short, 'the cat\n');
+    const binary = join(folder, 'binary.txt');
+    writeFileSync(binary, Buffer.alloc(1000));
+    mkdirSync(join(folder, 'nothing'));
+    for (const [args, message] of [
+      [['--model', join(folder, 'nothing'), '--text', short], /lacks config\.json/],
+      [['--model', model, '--text', short], /short\.txt: has 3 tokens, expected at least one sequence of 16/],
+      [['--model', model, '--text', binary], /binary\.txt: is not UTF-8 text/],
+      [['--model', model, '--text', short, '--max-tokens', '3'], /--max-tokens 3/],
+    ] as [string[], RegExp][]) {
+      const { code, stderr } = await ufb(['eval', 'mlm', ...args, ...reference]);
+      expect(stderr).toMatch(message);
+      expect(code).toBe(2);
+    }
+  });
+});

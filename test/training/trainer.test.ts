@@ -1,0 +1,88 @@
+import { describe, expect, onTestFinished, test } from 'vitest';
+import type { Backend } from '../../src/backend/backend.ts';
+import { createMaskedLanguageModel, exportParameter } from '../../src/models/checkpoint.ts';
+import { crammedBertConfig, type ModelConfig } from '../../src/models/config.ts';
+import type { LabelledBatch } from '../../src/models/masked_language_model.ts';
+import { evaluationBatches } from '../../src/training/batches.ts';
+import { pretrainingAdamW } from '../../src/training/optimizer.ts';
+import { Trainer } from '../../src/training/trainer.ts';
+import { candidates } from '../backend/backends.ts';
+
+const vocabularySize = 60;
+const length = 16;
+
+function setUp(backend: Backend, changes: Partial<ModelConfig> = {}) {
+  const config = { hiddenSize: 32, heads: 2, layers: 2, positions: 128, feedforward: { kind: 'fff', trees: 2, depth: 3 } as const };
+  const model = createMaskedLanguageModel(crammedBertConfig({ vocabularySize, ...config, ...changes }), backend, 1);
+  const trainer = new Trainer(backend, model, { ...pretrainingAdamW, epsilon: 1e-8 });
+  onTestFinished(() => {
+    trainer.dispose();
+    model.dispose();
+    backend.dispose();
+  });
+  return { model, trainer };
+}
+
+/** Sequences of tokens without any pattern, masked. */
+function batches(sequences: number, batch: number, tokens = length): LabelledBatch[] {
+  const ids = Int32Array.from({ length: sequences * tokens }, (_, i) => 5 + ((i * i * 7 + i * 13) % (vocabularySize - 5)));
+  return evaluationBatches(ids, { batch, length: tokens }, 3, { maskId: 4, vocabularySize });
+}
+
+describe.each(candidates)('a trainer on $label', ({ create, unavailable }) => {
+  test.skipIf(unavailable)('overfits a batch', async () => {
+    const { trainer } = setUp(create());
+    const batch = batches(4, 4);
+    const losses: number[] = [];
+    for (let step = 0; step < 120; step++) losses.push((await trainer.step(batch, 3e-3)).loss);
+    expect(losses[0]).toBeCloseTo(Math.log(vocabularySize), 0);
+    expect(losses.at(-1)).toBeLessThan(0.1);
+    expect(await trainer.evaluate(batch)).toBeLessThan(0.1);
+  });
+
+  test.skipIf(unavailable)('accumulates: micro-batches give the same loss, norm and step as one batch', async () => {
+    const results = [];
+    for (const micro of [4, 2, 1]) {
+      const { model, trainer } = setUp(create());
+      const { loss, gradientNorm } = await trainer.step(batches(4, micro), 1e-3);
+      const second = await trainer.step(batches(4, micro), 1e-3);
+      const weights = await exportParameter(model.parameters[0]);
+      results.push({ loss, gradientNorm, secondLoss: second.loss, weights: weights[0].values });
+    }
+    for (const result of results.slice(1)) {
+      expect(result.loss).toBeCloseTo(results[0].loss, 5);
+      expect(result.gradientNorm / results[0].gradientNorm).toBeCloseTo(1, 4);
+      expect(result.secondLoss).toBeCloseTo(results[0].secondLoss, 3);
+      expect(result.secondLoss).not.toBe(result.loss);
+    }
+  });
+
+  test.skipIf(unavailable)('evaluates without changing anything', async () => {
+    const { model, trainer } = setUp(create());
+    const before = await exportParameter(model.parameters[0]);
+    const loss = await trainer.evaluate(batches(4, 2));
+    expect(await trainer.evaluate(batches(4, 2))).toBe(loss);
+    expect((await trainer.step(batches(4, 4), 0)).loss).toBeCloseTo(loss, 5);
+    expect(await exportParameter(model.parameters[0])).toEqual(before);
+  });
+});
+
+const native = candidates.find(({ label, unavailable }) => label.startsWith('native') && !unavailable);
+
+test.skipIf(!native)('timers fire while the native backend trains', async () => {
+  const { trainer } = setUp(native!.create(), { hiddenSize: 128, layers: 4 });
+  const work = batches(16, 16, 128);
+  await trainer.step(work, 1e-3);
+  let fired = 0;
+  let training = true;
+  const tick = () => {
+    if (!training) return;
+    fired++;
+    setTimeout(tick, 1);
+  };
+  const step = trainer.step(work, 1e-3);
+  setTimeout(tick, 1);
+  await step;
+  training = false;
+  expect(fired).toBeGreaterThan(2);
+});
