@@ -41,6 +41,7 @@ export class Trainer {
       arena.reset();
       const losses = this.model.lossAndGradients({ backend, arena, training: true }, batch, { scale: 1 / predicted });
       backend.sum({ input: losses, output: loss, accumulate: true });
+      backend.submit(); // Starts on it while the rest is queued.
     }
     this.optimizer.step(learningRate, results.view([2], 1));
     return backend.read(results).then(([total, , gradientNorm]) => ({ loss: total / predicted, gradientNorm }));

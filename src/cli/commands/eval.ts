@@ -10,6 +10,7 @@ import {
   print,
   printJson,
 } from '../common.ts';
+import { ProgressBar } from '../progress.ts';
 
 interface Options extends BackendOptions, CommonOptions {
   model?: string;
@@ -35,7 +36,11 @@ export function evalCommand(program: Command): void {
     ]);
     const model = await resolveModelFolder(options.model);
     using backend = await openBackend(options);
-    const scores = await evaluateMaskedLanguageModel({ ...options, model, backend });
+    const bar = new ProgressBar(options);
+    const started = performance.now();
+    const onProgress = (done: number, total: number) => bar.update(done / total, (performance.now() - started) / 1000);
+    const scores = await evaluateMaskedLanguageModel({ ...options, model, backend, onProgress });
+    bar.stop();
     if (options.json) {
       printJson(scores);
       return;

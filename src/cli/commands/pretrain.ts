@@ -15,7 +15,7 @@ import {
   print,
   printJson,
 } from '../common.ts';
-import { duration, JsonLog, TrainingBar } from '../training_progress.ts';
+import { duration, JsonLog, ProgressBar } from '../progress.ts';
 
 interface Options extends BackendOptions, CommonOptions, PretrainOptions {
   out: string;
@@ -106,7 +106,7 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
     stop.abort();
   };
   const log = await JsonLog.open(options.log);
-  const bar = new TrainingBar(options);
+  const bar = new ProgressBar(options, 'step {step}  loss {loss}  {rate} tokens/s  ');
   process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
   try {
     return await pretrain(runOptions, {
@@ -117,7 +117,11 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
       evaluateEvery: options.evaluateEvery,
       signal: stop.signal,
       onStep(report) {
-        bar.update(report);
+        bar.update(report.progress, report.seconds, {
+          step: report.step,
+          loss: report.loss.toFixed(3),
+          rate: report.tokensPerSecond > 0 ? Math.round(report.tokensPerSecond) : '-',
+        });
         log.write({ event: 'step', ...report });
       },
       onEvaluation: (report) => log.write({ event: 'evaluation', ...report }),

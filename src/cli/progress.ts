@@ -1,36 +1,37 @@
-/** What a training command shows and logs while it works. */
+/** What a long command shows and logs while it works. */
 import { createWriteStream, type WriteStream } from 'node:fs';
 import { SingleBar } from 'cli-progress';
 import { InputError } from '../errors.ts';
 
-/** A progress bar on stderr with loss, tokens/s and time left; nothing without a terminal or with `quiet`. */
-export class TrainingBar {
-  private readonly bar: SingleBar | undefined;
+/** A progress bar on stderr, drawn from the first update on; nothing without a terminal or with `quiet`. */
+export class ProgressBar {
+  private bar: SingleBar | undefined;
 
-  constructor(options: { quiet?: boolean }) {
-    if (options.quiet || !process.stderr.isTTY) return;
-    this.bar = new SingleBar({
-      format: '{bar} {percent} %  step {step}  loss {loss}  {rate} tokens/s  {left} left',
-      stream: process.stderr,
-      hideCursor: true,
-      barsize: 24,
-      fps: 4,
-      etaBuffer: 2,
-      gracefulExit: false,
-    });
-    this.bar.start(1, 0, { percent: '0.0', step: 0, loss: '-', rate: '-', left: '-' });
-  }
+  /** `format` names the values that updates give, as in '{loss}'; bar, percentage and time left are always shown. */
+  constructor(
+    private readonly options: { quiet?: boolean },
+    private readonly format = '',
+  ) {}
 
-  /** `progress` in [0, 1], `seconds` spent since the progress was 0. */
-  update(report: { progress: number; step: number; loss: number; tokensPerSecond: number; seconds: number }): void {
-    const { progress, seconds } = report;
-    this.bar?.update(progress, {
-      percent: (progress * 100).toFixed(1),
-      step: report.step,
-      loss: report.loss.toFixed(3),
-      rate: report.tokensPerSecond > 0 ? Math.round(report.tokensPerSecond) : '-',
-      left: progress > 0 ? duration((seconds / progress) * (1 - progress)) : '-',
-    });
+  /** `progress` in [0, 1]; `seconds` spent since the progress was 0. */
+  update(progress: number, seconds: number, values: Record<string, string | number> = {}): void {
+    if (this.options.quiet || !process.stderr.isTTY) return;
+    const left = progress > 0 ? duration((seconds / progress) * (1 - progress)) : '-';
+    const payload = { ...values, percent: (progress * 100).toFixed(1), left };
+    if (this.bar) this.bar.update(progress, payload);
+    else {
+      this.bar = new SingleBar({
+        format: `{bar} {percent} %  ${this.format}{left} left`,
+        stream: process.stderr,
+        barsize: 24,
+        fps: 4,
+        barCompleteChar: '█',
+        barIncompleteChar: '░',
+        clearOnComplete: true,
+        gracefulExit: false,
+      });
+      this.bar.start(1, progress, payload);
+    }
   }
 
   stop(): void {
