@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { beforeAll, describe, expect, expectTypeOf, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
+import { backendNotice } from '../../src/backend/create.ts';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 import { InputError } from '../../src/errors.ts';
 import type { FillMaskAnswer, FillMaskCandidate, FillMaskPipeline } from '../../src/pipelines/fill_mask.ts';
@@ -123,6 +124,23 @@ test('dispose leaves a backend that was handed in alive, and ends calls under wa
   expect(await answer).toHaveLength(5);
   expect(await own.read(own.tensor('alive', [1], 'f32', [7]))).toEqual(Float32Array.of(7));
   own.dispose();
+});
+
+test.skipIf(backendNotice() !== undefined)('the native backend answers as the reference does, texts together or alone', async () => {
+  const native = await pipeline('fill-mask', folder, { backend: 'native', threads: 2 });
+  const texts = ['a [MASK]', 'the cat sees a long road and a small bird finds the [MASK] .', 'my sister [MASK] the letter .'];
+  const expected = (await fill(texts)) as FillMaskCandidate[][];
+  const together = (await native(texts)) as FillMaskCandidate[][];
+  for (let i = 0; i < texts.length; i++) {
+    const alone = (await native(texts[i])) as FillMaskCandidate[];
+    for (const answer of [together[i], alone]) {
+      expect(answer.map(({ sequence }) => sequence)).toEqual(expected[i].map(({ sequence }) => sequence));
+      answer.forEach(({ score }, j) => {
+        expect(score).toBeCloseTo(expected[i][j].score, 5);
+      });
+    }
+  }
+  await native.dispose();
 });
 
 test('a backend by name', async () => {
