@@ -60,6 +60,8 @@ export interface FilePosition {
   passages: number;
   /** Characters taken since the start of the run, held-out ones left out. */
   characters: number;
+  /** The file's {@link textSize}, its weight in the mixture. */
+  size: number;
 }
 
 /**
@@ -67,27 +69,32 @@ export interface FilePosition {
  * that is furthest behind. A file that is at its end starts again.
  */
 export class PassageMixture {
-  private readonly sources: { path: string; weight: number; position: FilePosition; passages?: AsyncGenerator<Passage> }[];
+  private readonly sources: { path: string; position: FilePosition; passages?: AsyncGenerator<Passage> }[];
 
   private constructor(
-    files: { path: string; weight: number }[],
-    positions: readonly FilePosition[],
+    sources: { path: string; position: FilePosition }[],
     private readonly heldOutEvery: number,
   ) {
-    this.sources = files.map((file, index) => ({
-      ...file,
-      position: { ...(positions[index] ?? { epoch: 0, passages: 0, characters: 0 }) },
-    }));
+    this.sources = sources;
   }
 
-  /** @throws InputError if a file cannot be read */
+  /** @throws InputError if a file cannot be read, or is another than the one that a position was taken in */
   static async open(
     paths: readonly string[],
     options: { heldOutEvery: number; positions?: readonly FilePosition[] },
   ): Promise<PassageMixture> {
-    const files = [];
-    for (const path of paths) files.push({ path, weight: await textSize(path) });
-    return new PassageMixture(files, options.positions ?? [], options.heldOutEvery);
+    const sources = [];
+    for (const [index, path] of paths.entries()) {
+      const size = await textSize(path);
+      const position = options.positions?.[index] ?? { epoch: 0, passages: 0, characters: 0, size };
+      if (position.size !== size) {
+        throw new InputError(
+          `${path}: holds ${size} bytes of text, but ${position.size} when the run was started; a run resumes on the same files only`,
+        );
+      }
+      sources.push({ path, position: { ...position } });
+    }
+    return new PassageMixture(sources, options.heldOutEvery);
   }
 
   get positions(): FilePosition[] {
@@ -101,7 +108,7 @@ export class PassageMixture {
 
   /** @throws InputError if a file has no text to train on, cannot be read or is not text */
   async next(): Promise<Passage> {
-    const source = this.sources.reduce((a, b) => (b.position.characters / b.weight < a.position.characters / a.weight ? b : a));
+    const source = this.sources.reduce((a, b) => (share(b.position) < share(a.position) ? b : a));
     const { position } = source;
     for (;;) {
       source.passages ??= await skip(readPassages(source.path), position.passages);
@@ -129,6 +136,9 @@ export class PassageMixture {
     for (const source of this.sources) await source.passages?.return(undefined);
   }
 }
+
+/** How much of a file has been used, the measure by which the mixture is kept. */
+const share = ({ characters, size }: FilePosition) => characters / size;
 
 async function skip(passages: AsyncGenerator<Passage>, count: number): Promise<AsyncGenerator<Passage>> {
   for (let i = 0; i < count; i++) await passages.next();

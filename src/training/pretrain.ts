@@ -125,9 +125,9 @@ export async function pretrain(options: PretrainOptions, session: PretrainSessio
     try {
       await created?.record(options, tokenizer.json);
       const progress = resumed?.progress ?? { step: 0, tokens: 0, seconds: 0, history: [], recentLosses: [] };
-      await train({ options, session, tokenizer, masking, model, trainer, heldOut, stream, progress });
+      const finished = await train({ options, session, tokenizer, masking, model, trainer, heldOut, stream, progress });
       const parameters = model.parameters.reduce((total, { value }) => total + value.size, 0);
-      return { ...progress, finished: !session.signal?.aborted, parameters };
+      return { ...progress, finished, parameters };
     } finally {
       await stream.close();
     }
@@ -151,8 +151,8 @@ interface Training {
   progress: RunProgress;
 }
 
-/** Steps until the budget is spent or the session's signal says stop, with held-out losses and saves at their intervals and at the end. */
-async function train({ options, session, tokenizer, masking, model, trainer, heldOut, stream, progress }: Training): Promise<void> {
+/** Steps until the budget is spent (true) or the session's signal says stop (false), with held-out losses and saves at their intervals and at the end. */
+async function train({ options, session, tokenizer, masking, model, trainer, heldOut, stream, progress }: Training): Promise<boolean> {
   const { out, signal } = session;
   const now = session.now ?? (() => performance.now());
   const started = now() - progress.seconds * 1000;
@@ -182,7 +182,7 @@ async function train({ options, session, tokenizer, masking, model, trainer, hel
   };
 
   let share = spent();
-  const done = share >= 1;
+  if (share >= 1) return true;
   while (share < 1 && !signal?.aborted) {
     const learningRate = options.learningRate * learningRateMultiplier(options.schedule, share);
     const batches = await nextBatches(stream, shape, options.seed, masking);
@@ -202,9 +202,9 @@ async function train({ options, session, tokenizer, masking, model, trainer, hel
     if (seconds - evaluated.seconds >= session.evaluateEvery) await evaluate();
     if (seconds - saved.seconds >= session.checkpointEvery) await save();
   }
-  if (done) return;
   if (share >= 1) await evaluate();
   await save();
+  return share >= 1;
 }
 
 function recordLoss(progress: RunProgress, loss: number): void {

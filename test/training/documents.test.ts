@@ -75,6 +75,16 @@ describe('the mixture', () => {
   });
 });
 
+test('a position in a file that has changed since is refused', async () => {
+  const folder = testFolder();
+  const path = writeCorpus(folder, 'a.txt', namedDocuments('a', 17));
+  const { positions } = await PassageMixture.open([path], { heldOutEvery: 0 });
+  writeCorpus(folder, 'a.txt', namedDocuments('a', 18));
+  await expect(PassageMixture.open([path], { heldOutEvery: 0, positions })).rejects.toThrow(
+    /a\.txt: holds \d+ bytes of text, but \d+ when/,
+  );
+});
+
 describe('what is no corpus', () => {
   const bad: [string, string | Buffer, RegExp][] = [
     ['empty', '', /has no text/],

@@ -82,12 +82,11 @@ function steadyClock() {
 }
 
 describe('a run', () => {
-  let folder: string;
   const reports: StepReport[] = [];
   const notices: string[] = [];
 
   test('learns, and leaves a checkpoint, a curve and a state', async () => {
-    folder = testFolder();
+    const folder = testFolder();
     const out = join(folder, 'out');
     const options = tinyRun(folder, {
       corpus: [writeLetters(folder)],
@@ -119,6 +118,22 @@ describe('a run', () => {
     expect(scores.predicted).toBe(scores.tokens / 4);
     expect(scores.lossPerByte).toBeGreaterThan(0);
     expect(scores.lossPerByte).toBeLessThan(scores.loss);
+  });
+
+  test('with --dtype bf16 leaves a model of half the size, which is the same but for rounding', async () => {
+    const folder = testFolder();
+    const out = join(folder, 'bf16');
+    await run(out, tinyRun(folder, { dtype: 'BF16', tokens: 3 * tokensPerStep }));
+    await run(join(folder, 'f32'), tinyRun(folder, { tokens: 3 * tokensPerStep }));
+    await using halves = await readSafetensors(join(out, 'model.safetensors'));
+    await using wholes = await readSafetensors(join(folder, 'f32', 'model.safetensors'));
+    for (const name of wholes.names.filter((stored) => stored.endsWith('weight'))) {
+      expect(halves.info(name)).toMatchObject({ dtype: 'BF16', shape: wholes.info(name).shape });
+      const whole = await wholes.read(name);
+      (await halves.read(name)).forEach((value, i) => {
+        if (Math.abs(value - whole[i]) > Math.abs(whole[i]) / 256) throw new Error(`${name}[${i}] is ${value}, expected about ${whole[i]}`);
+      });
+    }
   });
 
   test('follows the schedule', () => {
