@@ -16,7 +16,10 @@ const total = backend.tensor('total loss', [1]);
 for (let step = 0; step <= 300; step++) {
   const vectors = Float32Array.from({ length: tokens * width }, () => 2 * Math.random() - 1);
   backend.write(input, vectors);
-  backend.write(target, vectors.map((_, i) => vectors[i - (i % width) + (width - 1 - (i % width))]));
+  backend.write(
+    target,
+    vectors.map((_, i) => vectors[i - (i % width) + (width - 1 - (i % width))]),
+  );
 
   run.arena.reset();
   const activations = layer.forward(run, input);

@@ -13,7 +13,12 @@ const stampFile = join(root, '.setup-stamp');
 
 /** Runs a program in the checkout, showing what it prints; returns its exit code. */
 export function run(program, args, options = {}) {
-  const { status, error } = spawnSync(program, args, { cwd: root, stdio: 'inherit', shell: process.platform === 'win32' && program === 'npm', ...options });
+  const { status, error } = spawnSync(program, args, {
+    cwd: root,
+    stdio: 'inherit',
+    shell: process.platform === 'win32' && program === 'npm',
+    ...options,
+  });
   if (error) throw error;
   return status ?? 1;
 }
@@ -26,7 +31,11 @@ export function runTool(script, args, options) {
 /** Runs a step whose output matters only if it fails. */
 function step(message, program, args) {
   process.stderr.write(`${message} ...\n`);
-  const { status, error, stdout, stderr } = spawnSync(program, args, { cwd: root, encoding: 'utf8', shell: process.platform === 'win32' && program === 'npm' });
+  const { status, error, stdout, stderr } = spawnSync(program, args, {
+    cwd: root,
+    encoding: 'utf8',
+    shell: process.platform === 'win32' && program === 'npm',
+  });
   if (error || status !== 0) {
     process.stderr.write(`${stdout ?? ''}${stderr ?? ''}`);
     process.stderr.write(`setting up failed: ${[program, ...args].join(' ')} ${error ? error.message : `ended with code ${status}`}\n`);

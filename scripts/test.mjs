@@ -28,7 +28,9 @@ const counts = readCounts();
 if (code !== 0 && counts.failed === 0) counts.failed = 1; // a file that could not be loaded, or an error outside of any test
 
 for (const name of failed) process.stdout.write(`the check of ${name} failed\n`);
-process.stdout.write(`${counts.passed} passed, ${counts.failed + failed.length} failed${counts.skipped ? `, ${counts.skipped} skipped` : ''}\n`);
+process.stdout.write(
+  `${counts.passed} passed, ${counts.failed + failed.length} failed${counts.skipped ? `, ${counts.skipped} skipped` : ''}\n`,
+);
 process.exitCode = counts.failed + failed.length > 0 || counts.passed === 0 ? 1 : 0;
 
 function readCounts() {

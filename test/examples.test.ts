@@ -43,7 +43,9 @@ test.each(readdirSync(join(root, 'examples')).filter((name) => name.endsWith('.m
 
 test('the JavaScript in the README runs', async () => {
   const readme = readFileSync(join(root, 'README.md'), 'utf8');
-  const blocks = [...readme.matchAll(/```js\n(.*?)```/gs)].map(([, code]) => code.replace("pipeline('fill-mask')", `pipeline('fill-mask', ${JSON.stringify(model)})`));
+  const blocks = [...readme.matchAll(/```js\n(.*?)```/gs)].map(([, code]) =>
+    code.replace("pipeline('fill-mask')", `pipeline('fill-mask', ${JSON.stringify(model)})`),
+  );
   expect(blocks).toHaveLength(2);
   for (const block of blocks) {
     const { code, stdout, stderr } = await run(['--input-type=module', '--eval', block]);

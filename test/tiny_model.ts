@@ -21,7 +21,15 @@ export async function writeTinyModel(folder: string): Promise<void> {
   using backend = new ReferenceBackend();
   const tokenizer = await trainWordPiece(texts(), { vocabularySize: 120 });
   const vocabularySize = Object.keys((tokenizer as { model: { vocab: object } }).model.vocab).length;
-  const config = crammedBertConfig({ vocabularySize, hiddenSize: 16, heads: 2, layers: 2, positions: 64, feedforward: { kind: 'fff', trees: 1, depth: 3 }, initialDeviation: 0.3 });
+  const config = crammedBertConfig({
+    vocabularySize,
+    hiddenSize: 16,
+    heads: 2,
+    layers: 2,
+    positions: 64,
+    feedforward: { kind: 'fff', trees: 1, depth: 3 },
+    initialDeviation: 0.3,
+  });
   const model = createMaskedLanguageModel(config, backend, 1);
   await saveCheckpoint(folder, model, { tokenizer, dtype: 'F32' });
   model.dispose();

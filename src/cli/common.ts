@@ -22,7 +22,12 @@ export function addCommonOptions(command: Command): Command {
 /** Adds --backend and --threads. */
 export function addBackendOptions(command: Command): Command {
   return command
-    .addOption(new Option('--backend <name>', 'what computes (default: native if it can be loaded, else reference)').choices(['native', 'reference']))
+    .addOption(
+      new Option('--backend <name>', 'what computes (default: native if it can be loaded, else reference)').choices([
+        'native',
+        'reference',
+      ]),
+    )
     .option('--threads <count>', 'threads that compute (default: as many as the processor quota allows)', parseCount);
 }
 
@@ -48,7 +53,8 @@ export function parseInteger(text: string): number {
 /** For options that take a number greater than 0. */
 export function parsePositive(text: string): number {
   const value = Number(text);
-  if (text.trim() === '' || !(value > 0 && value < Number.POSITIVE_INFINITY)) throw new InvalidArgumentError('expected a number greater than 0.');
+  if (text.trim() === '' || !(value > 0 && value < Number.POSITIVE_INFINITY))
+    throw new InvalidArgumentError('expected a number greater than 0.');
   return value;
 }
 

@@ -9,6 +9,7 @@ import { FailureError, InputError } from '../errors.ts';
 import { evalCommand } from './commands/eval.ts';
 import { fillMaskCommand } from './commands/fill-mask.ts';
 import { pretrainCommand } from './commands/pretrain.ts';
+import { tokenizerCommand } from './commands/tokenizer.ts';
 
 function createProgram(): Command {
   const program = new Command('ufb')
@@ -17,7 +18,7 @@ function createProgram(): Command {
     .showHelpAfterError('(see --help)')
     .exitOverride()
     .configureOutput({ outputError: (text, write) => write(`ufb: ${text}`) });
-  for (const add of [fillMaskCommand, pretrainCommand, evalCommand]) add(program);
+  for (const add of [fillMaskCommand, pretrainCommand, evalCommand, tokenizerCommand]) add(program);
   for (const command of program.commands) command.copyInheritedSettings(program);
   return program;
 }

@@ -18,7 +18,9 @@ export async function resolveModelFolder(model?: string): Promise<string> {
   const kind = await kindOf(folder);
   if (kind !== 'folder') {
     const found = kind === 'missing' ? 'no such folder' : 'is not a folder';
-    throw new InputError(`${folder}: ${found}; expected a model folder with ${modelFiles.join(', ')}${model ? '' : ' (the shipped model): pass --model DIR'}`);
+    throw new InputError(
+      `${folder}: ${found}; expected a model folder with ${modelFiles.join(', ')}${model ? '' : ' (the shipped model): pass --model DIR'}`,
+    );
   }
   const missing: string[] = [];
   for (const name of modelFiles) if ((await kindOf(joinPath(folder, name))) !== 'file') missing.push(name);

@@ -6,10 +6,24 @@ import { openFile, type RandomAccessFile, writeAside } from '#platform';
 import { InputError } from '../errors.ts';
 import { fileError, parseJson } from './files.ts';
 
-const bytesPerValue = {
-  F64: 8, I64: 8, U64: 8, F32: 4, I32: 4, U32: 4, F16: 2, BF16: 2, I16: 2, U16: 2, I8: 1, U8: 1, BOOL: 1,
+/** The array that holds the stored bits of each type. */
+const arrayTypes = {
+  F64: Float64Array,
+  I64: BigInt64Array,
+  U64: BigUint64Array,
+  F32: Float32Array,
+  I32: Int32Array,
+  U32: Uint32Array,
+  F16: Uint16Array,
+  BF16: Uint16Array,
+  I16: Int16Array,
+  U16: Uint16Array,
+  I8: Int8Array,
+  U8: Uint8Array,
+  BOOL: Uint8Array,
 } as const;
-export type SafetensorsType = keyof typeof bytesPerValue;
+export type SafetensorsType = keyof typeof arrayTypes;
+const bytesPerValue = (dtype: SafetensorsType) => arrayTypes[dtype].BYTES_PER_ELEMENT;
 
 export interface TensorInfo {
   readonly dtype: SafetensorsType;
@@ -98,7 +112,8 @@ export class SafetensorsFile {
  * @throws InputError naming the file (and tensor) for whatever is wrong with it: missing, cut short, not this format, offsets or sizes that do not fit.
  */
 export async function readSafetensors(source: string | RandomAccessFile): Promise<SafetensorsFile> {
-  const file = typeof source === 'string' ? await openFile(source).catch((error) => Promise.reject(fileError(error, source, 'read'))) : source;
+  const file =
+    typeof source === 'string' ? await openFile(source).catch((error) => Promise.reject(fileError(error, source, 'read'))) : source;
   try {
     return await readHeader(file);
   } catch (error) {
@@ -112,8 +127,12 @@ async function readHeader(file: RandomAccessFile): Promise<SafetensorsFile> {
   if (file.size < 8) throw fail(`${file.size} bytes is too short for a safetensors file; it may have been cut short`);
   const prefix = await file.read(0, 8);
   const headerBytes = Number(new DataView(prefix.buffer).getBigUint64(0, true));
-  if (headerBytes > maximumHeaderBytes) throw fail(`is not a safetensors file: its first 8 bytes give a header of ${headerBytes} bytes, expected at most ${maximumHeaderBytes}`);
-  if (headerBytes + 8 > file.size) throw fail(`${file.size} bytes is too short for its header of ${headerBytes} bytes; it may have been cut short`);
+  if (headerBytes > maximumHeaderBytes)
+    throw fail(
+      `is not a safetensors file: its first 8 bytes give a header of ${headerBytes} bytes, expected at most ${maximumHeaderBytes}`,
+    );
+  if (headerBytes + 8 > file.size)
+    throw fail(`${file.size} bytes is too short for its header of ${headerBytes} bytes; it may have been cut short`);
   const bytes = await file.read(8, headerBytes);
   const header = parseJson(bytes, `${file.name}: safetensors header`);
   if (!isRecord(header)) throw fail('the safetensors header is not an object');
@@ -132,12 +151,15 @@ async function readHeader(file: RandomAccessFile): Promise<SafetensorsFile> {
   entries.sort(([, a], [, b]) => a.start - b.start || a.end - b.end);
   let position = 0;
   for (const [name, { start, end }] of entries) {
-    if (start !== position) throw fail(`tensor '${name}' starts at byte ${start} of the values, expected ${position}: tensors must lie end to end`);
+    if (start !== position)
+      throw fail(`tensor '${name}' starts at byte ${start} of the values, expected ${position}: tensors must lie end to end`);
     position = end;
   }
   const available = file.size - 8 - headerBytes;
   if (position !== available) {
-    throw fail(`holds ${available} bytes of values, but its header describes ${position}${available < position ? '; it may have been cut short' : ''}`);
+    throw fail(
+      `holds ${available} bytes of values, but its header describes ${position}${available < position ? '; it may have been cut short' : ''}`,
+    );
   }
   return new SafetensorsFile(file, new Map(entries), 8 + headerBytes, metadata);
 }
@@ -145,16 +167,17 @@ async function readHeader(file: RandomAccessFile): Promise<SafetensorsFile> {
 function parseEntry(value: unknown, what: string, fail: (message: string) => InputError): Entry {
   if (!isRecord(value)) throw fail(`${what} is not described by an object`);
   const { dtype, shape, data_offsets: offsets } = value;
-  if (typeof dtype !== 'string' || !Object.hasOwn(bytesPerValue, dtype)) {
-    throw fail(`${what} has dtype ${shown(dtype)}, expected one of ${Object.keys(bytesPerValue).join(', ')}`);
+  if (typeof dtype !== 'string' || !Object.hasOwn(arrayTypes, dtype)) {
+    throw fail(`${what} has dtype ${shown(dtype)}, expected one of ${Object.keys(arrayTypes).join(', ')}`);
   }
   if (!Array.isArray(shape) || !shape.every(isCount)) throw fail(`${what} has shape ${shown(shape)}, expected a list of sizes`);
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount) || offsets[0] > offsets[1]) {
     throw fail(`${what} has data_offsets ${shown(offsets)}, expected [start, end]`);
   }
   const [start, end] = offsets as [number, number];
-  const bytes = shape.reduce((product, extent) => product * extent, bytesPerValue[dtype as SafetensorsType]);
-  if (bytes !== end - start) throw fail(`${what} ${dtype} [${shown(shape.join(', '), false)}] takes ${bytes} bytes, but its data_offsets span ${end - start}`);
+  const bytes = shape.reduce((product, extent) => product * extent, bytesPerValue(dtype as SafetensorsType));
+  if (bytes !== end - start)
+    throw fail(`${what} ${dtype} [${shown(shape.join(', '), false)}] takes ${bytes} bytes, but its data_offsets span ${end - start}`);
   return { dtype: dtype as SafetensorsType, shape: shape as number[], start, end };
 }
 
@@ -186,26 +209,15 @@ function duplicateKey(json: string): string | undefined {
   return undefined;
 }
 
-function view(bytes: Uint8Array<ArrayBuffer>, dtype: SafetensorsType) {
-  const { buffer } = bytes;
-  switch (dtype) {
-    case 'F64': return new Float64Array(buffer);
-    case 'F32': return new Float32Array(buffer);
-    case 'I64': return new BigInt64Array(buffer);
-    case 'U64': return new BigUint64Array(buffer);
-    case 'I32': return new Int32Array(buffer);
-    case 'U32': return new Uint32Array(buffer);
-    case 'I16': return new Int16Array(buffer);
-    case 'F16': case 'BF16': case 'U16': return new Uint16Array(buffer);
-    case 'I8': return new Int8Array(buffer);
-    case 'U8': case 'BOOL': return bytes;
-  }
+function view(bytes: Uint8Array<ArrayBuffer>, dtype: SafetensorsType): ArrayLike<number | bigint> {
+  const ArrayType = arrayTypes[dtype] as new (buffer: ArrayBuffer) => ArrayLike<number | bigint>;
+  return new ArrayType(bytes.buffer);
 }
 
 function toFloats(bytes: Uint8Array<ArrayBuffer>, dtype: SafetensorsType): Float32Array<ArrayBuffer> {
   if (dtype === 'BF16') return fromBfloat16(new Uint16Array(bytes.buffer));
+  if (dtype === 'F32') return new Float32Array(bytes.buffer);
   const values = view(bytes, dtype);
-  if (values instanceof Float32Array) return values;
   const result = new Float32Array(values.length);
   if (dtype === 'F16') for (let i = 0; i < result.length; i++) result[i] = halfToFloat(values[i] as number);
   else for (let i = 0; i < result.length; i++) result[i] = Number(values[i]);
@@ -250,7 +262,7 @@ export interface TensorToWrite {
   readonly values: Values | (() => Values | Promise<Values>);
 }
 
-const arrayTypes = { F32: Float32Array, BF16: Float32Array, F64: Float64Array, I32: Int32Array, U8: Uint8Array };
+const givenTypes = { F32: Float32Array, BF16: Float32Array, F64: Float64Array, I32: Int32Array, U8: Uint8Array };
 
 /**
  * Writes a safetensors file, tensor by tensor, under a temporary name that becomes `path` at the end. Tensors lie in the order given,
@@ -264,14 +276,14 @@ export async function writeSafetensors(
 ): Promise<void> {
   const all: TensorToWrite[] = [];
   for await (const tensor of tensors) all.push(tensor);
-  all.sort((a, b) => bytesPerValue[b.dtype] - bytesPerValue[a.dtype]);
+  all.sort((a, b) => bytesPerValue(b.dtype) - bytesPerValue(a.dtype));
 
   const entries = new Map<string, unknown>();
   if (metadata) entries.set('__metadata__', metadata);
   let position = 0;
   for (const { name, dtype, shape } of all) {
     if (entries.has(name) || name === '__metadata__') throw new Error(`${path}: tensor '${name}' cannot be written twice`);
-    const end = position + count(shape) * bytesPerValue[dtype];
+    const end = position + count(shape) * bytesPerValue(dtype);
     entries.set(name, { dtype, shape, data_offsets: [position, end] });
     position = end;
   }
@@ -288,7 +300,7 @@ export async function writeSafetensors(
       await file.write(start);
       for (const { name, dtype, shape, values: given } of all) {
         const values = typeof given === 'function' ? await given() : given;
-        if (!(values instanceof arrayTypes[dtype]) || values.length !== count(shape)) {
+        if (!(values instanceof givenTypes[dtype]) || values.length !== count(shape)) {
           throw new Error(`${path}: tensor '${name}' ${dtype} [${shape}] got ${values.length} values of ${values.constructor.name}`);
         }
         const stored = dtype === 'BF16' ? toBfloat16(values as Float32Array) : values;

@@ -70,14 +70,20 @@ export function createFillMask(model: MaskedLanguageModel, tokenizer: Tokenizer,
     if (disposed) throw new Error('this fill-mask pipeline was disposed');
     const count = options.top_k ?? 5;
     if (!Number.isInteger(count) || count < 1) throw new InputError(`top_k: got ${count}, expected a whole number from 1`);
-    if (typeof texts !== 'string' && !Array.isArray(texts)) throw new InputError(`got ${typeof texts}, expected a text or an array of texts`);
+    if (typeof texts !== 'string' && !Array.isArray(texts))
+      throw new InputError(`got ${typeof texts}, expected a text or an array of texts`);
     const single = typeof texts === 'string';
     const list: readonly string[] = single ? [texts] : texts;
     const encoded = list.map((text, index) => encode(text, tokenizer, model.config.positions, single ? 'the text' : `text ${index + 1}`));
     const answers = await inTurn(async () => {
       const answers: FillMaskAnswer[] = new Array(encoded.length);
       for (const batch of batches(encoded)) {
-        const logits = await maskLogits(model, backend, arena, batch.map((index) => encoded[index]));
+        const logits = await maskLogits(
+          model,
+          backend,
+          arena,
+          batch.map((index) => encoded[index]),
+        );
         let row = 0;
         for (const index of batch) {
           const { ids, masks } = encoded[index];
@@ -109,7 +115,8 @@ function encode(text: string, tokenizer: Tokenizer, positions: number, what: str
     throw new InputError(`${what} has ${ids.length} tokens, but the model takes at most ${positions}: shorten it`);
   }
   const masks = ids.flatMap((id, position) => (id === tokenizer.maskId ? [position] : []));
-  if (masks.length === 0) throw new InputError(`${what} has no blank: write ${tokenizer.maskToken} where a word is to be filled in (got ${excerpt(text)})`);
+  if (masks.length === 0)
+    throw new InputError(`${what} has no blank: write ${tokenizer.maskToken} where a word is to be filled in (got ${excerpt(text)})`);
   return { ids, masks };
 }
 
@@ -130,7 +137,12 @@ function* batches(encoded: readonly Encoded[]): Generator<number[]> {
 }
 
 /** Runs the model; returns the logits [vocabulary] of the n-th blank of the batch. */
-async function maskLogits(model: MaskedLanguageModel, backend: Backend, arena: Arena, batch: readonly Encoded[]): Promise<(blank: number) => Float32Array> {
+async function maskLogits(
+  model: MaskedLanguageModel,
+  backend: Backend,
+  arena: Arena,
+  batch: readonly Encoded[],
+): Promise<(blank: number) => Float32Array> {
   const length = Math.max(...batch.map(({ ids }) => ids.length));
   const ids = new Int32Array(batch.length * length);
   const attentionMask = new Int32Array(batch.length * length);
@@ -141,13 +153,23 @@ async function maskLogits(model: MaskedLanguageModel, backend: Backend, arena: A
   const positions = Int32Array.from(batch.flatMap(({ masks }, row) => masks.map((position) => row * length + position)));
   const padded = attentionMask.includes(0);
   arena.reset();
-  const tensor = model.logits({ backend, arena, training: false }, { batch: batch.length, length, ids, attentionMask: padded ? attentionMask : undefined }, positions);
+  const tensor = model.logits(
+    { backend, arena, training: false },
+    { batch: batch.length, length, ids, attentionMask: padded ? attentionMask : undefined },
+    positions,
+  );
   const logits = await backend.read(tensor);
   const vocabulary = logits.length / positions.length;
   return (blank) => logits.subarray(blank * vocabulary, (blank + 1) * vocabulary);
 }
 
-function candidates(logits: Float32Array, ids: readonly number[], position: number, tokenizer: Tokenizer, count: number): FillMaskCandidate[] {
+function candidates(
+  logits: Float32Array,
+  ids: readonly number[],
+  position: number,
+  tokenizer: Tokenizer,
+  count: number,
+): FillMaskCandidate[] {
   const { maskId, specialIds } = tokenizer;
   const largest = logits.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
   const sum = logits.reduce((total, logit) => total + Math.exp(logit - largest), 0);

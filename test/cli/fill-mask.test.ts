@@ -25,13 +25,26 @@ describe('answers', () => {
   });
 
   test('as JSON', async () => {
-    const { code, stdout } = await ufb(['fill-mask', ...common, '--json', '--top-k', '2', 'The cat sees [MASK].', 'A [MASK] likes the [MASK].']);
+    const { code, stdout } = await ufb([
+      'fill-mask',
+      ...common,
+      '--json',
+      '--top-k',
+      '2',
+      'The cat sees [MASK].',
+      'A [MASK] likes the [MASK].',
+    ]);
     expect(code).toBe(0);
     const { neurons, backend, answers } = JSON.parse(stdout);
     expect(neurons).toEqual({ used: 4, total: 15 });
     expect(backend).toBe('reference');
     expect(answers.map(({ blanks }: { blanks: unknown[][] }) => blanks.map((blank) => blank.length))).toEqual([[2], [2, 2]]);
-    expect(answers[0].blanks[0][0]).toEqual({ score: expect.any(Number), token: expect.any(Number), token_str: expect.any(String), sequence: expect.any(String) });
+    expect(answers[0].blanks[0][0]).toEqual({
+      score: expect.any(Number),
+      token: expect.any(Number),
+      token_str: expect.any(String),
+      sequence: expect.any(String),
+    });
   });
 
   test('of lines from standard input', async () => {
@@ -49,7 +62,9 @@ describe('answers', () => {
 
   test('without the native backend: by the reference, saying so and why in one line', async () => {
     const options = ['fill-mask', '--model', model, 'The cat sees [MASK].'];
-    const [fallen, quiet, named] = await Promise.all([[], ['--quiet'], ['--backend', 'native']].map((more) => ufb([...options, ...more], '', { UFB_NATIVE: '0' })));
+    const [fallen, quiet, named] = await Promise.all(
+      [[], ['--quiet'], ['--backend', 'native']].map((more) => ufb([...options, ...more], '', { UFB_NATIVE: '0' })),
+    );
     expect(fallen.code).toBe(0);
     expect(fallen.stdout).toContain('reference backend');
     expect(fallen.stderr).toMatch(/^[^\n]*UFB_NATIVE=0[^\n]*using the reference backend[^\n]*\n$/);
@@ -59,7 +74,15 @@ describe('answers', () => {
   });
 
   test('a reader that stops reading is no failure', async () => {
-    const child = spawn(process.execPath, [program, 'fill-mask', ...common, '--json', '--top-k', '100', ...new Array<string>(40).fill('[MASK] [MASK] [MASK]')]);
+    const child = spawn(process.execPath, [
+      program,
+      'fill-mask',
+      ...common,
+      '--json',
+      '--top-k',
+      '100',
+      ...new Array<string>(40).fill('[MASK] [MASK] [MASK]'),
+    ]);
     let stderr = '';
     child.stderr.on('data', (text) => (stderr += text));
     child.stdout.destroy();
@@ -70,12 +93,19 @@ describe('answers', () => {
 
 test('help and usage', async () => {
   const [help, version, commandHelp, nothing, unknown, option, value] = await Promise.all([
-    ufb(['--help']), ufb(['--version']), ufb(['fill-mask', '--help']), ufb([]), ufb(['fill-masks']), ufb(['fill-mask', '--nonsense']), ufb(['fill-mask', '--top-k', '0']),
+    ufb(['--help']),
+    ufb(['--version']),
+    ufb(['fill-mask', '--help']),
+    ufb([]),
+    ufb(['fill-masks']),
+    ufb(['fill-mask', '--nonsense']),
+    ufb(['fill-mask', '--top-k', '0']),
   ]);
   expect(help).toMatchObject({ code: 0, stderr: '' });
   expect(help.stdout).toContain('fill-mask');
   expect(version.stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
-  for (const option of ['--json', '--backend', '--threads', '--model', '--quiet', '--top-k', 'Example']) expect(commandHelp.stdout).toContain(option);
+  for (const option of ['--json', '--backend', '--threads', '--model', '--quiet', '--top-k', 'Example'])
+    expect(commandHelp.stdout).toContain(option);
   expect(nothing).toMatchObject({ code: 2, stdout: '' });
   expect(unknown.code).toBe(2);
   expect(unknown.stderr).toContain("unknown command 'fill-masks'");
@@ -100,28 +130,48 @@ describe('bad input: one line, exit code 2', () => {
     ['too long', `[MASK]${' cat'.repeat(80)}`, /tokens, but the model takes at most 64/],
   ])('a text: %s', (_, text, message) => refused(['fill-mask', ...common, text], message));
 
-  const configured = (change: (config: { model_type: string; arch: Record<string, never> & { embedding: Record<string, unknown> } }) => void) => (copy: string) => {
-    const config = JSON.parse(readFileSync(join(copy, 'config.json'), 'utf8'));
-    change(config);
-    writeFileSync(join(copy, 'config.json'), JSON.stringify(config));
-  };
+  const configured =
+    (change: (config: { model_type: string; arch: Record<string, never> & { embedding: Record<string, unknown> } }) => void) =>
+    (copy: string) => {
+      const config = JSON.parse(readFileSync(join(copy, 'config.json'), 'utf8'));
+      change(config);
+      writeFileSync(join(copy, 'config.json'), JSON.stringify(config));
+    };
   const cut = (name: string, bytes: number) => (copy: string) => truncateSync(join(copy, name), bytes);
   const write = (name: string, text: string) => (copy: string) => writeFileSync(join(copy, name), text);
 
   test.concurrent.each<[string, (copy: string) => void, RegExp]>([
-    ...modelFiles.map((name): [string, (copy: string) => void, RegExp] => [`${name} missing`, (copy) => rmSync(join(copy, name)), new RegExp(`lacks ${name}`)]),
+    ...modelFiles.map((name): [string, (copy: string) => void, RegExp] => [
+      `${name} missing`,
+      (copy) => rmSync(join(copy, name)),
+      new RegExp(`lacks ${name}`),
+    ]),
     ['config.json cut short', cut('config.json', 50), /config\.json: is not valid JSON/],
     ['config.json empty', write('config.json', ''), /config\.json: is empty/],
     ['config.json a list', write('config.json', '[]'), /config\.json: /],
     ['config.json of another model', configured((config) => (config.model_type = 'gpt2')), /'model_type' is "gpt2"/],
     ['config.json without the hidden size', configured((config) => delete config.arch.hidden_size), /arch\.hidden_size/],
-    ['config.json of a wider model', configured((config) => Object.assign(config.arch, { hidden_size: 32 }) && Object.assign(config.arch.embedding, { embedding_dim: 32 })), /embedding/],
-    ['config.json of a deeper model', configured((config) => Object.assign(config.arch, { num_transformer_layers: 3 })), /model\.safetensors/],
+    [
+      'config.json of a wider model',
+      configured(
+        (config) => Object.assign(config.arch, { hidden_size: 32 }) && Object.assign(config.arch.embedding, { embedding_dim: 32 }),
+      ),
+      /embedding/,
+    ],
+    [
+      'config.json of a deeper model',
+      configured((config) => Object.assign(config.arch, { num_transformer_layers: 3 })),
+      /model\.safetensors/,
+    ],
     ['config.json of deeper trees', configured((config) => Object.assign(config.arch, { intermed_depth: 4 })), /linear_in/],
     ['model.safetensors empty', cut('model.safetensors', 0), /model\.safetensors: 0 bytes is too short/],
     ['model.safetensors cut short in the header', cut('model.safetensors', 100), /may have been cut short/],
     ['model.safetensors cut short in the values', cut('model.safetensors', 5000), /may have been cut short/],
-    ['model.safetensors something else', write('model.safetensors', 'version https://git-lfs.github.com/spec/v1\n'), /is not a safetensors file/],
+    [
+      'model.safetensors something else',
+      write('model.safetensors', 'version https://git-lfs.github.com/spec/v1\n'),
+      /is not a safetensors file/,
+    ],
     ['tokenizer.json cut short', cut('tokenizer.json', 500), /tokenizer\.json: is not valid JSON/],
     ['tokenizer.json without a model', write('tokenizer.json', '{}'), /tokenizer\.json: /],
   ])('a model folder: %s', (name, damage, message) => {
@@ -132,5 +182,6 @@ describe('bad input: one line, exit code 2', () => {
     return refused(['fill-mask', '--backend', 'reference', '--model', copy, 'a [MASK]'], message);
   });
 
-  test('a model folder: missing', () => refused(['fill-mask', '--model', join(folder, 'nowhere'), 'a [MASK]'], /no such folder; expected a model folder/));
+  test('a model folder: missing', () =>
+    refused(['fill-mask', '--model', join(folder, 'nowhere'), 'a [MASK]'], /no such folder; expected a model folder/));
 });

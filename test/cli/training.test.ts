@@ -14,7 +14,10 @@ beforeAll(async () => {
   await writeTinyModel(at('model'));
   writeFileSync(at('text.txt'), generatedSentences().join('\n\n'));
   writeFileSync(at('empty.txt'), '');
-  writeFileSync(at('binary.bin'), Uint8Array.from({ length: 5000 }, (_, i) => (i * 167) % 256));
+  writeFileSync(
+    at('binary.bin'),
+    Uint8Array.from({ length: 5000 }, (_, i) => (i * 167) % 256),
+  );
   writeFileSync(at('cut.txt.gz'), gzipSync(generatedSentences().join('\n\n')).subarray(0, 200));
 });
 
@@ -52,7 +55,9 @@ test.concurrent('options that do not make a run', async () => {
 });
 
 test.concurrent('training without a native backend asks for the reference by name', async () => {
-  await refused(['pretrain', '--tokens', '1000', '--corpus', at('text.txt'), '--out', at('no-native')], /pass --backend reference/, { UFB_NATIVE: '0' });
+  await refused(['pretrain', '--tokens', '1000', '--corpus', at('text.txt'), '--out', at('no-native')], /pass --backend reference/, {
+    UFB_NATIVE: '0',
+  });
 });
 
 test.concurrent('evaluation refuses bad texts and models', async () => {
@@ -66,7 +71,24 @@ test.concurrent('evaluation refuses bad texts and models', async () => {
 
 test('what was trained fills masks and is evaluated', async () => {
   const out = at('trained');
-  const shape = ['--vocabulary', '200', '--layers', '1', '--hidden', '16', '--heads', '2', '--depth', '3', '--length', '16', '--batch', '4', '--seed', '3'];
+  const shape = [
+    '--vocabulary',
+    '200',
+    '--layers',
+    '1',
+    '--hidden',
+    '16',
+    '--heads',
+    '2',
+    '--depth',
+    '3',
+    '--length',
+    '16',
+    '--batch',
+    '4',
+    '--seed',
+    '3',
+  ];
   const trained = await ufb(['pretrain', ...reference, '--json', ...shape, '--tokens', '1280', '--corpus', at('text.txt'), '--out', out]);
   expect(trained.code, trained.stderr).toBe(0);
   expect(JSON.parse(trained.stdout)).toMatchObject({ tokens: 1280 });
@@ -75,5 +97,6 @@ test('what was trained fills masks and is evaluated', async () => {
   const evaluated = await ufb(['eval', 'mlm', ...reference, '--json', '--model', out, '--text', at('text.txt'), '--max-tokens', '1000']);
   expect(evaluated.code, evaluated.stderr).toBe(0);
   const scores = JSON.parse(evaluated.stdout);
-  for (const name of ['loss', 'lossPerByte', 'top1', 'top5', 'tokens', 'unigramLoss', 'mostFrequentTop1']) expect(scores[name]).toEqual(expect.any(Number));
+  for (const name of ['loss', 'lossPerByte', 'top1', 'top5', 'tokens', 'unigramLoss', 'mostFrequentTop1'])
+    expect(scores[name]).toEqual(expect.any(Number));
 });

@@ -53,8 +53,12 @@ test('an endless line comes in pieces', async () => {
 
 test('what is no text is refused, a stray byte is not', async () => {
   await expect(linesOf(file('binary', Buffer.from([1, 2, 0, 4, 0, 0])))).rejects.toThrow('is not UTF-8 text');
-  await expect(linesOf(file('latin', Buffer.from(Array.from({ length: 99 }, (_, i) => 128 + (i % 64)))))).rejects.toThrow('is not UTF-8 text');
-  expect(await linesOf(file('stray', Buffer.concat([Buffer.from('many words '), Buffer.from([0xff]), Buffer.from(' and more words')])))).toEqual(['many words \ufffd and more words']);
+  await expect(linesOf(file('latin', Buffer.from(Array.from({ length: 99 }, (_, i) => 128 + (i % 64)))))).rejects.toThrow(
+    'is not UTF-8 text',
+  );
+  expect(
+    await linesOf(file('stray', Buffer.concat([Buffer.from('many words '), Buffer.from([0xff]), Buffer.from(' and more words')]))),
+  ).toEqual(['many words \ufffd and more words']);
 });
 
 test('a damaged gzip stream is an InputError that names the file', async () => {
@@ -98,7 +102,9 @@ test('files are written whole or not at all', async () => {
 });
 
 test('model folders', async () => {
-  await expect(resolveModelFolder(join(folder, 'nowhere'))).rejects.toThrow('no such folder; expected a model folder with config.json, model.safetensors, tokenizer.json');
+  await expect(resolveModelFolder(join(folder, 'nowhere'))).rejects.toThrow(
+    'no such folder; expected a model folder with config.json, model.safetensors, tokenizer.json',
+  );
   const model = join(folder, 'model');
   mkdirSync(model);
   writeFileSync(join(model, 'config.json'), '{}');

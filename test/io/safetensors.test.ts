@@ -22,7 +22,10 @@ function writeRaw(header: unknown, valueBytes: number, path = newPath()): string
 const f32 = (...offsets: number[]) => ({ dtype: 'F32', shape: [(offsets[1] - offsets[0]) / 4], data_offsets: offsets });
 
 async function messageOf(path: string): Promise<string> {
-  const error = await readSafetensors(path).then(() => undefined, (error: unknown) => error);
+  const error = await readSafetensors(path).then(
+    () => undefined,
+    (error: unknown) => error,
+  );
   expect(error).toBeInstanceOf(InputError);
   expect((error as Error).message).toContain(path);
   expect((error as Error).message).not.toContain('\n');
@@ -50,10 +53,15 @@ describe('reading', () => {
     writeFileSync(
       path,
       Buffer.concat([
-        length, header,
-        raw(new Float64Array([1.5, -2])), raw(new BigInt64Array([-7n, 2n ** 40n])), raw(new Int32Array([-5])),
-        raw(new Uint16Array([0x3c00, 0xc000, 0x3555, 0x0001, 0x7bff, 0x7c00, 0x7e00])), raw(new Uint16Array([0x3f80, 0xc040, 0x7fc0])),
-        raw(new Uint8Array([0, 1])), raw(new Uint8Array([200])),
+        length,
+        header,
+        raw(new Float64Array([1.5, -2])),
+        raw(new BigInt64Array([-7n, 2n ** 40n])),
+        raw(new Int32Array([-5])),
+        raw(new Uint16Array([0x3c00, 0xc000, 0x3555, 0x0001, 0x7bff, 0x7c00, 0x7e00])),
+        raw(new Uint16Array([0x3f80, 0xc040, 0x7fc0])),
+        raw(new Uint8Array([0, 1])),
+        raw(new Uint8Array([200])),
       ]),
     );
     await using file = await readSafetensors(path);
@@ -96,18 +104,28 @@ describe('reading', () => {
     expect(await messageOf(writeRaw({ x: { ...f32(0, 8), shape: [-2] } }, 8))).toContain('has shape [-2]');
     expect(await messageOf(writeRaw({ x: { ...f32(0, 8), shape: [2 ** 40, 2 ** 40] } }, 8))).toContain('data_offsets span 8');
     expect(await messageOf(writeRaw({ x: { ...f32(0, 8), data_offsets: [8, 0] } }, 8))).toContain('expected [start, end]');
-    expect(await messageOf(writeRaw({ x: { ...f32(0, 8), shape: [3] } }, 8))).toContain('F32 [3] takes 12 bytes, but its data_offsets span 8');
-    expect(await messageOf(writeRaw({ x: f32(0, 8), y: f32(4, 12) }, 12))).toContain("tensor 'y' starts at byte 4 of the values, expected 8");
+    expect(await messageOf(writeRaw({ x: { ...f32(0, 8), shape: [3] } }, 8))).toContain(
+      'F32 [3] takes 12 bytes, but its data_offsets span 8',
+    );
+    expect(await messageOf(writeRaw({ x: f32(0, 8), y: f32(4, 12) }, 12))).toContain(
+      "tensor 'y' starts at byte 4 of the values, expected 8",
+    );
     expect(await messageOf(writeRaw({ x: f32(0, 8), y: f32(16, 24) }, 24))).toContain('must lie end to end');
-    expect(await messageOf(writeRaw({ x: f32(0, 8) }, 7))).toContain('holds 7 bytes of values, but its header describes 8; it may have been cut short');
+    expect(await messageOf(writeRaw({ x: f32(0, 8) }, 7))).toContain(
+      'holds 7 bytes of values, but its header describes 8; it may have been cut short',
+    );
     expect(await messageOf(writeRaw({ x: f32(0, 8) }, 9))).toContain('holds 9 bytes');
   });
 
   test('refuses a key that comes twice, wherever it stands and however it is written', async () => {
     const x = JSON.stringify(f32(0, 8));
     expect(await messageOf(writeRaw(`{"x":${x},"\\u0078":${x}}`, 8))).toContain("the key 'x' twice");
-    expect(await messageOf(writeRaw(`{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"shape":[2]}}`, 8))).toContain("the key 'shape' twice");
-    const file = await readSafetensors(writeRaw({ 'a"b\\': f32(0, 4), dtype: f32(4, 8), '{"x":': f32(8, 12), __proto__x: f32(12, 16) }, 16));
+    expect(await messageOf(writeRaw(`{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"shape":[2]}}`, 8))).toContain(
+      "the key 'shape' twice",
+    );
+    const file = await readSafetensors(
+      writeRaw({ 'a"b\\': f32(0, 4), dtype: f32(4, 8), '{"x":': f32(8, 12), __proto__x: f32(12, 16) }, 16),
+    );
     expect(file.names).toEqual(['a"b\\', 'dtype', '{"x":', '__proto__x']);
     await file.close();
   });
@@ -125,25 +143,33 @@ describe('writing', () => {
       const length = shape.reduce((a, b) => a * b, 1);
       const list = <T>(value: fc.Arbitrary<T>) => fc.array(value, { minLength: length, maxLength: length });
       const values: fc.Arbitrary<TensorToWrite['values']> =
-        dtype === 'I32' ? list(fc.integer()).map((v) => Int32Array.from(v))
-        : dtype === 'U8' ? list(fc.nat(255)).map((v) => Uint8Array.from(v))
-        : dtype === 'F64' ? list(fc.double()).map((v) => Float64Array.from(v))
-        : list(fc.float()).map((v) => Float32Array.from(v));
+        dtype === 'I32'
+          ? list(fc.integer()).map((v) => Int32Array.from(v))
+          : dtype === 'U8'
+            ? list(fc.nat(255)).map((v) => Uint8Array.from(v))
+            : dtype === 'F64'
+              ? list(fc.double()).map((v) => Float64Array.from(v))
+              : list(fc.float()).map((v) => Float32Array.from(v));
       return values.map((values): TensorToWrite => ({ name, dtype, shape, values }));
     });
-  const tensors = fc.uniqueArray(tensor, { selector: ({ name }) => name, maxLength: 6 }).filter((all) => all.every(({ name }) => name !== '__metadata__'));
+  const tensors = fc
+    .uniqueArray(tensor, { selector: ({ name }) => name, maxLength: 6 })
+    .filter((all) => all.every(({ name }) => name !== '__metadata__'));
 
   test('what was written is read again', async () => {
     const path = newPath();
     await fc.assert(
       fc.asyncProperty(tensors, fc.boolean(), async (all, lazily) => {
-        await writeSafetensors(path, lazily ? all.map((t) => ({ ...t, values: async () => t.values as Float32Array })) : all, { format: 'pt' });
+        await writeSafetensors(path, lazily ? all.map((t) => ({ ...t, values: async () => t.values as Float32Array })) : all, {
+          format: 'pt',
+        });
         await using file = await readSafetensors(path);
         expect(file.metadata).toEqual({ format: 'pt' });
         expect([...file.names].sort()).toEqual(all.map(({ name }) => name).sort());
         for (const { name, dtype, shape, values } of all) {
           expect(file.info(name)).toMatchObject({ dtype, shape });
-          const expected = dtype === 'BF16' ? new Uint8Array(toBfloat16(values as Float32Array).buffer) : new Uint8Array((values as Float32Array).buffer);
+          const expected =
+            dtype === 'BF16' ? new Uint8Array(toBfloat16(values as Float32Array).buffer) : new Uint8Array((values as Float32Array).buffer);
           expect(await file.readRaw(name)).toEqual(expected);
         }
       }),
@@ -180,9 +206,14 @@ describe('writing', () => {
     const count = readdirSync(folder).length;
     const broken = () => Promise.reject(new Error('no values'));
     await expect(writeSafetensors(path, [{ name: 'x', dtype: 'F32', shape: [1], values: broken }])).rejects.toThrow('no values');
-    await expect(writeSafetensors(path, [{ name: 'x', dtype: 'F32', shape: [2], values: new Float32Array(1) }])).rejects.toThrow('got 1 values');
+    await expect(writeSafetensors(path, [{ name: 'x', dtype: 'F32', shape: [2], values: new Float32Array(1) }])).rejects.toThrow(
+      'got 1 values',
+    );
     await expect(
-      writeSafetensors(path, [1, 2].map(() => ({ name: 'x', dtype: 'F32', shape: [1], values: new Float32Array(1) }))),
+      writeSafetensors(
+        path,
+        [1, 2].map(() => ({ name: 'x', dtype: 'F32', shape: [1], values: new Float32Array(1) })),
+      ),
     ).rejects.toThrow("tensor 'x' cannot be written twice");
     expect(readFileSync(path).equals(before)).toBe(true);
     expect(readdirSync(folder)).toHaveLength(count);
@@ -193,7 +224,16 @@ describe('writing', () => {
 test('a damaged file gives an InputError or other values, never a crash', async () => {
   const path = newPath();
   const good = newPath();
-  await writeSafetensors(good, ['embedding', 'layer.0.weight', 'layer.0.bias'].map((name) => ({ name, dtype: 'F32' as const, shape: [4, 3], values: new Float32Array(12) })), { format: 'pt' });
+  await writeSafetensors(
+    good,
+    ['embedding', 'layer.0.weight', 'layer.0.bias'].map((name) => ({
+      name,
+      dtype: 'F32' as const,
+      shape: [4, 3],
+      values: new Float32Array(12),
+    })),
+    { format: 'pt' },
+  );
   const bytes = readFileSync(good);
   const change = fc.record({ at: fc.nat(bytes.length - 1), byte: fc.nat(255) });
   let refused = 0;

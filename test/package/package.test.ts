@@ -21,7 +21,9 @@ interface Ended {
 
 function run(command: string, args: readonly string[], cwd: string, env: NodeJS.ProcessEnv = process.env): Promise<Ended> {
   // npm tells its children who called; an installation in another folder must not hear of this one.
-  const clean = Object.fromEntries(Object.entries(env).filter(([name]) => !/^(npm_|INIT_CWD$)/i.test(name) || /^npm_config_(registry|userconfig|cache)$/i.test(name)));
+  const clean = Object.fromEntries(
+    Object.entries(env).filter(([name]) => !/^(npm_|INIT_CWD$)/i.test(name) || /^npm_config_(registry|userconfig|cache)$/i.test(name)),
+  );
   return new Promise((resolve) => {
     const child = execFile(command, args, { cwd, env: clean, maxBuffer: 2 ** 26 }, (error, stdout, stderr) => {
       resolve({ code: error ? (typeof error.code === 'number' ? error.code : -1) : 0, stdout, stderr });
@@ -41,7 +43,8 @@ async function install(name: string, ...options: string[]): Promise<string> {
 }
 
 const installed = (place: string) => join(place, 'node_modules', 'ultrafastbert');
-const fillMask = (place: string, ...args: string[]) => run('npx', ['ufb', 'fill-mask', '--json', '--top-k', '1', '--model', model, ...args, 'The cat sees [MASK].'], place);
+const fillMask = (place: string, ...args: string[]) =>
+  run('npx', ['ufb', 'fill-mask', '--json', '--top-k', '1', '--model', model, ...args, 'The cat sees [MASK].'], place);
 
 beforeAll(async () => {
   await writeTinyModel(model);
@@ -77,7 +80,8 @@ describe('installed in an empty folder', () => {
     };
     collect(join(place, 'node_modules'));
     expect(packages.length).toBeLessThanOrEqual(15);
-    const sizeOf = (path: string): number => (statSync(path).isDirectory() ? readdirSync(path).reduce((sum, name) => sum + sizeOf(join(path, name)), 0) : statSync(path).size);
+    const sizeOf = (path: string): number =>
+      statSync(path).isDirectory() ? readdirSync(path).reduce((sum, name) => sum + sizeOf(join(path, name)), 0) : statSync(path).size;
     const models = join(installed(place), 'models');
     expect(sizeOf(join(place, 'node_modules')) - (existsSync(models) ? sizeOf(models) : 0)).toBeLessThan(50e6);
     expect(readdirSync(installed(place))).not.toEqual(expect.arrayContaining(['test']));
@@ -93,11 +97,36 @@ describe('installed in an empty folder', () => {
   test('import, require and types', async () => {
     const use = `const fill = await pipeline('fill-mask', ${JSON.stringify(model)});\n  const [best] = await fill('The cat sees [MASK].');\n  console.log(typeof best.token_str, typeof FastFeedforward);\n  await fill.dispose();`;
     writeFileSync(join(place, 'use.mjs'), `import { FastFeedforward, pipeline } from 'ultrafastbert';\n  ${use}\n`);
-    writeFileSync(join(place, 'use.cjs'), `const { FastFeedforward, pipeline } = require('ultrafastbert');\n(async () => {\n  ${use}\n})();\n`);
-    writeFileSync(join(place, 'use.mts'), `import { FastFeedforward, pipeline } from 'ultrafastbert';\n  ${use}\n  const text: string = best.token_str;\n  void text;\n`);
-    writeFileSync(join(place, 'use.cts'), `import ultrafastbert = require('ultrafastbert');\nconst wrong: number = ultrafastbert.pipeline;\nvoid wrong;\n`);
-    const tsc = [join(root, 'node_modules/typescript/bin/tsc'), '--noEmit', '--strict', '--module', 'nodenext', '--target', 'es2022', '--lib', 'es2022,dom', 'use.mts', 'use.cts'];
-    const [esm, cjs, types] = await Promise.all([run(process.execPath, ['use.mjs'], place), run(process.execPath, ['use.cjs'], place), run(process.execPath, tsc, place)]);
+    writeFileSync(
+      join(place, 'use.cjs'),
+      `const { FastFeedforward, pipeline } = require('ultrafastbert');\n(async () => {\n  ${use}\n})();\n`,
+    );
+    writeFileSync(
+      join(place, 'use.mts'),
+      `import { FastFeedforward, pipeline } from 'ultrafastbert';\n  ${use}\n  const text: string = best.token_str;\n  void text;\n`,
+    );
+    writeFileSync(
+      join(place, 'use.cts'),
+      `import ultrafastbert = require('ultrafastbert');\nconst wrong: number = ultrafastbert.pipeline;\nvoid wrong;\n`,
+    );
+    const tsc = [
+      join(root, 'node_modules/typescript/bin/tsc'),
+      '--noEmit',
+      '--strict',
+      '--module',
+      'nodenext',
+      '--target',
+      'es2022',
+      '--lib',
+      'es2022,dom',
+      'use.mts',
+      'use.cts',
+    ];
+    const [esm, cjs, types] = await Promise.all([
+      run(process.execPath, ['use.mjs'], place),
+      run(process.execPath, ['use.cjs'], place),
+      run(process.execPath, tsc, place),
+    ]);
     expect(esm).toMatchObject({ code: 0, stdout: 'string function\n' });
     expect(cjs).toMatchObject({ code: 0, stdout: 'string function\n' });
     // The one mistake made on purpose, and no other: the types were found.
@@ -120,7 +149,12 @@ test('installed with --ignore-scripts: works the same, with the add-on that was 
   const env = { ...process.env, PATH: [bin].join(delimiter), CXX: undefined };
   const building = await run(process.execPath, ['scripts/install.mjs'], installed(place), env);
   expect(building).toMatchObject({ code: 0 });
-  const fallen = await run(process.execPath, [join(installed(place), 'dist', 'cli.js'), 'fill-mask', '--model', model, 'The cat sees [MASK].'], place, env);
+  const fallen = await run(
+    process.execPath,
+    [join(installed(place), 'dist', 'cli.js'), 'fill-mask', '--model', model, 'The cat sees [MASK].'],
+    place,
+    env,
+  );
   expect(fallen.code, fallen.stderr).toBe(0);
   expect(fallen.stdout).toContain('reference backend');
   expect(fallen.stderr).toMatch(/^[^\n]*reference[^\n]*\n$/);

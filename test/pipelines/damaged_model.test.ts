@@ -32,7 +32,10 @@ async function refused(damagedName: string, damaged: Uint8Array | string): Promi
   }
 }
 
-const byteChanges = fc.array(fc.record({ at: fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }), byte: fc.nat(255) }), { minLength: 1, maxLength: 4 });
+const byteChanges = fc.array(fc.record({ at: fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }), byte: fc.nat(255) }), {
+  minLength: 1,
+  maxLength: 4,
+});
 
 test.each(modelFiles)('%s with changed bytes, or cut short, is used or refused, never a crash', async (name) => {
   const good = readFileSync(join(model, name));
@@ -52,27 +55,53 @@ test.each(modelFiles)('%s with changed bytes, or cut short, is used or refused, 
 /** Every value in a JSON document, by its path. */
 function pathsOf(value: unknown, path: string[] = []): string[][] {
   if (typeof value !== 'object' || value === null) return [path];
-  return [path, ...Object.entries(value).slice(0, 40).flatMap(([key, inner]) => pathsOf(inner, [...path, key]))];
+  return [
+    path,
+    ...Object.entries(value)
+      .slice(0, 40)
+      .flatMap(([key, inner]) => pathsOf(inner, [...path, key])),
+  ];
 }
 
-test.each(['config.json', 'tokenizer.json'] as const)('%s with a value replaced or removed is used or refused, never a crash', async (name) => {
-  const text = readFileSync(join(model, name), 'utf8');
-  const paths = pathsOf(JSON.parse(text)).filter((path) => path.length > 0);
-  const replacement = fc.oneof(
-    fc.constantFrom<unknown>(undefined, null, true, 0, -1, 0.5, 1e9, 1e300, '', 'x', '[MASK]', [], {}, [[]], [null], { type: 'x' }, { type: 'Sequence' }),
-    fc.jsonValue({ maxDepth: 2 }),
-  );
-  let refusals = 0;
-  await fc.assert(
-    fc.asyncProperty(fc.constantFrom(...paths), replacement, async (path, value) => {
-      const document = JSON.parse(text);
-      const parent = path.slice(0, -1).reduce((inner, key) => inner[key], document);
-      const key = path.at(-1) as string;
-      if (value === undefined && !Array.isArray(parent)) delete parent[key];
-      else parent[key] = value;
-      if (await refused(name, JSON.stringify(document))) refusals++;
-    }),
-    { numRuns: 200 },
-  );
-  expect(refusals).toBeGreaterThan(0);
-});
+test.each(['config.json', 'tokenizer.json'] as const)(
+  '%s with a value replaced or removed is used or refused, never a crash',
+  async (name) => {
+    const text = readFileSync(join(model, name), 'utf8');
+    const paths = pathsOf(JSON.parse(text)).filter((path) => path.length > 0);
+    const replacement = fc.oneof(
+      fc.constantFrom<unknown>(
+        undefined,
+        null,
+        true,
+        0,
+        -1,
+        0.5,
+        1e9,
+        1e300,
+        '',
+        'x',
+        '[MASK]',
+        [],
+        {},
+        [[]],
+        [null],
+        { type: 'x' },
+        { type: 'Sequence' },
+      ),
+      fc.jsonValue({ maxDepth: 2 }),
+    );
+    let refusals = 0;
+    await fc.assert(
+      fc.asyncProperty(fc.constantFrom(...paths), replacement, async (path, value) => {
+        const document = JSON.parse(text);
+        const parent = path.slice(0, -1).reduce((inner, key) => inner[key], document);
+        const key = path.at(-1) as string;
+        if (value === undefined && !Array.isArray(parent)) delete parent[key];
+        else parent[key] = value;
+        if (await refused(name, JSON.stringify(document))) refusals++;
+      }),
+      { numRuns: 200 },
+    );
+    expect(refusals).toBeGreaterThan(0);
+  },
+);

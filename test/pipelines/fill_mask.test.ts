@@ -25,7 +25,11 @@ describe('answers', () => {
     const { ids } = fill.tokenizer.encode('The cat sees [MASK].');
     using arena = new Arena(backend);
     const logits = await backend.read(
-      fill.model.logits({ backend, arena, training: false }, { batch: 1, length: ids.length, ids: Int32Array.from(ids) }, Int32Array.of(ids.indexOf(fill.tokenizer.maskId as number))),
+      fill.model.logits(
+        { backend, arena, training: false },
+        { batch: 1, length: ids.length, ids: Int32Array.from(ids) },
+        Int32Array.of(ids.indexOf(fill.tokenizer.maskId as number)),
+      ),
     );
     const sum = logits.reduce((total, logit) => total + Math.exp(logit), 0);
     expect(answer[0].token).toBe(logits.indexOf(Math.max(...logits)));
@@ -46,7 +50,13 @@ describe('answers', () => {
   });
 
   test('several texts of different lengths: in order, and as each alone', async () => {
-    const texts = ['a [MASK]', 'the cat sees a long road and a small bird finds the [MASK] .', '[MASK] finds [MASK]', 'my sister [MASK] the letter .', '[MASK]'];
+    const texts = [
+      'a [MASK]',
+      'the cat sees a long road and a small bird finds the [MASK] .',
+      '[MASK] finds [MASK]',
+      'my sister [MASK] the letter .',
+      '[MASK]',
+    ];
     const together = await fill(texts, { top_k: 3 });
     expect(together).toHaveLength(texts.length);
     for (let i = 0; i < texts.length; i++) {
@@ -64,7 +74,8 @@ describe('answers', () => {
     const text = `${'the cat sees a dog '.repeat(3)}[MASK]`;
     const [alone, many] = [await fill(text), await fill(new Array<string>(200).fill(text))];
     expect(many).toHaveLength(200);
-    for (const answer of many) expect((answer as FillMaskCandidate[]).map(({ token }) => token)).toEqual((alone as FillMaskCandidate[]).map(({ token }) => token));
+    for (const answer of many)
+      expect((answer as FillMaskCandidate[]).map(({ token }) => token)).toEqual((alone as FillMaskCandidate[]).map(({ token }) => token));
   });
 
   test('calls at the same time do not disturb each other', async () => {
@@ -105,7 +116,7 @@ describe('refusals', () => {
   test('arguments', async () => {
     await expect(fill('a [MASK]', { top_k: 0 })).rejects.toThrow('top_k: got 0');
     await expect(fill(5 as unknown as string)).rejects.toThrow(InputError);
-    await expect(pipeline('fill-masks' as 'fill-mask', folder)).rejects.toThrow("task \"fill-masks\" is not known, expected 'fill-mask'");
+    await expect(pipeline('fill-masks' as 'fill-mask', folder)).rejects.toThrow('task "fill-masks" is not known, expected \'fill-mask\'');
     await expect(pipeline('fill-mask', join(folder, 'nowhere'))).rejects.toThrow('no such folder');
   });
 });
