@@ -18,7 +18,17 @@ const kernels = join(root, 'kernels');
 const runtime = join(kernels, 'runtime');
 
 // Without -ffast-math: NaN, infinities and the order of sums mean what the source says. Errno is not what sqrt reports errors by.
-const common = ['-std=c++17', '-O3', '-fPIC', '-fvisibility=hidden', '-ffp-contract=fast', '-fno-math-errno', '-Wall', '-Wextra', '-Wno-psabi'];
+const common = [
+  '-std=c++17',
+  '-O3',
+  '-fPIC',
+  '-fvisibility=hidden',
+  '-ffp-contract=fast',
+  '-fno-math-errno',
+  '-Wall',
+  '-Wextra',
+  '-Wno-psabi',
+];
 const kernelFlags = [...common, '-fno-exceptions', '-fno-rtti'];
 const instructionSets = {
   x64: {
@@ -38,7 +48,9 @@ function findCompiler() {
     const probe = spawnSync(command, [...flags, '--version'], { encoding: 'utf8' });
     if (probe.status === 0) return { command, flags, version: probe.stdout };
   }
-  throw new BuildError(`no C++ compiler: ${candidates.join(', ')} not found; install one (Debian: apt-get install g++, macOS: xcode-select --install) or set CXX`);
+  throw new BuildError(
+    `no C++ compiler: ${candidates.join(', ')} not found; install one (Debian: apt-get install g++, macOS: xcode-select --install) or set CXX`,
+  );
 }
 
 function headerFolder() {
@@ -61,11 +73,18 @@ function execute(command, args) {
   });
 }
 
-const hashOf = (...parts) => parts.reduce((hash, part) => hash.update(part).update('\0'), createHash('sha256')).digest('hex').slice(0, 24);
+const hashOf = (...parts) =>
+  parts
+    .reduce((hash, part) => hash.update(part).update('\0'), createHash('sha256'))
+    .digest('hex')
+    .slice(0, 24);
 
 function sourcesIn(folder) {
   const names = readdirSync(folder).filter((name) => /\.(h|cc)$/.test(name));
-  return names.sort().map((name) => `${name}\n${readFileSync(join(folder, name), 'utf8')}`).join('\0');
+  return names
+    .sort()
+    .map((name) => `${name}\n${readFileSync(join(folder, name), 'utf8')}`)
+    .join('\0');
 }
 
 /** Runs the jobs, as many at once as there are processors. */
@@ -79,12 +98,19 @@ async function inParallel(jobs) {
 
 async function build(out) {
   const sets = instructionSets[process.arch];
-  if (!sets || process.platform === 'win32') throw new BuildError(`the native backend is not built for ${process.platform}-${process.arch}`);
+  if (!sets || process.platform === 'win32')
+    throw new BuildError(`the native backend is not built for ${process.platform}-${process.arch}`);
   const compiler = findCompiler();
   const headers = headerFolder();
   const kernelSources = sourcesIn(kernels);
   const runtimeSources = sourcesIn(runtime);
-  const identity = hashOf(compiler.command, compiler.flags.join(' '), compiler.version, process.arch, readFileSync(fileURLToPath(import.meta.url), 'utf8'));
+  const identity = hashOf(
+    compiler.command,
+    compiler.flags.join(' '),
+    compiler.version,
+    process.arch,
+    readFileSync(fileURLToPath(import.meta.url), 'utf8'),
+  );
   const stamp = hashOf(identity, kernelSources, runtimeSources);
   const target = join(out, 'ufb.node');
   const stampFile = join(out, 'ufb.stamp');

@@ -110,7 +110,8 @@ export abstract class Backend {
   /** A new tensor; uninitialised unless `values` are given. */
   tensor(name: string, shape: readonly number[], dtype: DType = 'f32', values?: TypedArray | readonly number[]): Tensor {
     for (const extent of shape) {
-      if (!Number.isSafeInteger(extent) || extent < 0) throw new ShapeError(`tensor '${name}': extent ${extent} in [${shape}] is not a size`);
+      if (!Number.isSafeInteger(extent) || extent < 0)
+        throw new ShapeError(`tensor '${name}': extent ${extent} in [${shape}] is not a size`);
     }
     const bytes = product(shape) * bytesPerElement[dtype];
     if (!Number.isSafeInteger(bytes)) throw new ShapeError(`tensor '${name}' [${shape}] is too large`);
@@ -222,8 +223,15 @@ export abstract class Backend {
 
   /** gradInput is overwritten, or added to with `accumulate` (a residual's gradient is already there); gradGamma and gradBeta, if given, are added to. gradInput may be gradOutput unless accumulating. */
   layerNormBackward(a: {
-    input: Tensor; gamma: Tensor; mean: Tensor; reciprocal: Tensor; gradOutput: Tensor;
-    gradInput: Tensor; accumulate?: boolean; gradGamma?: Tensor; gradBeta?: Tensor;
+    input: Tensor;
+    gamma: Tensor;
+    mean: Tensor;
+    reciprocal: Tensor;
+    gradOutput: Tensor;
+    gradInput: Tensor;
+    accumulate?: boolean;
+    gradGamma?: Tensor;
+    gradBeta?: Tensor;
   }): void {
     const width = a.gamma.size;
     const rows = this.rows('layerNormBackward', 'input', a.input, width);
@@ -243,8 +251,13 @@ export abstract class Backend {
    * accumulate: output += (without activation only), for residuals.
    */
   linear(a: {
-    input: Tensor; weight: Tensor; bias?: Tensor; output: Tensor;
-    activation?: 'none' | 'gelu'; preActivation?: Tensor; accumulate?: boolean;
+    input: Tensor;
+    weight: Tensor;
+    bias?: Tensor;
+    output: Tensor;
+    activation?: 'none' | 'gelu';
+    preActivation?: Tensor;
+    accumulate?: boolean;
   }): void {
     const { rows, inputs, outputs } = this.linearShape('linear', a.input, a.weight);
     this.expect('linear', { input: a.input }, rows * inputs);
@@ -253,7 +266,11 @@ export abstract class Backend {
     const gelu = a.activation === 'gelu';
     if (gelu && a.accumulate) throw new ShapeError('linear: accumulate and an activation exclude each other');
     if (a.preActivation && !gelu) throw new ShapeError("linear: preActivation is kept only with activation 'gelu'");
-    this.enqueue('linear', [a.input, a.weight, a.bias, a.output, a.preActivation], [rows, inputs, outputs, gelu ? 1 : 0, a.accumulate ? 1 : 0]);
+    this.enqueue(
+      'linear',
+      [a.input, a.weight, a.bias, a.output, a.preActivation],
+      [rows, inputs, outputs, gelu ? 1 : 0, a.accumulate ? 1 : 0],
+    );
   }
 
   /** gradInput (+)= gradOutput weight. gradOutput [rows, outputs], weight [outputs, inputs], gradInput [rows, inputs]. */
@@ -285,17 +302,33 @@ export abstract class Backend {
   }
 
   /** Gradients of query, key and value are overwritten; they lie as their AttentionOperands say (three parts of one tensor, usually). Probabilities are computed again from logSumExp. */
-  attentionBackward(a: AttentionArguments & {
-    output: Tensor; logSumExp: Tensor; gradOutput: Tensor;
-    gradQuery: AttentionOperand; gradKey: AttentionOperand; gradValue: AttentionOperand;
-  }): void {
+  attentionBackward(
+    a: AttentionArguments & {
+      output: Tensor;
+      logSumExp: Tensor;
+      gradOutput: Tensor;
+      gradQuery: AttentionOperand;
+      gradKey: AttentionOperand;
+      gradValue: AttentionOperand;
+    },
+  ): void {
     const numbers = this.attentionNumbers('attentionBackward', a, [a.query, a.key, a.value, a.gradQuery, a.gradKey, a.gradValue]);
     this.expect('attentionBackward', { output: a.output, gradOutput: a.gradOutput }, a.batch * a.queryLength * a.heads * a.headSize);
     this.expect('attentionBackward', { logSumExp: a.logSumExp }, a.batch * a.heads * a.queryLength);
     this.enqueue(
       'attentionBackward',
-      [a.query.tensor, a.key.tensor, a.value.tensor, a.paddingMask, a.output, a.logSumExp, a.gradOutput,
-        a.gradQuery.tensor, a.gradKey.tensor, a.gradValue.tensor],
+      [
+        a.query.tensor,
+        a.key.tensor,
+        a.value.tensor,
+        a.paddingMask,
+        a.output,
+        a.logSumExp,
+        a.gradOutput,
+        a.gradQuery.tensor,
+        a.gradKey.tensor,
+        a.gradValue.tensor,
+      ],
       numbers,
     );
   }
@@ -332,8 +365,15 @@ export abstract class Backend {
    * For the backward, if given: visited i32 [rows, trees, depth + 1], the node's index within its tree; logits, the z, of the same shape.
    */
   fff(a: {
-    input: Tensor; nodes: Tensor; bias: Tensor; trees: number; depth: number; output: Tensor;
-    accumulate?: boolean; visited?: Tensor; logits?: Tensor;
+    input: Tensor;
+    nodes: Tensor;
+    bias: Tensor;
+    trees: number;
+    depth: number;
+    output: Tensor;
+    accumulate?: boolean;
+    visited?: Tensor;
+    logits?: Tensor;
   }): void {
     const { rows, width } = this.fffShape('fff', a.input, a.nodes, a.bias, a.trees, a.depth);
     this.expect('fff', { input: a.input, output: a.output }, rows * width);
@@ -348,14 +388,25 @@ export abstract class Backend {
    * gradBias that are not 0 in it hold no gradient and are zero): gradients are row-sparse. Without gradNodes, gradBias and touched (all three or none) only gradInput is computed.
    */
   fffBackward(a: {
-    input: Tensor; nodes: Tensor; trees: number; depth: number; visited: Tensor; logits: Tensor; gradOutput: Tensor;
-    gradInput: Tensor; accumulate?: boolean; gradNodes?: Tensor; gradBias?: Tensor; touched?: Tensor;
+    input: Tensor;
+    nodes: Tensor;
+    trees: number;
+    depth: number;
+    visited: Tensor;
+    logits: Tensor;
+    gradOutput: Tensor;
+    gradInput: Tensor;
+    accumulate?: boolean;
+    gradNodes?: Tensor;
+    gradBias?: Tensor;
+    touched?: Tensor;
   }): void {
     const { rows, width, nodes } = this.fffShape('fffBackward', a.input, a.nodes, undefined, a.trees, a.depth);
     this.expect('fffBackward', { input: a.input, gradOutput: a.gradOutput, gradInput: a.gradInput }, rows * width);
     this.expect('fffBackward', { logits: a.logits }, rows * a.trees * (a.depth + 1));
     this.expectIntegers('fffBackward', { visited: a.visited }, rows * a.trees * (a.depth + 1));
-    if (!a.gradNodes !== !a.gradBias || !a.gradNodes !== !a.touched) throw new ShapeError('fffBackward: gradNodes, gradBias and touched are given together or not at all');
+    if (!a.gradNodes !== !a.gradBias || !a.gradNodes !== !a.touched)
+      throw new ShapeError('fffBackward: gradNodes, gradBias and touched are given together or not at all');
     this.expect('fffBackward', { gradNodes: a.gradNodes }, nodes * 2 * width);
     this.expect('fffBackward', { gradBias: a.gradBias }, nodes);
     this.expectIntegers('fffBackward', { touched: a.touched }, nodes);
@@ -375,8 +426,14 @@ export abstract class Backend {
 
   /** gradInput [batch length, width] is overwritten throughout. input and output for 'logSumExp', selected for 'max'. */
   poolBackward(a: {
-    batch: number; length: number; kind: PoolKind; gradOutput: Tensor; gradInput: Tensor;
-    input?: Tensor; output?: Tensor; selected?: Tensor;
+    batch: number;
+    length: number;
+    kind: PoolKind;
+    gradOutput: Tensor;
+    gradInput: Tensor;
+    input?: Tensor;
+    output?: Tensor;
+    selected?: Tensor;
   }): void {
     const width = this.poolWidth('poolBackward', a.gradInput, a.gradOutput, a);
     if (a.kind === 'max' && !a.selected) throw new ShapeError("poolBackward: kind 'max' needs selected");
@@ -384,7 +441,11 @@ export abstract class Backend {
     this.expect('poolBackward', { input: a.input }, a.batch * a.length * width);
     this.expect('poolBackward', { output: a.output }, a.batch * width);
     this.expectIntegers('poolBackward', { selected: a.selected }, a.batch * width);
-    this.enqueue('poolBackward', [a.gradOutput, a.gradInput, a.input, a.output, a.selected], [a.batch, a.length, width, poolKinds.indexOf(a.kind)]);
+    this.enqueue(
+      'poolBackward',
+      [a.gradOutput, a.gradInput, a.input, a.output, a.selected],
+      [a.batch, a.length, width, poolKinds.indexOf(a.kind)],
+    );
   }
 
   // ------------------------------------------------------------------ losses and reductions
@@ -396,17 +457,26 @@ export abstract class Backend {
   crossEntropy(a: { logits: Tensor; labels: Tensor; losses: Tensor; gradLogits?: Tensor; scale?: number; ignoreIndex?: number }): void {
     const rows = a.labels.size;
     const classes = a.logits.size / rows;
-    if (rows > 0 && !Number.isInteger(classes)) throw new ShapeError(`crossEntropy: logits ${describe(a.logits)} are not rows of classes for ${rows} labels`);
+    if (rows > 0 && !Number.isInteger(classes))
+      throw new ShapeError(`crossEntropy: logits ${describe(a.logits)} are not rows of classes for ${rows} labels`);
     this.expect('crossEntropy', { logits: a.logits, gradLogits: a.gradLogits }, a.logits.size);
     this.expectIntegers('crossEntropy', { labels: a.labels }, rows);
     this.expect('crossEntropy', { losses: a.losses }, rows);
-    this.enqueue('crossEntropy', [a.logits, a.labels, a.losses, a.gradLogits], [rows, rows > 0 ? classes : 0, a.scale ?? 1, a.ignoreIndex ?? -100]);
+    this.enqueue(
+      'crossEntropy',
+      [a.logits, a.labels, a.losses, a.gradLogits],
+      [rows, rows > 0 ? classes : 0, a.scale ?? 1, a.ignoreIndex ?? -100],
+    );
   }
 
   /** losses = (predictions - targets)^2, elementwise; gradPredictions = 2 scale (predictions - targets), which may be the predictions themselves. */
   squaredError(a: { predictions: Tensor; targets: Tensor; losses: Tensor; gradPredictions?: Tensor; scale?: number }): void {
     const n = a.predictions.size;
-    this.expect('squaredError', { predictions: a.predictions, targets: a.targets, losses: a.losses, gradPredictions: a.gradPredictions }, n);
+    this.expect(
+      'squaredError',
+      { predictions: a.predictions, targets: a.targets, losses: a.losses, gradPredictions: a.gradPredictions },
+      n,
+    );
     this.enqueue('squaredError', [a.predictions, a.targets, a.losses, a.gradPredictions], [n, a.scale ?? 1]);
   }
 
@@ -442,8 +512,18 @@ export abstract class Backend {
    * i32 [rows], gradient rows whose flag is 0 are zero and are not read; momentum and decay move such rows all the same.
    */
   adamw(a: {
-    parameter: Tensor; gradient: Tensor; mean: Tensor; variance: Tensor; touched?: Tensor; gradientScale?: Tensor;
-    learningRate: number; beta1: number; beta2: number; epsilon: number; weightDecay: number; step: number;
+    parameter: Tensor;
+    gradient: Tensor;
+    mean: Tensor;
+    variance: Tensor;
+    touched?: Tensor;
+    gradientScale?: Tensor;
+    learningRate: number;
+    beta1: number;
+    beta2: number;
+    epsilon: number;
+    weightDecay: number;
+    step: number;
   }): void {
     const n = a.parameter.size;
     this.expect('adamw', { parameter: a.parameter, gradient: a.gradient, mean: a.mean, variance: a.variance }, n);
@@ -481,7 +561,8 @@ export abstract class Backend {
   }
 
   private expectSize(operation: string, argument: string, tensor: Tensor, size: number): void {
-    if (tensor.size !== size) throw new ShapeError(`${operation}: ${argument} ${describe(tensor)} has ${tensor.size} elements, expected ${size}`);
+    if (tensor.size !== size)
+      throw new ShapeError(`${operation}: ${argument} ${describe(tensor)} has ${tensor.size} elements, expected ${size}`);
   }
 
   /** Each tensor given is f32, alive, and has `size` elements. */
@@ -562,12 +643,23 @@ export abstract class Backend {
   /** [batch, heads, headSize, queryLength, keyLength, causal, dropout probability, dropout key, then offset, batchStride, rowStride, headStride of each operand]. */
   private attentionNumbers(operation: string, a: AttentionArguments, operands: AttentionOperand[]): number[] {
     for (const count of [a.batch, a.heads, a.headSize, a.queryLength, a.keyLength]) {
-      if (!Number.isInteger(count) || count < 1) throw new ShapeError(`${operation}: batch, heads, headSize and lengths must be counts, got ${count}`);
+      if (!Number.isInteger(count) || count < 1)
+        throw new ShapeError(`${operation}: batch, heads, headSize and lengths must be counts, got ${count}`);
     }
-    if (a.causal && a.queryLength > a.keyLength) throw new ShapeError(`${operation}: causal attention of ${a.queryLength} queries over ${a.keyLength} keys`);
+    if (a.causal && a.queryLength > a.keyLength)
+      throw new ShapeError(`${operation}: causal attention of ${a.queryLength} queries over ${a.keyLength} keys`);
     this.expectIntegers(operation, { paddingMask: a.paddingMask }, a.batch * a.keyLength);
     if (a.dropout) this.expectProbability(operation, a.dropout.probability);
-    const numbers = [a.batch, a.heads, a.headSize, a.queryLength, a.keyLength, a.causal ? 1 : 0, a.dropout?.probability ?? 0, a.dropout?.key ?? 0];
+    const numbers = [
+      a.batch,
+      a.heads,
+      a.headSize,
+      a.queryLength,
+      a.keyLength,
+      a.causal ? 1 : 0,
+      a.dropout?.probability ?? 0,
+      a.dropout?.key ?? 0,
+    ];
     operands.forEach((operand, index) => {
       const { tensor, offset, batchStride, rowStride, headStride } = operand;
       this.expectType(operation, 'operand', tensor, 'f32');

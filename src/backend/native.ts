@@ -55,9 +55,11 @@ export class NativeBackend extends Backend {
     const { addon, reason } = loadAddon();
     if (!addon) throw new InputError(`${reason}; leave out 'native' or ask for the 'reference' backend`);
     const threads = options.threads ?? availableThreads();
-    if (!Number.isInteger(threads) || threads < 1 || threads > 1024) throw new InputError(`threads: ${threads} is not a count from 1 to 1024`);
+    if (!Number.isInteger(threads) || threads < 1 || threads > 1024)
+      throw new InputError(`threads: ${threads} is not a count from 1 to 1024`);
     this.addon = addon;
-    this.instructionSet = options.instructionSet ?? process.env.UFB_INSTRUCTION_SET ?? addon.instructionSets[addon.instructionSets.length - 1];
+    this.instructionSet =
+      options.instructionSet ?? process.env.UFB_INSTRUCTION_SET ?? addon.instructionSets[addon.instructionSets.length - 1];
     if (!addon.instructionSets.includes(this.instructionSet)) {
       throw new InputError(`instruction set '${this.instructionSet}' is not one of this processor's: ${addon.instructionSets.join(', ')}`);
     }
@@ -158,7 +160,9 @@ export class NativeBackend extends Backend {
   /** Calls and milliseconds of each kernel so far, for reports of where time goes. */
   kernelTimes(): Record<string, { calls: number; milliseconds: number }> {
     const times = this.addon.kernelTimes(this.handle);
-    return Object.fromEntries(this.addon.kernelNames.map((name, i) => [name, { calls: times[2 * i], milliseconds: times[2 * i + 1] / 1e6 }]));
+    return Object.fromEntries(
+      this.addon.kernelNames.map((name, i) => [name, { calls: times[2 * i], milliseconds: times[2 * i + 1] / 1e6 }]),
+    );
   }
 
   dispose(): void {

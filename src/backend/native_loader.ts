@@ -35,7 +35,9 @@ export interface NativeAddon {
 }
 
 /** The add-on, or one line on why there is none. */
-export type LoadedAddon = { readonly addon: NativeAddon; readonly reason?: undefined } | { readonly addon?: undefined; readonly reason: string };
+export type LoadedAddon =
+  | { readonly addon: NativeAddon; readonly reason?: undefined }
+  | { readonly addon?: undefined; readonly reason: string };
 
 let loaded: LoadedAddon | undefined;
 

@@ -32,7 +32,12 @@ export function cpuQuota(file: (path: string) => string | undefined): number {
     // Limits of outer groups hold too. Inside a container the path may be the host's, and only the mount's own files are there.
     for (let group = path; ; group = dirname(group)) {
       const folder = join(mount, group);
-      quota = Math.min(quota, unified ? quotaOf(file(join(folder, 'cpu.max'))) : legacyQuotaOf(file(join(folder, 'cpu.cfs_quota_us')), file(join(folder, 'cpu.cfs_period_us'))));
+      quota = Math.min(
+        quota,
+        unified
+          ? quotaOf(file(join(folder, 'cpu.max')))
+          : legacyQuotaOf(file(join(folder, 'cpu.cfs_quota_us')), file(join(folder, 'cpu.cfs_period_us'))),
+      );
       if (group === '/' || group === '.' || group === '') break;
     }
   }

@@ -42,7 +42,9 @@ export class Tensor {
   view(shape: readonly number[], offset = 0, name = this.name): Tensor {
     const size = shape.reduce((product, extent) => product * extent, 1);
     if (!Number.isInteger(offset) || offset < 0 || offset + size > this.size) {
-      throw new RangeError(`view of '${this.name}' [${this.shape}]: [${shape}] at element ${offset} reaches past its ${this.size} elements`);
+      throw new RangeError(
+        `view of '${this.name}' [${this.shape}]: [${shape}] at element ${offset} reaches past its ${this.size} elements`,
+      );
     }
     return new Tensor(this.backend, name, shape, this.dtype, this.storage, this.offset + offset, false);
   }
