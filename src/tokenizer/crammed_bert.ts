@@ -19,10 +19,10 @@ export const crammedBertNormalizer: NormalizerConfig = {
 export const crammedBertPreTokenizer: PreTokenizerConfig = { type: 'Whitespace' };
 
 /**
- * The tokenizer.json of a WordPiece vocabulary in crammedBERT's style. `tokens[id]` is the token of an id; a single text
+ * The tokenizer.json of a WordPiece vocabulary in crammedBERT's style. `tokens[id]` is the token of an id, the special ones first; a single text
  * becomes `A [SEP]` and a pair `[CLS] A [SEP] B [SEP]`, all of type 0, as crammedBERT has it.
  */
-export function wordPieceJson(tokens: readonly string[], specials: SpecialTokens): object {
+export function wordPieceJson(tokens: readonly string[], specials: SpecialTokens) {
   const idOf = (token: string): number => tokens.indexOf(token);
   const special = (id: string) => ({ SpecialToken: { id, type_id: 0 } });
   const text = (id: 'A' | 'B') => ({ Sequence: { id, type_id: 0 } });
@@ -31,8 +31,8 @@ export function wordPieceJson(tokens: readonly string[], specials: SpecialTokens
     version: '1.0',
     truncation: null,
     padding: null,
-    added_tokens: Object.values(specials).map((content: string) => ({
-      id: idOf(content),
+    added_tokens: tokens.slice(0, Object.keys(specials).length).map((content, id) => ({
+      id,
       content,
       single_word: false,
       lstrip: false,
@@ -58,3 +58,5 @@ export function wordPieceJson(tokens: readonly string[], specials: SpecialTokens
     },
   };
 }
+
+export type WordPieceJson = ReturnType<typeof wordPieceJson>;

@@ -1,5 +1,5 @@
 import { InputError } from '../errors.ts';
-import { crammedBertNormalizer, crammedBertPreTokenizer, wordPieceJson } from './crammed_bert.ts';
+import { crammedBertNormalizer, crammedBertPreTokenizer, type WordPieceJson, wordPieceJson } from './crammed_bert.ts';
 import { mergeSymbols } from './merge_symbols.ts';
 import { createNormalizer } from './normalizer.ts';
 import { copyOfWord, createPreTokenizer } from './pre_tokenizer.ts';
@@ -16,7 +16,7 @@ export interface TrainingProgress {
 export interface TrainWordPieceOptions {
   /** Number of tokens wanted, the special ones included. A small text may yield fewer. */
   vocabularySize: number;
-  /** Special tokens, which get the ids 0, 1, 2, ...; by default [PAD], [UNK], [CLS], [SEP], [MASK]. */
+  /** Special tokens, which get the ids 0 to 4 in this order; by default [PAD], [UNK], [CLS], [SEP], [MASK]. */
   specialTokens?: SpecialTokens;
   onProgress?: (progress: TrainingProgress) => void;
 }
@@ -48,13 +48,16 @@ const mostWords = 3_000_000;
  * @returns an object to be written as tokenizer.json.
  * @throws {InputError} if the vocabulary size is not usable, or the texts hold no words or are not text.
  */
-export async function trainWordPiece(texts: AsyncIterable<string> | Iterable<string>, options: TrainWordPieceOptions): Promise<object> {
+export async function trainWordPiece(
+  texts: AsyncIterable<string> | Iterable<string>,
+  options: TrainWordPieceOptions,
+): Promise<WordPieceJson> {
   const specials = options.specialTokens ?? defaultSpecialTokens;
   const { vocabularySize, onProgress } = options;
   if (!Number.isInteger(vocabularySize) || vocabularySize < 1 || vocabularySize > 1 << 20) {
     throw new InputError(`vocabulary size ${vocabularySize}: expected a whole number between 1 and ${1 << 20}`);
   }
-  const specialTokens = Object.values(specials) as string[];
+  const specialTokens = [specials.pad, specials.unknown, specials.cls, specials.sep, specials.mask];
   if (new Set(specialTokens).size !== specialTokens.length || specialTokens.includes('')) {
     throw new InputError(`special tokens ${specialTokens.join(' ')}: expected five different, non-empty texts`);
   }
