@@ -13,7 +13,7 @@ const reasons: Record<string, string> = {
   EACCES: 'permission denied',
   EPERM: 'not permitted',
   EROFS: 'the file system is read-only',
-  EEXIST: 'exists already',
+  EEXIST: 'a part of the path is not a folder',
   EINVAL: 'is not a regular file',
   ENAMETOOLONG: 'the name is too long',
 };
