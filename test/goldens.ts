@@ -60,7 +60,13 @@ export function largest(values: ArrayLike<number>): number {
 }
 
 /** Every value within `tolerance` times the largest expected one, or times `scale` if given. */
-export function expectClose(what: string, actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number, scale = largest(expected)): void {
+export function expectClose(
+  what: string,
+  actual: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  tolerance: number,
+  scale = largest(expected),
+): void {
   expect(actual.length, `${what}: size`).toBe(expected.length);
   let worst = -1;
   let at = 0;
@@ -70,5 +76,7 @@ export function expectClose(what: string, actual: ArrayLike<number>, expected: A
     if (!(error <= worst)) [worst, at] = [error, i];
   }
   const allowed = tolerance * scale;
-  expect(worst <= allowed, `${what}: element ${at} is ${actual[at]}, expected ${expected[at]} within ${allowed} (off by ${worst})`).toBe(true);
+  expect(worst <= allowed, `${what}: element ${at} is ${actual[at]}, expected ${expected[at]} within ${allowed} (off by ${worst})`).toBe(
+    true,
+  );
 }

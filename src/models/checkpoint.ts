@@ -27,7 +27,8 @@ export function importParameter(parameter: Parameter, arrays: readonly NamedArra
   const values = tensors.map(({ name, shape }) => {
     const array = arrays.find((candidate) => candidate.name === name);
     if (!array) throw new InputError(`tensor '${name}' is missing`);
-    if (array.values.length !== size(shape)) throw new InputError(`tensor '${name}' has ${array.values.length} values, expected [${shape}]`);
+    if (array.values.length !== size(shape))
+      throw new InputError(`tensor '${name}' has ${array.values.length} values, expected [${shape}]`);
     return array.values;
   });
   target.backend.write(target, pack(values));
@@ -43,7 +44,12 @@ export function createSequenceClassifier(config: ModelConfig, backend: Backend, 
   return create(SequenceClassifier, config, backend, seed);
 }
 
-function create<M>(Class: new (config: ModelConfig, factory: ParameterFactory) => M, config: ModelConfig, backend: Backend, seed: number): M {
+function create<M>(
+  Class: new (config: ModelConfig, factory: ParameterFactory) => M,
+  config: ModelConfig,
+  backend: Backend,
+  seed: number,
+): M {
   const factory = new ParameterFactory(backend);
   const model = new Class(config, factory);
   for (const parameter of factory.parameters) factory.initialise(parameter, seed);
@@ -159,7 +165,8 @@ class Checkpoint {
   /** Reads one parameter into the backend, tensor by tensor. */
   async read(parameter: Parameter): Promise<void> {
     const arrays: NamedArray[] = [];
-    for (const { name, shape } of parameter.layout.tensors) arrays.push({ name, shape, values: await this.finite(this.locate(name) as string) });
+    for (const { name, shape } of parameter.layout.tensors)
+      arrays.push({ name, shape, values: await this.finite(this.locate(name) as string) });
     importParameter(parameter, arrays);
   }
 
@@ -194,13 +201,15 @@ class Checkpoint {
     if (shape.length !== expected.length || shape.some((extent, i) => extent !== expected[i])) {
       throw this.error(`tensor '${name}' is [${shape}], expected [${expected}] by config.json`);
     }
-    if (!['F64', 'F32', 'F16', 'BF16'].includes(dtype)) throw this.error(`tensor '${name}' is ${dtype}, expected floating point (F64, F32, F16, BF16)`);
+    if (!['F64', 'F32', 'F16', 'BF16'].includes(dtype))
+      throw this.error(`tensor '${name}' is ${dtype}, expected floating point (F64, F32, F16, BF16)`);
   }
 
   private async checkCopy(name: string, original: string): Promise<void> {
     this.checkShape(name, this.file.info(original).shape);
     const [values, expected] = [await this.file.read(name), await this.file.read(original)];
-    if (values.some((value, i) => value !== expected[i])) throw this.error(`'${name}' differs from '${original}': an untied decoder is not supported`);
+    if (values.some((value, i) => value !== expected[i]))
+      throw this.error(`'${name}' differs from '${original}': an untied decoder is not supported`);
   }
 
   private async finite(name: string): Promise<Float32Array> {
@@ -250,7 +259,11 @@ function isHead(layout: ParameterLayout, { pooler, classifier }: ModelNames): bo
   return layout.tensors.every(({ name }) => name.startsWith(`${pooler}.`) || name.startsWith(`${classifier}.`));
 }
 
-function loadClassifier(checkpoint: Checkpoint, backend: Backend, fresh?: { labels: number; labelNames?: string[]; seed: number }): Promise<SequenceClassifier> {
+function loadClassifier(
+  checkpoint: Checkpoint,
+  backend: Backend,
+  fresh?: { labels: number; labelNames?: string[]; seed: number },
+): Promise<SequenceClassifier> {
   const { config, file, names } = checkpoint;
   const head = `${names.classifier}.weight`;
   const stored = file.has(head) ? file.info(head).shape[0] : undefined;

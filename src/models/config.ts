@@ -176,7 +176,8 @@ export function parseConfig(json: unknown, source: string): ModelConfig {
   const family = (json as { model_type?: unknown }).model_type;
   let config: ModelConfig;
   if (family === 'crammedBERT') config = fromCrammedBert(validate(crammedBert, json, source), source);
-  else if (family === 'bert' || family === 'ultrafastbert') config = fromBert(validate(family === 'bert' ? bert : ultraFastBert, json, source));
+  else if (family === 'bert' || family === 'ultrafastbert')
+    config = fromBert(validate(family === 'bert' ? bert : ultraFastBert, json, source));
   else throw new InputError(`${source}: 'model_type' is ${shown(family)}, expected "crammedBERT", "bert" or "ultrafastbert"`);
   checkTogether(config, source);
   return config;
@@ -185,10 +186,13 @@ export function parseConfig(json: unknown, source: string): ModelConfig {
 function fromCrammedBert({ arch }: v.InferOutput<typeof crammedBert>, source: string): ModelConfig {
   const { embedding, attention, classification_head: head } = arch;
   if (embedding.embedding_dim !== arch.hidden_size) {
-    throw new InputError(`${source}: 'arch.embedding.embedding_dim' is ${embedding.embedding_dim}, expected hidden_size, ${arch.hidden_size}`);
+    throw new InputError(
+      `${source}: 'arch.embedding.embedding_dim' is ${embedding.embedding_dim}, expected hidden_size, ${arch.hidden_size}`,
+    );
   }
   const fff = arch.intermed_type === 'fff';
-  if (fff && arch.intermed_depth === undefined) throw new InputError(`${source}: 'arch.intermed_depth' is missing, expected the depth of the trees`);
+  if (fff && arch.intermed_depth === undefined)
+    throw new InputError(`${source}: 'arch.intermed_depth' is missing, expected the depth of the trees`);
   return {
     family: 'crammedBERT',
     vocabularySize: embedding.vocab_size,
@@ -249,10 +253,14 @@ function fromBert(json: v.InferOutput<typeof bert> | v.InferOutput<typeof ultraF
 
 function checkTogether(config: ModelConfig, source: string): void {
   const { hiddenSize, heads, padId, vocabularySize, feedforward } = config;
-  if (hiddenSize % heads !== 0) throw new InputError(`${source}: hidden size ${hiddenSize} cannot be divided among ${heads} attention heads`);
-  if (padId >= vocabularySize) throw new InputError(`${source}: 'pad_token_id' is ${padId}, expected less than the vocabulary's ${vocabularySize}`);
+  if (hiddenSize % heads !== 0)
+    throw new InputError(`${source}: hidden size ${hiddenSize} cannot be divided among ${heads} attention heads`);
+  if (padId >= vocabularySize)
+    throw new InputError(`${source}: 'pad_token_id' is ${padId}, expected less than the vocabulary's ${vocabularySize}`);
   if (feedforward.kind === 'fff' && feedforward.trees * 2 ** (feedforward.depth + 1) > mostNeurons) {
-    throw new InputError(`${source}: 'intermed_size' ${feedforward.trees} trees of 'intermed_depth' ${feedforward.depth}: more than ${mostNeurons} neurons a layer`);
+    throw new InputError(
+      `${source}: 'intermed_size' ${feedforward.trees} trees of 'intermed_depth' ${feedforward.depth}: more than ${mostNeurons} neurons a layer`,
+    );
   }
 }
 
@@ -360,7 +368,10 @@ function toBert(config: ModelConfig, task: Task): Record<string, unknown> {
     pad_token_id: config.padId,
     position_embedding_type: 'absolute',
     ...(names
-      ? { id2label: Object.fromEntries(names.map((label, i) => [i, label])), label2id: Object.fromEntries(names.map((label, i) => [label, i])) }
+      ? {
+          id2label: Object.fromEntries(names.map((label, i) => [i, label])),
+          label2id: Object.fromEntries(names.map((label, i) => [label, i])),
+        }
       : config.labels === undefined
         ? {}
         : { num_labels: config.labels }),

@@ -146,7 +146,10 @@ export class Encoder {
       batch: batch.batch,
       length: batch.length,
       ids: integers('ids', batch.ids),
-      positions: integers('positions', Int32Array.from({ length: tokens }, (_, token) => token % batch.length)),
+      positions: integers(
+        'positions',
+        Int32Array.from({ length: tokens }, (_, token) => token % batch.length),
+      ),
       typeIds: this.config.tokenTypes > 0 ? integers('type ids', batch.typeIds ?? new Int32Array(tokens)) : undefined,
       paddingMask: batch.attentionMask?.includes(0) ? integers('attention mask', batch.attentionMask) : undefined,
     };
@@ -205,7 +208,8 @@ function checkBatch(batch: Batch, config: ModelConfig): void {
   for (const [name, value] of Object.entries({ batch: sequences, length })) {
     if (!Number.isSafeInteger(value) || value < 1) throw new InputError(`batch: '${name}' is ${value}, expected a count of at least 1`);
   }
-  if (length > config.positions) throw new InputError(`a sequence of ${length} tokens is longer than the model's ${config.positions} positions: shorten it`);
+  if (length > config.positions)
+    throw new InputError(`a sequence of ${length} tokens is longer than the model's ${config.positions} positions: shorten it`);
   for (const [name, values] of Object.entries({ ids, attentionMask, typeIds })) {
     if (values && values.length !== sequences * length) {
       throw new InputError(`batch: '${name}' has ${values.length} values, expected batch x length = ${sequences * length}`);
@@ -213,7 +217,10 @@ function checkBatch(batch: Batch, config: ModelConfig): void {
   }
   const check = (what: string, values: Int32Array, limit: number) => {
     const at = values.findIndex((value) => value < 0 || value >= limit);
-    if (at >= 0) throw new InputError(`${what} ${values[at]} at token ${at} is not one of the model's ${limit} (0 to ${limit - 1}): does the tokenizer belong to the model?`);
+    if (at >= 0)
+      throw new InputError(
+        `${what} ${values[at]} at token ${at} is not one of the model's ${limit} (0 to ${limit - 1}): does the tokenizer belong to the model?`,
+      );
   };
   check('token id', ids, config.vocabularySize);
   if (typeIds && config.tokenTypes > 0) check('token type', typeIds, config.tokenTypes);

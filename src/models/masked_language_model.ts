@@ -128,12 +128,15 @@ export class MaskedLanguageModel {
   private predicted(batch: LabelledBatch): { positions: Int32Array; labels: Int32Array } {
     const { labels } = batch;
     const { vocabularySize } = this.config;
-    if (labels.length !== batch.ids.length) throw new InputError(`batch: 'labels' has ${labels.length} values, expected ${batch.ids.length}`);
+    if (labels.length !== batch.ids.length)
+      throw new InputError(`batch: 'labels' has ${labels.length} values, expected ${batch.ids.length}`);
     const positions: number[] = [];
     labels.forEach((label, position) => {
       if (label === ignoredLabel) return;
       if (label < 0 || label >= vocabularySize) {
-        throw new InputError(`label ${label} at token ${position} is neither ${ignoredLabel} nor one of the model's ${vocabularySize} token ids`);
+        throw new InputError(
+          `label ${label} at token ${position} is neither ${ignoredLabel} nor one of the model's ${vocabularySize} token ids`,
+        );
       }
       positions.push(position);
     });

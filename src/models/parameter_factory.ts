@@ -86,7 +86,12 @@ export class ParameterFactory {
       return;
     }
     const arrays = parameter.layout.tensors.map(({ name, shape }) => {
-      const values = normalValues(shape.reduce((a, b) => a * b, 1), initial.normal, seed, hashText(name));
+      const values = normalValues(
+        shape.reduce((a, b) => a * b, 1),
+        initial.normal,
+        seed,
+        hashText(name),
+      );
       if (initial.zeroRow !== undefined) values.fill(0, initial.zeroRow * shape[1], (initial.zeroRow + 1) * shape[1]);
       return values;
     });

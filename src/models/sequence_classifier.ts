@@ -82,7 +82,9 @@ export class SequenceClassifier {
 
   private checkLabels({ batch, labels }: ClassifiedBatch): void {
     if (labels.length !== batch) throw new InputError(`batch: 'labels' has ${labels.length} values, expected one a sequence, ${batch}`);
-    const wrong = labels.findIndex((label) => (this.labels === 1 ? !Number.isFinite(label) : !(label >= 0 && label < this.labels && Number.isInteger(label))));
+    const wrong = labels.findIndex((label) =>
+      this.labels === 1 ? !Number.isFinite(label) : !(label >= 0 && label < this.labels && Number.isInteger(label)),
+    );
     if (wrong < 0) return;
     const expected = this.labels === 1 ? 'a number' : `one of ${this.labels} classes, 0 to ${this.labels - 1}`;
     throw new InputError(`label ${labels[wrong]} of sequence ${wrong} is not ${expected}`);

@@ -49,7 +49,9 @@ export class Block {
         attention.forward(run, sequence, normed1.output, target),
       );
       const normed2 = norm2.forward(run, middle);
-      const fed = addBranch(run, middle, output, this.feedforwardDropout(run), (target) => feedforward.forward(run, normed2.output, target));
+      const fed = addBranch(run, middle, output, this.feedforwardDropout(run), (target) =>
+        feedforward.forward(run, normed2.output, target),
+      );
       activations = { norm1: normed1, attention: attended, norm2: normed2, feedforward: fed, output };
     } else {
       const sum1 = run.arena.tensor('block sum 1', input.shape);

@@ -17,24 +17,44 @@ export function nodesLayout(inName: string, outName: string, nodes: number, widt
     ],
     pack([weightIn, weightOut]) {
       const packed = new Float32Array(nodes * 2 * width);
-      for (let node = 0; node < nodes; node++) {
-        const row = node * 2 * width;
-        packed.set(weightIn.subarray(node * width, (node + 1) * width), row);
-        for (let i = 0; i < width; i++) packed[row + width + i] = weightOut[i * nodes + node];
-      }
+      for (let node = 0; node < nodes; node++) packed.set(weightIn.subarray(node * width, (node + 1) * width), node * 2 * width);
+      transpose(weightOut, 0, nodes, packed, width, 2 * width, width, nodes);
       return packed;
     },
     unpack(packed) {
       const weightIn = new Float32Array(nodes * width);
       const weightOut = new Float32Array(width * nodes);
-      for (let node = 0; node < nodes; node++) {
-        const row = node * 2 * width;
-        weightIn.set(packed.subarray(row, row + width), node * width);
-        for (let i = 0; i < width; i++) weightOut[i * nodes + node] = packed[row + width + i];
-      }
+      for (let node = 0; node < nodes; node++) weightIn.set(packed.subarray(node * 2 * width, (2 * node + 1) * width), node * width);
+      transpose(packed, width, 2 * width, weightOut, 0, nodes, nodes, width);
       return [weightIn, weightOut];
     },
   };
+}
+
+/**
+ * to[toOffset + column toStride + row] = from[fromOffset + row fromStride + column], in squares of 16, a cache line of floats, so that
+ * memory is missed once a line and not once an element.
+ */
+function transpose(
+  from: Float32Array,
+  fromOffset: number,
+  fromStride: number,
+  to: Float32Array,
+  toOffset: number,
+  toStride: number,
+  rows: number,
+  columns: number,
+): void {
+  for (let top = 0; top < rows; top += 16) {
+    const bottom = Math.min(top + 16, rows);
+    for (let left = 0; left < columns; left += 16) {
+      const right = Math.min(left + 16, columns);
+      for (let row = top; row < bottom; row++) {
+        const source = fromOffset + row * fromStride;
+        for (let column = left; column < right; column++) to[toOffset + column * toStride + row] = from[source + column];
+      }
+    }
+  }
 }
 
 /**

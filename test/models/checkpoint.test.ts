@@ -7,7 +7,13 @@ import { ReferenceBackend } from '../../src/backend/reference.ts';
 import type { Storage } from '../../src/backend/tensor.ts';
 import { InputError } from '../../src/errors.ts';
 import { readSafetensors, type TensorToWrite, writeSafetensors } from '../../src/io/safetensors.ts';
-import { createMaskedLanguageModel, loadMaskedLanguageModel, loadModel, loadSequenceClassifier, saveCheckpoint } from '../../src/models/checkpoint.ts';
+import {
+  createMaskedLanguageModel,
+  loadMaskedLanguageModel,
+  loadModel,
+  loadSequenceClassifier,
+  saveCheckpoint,
+} from '../../src/models/checkpoint.ts';
 import { crammedBertConfig, type ModelConfig } from '../../src/models/config.ts';
 import { Encoder } from '../../src/models/encoder.ts';
 import { MaskedLanguageModel } from '../../src/models/masked_language_model.ts';
@@ -58,7 +64,10 @@ async function change(folder: string, edit: (tensors: Map<string, TensorToWrite>
 }
 
 async function messageOf(attempt: Promise<unknown>): Promise<string> {
-  const error = await attempt.then(() => undefined, (error: unknown) => error);
+  const error = await attempt.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
   expect(error).toBeInstanceOf(InputError);
   expect((error as Error).message).not.toContain('\n');
   expect(backend.held, 'memory is given back').toBe(0);
@@ -112,7 +121,14 @@ describe('saving what was loaded', () => {
 
   test('BERT with FFF', async () => {
     const config: ModelConfig = {
-      ...crammedBertConfig({ vocabularySize: 31, hiddenSize: 8, heads: 2, layers: 2, positions: 8, feedforward: { kind: 'fff', trees: 1, depth: 3 } }),
+      ...crammedBertConfig({
+        vocabularySize: 31,
+        hiddenSize: 8,
+        heads: 2,
+        layers: 2,
+        positions: 8,
+        feedforward: { kind: 'fff', trees: 1, depth: 3 },
+      }),
       family: 'ultrafastbert',
       tokenTypes: 2,
       bias: { queryKeyValue: true, dense: true },
@@ -123,7 +139,8 @@ describe('saving what was loaded', () => {
     await saveCheckpoint(folder, model, {});
     expect(JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'))).toMatchObject({ model_type: 'ultrafastbert', intermed_depth: 3 });
     await using saved = await readSafetensors(join(folder, 'model.safetensors'));
-    for (const name of ['encoder.layer.1.ffn.linear_in.weight', 'embeddings.word_embeddings.weight', 'cls.predictions.bias']) expect(saved.has(name)).toBe(true);
+    for (const name of ['encoder.layer.1.ffn.linear_in.weight', 'embeddings.word_embeddings.weight', 'cls.predictions.bias'])
+      expect(saved.has(name)).toBe(true);
     const again = await loadModel(folder, backend);
     expect(again).toBeInstanceOf(MaskedLanguageModel);
     const batch = { batch: 1, length: 3, ids: Int32Array.of(4, 5, 6) };
@@ -132,7 +149,18 @@ describe('saving what was loaded', () => {
   });
 
   test('into a folder that cannot be', async () => {
-    const model = createMaskedLanguageModel(crammedBertConfig({ vocabularySize: 9, hiddenSize: 4, heads: 1, layers: 1, positions: 4, feedforward: { kind: 'fff', trees: 1, depth: 1 } }), backend, 1);
+    const model = createMaskedLanguageModel(
+      crammedBertConfig({
+        vocabularySize: 9,
+        hiddenSize: 4,
+        heads: 1,
+        layers: 1,
+        positions: 4,
+        feedforward: { kind: 'fff', trees: 1, depth: 1 },
+      }),
+      backend,
+      1,
+    );
     const file = join(temporary, 'a file');
     writeFileSync(file, '');
     const error = await saveCheckpoint(join(file, 'model'), model).catch((error: unknown) => error);
@@ -142,7 +170,15 @@ describe('saving what was loaded', () => {
 });
 
 describe('initial weights', () => {
-  const config = crammedBertConfig({ vocabularySize: 300, hiddenSize: 32, heads: 2, layers: 1, positions: 16, padId: 3, feedforward: { kind: 'fff', trees: 1, depth: 4 } });
+  const config = crammedBertConfig({
+    vocabularySize: 300,
+    hiddenSize: 32,
+    heads: 2,
+    layers: 1,
+    positions: 16,
+    padId: 3,
+    feedforward: { kind: 'fff', trees: 1, depth: 4 },
+  });
   const values = async (seed: number) => {
     const model = createMaskedLanguageModel(config, backend, seed);
     const folder = newFolder();
@@ -188,7 +224,12 @@ describe('loading', () => {
         tensors.delete(tensor.name);
         tensors.set(name, { ...tensor, name });
       }
-      tensors.set('cls.seq_relationship.bias', { name: 'cls.seq_relationship.bias', dtype: 'F32', shape: [2], values: new Float32Array(2) });
+      tensors.set('cls.seq_relationship.bias', {
+        name: 'cls.seq_relationship.bias',
+        dtype: 'F32',
+        shape: [2],
+        values: new Float32Array(2),
+      });
     });
     expect(await loadModel(bert, backend)).toBeInstanceOf(MaskedLanguageModel);
   });
@@ -228,14 +269,48 @@ describe('loading', () => {
   const norm = 'encoder.final_norm.bias';
   test.each<[string, (tensors: Map<string, TensorToWrite>) => void, RegExp]>([
     ['a tensor is missing', (tensors) => tensors.delete(norm), /lacks the tensor 'encoder\.final_norm\.bias' \[48\]/],
-    ['a tensor is of another shape', (tensors) => tensors.set(norm, { name: norm, dtype: 'F32', shape: [6, 8], values: new Float32Array(48) }), /'encoder\.final_norm\.bias' is \[6,8\], expected \[48\]/],
-    ['a tensor holds integers', (tensors) => tensors.set(norm, { name: norm, dtype: 'I32', shape: [48], values: new Int32Array(48) }), /'encoder\.final_norm\.bias' is I32/],
-    ['a weight is not a number', (tensors) => ((tensors.get(norm) as { values: Float32Array }).values[7] = Number.NaN), /holds NaN at element 7/],
-    ['a weight is infinite', (tensors) => ((tensors.get(word) as { values: Float32Array }).values[0] = Number.POSITIVE_INFINITY), /holds Infinity at element 0/],
-    ['there is a tensor too many', (tensors) => tensors.set('more', { name: 'more', dtype: 'F32', shape: [1], values: new Float32Array(1) }), /holds the tensor 'more'/],
-    ['the decoder is not tied', (tensors) => tensors.set('decoder.weight', { name: 'decoder.weight', dtype: 'F32', shape: [211, 48], values: new Float32Array(211 * 48) }), /untied decoder/],
-    ['the decoder is of another shape', (tensors) => tensors.set('decoder.weight', { name: 'decoder.weight', dtype: 'F32', shape: [48, 211], values: new Float32Array(211 * 48) }), /'decoder\.weight' is \[48,211\]/],
-    ['attention is scaled otherwise', (tensors) => ((tensors.get('encoder.layers.0.attn.self_attention.norm_factor') as { values: Float32Array }).values[0] = 1), /norm_factor' is 1, expected 1 \/ sqrt/],
+    [
+      'a tensor is of another shape',
+      (tensors) => tensors.set(norm, { name: norm, dtype: 'F32', shape: [6, 8], values: new Float32Array(48) }),
+      /'encoder\.final_norm\.bias' is \[6,8\], expected \[48\]/,
+    ],
+    [
+      'a tensor holds integers',
+      (tensors) => tensors.set(norm, { name: norm, dtype: 'I32', shape: [48], values: new Int32Array(48) }),
+      /'encoder\.final_norm\.bias' is I32/,
+    ],
+    [
+      'a weight is not a number',
+      (tensors) => ((tensors.get(norm) as { values: Float32Array }).values[7] = Number.NaN),
+      /holds NaN at element 7/,
+    ],
+    [
+      'a weight is infinite',
+      (tensors) => ((tensors.get(word) as { values: Float32Array }).values[0] = Number.POSITIVE_INFINITY),
+      /holds Infinity at element 0/,
+    ],
+    [
+      'there is a tensor too many',
+      (tensors) => tensors.set('more', { name: 'more', dtype: 'F32', shape: [1], values: new Float32Array(1) }),
+      /holds the tensor 'more'/,
+    ],
+    [
+      'the decoder is not tied',
+      (tensors) =>
+        tensors.set('decoder.weight', { name: 'decoder.weight', dtype: 'F32', shape: [211, 48], values: new Float32Array(211 * 48) }),
+      /untied decoder/,
+    ],
+    [
+      'the decoder is of another shape',
+      (tensors) =>
+        tensors.set('decoder.weight', { name: 'decoder.weight', dtype: 'F32', shape: [48, 211], values: new Float32Array(211 * 48) }),
+      /'decoder\.weight' is \[48,211\]/,
+    ],
+    [
+      'attention is scaled otherwise',
+      (tensors) => ((tensors.get('encoder.layers.0.attn.self_attention.norm_factor') as { values: Float32Array }).values[0] = 1),
+      /norm_factor' is 1, expected 1 \/ sqrt/,
+    ],
   ])('is refused if %s', async (_, edit, message) => {
     const folder = copyOf('crammed-bert-fff');
     await change(folder, edit);

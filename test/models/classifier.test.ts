@@ -7,7 +7,7 @@ import { writeSafetensors } from '../../src/io/safetensors.ts';
 import { loadModel } from '../../src/models/checkpoint.ts';
 import { SequenceClassifier } from '../../src/models/sequence_classifier.ts';
 import { candidates } from '../backend/backends.ts';
-import { expectClose, goldenJson, type GoldenTensors, goldenTensors, tolerances } from '../goldens.ts';
+import { expectClose, type GoldenTensors, goldenJson, goldenTensors, tolerances } from '../goldens.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { allocateGradients, expectGradients, mean } from './training.ts';
 

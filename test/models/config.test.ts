@@ -58,7 +58,12 @@ describe('configurations that others wrote', () => {
   });
 
   test('BERT with FFF is called ultrafastbert, and comes back as it was', () => {
-    const config = { ...parseConfig(goldenJson('hf-bert', 'config.json'), 'x'), family: 'ultrafastbert' as const, labels: 2, labelNames: ['no', 'yes'] };
+    const config = {
+      ...parseConfig(goldenJson('hf-bert', 'config.json'), 'x'),
+      family: 'ultrafastbert' as const,
+      labels: 2,
+      labelNames: ['no', 'yes'],
+    };
     config.feedforward = { kind: 'fff', trees: 2, depth: 5 };
     const json = configToJson(config);
     expect(json).toMatchObject({ model_type: 'ultrafastbert', intermed_type: 'fff', intermed_size: 2, intermed_depth: 5 });
@@ -74,10 +79,19 @@ describe('configurations that others wrote', () => {
 });
 
 describe('configurations that cannot be used', () => {
-  const crammed = () => goldenJson<{ arch: Json & { attention: Json; embedding: Json; classification_head: Json } }>('crammed-bert-fff', 'config.json');
+  const crammed = () =>
+    goldenJson<{ arch: Json & { attention: Json; embedding: Json; classification_head: Json } }>('crammed-bert-fff', 'config.json');
   test.each<[string, (json: ReturnType<typeof crammed>) => void, RegExp]>([
-    ['rotary embedding', ({ arch }) => Object.assign(arch.attention, { rotary_embedding: true }), /'arch\.attention\.rotary_embedding' is true, expected false/],
-    ['causal attention', ({ arch }) => Object.assign(arch.attention, { causal_attention: true }), /'arch\.attention\.causal_attention' is true/],
+    [
+      'rotary embedding',
+      ({ arch }) => Object.assign(arch.attention, { rotary_embedding: true }),
+      /'arch\.attention\.rotary_embedding' is true, expected false/,
+    ],
+    [
+      'causal attention',
+      ({ arch }) => Object.assign(arch.attention, { causal_attention: true }),
+      /'arch\.attention\.causal_attention' is true/,
+    ],
     ['another nonlinearity', ({ arch }) => Object.assign(arch, { nonlin: 'ReLU' }), /'arch\.nonlin' is "ReLU", expected "GELU"/],
     ['post-norm', ({ arch }) => Object.assign(arch, { norm_scheme: 'post' }), /'arch\.norm_scheme' is "post", expected "pre"/],
     ['another pooler', ({ arch }) => Object.assign(arch.classification_head, { pooler: 'attention' }), /pooler' is "attention"/],
@@ -87,7 +101,11 @@ describe('configurations that cannot be used', () => {
     ['a fraction', ({ arch }) => Object.assign(arch, { hidden_size: 48.5 }), /'arch\.hidden_size' is 48\.5/],
     ['too many neurons', ({ arch }) => Object.assign(arch, { intermed_size: 3072, intermed_depth: 20 }), /more than 16777216 neurons/],
     ['heads that do not divide', ({ arch }) => Object.assign(arch.attention, { num_attention_heads: 5 }), /48 cannot be divided among 5/],
-    ['another embedding size', ({ arch }) => Object.assign(arch.embedding, { embedding_dim: 32 }), /'arch\.embedding\.embedding_dim' is 32/],
+    [
+      'another embedding size',
+      ({ arch }) => Object.assign(arch.embedding, { embedding_dim: 32 }),
+      /'arch\.embedding\.embedding_dim' is 32/,
+    ],
     ['padding outside of the vocabulary', ({ arch }) => Object.assign(arch.embedding, { pad_token_id: 211 }), /'pad_token_id' is 211/],
     ['another model', (json) => Object.assign(json, { model_type: 'gpt2' }), /'model_type' is "gpt2", expected "crammedBERT"/],
   ])('%s', (_, change, message) => {
@@ -96,12 +114,13 @@ describe('configurations that cannot be used', () => {
     expect(messageOf(json)).toMatch(message);
   });
 
-  test.each([[{ hidden_act: 'relu' }, /'hidden_act' is "relu"/], [{ position_embedding_type: 'relative_key' }, /position_embedding_type/], [{ is_decoder: true }, /is_decoder/]])(
-    'BERT with %o',
-    (change, message) => {
-      expect(messageOf({ ...goldenJson<Json>('hf-bert', 'config.json'), ...change })).toMatch(message);
-    },
-  );
+  test.each([
+    [{ hidden_act: 'relu' }, /'hidden_act' is "relu"/],
+    [{ position_embedding_type: 'relative_key' }, /position_embedding_type/],
+    [{ is_decoder: true }, /is_decoder/],
+  ])('BERT with %o', (change, message) => {
+    expect(messageOf({ ...goldenJson<Json>('hf-bert', 'config.json'), ...change })).toMatch(message);
+  });
 
   test.each([[null], [[]], ['text'], [3]])('%o is no object', (json) => {
     expect(messageOf(json)).toMatch(/not a JSON object/);
@@ -110,17 +129,21 @@ describe('configurations that cannot be used', () => {
   test('whatever stands in place of any value is accepted or refused in one line', () => {
     const leaves = goldens.flatMap(([folder]) => paths(goldenJson(folder, 'config.json')).map((path) => ({ folder, path })));
     fc.assert(
-      fc.property(fc.constantFrom(...leaves), fc.oneof(fc.jsonValue(), fc.integer(), fc.double(), fc.constant(undefined)), ({ folder, path }, value) => {
-        const json = goldenJson<Json>(folder, 'config.json');
-        const parent = path.slice(0, -1).reduce((object, key) => object[key] as Json, json);
-        parent[path.at(-1) as string] = value;
-        try {
-          const config = parseConfig(json, 'model/config.json');
-          expect(config.hiddenSize % config.heads).toBe(0);
-        } catch {
-          messageOf(json);
-        }
-      }),
+      fc.property(
+        fc.constantFrom(...leaves),
+        fc.oneof(fc.jsonValue(), fc.integer(), fc.double(), fc.constant(undefined)),
+        ({ folder, path }, value) => {
+          const json = goldenJson<Json>(folder, 'config.json');
+          const parent = path.slice(0, -1).reduce((object, key) => object[key] as Json, json);
+          parent[path.at(-1) as string] = value;
+          try {
+            const config = parseConfig(json, 'model/config.json');
+            expect(config.hiddenSize % config.heads).toBe(0);
+          } catch {
+            messageOf(json);
+          }
+        },
+      ),
       { numRuns: 500 },
     );
   });

@@ -5,7 +5,7 @@ import { loadMaskedLanguageModel } from '../../src/models/checkpoint.ts';
 import type { MaskedLanguageModel } from '../../src/models/masked_language_model.ts';
 import type { Run } from '../../src/nn/parameter.ts';
 import { candidates } from '../backend/backends.ts';
-import { expectClose, goldenJson, goldenPath, type GoldenTensors, goldenTensors, tolerances } from '../goldens.ts';
+import { expectClose, type GoldenTensors, goldenJson, goldenPath, goldenTensors, tolerances } from '../goldens.ts';
 import { allocateGradients, expectGradients, expectTraining, type GoldenTraining, mean } from './training.ts';
 
 const models = ['crammed-bert-fff', 'crammed-bert-fff-deep', 'crammed-bert-dense'];

@@ -65,7 +65,10 @@ async function check(parameters: readonly Parameter[], gradients: () => void, lo
       backend.write(parameter.value, values);
       const [up, down] = differences;
       const expected = (up.loss - down.loss) / (up.at - down.at);
-      expect(Math.abs(gradient[element] - expected), `${parameter.name}[${element}]: ${gradient[element]}, expected ${expected}`).toBeLessThan(1e-4 * largest);
+      expect(
+        Math.abs(gradient[element] - expected),
+        `${parameter.name}[${element}]: ${gradient[element]}, expected ${expected}`,
+      ).toBeLessThan(1e-4 * largest);
     }
   }
 }

@@ -6,7 +6,7 @@ import type { Batch } from '../../src/models/encoder.ts';
 import { MaskedLanguageModel } from '../../src/models/masked_language_model.ts';
 import { SequenceClassifier } from '../../src/models/sequence_classifier.ts';
 import { candidates } from '../backend/backends.ts';
-import { expectClose, goldenJson, goldenPath, type GoldenTensors, goldenTensors, tolerances } from '../goldens.ts';
+import { expectClose, type GoldenTensors, goldenJson, goldenPath, goldenTensors, tolerances } from '../goldens.ts';
 import { allocateGradients, expectGradients, expectTraining, type GoldenTraining, mean } from './training.ts';
 
 function batchOf(golden: GoldenTensors): Batch {

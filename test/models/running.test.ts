@@ -33,7 +33,13 @@ describe('memory', () => {
       return super.allocate(bytes);
     }
   }
-  const bert: ModelConfig = { ...config, family: 'bert', tokenTypes: 2, bias: { queryKeyValue: true, dense: true }, feedforward: { kind: 'dense', neurons: 24 } };
+  const bert: ModelConfig = {
+    ...config,
+    family: 'bert',
+    tokenTypes: 2,
+    bias: { queryKeyValue: true, dense: true },
+    feedforward: { kind: 'dense', neurons: 24 },
+  };
 
   test.each([config, bert])('nothing is allocated after the first step and the first evaluation ($family)', async (config) => {
     using backend = new CountingBackend();
@@ -98,7 +104,10 @@ describe('freezing', () => {
     expect(operations).not.toContain('embeddingBackward');
     for (const parameter of model.parameters) {
       const gradient = await backend.read(parameter.gradient!);
-      expect(gradient.some((value) => value !== 0), parameter.name).toBe(!parameter.frozen);
+      expect(
+        gradient.some((value) => value !== 0),
+        parameter.name,
+      ).toBe(!parameter.frozen);
     }
     for (const parameter of model.encoder.parameters) parameter.frozen = true;
     expect(visits()).toBe(0);
@@ -116,10 +125,18 @@ describe('what does not fit the model is refused before anything runs', () => {
     ['a negative id', () => model.logits(run, ids(-1)), /token id -1 at token 0/],
     ['too long a sequence', () => model.logits(run, ids(...new Array(13).fill(1))), /13 tokens is longer than the model's 12 positions/],
     ['an empty batch', () => model.logits(run, ids()), /'length' is 0/],
-    ['ids that do not fill the batch', () => model.logits(run, { ...ids(1, 2), batch: 2 }), /'ids' has 2 values, expected batch x length = 4/],
+    [
+      'ids that do not fill the batch',
+      () => model.logits(run, { ...ids(1, 2), batch: 2 }),
+      /'ids' has 2 values, expected batch x length = 4/,
+    ],
     ['a mask of another size', () => model.logits(run, { ...ids(1, 2), attentionMask: Int32Array.of(1) }), /'attentionMask' has 1 values/],
     ['a position outside of the batch', () => model.logits(run, ids(1, 2), Int32Array.of(2)), /position 2 is not one of the batch's 2/],
-    ['a label outside of the vocabulary', () => model.lossAndGradients(run, { ...ids(1), labels: Int32Array.of(50) }), /label 50 at token 0/],
+    [
+      'a label outside of the vocabulary',
+      () => model.lossAndGradients(run, { ...ids(1), labels: Int32Array.of(50) }),
+      /label 50 at token 0/,
+    ],
     ['labels of another size', () => model.lossAndGradients(run, { ...ids(1), labels: Int32Array.of(1, 2) }), /'labels' has 2 values/],
   ])('%s', (_, attempt, message) => {
     expect(attempt).toThrow(InputError);
@@ -128,7 +145,9 @@ describe('what does not fit the model is refused before anything runs', () => {
 
   test('a class that there is not', () => {
     const classifier = createSequenceClassifier(config, backend, 1);
-    expect(() => classifier.lossAndGradients(run, { ...ids(1), labels: Int32Array.of(2) })).toThrow(/label 2 of sequence 0 is not one of 2 classes/);
+    expect(() => classifier.lossAndGradients(run, { ...ids(1), labels: Int32Array.of(2) })).toThrow(
+      /label 2 of sequence 0 is not one of 2 classes/,
+    );
     expect(() => createSequenceClassifier({ ...config, labels: undefined }, backend, 1)).toThrow(InputError);
   });
 
@@ -137,6 +156,44 @@ describe('what does not fit the model is refused before anything runs', () => {
     expect(model.lossAndGradients(run, nothing).size).toBe(0);
     expect((await model.losses(run, nothing)).losses).toHaveLength(0);
   });
+});
+
+test('hidden states are the same whether kept for training or asked for', async () => {
+  using backend = new ReferenceBackend();
+  using model = createMaskedLanguageModel(config, backend, 1);
+  const states = async (training: boolean) => {
+    const run = { backend, arena: new Arena(backend), training };
+    const { hiddenStates } = model.encoder.forward(run, batch, { hiddenStates: true });
+    return Promise.all(hiddenStates.map((state) => backend.read(state)));
+  };
+  const asked = await states(false);
+  expect(asked).toHaveLength(config.layers + 1);
+  expect(asked).toEqual(await states(true));
+  const run = { backend, arena: new Arena(backend), training: false };
+  expect(model.encoder.forward(run, batch).hiddenStates).toHaveLength(0);
+});
+
+test('many logits are made block by block, with the same result', { timeout: 60_000 }, async () => {
+  using backend = new ReferenceBackend();
+  const large = { ...config, vocabularySize: 2 ** 15, hiddenSize: 4, layers: 1 };
+  using model = createMaskedLanguageModel(large, backend, 1);
+  using arena = new Arena(backend);
+  allocateGradients(backend, model.parameters);
+  const [word] = model.parameters;
+  // 528 predicted positions: 512 rows of logits fill a block.
+  const [sequences, length] = [44, 12];
+  const ids = Int32Array.from({ length: sequences * length }, (_, i) => (i * 7919 + 3) % 2 ** 15);
+  const run = async (count: number, first = 0) => {
+    const part = ids.subarray(first * length, (first + count) * length);
+    arena.reset();
+    return backend.read(model.lossAndGradients({ backend, arena, training: true }, { batch: count, length, ids: part, labels: part }));
+  };
+  const losses = await run(sequences);
+  const gradient = await backend.read(word.gradient!);
+  for (const { gradient } of model.parameters) backend.fill({ output: gradient!, value: 0 });
+  expectClose('losses', [...(await run(40)), ...(await run(4, 40))], losses, 1e-6);
+  expectClose('word gradient', await backend.read(word.gradient!), gradient, 1e-5);
+  expect(arena.bytes).toBeLessThan(2 ** 26 + 2 ** 20);
 });
 
 for (const { label, create, unavailable } of candidates) {
@@ -158,8 +215,15 @@ for (const { label, create, unavailable } of candidates) {
       const together = golden.floats('logits');
       for (let sequence = 0; sequence < batch; sequence++) {
         arena.reset();
-        const alone = await backend.read(model.logits(run, { batch: 1, length, ids: ids.subarray(sequence * length, (sequence + 1) * length) }));
-        expectClose(`sequence ${sequence}`, alone, together.subarray(sequence * alone.length, (sequence + 1) * alone.length), tolerances.output);
+        const alone = await backend.read(
+          model.logits(run, { batch: 1, length, ids: ids.subarray(sequence * length, (sequence + 1) * length) }),
+        );
+        expectClose(
+          `sequence ${sequence}`,
+          alone,
+          together.subarray(sequence * alone.length, (sequence + 1) * alone.length),
+          tolerances.output,
+        );
       }
     });
 

@@ -80,7 +80,13 @@ export async function expectTraining(
       const threshold = 1e-7 * largest(gradient);
       const kept = [...gradient.keys()].filter((i) => Math.abs(gradient[i]) >= threshold);
       const golden = weights.floats(name);
-      expectClose(`${name} after training`, kept.map((i) => values[i]), kept.map((i) => golden[i]), tolerances.trainedWeight, largest(golden));
+      expectClose(
+        `${name} after training`,
+        kept.map((i) => values[i]),
+        kept.map((i) => golden[i]),
+        tolerances.trainedWeight,
+        largest(golden),
+      );
     }
   }
 }

@@ -26,50 +26,58 @@ for (const { label, create, unavailable } of candidates) {
     });
     afterAll(() => backend?.dispose());
 
-    test.each(goldenJson<Case[]>('fff', 'cases.json'))('$name agrees with PyTorch', async ({ name, width, depth, trees, nodesPerTree, batch }) => {
-      const golden = await goldenTensors('fff', `${name}.safetensors`);
-      const arrays = golden.names
-        .filter((tensor) => tensor.startsWith('linear_'))
-        .map((tensor) => ({ name: tensor, shape: golden.shape(tensor), values: golden.floats(tensor) }));
-      using layer = FastFeedforward.create(backend, { width, trees, depth, seed: 1 });
-      for (const parameter of layer.parameters) importParameter(parameter, arrays);
-      for (const parameter of layer.parameters) {
-        for (const array of await exportParameter(parameter)) expect(array.values).toEqual(golden.floats(array.name));
-      }
-
-      arena.reset();
-      const run = { backend, arena, training: true };
-      const x = backend.tensor('x', [batch, width], 'f32', golden.floats('x'));
-      const activations = layer.forward(run, x);
-      expectClose('y', await backend.read(activations.output), golden.floats('y'), tolerances.output);
-      const visited = await backend.readIntegers(activations.visited!);
-      expect(visited).toEqual(golden.integers('visited_nodes'));
-      const untrained = layer.forward({ ...run, training: false }, x);
-      expect(await backend.read(untrained.output)).toEqual(await backend.read(activations.output));
-
-      if (!golden.names.includes('grad_y')) return;
-      allocateGradients(backend, layer.parameters);
-      const gradY = backend.tensor('grad y', [batch, width], 'f32', golden.floats('grad_y'));
-      const gradX = await backend.read(layer.backward(run, activations, gradY));
-      expectClose('gradient of x', gradX, golden.floats('grad_x'), tolerances.gradient);
-      for (const parameter of layer.parameters) {
-        for (const array of await exportParameter(parameter, parameter.gradient)) {
-          expectClose(`gradient of ${array.name}`, array.values, golden.floats(`grad.${array.name}`), tolerances.gradient);
+    test.each(goldenJson<Case[]>('fff', 'cases.json'))(
+      '$name agrees with PyTorch',
+      async ({ name, width, depth, trees, nodesPerTree, batch }) => {
+        const golden = await goldenTensors('fff', `${name}.safetensors`);
+        const arrays = golden.names
+          .filter((tensor) => tensor.startsWith('linear_'))
+          .map((tensor) => ({ name: tensor, shape: golden.shape(tensor), values: golden.floats(tensor) }));
+        using layer = FastFeedforward.create(backend, { width, trees, depth, seed: 1 });
+        for (const parameter of layer.parameters) importParameter(parameter, arrays);
+        for (const parameter of layer.parameters) {
+          for (const array of await exportParameter(parameter)) expect(array.values).toEqual(golden.floats(array.name));
         }
-      }
-      const rows = new Set(visited.map((node, i) => node + nodesPerTree * (Math.floor(i / (depth + 1)) % trees)));
-      const touched = await backend.readIntegers(layer.nodes.touched!);
-      expect([...touched.keys()].filter((row) => touched[row] !== 0)).toEqual([...rows].sort((a, b) => a - b));
 
-      // Frozen parameters get nothing, and the input's gradient is the same.
-      const before = await backend.read(layer.nodes.gradient!);
-      layer.nodes.frozen = true;
-      expect(await backend.read(layer.backward(run, activations, gradY))).toEqual(gradX);
-      expectClose('gradient of the bias, twice', await backend.read(layer.bias.gradient!), golden.floats('grad.linear_in.bias').map((x) => 2 * x), tolerances.gradient);
-      layer.bias.frozen = true;
-      expect(await backend.read(layer.backward(run, activations, gradY))).toEqual(gradX);
-      expect(await backend.read(layer.nodes.gradient!)).toEqual(before);
-    });
+        arena.reset();
+        const run = { backend, arena, training: true };
+        const x = backend.tensor('x', [batch, width], 'f32', golden.floats('x'));
+        const activations = layer.forward(run, x);
+        expectClose('y', await backend.read(activations.output), golden.floats('y'), tolerances.output);
+        const visited = await backend.readIntegers(activations.visited!);
+        expect(visited).toEqual(golden.integers('visited_nodes'));
+        const untrained = layer.forward({ ...run, training: false }, x);
+        expect(await backend.read(untrained.output)).toEqual(await backend.read(activations.output));
+
+        if (!golden.names.includes('grad_y')) return;
+        allocateGradients(backend, layer.parameters);
+        const gradY = backend.tensor('grad y', [batch, width], 'f32', golden.floats('grad_y'));
+        const gradX = await backend.read(layer.backward(run, activations, gradY));
+        expectClose('gradient of x', gradX, golden.floats('grad_x'), tolerances.gradient);
+        for (const parameter of layer.parameters) {
+          for (const array of await exportParameter(parameter, parameter.gradient)) {
+            expectClose(`gradient of ${array.name}`, array.values, golden.floats(`grad.${array.name}`), tolerances.gradient);
+          }
+        }
+        const rows = new Set(visited.map((node, i) => node + nodesPerTree * (Math.floor(i / (depth + 1)) % trees)));
+        const touched = await backend.readIntegers(layer.nodes.touched!);
+        expect([...touched.keys()].filter((row) => touched[row] !== 0)).toEqual([...rows].sort((a, b) => a - b));
+
+        // Frozen parameters get nothing, and the input's gradient is the same.
+        const before = await backend.read(layer.nodes.gradient!);
+        layer.nodes.frozen = true;
+        expect(await backend.read(layer.backward(run, activations, gradY))).toEqual(gradX);
+        expectClose(
+          'gradient of the bias, twice',
+          await backend.read(layer.bias.gradient!),
+          golden.floats('grad.linear_in.bias').map((x) => 2 * x),
+          tolerances.gradient,
+        );
+        layer.bias.frozen = true;
+        expect(await backend.read(layer.backward(run, activations, gradY))).toEqual(gradX);
+        expect(await backend.read(layer.nodes.gradient!)).toEqual(before);
+      },
+    );
 
     test('random weights give logits and outputs of about unit size, repeat with the seed and differ without', async () => {
       const shape = { width: 64, trees: 3, depth: 5 };
