@@ -6,7 +6,7 @@ import { ReferenceBackend } from '../../src/backend/reference.ts';
 /** A backend that tests run on; `unavailable` says why it cannot run here. */
 export interface Candidate {
   label: string;
-  create(): Backend;
+  create(threads?: number): Backend;
   unavailable?: string;
 }
 
@@ -24,7 +24,7 @@ function nativeCandidates(): Candidate[] {
   // Three threads: more than this work divides evenly among, and on a small machine more than it has cores.
   return (only ? [only] : addon.instructionSets).map((instructionSet) => ({
     label: `native, ${instructionSet}`,
-    create: () => new NativeBackend({ threads: 3, instructionSet }),
+    create: (threads = 3) => new NativeBackend({ threads, instructionSet }),
   }));
 }
 

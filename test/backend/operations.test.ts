@@ -74,6 +74,20 @@ for (const { label, create, unavailable } of candidates) {
       });
     }
 
+    if (label !== 'reference') {
+      test('results do not depend on the number of threads', { timeout: 120_000 }, async () => {
+        using one = create(1);
+        using two = create(2);
+        for (const operationCase of operationCases) {
+          const expected = await runCase(one, operationCase);
+          for (const other of [two, backend]) {
+            const actual = await runCase(other, operationCase);
+            for (const name in expected) expect(normalisedError(actual[name], expected[name]), `${operationCase.name}: ${name}`).toBe(0);
+          }
+        }
+      });
+    }
+
     describe('late errors', () => {
       const badEmbedding = (index: number) => {
         const table = backend.zeros('table', [11, 4]);

@@ -16,6 +16,7 @@ const variants: Variant[] = [
   { what: 'first step', shape: [3, 7], step: 1, epsilon: 1e-12, weightDecay: 0.01 },
   { what: 'no decay', shape: [1, 67], step: 2, epsilon: 1e-6, weightDecay: 0 },
   { what: 'late step', shape: [5, 33], step: 100000, epsilon: 1e-8, weightDecay: 0.01, beta2: 0.999 },
+  { what: 'epsilon as large as the deviation', shape: [2, 9], step: 4, epsilon: 0.1, weightDecay: 0.01 },
   { what: 'clipped', shape: [4, 16], step: 10, epsilon: 1e-12, weightDecay: 0.01, clipped: true },
   { what: 'row-sparse', shape: [40, 19], step: 3, epsilon: 1e-12, weightDecay: 0.01, clipped: true, sparse: true },
   { what: 'many elements', shape: [300, 101], step: 1000, epsilon: 1e-12, weightDecay: 0.1, sparse: true },
