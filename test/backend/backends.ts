@@ -16,10 +16,11 @@ export interface Candidate {
  */
 function nativeCandidates(): Candidate[] {
   const { addon, reason } = loadAddon();
-  if (!addon)
-    return [
-      { label: 'native', create: () => new NativeBackend(), unavailable: process.env.UFB_REQUIRE_NATIVE === '1' ? undefined : reason },
-    ];
+  if (!addon) {
+    const required = process.env.UFB_REQUIRE_NATIVE === '1';
+    if (!required) console.warn(`native backend not tested: ${reason}`);
+    return [{ label: 'native', create: () => new NativeBackend(), unavailable: required ? undefined : reason }];
+  }
   const { UFB_INSTRUCTION_SET: only } = process.env;
   // Three threads: more than this work divides evenly among, and on a small machine more than it has cores.
   return (only ? [only] : addon.instructionSets).map((instructionSet) => ({
