@@ -2,7 +2,19 @@
  * Which way imports may point: downwards only. Each layer of src is listed above what it may use; layers in one list stand side by side
  * and do not know each other.
  */
-const layers = [['cli'], ['server'], ['pipelines'], ['glue', 'convert', 'bench'], ['training'], ['models'], ['tokenizer'], ['io'], ['nn'], ['backend'], ['platform']];
+const layers = [
+  ['cli'],
+  ['server'],
+  ['pipelines'],
+  ['glue', 'convert', 'bench'],
+  ['training'],
+  ['models'],
+  ['tokenizer'],
+  ['io'],
+  ['nn'],
+  ['backend'],
+  ['platform'],
+];
 
 const upwards = layers.flatMap((layer, level) =>
   layer.map((name) => {
@@ -42,6 +54,11 @@ module.exports = {
     doNotFollow: { path: 'node_modules' },
     tsPreCompilationDeps: true,
     tsConfig: { fileName: 'tsconfig.json' },
-    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'node', 'default'], mainFields: ['module', 'main'], extensions: ['.ts', '.js', '.mjs', '.cjs', '.json'] },
+    enhancedResolveOptions: {
+      exportsFields: ['exports'],
+      conditionNames: ['import', 'node', 'default'],
+      mainFields: ['module', 'main'],
+      extensions: ['.ts', '.js', '.mjs', '.cjs', '.json'],
+    },
   },
 };
