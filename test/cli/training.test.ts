@@ -60,17 +60,6 @@ test.concurrent('training without a native backend asks for the reference by nam
   });
 });
 
-test.concurrent('a tokenizer is not trained on bad text nor written to a bad place', async () => {
-  const corpus = ['tokenizer', '--quiet', '--corpus'];
-  const out = ['--out', at('tokenizer.json')];
-  await refused([...corpus, at('empty.txt'), ...out], /corpus/);
-  await refused([...corpus, at('binary.bin'), ...out], /binary\.bin: is not UTF-8 text/);
-  await refused([...corpus, at('nowhere.txt'), ...out], /no such file/);
-  expect(existsSync(at('tokenizer.json'))).toBe(false);
-  await refused([...corpus, at('text.txt'), '--out', join(at('empty.txt'), 'below')], /cannot write: a part of the path is not a folder/);
-  await refused([...corpus, at('text.txt'), '--out', at('model')], /cannot write: is a folder/);
-});
-
 test.concurrent('evaluation refuses bad texts and models', async () => {
   const evaluate = ['eval', 'mlm', ...reference, '--model', at('model'), '--text'];
   await refused([...evaluate, at('empty.txt')], /empty\.txt: has 0 tokens/);
