@@ -254,5 +254,6 @@ function templateOf(processor: File['post_processor'], vocabularySize: number, s
 }
 
 function show(value: unknown): string {
+  if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'an array' : 'an object';
   return (JSON.stringify(value) ?? String(value)).slice(0, 80);
 }

@@ -1,0 +1,186 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { InputError } from '../../src/errors.ts';
+import { wordPieceJson } from '../../src/tokenizer/crammed_bert.ts';
+import { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
+
+const specials = { pad: '[PAD]', unknown: '[UNK]', cls: '[CLS]', sep: '[SEP]', mask: '[MASK]' };
+const tokens = [...Object.values(specials), ...'abc.,', ...Array.from('abc', (letter) => `##${letter}`), 'the'];
+const crammed = JSON.stringify(wordPieceJson(tokens, specials));
+/** The same with the parts that crammedBERT's tokenizer does not have. */
+const other = JSON.stringify({
+  ...JSON.parse(crammed),
+  normalizer: { type: 'BertNormalizer', clean_text: true, handle_chinese_chars: true, strip_accents: null, lowercase: true },
+  pre_tokenizer: {
+    type: 'Sequence',
+    pretokenizers: [{ type: 'BertPreTokenizer' }, { type: 'Split', pattern: { Regex: '\\d' }, behavior: 'Isolated', invert: false }],
+  },
+  post_processor: { type: 'BertProcessing', sep: ['[SEP]', 3], cls: ['[CLS]', 2] },
+});
+
+// biome-ignore lint/suspicious/noExplicitAny: any JSON is edited here
+type Json = any;
+
+function edited(change: (json: Json) => void, base = crammed): unknown {
+  const json: Json = JSON.parse(base);
+  change(json);
+  return json;
+}
+
+describe('a malformed tokenizer.json is refused by name of file and key', () => {
+  const vocabularyRange = 'expected an id from 0 to 13, as there are 14 tokens';
+  const cases: [string, unknown, string][] = [
+    ['not an object', null, "found null, expected the object that Hugging Face's tokenizers write"],
+    ['no model', edited((json) => delete json.model), 'model: is missing, expected a value'],
+    [
+      'another kind of model',
+      edited((json) => (json.model.type = 'BPE')),
+      'model.type: found "BPE", expected "WordPiece", the only kind supported',
+    ],
+    [
+      'a vocabulary in a list',
+      edited((json) => (json.model.vocab = ['a'])),
+      'model.vocab: found Array, expected an object of tokens and ids',
+    ],
+    ['an id that is a text', edited((json) => (json.model.vocab.the = '13')), `model.vocab["the"]: found "13", ${vocabularyRange}`],
+    ['a negative id', edited((json) => (json.model.vocab.the = -1)), `model.vocab["the"]: found -1, ${vocabularyRange}`],
+    ['a huge id', edited((json) => (json.model.vocab.the = 4294967295)), `model.vocab["the"]: found 4294967295, ${vocabularyRange}`],
+    [
+      'an id twice',
+      edited((json) => (json.model.vocab.the = 7)),
+      'model.vocab["the"]: found id 7, which "c" has already; expected each id once',
+    ],
+    ['no unknown token', edited((json) => (json.model.unk_token = '?')), 'model.unk_token: found "?", expected a token of model.vocab'],
+    [
+      'an added token of another id',
+      edited((json) => (json.added_tokens[4].id = 2)),
+      'added_tokens[4].id: found id 2, which "[CLS]" has already; expected each id once',
+    ],
+    [
+      'an unknown normaliser',
+      edited((json) => (json.normalizer.normalizers[2].type = 'NFZ')),
+      'normalizer.normalizers.2.type: found "NFZ", expected ("NFC" |',
+    ],
+    [
+      'a pattern that is none',
+      edited((json) => (json.normalizer.normalizers[5].pattern.Regex = '([')),
+      'normalizer.normalizers.5.pattern: found Object, expected { "String": text } or',
+    ],
+    [
+      'an unknown pre-tokeniser',
+      edited((json) => (json.pre_tokenizer.type = 'ByteLevel')),
+      'pre_tokenizer.type: found "ByteLevel", expected ("BertPreTokenizer" |',
+    ],
+    ['an unknown decoder', edited((json) => (json.decoder.type = 'BPEDecoder')), 'decoder.type: found "BPEDecoder", expected "WordPiece"'],
+    [
+      'a template without the text',
+      edited((json) => json.post_processor.single.shift()),
+      'post_processor.single: found the sequences "", expected "A"',
+    ],
+    [
+      'a template with an unknown token',
+      edited((json) => (json.post_processor.special_tokens = {})),
+      'post_processor.pair[0]: found "[CLS]", expected a name of post_processor.special_tokens',
+    ],
+    [
+      'a template with an unknown id',
+      edited((json) => (json.post_processor.special_tokens['[SEP]'].ids = [99])),
+      'post_processor.special_tokens["[SEP]"].ids: found id 99, expected one of the vocabulary\'s 14',
+    ],
+    [
+      'a template id that is no id',
+      edited((json) => (json.post_processor.cls[1] = 14), other),
+      "post_processor.cls: found id 14, expected one of the vocabulary's 14",
+    ],
+  ];
+
+  it.each(cases)('%s', (_, json, message) => {
+    let caught: unknown;
+    try {
+      Tokenizer.fromJson(json, 'model/tokenizer.json');
+    } catch (error) {
+      caught = error;
+    }
+    expect(caught).toBeInstanceOf(InputError);
+    expect((caught as Error).message.slice(0, 22 + message.length)).toBe(`model/tokenizer.json: ${message}`);
+  });
+
+  it('an id that is nested without end', () => {
+    const json = JSON.parse(crammed.replace('"the":13', `"the":${'['.repeat(100_000)}${']'.repeat(100_000)}`));
+    expect(() => Tokenizer.fromJson(json)).toThrow('model.vocab["the"]: found an array');
+  });
+
+  it('sequences nested without end', () => {
+    const json = edited((file) => {
+      for (let i = 0; i < 100_000; i += 1) file.normalizer = { type: 'Sequence', normalizers: [file.normalizer] };
+    });
+    expect(() => Tokenizer.fromJson(json)).toThrow(InputError);
+  });
+
+  it('a file that is cut short', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'ufb-'));
+    try {
+      const path = join(folder, 'tokenizer.json');
+      for (const length of [0, 1, 100, crammed.length - 1]) {
+        await writeFile(path, crammed.slice(0, length));
+        await expect(Tokenizer.load(path)).rejects.toThrow(InputError);
+      }
+      await expect(Tokenizer.load(join(folder, 'missing.json'))).rejects.toThrow(InputError);
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  });
+});
+
+/** Every place in a JSON value, as the keys that lead there. */
+function places(json: Json, path: string[] = []): string[][] {
+  if (typeof json !== 'object' || json === null) return [path];
+  return [path, ...Object.keys(json).flatMap((key) => places(json[key], [...path, key]))];
+}
+
+describe('whatever is wrong in a tokenizer.json, it is refused or it works', () => {
+  const value = fc.oneof(
+    fc.jsonValue({ maxDepth: 2 }),
+    fc.constantFrom<unknown>(-1, 0.5, 1e300, 2 ** 31, 2 ** 32, '', '__proto__', 'constructor', '##', '[', 'a', [], {}, null, true),
+    fc.constantFrom<unknown>('NFC', 'Sequence', 'WordPiece', 'Strip', 'Prepend', 'Split', 'Digits', 'Punctuation', 'TemplateProcessing'),
+    fc.constantFrom<unknown>({ Regex: '' }, { Regex: '(?<' }, { Regex: '\\p{Nope}' }, { String: '' }, { Regex: 'x*' }),
+  );
+
+  it.each([
+    ["crammedBERT's", crammed],
+    ["BERT's", other],
+  ])('%s', (_, base) => {
+    const all = places(JSON.parse(base)).filter((path) => path.length > 0);
+    const edit = fc.record({ path: fc.constantFrom(...all), action: fc.constantFrom('replace', 'remove', 'add'), value, key: fc.string() });
+    fc.assert(
+      fc.property(fc.array(edit, { minLength: 1, maxLength: 3 }), (edits) => {
+        const json: Json = JSON.parse(base);
+        for (const { path, action, value: wrong, key } of edits) {
+          const parent = path.slice(0, -1).reduce((part, step) => part?.[step], json);
+          if (typeof parent !== 'object' || parent === null) continue;
+          if (action === 'remove') delete parent[path[path.length - 1]];
+          else parent[action === 'add' ? key : path[path.length - 1]] = structuredClone(wrong);
+        }
+        let tokenizer: Tokenizer;
+        try {
+          tokenizer = Tokenizer.fromJson(json, 'tokenizer.json');
+        } catch (error) {
+          expect(error).toBeInstanceOf(InputError);
+          expect((error as Error).message).toMatch(/^tokenizer\.json: [^\n]*$/);
+          return;
+        }
+        for (const text of ['', 'the [MASK] abc, Cab 12.', "é́ ``x'' 東 😀\0"]) {
+          const { ids, tokens: found, offsets } = tokenizer.encode(text, { pair: text });
+          expect(found).toHaveLength(ids.length);
+          expect(offsets).toHaveLength(ids.length);
+          expect(ids.every((id) => tokenizer.idToToken(id) !== undefined)).toBe(true);
+          expect(typeof tokenizer.decode(ids)).toBe('string');
+        }
+      }),
+      { numRuns: 1000 },
+    );
+  });
+});
