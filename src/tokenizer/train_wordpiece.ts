@@ -34,8 +34,11 @@ const defaultSpecialTokens: SpecialTokens = { pad: '[PAD]', unknown: '[UNK]', cl
 /** Longer words become the unknown token when they are encoded, so they teach nothing. */
 const longestWord = 100;
 
-/** Distinct words held at a time (about 100 bytes each); beyond, the rarest are forgotten, so that memory does not grow with the text. */
-const mostWords = 3_000_000;
+/**
+ * Distinct words held at a time; beyond, the rarest are forgotten, so that memory does not grow with the text. 100 MB of random words,
+ * the worst case, then take 0.4 GB in all.
+ */
+const mostWords = 1_000_000;
 
 /**
  * Learns a WordPiece vocabulary with crammedBERT's normaliser (lower case, no accents, ASCII only).
