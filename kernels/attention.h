@@ -1,37 +1,18 @@
 // Scaled dot-product attention (see the contract), a head at a time, in blocks of queries that keep their whole rows of scores: the
 // scratch is bounded by a block, whatever the query length. The backward computes probabilities again from logSumExp.
 
-// Dropout keeps an element whose hash is at least this (see dropoutKey in the contract).
-inline uint32_t dropoutThresholdOf(double probability) {
-  const double threshold = probability * 16777216;
-  const uint32_t whole = static_cast<uint32_t>(threshold);
-  return whole < threshold ? whole + 1 : whole;
-}
-UFB_INLINE UnsignedVector fmix32(UnsignedVector h) {
-  h = (h ^ (h >> 16)) * 0x85ebca6bu;
-  h = (h ^ (h >> 13)) * 0xc2b2ae35u;
-  return h ^ (h >> 16);
-}
-// Which of the elements first, first + 1, ... are kept.
-UFB_INLINE IntVector dropoutKeeps(uint32_t first, uint32_t key, uint32_t threshold) {
-  UnsignedVector element;
-  for (int i = 0; i < lanes; i++) element[i] = first + static_cast<uint32_t>(i);
-  return (fmix32(fmix32(element) ^ key) >> 8) >= threshold;
-}
-
 UFB_INLINE size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
 struct AttentionShape {
   size_t batch, heads, headSize, queryLength, keyLength;
   bool causal;
-  float scale, dropoutScale;
-  uint32_t dropoutThreshold, dropoutKey;
+  float scale;
+  DropoutRule dropout;
   const int32_t* paddingMask;
 
   AttentionShape(const Arguments& a)
       : batch(a.count(0)), heads(a.count(1)), headSize(a.count(2)), queryLength(a.count(3)), keyLength(a.count(4)), causal(a.flag(5)),
-        scale(1.0f / __builtin_sqrtf(a.number(2))), dropoutScale(static_cast<float>(1 / (1 - a.numbers[6]))),
-        dropoutThreshold(dropoutThresholdOf(a.numbers[6])), dropoutKey(static_cast<uint32_t>(a.numbers[7])), paddingMask(a.integers(3)) {}
+        scale(1.0f / __builtin_sqrtf(a.number(2))), dropout(a.numbers[6], a.numbers[7]), paddingMask(a.integers(3)) {}
 
   // Queries in a block: their scores should fit the second-level cache.
   size_t block() const {
@@ -93,10 +74,10 @@ inline RowSoftmax softmaxRow(const AttentionShape& s, float* scores, const float
     sums += loadPart(scores + whole, rest);
   }
   for (size_t j = visible; j < count; j++) scores[j] = 0;
-  if (s.dropoutThreshold > 0) {
+  if (s.dropout.any()) {
     for (size_t j = 0; j < visible; j += lanes) {
       const size_t n = j + lanes <= visible ? lanes : visible - j;
-      const IntVector keep = dropoutKeeps(element + static_cast<uint32_t>(j), s.dropoutKey, s.dropoutThreshold);
+      const IntVector keep = s.dropout.keeps(element + static_cast<uint32_t>(j));
       storePart(scores + j, select(keep, loadPart(scores + j, n), zero()), n);
     }
   }
@@ -122,7 +103,7 @@ inline void attention(Context& context, const Arguments& a) {
     float factors[128];
     for (size_t i = 0; i < queries; i++) {
       const RowSoftmax row = softmaxRow(s, scores + i * stride, bias, s.visibleKeys(first + i), keys, s.element(b, h, first + i));
-      factors[i] = s.dropoutScale / row.sum;
+      factors[i] = s.dropout.scale / row.sum;
       if (logSumExp) logSumExp[(b * s.heads + h) * s.queryLength + first + i] = row.maximum + logarithm(splat(row.sum))[0];
     }
     multiplyBlock(queries, s.headSize, keys, scores, stride, 1, value.data, value.stride, 1, out, outputStride, false, packing);
@@ -144,9 +125,8 @@ inline void softmaxRowBackward(const AttentionShape& s, float* scores, float* gr
     const size_t n = j + lanes <= visible ? lanes : visible - j;
     const Vector p = exponential(multiplyAdd(loadPart(scores + j, n), scale, loadPart(bias + j, n)) - shift);
     Vector kept = p, gradient = loadPart(gradients + j, n);
-    if (s.dropoutThreshold > 0) {
-      const IntVector keep = dropoutKeeps(element + static_cast<uint32_t>(j), s.dropoutKey, s.dropoutThreshold);
-      const Vector factor = select(keep, splat(s.dropoutScale), zero());
+    if (s.dropout.any()) {
+      const Vector factor = s.dropout.factors(element + static_cast<uint32_t>(j));
       kept *= factor;
       gradient *= factor;
     }

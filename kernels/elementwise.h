@@ -26,7 +26,8 @@ UFB_INLINE void parallelVectors(Context& context, size_t count, Body&& body) {
   parallelRanges(context, count, pieceSize, [&](size_t begin, size_t end, int) { eachVector(begin, end, body); });
 }
 
-// Dropout by the contract's counter-based rule: element i is kept if the top 24 bits of fmix32(fmix32(i) ^ key) reach probability 2^24.
+// Dropout by the contract's counter-based rule (dropoutKey in backend.ts): element i is kept if the top 24 bits of
+// fmix32(fmix32(i) ^ key) reach probability 2^24, and what is kept is multiplied by `scale`.
 struct DropoutRule {
   uint32_t key;
   int32_t threshold;
@@ -36,18 +37,19 @@ struct DropoutRule {
     threshold = static_cast<int32_t>(limit);
     if (threshold < limit) threshold++;
   }
+  bool any() const { return threshold > 0; }
   static UFB_INLINE UnsignedVector mix(UnsignedVector h) {
     h = (h ^ (h >> 16)) * 0x85ebca6bu;
     h = (h ^ (h >> 13)) * 0xc2b2ae35u;
     return h ^ (h >> 16);
   }
-  // What elements first, first + 1, ... are multiplied by: scale or 0.
-  UFB_INLINE Vector factors(size_t first) const {
-    UnsignedVector index;
-    for (int lane = 0; lane < lanes; lane++) index[lane] = static_cast<uint32_t>(first) + static_cast<uint32_t>(lane);
-    const IntVector drawn = reinterpret_cast<IntVector>(mix(mix(index) ^ key) >> 8);
-    return select(drawn >= threshold, splat(scale), zero());
+  // Which of the elements first, first + 1, ... are kept.
+  UFB_INLINE IntVector keeps(uint32_t first) const {
+    const UnsignedVector index = reinterpret_cast<UnsignedVector>(laneNumbers()) + first;
+    return reinterpret_cast<IntVector>(mix(mix(index) ^ key) >> 8) >= threshold;
   }
+  // What they are multiplied by.
+  UFB_INLINE Vector factors(uint32_t first) const { return select(keeps(first), splat(scale), zero()); }
 };
 
 inline void fill(Context& context, const Arguments& a) {
@@ -108,5 +110,5 @@ inline void dropout(Context& context, const Arguments& a) {
   const float* input = a.floats(0);
   float* output = a.floats(1);
   const DropoutRule rule(a.numbers[1], a.numbers[2]);
-  parallelVectors(context, a.count(0), [&](size_t i, size_t n) { storeUpTo(output + i, loadUpTo(input + i, n) * rule.factors(i), n); });
+  parallelVectors(context, a.count(0), [&](size_t i, size_t n) { storeUpTo(output + i, loadUpTo(input + i, n) * rule.factors(static_cast<uint32_t>(i)), n); });
 }

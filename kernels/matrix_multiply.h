@@ -17,6 +17,8 @@ constexpr int tileRows = 4, tileVectors = 2;
 #endif
 constexpr size_t tileColumns = tileVectors * lanes;
 constexpr size_t depthBlock = 256;
+// How far ahead packing fetches rows that are too far apart for the processor to see them coming.
+constexpr size_t prefetchRows = 8;
 
 // Element (i, j) lies at data[i row + j column].
 struct Matrix {
@@ -46,6 +48,8 @@ typedef int32_t FourIntegers __attribute__((vector_size(16)));
 UFB_INLINE void packFour(size_t count, const float* source, size_t stride, size_t width, float* packed) {
   size_t p = 0;
   for (; p + 4 <= count; p += 4) {
+    // The rows of the next call: strided rows are too short for the processor to see them coming.
+    if (p % 16 == 0) for (size_t i = 4; i < 8; i++) __builtin_prefetch(source + i * stride + p);
     Four a, b, c, d;
     __builtin_memcpy(&a, source + p, 16);
     __builtin_memcpy(&b, source + stride + p, 16);
@@ -65,8 +69,12 @@ UFB_INLINE void packFour(size_t count, const float* source, size_t stride, size_
 inline void packPanel(size_t count, size_t width, size_t depth, const float* source, size_t across, size_t along, float* packed) {
   size_t first = 0;
   if (across == 1) {
-    for (; first + lanes <= count; first += lanes)
-      for (size_t p = 0; p < depth; p++) store(packed + p * width + first, load(source + first + p * along));
+    for (; first + lanes <= count; first += lanes) {
+      for (size_t p = 0; p < depth; p++) {
+        __builtin_prefetch(source + first + (p + prefetchRows) * along);
+        store(packed + p * width + first, load(source + first + p * along));
+      }
+    }
     for (; first + 4 <= count; first += 4)
       for (size_t p = 0; p < depth; p++) __builtin_memcpy(packed + p * width + first, source + first + p * along, 16);
   } else if (along == 1) {
@@ -81,7 +89,19 @@ inline void packPanel(size_t count, size_t width, size_t depth, const float* sou
 
 // Rows [0, m) of a, `depth` deep: panels of tileRows, the last as wide as what remains. Row i's panel starts at packed + i depth.
 inline void packRows(size_t m, size_t depth, const Matrix& a, float* packed) {
-  for (size_t i = 0; i < m; i += tileRows) {
+  size_t i = 0;
+  if (a.row == 1) {  // two panels at once: one is but half a cache line wide
+    for (; i + 2 * tileRows <= m; i += 2 * tileRows) {
+      float *left = packed + i * depth, *right = left + tileRows * depth;
+      for (size_t p = 0; p < depth; p++) {
+        const float* source = a.data + i + p * a.column;
+        __builtin_prefetch(source + prefetchRows * a.column);
+        __builtin_memcpy(left + p * tileRows, source, tileRows * sizeof(float));
+        __builtin_memcpy(right + p * tileRows, source + tileRows, tileRows * sizeof(float));
+      }
+    }
+  }
+  for (; i < m; i += tileRows) {
     const size_t rows = smaller(tileRows, m - i);
     packPanel(rows, rows, depth, a.data + i * a.row, a.row, a.column, packed + i * depth);
   }

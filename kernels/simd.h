@@ -20,15 +20,17 @@ UFB_INLINE void store(float* p, Vector v) { __builtin_memcpy(p, &v, sizeof v); }
 UFB_INLINE Vector splat(float x) { return x - Vector{}; }
 UFB_INLINE Vector zero() { return Vector{}; }
 
-// Lane i is all ones if i < n.
-UFB_INLINE IntVector firstLanes(size_t n) {
+// 0, 1, 2, ...
+UFB_INLINE IntVector laneNumbers() {
   IntVector index;
   for (int i = 0; i < lanes; i++) index[i] = i;
-  return index < static_cast<int32_t>(n) - IntVector{};
+  return index;
 }
+// Lane i is all ones if i < n.
+UFB_INLINE IntVector firstLanes(size_t n) { return laneNumbers() < static_cast<int32_t>(n) - IntVector{}; }
 UFB_INLINE Vector keepFirst(Vector v, size_t n) { return reinterpret_cast<Vector>(reinterpret_cast<IntVector>(v) & firstLanes(n)); }
 
-// The first n lanes (0 <= n < lanes), the others zero; nothing beyond them is touched.
+// The first n lanes (0 <= n <= lanes), the others zero; nothing beyond them is touched.
 #if defined(__AVX512F__)
 UFB_INLINE Vector loadPart(const float* p, size_t n) { return __builtin_ia32_loadups512_mask(p, Vector{}, static_cast<uint16_t>((1u << n) - 1)); }
 UFB_INLINE void storePart(float* p, Vector v, size_t n) { __builtin_ia32_storeups512_mask(p, v, static_cast<uint16_t>((1u << n) - 1)); }

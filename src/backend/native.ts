@@ -143,8 +143,8 @@ export class NativeBackend extends Backend {
     return used;
   }
 
-  finish(): Promise<void> {
-    return this.addon.finish(this.handle, this.commands, this.take(), undefined, 0);
+  async finish(): Promise<void> {
+    await this.addon.finish(this.handle, this.commands, this.take(), undefined, 0);
   }
 
   protected download(tensor: Tensor): Promise<TypedArray> {

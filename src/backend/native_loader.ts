@@ -34,10 +34,10 @@ export interface NativeAddon {
   kernelTimes(handle: NativeHandle): number[];
 }
 
-/** The add-on, or one line on why there is none. */
+/** The add-on and its file, or one line on why there is none. */
 export type LoadedAddon =
-  | { readonly addon: NativeAddon; readonly reason?: undefined }
-  | { readonly addon?: undefined; readonly reason: string };
+  | { readonly addon: NativeAddon; readonly path: string; readonly reason?: undefined }
+  | { readonly addon?: undefined; readonly path?: undefined; readonly reason: string };
 
 let loaded: LoadedAddon | undefined;
 
@@ -58,7 +58,7 @@ function find(): LoadedAddon {
   for (const place of places) {
     if (!existsSync(place)) continue;
     try {
-      return { addon: createRequire(place)(place) as NativeAddon };
+      return { addon: createRequire(place)(place) as NativeAddon, path: place };
     } catch (error) {
       reason = `the native backend does not load: ${String(error instanceof Error ? error.message : error).split('\n')[0]}`;
     }

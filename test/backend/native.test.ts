@@ -1,0 +1,304 @@
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { Worker } from 'node:worker_threads';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import type { Backend } from '../../src/backend/backend.ts';
+import { NativeBackend } from '../../src/backend/native.ts';
+import { loadAddon } from '../../src/backend/native_loader.ts';
+import type { Tensor } from '../../src/backend/tensor.ts';
+import { Random } from './random.ts';
+
+const { addon, path, reason } = loadAddon();
+
+const longWorkCalls = 10;
+
+/** A hundred milliseconds of work at least, on one tensor. */
+function longWork(backend: Backend): Tensor {
+  const size = 1024;
+  const a = backend.zeros('a', [size, size]);
+  const b = backend.zeros('b', [size, size]);
+  const output = backend.tensor('output', [size, size]);
+  for (let i = 0; i < longWorkCalls; i++) backend.linear({ input: a, weight: b, output });
+  return output;
+}
+
+const normals = new Random(7).normals(250_000);
+
+/** One of each kind of kernel that divides its work, on shapes that divide evenly by nothing; a hash of every result. */
+async function manyResults(backend: Backend): Promise<string[]> {
+  let seed = 0;
+  const tensor = (...shape: number[]) => {
+    const size = shape.reduce((a, b) => a * b, 1);
+    return backend.tensor('operand', shape, 'f32', normals.slice(++seed, seed + size));
+  };
+  const [rows, inputs, outputs] = [301, 523, 389];
+  const input = tensor(rows, inputs);
+  const weight = tensor(outputs, inputs);
+  const gradOutput = tensor(rows, outputs);
+  const bias = tensor(outputs);
+  const output = tensor(rows, outputs);
+  const preActivation = tensor(rows, outputs);
+  const gradInput = tensor(rows, inputs);
+  const gradWeight = tensor(outputs, inputs);
+  const gradBias = tensor(outputs);
+  backend.linear({ input, weight, bias, output, activation: 'gelu', preActivation });
+  backend.linearBackwardInput({ gradOutput, weight, gradInput });
+  backend.linearBackwardWeight({ input, gradOutput, gradWeight, gradBias });
+
+  const [gamma, beta, mean, reciprocal] = [tensor(inputs), tensor(inputs), tensor(rows), tensor(rows)];
+  const [normed, gradNormed, gradGamma, gradBeta] = [tensor(rows, inputs), tensor(rows, inputs), tensor(inputs), tensor(inputs)];
+  backend.layerNorm({ input, gamma, beta, epsilon: 1e-5, output: normed, mean, reciprocal });
+  backend.layerNormBackward({ input, gamma, mean, reciprocal, gradOutput: normed, gradInput: gradNormed, gradGamma, gradBeta });
+
+  const labels = backend.tensor(
+    'labels',
+    [rows],
+    'i32',
+    Int32Array.from({ length: rows }, (_, r) => (r % 5 === 0 ? -100 : r)),
+  );
+  const [losses, gradLogits, total, squares] = [tensor(rows), tensor(rows, outputs), tensor(1), tensor(1)];
+  backend.crossEntropy({ logits: output, labels, losses, gradLogits, scale: 0.5 });
+  backend.sum({ input: output, output: total });
+  backend.sumOfSquares({ input: gradWeight, output: squares });
+  const [parameter, first, second] = [tensor(outputs, inputs), tensor(outputs, inputs), backend.zeros('second', [outputs, inputs])];
+  backend.adamw({
+    parameter,
+    gradient: gradWeight,
+    mean: first,
+    variance: second,
+    learningRate: 1e-2,
+    beta1: 0.9,
+    beta2: 0.98,
+    epsilon: 1e-12,
+    weightDecay: 0.01,
+    step: 3,
+  });
+  const results = [
+    output,
+    preActivation,
+    gradInput,
+    gradWeight,
+    gradBias,
+    normed,
+    gradNormed,
+    gradGamma,
+    gradBeta,
+    losses,
+    gradLogits,
+    total,
+    squares,
+    parameter,
+    first,
+    second,
+  ];
+  return Promise.all(
+    results.map(async (result) =>
+      createHash('sha256')
+        .update(await backend.read(result))
+        .digest('hex'),
+    ),
+  );
+}
+
+afterEach(() => vi.unstubAllEnvs());
+
+describe.skipIf(!addon)(`the native backend${reason ? ` (${reason})` : ''}`, () => {
+  test('leaves the event loop free while it works', async () => {
+    using backend = new NativeBackend({ threads: 1 });
+    const output = longWork(backend);
+    let finished = false;
+    let turns = 0;
+    const turn = () => {
+      turns++;
+      if (!finished) setImmediate(turn);
+    };
+    setImmediate(turn);
+    const values = backend.read(output).finally(() => {
+      finished = true;
+    });
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(finished).toBe(false);
+    await values;
+    expect(turns).toBeGreaterThan(10);
+  });
+
+  test('gives memory back: tensors, uploads and results of many calls', async () => {
+    using backend = new NativeBackend({ threads: 2 });
+    const values = new Float32Array(1 << 18).fill(1);
+    const round = async () => {
+      using input = backend.tensor('input', [values.length], 'f32', values);
+      using output = backend.tensor('output', [values.length]);
+      backend.add({ a: input, b: input, output });
+      using sum = backend.tensor('sum', [1]);
+      backend.sum({ input: output, output: sum });
+      expect((await backend.read(sum))[0]).toBe(2 * values.length);
+    };
+    for (let i = 0; i < 50; i++) await round();
+    const before = process.memoryUsage.rss();
+    for (let i = 0; i < 500; i++) await round();
+    expect(process.memoryUsage.rss() - before).toBeLessThan(200e6); // of the 1500 MB that went through
+  });
+
+  test('gives memory back that is taken and released without anything being run', () => {
+    using backend = new NativeBackend({ threads: 1 });
+    const values = new Float32Array(1 << 20);
+    const before = process.memoryUsage.rss();
+    for (let i = 0; i < 300; i++) backend.tensor('upload', [values.length], 'f32', values).dispose();
+    backend.readNow(backend.zeros('last', [1]));
+    expect(process.memoryUsage.rss() - before).toBeLessThan(400e6); // of 1200 MB
+  });
+
+  test('values arrive bit by bit, and as they were at the call', async () => {
+    using backend = new NativeBackend();
+    for (const length of [1, 3, 1024, 1025, 300_000]) {
+      const integers = Int32Array.from({ length }, (_, i) => (i % 3 === 0 ? -1 : Math.imul(i, 0x9e3779b1)));
+      const expected = integers.slice();
+      const tensor = backend.tensor('integers', [length], 'i32', integers);
+      integers.fill(5);
+      expect(Buffer.compare(Buffer.from((await backend.readIntegers(tensor)).buffer), Buffer.from(expected.buffer))).toBe(0);
+    }
+  });
+
+  test('a late error rejects, and what follows runs', async () => {
+    using backend = new NativeBackend();
+    const table = backend.zeros('table', [4, 2]);
+    const output = backend.zeros('output', [1, 2]);
+    backend.embedding({ table, indices: backend.tensor('indices', [1], 'i32', [9]), output });
+    backend.submit();
+    backend.fill({ output, value: 1 });
+    await expect(backend.finish()).rejects.toThrow('index 9');
+    backend.fill({ output, value: 2 });
+    expect(await backend.read(output)).toEqual(Float32Array.of(2, 2));
+  });
+
+  test('memory that is not there is an error at the call', () => {
+    using backend = new NativeBackend();
+    expect(() => backend.tensor('huge', [2 ** 48])).toThrow('no memory for a tensor of 1125899906842624 bytes');
+    expect(backend.readNow(backend.zeros('small', [2]))).toEqual(new Float32Array(2));
+  });
+
+  test('readNow sees what was queued before it', async () => {
+    using backend = new NativeBackend({ threads: 2 });
+    const output = longWork(backend);
+    const copy = backend.tensor('copy', [1024, 1024]);
+    backend.submit();
+    backend.fill({ output, value: 4 });
+    backend.copy({ input: output, output: copy });
+    expect(backend.readNow(copy)[1000]).toBe(4);
+  });
+
+  test('use after dispose names the tensor; what waits is rejected; disposing again does nothing', async () => {
+    const backend = new NativeBackend();
+    const weights = backend.zeros('weights', [3]);
+    const released = backend.zeros('released', [3]);
+    released.dispose();
+    released.dispose();
+    expect(() => backend.fill({ output: released, value: 1 })).toThrow("tensor 'released' was disposed");
+    const pending = backend.read(longWork(backend));
+    backend.dispose();
+    backend.dispose();
+    weights.dispose();
+    await expect(pending).rejects.toThrow('the native backend was disposed before this had run');
+    expect(() => backend.fill({ output: weights, value: 1 })).toThrow("tensor 'weights' was disposed");
+    expect(() => backend.tensor('late', [1])).toThrow('the native backend was disposed');
+    await expect(backend.finish()).rejects.toThrow('the native backend was disposed');
+  });
+
+  test('results do not depend on the number of threads, bit for bit', async () => {
+    using one = new NativeBackend({ threads: 1 });
+    const expected = await manyResults(one);
+    for (const threads of [2, 3, 7]) {
+      using backend = new NativeBackend({ threads });
+      expect(await manyResults(backend)).toEqual(expected);
+    }
+  });
+
+  test.each(addon?.instructionSets ?? [])('%s: a row answers the same bits alone as in any batch', async (instructionSet) => {
+    using backend = new NativeBackend({ threads: 2, instructionSet });
+    const random = new Random(3);
+    const [rows, inputs, outputs] = [130, 300, 77];
+    const values = random.normals(rows * inputs);
+    const weight = backend.tensor('weight', [outputs, inputs], 'f32', random.normals(outputs * inputs));
+    const bias = backend.tensor('bias', [outputs], 'f32', random.normals(outputs));
+    const answer = (from: number, to: number) => {
+      const input = backend.tensor('input', [to - from, inputs], 'f32', values.slice(from * inputs, to * inputs));
+      const output = backend.tensor('output', [to - from, outputs]);
+      backend.linear({ input, weight, bias, output, activation: 'gelu' });
+      return backend.read(output);
+    };
+    const all = await answer(0, rows);
+    for (const [from, to] of [
+      [0, 1],
+      [5, 6],
+      [129, 130],
+      [3, 8],
+      [100, 130],
+      [1, 78],
+    ]) {
+      expect(await answer(from, to)).toEqual(all.slice(from * outputs, to * outputs));
+    }
+  });
+
+  test('the instruction set can be named, by the environment too', () => {
+    vi.stubEnv('UFB_INSTRUCTION_SET', addon?.instructionSets[0]);
+    using backend = new NativeBackend({ threads: 1 });
+    expect(backend.description).toBe(`${addon?.instructionSets[0]}, 1 thread`);
+    expect(() => new NativeBackend({ instructionSet: 'mmx' })).toThrow("instruction set 'mmx' is not one of this processor's");
+    expect(() => new NativeBackend({ threads: 0 })).toThrow('threads: 0 is not a count');
+  });
+
+  test('counts calls and time of each kernel', async () => {
+    using backend = new NativeBackend({ threads: 1 });
+    await backend.read(longWork(backend));
+    const times = backend.kernelTimes();
+    expect(times.linear.calls).toBe(longWorkCalls);
+    expect(times.linear.milliseconds).toBeGreaterThan(0);
+    expect(times.adamw).toEqual({ calls: 0, milliseconds: 0 });
+  });
+
+  /** JavaScript that opens the add-on by itself and queues `count` multiplications; `handle`, `list` and `addon` are in scope afterwards. */
+  const script = (count: number) => `
+    const addon = require(${JSON.stringify(path)});
+    const handle = addon.create(addon.instructionSets.at(-1), 2);
+    const [a, b, c] = [0, 1, 2].map(() => addon.allocate(handle, 4 << 20));
+    const linear = [addon.kernelNames.indexOf('linear'), 5, a, b, 0, c, 0, 5, 1024, 1024, 1024, 0, 0];
+    const list = Float64Array.from({ length: ${count} * linear.length }, (_, i) => linear[i % linear.length]);
+  `;
+  const node = (code: string) => spawnSync(process.execPath, ['-e', code], { encoding: 'utf8', timeout: 60_000 });
+
+  test('an idle backend does not keep the process, a promise does, and the end of the process drops queued work', () => {
+    expect(node(script(1))).toMatchObject({ status: 0, stderr: '' });
+    const waited = node(`${script(20)} addon.finish(handle, list, list.length, undefined, 0).then(() => console.log('done'));`);
+    expect(waited).toMatchObject({ status: 0, stdout: 'done\n', stderr: '' });
+    // Hours of work, if anything waited for it.
+    const dropped = node(`${script(1000)} for (let i = 0; i < 1000; i++) addon.submit(handle, list, list.length);`);
+    expect(dropped).toMatchObject({ status: 0, stderr: '' });
+    expect(node(`${script(1000)} addon.finish(handle, list, list.length, undefined, 0); process.exit(3);`)).toMatchObject({
+      status: 3,
+      stderr: '',
+    });
+  });
+
+  test('a backend whose promise is awaited outlives its last reference', () => {
+    const code = `(() => { ${script(20)} return addon.finish(handle, list, list.length, undefined, 0); })().then(() => console.log('done')); gc();`;
+    expect(spawnSync(process.execPath, ['--expose-gc', '-e', code], { encoding: 'utf8', timeout: 60_000 })).toMatchObject({
+      status: 0,
+      stdout: 'done\n',
+    });
+    expect(
+      spawnSync(process.execPath, ['--expose-gc', '-e', `for (let i = 0; i < 20; i++) { (() => { ${script(1)} })(); gc(); }`], {
+        timeout: 60_000,
+      }).status,
+    ).toBe(0);
+  });
+
+  test('runs in worker threads, and survives their being terminated in the middle of work', async () => {
+    const start = (code: string) => new Worker(`${code} require('node:worker_threads').parentPort.postMessage('started');`, { eval: true });
+    const message = (worker: Worker) => new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
+    const workers = [0, 1].map(() => start(`${script(1000)} addon.finish(handle, list, list.length, undefined, 0);`));
+    await Promise.all(workers.map(message));
+    await Promise.all(workers.map((worker) => worker.terminate()));
+    using backend = new NativeBackend();
+    expect(await backend.read(backend.zeros('still here', [1]))).toEqual(new Float32Array(1));
+  });
+});
