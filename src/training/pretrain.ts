@@ -7,6 +7,7 @@ import { readLines, writeFileAtomic } from '../io/files.ts';
 import { createMaskedLanguageModel, saveCheckpoint } from '../models/checkpoint.ts';
 import { configToJson, crammedBertConfig, type ModelConfig, parseConfig } from '../models/config.ts';
 import type { LabelledBatch, MaskedLanguageModel } from '../models/masked_language_model.ts';
+import { modelNames } from '../models/names.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { trainWordPiece } from '../tokenizer/train_wordpiece.ts';
 import { evaluationBatches, nextBatches } from './batches.ts';
@@ -114,6 +115,7 @@ export async function pretrain(options: PretrainOptions, session: PretrainSessio
     specialId(tokenizer, 'sepId', '[SEP]', options);
     const model = createMaskedLanguageModel(modelConfig(options, tokenizer), backend, options.seed);
     open.push(model);
+    freezePositionScale(model);
     const trainer = new Trainer(backend, model);
     open.push(trainer);
     const resumed = session.resume && (await hasState(out)) ? await loadState(out, trainer.optimizer) : undefined;
@@ -266,6 +268,18 @@ async function heldOutBatches(options: PretrainOptions, tokenizer: Tokenizer, ma
 }
 
 /** The model's configuration, checked as one read from a file is. */
+/**
+ * Keeps crammedBERT's position factor at 1 / sqrt(hidden). It is one scalar of about 0.06 and AdamW moves it by a whole learning rate a
+ * step: within a hundred small batches it is at 0, positions are gone, and the model stays a bag of words (docs/decisions.md).
+ */
+function freezePositionScale(model: MaskedLanguageModel): void {
+  const { positionScale } = modelNames('crammedBERT');
+  for (const parameter of model.parameters) if (parameter.name === positionScale) parameter.frozen = true;
+}
+
+/** crammedBERT's weights start with deviation 0.02 at 768 wide; narrower or wider, what keeps a layer's output as large. */
+const initialDeviation = (hidden: number) => 0.02 * Math.sqrt(768 / hidden);
+
 function modelConfig(options: PretrainOptions, tokenizer: { vocabularySize: number; padId?: number }): ModelConfig {
   const { layers, hidden, heads, trees, depth, intermediate, length } = options;
   const config = crammedBertConfig({
@@ -277,5 +291,5 @@ function modelConfig(options: PretrainOptions, tokenizer: { vocabularySize: numb
     padId: tokenizer.padId ?? 0,
     feedforward: options.feedforward === 'fff' ? { kind: 'fff', trees, depth } : { kind: 'dense', neurons: intermediate },
   });
-  return parseConfig(configToJson(config), 'the model asked for');
+  return parseConfig(configToJson({ ...config, initialDeviation: initialDeviation(hidden) }), 'the model asked for');
 }
