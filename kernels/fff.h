@@ -1,199 +1,338 @@
 // The fast feedforward layer (see the contract): each token visits depth + 1 nodes of each tree. A node's w_in and w_out lie side
-// by side, and nothing but the rows of visited nodes is read.
+// by side, and nothing but the rows of visited nodes is read. What costs is fetching these rows, so tokens that go the same way are
+// kept together where there are enough of them, and rows are prefetched.
 
 struct FastFeedforward {
   const float *nodes, *bias;
   size_t width, trees, depth;
   size_t levels() const { return depth + 1; }
   size_t nodesPerTree() const { return (size_t{2} << depth) - 1; }
+  const float* node(size_t row) const { return nodes + row * 2 * width; }
 };
 
-// Lanes are (token, tree) pairs that walk down together, level by level, so that one lane's next row arrives while others compute.
-constexpr size_t lanesInFlight = 16;
 constexpr size_t maximumLevels = 25;
 
 UFB_INLINE void prefetchRow(const float* row, size_t width) {
   for (size_t i = 0; i < width; i += 16) __builtin_prefetch(row + i, 0, 2);
 }
+UFB_INLINE void prefetchRowToWrite(float* row, size_t width) {
+  for (size_t i = 0; i < width; i += 16) __builtin_prefetch(row + i, 1, 2);
+}
 
-// At most lanesInFlight tokens. visited and logits may be null.
-inline void fffGroup(const FastFeedforward& layer, const float* input, size_t tokens, float* output, bool accumulate, int32_t* visited, float* logits) {
-  const size_t width = layer.width, levels = layer.levels();
-  // Few tokens, or shallow trees: several trees at once, at most lanesInFlight maximumLevels entries in all.
-  size_t atOnce = lanesInFlight / (tokens > levels ? levels : tokens);
-  atOnce = atOnce > layer.trees ? layer.trees : atOnce < 1 ? 1 : atOnce;
-  uint32_t rows[lanesInFlight * maximumLevels];
-  float z[lanesInFlight * maximumLevels], activations[lanesInFlight * maximumLevels + lanes];
+// ------------------------------------------------------------------ forward
 
-  for (size_t firstTree = 0; firstTree < layer.trees; firstTree += atOnce) {
-    const size_t trees = firstTree + atOnce < layer.trees ? atOnce : layer.trees - firstTree;
-    for (size_t level = 0; level < levels; level++) {
-      for (size_t lane = 0; lane < tokens * trees; lane++) {
-        const size_t root = (firstTree + lane % trees) * layer.nodesPerTree(), entry = lane * levels + level;
-        const size_t row = level == 0 ? root : rows[entry];
-        const float sum = dot(input + lane / trees * width, layer.nodes + row * 2 * width, width) + layer.bias[row];
-        z[entry] = sum;
-        rows[entry] = static_cast<uint32_t>(row);
-        if (level + 1 < levels) {
-          const size_t child = root + 2 * (row - root) + 1 + (sum > 0);
-          rows[entry + 1] = static_cast<uint32_t>(child);
-          prefetchRow(layer.nodes + child * 2 * width, 2 * width);
-        }
+// Tokens that walk down together, level by level: while one's next row arrives, the others compute.
+constexpr size_t tokensInFlight = 16;
+
+// The walks of some tokens down some neighbouring trees.
+struct Walks {
+  const uint32_t* tokens;
+  size_t count, firstTree, trees;
+  uint32_t* rows;  // [count, trees, levels], the node's row in the layer
+  float* logits;   // of the same shape
+};
+
+// Levels [from, to). Rows of level `from` are known, rows up to level `to` (if there is one) will be.
+inline void descend(const FastFeedforward& layer, const float* input, const Walks& walks, size_t from, size_t to) {
+  const size_t levels = layer.levels();
+  for (size_t level = from; level < to; level++) {
+    for (size_t i = 0; i < walks.count; i++) {
+      for (size_t tree = 0; tree < walks.trees; tree++) {
+        const size_t visit = (i * walks.trees + tree) * levels + level, row = walks.rows[visit];
+        const float z = dot(input + walks.tokens[i] * layer.width, layer.node(row), layer.width) + layer.bias[row];
+        walks.logits[visit] = z;
+        if (level == layer.depth) continue;
+        const size_t root = (walks.firstTree + tree) * layer.nodesPerTree(), child = 2 * row - root + 1 + (z > 0);
+        walks.rows[visit + 1] = static_cast<uint32_t>(child);
+        if (level + 1 < to) prefetchRow(layer.node(child), 2 * layer.width);
       }
     }
-    const size_t entries = tokens * trees * levels;
-    for (size_t entry = 0; entry < entries; entry += lanes) {
-      const size_t n = entry + lanes <= entries ? lanes : entries - entry;
-      store(activations + entry, geluValue(loadPart(z + entry, n)));
+  }
+}
+
+struct FastFeedforwardOutputs {
+  float* output;
+  bool accumulate;
+  int32_t* visited;  // may be null
+  float* logits;     // may be null
+};
+
+// What whole walks add to the output. Trees come in order.
+inline void finishWalks(const FastFeedforward& layer, const Walks& walks, const FastFeedforwardOutputs& outputs) {
+  const size_t levels = layer.levels(), visits = walks.trees * levels;
+  float activations[tokensInFlight * maximumLevels];
+  for (size_t i = 0; i < walks.count; i++) {
+    const size_t token = walks.tokens[i], kept = (token * layer.trees + walks.firstTree) * levels;
+    const float* logits = walks.logits + i * visits;
+    const uint32_t* rows = walks.rows + i * visits;
+    eachVector(0, visits, [&](size_t v, size_t n) { storeUpTo(activations + v, geluValue(loadUpTo(logits + v, n)), n); });
+    sumRows(outputs.output + token * layer.width, layer.nodes + layer.width, 2 * layer.width, rows, activations, visits, layer.width,
+            outputs.accumulate || walks.firstTree > 0);
+    for (size_t v = 0; outputs.logits && v < visits; v++) outputs.logits[kept + v] = logits[v];
+    for (size_t v = 0; outputs.visited && v < visits; v++) {
+      outputs.visited[kept + v] = static_cast<int32_t>(rows[v] - (walks.firstTree + v / levels) * layer.nodesPerTree());
     }
-    for (size_t token = 0; token < tokens; token++) {
-      const size_t entry = token * trees * levels;
-      sumRows(output + token * width, layer.nodes + width, 2 * width, rows + entry, activations + entry, trees * levels, width, accumulate || firstTree > 0);
-      const size_t kept = (token * layer.trees + firstTree) * levels;
-      for (size_t i = 0; i < trees * levels; i++) {
-        if (logits) logits[kept + i] = z[entry + i];
-        if (visited) visited[kept + i] = static_cast<int32_t>(rows[entry + i] - (firstTree + i / levels) * layer.nodesPerTree());
+  }
+}
+
+// At most tokensInFlight tokens from `first` on, all the way. Few tokens, or shallow trees: several trees at once.
+inline void walkTogether(const FastFeedforward& layer, const float* input, size_t first, size_t count, const FastFeedforwardOutputs& outputs) {
+  const size_t levels = layer.levels(), atOnce = smaller(layer.trees, tokensInFlight / smaller(count, smaller(levels, tokensInFlight)));
+  uint32_t tokens[tokensInFlight], rows[tokensInFlight * maximumLevels];
+  float logits[tokensInFlight * maximumLevels];
+  for (size_t i = 0; i < count; i++) tokens[i] = static_cast<uint32_t>(first + i);
+  for (size_t tree = 0; tree < layer.trees; tree += atOnce) {
+    const Walks walks{tokens, count, tree, smaller(atOnce, layer.trees - tree), rows, logits};
+    for (size_t walk = 0; walk < count * walks.trees; walk++) rows[walk * levels] = static_cast<uint32_t>((tree + walk % walks.trees) * layer.nodesPerTree());
+    descend(layer, input, walks, 0, levels);
+    finishWalks(layer, walks, outputs);
+  }
+}
+
+// All tokens, tree by tree: the first `top` levels in the tokens' order, the rest in the order of the nodes that they came to, so that
+// neighbours share rows. Gives the same bits as walkTogether.
+inline void walkSorted(Context& context, const FastFeedforward& layer, const float* input, size_t tokens, size_t top, const FastFeedforwardOutputs& outputs) {
+  const size_t levels = layer.levels(), visits = takes(tokens * levels * 4), list = takes(tokens * 4);
+  char* block = static_cast<char*>(context.scratch(&context, context.threads, 2 * visits + 4 * list));
+  uint32_t* rows = take<uint32_t>(block, tokens * levels);
+  float* logits = take<float>(block, tokens * levels);
+  uint32_t *numbers = take<uint32_t>(block, tokens), *keys = take<uint32_t>(block, tokens), *order = take<uint32_t>(block, tokens), *spare = take<uint32_t>(block, tokens);
+  for (size_t tree = 0; tree < layer.trees; tree++) {
+    const uint32_t root = static_cast<uint32_t>(tree * layer.nodesPerTree());
+    parallelRanges(context, tokens, tokensInFlight, [&](size_t begin, size_t end, int) {
+      for (size_t t = begin; t < end; t++) {
+        numbers[t] = static_cast<uint32_t>(t);
+        rows[t * levels] = root;
       }
-    }
+      descend(layer, input, {numbers + begin, end - begin, tree, 1, rows + begin * levels, logits + begin * levels}, 0, top);
+      for (size_t t = begin; t < end; t++) keys[t] = rows[t * levels + top] - root - ((uint32_t{1} << top) - 1);
+    });
+    const uint32_t* sorted = sortByKey(keys, tokens, uint32_t{1} << top, order, spare);
+    parallelRanges(context, tokens, tokensInFlight, [&](size_t begin, size_t end, int) {
+      uint32_t ownRows[tokensInFlight * maximumLevels];
+      float ownLogits[tokensInFlight * maximumLevels];
+      for (size_t i = 0; i < end - begin; i++) {
+        __builtin_memcpy(ownRows + i * levels, rows + sorted[begin + i] * levels, (top + 1) * 4);
+        __builtin_memcpy(ownLogits + i * levels, logits + sorted[begin + i] * levels, top * 4);
+      }
+      const Walks walks{sorted + begin, end - begin, tree, 1, ownRows, ownLogits};
+      descend(layer, input, walks, top, levels);
+      finishWalks(layer, walks, outputs);
+    });
   }
 }
 
 inline void fff(Context& context, const Arguments& a) {
   const float* input = a.floats(0);
-  FastFeedforward layer{a.floats(1), a.floats(2), a.count(1), a.count(2), a.count(3)};
-  float *output = a.floats(3), *logits = a.floats(5);
-  int32_t* visited = a.integers(4);
-  const size_t tokens = a.count(0), kept = layer.trees * layer.levels();
-  const bool accumulate = a.flag(4);
-  parallelRanges(context, tokens, 16, [&](size_t begin, size_t end, int) {
-    fffGroup(layer, input + begin * layer.width, end - begin, output + begin * layer.width, accumulate, visited ? visited + begin * kept : nullptr,
-             logits ? logits + begin * kept : nullptr);
-  });
+  const FastFeedforward layer{a.floats(1), a.floats(2), a.count(1), a.count(2), a.count(3)};
+  const FastFeedforwardOutputs outputs{a.floats(3), a.flag(4), a.integers(4), a.floats(5)};
+  const size_t tokens = a.count(0);
+  // Sorting pays once about tokensInFlight tokens meet at a node well above the leaves.
+  size_t top = 0;
+  while (tokens >> top > tokensInFlight) top++;
+  if (top >= 4 && top + 2 <= layer.depth) return walkSorted(context, layer, input, tokens, top, outputs);
+  parallelRanges(context, tokens, tokensInFlight, [&](size_t begin, size_t end, int) { walkTogether(layer, input, begin, end - begin, outputs); });
 }
 
-// What a visit contributes to its node's gradients: w_in's is slope times the token's input, w_out's activation times its gradOutput.
-struct Visits {
+// ------------------------------------------------------------------ backward
+
+// The tokens of one tree in the order of the leaves they reached (tokens of one leaf in order): those that share a node, on whatever
+// level, are neighbours, which makes a run of them.
+struct LeafOrder {
+  uint32_t *tokens, *places, *leaves;  // token and leaf by place, place by token
+  // The node `up` levels above the leaf at a place, numbered within its level.
+  uint32_t node(size_t place, size_t up) const { return leaves[place] >> up; }
+};
+
+struct FastFeedforwardGradients {
+  float *nodes, *bias;
+  int32_t* touched;
+  // By tree, level and place: dz and gelu(z), by which the gradients of w_in and w_out take the token's input and gradOutput.
   float *slopes, *activations;
 };
 
-// One token: dz for each of its visits, gradInput from them, and gelu(z), if `kept` is given, for the gradients of the nodes.
-inline void fffBackwardToken(const FastFeedforward& layer, const int32_t* visited, const float* logits, const float* gradOutput, float* gradInput,
-                             bool accumulate, Visits* kept) {
-  const size_t width = layer.width, levels = layer.levels(), entries = layer.trees * levels;
-  constexpr size_t blockEntries = 32;
-  uint32_t rows[blockEntries];
-  float slopes[blockEntries];
-  for (size_t first = 0; first < entries; first += blockEntries) {
-    const size_t count = first + blockEntries < entries ? blockEntries : entries - first;
-    for (size_t i = 0; i < count; i++) rows[i] = static_cast<uint32_t>((first + i) / levels * layer.nodesPerTree()) + static_cast<uint32_t>(visited[first + i]);
-    for (size_t i = 0; i < count; i++) prefetchRow(layer.nodes + rows[i] * 2 * width, width);
-    for (size_t i = 0; i < count; i++) slopes[i] = dot(gradOutput, layer.nodes + rows[i] * 2 * width + width, width);
-    for (size_t i = 0; i < count; i += lanes) {
-      const size_t n = i + lanes <= count ? lanes : count - i;
-      const Vector z = loadPart(logits + first + i, n);
-      storePart(slopes + i, loadPart(slopes + i, n) * geluSlope(z), n);
-      if (kept) {
-        storePart(kept->slopes + first + i, loadPart(slopes + i, n), n);
-        storePart(kept->activations + first + i, geluValue(z), n);
+// Places of one chunk; runs that lie within one are summed there, those that reach over its end in slabs of columns.
+constexpr size_t chunkPlaces = 32;
+
+// The order by leaf of one tree, `visited` being its leaves in that tensor, `stride` apart (the nodes above follow from them). False if
+// one of them is no leaf.
+inline bool orderByLeaf(Context& context, const LeafOrder& order, const int32_t* visited, size_t stride, size_t tokens, size_t depth, uint32_t* keys,
+                        uint32_t* first, uint32_t* second) {
+  const uint32_t leaves = uint32_t{1} << depth;
+  for (size_t t = 0; t < tokens; t++) {
+    keys[t] = static_cast<uint32_t>(visited[t * stride]) - (leaves - 1);
+    if (keys[t] < leaves) continue;
+    context.fail(&context, "fffBackward: node %lld, visited by token %lld, is not on level %lld", visited[t * stride], static_cast<long long>(t), static_cast<long long>(depth));
+    return false;
+  }
+  const uint32_t* sorted = sortByKey(keys, tokens, leaves, first, second);
+  for (size_t place = 0; place < tokens; place++) {
+    order.tokens[place] = sorted[place];
+    order.places[sorted[place]] = static_cast<uint32_t>(place);
+    order.leaves[place] = keys[sorted[place]];
+  }
+  return true;
+}
+
+// A token's visits, some at a time.
+struct VisitBlock {
+  static constexpr size_t capacity = 32;
+  size_t token, first, count;
+  uint32_t rows[capacity], places[capacity];  // the node's row; the token's place in the order of the node's tree
+
+  void fill(const FastFeedforward& layer, const LeafOrder* orders, size_t aToken, size_t firstVisit) {
+    token = aToken;
+    first = firstVisit;
+    count = smaller(capacity, layer.trees * layer.levels() - first);
+    size_t tree = first / layer.levels(), level = first % layer.levels();
+    for (size_t v = 0; v < count; tree++, level = 0) {
+      const size_t root = tree * layer.nodesPerTree(), place = orders[tree].places[token];
+      for (; level < layer.levels() && v < count; level++, v++) {
+        places[v] = static_cast<uint32_t>(place);
+        rows[v] = static_cast<uint32_t>(root + (size_t{1} << level) - 1 + orders[tree].node(place, layer.depth - level));
       }
     }
-    sumRows(gradInput, layer.nodes, 2 * width, rows, slopes, count, width, accumulate || first > 0);
+  }
+};
+
+// dz and gelu(z) of a block's visits, and what they add to gradInput. The visits' scales are kept for the nodes' gradients if these are wanted.
+inline void fffBackwardBlock(const FastFeedforward& layer, const VisitBlock& block, const float* logits, const float* gradOutput, float* gradInput,
+                             bool accumulate, const FastFeedforwardGradients& gradients, size_t tokens) {
+  const size_t width = layer.width;
+  float slopes[VisitBlock::capacity], activations[VisitBlock::capacity];
+  for (size_t v = 0; v < block.count; v++) slopes[v] = dot(gradOutput, layer.node(block.rows[v]) + width, width);
+  eachVector(0, block.count, [&](size_t v, size_t n) {
+    const Vector z = loadUpTo(logits + block.first + v, n);
+    storeUpTo(slopes + v, loadUpTo(slopes + v, n) * geluSlope(z), n);
+    storeUpTo(activations + v, geluValue(z), n);
+  });
+  sumRows(gradInput, layer.nodes, 2 * width, block.rows, slopes, block.count, width, accumulate || block.first > 0);
+  for (size_t v = 0; gradients.nodes && v < block.count; v++) {
+    const size_t at = (block.first + v) * tokens + block.places[v];
+    gradients.slopes[at] = slopes[v];
+    gradients.activations[at] = activations[v];
   }
 }
 
-// The visits of one level of one tree in order of their nodes, tokens of one node in order; a run is the visits of one node.
-struct SortedVisits {
-  uint32_t *tokens, *runs, *runNodes;  // run r: visits runs[r] .. runs[r + 1] of node runNodes[r] (its row)
-  float *slopes, *activations;
-  size_t runCount;
-};
+// What a run of visits adds to its node, over `columns` columns of w_in (half 0) or w_out (half 1).
+UFB_INLINE void addRun(const FastFeedforward& layer, const FastFeedforwardGradients& gradients, size_t row, const uint32_t* tokens, const float* scales,
+                       size_t count, const float* source, int half, size_t column, size_t columns) {
+  sumRows(gradients.nodes + (row * 2 + half) * layer.width + column, source + column, layer.width, tokens, scales, count, columns, true);
+  if (half > 0 || column > 0) return;
+  float sum = gradients.bias[row];
+  for (size_t i = 0; i < count; i++) sum += scales[i];
+  gradients.bias[row] = sum;
+  gradients.touched[row] = 1;
+}
+
+// The runs of one tree that lie within one chunk of places.
+inline void addChunk(const FastFeedforward& layer, const LeafOrder& order, const FastFeedforwardGradients& gradients, size_t tree, size_t chunk, size_t tokens,
+                     const float* input, const float* gradOutput) {
+  struct Run {
+    uint32_t row, level, begin, end;
+  } runs[chunkPlaces * maximumLevels];
+  size_t count = 0;
+  const size_t first = chunk * chunkPlaces, last = smaller(first + chunkPlaces, tokens);
+  for (size_t level = 0; level <= layer.depth; level++) {
+    const size_t up = layer.depth - level;
+    for (size_t begin = first, end; begin < last; begin = end) {
+      const uint32_t node = order.node(begin, up);
+      for (end = begin + 1; end < last && order.node(end, up) == node; end++) {}
+      const bool before = begin == first && first > 0 && order.node(first - 1, up) == node, after = end == last && last < tokens && order.node(last, up) == node;
+      if (before || after) continue;
+      runs[count++] = {static_cast<uint32_t>(tree * layer.nodesPerTree() + (size_t{1} << level) - 1 + node), static_cast<uint32_t>(level),
+                       static_cast<uint32_t>(begin), static_cast<uint32_t>(end)};
+    }
+  }
+  constexpr size_t ahead = 4;
+  for (size_t r = 0; r < count + ahead; r++) {
+    if (r < count) prefetchRowToWrite(gradients.nodes + runs[r].row * 2 * layer.width, 2 * layer.width);
+    if (r < ahead) continue;
+    const Run& run = runs[r - ahead];
+    const size_t at = (tree * layer.levels() + run.level) * tokens + run.begin;
+    addRun(layer, gradients, run.row, order.tokens + run.begin, gradients.slopes + at, run.end - run.begin, input, 0, 0, layer.width);
+    addRun(layer, gradients, run.row, order.tokens + run.begin, gradients.activations + at, run.end - run.begin, gradOutput, 1, 0, layer.width);
+  }
+}
+
+// The runs of one level that reach over the end of a chunk, in one slab of columns: the upper levels, mostly. Their few heavy rows
+// weigh as much as a lower level's many.
+inline void addLongRuns(const FastFeedforward& layer, const LeafOrder& order, const FastFeedforwardGradients& gradients, size_t tree, size_t level, size_t tokens,
+                        const float* source, int half, size_t column, size_t columns) {
+  const size_t up = layer.depth - level, list = (tree * layer.levels() + level) * tokens;
+  const float* scales = (half == 0 ? gradients.slopes : gradients.activations) + list;
+  for (size_t edge = chunkPlaces; edge < tokens;) {
+    const uint32_t node = order.node(edge, up);
+    size_t begin = edge, end = edge;
+    while (begin > 0 && order.node(begin - 1, up) == node) begin--;
+    if (begin == edge) {
+      edge += chunkPlaces;
+      continue;
+    }
+    while (end < tokens && order.node(end, up) == node) end++;
+    const size_t row = tree * layer.nodesPerTree() + (size_t{1} << level) - 1 + node;
+    addRun(layer, gradients, row, order.tokens + begin, scales + begin, end - begin, source, half, column, columns);
+    edge = roundUp(end, chunkPlaces);
+  }
+}
 
 inline void fffBackward(Context& context, const Arguments& a) {
   const float *input = a.floats(0), *logits = a.floats(3), *gradOutput = a.floats(4);
-  FastFeedforward layer{a.floats(1), nullptr, a.count(1), a.count(2), a.count(3)};
+  const FastFeedforward layer{a.floats(1), nullptr, a.count(1), a.count(2), a.count(3)};
   const int32_t* visited = a.integers(2);
-  float *gradInput = a.floats(5), *gradNodes = a.floats(6), *gradBias = a.floats(7);
-  int32_t* touched = a.integers(8);
-  const size_t tokens = a.count(0), width = layer.width, levels = layer.levels(), lists = layer.trees * levels, visits = tokens * lists;
-  const bool accumulate = a.flag(4), weights = gradNodes != nullptr;
+  float* gradInput = a.floats(5);
+  FastFeedforwardGradients gradients{a.floats(6), a.floats(7), a.integers(8), nullptr, nullptr};
+  const size_t tokens = a.count(0), width = layer.width, levels = layer.levels(), visits = layer.trees * levels;
+  const bool accumulate = a.flag(4);
 
-  char* block = nullptr;
-  if (weights) {
-    const size_t list = takes(tokens * 4);
-    block = static_cast<char*>(context.scratch(&context, context.threads, takes(lists * sizeof(SortedVisits)) + 2 * takes(visits * 4) + lists * (4 * list + takes(tokens * 4 + 4))));
+  const size_t list = takes(tokens * 4), scales = gradients.nodes ? takes(visits * tokens * 4) : 0;
+  char* block = static_cast<char*>(context.scratch(&context, context.threads, takes(layer.trees * sizeof(LeafOrder)) + layer.trees * 3 * list + 2 * scales));
+  LeafOrder* orders = take<LeafOrder>(block, layer.trees);
+  for (size_t tree = 0; tree < layer.trees; tree++) orders[tree] = {take<uint32_t>(block, tokens), take<uint32_t>(block, tokens), take<uint32_t>(block, tokens)};
+  if (gradients.nodes) {
+    gradients.slopes = take<float>(block, visits * tokens);
+    gradients.activations = take<float>(block, visits * tokens);
   }
-  SortedVisits* sorted = weights ? take<SortedVisits>(block, lists) : nullptr;
-  float* slopes = weights ? take<float>(block, visits) : nullptr;
-  float* activations = weights ? take<float>(block, visits) : nullptr;
 
-  int strays = 0;
-  parallelRanges(context, tokens, 16, [&](size_t begin, size_t end, int) {
-    for (size_t t = begin; t < end; t++) {
-      for (size_t l = 0; l < lists; l++) {
-        const uint32_t nodes = uint32_t{1} << l % levels;
-        if (static_cast<uint32_t>(visited[t * lists + l]) - (nodes - 1) < nodes) continue;
-        context.fail(&context, "fffBackward: node %lld, visited by token %lld, is not on level %lld", visited[t * lists + l], static_cast<long long>(t), static_cast<long long>(l % levels));
-        __atomic_store_n(&strays, 1, __ATOMIC_RELAXED);
-        return;
+  bool invalid = false;
+  parallel(context, layer.trees, [&](size_t tree, int worker) {
+    char* mine = static_cast<char*>(context.scratch(&context, worker, 3 * list));
+    uint32_t *keys = take<uint32_t>(mine, tokens), *first = take<uint32_t>(mine, tokens), *second = take<uint32_t>(mine, tokens);
+    const bool valid = orderByLeaf(context, orders[tree], visited + tree * levels + layer.depth, visits, tokens, layer.depth, keys, first, second);
+    if (!valid) __atomic_store_n(&invalid, true, __ATOMIC_RELAXED);
+  });
+  if (invalid) return;
+
+  // In the first tree's order, so that neighbours share rows.
+  parallelRanges(context, tokens, tokensInFlight, [&](size_t begin, size_t end, int) {
+    VisitBlock blocks[2];
+    size_t current = 0;
+    blocks[0].fill(layer, orders, orders[0].tokens[begin], 0);
+    for (size_t place = begin; place < end;) {
+      const VisitBlock& now = blocks[current];
+      VisitBlock& next = blocks[1 - current];
+      const size_t reached = now.first + now.count;
+      const size_t following = reached < visits ? place : place + 1;
+      if (following < end) {
+        next.fill(layer, orders, orders[0].tokens[following], reached < visits ? reached : 0);
+        for (size_t v = 0; v < next.count; v++)
+          if (v >= now.count || next.rows[v] != now.rows[v]) prefetchRow(layer.node(next.rows[v]), 2 * width);
       }
-      Visits kept{slopes + t * lists, activations + t * lists};
-      fffBackwardToken(layer, visited + t * lists, logits + t * lists, gradOutput + t * width, gradInput + t * width, accumulate, weights ? &kept : nullptr);
+      fffBackwardBlock(layer, now, logits + now.token * visits, gradOutput + now.token * width, gradInput + now.token * width, accumulate, gradients, tokens);
+      place = following;
+      current = 1 - current;
     }
   });
-  if (!weights || strays) return;
+  if (!gradients.nodes) return;
 
-  for (size_t l = 0; l < lists; l++) {
-    SortedVisits& list = sorted[l];
-    list.tokens = take<uint32_t>(block, tokens);
-    list.runs = take<uint32_t>(block, tokens + 1);
-    list.runNodes = take<uint32_t>(block, tokens);
-    list.slopes = take<float>(block, tokens);
-    list.activations = take<float>(block, tokens);
-  }
-  parallel(context, lists, [&](size_t l, int worker) {
-    SortedVisits& list = sorted[l];
-    const size_t level = l % levels, root = l / levels * layer.nodesPerTree();
-    const uint32_t firstNode = (uint32_t{1} << level) - 1;
-    char* mine = static_cast<char*>(context.scratch(&context, worker, 3 * takes(tokens * 4)));
-    uint32_t *keys = take<uint32_t>(mine, tokens), *order = take<uint32_t>(mine, tokens), *spare = take<uint32_t>(mine, tokens);
-    for (size_t t = 0; t < tokens; t++) keys[t] = static_cast<uint32_t>(visited[t * lists + l]) - firstNode;
-    const uint32_t* byNode = sortByKey(keys, tokens, uint32_t{1} << level, order, spare);
-    size_t runs = 0;
-    for (size_t i = 0; i < tokens; i++) {
-      const uint32_t t = byNode[i];
-      list.tokens[i] = t;
-      list.slopes[i] = slopes[t * lists + l];
-      list.activations[i] = activations[t * lists + l];
-      if (i > 0 && keys[t] == keys[byNode[i - 1]]) continue;
-      list.runs[runs] = static_cast<uint32_t>(i);
-      list.runNodes[runs++] = static_cast<uint32_t>(root + firstNode + keys[t]);
-    }
-    list.runs[runs] = static_cast<uint32_t>(tokens);
-    list.runCount = runs;
+  const size_t chunks = (tokens + chunkPlaces - 1) / chunkPlaces, slabs = (width + slabWidth - 1) / slabWidth;
+  parallel(context, layer.trees * chunks, [&](size_t task, int) {
+    addChunk(layer, orders[task / chunks], gradients, task / chunks, task % chunks, tokens, input, gradOutput);
   });
-
-  // A task is one level of one tree in one slab of columns, of w_in or w_out: every task meets every token once, however the tokens
-  // spread over the nodes, so the upper levels' heavy rows weigh as much as the lower levels' many light ones.
-  constexpr size_t ahead = 8;
-  const size_t slabs = (width + slabWidth - 1) / slabWidth;
-  parallel(context, 2 * slabs * lists, [&](size_t task, int) {
-    const SortedVisits& list = sorted[task % lists];
-    const bool out = task / lists >= slabs;
-    const size_t column = task / lists % slabs * slabWidth, columns = column + slabWidth < width ? slabWidth : width - column;
-    const float *source = (out ? gradOutput : input) + column, *scales = out ? list.activations : list.slopes;
-    for (size_t run = 0; run < list.runCount; run++) {
-      const size_t node = list.runNodes[run], begin = list.runs[run], end = list.runs[run + 1];
-      if (run + ahead < list.runCount) {
-        const float* next = gradNodes + list.runNodes[run + ahead] * 2 * width + (out ? width : 0) + column;
-        for (size_t i = 0; i < columns; i += 16) __builtin_prefetch(next + i, 1, 2);
-      }
-      if (end + ahead < tokens) { const float* next = source + list.tokens[end + ahead] * width; for (size_t i = 0; i < columns; i += 16) __builtin_prefetch(next + i, 0, 3); }
-      sumRows(gradNodes + node * 2 * width + (out ? width : 0) + column, source, width, list.tokens + begin, scales + begin, end - begin, columns, true);
-      if (column > 0 || out) continue;
-      float sum = gradBias[node];
-      for (size_t i = begin; i < end; i++) sum += scales[i];
-      gradBias[node] = sum;
-      touched[node] = 1;
-    }
+  parallel(context, 2 * slabs * visits, [&](size_t task, int) {
+    const size_t tree = task % visits / levels, level = task % levels, slab = task / visits;
+    const int half = slab >= slabs;
+    const size_t column = slab % slabs * slabWidth;
+    addLongRuns(layer, orders[tree], gradients, tree, level, tokens, half ? gradOutput : input, half, column, smaller(slabWidth, width - column));
   });
 }

@@ -6,6 +6,7 @@
 import { Command, CommanderError } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { FailureError, InputError } from '../errors.ts';
+import { benchCommand } from './commands/bench.ts';
 import { evalCommand } from './commands/eval.ts';
 import { fillMaskCommand } from './commands/fill-mask.ts';
 import { pretrainCommand } from './commands/pretrain.ts';
@@ -18,7 +19,7 @@ function createProgram(): Command {
     .showHelpAfterError('(see --help)')
     .exitOverride()
     .configureOutput({ outputError: (text, write) => write(`ufb: ${text}`) });
-  for (const add of [fillMaskCommand, pretrainCommand, evalCommand, tokenizerCommand]) add(program);
+  for (const add of [fillMaskCommand, pretrainCommand, evalCommand, tokenizerCommand, benchCommand]) add(program);
   for (const command of program.commands) command.copyInheritedSettings(program);
   return program;
 }

@@ -1,0 +1,116 @@
+import type { Backend } from '../backend/backend.ts';
+import type { Tensor } from '../backend/tensor.ts';
+import { fillUniform, milliseconds, summarise, type Timing } from './timing.ts';
+
+export interface DepthBenchmarkOptions {
+  width: number;
+  /** Tokens a call. */
+  batch: number;
+  /** Batches of different tokens that go through the layer in each round, so that a row once read is not simply read again. */
+  batches: number;
+  depths: readonly number[];
+  rounds: number;
+  onDepth?: (result: DepthResult) => void;
+}
+
+/** Times in microseconds a token; the optimiser's in microseconds a step, which does not depend on the tokens. */
+export interface DepthResult {
+  depth: number;
+  neurons: number;
+  /** Of the layer's weights. */
+  bytes: number;
+  forward: Timing;
+  /** Of input and weights. */
+  backward: Timing;
+  forwardAndBackward: Timing;
+  /** Norm of the gradient, AdamW, and zeroing the touched rows of the gradient. */
+  optimizer: Timing;
+}
+
+/**
+ * Times one fast feedforward tree of each depth through the backend's calls. A round takes all batches forward, then all of them
+ * backward, then one step of AdamW; the first is not counted.
+ */
+export async function benchmarkDepth(backend: Backend, options: DepthBenchmarkOptions): Promise<DepthResult[]> {
+  const results: DepthResult[] = [];
+  for (const depth of options.depths) {
+    const result = await benchmarkOneDepth(backend, depth, options);
+    options.onDepth?.(result);
+    results.push(result);
+  }
+  return results;
+}
+
+async function benchmarkOneDepth(backend: Backend, depth: number, options: DepthBenchmarkOptions): Promise<DepthResult> {
+  const { width, batch, batches, rounds } = options;
+  const neurons = 2 ** (depth + 1) - 1;
+  const owned: Tensor[] = [];
+  const own = (tensor: Tensor) => {
+    owned.push(tensor);
+    return tensor;
+  };
+  const zeros = (name: string, shape: number[], dtype?: 'i32') => own(backend.zeros(name, shape, dtype));
+  // Inputs of unit variance and weights that give logits of unit variance: the signs, and so the paths, are even.
+  const nodes = own(
+    backend.tensor('nodes', [neurons, 2 * width], 'f32', fillUniform(new Float32Array(neurons * 2 * width), Math.sqrt(3 / width), 1)),
+  );
+  const layer = { nodes, trees: 1, depth };
+  const bias = zeros('bias', [neurons]);
+  const touched = zeros('touched', [neurons], 'i32');
+  const [gradNodes, gradBias] = [zeros('nodes.gradient', [neurons, 2 * width]), zeros('bias.gradient', [neurons])];
+  const trained = [nodes, bias].map((parameter, i) => ({
+    parameter,
+    gradient: [gradNodes, gradBias][i],
+    mean: zeros(`${parameter.name}.mean`, [...parameter.shape]),
+    variance: zeros(`${parameter.name}.variance`, [...parameter.shape]),
+    touched,
+  }));
+  const squares = zeros('squares', [1]);
+  const inputs = Array.from({ length: batches }, (_, i) => ({
+    input: own(backend.tensor('input', [batch, width], 'f32', fillUniform(new Float32Array(batch * width), Math.sqrt(3), i + 2))),
+    visited: zeros('visited', [batch, 1, depth + 1], 'i32'),
+    logits: zeros('logits', [batch, 1, depth + 1]),
+  }));
+  const output = zeros('output', [batch, width]);
+  const gradInput = zeros('input.gradient', [batch, width]);
+  const gradOutput = own(backend.tensor('gradOutput', [batch, width], 'f32', fillUniform(new Float32Array(batch * width), 1e-3, 1)));
+
+  const finish = () => backend.finish();
+  const times = { forward: [] as number[], backward: [] as number[], forwardAndBackward: [] as number[], optimizer: [] as number[] };
+  await finish();
+  for (let round = 0; round <= rounds; round++) {
+    const forward = await milliseconds(() => {
+      for (const activations of inputs) backend.fff({ ...layer, ...activations, bias, output });
+    }, finish);
+    const backward = await milliseconds(() => {
+      for (const activations of inputs) {
+        backend.fffBackward({ ...layer, ...activations, gradOutput, gradInput, gradNodes, gradBias, touched });
+      }
+    }, finish);
+    const optimizer = await milliseconds(() => {
+      for (const { gradient } of trained) backend.sumOfSquares({ input: gradient, touched, output: squares });
+      for (const tensors of trained) {
+        // So small a step that the paths stay as they were.
+        backend.adamw({ ...tensors, learningRate: 1e-9, beta1: 0.9, beta2: 0.98, epsilon: 1e-12, weightDecay: 0, step: round + 1 });
+        backend.clearRows(tensors);
+      }
+      backend.fill({ output: touched, value: 0 });
+    }, finish);
+    if (round === 0) continue;
+    const perToken = 1000 / (batch * batches);
+    times.forward.push(forward * perToken);
+    times.backward.push(backward * perToken);
+    times.forwardAndBackward.push((forward + backward) * perToken);
+    times.optimizer.push(optimizer * 1000);
+  }
+  for (const tensor of owned) tensor.dispose();
+  return {
+    depth,
+    neurons,
+    bytes: neurons * (2 * width + 1) * 4,
+    forward: summarise(times.forward),
+    backward: summarise(times.backward),
+    forwardAndBackward: summarise(times.forwardAndBackward),
+    optimizer: summarise(times.optimizer),
+  };
+}
