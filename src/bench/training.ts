@@ -11,6 +11,8 @@ export interface TrainingBenchmarkOptions {
   batch: number;
   length: number;
   rounds: number;
+  /** Rows and columns of the matrices whose product the steps are measured by; 1024 by default. */
+  productSize?: number;
 }
 
 export interface TrainingBenchmark {
@@ -18,7 +20,7 @@ export interface TrainingBenchmark {
   tokensPerSecond: Timing;
   /** FLOP a token, forward and backward: {@link modelArithmetic}. */
   arithmetic: number;
-  /** The backend's own product of two matrices of 1024 x 1024, GFLOP/s, measured between the steps. */
+  /** The backend's own product of two square matrices, GFLOP/s, measured between the steps. */
   matrixProduct: Timing;
   /** Median arithmetic x tokens/s over the median rate of the matrix product. */
   share: number;
@@ -38,10 +40,9 @@ export function modelArithmetic(config: ModelConfig, length: number): number {
 
 /** Times training steps on random tokens, and between them the matrix product that they are measured by. The first round is not counted. */
 export async function benchmarkTraining(backend: Backend, options: TrainingBenchmarkOptions): Promise<TrainingBenchmark> {
-  const { config, batch, length, rounds } = options;
+  const { config, batch, length, rounds, productSize: size = 1024 } = options;
   using model = createMaskedLanguageModel(config, backend, 1);
   using trainer = new Trainer(backend, model);
-  const size = 1024;
   const products = 8;
   using input = backend.tensor('left', [size, size], 'f32', fillUniform(new Float32Array(size * size), 1, 1));
   using weight = backend.tensor('right', [size, size], 'f32', fillUniform(new Float32Array(size * size), 1, 2));

@@ -32,6 +32,7 @@ const variants: Variant[] = [
   { rows: 17, width: 100, trees: 3, depth: 5 },
   { rows: 300, width: 20, trees: 2, depth: 4 },
   { rows: 200, width: 64, trees: 1, depth: 11, distinct: 50 },
+  { rows: 290, width: 18, trees: 2, depth: 8, accumulate: true },
 ];
 
 /** Weights and inputs whose |z| on the paths taken are all above the margin: rows that come closer are drawn again. */

@@ -1,0 +1,69 @@
+import { describe, expect, test } from 'vitest';
+import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { benchmarkDepth } from '../../src/bench/depth.ts';
+import { summarise } from '../../src/bench/timing.ts';
+import { benchmarkTraining, modelArithmetic } from '../../src/bench/training.ts';
+import { crammedBertConfig } from '../../src/models/config.ts';
+
+test('timings are summarised by median and quartiles, in any order', () => {
+  expect(summarise([5, 1, 4, 2, 3])).toEqual({ median: 3, low: 2, high: 4 });
+  expect(summarise([1, 2])).toEqual({ median: 1.5, low: 1.25, high: 1.75 });
+  expect(summarise([7])).toEqual({ median: 7, low: 7, high: 7 });
+});
+
+describe('model arithmetic', () => {
+  const shape = { vocabularySize: 8192, hiddenSize: 256, layers: 6, heads: 4 };
+
+  test('of the shipped shape: projections, scores, 12 neurons and a quarter of the head, 6 FLOP for each multiply-add', () => {
+    const block = 256 * 768 + 256 * 256 + 2 * 128 * 256 + 2 * 12 * 256;
+    expect(modelArithmetic(crammedBertConfig(shape), 128)).toBe(6 * (6 * block + 0.25 * 256 * 8192));
+  });
+
+  test('of dense layers: all neurons', () => {
+    const fff = crammedBertConfig({ ...shape, feedforward: { kind: 'fff', trees: 2, depth: 3 } });
+    const dense = crammedBertConfig({ ...shape, feedforward: { kind: 'dense', neurons: 8 } });
+    expect(modelArithmetic(dense, 64)).toBe(modelArithmetic(fff, 64));
+  });
+});
+
+test('the depth benchmark times every depth', async () => {
+  using backend = new ReferenceBackend();
+  const seen: number[] = [];
+  const options = {
+    width: 6,
+    batch: 20,
+    batches: 2,
+    depths: [0, 2],
+    rounds: 3,
+    onDepth: ({ depth }: { depth: number }) => seen.push(depth),
+  };
+  const results = await benchmarkDepth(backend, options);
+  expect(results.map(({ depth, neurons, bytes }) => [depth, neurons, bytes])).toEqual([
+    [0, 1, 52],
+    [2, 7, 364],
+  ]);
+  expect(seen).toEqual([0, 2]);
+  for (const { forward, backward, forwardAndBackward, optimizer } of results) {
+    for (const { low, median, high } of [forward, backward, forwardAndBackward, optimizer]) {
+      expect(low).toBeGreaterThan(0);
+      expect(median).toBeGreaterThanOrEqual(low);
+      expect(high).toBeGreaterThanOrEqual(median);
+    }
+  }
+});
+
+test('the training benchmark relates tokens per second to the matrix product', async () => {
+  const config = crammedBertConfig({
+    vocabularySize: 20,
+    hiddenSize: 8,
+    layers: 1,
+    heads: 2,
+    positions: 8,
+    feedforward: { kind: 'fff', trees: 1, depth: 2 },
+  });
+  using backend = new ReferenceBackend();
+  const result = await benchmarkTraining(backend, { config, batch: 2, length: 8, rounds: 2, productSize: 16 });
+  expect(result.arithmetic).toBe(modelArithmetic(config, 8));
+  expect(result.tokensPerSecond.median).toBeGreaterThan(0);
+  expect(result.share).toBeCloseTo((result.arithmetic * result.tokensPerSecond.median) / (result.matrixProduct.median * 1e9), 10);
+});
