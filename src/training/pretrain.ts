@@ -176,9 +176,10 @@ async function train({ options, session, tokenizer, masking, model, trainer, hel
   };
   const save = async () => {
     progress.seconds = elapsed();
-    await saveState(out, trainer.optimizer, stream.state, progress);
+    // The state last: a crash in between leaves an older state, whose steps are taken again, and never a finished run without its model.
     await saveCheckpoint(out, model, { tokenizer: tokenizer.json, dtype: options.dtype });
     await writeFileAtomic(joinPath(out, 'loss.svg'), renderLossCurve(progress.history));
+    await saveState(out, trainer.optimizer, stream.state, progress);
     saved = place();
     session.onCheckpoint?.(saved);
   };
@@ -267,7 +268,6 @@ async function heldOutBatches(options: PretrainOptions, tokenizer: Tokenizer, ma
   return evaluationBatches(sequences, { batch, length }, options.seed, masking);
 }
 
-/** The model's configuration, checked as one read from a file is. */
 /**
  * Keeps crammedBERT's position factor at 1 / sqrt(hidden). It is one scalar of about 0.06 and AdamW moves it by a whole learning rate a
  * step: within a hundred small batches it is at 0, positions are gone, and the model stays a bag of words (docs/decisions.md).
@@ -280,6 +280,7 @@ function freezePositionScale(model: MaskedLanguageModel): void {
 /** crammedBERT's weights start with deviation 0.02 at 768 wide; narrower or wider, what keeps a layer's output as large. */
 const initialDeviation = (hidden: number) => 0.02 * Math.sqrt(768 / hidden);
 
+/** The model's configuration, checked as one read from a file is. */
 function modelConfig(options: PretrainOptions, tokenizer: { vocabularySize: number; padId?: number }): ModelConfig {
   const { layers, hidden, heads, trees, depth, intermediate, length } = options;
   const config = crammedBertConfig({

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { Backend } from '../../src/backend/backend.ts';
@@ -184,6 +184,19 @@ describe('resuming', () => {
     const steps: number[] = [];
     await run(crashed, options, { resume: true, onStep: ({ step }) => void steps.push(step) });
     expect(steps[0]).toBe((saves.at(-1) as number) + 1);
+    expect(await remains(crashed)).toEqual(await remains(whole));
+  });
+
+  test('after a crash in the midst of the last save writes the model after all', async () => {
+    const folder = testFolder();
+    const options = tinyRun(folder, { tokens: 3 * tokensPerStep });
+    const whole = join(folder, 'whole');
+    await run(whole, options);
+    const crashed = join(folder, 'crashed');
+    const blockade = join(crashed, 'model.safetensors');
+    await expect(run(crashed, options, { onStep: ({ step }) => void (step === 3 && mkdirSync(blockade)) })).rejects.toThrow(InputError);
+    rmdirSync(blockade);
+    await run(crashed, options, { resume: true });
     expect(await remains(crashed)).toEqual(await remains(whole));
   });
 
