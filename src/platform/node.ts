@@ -1,7 +1,6 @@
 /** What differs between Node and browsers: files, threads, loading. This is Node's side; nothing else in src imports `node:` modules but the backend's loader and the command line. */
 import { createReadStream, existsSync, readFileSync } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
-import { availableParallelism } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { pipeline as pipeStreams, Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
@@ -71,6 +70,8 @@ export async function writeAside(path: string): Promise<AsideFile> {
   // Renaming onto a folder fails only at the end; say so at the start, before hours of work.
   if ((await kindOf(path)) === 'folder') throw Object.assign(new Error(`${path} is a folder`), { code: 'EISDIR' });
   const aside = join(dirname(path), `.${basename(path)}.${process.pid}.${++asideCount}.part`);
+  // A process that was killed while writing leaves its part behind, and its number comes back: in a container always the same one.
+  await rm(aside, { force: true });
   const handle = await open(aside, 'wx');
   let isOpen = true;
   const close = async () => {
@@ -136,10 +137,6 @@ export async function removeFile(path: string): Promise<void> {
   await rm(path, { force: true, recursive: true });
 }
 
-export async function renameFile(from: string, to: string): Promise<void> {
-  await rename(from, to);
-}
-
 /** The folder of this package: the nearest one above this module whose package.json has the package's name. */
 export function packageRoot(): string {
   for (let folder = dirname(fileURLToPath(import.meta.url)); ; folder = dirname(folder)) {
@@ -147,9 +144,4 @@ export function packageRoot(): string {
     if (existsSync(manifest) && JSON.parse(readFileSync(manifest, 'utf8')).name === 'ultrafastbert') return folder;
     if (folder === dirname(folder)) throw new Error(`no package.json of 'ultrafastbert' above ${import.meta.url}`);
   }
-}
-
-/** Logical processors this process may use. */
-export function processorCount(): number {
-  return availableParallelism();
 }

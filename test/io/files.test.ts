@@ -113,3 +113,11 @@ test('model folders', async () => {
   writeFileSync(join(model, 'tokenizer.json'), '{}');
   expect(await resolveModelFolder(model)).toBe(model);
 });
+
+test('a part left behind by a process of the same number that was killed does not stand in the way', async () => {
+  const home = temporaryFolder();
+  // Numbers of later writes: more than this file has made by now.
+  for (let write = 1; write <= 100; write++) writeFileSync(join(home, `.a.json.${process.pid}.${write}.part`), 'half');
+  await writeFileAtomic(join(home, 'a.json'), '{}');
+  expect(readFileSync(join(home, 'a.json'), 'utf8')).toBe('{}');
+});
