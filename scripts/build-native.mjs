@@ -116,14 +116,18 @@ async function build(out) {
   const stampFile = join(out, 'ufb.stamp');
   if (existsSync(target) && existsSync(stampFile) && readFileSync(stampFile, 'utf8') === stamp) return { target, fresh: true, sets: [] };
 
-  // A compiler that does not know an instruction set's flags leaves that set out.
-  const known = Object.entries(sets).filter(([, flags]) => {
-    const probe = spawnSync(compiler.command, [...compiler.flags, ...flags, '-x', 'c++', '-fsyntax-only', '-'], { input: 'int x;' });
-    return probe.status === 0;
-  });
   const objects = join(root, 'build', 'objects');
   mkdirSync(objects, { recursive: true });
   mkdirSync(out, { recursive: true });
+  // A compiler that does not know an instruction set's flags leaves that set out.
+  const probe = join(objects, `probe-${process.pid}`);
+  writeFileSync(`${probe}.cc`, '');
+  const known = Object.entries(sets).filter(([, flags]) => {
+    const args = [...compiler.flags, ...common, ...flags, '-c', `${probe}.cc`, '-o', `${probe}.o`];
+    return spawnSync(compiler.command, args, { stdio: 'ignore' }).status === 0;
+  });
+  for (const ending of ['.cc', '.o']) rmSync(probe + ending, { force: true });
+  if (known.length === 0) throw new BuildError(`${compiler.command} does not compile C++17 with ${common.join(' ')}`);
   const wanted = [];
   const object = (name, source, flags, contents) => {
     const path = join(objects, `${name}-${hashOf(identity, contents, flags.join(' '))}.o`);
