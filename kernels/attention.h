@@ -14,15 +14,15 @@ struct AttentionShape {
       : batch(a.count(0)), heads(a.count(1)), headSize(a.count(2)), queryLength(a.count(3)), keyLength(a.count(4)), causal(a.flag(5)),
         scale(1.0f / __builtin_sqrtf(a.number(2))), dropout(a.numbers[6], a.numbers[7]), paddingMask(a.integers(3)) {}
 
+  static constexpr size_t largestBlock = 128;
   // Queries in a block: their scores should fit the second-level cache.
   size_t block() const {
-    size_t rows = 65536 / keyLength / 16 * 16;
-    rows = rows < 32 ? 32 : rows > 128 ? 128 : rows;
-    return rows < queryLength ? rows : queryLength;
+    const size_t rows = 65536 / keyLength / 16 * 16;
+    return smaller(queryLength, rows < 64 ? 64 : smaller(rows, largestBlock));
   }
   size_t blocks() const { return (queryLength + block() - 1) / block(); }
   // Elements from one row of scores to the next.
-  size_t scoreStride() const { return (keyLength + 15) / 16 * 16; }
+  size_t scoreStride() const { return roundUp(keyLength, 16); }
   size_t visibleKeys(size_t query) const { return causal ? query + 1 + keyLength - queryLength : keyLength; }
   uint32_t element(size_t b, size_t h, size_t query) const {
     return static_cast<uint32_t>(((b * heads + h) * queryLength + query) * keyLength);
@@ -43,43 +43,30 @@ inline void keyBias(const AttentionShape& s, size_t b, float* bias) {
   for (size_t j = 0; j < s.keyLength; j++) bias[j] = s.paddingMask && s.paddingMask[b * s.keyLength + j] == 0 ? -10000.0f : 0.0f;
 }
 
-// exp(score - max) over the first `visible` of `count` scores, the others 0; dropped ones become 0 after they were summed.
+// exp(score - maximum) over the first `visible` of `count` scores, the others 0; dropped ones become 0 after they were summed.
 struct RowSoftmax {
   float maximum, sum;
 };
 inline RowSoftmax softmaxRow(const AttentionShape& s, float* scores, const float* bias, size_t visible, size_t count, uint32_t element) {
-  constexpr float lowest = -__builtin_inff();
-  const Vector scale = splat(s.scale);
-  Vector best = splat(lowest);
-  size_t whole = visible / lanes * lanes, rest = visible - whole;
-  for (size_t j = 0; j < whole; j += lanes) {
-    const Vector score = multiplyAdd(load(scores + j), scale, load(bias + j));
-    store(scores + j, score);
-    best = maximum(best, score);
-  }
-  float top = lowest;
-  for (int lane = 0; lane < lanes; lane++) top = best[lane] > top ? best[lane] : top;
-  for (size_t j = whole; j < visible; j++) {
-    scores[j] = scores[j] * s.scale + bias[j];
-    top = scores[j] > top ? scores[j] : top;
-  }
+  const Vector scale = splat(s.scale), lowest = splat(-__builtin_inff());
+  Vector best = lowest;
+  eachVector(0, visible, [&](size_t j, size_t n) {
+    const Vector score = multiplyAdd(loadUpTo(scores + j, n), scale, loadUpTo(bias + j, n));
+    storeUpTo(scores + j, score, n);
+    best = maximum(best, select(firstLanes(n), score, lowest));
+  });
+  const float top = maximumLane(best);
   Vector sums = zero();
-  for (size_t j = 0; j < whole; j += lanes) {
-    const Vector e = exponential(load(scores + j) - splat(top));
-    store(scores + j, e);
-    sums += e;
-  }
-  if (rest > 0) {
-    storePart(scores + whole, exponential(loadPart(scores + whole, rest) - splat(top)), rest);
-    sums += loadPart(scores + whole, rest);
-  }
+  eachVector(0, visible, [&](size_t j, size_t n) {
+    const Vector e = exponential(loadUpTo(scores + j, n) - splat(top));
+    storeUpTo(scores + j, e, n);
+    sums += keepFirst(e, n);
+  });
   for (size_t j = visible; j < count; j++) scores[j] = 0;
   if (s.dropout.any()) {
-    for (size_t j = 0; j < visible; j += lanes) {
-      const size_t n = j + lanes <= visible ? lanes : visible - j;
-      const IntVector keep = s.dropout.keeps(element + static_cast<uint32_t>(j));
-      storePart(scores + j, select(keep, loadPart(scores + j, n), zero()), n);
-    }
+    eachVector(0, visible, [&](size_t j, size_t n) {
+      storeUpTo(scores + j, select(s.dropout.keeps(element + static_cast<uint32_t>(j)), loadUpTo(scores + j, n), zero()), n);
+    });
   }
   return {top, sumLanes(sums)};
 }
@@ -100,19 +87,14 @@ inline void attention(Context& context, const Arguments& a) {
 
     keyBias(s, b, bias);
     multiplyBlock(queries, keys, s.headSize, query.row(first), query.stride, 1, key.data, 1, key.stride, scores, stride, false, packing);
-    float factors[128];
-    for (size_t i = 0; i < queries; i++) {
-      const RowSoftmax row = softmaxRow(s, scores + i * stride, bias, s.visibleKeys(first + i), keys, s.element(b, h, first + i));
-      factors[i] = s.dropout.scale / row.sum;
-      if (logSumExp) logSumExp[(b * s.heads + h) * s.queryLength + first + i] = row.maximum + logarithm(splat(row.sum))[0];
-    }
+    RowSoftmax rows[AttentionShape::largestBlock];
+    for (size_t i = 0; i < queries; i++) rows[i] = softmaxRow(s, scores + i * stride, bias, s.visibleKeys(first + i), keys, s.element(b, h, first + i));
     multiplyBlock(queries, s.headSize, keys, scores, stride, 1, value.data, value.stride, 1, out, outputStride, false, packing);
     for (size_t i = 0; i < queries; i++) {
       float* y = out + i * outputStride;
-      for (size_t c = 0; c < s.headSize; c += lanes) {
-        const size_t n = c + lanes <= s.headSize ? lanes : s.headSize - c;
-        storePart(y + c, loadPart(y + c, n) * splat(factors[i]), n);
-      }
+      const Vector factor = splat(s.dropout.scale / rows[i].sum);
+      eachVector(0, s.headSize, [&](size_t c, size_t n) { storeUpTo(y + c, loadUpTo(y + c, n) * factor, n); });
+      if (logSumExp) logSumExp[(b * s.heads + h) * s.queryLength + first + i] = rows[i].maximum + logarithm(splat(rows[i].sum))[0];
     }
   });
 }
@@ -121,18 +103,17 @@ inline void attention(Context& context, const Arguments& a) {
 inline void softmaxRowBackward(const AttentionShape& s, float* scores, float* gradients, const float* bias, float logSumExp, float outputDot,
                                size_t visible, size_t count, uint32_t element) {
   const Vector scale = splat(s.scale), shift = splat(logSumExp), dotted = splat(outputDot);
-  for (size_t j = 0; j < visible; j += lanes) {
-    const size_t n = j + lanes <= visible ? lanes : visible - j;
-    const Vector p = exponential(multiplyAdd(loadPart(scores + j, n), scale, loadPart(bias + j, n)) - shift);
-    Vector kept = p, gradient = loadPart(gradients + j, n);
+  eachVector(0, visible, [&](size_t j, size_t n) {
+    const Vector p = exponential(multiplyAdd(loadUpTo(scores + j, n), scale, loadUpTo(bias + j, n)) - shift);
+    Vector kept = p, gradient = loadUpTo(gradients + j, n);
     if (s.dropout.any()) {
       const Vector factor = s.dropout.factors(element + static_cast<uint32_t>(j));
       kept *= factor;
       gradient *= factor;
     }
-    storePart(scores + j, kept, n);
-    storePart(gradients + j, p * (gradient - dotted) * scale, n);
-  }
+    storeUpTo(scores + j, kept, n);
+    storeUpTo(gradients + j, p * (gradient - dotted) * scale, n);
+  });
   for (size_t j = visible; j < count; j++) scores[j] = gradients[j] = 0;
 }
 

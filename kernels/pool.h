@@ -10,12 +10,11 @@ inline void pool(Context& context, const Arguments& a) {
   parallel(context, batch, [&](size_t b, int) {
     const float* sequence = input + b * length * width;
     float* y = output + b * width;
-    for (size_t i = 0; i < width; i += lanes) {
-      size_t n = i + lanes <= width ? lanes : width - i;
-      Vector first = loadPart(sequence + i, n), best = first, sum = first;
+    eachVector(0, width, [&](size_t i, size_t n) {
+      Vector first = loadUpTo(sequence + i, n), best = first, sum = first;
       IntVector at{};
       for (size_t t = 1; t < length && kind != PoolKind::first; t++) {
-        Vector x = loadPart(sequence + t * width + i, n);
+        Vector x = loadUpTo(sequence + t * width + i, n);
         sum += x;
         at = x > best ? static_cast<int32_t>(t) - IntVector{} : at;
         best = maximum(x, best);
@@ -23,12 +22,12 @@ inline void pool(Context& context, const Arguments& a) {
       if (kind == PoolKind::mean) sum *= splat(1.0f / static_cast<float>(length));
       if (kind == PoolKind::logSumExp) {
         sum = zero();
-        for (size_t t = 0; t < length; t++) sum += exponential(loadPart(sequence + t * width + i, n) - best);
+        for (size_t t = 0; t < length; t++) sum += exponential(loadUpTo(sequence + t * width + i, n) - best);
         sum = logarithm(sum) + best;
       }
-      storePart(y + i, kind == PoolKind::first ? first : kind == PoolKind::maximum ? best : sum, n);
+      storeUpTo(y + i, kind == PoolKind::first ? first : kind == PoolKind::maximum ? best : sum, n);
       if (kind == PoolKind::maximum && selected) __builtin_memcpy(selected + b * width + i, &at, n * 4);
-    }
+    });
   });
 }
 
@@ -42,9 +41,8 @@ inline void poolBackward(Context& context, const Arguments& a) {
   parallel(context, batch, [&](size_t b, int) {
     for (size_t t = 0; t < length; t++) {
       float* dx = gradInput + (b * length + t) * width;
-      for (size_t i = 0; i < width; i += lanes) {
-        size_t n = i + lanes <= width ? lanes : width - i;
-        Vector gradient = loadPart(gradOutput + b * width + i, n);
+      eachVector(0, width, [&](size_t i, size_t n) {
+        Vector gradient = loadUpTo(gradOutput + b * width + i, n);
         if (kind == PoolKind::first && t > 0) gradient = zero();
         if (kind == PoolKind::mean) gradient *= splat(share);
         if (kind == PoolKind::maximum) {
@@ -53,10 +51,10 @@ inline void poolBackward(Context& context, const Arguments& a) {
           gradient = select(at == static_cast<int32_t>(t) - IntVector{}, gradient, zero());
         }
         if (kind == PoolKind::logSumExp) {
-          gradient *= exponential(loadPart(input + (b * length + t) * width + i, n) - loadPart(output + b * width + i, n));
+          gradient *= exponential(loadUpTo(input + (b * length + t) * width + i, n) - loadUpTo(output + b * width + i, n));
         }
-        storePart(dx + i, gradient, n);
-      }
+        storeUpTo(dx + i, gradient, n);
+      });
     }
   });
 }
