@@ -1,5 +1,5 @@
 import type { Backend } from './backend.ts';
-import { bytesPerElement, type DType, type Storage, Tensor } from './tensor.ts';
+import { bytesPerElement, type DType, type Storage, sizeOf, Tensor } from './tensor.ts';
 
 /**
  * Scratch memory of a run (one forward, or one forward and backward), handed out in the order of the requests and taken back all
@@ -16,7 +16,7 @@ export class Arena {
 
   /** An uninitialised tensor, valid until `reset`, or until `release` of an earlier mark. */
   tensor(name: string, shape: readonly number[], dtype: DType = 'f32'): Tensor {
-    const bytes = shape.reduce((product, extent) => product * extent, bytesPerElement[dtype]);
+    const bytes = sizeOf(name, shape) * bytesPerElement[dtype];
     const index = this.next++;
     let slot = this.slots[index];
     if (!slot || slot.bytes < bytes) {

@@ -20,7 +20,7 @@
  * test/backend/operation-cases.ts. The order of operands and numbers in `enqueue` is the kernel's signature.
  */
 import { ShapeError } from '../errors.ts';
-import { bytesPerElement, type DType, type Storage, Tensor, type TypedArray } from './tensor.ts';
+import { bytesPerElement, type DType, type Storage, sizeOf, Tensor, type TypedArray } from './tensor.ts';
 
 /** Where attention finds one of its operands: element (batch b, position t, head h, i) is at offset + b batchStride + t rowStride + h headStride + i. */
 export interface AttentionOperand {
@@ -75,7 +75,6 @@ export function dropoutKey(seed: number, step: number, site: number): number {
   return fmix32(fmix32(fmix32(seed >>> 0) ^ (step >>> 0)) + site);
 }
 
-const product = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
 const describe = (tensor: Tensor) => `'${tensor.name}' ${tensor.dtype} [${tensor.shape}]`;
 
 export abstract class Backend {
@@ -109,12 +108,7 @@ export abstract class Backend {
 
   /** A new tensor; uninitialised unless `values` are given. */
   tensor(name: string, shape: readonly number[], dtype: DType = 'f32', values?: TypedArray | readonly number[]): Tensor {
-    for (const extent of shape) {
-      if (!Number.isSafeInteger(extent) || extent < 0)
-        throw new ShapeError(`tensor '${name}': extent ${extent} in [${shape}] is not a size`);
-    }
-    const bytes = product(shape) * bytesPerElement[dtype];
-    if (!Number.isSafeInteger(bytes)) throw new ShapeError(`tensor '${name}' [${shape}] is too large`);
+    const bytes = sizeOf(name, shape) * bytesPerElement[dtype];
     const tensor = new Tensor(this, name, [...shape], dtype, this.allocate(bytes));
     if (values) this.write(tensor, values);
     return tensor;

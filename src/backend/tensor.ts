@@ -1,3 +1,4 @@
+import { ShapeError } from '../errors.ts';
 import type { Backend } from './backend.ts';
 
 /** f32: 32-bit float; i32: 32-bit signed integer. Further types (bf16, i8) join here. */
@@ -6,6 +7,17 @@ export type DType = 'f32' | 'i32';
 export type TypedArray = Float32Array | Int32Array;
 
 export const bytesPerElement: Record<DType, number> = { f32: 4, i32: 4 };
+
+/** How many elements a tensor of this shape has. Throws ShapeError if an extent is no size: native code trusts the product. */
+export function sizeOf(name: string, shape: readonly number[]): number {
+  let size = 1;
+  for (const extent of shape) {
+    if (!Number.isSafeInteger(extent) || extent < 0) throw new ShapeError(`tensor '${name}': extent ${extent} in [${shape}] is not a size`);
+    size *= extent;
+  }
+  if (!Number.isSafeInteger(size * bytesPerElement.f32)) throw new ShapeError(`tensor '${name}' [${shape}] is too large`);
+  return size;
+}
 
 /**
  * A block of memory that a backend owns. `address` is the backend's own notion of where it lies (a pointer for native code, an
@@ -35,12 +47,12 @@ export class Tensor {
     readonly offset = 0,
     private readonly owner = true,
   ) {
-    this.size = shape.reduce((product, extent) => product * extent, 1);
+    this.size = sizeOf(name, shape);
   }
 
   /** A tensor of another shape over the same storage, from element `offset` of this tensor on. Throws if it would reach past the end. */
   view(shape: readonly number[], offset = 0, name = this.name): Tensor {
-    const size = shape.reduce((product, extent) => product * extent, 1);
+    const size = sizeOf(name, shape);
     if (!Number.isInteger(offset) || offset < 0 || offset + size > this.size) {
       throw new RangeError(
         `view of '${this.name}' [${this.shape}]: [${shape}] at element ${offset} reaches past its ${this.size} elements`,

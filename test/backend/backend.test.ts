@@ -64,6 +64,8 @@ for (const { label, create, unavailable } of candidates) {
       expect(() => row.view([4])).toThrow(RangeError);
       expect(() => tensor.view([1], -1)).toThrow(RangeError);
       expect(() => tensor.view([1], 0.5)).toThrow(RangeError);
+      expect(() => tensor.view([-2, 3])).toThrow("'t': extent -2 in [-2,3] is not a size");
+      expect(() => tensor.view([Number.NaN])).toThrow('is not a size');
     });
 
     describe('mistakes are thrown at the call, with names', () => {
