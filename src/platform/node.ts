@@ -6,7 +6,7 @@ import { pipeline as pipeStreams, Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { createGunzip } from 'node:zlib';
 
-export { basename, dirname, join as joinPath } from 'node:path';
+export { join as joinPath } from 'node:path';
 
 /** A file whose bytes are read where they are wanted. */
 export interface RandomAccessFile {
