@@ -9,6 +9,10 @@ namespace ufb {
 
 namespace {
 constexpr size_t stagedLimit = size_t{64} << 20;
+// Thrown by `scratch` through a kernel, caught where the kernel was called.
+struct NoScratch {
+  size_t bytes;
+};
 template <class T> T* pointer(double address) { return reinterpret_cast<T*>(static_cast<uintptr_t>(address)); }
 }  // namespace
 
@@ -49,9 +53,10 @@ void* Executor::stage(const void* values, size_t bytes) {
     std::unique_lock<std::mutex> lock(mutex_);
     waitUntilIdle(lock);
   }
-  stagedBytes_ += bytes;
   void* block = staged_.allocate(bytes);
-  if (block) std::memcpy(block, values, bytes);
+  if (!block) return nullptr;
+  stagedBytes_ += bytes;
+  std::memcpy(block, values, bytes);
   return block;
 }
 
@@ -133,7 +138,11 @@ void Executor::execute(Job& job) {
 
 void Executor::runKernel(size_t code, const Arguments& arguments) {
   const auto start = std::chrono::steady_clock::now();
-  kernels_[code].kernel(context_, arguments);
+  try {
+    kernels_[code].kernel(context_, arguments);
+  } catch (const NoScratch& missing) {
+    fail("no memory for %lld bytes of scratch", static_cast<long long>(missing.bytes), 0, 0);
+  }
   const auto took = std::chrono::steady_clock::now() - start;
   std::lock_guard<std::mutex> lock(mutex_);
   times_[code].calls++;
@@ -147,7 +156,9 @@ void* Executor::scratch(int worker, size_t bytes) {
   own.block = allocateAligned(bytes);
   own.bytes = bytes;
   if (!own.block) {
-    // Kernels cannot go on without their scratch, nor can they be unwound.
+    // The kernel's own block, which is the large one, is asked for on this very thread and outside of parallel work: kernels own nothing,
+    // so they can be left from here. Out of parallel work there is no way while other threads are still in it.
+    if (worker == context_.threads) throw NoScratch{bytes};
     std::fprintf(stderr, "ultrafastbert: no memory for %zu bytes of scratch\n", bytes);
     std::abort();
   }

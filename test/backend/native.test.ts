@@ -279,6 +279,21 @@ describe.skipIf(!addon)(`the native backend${reason ? ` (${reason})` : ''}`, () 
     });
   });
 
+  test.skipIf(process.platform !== 'linux')('scratch that is not there is a late error, not the end of the process', () => {
+    // 100 million rows: 800 MB of operands, of which nothing is touched, then 2 GB of scratch; node itself takes about 1 GB of addresses.
+    const rows = 1e8;
+    const code = `${script(1)}
+      const [indices, gradOutput] = [0, 1].map(() => addon.allocate(handle, 4 * ${rows}));
+      const scatter = Float64Array.of(addon.kernelNames.indexOf('embeddingBackward'), 4, indices, gradOutput, a, 0, 4, ${rows}, 1, 1, -1);
+      addon.finish(handle, scatter, scatter.length, undefined, 0).catch(({ message }) => console.log(message))
+        .then(() => addon.finish(handle, list, list.length, undefined, 0)).then(() => console.log('goes on'));`;
+    const limited = spawnSync('sh', ['-c', 'ulimit -v 3000000; exec "$0" -e "$1"', process.execPath, code], {
+      encoding: 'utf8',
+      timeout: 60_000,
+    });
+    expect(limited).toMatchObject({ status: 0, stdout: 'no memory for 2000000000 bytes of scratch\ngoes on\n', stderr: '' });
+  });
+
   test('a backend whose promise is awaited outlives its last reference', () => {
     const code = `(() => { ${script(20)} return addon.finish(handle, list, list.length, undefined, 0); })().then(() => console.log('done')); gc();`;
     expect(spawnSync(process.execPath, ['--expose-gc', '-e', code], { encoding: 'utf8', timeout: 60_000 })).toMatchObject({
