@@ -12,7 +12,7 @@ import { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { trainWordPiece } from '../tokenizer/train_wordpiece.ts';
 import { evaluationBatches, nextBatches } from './batches.ts';
 import { renderLossCurve } from './loss_curve.ts';
-import type { MaskingOptions } from './masking.ts';
+import { type MaskingOptions, maskingCounts } from './masking.ts';
 import { createRun, hasState, loadState, type RunProgress, readRunOptions, saveState, tokenizerFile } from './run_state.ts';
 import { learningRateMultiplier, type ScheduleName } from './schedules.ts';
 import { heldOutSequences, packText, type SequenceState, SequenceStream } from './sequences.ts';
@@ -109,6 +109,8 @@ export async function pretrain(options: PretrainOptions, session: PretrainSessio
   const created = session.resume ? undefined : await createRun(out);
   const open: Disposable[] = [];
   try {
+    if (maskingCounts(options.length).predicted === 0)
+      throw new InputError(`--length ${options.length} is too short: a quarter of a sequence is predicted, and that is no token`);
     modelConfig(options, { vocabularySize: options.vocabulary }); // Before the work of training a tokenizer.
     const tokenizer = created ? await newTokenizer(options, session) : await Tokenizer.load(tokenizerFile(out));
     const masking = { maskId: specialId(tokenizer, 'maskId', '[MASK]', options), vocabularySize: tokenizer.vocabularySize };

@@ -353,6 +353,8 @@ describe('what stops a run', () => {
     expect(existsSync(out)).toBe(false);
     await expect(run(out, tinyRun(folder, { heads: 3 }))).rejects.toThrow(/16.*3/);
     expect(existsSync(out)).toBe(false);
+    await expect(run(out, tinyRun(folder, { length: 2 }))).rejects.toThrow('--length 2 is too short');
+    expect(existsSync(out)).toBe(false);
     await expect(run(out, tinyRun(folder, { corpus: [join(folder, 'missing.txt')] }))).rejects.toThrow(/missing\.txt/);
     expect(existsSync(out)).toBe(false);
   });
