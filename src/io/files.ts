@@ -16,12 +16,13 @@ const reasons: Record<string, string> = {
   EEXIST: 'a part of the path is not a folder',
   EINVAL: 'is not a regular file',
   ENAMETOOLONG: 'the name is too long',
+  ELOOP: 'symbolic links that lead to each other',
 };
 
 /** What an {@link InputError} should say of a system error on `path`; errors that are not the user's (a full disk, say) come back as they are. */
 export function fileError(error: unknown, path: string, action: 'read' | 'write'): unknown {
   const reason = reasons[errorCode(error) ?? ''];
-  return reason ? new InputError(`${path}: cannot ${action}: ${reason}`, { cause: error }) : error;
+  return reason ? new InputError(`${path || "''"}: cannot ${action}: ${reason}`, { cause: error }) : error;
 }
 
 /** The whole file. Throws InputError if it cannot be read or is larger than `maximumBytes`. */
@@ -83,13 +84,18 @@ export async function writeFileAtomic(path: string, data: string | Uint8Array): 
  * invalid byte becomes U+FFFD. Lines of more than a million characters come in pieces, cut at spaces where there are any.
  * Throws InputError if the file cannot be read, is no text (told by its first block), or its gzip stream is damaged.
  */
-export async function* readLines(path: string): AsyncGenerator<string> {
+export function readLines(path: string): AsyncGenerator<string> {
+  return linesOf(readBlocks(path), path);
+}
+
+/** As {@link readLines}, of any stream of bytes; `source` names it in messages. */
+export async function* linesOf(blocks: AsyncIterable<Uint8Array>, source: string): AsyncGenerator<string> {
   const decoder = new TextDecoder('utf-8');
   let rest = '';
   let first = true;
-  for await (const block of readTextBlocks(path)) {
+  for await (const block of textBlocks(blocks, source)) {
     const text = decoder.decode(block, { stream: true });
-    if (first && !looksLikeText(text)) throw new InputError(`${path}: is not UTF-8 text (plain or gzipped)`);
+    if (first && !looksLikeText(text)) throw new InputError(`${source}: is not UTF-8 text (plain or gzipped)`);
     first = false;
     const lines = (rest + text).split('\n');
     rest = lines.pop() as string;
@@ -127,22 +133,26 @@ function looksLikeText(text: string): boolean {
   return invalid * 20 <= text.length;
 }
 
-async function* readTextBlocks(path: string): AsyncGenerator<Uint8Array> {
+async function* textBlocks(blocks: AsyncIterable<Uint8Array>, source: string): AsyncGenerator<Uint8Array> {
   try {
-    const blocks = readBlocks(path);
-    const { value, done } = await blocks.next();
+    const iterator = blocks[Symbol.asyncIterator]();
+    const { value, done } = await iterator.next();
     if (done) return;
-    const all = prepend(value, blocks);
+    const all = prepend(value, iterator);
     if (value[0] !== 0x1f || value[1] !== 0x8b) yield* all;
     else yield* gunzip(all);
   } catch (error) {
     const code = errorCode(error);
-    if (code?.startsWith('Z_')) throw new InputError(`${path}: the gzip stream is damaged or cut short (${(error as Error).message})`);
-    throw fileError(error, path, 'read');
+    if (code?.startsWith('Z_')) throw new InputError(`${source}: the gzip stream is damaged or cut short (${(error as Error).message})`);
+    throw fileError(error, source, 'read');
   }
 }
 
-async function* prepend(first: Uint8Array, rest: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  yield first;
-  yield* rest;
+async function* prepend(first: Uint8Array, rest: AsyncIterator<Uint8Array>): AsyncGenerator<Uint8Array> {
+  try {
+    yield first;
+    for (let next = await rest.next(); !next.done; next = await rest.next()) yield next.value;
+  } finally {
+    await rest.return?.();
+  }
 }

@@ -1,5 +1,6 @@
 import { joinPath, kindOf, packageRoot } from '#platform';
 import { InputError } from '../errors.ts';
+import { fileError } from './files.ts';
 
 /** What a model folder holds. */
 export const modelFiles = ['config.json', 'model.safetensors', 'tokenizer.json'] as const;
@@ -15,11 +16,11 @@ export function shippedModelFolder(): string {
  */
 export async function resolveModelFolder(model?: string): Promise<string> {
   const folder = model ?? shippedModelFolder();
-  const kind = await kindOf(folder);
+  const kind = await kindOf(folder).catch((error) => Promise.reject(fileError(error, folder, 'read')));
   if (kind !== 'folder') {
     const found = kind === 'missing' ? 'no such folder' : 'is not a folder';
     throw new InputError(
-      `${folder}: ${found}; expected a model folder with ${modelFiles.join(', ')}${model ? '' : ' (the shipped model): pass --model DIR'}`,
+      `${folder || "''"}: ${found}; expected a model folder with ${modelFiles.join(', ')}${model === undefined ? ' (the shipped model): pass --model DIR' : ''}`,
     );
   }
   const missing: string[] = [];

@@ -1,6 +1,6 @@
 /** What differs between Node and browsers: files, threads, loading. This is Node's side; nothing else in src imports `node:` modules but the backend's loader and the command line. */
 import { createReadStream, existsSync, readFileSync } from 'node:fs';
-import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { pipeline as pipeStreams, Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
@@ -66,9 +66,11 @@ async function readFully(handle: FileHandle, path: string, offset: number, lengt
 
 /** Starts writing `path` under a temporary name in the same folder, which is made if it is missing. */
 export async function writeAside(path: string): Promise<AsideFile> {
-  await mkdir(dirname(path), { recursive: true });
-  // Renaming onto a folder fails only at the end; say so at the start, before hours of work.
-  if ((await kindOf(path)) === 'folder') throw Object.assign(new Error(`${path} is a folder`), { code: 'EISDIR' });
+  // Renaming onto a folder fails only at the end, and onto a device replaces it: say so at the start, before hours of work.
+  const kind = await kindOf(path);
+  if (kind === 'folder' || path.endsWith('/')) throw Object.assign(new Error(`${path} is a folder`), { code: 'EISDIR' });
+  if (kind === 'other') throw Object.assign(new Error(`${path} is not a regular file`), { code: 'EINVAL' });
+  const made = await makeFolder(dirname(path));
   const aside = join(dirname(path), `.${basename(path)}.${process.pid}.${++asideCount}.part`);
   // A process that was killed while writing leaves its part behind, and its number comes back: in a container always the same one.
   await rm(aside, { force: true });
@@ -93,6 +95,7 @@ export async function writeAside(path: string): Promise<AsideFile> {
     async abort() {
       await close();
       await rm(aside, { force: true });
+      if (made) await removeEmptyFolders(dirname(path), made);
     },
   };
 }
@@ -123,9 +126,32 @@ export async function kindOf(path: string): Promise<'file' | 'folder' | 'other' 
   }
 }
 
-/** Makes a folder and those above it that are missing; returns the first one that was made, if any. */
-export function makeFolder(path: string): Promise<string | undefined> {
-  return mkdir(path, { recursive: true });
+/**
+ * Makes a folder and those above it that are missing; returns the first one that was made, if any. One by one, for Node 20's
+ * `recursive` never ends where making a folder fails with ENOENT though the one above exists (/proc).
+ */
+export async function makeFolder(path: string): Promise<string | undefined> {
+  if ((await kindOf(path)) === 'folder') return undefined;
+  const above = dirname(path);
+  const made = above === path ? undefined : await makeFolder(above);
+  try {
+    await mkdir(path);
+  } catch (error) {
+    if ((await kindOf(path)) !== 'folder') throw error; // otherwise somebody else has just made it
+  }
+  return made ?? path;
+}
+
+/** Removes `folder` and those above it up to `last`, as far as they are empty. */
+async function removeEmptyFolders(folder: string, last: string): Promise<void> {
+  try {
+    for (let path = folder; ; path = dirname(path)) {
+      await rmdir(path);
+      if (path === last) return;
+    }
+  } catch {
+    // Others have put something there: it stays.
+  }
 }
 
 /** Names in a folder, sorted. */

@@ -1,8 +1,11 @@
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { writeAside } from '#platform';
 import { InputError } from '../../src/errors.ts';
 import { readJson, readLines, writeFileAtomic } from '../../src/io/files.ts';
 import { resolveModelFolder } from '../../src/io/model_folder.ts';
@@ -101,7 +104,26 @@ test('files are written whole or not at all', async () => {
   await expect(writeFileAtomic(join(folder, 'new'), 'x')).rejects.toThrow('cannot write: is a folder');
 });
 
+test('a folder that was made for a file that was not written goes again', async () => {
+  mkdirSync(join(folder, 'there'));
+  await (await writeAside(join(folder, 'there', 'a', 'b', 'file.txt'))).abort();
+  expect(readdirSync(join(folder, 'there'))).toEqual([]);
+});
+
+test('devices are not replaced', async () => {
+  const socket = createServer().listen(join(folder, 'socket'));
+  await once(socket, 'listening');
+  await expect(writeFileAtomic(join(folder, 'socket'), 'x')).rejects.toThrow('is not a regular file');
+  await new Promise((resolve) => socket.close(resolve));
+});
+
+test.runIf(process.platform === 'linux')('where no folder can be made', async () => {
+  await expect(writeFileAtomic('/proc/ufb/below/file', 'x')).rejects.toThrow('/proc/ufb/below/file: cannot write: no such file');
+});
+
 test('model folders', async () => {
+  symlinkSync('loop', join(folder, 'loop'));
+  await expect(resolveModelFolder(join(folder, 'loop'))).rejects.toThrow('loop: cannot read: symbolic links');
   await expect(resolveModelFolder(join(folder, 'nowhere'))).rejects.toThrow(
     'no such folder; expected a model folder with config.json, model.safetensors, tokenizer.json',
   );
