@@ -16,13 +16,14 @@ function createProgram(): Command {
   const program = new Command('ufb')
     .description('UltraFastBERT: BERT whose feedforward layers use a dozen neurons out of thousands for each token')
     .version(packageJson.version)
-    .showHelpAfterError('(see --help)')
     .exitOverride()
-    .configureOutput({ outputError: (text, write) => write(`ufb: ${text}`) });
+    .configureOutput({ outputError: (text, write) => write(`ufb: ${oneLine(text.replace(/^error: /, ''))} (see --help)\n`) });
   for (const add of [fillMaskCommand, pretrainCommand, evalCommand, tokenizerCommand, benchCommand]) add(program);
   for (const command of program.commands) command.copyInheritedSettings(program);
   return program;
 }
+
+const oneLine = (text: string) => text.trim().replace(/\s*\n\s*/g, ' ');
 
 async function main(argv: string[]): Promise<number> {
   try {
@@ -31,7 +32,7 @@ async function main(argv: string[]): Promise<number> {
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2; // commander has printed its message
     if (error instanceof InputError || error instanceof FailureError) {
-      process.stderr.write(`ufb: ${error.message.replace(/\s*\n\s*/g, ' ')}\n`);
+      process.stderr.write(`ufb: ${oneLine(error.message)}\n`);
       return error instanceof InputError ? 2 : 1;
     }
     process.stderr.write(`ufb: failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
@@ -41,8 +42,9 @@ async function main(argv: string[]): Promise<number> {
 
 // A reader that has seen enough (`ufb ... | head`) is no failure.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
-  process.exit(0);
+  if (error.code === 'EPIPE') process.exit(0);
+  process.stderr.write(`ufb: standard output cannot be written: ${error.message}\n`);
+  process.exit(1);
 });
 
 process.exitCode = await main(process.argv);

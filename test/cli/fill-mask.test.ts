@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { copyFileSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { modelFiles } from '../../src/io/model_folder.ts';
@@ -91,6 +91,25 @@ describe('answers', () => {
   });
 });
 
+test.concurrent('standard input that holds nothing or is not text, and an output that cannot be written: one line', async () => {
+  const run = (redirection: string) =>
+    new Promise<{ code: number | null; stderr: string }>((resolve) => {
+      const command = `"${process.execPath}" "${program}" fill-mask --backend reference --model "${model}" --quiet ${redirection}`;
+      const child = spawn('sh', ['-c', command], { stdio: ['ignore', 'ignore', 'pipe'] });
+      let stderr = '';
+      child.stderr.on('data', (text) => (stderr += text));
+      child.on('close', (code) => resolve({ code, stderr }));
+    });
+  const binary = join(folder, 'binary');
+  writeFileSync(binary, new Uint8Array(100));
+  expect(await run('- < /dev/null')).toEqual({ code: 2, stderr: 'ufb: standard input is empty, expected sentences, one a line\n' });
+  expect(await run(`- < "${binary}"`)).toEqual({ code: 2, stderr: 'ufb: standard input: is not UTF-8 text (plain or gzipped)\n' });
+  if (!existsSync('/dev/full')) return;
+  const full = await run('"A [MASK]." > /dev/full');
+  expect(full.code).toBe(1);
+  expect(full.stderr).toMatch(/^ufb: standard output cannot be written: .*ENOSPC.*\n$/);
+});
+
 test('help and usage', async () => {
   const [help, version, commandHelp, nothing, unknown, option, value] = await Promise.all([
     ufb(['--help']),
@@ -113,6 +132,7 @@ test('help and usage', async () => {
   expect(option.stderr).toContain("unknown option '--nonsense'");
   expect(value.code).toBe(2);
   expect(value.stderr).toContain('whole number from 1');
+  for (const { stderr } of [unknown, option, value]) expect(stderr).toMatch(/^ufb: [^\n]+\n$/);
 });
 
 describe('bad input: one line, exit code 2', () => {

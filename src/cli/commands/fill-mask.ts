@@ -1,5 +1,5 @@
-import { createInterface } from 'node:readline';
 import type { Command } from 'commander';
+import { InputError } from '../../errors.ts';
 import type { FillMaskCandidate, FillMaskPipeline } from '../../pipelines/fill_mask.ts';
 import {
   addBackendOptions,
@@ -81,8 +81,19 @@ async function fillMask(sentences: string[], options: FillMaskCommandOptions): P
 async function* textsOf(sentences: readonly string[]): AsyncGenerator<string> {
   for (const sentence of sentences) {
     if (sentence !== '-') yield sentence;
-    else for await (const line of createInterface({ input: process.stdin })) if (line.trim() !== '') yield line;
+    else yield* standardInput();
   }
+}
+
+async function* standardInput(): AsyncGenerator<string> {
+  const { linesOf } = await import('../../io/files.ts');
+  let empty = true;
+  for await (const line of linesOf(process.stdin, 'standard input')) {
+    if (line.trim() === '') continue;
+    empty = false;
+    yield line;
+  }
+  if (empty) throw new InputError('standard input is empty, expected sentences, one a line');
 }
 
 async function fillOne(fill: FillMaskPipeline, text: string, count: number): Promise<Answer> {
