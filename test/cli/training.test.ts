@@ -51,6 +51,8 @@ test.concurrent('options that do not make a run', async () => {
   await refused(['pretrain', ...reference, ...out, '--tokens', '1000'], /--corpus/);
   await refused(['pretrain', ...reference, ...out, '--corpus', at('text.txt')], /budget/);
   await refused(['pretrain', ...reference, ...out, '--resume'], /no run to resume/);
+  const run = ['pretrain', ...reference, ...out, '--corpus', at('text.txt'), '--tokens', '1000'];
+  await refused([...run, '--batch', '100000000000'], /expected at most 16777216/);
   expect(existsSync(at('no-run'))).toBe(false);
 });
 

@@ -10,7 +10,6 @@ import {
   print,
   printJson,
 } from '../common.ts';
-import { ProgressBar } from '../progress.ts';
 
 interface Options extends BackendOptions, CommonOptions {
   model?: string;
@@ -30,9 +29,10 @@ export function evalCommand(program: Command): void {
     .option('--json', 'print JSON instead of text')
     .option('--quiet', 'print results only: no progress, no notices');
   addBackendOptions(addModelOption(mlm)).action(async (options: Options) => {
-    const [{ evaluateMaskedLanguageModel }, { resolveModelFolder }] = await Promise.all([
+    const [{ evaluateMaskedLanguageModel }, { resolveModelFolder }, { ProgressBar }] = await Promise.all([
       import('../../training/evaluate.ts'),
       import('../../io/model_folder.ts'),
+      import('../progress.ts'),
     ]);
     const model = await resolveModelFolder(options.model);
     using backend = await openBackend(options);

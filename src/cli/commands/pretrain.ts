@@ -15,7 +15,6 @@ import {
   print,
   printJson,
 } from '../common.ts';
-import { duration, JsonLog, ProgressBar } from '../progress.ts';
 
 interface Options extends BackendOptions, CommonOptions, PretrainOptions {
   out: string;
@@ -51,6 +50,9 @@ const runOptionNames = [
   'shuffle',
   'dtype',
 ] as const satisfies (keyof PretrainOptions)[];
+
+/** A step's tokens are all in memory. 16 times the batch of crammedBERT. */
+const maximumStepTokens = 2 ** 24;
 
 export function pretrainCommand(program: Command): void {
   const command = program
@@ -92,12 +94,12 @@ export function pretrainCommand(program: Command): void {
     const given = (name: string) => command.getOptionValueSource(name) === 'cli';
     const result = await run(options, given);
     if (options.json) printJson({ ...result, out: options.out });
-    else print(summary(result, options.out));
+    else print(await summary(result, options.out));
   });
 }
 
 async function run(options: Options, given: (name: string) => boolean): Promise<PretrainResult & { seconds: number }> {
-  const { pretrain } = await import('../../training/pretrain.ts');
+  const [{ pretrain }, { JsonLog, ProgressBar }] = await Promise.all([import('../../training/pretrain.ts'), import('../progress.ts')]);
   const runOptions = options.resume ? await resumedOptions(options, given) : newOptions(options);
   const backend = await openTrainingBackend(options);
   const stop = new AbortController();
@@ -157,6 +159,11 @@ function newOptions(options: Options): PretrainOptions {
     throw new InputError('the budget is missing: pass --tokens COUNT or --minutes COUNT');
   if (options.hidden % options.heads !== 0)
     throw new InputError(`--hidden ${options.hidden} is not a multiple of --heads ${options.heads}`);
+  const { batch, length, accumulate } = options;
+  if (batch * length * accumulate > maximumStepTokens)
+    throw new InputError(
+      `--batch ${batch} sequences of --length ${length}, --accumulate ${accumulate}: a step has ${batch * length * accumulate} tokens, expected at most ${maximumStepTokens}`,
+    );
   return { ...pick(options), dtype: options.dtype.toUpperCase() as PretrainOptions['dtype'] };
 }
 
@@ -188,7 +195,8 @@ async function resumedOptions(options: Options, given: (name: string) => boolean
 
 const dashed = (name: string) => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 
-function summary(result: PretrainResult, out: string): string {
+async function summary(result: PretrainResult, out: string): Promise<string> {
+  const { duration } = await import('../progress.ts');
   const loss = result.history.findLast((point) => point.heldOutLoss !== undefined)?.heldOutLoss;
   const state = result.finished ? 'done' : 'stopped (go on with --resume)';
   return `${state}: step ${result.step}, ${result.tokens} tokens, ${duration(result.seconds)}${loss === undefined ? '' : `, held-out loss ${loss.toFixed(4)}`}; ${out}`;

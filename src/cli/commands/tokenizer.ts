@@ -1,8 +1,6 @@
-import { SingleBar } from 'cli-progress';
+import type { SingleBar } from 'cli-progress';
 import type { Command } from 'commander';
-import { writeAside } from '#platform';
-import { fileError, readLines, writeFileAtomic } from '../../io/files.ts';
-import { type TrainingProgress, trainWordPiece } from '../../tokenizer/train_wordpiece.ts';
+import type { TrainingProgress } from '../../tokenizer/train_wordpiece.ts';
 import { addCommonOptions, type CommonOptions, notice, parseCount, print, printJson } from '../common.ts';
 
 interface TokenizerOptions extends CommonOptions {
@@ -25,12 +23,20 @@ export function tokenizerCommand(program: Command): void {
 
 async function trainTokenizer(options: TokenizerOptions): Promise<void> {
   const start = performance.now();
+  const [{ SingleBar }, { readLines, writeFileAtomic }, { trainWordPiece }] = await Promise.all([
+    import('cli-progress'),
+    import('../../io/files.ts'),
+    import('../../tokenizer/train_wordpiece.ts'),
+  ]);
   await checkWritable(options.out);
-  const bar = new TokenizerBar(options);
+  const bar = new TokenizerBar(SingleBar, options);
   let characters = 0;
   let json: Awaited<ReturnType<typeof trainWordPiece>>;
+  async function* allLines(): AsyncGenerator<string> {
+    for (const path of options.corpus) yield* readLines(path);
+  }
   try {
-    json = await trainWordPiece(allLines(options.corpus), {
+    json = await trainWordPiece(allLines(), {
       vocabularySize: options.vocabulary,
       onProgress(progress) {
         if (progress.phase === 'counting') characters = progress.done;
@@ -53,15 +59,12 @@ async function trainTokenizer(options: TokenizerOptions): Promise<void> {
 
 /** Says before the work, not after it, if the result cannot be written. */
 async function checkWritable(path: string): Promise<void> {
+  const [{ writeAside }, { fileError }] = await Promise.all([import('#platform'), import('../../io/files.ts')]);
   try {
     await (await writeAside(path)).abort();
   } catch (error) {
     throw fileError(error, path, 'write');
   }
-}
-
-async function* allLines(paths: readonly string[]): AsyncGenerator<string> {
-  for (const path of paths) yield* readLines(path);
 }
 
 /** Progress on stderr; nothing without a terminal or with --quiet. */
@@ -70,7 +73,10 @@ class TokenizerBar {
   private phase: TrainingProgress['phase'] | undefined;
   private readonly shown: boolean;
 
-  constructor(options: CommonOptions) {
+  constructor(
+    private readonly Bar: typeof SingleBar,
+    options: CommonOptions,
+  ) {
     this.shown = !options.quiet && process.stderr.isTTY;
   }
 
@@ -81,7 +87,7 @@ class TokenizerBar {
       this.phase = phase;
       const format =
         phase === 'counting' ? 'counting words: {millions} million characters' : '{bar} {percentage} %  {value} of {total} tokens';
-      this.bar = new SingleBar({ format, stream: process.stderr, hideCursor: true, barsize: 24, fps: 4, gracefulExit: false });
+      this.bar = new this.Bar({ format, stream: process.stderr, hideCursor: true, barsize: 24, fps: 4, gracefulExit: false });
       this.bar.start(total ?? 1, 0, { millions: 0 });
     }
     this.bar?.update(phase === 'counting' ? 0 : done, { millions: Math.round(done / 1e6) });
