@@ -46,7 +46,6 @@ UFB_INLINE void storePart(float* p, Vector v, size_t n) { __builtin_memcpy(p, &v
 UFB_INLINE Vector multiplyAdd(Vector a, Vector b, Vector c) { return a * b + c; }
 
 UFB_INLINE Vector maximum(Vector a, Vector b) { return a > b ? a : b; }
-UFB_INLINE Vector minimum(Vector a, Vector b) { return a < b ? a : b; }
 UFB_INLINE Vector select(IntVector mask, Vector a, Vector b) { return mask ? a : b; }
 
 // Sums of all lanes, always in the same order (halves folded onto each other).
@@ -88,12 +87,4 @@ UFB_INLINE float dot(const float* a, const float* b, size_t n) {
   for (; i + lanes <= n; i += lanes) s0 = multiplyAdd(load(a + i), load(b + i), s0);
   if (i < n) s1 = multiplyAdd(loadPart(a + i, n - i), loadPart(b + i, n - i), s1);
   return sumLanes((s0 + s1) + (s2 + s3));
-}
-
-// y += scale x over n elements.
-UFB_INLINE void addScaled(float* y, float scale, const float* x, size_t n) {
-  Vector s = splat(scale);
-  size_t i = 0;
-  for (; i + lanes <= n; i += lanes) store(y + i, multiplyAdd(s, load(x + i), load(y + i)));
-  if (i < n) storePart(y + i, multiplyAdd(s, loadPart(x + i, n - i), loadPart(y + i, n - i)), n - i);
 }

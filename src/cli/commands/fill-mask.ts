@@ -16,9 +16,9 @@ import {
 
 /** Filled when no sentence is given. */
 const ownSentences = [
-  'The capital of France is [MASK].',
   'She opened the [MASK] and looked out at the sea.',
-  'He was born in London and [MASK] law at the university.',
+  'The album was [MASK] in the United States in 2003.',
+  'In the war the army was [MASK] by the enemy.',
   'The [MASK] crossed the river before the [MASK] began.',
 ];
 
