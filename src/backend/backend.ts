@@ -379,7 +379,7 @@ export abstract class Backend {
   /**
    * Touches the visited nodes only: dz = (dy . w_out[k]) gelu'(z); gradNodes[k] += (dz x, gelu(z) dy); gradBias[k] += dz;
    * gradInput (+)= sum of dz w_in[k]. The choice of path has no gradient. touched i32 [trees n] gets 1 at every visited node (rows of gradNodes and
-   * gradBias that are not 0 in it hold no gradient and are zero): gradients are row-sparse. Without gradNodes, gradBias and touched (all three or none) only gradInput is computed.
+   * gradBias whose flag is 0 hold no gradient and are zero): gradients are row-sparse. Without gradNodes, gradBias and touched (all three or none) only gradInput is computed.
    */
   fffBackward(a: {
     input: Tensor;
