@@ -24,8 +24,13 @@ export function createBackend(options: BackendOptions = {}): Backend {
   }
 }
 
-/** Why {@link createBackend} takes the reference backend when nothing is asked for, in one line; undefined if it takes the native one. */
+/** Why there is no native backend, in one line; undefined if there is one. */
+export function nativeMissing(): string | undefined {
+  return loadAddon().reason;
+}
+
+/** What to tell the user when {@link createBackend} takes the reference backend though nothing was asked for; undefined if it takes the native one. */
 export function backendNotice(): string | undefined {
-  const { reason } = loadAddon();
+  const reason = nativeMissing();
   return reason && `${reason}; using the reference backend, which is slow`;
 }

@@ -1,6 +1,7 @@
 /** What the commands share: options, the backend, and how they print. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Backend } from '../backend/backend.ts';
+import { InputError } from '../errors.ts';
 
 /** Options that every command has. */
 export interface CommonOptions {
@@ -29,6 +30,24 @@ export function addBackendOptions(command: Command): Command {
       ]),
     )
     .option('--threads <count>', 'threads that compute (default: as many as the processor quota allows)', parseCount);
+}
+
+/** Adds the options that say how a new model is built, and how long its sequences are; by default as the shipped one. */
+export function addShapeOptions(command: Command): Command {
+  return command
+    .option('--layers <count>', 'transformer blocks', parseCount, 6)
+    .option('--hidden <width>', 'hidden size', parseCount, 256)
+    .option('--heads <count>', 'attention heads', parseCount, 4)
+    .addOption(new Option('--feedforward <kind>', 'fast feedforward trees or dense layers').choices(['fff', 'dense']).default('fff'))
+    .option('--trees <count>', 'fff: trees a layer', parseCount, 1)
+    .option('--depth <levels>', 'fff: depth of a tree; a token uses depth + 1 neurons of it', parseInteger, 11)
+    .option('--intermediate <count>', 'dense: neurons a layer', parseCount, 1024)
+    .option('--length <tokens>', 'tokens a sequence', parseCount, 128);
+}
+
+/** @throws InputError if the heads do not share the hidden size evenly */
+export function checkShape({ hidden, heads }: { hidden: number; heads: number }): void {
+  if (hidden % heads !== 0) throw new InputError(`--hidden ${hidden} is not a multiple of --heads ${heads}`);
 }
 
 /** Adds --model. */

@@ -1,5 +1,5 @@
 import { cpus } from 'node:os';
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 import type { Backend } from '../../backend/backend.ts';
 import type { DepthResult } from '../../bench/depth.ts';
 import type { Timing } from '../../bench/timing.ts';
@@ -7,8 +7,10 @@ import { InputError } from '../../errors.ts';
 import {
   addBackendOptions,
   addCommonOptions,
+  addShapeOptions,
   type BackendOptions,
   type CommonOptions,
+  checkShape,
   openBackend,
   parseCount,
   parseInteger,
@@ -95,23 +97,13 @@ function depthRow(result: DepthResult): string {
 }
 
 function trainingCommand(parent: Command): void {
-  const command = parent
-    .command('training')
+  const command = addShapeOptions(parent.command('training'))
     .description("time training steps of a model, as a share of the backend's own matrix product")
-    .option('--layers <count>', 'transformer blocks', parseCount, 6)
-    .option('--hidden <width>', 'hidden size', parseCount, 256)
-    .option('--heads <count>', 'attention heads', parseCount, 4)
     .option('--vocabulary <count>', 'entries of the vocabulary', parseCount, 8192)
-    .addOption(new Option('--feedforward <kind>', 'fast feedforward trees or dense layers').choices(['fff', 'dense']).default('fff'))
-    .option('--trees <count>', 'fff: trees a layer', parseCount, 1)
-    .option('--depth <levels>', 'fff: depth of a tree', parseInteger, 11)
-    .option('--intermediate <count>', 'dense: neurons a layer', parseCount, 1024)
-    .option('--length <tokens>', 'tokens a sequence', parseCount, 128)
     .option('--batch <sequences>', 'sequences a step', parseCount, 8)
     .option('--rounds <count>', 'timings, of which the median counts', parseCount, 10);
   addBackendOptions(addCommonOptions(command)).action(async (options: TrainingOptions) => {
-    if (options.hidden % options.heads !== 0)
-      throw new InputError(`--hidden ${options.hidden} is not a multiple of --heads ${options.heads}`);
+    checkShape(options);
     const [{ benchmarkTraining }, { crammedBertConfig }] = await Promise.all([
       import('../../bench/training.ts'),
       import('../../models/config.ts'),

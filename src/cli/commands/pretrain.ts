@@ -5,8 +5,10 @@ import type { PretrainOptions, PretrainResult } from '../../training/pretrain.ts
 import { scheduleNames } from '../../training/schedules.ts';
 import {
   addBackendOptions,
+  addShapeOptions,
   type BackendOptions,
   type CommonOptions,
+  checkShape,
   notice,
   openBackend,
   parseCount,
@@ -55,22 +57,13 @@ const runOptionNames = [
 const maximumStepTokens = 2 ** 24;
 
 export function pretrainCommand(program: Command): void {
-  const command = program
-    .command('pretrain')
+  const command = addShapeOptions(program.command('pretrain'))
     .description('pretrain a masked language model on text files; Ctrl-C saves and stops, --resume goes on exactly')
     .option('--corpus <file...>', 'text files, plain or gzipped: one paragraph a line, blank lines between documents')
     .requiredOption('--out <folder>', 'where the run and its checkpoint are kept')
     .option('--resume', 'go on with the run in --out, with the options it was started with')
     .option('--tokenizer <file>', 'tokenizer.json to use (default: one is trained on the corpus)')
     .option('--vocabulary <count>', 'entries of the tokenizer that is trained', parseCount, 8192)
-    .option('--layers <count>', 'transformer blocks', parseCount, 6)
-    .option('--hidden <width>', 'hidden size', parseCount, 256)
-    .option('--heads <count>', 'attention heads', parseCount, 4)
-    .addOption(new Option('--feedforward <kind>', 'fast feedforward trees or dense layers').choices(['fff', 'dense']).default('fff'))
-    .option('--trees <count>', 'fff: trees a layer', parseCount, 1)
-    .option('--depth <levels>', 'fff: depth of a tree; a token uses depth + 1 neurons of it', parseInteger, 11)
-    .option('--intermediate <count>', 'dense: neurons a layer', parseCount, 1024)
-    .option('--length <tokens>', 'tokens a sequence', parseCount, 128)
     .option('--batch <sequences>', 'sequences computed together', parseCount, 8)
     .option('--accumulate <count>', 'such batches for each step of the optimiser', parseCount, 1)
     .option('--tokens <count>', 'budget: stop after so many tokens', parseCount)
@@ -143,10 +136,8 @@ async function openTrainingBackend(options: Options) {
   const backend = await openBackend({ ...options, quiet: true });
   if (backend.name !== 'native' && options.backend === undefined) {
     backend.dispose();
-    const { backendNotice } = await import('../../backend/create.ts');
-    throw new InputError(
-      `training needs the native backend (${backendNotice() ?? 'not available'}); pass --backend reference to train slowly all the same`,
-    );
+    const { nativeMissing } = await import('../../backend/create.ts');
+    throw new InputError(`training needs the native backend (${nativeMissing()}); pass --backend reference to train slowly all the same`);
   }
   return backend;
 }
@@ -157,8 +148,7 @@ function newOptions(options: Options): PretrainOptions {
     throw new InputError('--tokens and --minutes are both given; a run has one budget');
   if (options.tokens === undefined && options.minutes === undefined)
     throw new InputError('the budget is missing: pass --tokens COUNT or --minutes COUNT');
-  if (options.hidden % options.heads !== 0)
-    throw new InputError(`--hidden ${options.hidden} is not a multiple of --heads ${options.heads}`);
+  checkShape(options);
   const { batch, length, accumulate } = options;
   if (batch * length * accumulate > maximumStepTokens)
     throw new InputError(
