@@ -5,6 +5,7 @@
 export { Arena } from './backend/arena.ts';
 export { type AttentionArguments, type AttentionOperand, Backend, type Dropout, dropoutKey, type PoolKind } from './backend/backend.ts';
 export { backendNotice, createBackend } from './backend/create.ts';
+export { type Precision, PreparedWeight } from './backend/prepared_weight.ts';
 export { type DType, Tensor, type TypedArray } from './backend/tensor.ts';
 export { FailureError, InputError, ShapeError } from './errors.ts';
 export { createMaskedLanguageModel, loadMaskedLanguageModel, loadModel, saveCheckpoint } from './models/checkpoint.ts';

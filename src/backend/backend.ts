@@ -20,7 +20,8 @@
  * test/backend/operation-cases.ts. The order of operands and numbers in `enqueue` is the kernel's signature.
  */
 import { ShapeError } from '../errors.ts';
-import { bytesPerElement, type DType, type Storage, sizeOf, Tensor, type TypedArray } from './tensor.ts';
+import { type Precision, PreparedWeight, precisions } from './prepared_weight.ts';
+import { arrayTypes, bytesPerElement, type DType, type Storage, sizeOf, Tensor, type TypedArray } from './tensor.ts';
 
 /** Where attention finds one of its operands: element (batch b, position t, head h, i) is at offset + b batchStride + t rowStride + h headStride + i. */
 export interface AttentionOperand {
@@ -124,7 +125,7 @@ export abstract class Backend {
   write(tensor: Tensor, values: TypedArray | readonly number[]): void {
     this.use('write', tensor);
     if (values.length !== tensor.size) throw new ShapeError(`write: ${describe(tensor)} takes ${tensor.size} values, got ${values.length}`);
-    const ArrayType = tensor.dtype === 'f32' ? Float32Array : Int32Array;
+    const ArrayType = arrayTypes[tensor.dtype];
     this.upload(tensor, values instanceof ArrayType ? values : ArrayType.from(values as ArrayLike<number>));
   }
 
@@ -151,12 +152,14 @@ export abstract class Backend {
   /** output = value. For i32 the value is rounded towards zero. */
   fill(a: { output: Tensor; value: number }): void {
     this.use('fill', a.output);
+    this.expectWords('fill', a.output);
     this.enqueue(a.output.dtype === 'f32' ? 'fill' : 'fillIntegers', [a.output], [a.output.size, a.value]);
   }
 
-  /** output = input; same size and dtype. */
+  /** output = input; same size and dtype, f32 or i32. */
   copy(a: { input: Tensor; output: Tensor }): void {
     this.use('copy', a.input);
+    this.expectWords('copy', a.input);
     this.expectType('copy', 'output', a.output, a.input.dtype);
     this.expectSize('copy', 'output', a.output, a.input.size);
     this.enqueue('copy', [a.input, a.output], [a.input.size]);
@@ -198,6 +201,34 @@ export abstract class Backend {
     this.expect('dropout', { input: a.input, output: a.output }, a.input.size);
     this.expectProbability('dropout', a.dropout.probability);
     this.enqueue('dropout', [a.input, a.output], [a.input.size, a.dropout.probability, a.dropout.key]);
+  }
+
+  // ------------------------------------------------------------------ prepared weights
+
+  /** A copy of weight [outputs, inputs] for {@link linear} in inference; the caller disposes it. A weight that is not finite is a late error for i8. */
+  prepareLinear(a: { weight: Tensor; precision: Precision }): PreparedWeight {
+    const { outputs, inputs } = this.linearShape('prepareLinear', a.weight, a.weight);
+    return this.prepare('linear', a.weight, [outputs, inputs], a.precision);
+  }
+
+  /** A copy of an FFF's nodes [nodes, 2 width] for {@link fff} in inference; the caller disposes it. For i8, w_in and w_out have a scale each. */
+  prepareNodes(a: { nodes: Tensor; precision: Precision }): PreparedWeight {
+    this.expectType('prepareNodes', 'nodes', a.nodes, 'f32');
+    const { shape } = a.nodes;
+    if (shape.length !== 2 || shape[1] % 2 !== 0) throw new ShapeError(`prepareNodes: nodes ${describe(a.nodes)} must be [nodes, 2 width]`);
+    return this.prepare('fff', a.nodes, [shape[0], shape[1]], a.precision);
+  }
+
+  private prepare(operation: 'linear' | 'fff', weight: Tensor, shape: [number, number], precision: Precision): PreparedWeight {
+    if (!precisions.includes(precision)) throw new ShapeError(`precision '${precision}' is none of ${precisions.join(', ')}`);
+    const storage = this.allocate(PreparedWeight.bytes(operation, shape, precision));
+    const prepared = new PreparedWeight(this, weight.name, operation, shape, precision, storage);
+    this.enqueue(
+      operation === 'linear' ? 'prepareLinear' : 'prepareNodes',
+      [weight, prepared.data],
+      [...shape, precisions.indexOf(precision)],
+    );
+    return prepared;
   }
 
   // ------------------------------------------------------------------ layers
@@ -242,11 +273,12 @@ export abstract class Backend {
   /**
    * output = activation(input weight^T + bias). input [rows, inputs], weight [outputs, inputs] as PyTorch has it, bias [outputs],
    * output [rows, outputs]. With activation 'gelu', `preActivation` [rows, outputs] keeps what the backward needs.
-   * accumulate: output += (without activation only), for residuals.
+   * accumulate: output += (without activation only), for residuals. A prepared weight computes in its {@link Precision}, for inference:
+   * without preActivation.
    */
   linear(a: {
     input: Tensor;
-    weight: Tensor;
+    weight: Tensor | PreparedWeight;
     bias?: Tensor;
     output: Tensor;
     activation?: 'none' | 'gelu';
@@ -260,11 +292,13 @@ export abstract class Backend {
     const gelu = a.activation === 'gelu';
     if (gelu && a.accumulate) throw new ShapeError('linear: accumulate and an activation exclude each other');
     if (a.preActivation && !gelu) throw new ShapeError("linear: preActivation is kept only with activation 'gelu'");
-    this.enqueue(
-      'linear',
-      [a.input, a.weight, a.bias, a.output, a.preActivation],
-      [rows, inputs, outputs, gelu ? 1 : 0, a.accumulate ? 1 : 0],
-    );
+    const numbers = [rows, inputs, outputs, gelu ? 1 : 0, a.accumulate ? 1 : 0];
+    if (a.weight instanceof PreparedWeight) {
+      if (a.preActivation) throw new ShapeError('linear: a prepared weight is for inference: it keeps no preActivation');
+      this.enqueue('linearPrepared', [a.input, a.weight.data, a.bias, a.output], [...numbers, precisions.indexOf(a.weight.precision)]);
+    } else {
+      this.enqueue('linear', [a.input, a.weight, a.bias, a.output, a.preActivation], numbers);
+    }
   }
 
   /** gradInput (+)= gradOutput weight. gradOutput [rows, outputs], weight [outputs, inputs], gradInput [rows, inputs]. */
@@ -357,10 +391,11 @@ export abstract class Backend {
    *   z = w_in[p n + k] . x + bias[p n + k];  y += gelu(z) w_out[p n + k];  k = 2 k + 1 + (z > 0).
    * input, output [rows, width]; nodes [trees n, 2 width]: a node's w_in and, beside it, its w_out; bias [trees n].
    * For the backward, if given: visited i32 [rows, trees, depth + 1], the node's index within its tree; logits, the z, of the same shape.
+   * Prepared nodes compute in their {@link Precision}: in bf16 and i8 the input of a logit is rounded too, gelu(z) is not.
    */
   fff(a: {
     input: Tensor;
-    nodes: Tensor;
+    nodes: Tensor | PreparedWeight;
     bias: Tensor;
     trees: number;
     depth: number;
@@ -373,7 +408,13 @@ export abstract class Backend {
     this.expect('fff', { input: a.input, output: a.output }, rows * width);
     this.expect('fff', { logits: a.logits }, rows * a.trees * (a.depth + 1));
     this.expectIntegers('fff', { visited: a.visited }, rows * a.trees * (a.depth + 1));
-    this.enqueue('fff', [a.input, a.nodes, a.bias, a.output, a.visited, a.logits], [rows, width, a.trees, a.depth, a.accumulate ? 1 : 0]);
+    const numbers = [rows, width, a.trees, a.depth, a.accumulate ? 1 : 0];
+    if (a.nodes instanceof PreparedWeight) {
+      const operands = [a.input, a.nodes.data, a.bias, a.output, a.visited, a.logits];
+      this.enqueue('fffPrepared', operands, [...numbers, precisions.indexOf(a.nodes.precision)]);
+    } else {
+      this.enqueue('fff', [a.input, a.nodes, a.bias, a.output, a.visited, a.logits], numbers);
+    }
   }
 
   /**
@@ -554,6 +595,10 @@ export abstract class Backend {
     if (tensor.dtype !== dtype) throw new ShapeError(`${operation}: ${argument} ${describe(tensor)} must be ${dtype}`);
   }
 
+  private expectWords(operation: string, tensor: Tensor): void {
+    if (bytesPerElement[tensor.dtype] !== 4) throw new ShapeError(`${operation}: ${describe(tensor)} must be f32 or i32`);
+  }
+
   private expectSize(operation: string, argument: string, tensor: Tensor, size: number): void {
     if (tensor.size !== size)
       throw new ShapeError(`${operation}: ${argument} ${describe(tensor)} has ${tensor.size} elements, expected ${size}`);
@@ -594,9 +639,18 @@ export abstract class Backend {
     return width;
   }
 
-  private linearShape(operation: string, input: Tensor, weight: Tensor) {
-    this.expectType(operation, 'weight', weight, 'f32');
-    if (weight.shape.length !== 2) throw new ShapeError(`${operation}: weight ${describe(weight)} must be [outputs, inputs]`);
+  private expectWeight(operation: string, kind: PreparedWeight['operation'], weight: Tensor | PreparedWeight): void {
+    if (weight instanceof Tensor) this.expectType(operation, 'weight', weight, 'f32');
+    else {
+      this.use(operation, weight.data);
+      if (weight.operation !== kind) throw new ShapeError(`${operation}: '${weight.name}' was prepared for ${weight.operation}`);
+    }
+  }
+
+  private linearShape(operation: string, input: Tensor, weight: Tensor | PreparedWeight) {
+    this.expectWeight(operation, 'linear', weight);
+    if (weight.shape.length !== 2)
+      throw new ShapeError(`${operation}: weight '${weight.name}' [${weight.shape}] must be [outputs, inputs]`);
     const [outputs, inputs] = weight.shape as [number, number];
     return { rows: this.rows(operation, 'input', input, inputs), inputs, outputs };
   }
@@ -612,13 +666,22 @@ export abstract class Backend {
     return { rows, width, count };
   }
 
-  private fffShape(operation: string, input: Tensor, nodes: Tensor, bias: Tensor | undefined, trees: number, depth: number) {
+  private fffShape(
+    operation: string,
+    input: Tensor,
+    nodes: Tensor | PreparedWeight,
+    bias: Tensor | undefined,
+    trees: number,
+    depth: number,
+  ) {
     if (!Number.isInteger(trees) || trees < 1) throw new ShapeError(`${operation}: trees ${trees} is not a count`);
     if (!Number.isInteger(depth) || depth < 0 || depth > 24) throw new ShapeError(`${operation}: depth ${depth} is not in 0 .. 24`);
-    this.expectType(operation, 'nodes', nodes, 'f32');
+    this.expectWeight(operation, 'fff', nodes);
     const count = trees * (2 ** (depth + 1) - 1);
     if (nodes.shape.length !== 2 || nodes.shape[0] !== count || nodes.shape[1] % 2 !== 0) {
-      throw new ShapeError(`${operation}: nodes ${describe(nodes)} must be [${count}, 2 width] for ${trees} trees of depth ${depth}`);
+      throw new ShapeError(
+        `${operation}: nodes '${nodes.name}' [${nodes.shape}] must be [${count}, 2 width] for ${trees} trees of depth ${depth}`,
+      );
     }
     if (bias) this.expect(operation, { bias }, count);
     const width = nodes.shape[1] / 2;

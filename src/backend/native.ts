@@ -2,7 +2,7 @@ import { InputError } from '../errors.ts';
 import { Backend } from './backend.ts';
 import { loadAddon, type NativeAddon, type NativeHandle } from './native_loader.ts';
 import { availableThreads } from './native_threads.ts';
-import type { Storage, Tensor, TypedArray } from './tensor.ts';
+import { arrayTypes, bytesPerElement, type Storage, type Tensor, type TypedArray } from './tensor.ts';
 
 /** Codes of commands that are not kernels; see kernels/runtime/executor.h. */
 const releaseBlock = -1;
@@ -173,9 +173,9 @@ export class NativeBackend extends Backend {
 }
 
 function addressOf(tensor: Tensor | undefined): number {
-  return tensor ? tensor.storage.address + 4 * tensor.offset : 0;
+  return tensor ? tensor.storage.address + bytesPerElement[tensor.dtype] * tensor.offset : 0;
 }
 
 function arrayFor(tensor: Tensor): TypedArray {
-  return tensor.dtype === 'f32' ? new Float32Array(tensor.size) : new Int32Array(tensor.size);
+  return new arrayTypes[tensor.dtype](tensor.size);
 }

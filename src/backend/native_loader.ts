@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { packageRoot } from '#platform';
+import type { TypedArray } from './tensor.ts';
 
 /** A backend inside the add-on. */
 export interface NativeHandle {
@@ -24,12 +25,12 @@ export interface NativeAddon {
   /** Throws if there is no memory. */
   allocate(handle: NativeHandle, bytes: number): number;
   /** Copies the values to memory of the add-on's own, until a writeStaged command has used them. */
-  stage(handle: NativeHandle, values: Float32Array | Int32Array): number;
+  stage(handle: NativeHandle, values: TypedArray): number;
   submit(handle: NativeHandle, commands: Float64Array, used: number): void;
   /** Runs the list, copies what lies at `from` into `result` if given, then resolves with it. */
   finish<T>(handle: NativeHandle, commands: Float64Array, used: number, result: T, from: number): Promise<T>;
   /** The same on the calling thread. */
-  runNow(handle: NativeHandle, commands: Float64Array, used: number, result: Float32Array | Int32Array, from: number): void;
+  runNow(handle: NativeHandle, commands: Float64Array, used: number, result: TypedArray, from: number): void;
   /** Calls and nanoseconds of each kernel in turn. */
   kernelTimes(handle: NativeHandle): number[];
 }

@@ -1,6 +1,6 @@
 import { Backend } from './backend.ts';
 import { operations } from './reference/operations.ts';
-import type { Storage, Tensor, TypedArray } from './tensor.ts';
+import { arrayTypes, type Storage, type Tensor, type TypedArray } from './tensor.ts';
 
 /** A quiet NaN as float32 and an index outside of every table as int32: whoever reads memory before it was written will notice. */
 const uninitialised = 0x7fc00000;
@@ -34,7 +34,7 @@ export class ReferenceBackend extends Backend {
   /** The tensor's values, not a copy. */
   protected values(tensor: Tensor): TypedArray | Float64Array {
     const data = tensor.storage.data as ArrayBuffer;
-    const ArrayType = tensor.dtype === 'f32' ? Float32Array : Int32Array;
+    const ArrayType = arrayTypes[tensor.dtype];
     return new ArrayType(data, tensor.offset * ArrayType.BYTES_PER_ELEMENT, tensor.size);
   }
 

@@ -1,12 +1,15 @@
 import { ShapeError } from '../errors.ts';
 import type { Backend } from './backend.ts';
 
-/** f32: 32-bit float; i32: 32-bit signed integer. Further types (bf16, i8) join here. */
-export type DType = 'f32' | 'i32';
+/** f32: 32-bit float; i32: 32-bit signed integer; bf16: the upper half of a float, as its bits; i8: 8-bit signed integer, or a byte of what only a kernel reads. */
+export type DType = 'f32' | 'i32' | 'bf16' | 'i8';
 
-export type TypedArray = Float32Array | Int32Array;
+export type TypedArray = Float32Array | Int32Array | Uint16Array | Int8Array;
 
-export const bytesPerElement: Record<DType, number> = { f32: 4, i32: 4 };
+/** What holds the values of a tensor of each type in JavaScript. */
+export const arrayTypes = { f32: Float32Array, i32: Int32Array, bf16: Uint16Array, i8: Int8Array } as const;
+
+export const bytesPerElement: Record<DType, number> = { f32: 4, i32: 4, bf16: 2, i8: 1 };
 
 /** How many elements a tensor of this shape has. Throws ShapeError if an extent is no size: native code trusts the product. */
 export function sizeOf(name: string, shape: readonly number[]): number {
