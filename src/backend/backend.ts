@@ -76,7 +76,8 @@ export function dropoutKey(seed: number, step: number, site: number): number {
   return fmix32(fmix32(fmix32(seed >>> 0) ^ (step >>> 0)) + site);
 }
 
-const describe = (tensor: Tensor) => `'${tensor.name}' ${tensor.dtype} [${tensor.shape}]`;
+const describe = (tensor: Tensor | PreparedWeight) =>
+  `'${tensor.name}' ${tensor instanceof Tensor ? tensor.dtype : `prepared in ${tensor.precision}`} [${tensor.shape}]`;
 
 export abstract class Backend {
   abstract readonly name: string;
@@ -649,8 +650,7 @@ export abstract class Backend {
 
   private linearShape(operation: string, input: Tensor, weight: Tensor | PreparedWeight) {
     this.expectWeight(operation, 'linear', weight);
-    if (weight.shape.length !== 2)
-      throw new ShapeError(`${operation}: weight '${weight.name}' [${weight.shape}] must be [outputs, inputs]`);
+    if (weight.shape.length !== 2) throw new ShapeError(`${operation}: weight ${describe(weight)} must be [outputs, inputs]`);
     const [outputs, inputs] = weight.shape as [number, number];
     return { rows: this.rows(operation, 'input', input, inputs), inputs, outputs };
   }
@@ -679,9 +679,7 @@ export abstract class Backend {
     this.expectWeight(operation, 'fff', nodes);
     const count = trees * (2 ** (depth + 1) - 1);
     if (nodes.shape.length !== 2 || nodes.shape[0] !== count || nodes.shape[1] % 2 !== 0) {
-      throw new ShapeError(
-        `${operation}: nodes '${nodes.name}' [${nodes.shape}] must be [${count}, 2 width] for ${trees} trees of depth ${depth}`,
-      );
+      throw new ShapeError(`${operation}: nodes ${describe(nodes)} must be [${count}, 2 width] for ${trees} trees of depth ${depth}`);
     }
     if (bias) this.expect(operation, { bias }, count);
     const width = nodes.shape[1] / 2;
