@@ -1,54 +1,12 @@
-// The fast feedforward layer (see the contract): each token visits depth + 1 nodes of each tree. A node's w_in and w_out lie side
-// by side, and nothing but the rows of visited nodes is read. What costs is fetching these rows, so tokens that go the same way are
-// kept together where there are enough of them, and rows are prefetched.
+// The fast feedforward layer's forward (see the contract): each token visits depth + leafWidth neurons of each tree, and nothing but
+// their rows is read. What costs is fetching rows: those of the lower levels from the last cache or from memory, so tokens walk down
+// together, level by level, sorted by the node they are at. A row that several tokens visit is loaded once for them, and rows are
+// prefetched while other tokens compute.
 
-struct FastFeedforward {
-  const float *nodes, *bias;
-  size_t width, trees, depth;
-  size_t levels() const { return depth + 1; }
-  size_t nodesPerTree() const { return (size_t{2} << depth) - 1; }
-  const float* node(size_t row) const { return nodes + row * 2 * width; }
-};
-
-constexpr size_t maximumLevels = 25;
-
-UFB_INLINE void prefetchRow(const float* row, size_t width) {
-  for (size_t i = 0; i < width; i += 16) __builtin_prefetch(row + i, 0, 2);
-}
-UFB_INLINE void prefetchRowToWrite(float* row, size_t width) {
-  for (size_t i = 0; i < width; i += 16) __builtin_prefetch(row + i, 1, 2);
-}
-
-// ------------------------------------------------------------------ forward
-
-// Tokens that walk down together, level by level: while one's next row arrives, the others compute.
-constexpr size_t tokensInFlight = 16;
-
-// The walks of some tokens down some neighbouring trees.
-struct Walks {
-  const uint32_t* tokens;
-  size_t count, firstTree, trees;
-  uint32_t* rows;  // [count, trees, levels], the node's row in the layer
-  float* logits;   // of the same shape
-};
-
-// Levels [from, to). Rows of level `from` are known, rows up to level `to` (if there is one) will be.
-inline void descend(const FastFeedforward& layer, const float* input, const Walks& walks, size_t from, size_t to) {
-  const size_t levels = layer.levels();
-  for (size_t level = from; level < to; level++) {
-    for (size_t i = 0; i < walks.count; i++) {
-      for (size_t tree = 0; tree < walks.trees; tree++) {
-        const size_t visit = (i * walks.trees + tree) * levels + level, row = walks.rows[visit];
-        const float z = dot(input + walks.tokens[i] * layer.width, layer.node(row), layer.width) + layer.bias[row];
-        walks.logits[visit] = z;
-        if (level == layer.depth) continue;
-        const size_t root = (walks.firstTree + tree) * layer.nodesPerTree(), child = 2 * row - root + 1 + (z > 0);
-        walks.rows[visit + 1] = static_cast<uint32_t>(child);
-        if (level + 1 < to) prefetchRow(layer.node(child), 2 * layer.width);
-      }
-    }
-  }
-}
+// Walks that go down together: as many as keep their inputs in the second-level cache (768 floats: 384 KB).
+constexpr size_t walksInFlight = 128;
+// Rows of the next level that are fetched as soon as they are known; the others as many runs before they are used.
+constexpr size_t rowsAhead = 8;
 
 struct FastFeedforwardOutputs {
   float* output;
@@ -57,282 +15,281 @@ struct FastFeedforwardOutputs {
   float* logits;     // may be null
 };
 
-// What whole walks add to the output. Trees come in order.
-inline void finishWalks(const FastFeedforward& layer, const Walks& walks, const FastFeedforwardOutputs& outputs) {
-  const size_t levels = layer.levels(), visits = walks.trees * levels;
-  float activations[tokensInFlight * maximumLevels];
-  for (size_t i = 0; i < walks.count; i++) {
-    const size_t token = walks.tokens[i], kept = (token * layer.trees + walks.firstTree) * levels;
-    const float* logits = walks.logits + i * visits;
-    const uint32_t* rows = walks.rows + i * visits;
-    eachVector(0, visits, [&](size_t v, size_t n) { storeUpTo(activations + v, geluValue(loadUpTo(logits + v, n)), n); });
-    sumRows(outputs.output + token * layer.width, layer.nodes + layer.width, 2 * layer.width, rows, activations, visits, layer.width,
-            outputs.accumulate || walks.firstTree > 0);
-    for (size_t v = 0; outputs.logits && v < visits; v++) outputs.logits[kept + v] = logits[v];
-    for (size_t v = 0; outputs.visited && v < visits; v++) {
-      outputs.visited[kept + v] = static_cast<int32_t>(rows[v] - (walks.firstTree + v / levels) * layer.nodesPerTree());
+// The walks of some tokens down some neighbouring trees: walk i trees + tree. Lies in a worker's scratch.
+template <class Nodes> struct Walks {
+  size_t count, trees, firstTree, visits;
+  uint32_t* tokens;           // [count]
+  uint32_t* rows;             // [count trees, visits], the neuron's row in the layer
+  float* logits;              // [count trees, visits]
+  float* activations;         // [count trees, visits]
+  uint32_t *order, *spare;    // [count trees], walks by the row that they are at
+  const typename Nodes::Input** inputs;  // [count]
+  typename Nodes::Input* converted;      // [count, inputSize]
+  QuantisedInput* quantised;  // [count]
+
+  size_t walks() const { return count * trees; }
+
+  static size_t bytes(const Nodes& nodes, size_t count, size_t trees, size_t visits) {
+    const size_t walks = count * trees;
+    return takes(count * 4) + 3 * takes(walks * visits * 4) + 2 * takes(walks * 4) + takes(count * sizeof(void*)) +
+           takes(count * nodes.inputSize() * sizeof(typename Nodes::Input)) + takes(count * sizeof(QuantisedInput));
+  }
+
+  Walks(char* block, const Nodes& nodes, size_t count, size_t firstTree, size_t trees, size_t visits)
+      : count(count), trees(trees), firstTree(firstTree), visits(visits), tokens(take<uint32_t>(block, count)), rows(take<uint32_t>(block, walks() * visits)),
+        logits(take<float>(block, walks() * visits)), activations(take<float>(block, walks() * visits)), order(take<uint32_t>(block, walks())), spare(take<uint32_t>(block, walks())),
+        inputs(take<const typename Nodes::Input*>(block, count)), converted(take<typename Nodes::Input>(block, count * nodes.inputSize())),
+        quantised(take<QuantisedInput>(block, count)) {}
+
+  void start(const Nodes& nodes, const float* input) {
+    for (size_t i = 0; i < count; i++) {
+      const float* x = input + tokens[i] * nodes.width;
+      if constexpr (Nodes::convertsInput) {
+        inputs[i] = converted + i * nodes.inputSize();
+        nodes.convert(x, converted + i * nodes.inputSize(), quantised + i);
+      } else {
+        inputs[i] = x;
+      }
     }
+    // Trees one after the other: order stays sorted by row from the roots on.
+    for (size_t i = 0; i < walks(); i++) order[i] = static_cast<uint32_t>(i % count * trees + i / count);
+  }
+
+  // The end of the run of walks that are at the same row as walk order[begin], on a level.
+  size_t runEnd(size_t begin, size_t level) const {
+    const uint32_t row = rows[order[begin] * visits + level];
+    size_t end = begin + 1;
+    while (end < walks() && rows[order[end] * visits + level] == row) end++;
+    return end;
+  }
+};
+
+// The logits of walks order[begin .. end), all at `row`, into visit v of each.
+template <class Nodes> UFB_INLINE void logitsOfRow(const Nodes& nodes, const Walks<Nodes>& walks, size_t begin, size_t end, size_t row, size_t v) {
+  const auto some = [&](auto number, size_t at) {
+    constexpr int count = decltype(number)::value;
+    const typename Nodes::Input* x[count];
+    uint32_t tokens[count];
+    float z[count];
+    for (int t = 0; t < count; t++) {
+      tokens[t] = walks.order[at + t] / static_cast<uint32_t>(walks.trees);
+      x[t] = walks.inputs[tokens[t]];
+    }
+    nodes.template logits<count>(x, walks.quantised, tokens, row, z);
+    for (int t = 0; t < count; t++) walks.logits[walks.order[at + t] * walks.visits + v] = z[t];
+  };
+  size_t at = begin;
+  for (; at + tokensTogether <= end; at += tokensTogether) some(Number<tokensTogether>{}, at);
+  for (; at < end; at++) some(Number<1>{}, at);
+}
+
+// Levels [from, to), to <= depth + 1. Rows at level `from` are known, with walks in their order; at level `to`, if there is one, they will be.
+template <class Nodes> inline void descend(const Nodes& nodes, const TreeShape& shape, Walks<Nodes>& walks, size_t from, size_t to) {
+  const size_t visits = walks.visits, count = walks.walks();
+  for (size_t level = from; level < to; level++) {
+    size_t runsAhead = 0, ahead = 0, fetched = 0, placed = 0;
+    for (size_t begin = 0, end; begin < count; begin = end) {
+      // The first rows were fetched on the level above.
+      for (; ahead < count && runsAhead < rowsAhead; runsAhead++) {
+        nodes.prefetchIn(walks.rows[walks.order[ahead] * visits + level]);
+        ahead = walks.runEnd(ahead, level);
+      }
+      runsAhead--;
+      end = walks.runEnd(begin, level);
+      const size_t row = walks.rows[walks.order[begin] * visits + level];
+      logitsOfRow(nodes, walks, begin, end, row, level);
+      if (level == shape.depth) {
+        for (size_t leaf = 1; leaf < shape.leafWidth; leaf++) {
+          if (leaf + 1 < shape.leafWidth) nodes.prefetchIn(row + leaf + 1);
+          logitsOfRow(nodes, walks, begin, end, row + leaf, level + leaf);
+          for (size_t i = begin; i < end; i++) walks.rows[walks.order[i] * visits + level + leaf] = static_cast<uint32_t>(row + leaf);
+        }
+        continue;
+      }
+      const size_t tree = row / shape.neurons(), node = row - tree * shape.neurons();
+      for (size_t right = 0; right < 2; right++) {
+        const size_t child = shape.row(tree, 2 * node + 1 + right), before = placed;
+        for (size_t i = begin; i < end; i++) {
+          const uint32_t walk = walks.order[i];
+          if ((walks.logits[walk * visits + level] > 0) != (right == 1)) continue;
+          walks.rows[walk * visits + level + 1] = static_cast<uint32_t>(child);
+          walks.spare[placed++] = walk;
+        }
+        if (placed > before && fetched < rowsAhead && level + 1 < to) {
+          nodes.prefetchIn(child);
+          fetched++;
+        }
+      }
+    }
+    if (level == shape.depth) continue;
+    uint32_t* sorted = walks.spare;
+    walks.spare = walks.order;
+    walks.order = sorted;
   }
 }
 
-// At most tokensInFlight tokens from `first` on, all the way. Few tokens, or shallow trees: several trees at once.
-inline void walkTogether(const FastFeedforward& layer, const float* input, size_t first, size_t count, const FastFeedforwardOutputs& outputs) {
-  const size_t levels = layer.levels(), atOnce = smaller(layer.trees, tokensInFlight / smaller(count, smaller(levels, tokensInFlight)));
-  uint32_t tokens[tokensInFlight], rows[tokensInFlight * maximumLevels];
-  float logits[tokensInFlight * maximumLevels];
-  for (size_t i = 0; i < count; i++) tokens[i] = static_cast<uint32_t>(first + i);
-  for (size_t tree = 0; tree < layer.trees; tree += atOnce) {
-    const Walks walks{tokens, count, tree, smaller(atOnce, layer.trees - tree), rows, logits};
-    for (size_t walk = 0; walk < count * walks.trees; walk++) rows[walk * levels] = static_cast<uint32_t>((tree + walk % walks.trees) * layer.nodesPerTree());
-    descend(layer, input, walks, 0, levels);
-    finishWalks(layer, walks, outputs);
+// What the visits of `count` tokens add to their outputs. A row that all of them visit at the same place is loaded once.
+template <int count, bool whole, class Nodes>
+UFB_INLINE void addOutputs(const Nodes& nodes, const uint32_t* const* rows, const float* const* activations, size_t visits, size_t column, size_t left,
+                           float* const* y, bool accumulate) {
+  Vector sum[count][4];
+  const auto part = [&](int v) { return left > static_cast<size_t>(v * lanes) ? smaller(lanes, left - v * lanes) : 0; };
+#pragma GCC unroll 4
+  for (int t = 0; t < count; t++)
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; v++) sum[t][v] = !accumulate ? zero() : whole ? load(y[t] + column + v * lanes) : part(v) > 0 ? loadUpTo(y[t] + column + v * lanes, part(v)) : zero();
+  for (size_t visit = 0; visit < visits; visit++) {
+    Vector w[4];
+    bool shared = true;
+#pragma GCC unroll 4
+    for (int t = 1; t < count; t++) shared = shared && rows[t][visit] == rows[0][visit];
+    nodes.template outputs<whole>(rows[0][visit], column, left, w);
+#pragma GCC unroll 4
+    for (int t = 0; t < count; t++) {
+      if (t > 0 && !shared) nodes.template outputs<whole>(rows[t][visit], column, left, w);
+      const Vector scale = splat(activations[t][visit]);
+#pragma GCC unroll 4
+      for (int v = 0; v < 4; v++) sum[t][v] = multiplyAdd(scale, w[v], sum[t][v]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int t = 0; t < count; t++)
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; v++) {
+      if (whole) store(y[t] + column + v * lanes, sum[t][v]);
+      else if (part(v) > 0) storeUpTo(y[t] + column + v * lanes, sum[t][v], part(v));
+    }
+}
+
+// What whole walks give: outputs, and what the backward wants to know of them. Trees come in order.
+template <class Nodes> inline void finishWalks(const Nodes& nodes, const TreeShape& shape, const Walks<Nodes>& walks, const FastFeedforwardOutputs& outputs) {
+  const size_t visits = walks.visits, perToken = walks.trees * visits, levels = shape.depth + 1;
+  eachVector(0, walks.walks() * visits, [&](size_t v, size_t n) { storeUpTo(walks.activations + v, geluValue(loadUpTo(walks.logits + v, n)), n); });
+  for (size_t i = 0; i < walks.walks(); i++) {
+    const size_t walk = walks.tokens[i / walks.trees] * shape.trees + walks.firstTree + i % walks.trees;
+    const uint32_t* rows = walks.rows + i * visits;
+    if (outputs.logits) __builtin_memcpy(outputs.logits + walk * visits, walks.logits + i * visits, visits * sizeof(float));
+    for (size_t level = 0; outputs.visited && level < levels; level++) {
+      const size_t node = rows[level] - (walks.firstTree + i % walks.trees) * shape.neurons(), inner = shape.innerNodes();
+      outputs.visited[walk * levels + level] = static_cast<int32_t>(node < inner ? node : inner + (node - inner) / shape.leafWidth);
+    }
+  }
+  for (size_t v = 0; v < walks.walks() * visits; v++) walks.activations[v] *= nodes.outputScale(walks.rows[v]);
+
+  const bool accumulate = outputs.accumulate || walks.firstTree > 0;
+  // In the first tree's order, in which neighbours share rows: a row is fetched where it differs from the neighbour's.
+  const auto rowsOf = [&](size_t at) { return walks.rows + walks.order[at] / walks.trees * perToken; };
+  const auto fetch = [&](size_t at) {
+    if (at >= walks.count) return;
+    const uint32_t *own = rowsOf(at), *before = at > 0 ? rowsOf(at - 1) : nullptr;
+    for (size_t v = 0; v < perToken; v++)
+      if (!before || own[v] != before[v]) nodes.prefetchOut(own[v]);
+  };
+  for (size_t i = 0; i < tokensTogether; i++) fetch(i);
+  const auto some = [&](auto number, size_t at) {
+    constexpr int count = decltype(number)::value;
+    for (size_t i = 0; i < count; i++) fetch(at + tokensTogether + i);
+    const uint32_t* rows[count];
+    const float* activations[count];
+    float* y[count];
+    for (int t = 0; t < count; t++) {
+      const size_t token = walks.order[at + t] / walks.trees;
+      rows[t] = rowsOf(at + t);
+      activations[t] = walks.activations + token * perToken;
+      y[t] = outputs.output + walks.tokens[token] * nodes.width;
+    }
+    size_t column = 0;
+    for (; column + 4 * lanes <= nodes.width; column += 4 * lanes) addOutputs<count, true>(nodes, rows, activations, perToken, column, 4 * lanes, y, accumulate);
+    if (column < nodes.width) addOutputs<count, false>(nodes, rows, activations, perToken, column, nodes.width - column, y, accumulate);
+  };
+  size_t at = 0;
+  for (; at + tokensTogether <= walks.count; at += tokensTogether) some(Number<tokensTogether>{}, at);
+  for (; at < walks.count; at++) some(Number<1>{}, at);
+}
+
+// Tokens [first, first + count), all the way. Few tokens, or shallow trees: several trees at once.
+template <class Nodes>
+inline void walkTogether(Context& context, const Nodes& nodes, const TreeShape& shape, const float* input, size_t first, size_t count,
+                         const FastFeedforwardOutputs& outputs, int worker) {
+  const size_t visits = shape.visits(), wanted = 256 / (count * visits);
+  const size_t atOnce = smaller(shape.trees, wanted > 0 ? wanted : 1);
+  char* scratch = static_cast<char*>(context.scratch(&context, worker, Walks<Nodes>::bytes(nodes, count, atOnce, visits)));
+  for (size_t tree = 0; tree < shape.trees; tree += atOnce) {
+    Walks<Nodes> walks(scratch, nodes, count, tree, smaller(atOnce, shape.trees - tree), visits);
+    for (size_t i = 0; i < count; i++) walks.tokens[i] = static_cast<uint32_t>(first + i);
+    walks.start(nodes, input);
+    for (size_t walk = 0; walk < walks.walks(); walk++) walks.rows[walk * visits] = static_cast<uint32_t>(shape.row(tree + walk % walks.trees, 0));
+    descend(nodes, shape, walks, 0, shape.depth + 1);
+    finishWalks(nodes, shape, walks, outputs);
   }
 }
 
 // All tokens, tree by tree: the first `top` levels in the tokens' order, the rest in the order of the nodes that they came to, so that
 // neighbours share rows. Gives the same bits as walkTogether.
-inline void walkSorted(Context& context, const FastFeedforward& layer, const float* input, size_t tokens, size_t top, const FastFeedforwardOutputs& outputs) {
-  const size_t levels = layer.levels(), visits = takes(tokens * levels * 4), list = takes(tokens * 4);
-  char* block = static_cast<char*>(context.scratch(&context, context.threads, 2 * visits + 4 * list));
-  uint32_t* rows = take<uint32_t>(block, tokens * levels);
-  float* logits = take<float>(block, tokens * levels);
-  uint32_t *numbers = take<uint32_t>(block, tokens), *keys = take<uint32_t>(block, tokens), *order = take<uint32_t>(block, tokens), *spare = take<uint32_t>(block, tokens);
-  for (size_t tree = 0; tree < layer.trees; tree++) {
-    const uint32_t root = static_cast<uint32_t>(tree * layer.nodesPerTree());
-    parallelRanges(context, tokens, tokensInFlight, [&](size_t begin, size_t end, int) {
-      for (size_t t = begin; t < end; t++) {
-        numbers[t] = static_cast<uint32_t>(t);
-        rows[t * levels] = root;
+template <class Nodes>
+inline void walkSorted(Context& context, const Nodes& nodes, const TreeShape& shape, const float* input, size_t tokens, size_t top,
+                       const FastFeedforwardOutputs& outputs) {
+  const size_t visits = shape.visits(), kept = top + 1, list = takes(tokens * 4), lists = takes(tokens * kept * 4);
+  char* block = static_cast<char*>(context.scratch(&context, context.threads, 2 * lists + 3 * list));
+  uint32_t* rows = take<uint32_t>(block, tokens * kept);
+  float* logits = take<float>(block, tokens * kept);
+  uint32_t *keys = take<uint32_t>(block, tokens), *order = take<uint32_t>(block, tokens), *spare = take<uint32_t>(block, tokens);
+  for (size_t tree = 0; tree < shape.trees; tree++) {
+    const uint32_t firstAtTop = static_cast<uint32_t>(shape.row(tree, (size_t{1} << top) - 1));
+    parallelRanges(context, tokens, walksInFlight, [&](size_t begin, size_t end, int worker) {
+      char* scratch = static_cast<char*>(context.scratch(&context, worker, Walks<Nodes>::bytes(nodes, end - begin, 1, kept)));
+      Walks<Nodes> walks(scratch, nodes, end - begin, tree, 1, kept);
+      for (size_t i = 0; i < walks.count; i++) {
+        walks.tokens[i] = static_cast<uint32_t>(begin + i);
+        walks.rows[i * kept] = static_cast<uint32_t>(shape.row(tree, 0));
       }
-      descend(layer, input, {numbers + begin, end - begin, tree, 1, rows + begin * levels, logits + begin * levels}, 0, top);
-      for (size_t t = begin; t < end; t++) keys[t] = rows[t * levels + top] - root - ((uint32_t{1} << top) - 1);
+      walks.start(nodes, input);
+      descend(nodes, shape, walks, 0, top);
+      __builtin_memcpy(rows + begin * kept, walks.rows, walks.count * kept * 4);
+      __builtin_memcpy(logits + begin * kept, walks.logits, walks.count * kept * 4);
+      for (size_t t = begin; t < end; t++) keys[t] = rows[t * kept + top] - firstAtTop;
     });
     const uint32_t* sorted = sortByKey(keys, tokens, uint32_t{1} << top, order, spare);
-    parallelRanges(context, tokens, tokensInFlight, [&](size_t begin, size_t end, int) {
-      uint32_t ownRows[tokensInFlight * maximumLevels];
-      float ownLogits[tokensInFlight * maximumLevels];
-      for (size_t i = 0; i < end - begin; i++) {
-        __builtin_memcpy(ownRows + i * levels, rows + sorted[begin + i] * levels, (top + 1) * 4);
-        __builtin_memcpy(ownLogits + i * levels, logits + sorted[begin + i] * levels, top * 4);
+    parallelRanges(context, tokens, walksInFlight, [&](size_t begin, size_t end, int worker) {
+      char* scratch = static_cast<char*>(context.scratch(&context, worker, Walks<Nodes>::bytes(nodes, end - begin, 1, visits)));
+      Walks<Nodes> walks(scratch, nodes, end - begin, tree, 1, visits);
+      for (size_t i = 0; i < walks.count; i++) {
+        walks.tokens[i] = sorted[begin + i];
+        __builtin_memcpy(walks.rows + i * visits, rows + sorted[begin + i] * kept, kept * 4);
+        __builtin_memcpy(walks.logits + i * visits, logits + sorted[begin + i] * kept, top * 4);
       }
-      const Walks walks{sorted + begin, end - begin, tree, 1, ownRows, ownLogits};
-      descend(layer, input, walks, top, levels);
-      finishWalks(layer, walks, outputs);
+      walks.start(nodes, input);
+      descend(nodes, shape, walks, top, shape.depth + 1);
+      finishWalks(nodes, shape, walks, outputs);
     });
   }
 }
 
-inline void fff(Context& context, const Arguments& a) {
+template <class Nodes> inline void fffForward(Context& context, const Nodes& nodes, const TreeShape& shape, const Arguments& a) {
   const float* input = a.floats(0);
-  const FastFeedforward layer{a.floats(1), a.floats(2), a.count(1), a.count(2), a.count(3)};
   const FastFeedforwardOutputs outputs{a.floats(3), a.flag(4), a.integers(4), a.floats(5)};
   const size_t tokens = a.count(0);
-  // Sorting pays once about tokensInFlight tokens meet at a node well above the leaves.
+  // Sorting pays once some tokens meet at a node well above the leaves.
   size_t top = 0;
-  while (tokens >> top > tokensInFlight) top++;
-  if (top >= 4 && top + 2 <= layer.depth) return walkSorted(context, layer, input, tokens, top, outputs);
-  parallelRanges(context, tokens, tokensInFlight, [&](size_t begin, size_t end, int) { walkTogether(layer, input, begin, end - begin, outputs); });
+  while (tokens >> top > 16) top++;
+  if (tokens > 2 * walksInFlight &&  top + 2 <= shape.depth) return walkSorted(context, nodes, shape, input, tokens, top, outputs);
+  const size_t share = (tokens + static_cast<size_t>(context.threads) - 1) / static_cast<size_t>(context.threads);
+  parallelRanges(context, tokens, smaller(walksInFlight, roundUp(share, tokensTogether)), [&](size_t begin, size_t end, int worker) { walkTogether(context, nodes, shape, input, begin, end - begin, outputs, worker); });
 }
 
-// ------------------------------------------------------------------ backward
+inline TreeShape treeShape(const Arguments& a) { return {a.count(2), a.count(3), 1}; }
 
-// The tokens of one tree in the order of the leaves they reached (tokens of one leaf in order): those that share a node, on whatever
-// level, are neighbours, which makes a run of them.
-struct LeafOrder {
-  uint32_t *tokens, *places, *leaves;  // token and leaf by place, place by token
-  // The node `up` levels above the leaf at a place, numbered within its level.
-  uint32_t node(size_t place, size_t up) const { return leaves[place] >> up; }
-};
-
-struct FastFeedforwardGradients {
-  float *nodes, *bias;
-  int32_t* touched;
-  // By tree, level and place: dz and gelu(z), by which the gradients of w_in and w_out take the token's input and gradOutput.
-  float *slopes, *activations;
-};
-
-// Places of one chunk; runs that lie within one are summed there, those that reach over its end in slabs of columns.
-constexpr size_t chunkPlaces = 32;
-
-// The order by leaf of one tree, `visited` being its leaves in that tensor, `stride` apart (the nodes above follow from them). False if
-// one of them is no leaf.
-inline bool orderByLeaf(Context& context, const LeafOrder& order, const int32_t* visited, size_t stride, size_t tokens, size_t depth, uint32_t* keys,
-                        uint32_t* first, uint32_t* second) {
-  const uint32_t leaves = uint32_t{1} << depth;
-  for (size_t t = 0; t < tokens; t++) {
-    keys[t] = static_cast<uint32_t>(visited[t * stride]) - (leaves - 1);
-    if (keys[t] < leaves) continue;
-    context.fail(&context, "fffBackward: node %lld, visited by token %lld, is not on level %lld", visited[t * stride], static_cast<long long>(t), static_cast<long long>(depth));
-    return false;
-  }
-  const uint32_t* sorted = sortByKey(keys, tokens, leaves, first, second);
-  for (size_t place = 0; place < tokens; place++) {
-    order.tokens[place] = sorted[place];
-    order.places[sorted[place]] = static_cast<uint32_t>(place);
-    order.leaves[place] = keys[sorted[place]];
-  }
-  return true;
+inline void fff(Context& context, const Arguments& a) {
+  fffForward(context, FloatNodes{a.floats(1), a.floats(2), a.count(1)}, treeShape(a), a);
 }
 
-// A token's visits, some at a time.
-struct VisitBlock {
-  static constexpr size_t capacity = 32;
-  size_t token, first, count;
-  uint32_t rows[capacity], places[capacity];  // the node's row; the token's place in the order of the node's tree
-
-  void fill(const FastFeedforward& layer, const LeafOrder* orders, size_t aToken, size_t firstVisit) {
-    token = aToken;
-    first = firstVisit;
-    count = smaller(capacity, layer.trees * layer.levels() - first);
-    size_t tree = first / layer.levels(), level = first % layer.levels();
-    for (size_t v = 0; v < count; tree++, level = 0) {
-      const size_t root = tree * layer.nodesPerTree(), place = orders[tree].places[token];
-      for (; level < layer.levels() && v < count; level++, v++) {
-        places[v] = static_cast<uint32_t>(place);
-        rows[v] = static_cast<uint32_t>(root + (size_t{1} << level) - 1 + orders[tree].node(place, layer.depth - level));
-      }
-    }
+inline void fffPrepared(Context& context, const Arguments& a) {
+  const TreeShape shape = treeShape(a);
+  const size_t width = a.count(1);
+  const float* bias = a.floats(2);
+  switch (static_cast<Precision>(a.count(5))) {
+    case Precision::f32: return fffForward(context, FloatNodes{a.floats(1), bias, width}, shape, a);
+    case Precision::bf16: return fffForward(context, Bf16Nodes{static_cast<const uint16_t*>(a.operands[1]), bias, width}, shape, a);
+    case Precision::i8: return fffForward(context, int8Nodes(a.operands[1], bias, shape.trees * shape.neurons(), width), shape, a);
   }
-};
-
-// dz and gelu(z) of a block's visits, and what they add to gradInput. The visits' scales are kept for the nodes' gradients if these are wanted.
-inline void fffBackwardBlock(const FastFeedforward& layer, const VisitBlock& block, const float* logits, const float* gradOutput, float* gradInput,
-                             bool accumulate, const FastFeedforwardGradients& gradients, size_t tokens) {
-  const size_t width = layer.width;
-  float slopes[VisitBlock::capacity], activations[VisitBlock::capacity];
-  for (size_t v = 0; v < block.count; v++) slopes[v] = dot(gradOutput, layer.node(block.rows[v]) + width, width);
-  eachVector(0, block.count, [&](size_t v, size_t n) {
-    const Vector z = loadUpTo(logits + block.first + v, n);
-    storeUpTo(slopes + v, loadUpTo(slopes + v, n) * geluSlope(z), n);
-    storeUpTo(activations + v, geluValue(z), n);
-  });
-  sumRows(gradInput, layer.nodes, 2 * width, block.rows, slopes, block.count, width, accumulate || block.first > 0);
-  for (size_t v = 0; gradients.nodes && v < block.count; v++) {
-    const size_t at = (block.first + v) * tokens + block.places[v];
-    gradients.slopes[at] = slopes[v];
-    gradients.activations[at] = activations[v];
-  }
-}
-
-// What a run of visits adds to its node, over `columns` columns of w_in (half 0) or w_out (half 1).
-UFB_INLINE void addRun(const FastFeedforward& layer, const FastFeedforwardGradients& gradients, size_t row, const uint32_t* tokens, const float* scales,
-                       size_t count, const float* source, int half, size_t column, size_t columns) {
-  sumRows(gradients.nodes + (row * 2 + half) * layer.width + column, source + column, layer.width, tokens, scales, count, columns, true);
-  if (half > 0 || column > 0) return;
-  float sum = gradients.bias[row];
-  for (size_t i = 0; i < count; i++) sum += scales[i];
-  gradients.bias[row] = sum;
-  gradients.touched[row] = 1;
-}
-
-// The runs of one tree that lie within one chunk of places.
-inline void addChunk(const FastFeedforward& layer, const LeafOrder& order, const FastFeedforwardGradients& gradients, size_t tree, size_t chunk, size_t tokens,
-                     const float* input, const float* gradOutput) {
-  struct Run {
-    uint32_t row, level, begin, end;
-  } runs[chunkPlaces * maximumLevels];
-  size_t count = 0;
-  const size_t first = chunk * chunkPlaces, last = smaller(first + chunkPlaces, tokens);
-  for (size_t level = 0; level <= layer.depth; level++) {
-    const size_t up = layer.depth - level;
-    for (size_t begin = first, end; begin < last; begin = end) {
-      const uint32_t node = order.node(begin, up);
-      for (end = begin + 1; end < last && order.node(end, up) == node; end++) {}
-      const bool before = begin == first && first > 0 && order.node(first - 1, up) == node, after = end == last && last < tokens && order.node(last, up) == node;
-      if (before || after) continue;
-      runs[count++] = {static_cast<uint32_t>(tree * layer.nodesPerTree() + (size_t{1} << level) - 1 + node), static_cast<uint32_t>(level),
-                       static_cast<uint32_t>(begin), static_cast<uint32_t>(end)};
-    }
-  }
-  constexpr size_t ahead = 4;
-  for (size_t r = 0; r < count + ahead; r++) {
-    if (r < count) prefetchRowToWrite(gradients.nodes + runs[r].row * 2 * layer.width, 2 * layer.width);
-    if (r < ahead) continue;
-    const Run& run = runs[r - ahead];
-    const size_t at = (tree * layer.levels() + run.level) * tokens + run.begin;
-    addRun(layer, gradients, run.row, order.tokens + run.begin, gradients.slopes + at, run.end - run.begin, input, 0, 0, layer.width);
-    addRun(layer, gradients, run.row, order.tokens + run.begin, gradients.activations + at, run.end - run.begin, gradOutput, 1, 0, layer.width);
-  }
-}
-
-// The runs of one level that reach over the end of a chunk, in one slab of columns: the upper levels, mostly. Their few heavy rows
-// weigh as much as a lower level's many.
-inline void addLongRuns(const FastFeedforward& layer, const LeafOrder& order, const FastFeedforwardGradients& gradients, size_t tree, size_t level, size_t tokens,
-                        const float* source, int half, size_t column, size_t columns) {
-  const size_t up = layer.depth - level, list = (tree * layer.levels() + level) * tokens;
-  const float* scales = (half == 0 ? gradients.slopes : gradients.activations) + list;
-  for (size_t edge = chunkPlaces; edge < tokens;) {
-    const uint32_t node = order.node(edge, up);
-    size_t begin = edge, end = edge;
-    while (begin > 0 && order.node(begin - 1, up) == node) begin--;
-    if (begin == edge) {
-      edge += chunkPlaces;
-      continue;
-    }
-    while (end < tokens && order.node(end, up) == node) end++;
-    const size_t row = tree * layer.nodesPerTree() + (size_t{1} << level) - 1 + node;
-    addRun(layer, gradients, row, order.tokens + begin, scales + begin, end - begin, source, half, column, columns);
-    edge = roundUp(end, chunkPlaces);
-  }
-}
-
-inline void fffBackward(Context& context, const Arguments& a) {
-  const float *input = a.floats(0), *logits = a.floats(3), *gradOutput = a.floats(4);
-  const FastFeedforward layer{a.floats(1), nullptr, a.count(1), a.count(2), a.count(3)};
-  const int32_t* visited = a.integers(2);
-  float* gradInput = a.floats(5);
-  FastFeedforwardGradients gradients{a.floats(6), a.floats(7), a.integers(8), nullptr, nullptr};
-  const size_t tokens = a.count(0), width = layer.width, levels = layer.levels(), visits = layer.trees * levels;
-  const bool accumulate = a.flag(4);
-
-  const size_t list = takes(tokens * 4), scales = gradients.nodes ? takes(visits * tokens * 4) : 0;
-  char* block = static_cast<char*>(context.scratch(&context, context.threads, takes(layer.trees * sizeof(LeafOrder)) + layer.trees * 3 * list + 2 * scales));
-  LeafOrder* orders = take<LeafOrder>(block, layer.trees);
-  for (size_t tree = 0; tree < layer.trees; tree++) orders[tree] = {take<uint32_t>(block, tokens), take<uint32_t>(block, tokens), take<uint32_t>(block, tokens)};
-  if (gradients.nodes) {
-    gradients.slopes = take<float>(block, visits * tokens);
-    gradients.activations = take<float>(block, visits * tokens);
-  }
-
-  bool invalid = false;
-  parallel(context, layer.trees, [&](size_t tree, int worker) {
-    char* mine = static_cast<char*>(context.scratch(&context, worker, 3 * list));
-    uint32_t *keys = take<uint32_t>(mine, tokens), *first = take<uint32_t>(mine, tokens), *second = take<uint32_t>(mine, tokens);
-    const bool valid = orderByLeaf(context, orders[tree], visited + tree * levels + layer.depth, visits, tokens, layer.depth, keys, first, second);
-    if (!valid) __atomic_store_n(&invalid, true, __ATOMIC_RELAXED);
-  });
-  if (invalid) return;
-
-  // In the first tree's order, so that neighbours share rows.
-  parallelRanges(context, tokens, tokensInFlight, [&](size_t begin, size_t end, int) {
-    VisitBlock blocks[2];
-    size_t current = 0;
-    blocks[0].fill(layer, orders, orders[0].tokens[begin], 0);
-    for (size_t place = begin; place < end;) {
-      const VisitBlock& now = blocks[current];
-      VisitBlock& next = blocks[1 - current];
-      const size_t reached = now.first + now.count;
-      const size_t following = reached < visits ? place : place + 1;
-      if (following < end) {
-        next.fill(layer, orders, orders[0].tokens[following], reached < visits ? reached : 0);
-        for (size_t v = 0; v < next.count; v++)
-          if (v >= now.count || next.rows[v] != now.rows[v]) prefetchRow(layer.node(next.rows[v]), 2 * width);
-      }
-      fffBackwardBlock(layer, now, logits + now.token * visits, gradOutput + now.token * width, gradInput + now.token * width, accumulate, gradients, tokens);
-      place = following;
-      current = 1 - current;
-    }
-  });
-  if (!gradients.nodes) return;
-
-  const size_t chunks = (tokens + chunkPlaces - 1) / chunkPlaces, slabs = (width + slabWidth - 1) / slabWidth;
-  parallel(context, layer.trees * chunks, [&](size_t task, int) {
-    addChunk(layer, orders[task / chunks], gradients, task / chunks, task % chunks, tokens, input, gradOutput);
-  });
-  parallel(context, 2 * slabs * visits, [&](size_t task, int) {
-    const size_t tree = task % visits / levels, level = task % levels, slab = task / visits;
-    const int half = slab >= slabs;
-    const size_t column = slab % slabs * slabWidth;
-    addLongRuns(layer, orders[tree], gradients, tree, level, tokens, half ? gradOutput : input, half, column, smaller(slabWidth, width - column));
-  });
 }

@@ -14,7 +14,12 @@ namespace UFB_INSTRUCTION_SET {
 #include "scatter.h"
 #include "attention.h"
 #include "embedding.h"
+#include "bf16.h"
+#include "quantise.h"
+#include "fff_nodes.h"
+#include "prepared_linear.h"
 #include "fff.h"
+#include "fff_backward.h"
 #include "pool.h"
 #include "loss.h"
 #include "optimizer.h"
@@ -33,6 +38,8 @@ const KernelEntry kernels[] = {
     {"layerNorm", layerNorm},
     {"layerNormBackward", layerNormBackward},
     {"linear", linear},
+    {"prepareLinear", prepareLinear},
+    {"linearPrepared", linearPrepared},
     {"linearBackwardInput", linearBackwardInput},
     {"linearBackwardWeight", linearBackwardWeight},
     {"attention", attention},
@@ -41,7 +48,9 @@ const KernelEntry kernels[] = {
     {"embeddingBackward", embeddingBackward},
     {"embeddingScaleBackward", embeddingScaleBackward},
     {"fff", fff},
+    {"fffPrepared", fffPrepared},
     {"fffBackward", fffBackward},
+    {"prepareNodes", prepareNodes},
     {"pool", pool},
     {"poolBackward", poolBackward},
     {"crossEntropy", crossEntropy},

@@ -36,6 +36,9 @@ struct KernelEntry {
   Kernel kernel;
 };
 
+// A constant that picks a template by an argument.
+template <int n> struct Number { static constexpr int value = n; };
+
 template <class T> struct Plain { using Type = T; };
 template <class T> struct Plain<T&> { using Type = T; };
 

@@ -12,7 +12,7 @@ export class DoublePrecisionBackend extends ReferenceBackend {
   }
 
   protected override values(tensor: Tensor): TypedArray | Float64Array {
-    if (tensor.dtype === 'i32') return super.values(tensor);
+    if (tensor.dtype !== 'f32') return super.values(tensor);
     return new Float64Array(tensor.storage.data as ArrayBuffer, tensor.offset * 8, tensor.size);
   }
 }

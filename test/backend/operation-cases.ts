@@ -8,6 +8,7 @@ import { linearCases } from './cases/linear.ts';
 import { lossCases } from './cases/loss.ts';
 import { optimizerCases } from './cases/optimizer.ts';
 import { poolCases } from './cases/pool.ts';
+import { preparedCases } from './cases/prepared.ts';
 
 /** Every case that every backend runs, in every mode (cases/case.ts). */
 export const operationCases: readonly OperationCase[] = [
@@ -17,6 +18,7 @@ export const operationCases: readonly OperationCase[] = [
   ...attentionCases,
   ...embeddingCases,
   ...fffCases,
+  ...preparedCases,
   ...poolCases,
   ...lossCases,
   ...optimizerCases,

@@ -7,6 +7,7 @@ import * as linear from './linear.ts';
 import * as loss from './loss.ts';
 import * as optimizer from './optimizer.ts';
 import * as pool from './pool.ts';
+import * as prepared from './prepared.ts';
 
 /** Takes the operands, then the numbers, in the order of the contract's `enqueue`; absent operands are undefined. */
 type Operation = (...operandsAndNumbers: never[]) => void;
@@ -20,6 +21,7 @@ export const operations: Readonly<Record<string, Operation>> = {
   ...embedding,
   ...fff,
   ...pool,
+  ...prepared,
   ...loss,
   ...optimizer,
 };

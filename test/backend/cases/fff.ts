@@ -1,4 +1,6 @@
+import { precisions as allPrecisions, type Precision, PreparedWeight } from '../../../src/backend/prepared_weight.ts';
 import { fff as referenceFff } from '../../../src/backend/reference/fff.ts';
+import { fffPrepared, prepareNodes } from '../../../src/backend/reference/prepared.ts';
 import type { Random } from '../random.ts';
 import { input, normal, type OperationCase, output, sums, updated } from './case.ts';
 
@@ -8,7 +10,7 @@ import { input, normal, type OperationCase, output, sums, updated } from './case
  */
 const margin = 0.01;
 
-interface Variant {
+export interface Variant {
   what?: string;
   rows: number;
   width: number;
@@ -35,20 +37,32 @@ const variants: Variant[] = [
   { rows: 290, width: 18, trees: 2, depth: 8, accumulate: true },
 ];
 
-/** Weights and inputs whose |z| on the paths taken are all above the margin: rows that come closer are drawn again. */
-function decided(random: Random, { rows, width, trees, depth, distinct = rows }: Variant) {
+/** Weights and inputs whose |z| on the paths taken are all above the margin, in each precision: rows that come closer are drawn again. */
+export function decided(random: Random, { rows, width, trees, depth, distinct = rows }: Variant, precisions: readonly Precision[] = []) {
   const nodes = trees * (2 ** (depth + 1) - 1);
   const weights = random.normals(nodes * 2 * width, 1 / Math.sqrt(width));
   const bias = random.normals(nodes, 0.3);
   const values = new Float32Array(rows * width);
   const logits = new Float32Array(trees * (depth + 1));
   const ignored = new Float32Array(width);
+  const prepared = precisions.map((precision) => {
+    const data = new Int8Array(PreparedWeight.bytes('fff', [nodes, 2 * width], precision));
+    const code = allPrecisions.indexOf(precision);
+    prepareNodes(weights, data, nodes, 2 * width, code);
+    return { data, code };
+  });
   for (let t = 0; t < rows; t++) {
     let row: Float32Array = values.slice((t % distinct) * width, ((t % distinct) + 1) * width);
     while (t < distinct) {
       row = random.normals(width);
       referenceFff(row, weights, bias, ignored, undefined, logits, 1, width, trees, depth, 0);
-      if (logits.every((z) => Math.abs(z) > margin)) break;
+      const close = () => logits.some((z) => Math.abs(z) < margin);
+      if (close()) continue;
+      const closeInOne = prepared.some(({ data, code }) => {
+        fffPrepared(row, data, bias, ignored, undefined, logits, 1, width, trees, depth, 0, code);
+        return close();
+      });
+      if (!closeInOne) break;
     }
     values.set(row, t * width);
   }

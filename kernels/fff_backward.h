@@ -1,0 +1,216 @@
+// The backward of the fast feedforward layer (see the contract): touches the visited nodes only.
+
+struct FastFeedforward {
+  const float* nodes;
+  size_t width, trees, depth;
+  size_t levels() const { return depth + 1; }
+  size_t nodesPerTree() const { return (size_t{2} << depth) - 1; }
+  const float* node(size_t row) const { return nodes + row * 2 * width; }
+};
+
+constexpr size_t maximumLevels = 25;
+
+UFB_INLINE void prefetchRowToWrite(float* row, size_t width) {
+  for (size_t i = 0; i < width; i += 16) __builtin_prefetch(row + i, 1, 2);
+}
+
+// The tokens of one tree in the order of the leaves they reached (tokens of one leaf in order): those that share a node, on whatever
+// level, are neighbours, which makes a run of them.
+struct LeafOrder {
+  uint32_t *tokens, *places, *leaves;  // token and leaf by place, place by token
+  // The node `up` levels above the leaf at a place, numbered within its level.
+  uint32_t node(size_t place, size_t up) const { return leaves[place] >> up; }
+};
+
+struct FastFeedforwardGradients {
+  float *nodes, *bias;
+  int32_t* touched;
+  // By tree, level and place: dz and gelu(z), by which the gradients of w_in and w_out take the token's input and gradOutput.
+  float *slopes, *activations;
+};
+
+// Places of one chunk; runs that lie within one are summed there, those that reach over its end in slabs of columns.
+constexpr size_t chunkPlaces = 32;
+
+// The order by leaf of one tree, `visited` being its leaves in that tensor, `stride` apart (the nodes above follow from them). False if
+// one of them is no leaf.
+inline bool orderByLeaf(Context& context, const LeafOrder& order, const int32_t* visited, size_t stride, size_t tokens, size_t depth, uint32_t* keys,
+                        uint32_t* first, uint32_t* second) {
+  const uint32_t leaves = uint32_t{1} << depth;
+  for (size_t t = 0; t < tokens; t++) {
+    keys[t] = static_cast<uint32_t>(visited[t * stride]) - (leaves - 1);
+    if (keys[t] < leaves) continue;
+    context.fail(&context, "fffBackward: node %lld, visited by token %lld, is not on level %lld", visited[t * stride], static_cast<long long>(t), static_cast<long long>(depth));
+    return false;
+  }
+  const uint32_t* sorted = sortByKey(keys, tokens, leaves, first, second);
+  for (size_t place = 0; place < tokens; place++) {
+    order.tokens[place] = sorted[place];
+    order.places[sorted[place]] = static_cast<uint32_t>(place);
+    order.leaves[place] = keys[sorted[place]];
+  }
+  return true;
+}
+
+// A token's visits, some at a time.
+struct VisitBlock {
+  static constexpr size_t capacity = 32;
+  size_t token, first, count;
+  uint32_t rows[capacity], places[capacity];  // the node's row; the token's place in the order of the node's tree
+
+  void fill(const FastFeedforward& layer, const LeafOrder* orders, size_t aToken, size_t firstVisit) {
+    token = aToken;
+    first = firstVisit;
+    count = smaller(capacity, layer.trees * layer.levels() - first);
+    size_t tree = first / layer.levels(), level = first % layer.levels();
+    for (size_t v = 0; v < count; tree++, level = 0) {
+      const size_t root = tree * layer.nodesPerTree(), place = orders[tree].places[token];
+      for (; level < layer.levels() && v < count; level++, v++) {
+        places[v] = static_cast<uint32_t>(place);
+        rows[v] = static_cast<uint32_t>(root + (size_t{1} << level) - 1 + orders[tree].node(place, layer.depth - level));
+      }
+    }
+  }
+};
+
+// dz and gelu(z) of a block's visits, and what they add to gradInput. The visits' scales are kept for the nodes' gradients if these are wanted.
+inline void fffBackwardBlock(const FastFeedforward& layer, const VisitBlock& block, const float* logits, const float* gradOutput, float* gradInput,
+                             bool accumulate, const FastFeedforwardGradients& gradients, size_t tokens) {
+  const size_t width = layer.width;
+  float slopes[VisitBlock::capacity], activations[VisitBlock::capacity];
+  for (size_t v = 0; v < block.count; v++) slopes[v] = dot(gradOutput, layer.node(block.rows[v]) + width, width);
+  eachVector(0, block.count, [&](size_t v, size_t n) {
+    const Vector z = loadUpTo(logits + block.first + v, n);
+    storeUpTo(slopes + v, loadUpTo(slopes + v, n) * geluSlope(z), n);
+    storeUpTo(activations + v, geluValue(z), n);
+  });
+  sumRows(gradInput, layer.nodes, 2 * width, block.rows, slopes, block.count, width, accumulate || block.first > 0);
+  for (size_t v = 0; gradients.nodes && v < block.count; v++) {
+    const size_t at = (block.first + v) * tokens + block.places[v];
+    gradients.slopes[at] = slopes[v];
+    gradients.activations[at] = activations[v];
+  }
+}
+
+// What a run of visits adds to its node, over `columns` columns of w_in (half 0) or w_out (half 1).
+UFB_INLINE void addRun(const FastFeedforward& layer, const FastFeedforwardGradients& gradients, size_t row, const uint32_t* tokens, const float* scales,
+                       size_t count, const float* source, int half, size_t column, size_t columns) {
+  sumRows(gradients.nodes + (row * 2 + half) * layer.width + column, source + column, layer.width, tokens, scales, count, columns, true);
+  if (half > 0 || column > 0) return;
+  float sum = gradients.bias[row];
+  for (size_t i = 0; i < count; i++) sum += scales[i];
+  gradients.bias[row] = sum;
+  gradients.touched[row] = 1;
+}
+
+// The runs of one tree that lie within one chunk of places.
+inline void addChunk(const FastFeedforward& layer, const LeafOrder& order, const FastFeedforwardGradients& gradients, size_t tree, size_t chunk, size_t tokens,
+                     const float* input, const float* gradOutput) {
+  struct Run {
+    uint32_t row, level, begin, end;
+  } runs[chunkPlaces * maximumLevels];
+  size_t count = 0;
+  const size_t first = chunk * chunkPlaces, last = smaller(first + chunkPlaces, tokens);
+  for (size_t level = 0; level <= layer.depth; level++) {
+    const size_t up = layer.depth - level;
+    for (size_t begin = first, end; begin < last; begin = end) {
+      const uint32_t node = order.node(begin, up);
+      for (end = begin + 1; end < last && order.node(end, up) == node; end++) {}
+      const bool before = begin == first && first > 0 && order.node(first - 1, up) == node, after = end == last && last < tokens && order.node(last, up) == node;
+      if (before || after) continue;
+      runs[count++] = {static_cast<uint32_t>(tree * layer.nodesPerTree() + (size_t{1} << level) - 1 + node), static_cast<uint32_t>(level),
+                       static_cast<uint32_t>(begin), static_cast<uint32_t>(end)};
+    }
+  }
+  constexpr size_t ahead = 4;
+  for (size_t r = 0; r < count + ahead; r++) {
+    if (r < count) prefetchRowToWrite(gradients.nodes + runs[r].row * 2 * layer.width, 2 * layer.width);
+    if (r < ahead) continue;
+    const Run& run = runs[r - ahead];
+    const size_t at = (tree * layer.levels() + run.level) * tokens + run.begin;
+    addRun(layer, gradients, run.row, order.tokens + run.begin, gradients.slopes + at, run.end - run.begin, input, 0, 0, layer.width);
+    addRun(layer, gradients, run.row, order.tokens + run.begin, gradients.activations + at, run.end - run.begin, gradOutput, 1, 0, layer.width);
+  }
+}
+
+// The runs of one level that reach over the end of a chunk, in one slab of columns: the upper levels, mostly. Their few heavy rows
+// weigh as much as a lower level's many.
+inline void addLongRuns(const FastFeedforward& layer, const LeafOrder& order, const FastFeedforwardGradients& gradients, size_t tree, size_t level, size_t tokens,
+                        const float* source, int half, size_t column, size_t columns) {
+  const size_t up = layer.depth - level, list = (tree * layer.levels() + level) * tokens;
+  const float* scales = (half == 0 ? gradients.slopes : gradients.activations) + list;
+  for (size_t edge = chunkPlaces; edge < tokens;) {
+    const uint32_t node = order.node(edge, up);
+    size_t begin = edge, end = edge;
+    while (begin > 0 && order.node(begin - 1, up) == node) begin--;
+    if (begin == edge) {
+      edge += chunkPlaces;
+      continue;
+    }
+    while (end < tokens && order.node(end, up) == node) end++;
+    const size_t row = tree * layer.nodesPerTree() + (size_t{1} << level) - 1 + node;
+    addRun(layer, gradients, row, order.tokens + begin, scales + begin, end - begin, source, half, column, columns);
+    edge = roundUp(end, chunkPlaces);
+  }
+}
+
+inline void fffBackward(Context& context, const Arguments& a) {
+  const float *input = a.floats(0), *logits = a.floats(3), *gradOutput = a.floats(4);
+  const FastFeedforward layer{a.floats(1), a.count(1), a.count(2), a.count(3)};
+  const int32_t* visited = a.integers(2);
+  float* gradInput = a.floats(5);
+  FastFeedforwardGradients gradients{a.floats(6), a.floats(7), a.integers(8), nullptr, nullptr};
+  const size_t tokens = a.count(0), width = layer.width, levels = layer.levels(), visits = layer.trees * levels;
+  const bool accumulate = a.flag(4);
+
+  const size_t list = takes(tokens * 4), scales = gradients.nodes ? takes(visits * tokens * 4) : 0;
+  char* block = static_cast<char*>(context.scratch(&context, context.threads, takes(layer.trees * sizeof(LeafOrder)) + layer.trees * 3 * list + 2 * scales));
+  LeafOrder* orders = take<LeafOrder>(block, layer.trees);
+  for (size_t tree = 0; tree < layer.trees; tree++) orders[tree] = {take<uint32_t>(block, tokens), take<uint32_t>(block, tokens), take<uint32_t>(block, tokens)};
+  if (gradients.nodes) {
+    gradients.slopes = take<float>(block, visits * tokens);
+    gradients.activations = take<float>(block, visits * tokens);
+  }
+
+  bool invalid = false;
+  parallel(context, layer.trees, [&](size_t tree, int worker) {
+    char* mine = static_cast<char*>(context.scratch(&context, worker, 3 * list));
+    uint32_t *keys = take<uint32_t>(mine, tokens), *first = take<uint32_t>(mine, tokens), *second = take<uint32_t>(mine, tokens);
+    const bool valid = orderByLeaf(context, orders[tree], visited + tree * levels + layer.depth, visits, tokens, layer.depth, keys, first, second);
+    if (!valid) __atomic_store_n(&invalid, true, __ATOMIC_RELAXED);
+  });
+  if (invalid) return;
+
+  // In the first tree's order, so that neighbours share rows.
+  parallelRanges(context, tokens, 16, [&](size_t begin, size_t end, int) {
+    VisitBlock blocks[2];
+    size_t current = 0;
+    blocks[0].fill(layer, orders, orders[0].tokens[begin], 0);
+    for (size_t place = begin; place < end;) {
+      const VisitBlock& now = blocks[current];
+      VisitBlock& next = blocks[1 - current];
+      const size_t reached = now.first + now.count;
+      const size_t following = reached < visits ? place : place + 1;
+      if (following < end) {
+        next.fill(layer, orders, orders[0].tokens[following], reached < visits ? reached : 0);
+        for (size_t v = 0; v < next.count; v++)
+          if (v >= now.count || next.rows[v] != now.rows[v]) prefetchBytes(layer.node(next.rows[v]), 2 * width * sizeof(float));
+      }
+      fffBackwardBlock(layer, now, logits + now.token * visits, gradOutput + now.token * width, gradInput + now.token * width, accumulate, gradients, tokens);
+      place = following;
+      current = 1 - current;
+    }
+  });
+  if (!gradients.nodes) return;
+
+  const size_t chunks = (tokens + chunkPlaces - 1) / chunkPlaces, slabs = (width + slabWidth - 1) / slabWidth;
+  parallel(context, layer.trees * chunks, [&](size_t task, int) {
+    addChunk(layer, orders[task / chunks], gradients, task / chunks, task % chunks, tokens, input, gradOutput);
+  });
+  parallel(context, 2 * slabs * visits, [&](size_t task, int) {
+    const size_t tree = task % visits / levels, level = task % levels, slab = task / visits;
+    const int half = slab >= slabs;
+    const size_t column = slab % slabs * slabWidth;
+    addLongRuns(layer, orders[tree], gradients, tree, level, tokens, half ? gradOutput : input, half, column, smaller(slabWidth, width - column));
+  });
+}

@@ -1,0 +1,262 @@
+// Products with prepared weights (see PreparedWeight): output = activation(input weight^T + bias), the weight packed once for all calls.
+//
+// The weight lies in panels of tileColumns outputs, in which `group` neighbours of the inner dimension stand together: one number in f32,
+// two in bf16, two or four in i8, whatever one instruction multiplies and sums. Inputs are packed, rounded where need be, at each call in
+// panels of tileRows rows. An output is summed over the whole inner dimension in registers, in one order whatever the rows and threads.
+
+// What one instruction takes: `group` numbers of an input row (Left) and of each of `lanes` outputs (Right).
+struct FloatProduct {
+  static constexpr size_t group = 1;
+  using Left = float;
+  using Right = float;
+  using Sum = Vector;
+  static UFB_INLINE Vector right(const Right* p) { return load(p); }
+  static UFB_INLINE Vector multiply(Left left, Vector right, Vector sum) { return multiplyAdd(splat(left), right, sum); }
+};
+
+struct Bf16Product {
+  static constexpr size_t group = 2;
+  using Right = uint16_t;
+  using Sum = Vector;
+  static UFB_INLINE UnsignedVector right(const Right* p) { return loadWords(p); }
+#if defined(__AVX512BF16__)
+  using Left = uint32_t;
+  static Left left(float a, float b) { return packBf16(splat(a), splat(b))[0]; }
+  static UFB_INLINE Vector multiply(const Left& left, UnsignedVector right, Vector sum) {
+    return multiplyAddBf16Words(left - UnsignedVector{}, right, sum);
+  }
+#else
+  struct Left {
+    float low, high;
+  };
+  static Left left(float a, float b) { return {roundToBf16(splat(a))[0], roundToBf16(splat(b))[0]}; }
+  static UFB_INLINE Vector multiply(const Left& left, UnsignedVector right, Vector sum) {
+    return multiplyAdd(splat(left.high), upperBf16(right), multiplyAdd(splat(left.low), lowerBf16(right), sum));
+  }
+#endif
+};
+
+struct Int8Product {
+  using Left = int32_t;
+  using Right = uint8_t;
+  using Sum = IntVector;
+#if defined(__AVX512VNNI__)
+  static constexpr size_t group = 4;
+  static UFB_INLINE IntVector right(const Right* p) { return reinterpret_cast<IntVector>(loadWords(p)); }
+  static UFB_INLINE IntVector multiply(Left left, IntVector right, IntVector sum) { return __builtin_ia32_vpdpbusd_v16si(sum, right, left - IntVector{}); }
+#else
+  static constexpr size_t group = 2;
+  static UFB_INLINE ShortVector right(const Right* p) {
+    HalfUnsignedByteVector bytes;
+    __builtin_memcpy(&bytes, p, sizeof bytes);
+    return reinterpret_cast<ShortVector>(__builtin_convertvector(bytes, UnsignedShortVector));
+  }
+  static UFB_INLINE IntVector multiply(Left left, ShortVector right, IntVector sum) {
+    return sum + multiplyAddPairs(reinterpret_cast<ShortVector>(left - IntVector{}), right);
+  }
+#endif
+};
+
+// Groups of an inner dimension of `inputs`; what is missing of the last is zero.
+template <class Product> inline size_t groupsOf(size_t inputs) { return (inputs + Product::group - 1) / Product::group; }
+
+// Elements of `inner` columns and padded outputs before i8's scales, as PreparedWeight.bytes has it.
+inline float* linearScales(void* data, size_t outputs, size_t inputs) {
+  return reinterpret_cast<float*>(static_cast<uint8_t*>(data) + roundUp(outputs, 64) * roundUp(inputs, 64));
+}
+
+// ------------------------------------------------------------------ preparing
+
+// One output's row into its place in its panel: element i of the row becomes panel[i / group][column][i % group].
+template <class Product>
+inline void placeColumn(const typename Product::Right* row, size_t outputs, size_t inputs, size_t output, typename Product::Right padding, typename Product::Right* data) {
+  const size_t groups = groupsOf<Product>(inputs), panel = output / tileColumns * tileColumns;
+  const size_t width = smaller(tileColumns, roundUp(outputs - panel, lanes));
+  typename Product::Right* to = data + panel * groups * Product::group;
+  for (size_t i = 0; i < groups * Product::group; i++) to[(i / Product::group * width + output - panel) * Product::group + i % Product::group] = i < inputs ? row[i] : padding;
+}
+
+typedef uint16_t Bf16Halves __attribute__((vector_size(lanes * 2)));
+
+inline void prepareLinear(Context& context, const Arguments& a) {
+  const float* weight = a.floats(0);
+  void* data = a.operands[1];
+  const size_t outputs = a.count(0), inputs = a.count(1), padded = roundUp(inputs, rowPadding);
+  const Precision precision = static_cast<Precision>(a.count(2));
+  parallelRanges(context, roundUp(outputs, lanes), tileColumns, [&](size_t begin, size_t end, int worker) {
+    char* scratch = static_cast<char*>(context.scratch(&context, worker, takes(padded * 4)));
+    for (size_t output = begin; output < end; output++) {
+      const float* row = weight + output * inputs;
+      const bool absent = output >= outputs;  // panels end with whole vectors
+      if (precision == Precision::f32) {
+        float* values = reinterpret_cast<float*>(scratch);
+        for (size_t i = 0; i < inputs; i++) values[i] = absent ? 0 : row[i];
+        placeColumn<FloatProduct>(values, outputs, inputs, output, 0, static_cast<float*>(data));
+      } else if (precision == Precision::bf16) {
+        uint16_t* values = reinterpret_cast<uint16_t*>(scratch);
+        eachVector(0, inputs, [&](size_t i, size_t n) {
+          const Bf16Halves halves = absent ? Bf16Halves{} : __builtin_convertvector(roundToUpperHalf(loadUpTo(row + i, n)) >> 16, Bf16Halves);
+          __builtin_memcpy(values + i, &halves, sizeof halves);
+        });
+        placeColumn<Bf16Product>(values, outputs, inputs, output, 0, static_cast<uint16_t*>(data));
+      } else {
+        uint8_t* values = reinterpret_cast<uint8_t*>(scratch);
+        const RowScale scale = absent ? RowScale{0, 0} : rowScale(row, inputs);
+        if (!(scale.scale < __builtin_inff())) {
+          context.fail(&context, "prepareLinear: the weights of output %lld are not finite and cannot be rounded to i8", static_cast<long long>(output), 0, 0);
+          continue;
+        }
+        quantiseRow(row, absent ? 0 : inputs, padded, scale.inverse, 128, values);
+        placeColumn<Int8Product>(values, outputs, inputs, output, 128, static_cast<uint8_t*>(data));
+        linearScales(data, outputs, inputs)[output] = scale.scale;
+      }
+    }
+  });
+}
+
+// ------------------------------------------------------------------ packing inputs
+
+// Rows [0, rows) of the input, at most tileRows, as packed[group][row]; `quantised` is one a row.
+inline void packInputs(FloatProduct, const float* input, size_t rows, size_t inputs, float* packed, QuantisedInput*, char*) {
+  packPanel(rows, rows, inputs, input, inputs, 1, packed);
+}
+inline void packInputs(Bf16Product, const float* input, size_t rows, size_t inputs, Bf16Product::Left* packed, QuantisedInput*, char* scratch) {
+  const size_t groups = groupsOf<Bf16Product>(inputs), padded = roundUp(inputs, rowPadding);
+  float* rounded = reinterpret_cast<float*>(scratch);
+  for (size_t r = 0; r < rows; r++) {
+    const float* row = input + r * inputs;
+    for (size_t i = 0; i < padded; i += lanes) store(rounded + i, i < inputs ? roundToBf16(loadUpTo(row + i, smaller(lanes, inputs - i))) : zero());
+#if defined(__AVX512BF16__)
+    const uint16_t* halves = reinterpret_cast<const uint16_t*>(rounded);  // the upper one of each float
+    for (size_t g = 0; g < groups; g++) packed[g * rows + r] = halves[4 * g + 1] | static_cast<uint32_t>(halves[4 * g + 3]) << 16;
+#else
+    for (size_t g = 0; g < groups; g++) packed[g * rows + r] = {rounded[2 * g], rounded[2 * g + 1]};
+#endif
+  }
+}
+inline void packInputs(Int8Product, const float* input, size_t rows, size_t inputs, int32_t* packed, QuantisedInput* quantised, char* scratch) {
+  const size_t groups = groupsOf<Int8Product>(inputs);
+  int8_t* bytes = reinterpret_cast<int8_t*>(scratch);
+  for (size_t r = 0; r < rows; r++) {
+    quantised[r] = quantiseInputRow(input + r * inputs, inputs, bytes);
+    for (size_t g = 0; g < groups; g++) {
+      if constexpr (Int8Product::group == 4) __builtin_memcpy(packed + g * rows + r, bytes + 4 * g, 4);
+      else packed[g * rows + r] = static_cast<int32_t>((static_cast<uint32_t>(bytes[2 * g]) & 0xffffu) | static_cast<uint32_t>(bytes[2 * g + 1]) << 16);
+    }
+  }
+}
+
+// ------------------------------------------------------------------ tiles
+
+// Where a tile's sums go.
+struct LinearOutputs {
+  float* output;
+  size_t outputs;
+  const float *bias, *scales;  // scales: of i8's outputs
+  bool gelu, accumulate;
+};
+
+template <class Sum> UFB_INLINE Vector valueOf(Sum sum, const QuantisedInput& input, const float* scales, size_t n) {
+  if constexpr (sizeof(sum[0]) == 4 && __is_same(Sum, IntVector)) {
+    return __builtin_convertvector(sum - 128 * input.sum, Vector) * (splat(input.scale) * loadUpTo(scales, n));
+  } else {
+    return sum;
+  }
+}
+
+// Outputs [row, row + rows) x [column, column + columns): `columns` fill the last of `vectors` vectors at least in part.
+template <class Product, int rows, int vectors>
+inline void preparedTile(size_t groups, const typename Product::Left* a, const typename Product::Right* b, const QuantisedInput* quantised, const LinearOutputs& to,
+                         size_t row, size_t column, size_t columns) {
+  typename Product::Sum sum[rows][vectors];
+#pragma GCC unroll 16
+  for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+    for (int j = 0; j < vectors; j++) sum[i][j] = typename Product::Sum{};
+  for (size_t g = 0; g < groups; g++) {
+    decltype(Product::right(b)) right[vectors];
+#pragma GCC unroll 4
+    for (int j = 0; j < vectors; j++) right[j] = Product::right(b + j * lanes * Product::group);
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++) {
+#pragma GCC unroll 4
+      for (int j = 0; j < vectors; j++) sum[i][j] = Product::multiply(a[i], right[j], sum[i][j]);
+    }
+    a += rows;
+    b += vectors * lanes * Product::group;
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < vectors; j++) {
+    const size_t at = column + j * lanes, n = j < vectors - 1 ? lanes : columns - (vectors - 1) * lanes;
+    const Vector bias = to.bias ? loadUpTo(to.bias + at, n) : zero();
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++) {
+      float* y = to.output + (row + i) * to.outputs + at;
+      Vector z = valueOf(sum[i][j], quantised[i], to.scales + at, n) + bias;
+      if (to.gelu) z = geluValue(z);
+      storeUpTo(y, to.accumulate ? loadUpTo(y, n) + z : z, n);
+    }
+  }
+}
+
+template <class Product> using PreparedTile = void (*)(size_t, const typename Product::Left*, const typename Product::Right*, const QuantisedInput*, const LinearOutputs&, size_t, size_t, size_t);
+template <class Product, int rows, int vectors> inline PreparedTile<Product> preparedTileOf(size_t wanted) {
+  if constexpr (rows > 1) {
+    if (wanted != rows) return preparedTileOf<Product, rows - 1, vectors>(wanted);
+  }
+  return preparedTile<Product, rows, vectors>;
+}
+template <class Product> inline PreparedTile<Product> preparedTileFor(size_t rows, size_t columns) {
+  const size_t vectors = (columns + lanes - 1) / lanes;
+  if constexpr (tileVectors > 2) {
+    if (vectors == 3) return preparedTileOf<Product, tileRows, 3>(rows);
+  }
+  return vectors == 2 ? preparedTileOf<Product, tileRows, 2>(rows) : preparedTileOf<Product, tileRows, 1>(rows);
+}
+
+// ------------------------------------------------------------------ all of it
+
+template <class Product> inline void multiplyPrepared(Context& context, const float* input, size_t rows, size_t inputs, const void* data, const LinearOutputs& to) {
+  if (rows == 0 || to.outputs == 0) return;
+  const size_t groups = groupsOf<Product>(inputs), outputs = to.outputs;
+  char* block = static_cast<char*>(context.scratch(&context, context.threads, takes(rows * groups * sizeof(typename Product::Left)) + takes(rows * sizeof(QuantisedInput))));
+  typename Product::Left* packed = take<typename Product::Left>(block, rows * groups);
+  QuantisedInput* quantised = take<QuantisedInput>(block, rows);
+  const size_t tiles = (rows + tileRows - 1) / tileRows;
+  parallelRanges(context, tiles, 65536 / (tileRows * inputs + 1) + 1, [&](size_t begin, size_t end, int worker) {
+    char* scratch = static_cast<char*>(context.scratch(&context, worker, takes(roundUp(inputs, rowPadding) * 4)));
+    for (size_t tile = begin; tile < end; tile++) {
+      const size_t row = tile * tileRows;
+      packInputs(Product{}, input + row * inputs, smaller(tileRows, rows - row), inputs, packed + row * groups, quantised + row, scratch);
+    }
+  });
+  // A task's inputs and one panel of the weight should stay in the second-level cache; tasks of less than some microseconds do not pay.
+  constexpr size_t taskRows = 128 / tileRows * tileRows;
+  const size_t panels = (outputs + tileColumns - 1) / tileColumns, rowTasks = (rows + taskRows - 1) / taskRows;
+  const size_t worth = 1000000 / (smaller(rows, taskRows) * tileColumns * inputs + 1) + 1;
+  const size_t most = (panels + 2 * static_cast<size_t>(context.threads) - 1) / (2 * static_cast<size_t>(context.threads));
+  const size_t taskPanels = smaller(worth, most), columnTasks = (panels + taskPanels - 1) / taskPanels;
+  parallel(context, rowTasks * columnTasks, [&](size_t task, int) {
+    const size_t firstRow = task / columnTasks * taskRows, lastRow = smaller(firstRow + taskRows, rows);
+    const size_t firstColumn = task % columnTasks * taskPanels * tileColumns, lastColumn = smaller(firstColumn + taskPanels * tileColumns, outputs);
+    for (size_t column = firstColumn; column < lastColumn; column += tileColumns) {
+      const size_t columns = smaller(tileColumns, outputs - column);
+      const typename Product::Right* b = static_cast<const typename Product::Right*>(data) + column * groups * Product::group;
+      for (size_t row = firstRow; row < lastRow; row += tileRows) {
+        const size_t count = smaller(tileRows, rows - row);
+        preparedTileFor<Product>(count, columns)(groups, packed + row * groups, b, quantised + row, to, row, column, columns);
+      }
+    }
+  });
+}
+
+inline void linearPrepared(Context& context, const Arguments& a) {
+  const size_t rows = a.count(0), inputs = a.count(1), outputs = a.count(2);
+  void* data = a.operands[1];
+  const LinearOutputs to{a.floats(3), outputs, a.floats(2), linearScales(data, outputs, inputs), a.flag(3), a.flag(4)};
+  switch (static_cast<Precision>(a.count(5))) {
+    case Precision::f32: return multiplyPrepared<FloatProduct>(context, a.floats(0), rows, inputs, data, to);
+    case Precision::bf16: return multiplyPrepared<Bf16Product>(context, a.floats(0), rows, inputs, data, to);
+    case Precision::i8: return multiplyPrepared<Int8Product>(context, a.floats(0), rows, inputs, data, to);
+  }
+}

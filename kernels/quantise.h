@@ -1,0 +1,117 @@
+// Rows of 8-bit integers with a scale (see PreparedWeight): s = max |x| / 127, q = x (127 / max |x|) to nearest, ties to even.
+
+enum class Precision { f32, bf16, i8 };  // as the contract numbers them
+
+// Rounds a product before it is used: without it the compiler may fuse it with the addition that follows, and ties would fall otherwise.
+UFB_INLINE Vector roundedProduct(Vector v) {
+#if defined(__x86_64__)
+  asm("" : "+v"(v));
+#elif defined(__aarch64__)
+  asm("" : "+w"(v));
+#endif
+  return v;
+}
+
+struct RowScale {
+  float scale;    // 0 for a row of zeros
+  float inverse;  // 127 / max |x|
+};
+
+// A row that holds a NaN or an infinity has a scale that is not finite.
+inline RowScale rowScale(const float* row, size_t count) {
+  Vector most = zero(), strange = zero();
+  eachVector(0, count, [&](size_t i, size_t n) {
+    const Vector x = loadUpTo(row + i, n);
+    most = maximum(most, absolute(x));
+    strange += x - x;  // 0, or NaN
+  });
+  const float top = maximumLane(most) + sumLanes(strange);
+  return {top / 127.0f, top == 0 ? 0.0f : 127.0f / top};
+}
+
+typedef int8_t ByteVector __attribute__((vector_size(lanes)));
+
+// Writes `padded` bytes, zeros beyond the row; offset is added to each (128 makes them unsigned). Returns the sum of the integers without it.
+inline int32_t quantiseRow(const float* row, size_t count, size_t padded, float inverse, int offset, uint8_t* to) {
+  const Vector rounder = splat(12582912.0f), factor = splat(inverse);  // 1.5 2^23: adding it rounds to an integer
+  IntVector sum{};
+  for (size_t i = 0; i < padded; i += lanes) {
+    const Vector x = i < count ? loadUpTo(row + i, smaller(lanes, count - i)) : zero();
+    const IntVector q = bitsOf(roundedProduct(x * factor) + rounder) - bitsOf(rounder);
+    sum += q;
+    const ByteVector bytes = __builtin_convertvector(q + offset, ByteVector);
+    __builtin_memcpy(to + i, &bytes, sizeof bytes);
+  }
+  int32_t total = 0;
+  for (int i = 0; i < lanes; i++) total += sum[i];
+  return total;
+}
+
+// A row that meets i8 weights. Weights are stored plus 128, so that the processor's product of unsigned and signed bytes serves: `sum` takes that back.
+struct QuantisedInput {
+  float scale;
+  int32_t sum;
+};
+inline QuantisedInput quantiseInputRow(const float* row, size_t count, int8_t* to) {
+  const RowScale scale = rowScale(row, count);
+  return {scale.scale, quantiseRow(row, count, roundUp(count, 64), scale.inverse, 0, reinterpret_cast<uint8_t*>(to))};
+}
+
+// sum + products of 4 lanes unsigned bytes with as many signed ones, four neighbours (or all, in some order) to a lane; exact.
+#if defined(__AVX512VNNI__)
+UFB_INLINE IntVector multiplyAddBytes(const uint8_t* weights, const int8_t* x, IntVector sum) {
+  IntVector a, b;
+  __builtin_memcpy(&a, weights, sizeof a);
+  __builtin_memcpy(&b, x, sizeof b);
+  return __builtin_ia32_vpdpbusd_v16si(sum, a, b);
+}
+#else
+typedef int16_t ShortVector __attribute__((vector_size(lanes * 4)));
+typedef uint16_t UnsignedShortVector __attribute__((vector_size(lanes * 4)));
+typedef int8_t HalfByteVector __attribute__((vector_size(lanes * 2)));
+typedef uint8_t HalfUnsignedByteVector __attribute__((vector_size(lanes * 2)));
+UFB_INLINE IntVector multiplyAddPairs(ShortVector a, ShortVector b) {
+#if defined(__AVX2__)
+  return __builtin_ia32_pmaddwd256(a, b);
+#elif defined(__SSE2__)
+  return __builtin_ia32_pmaddwd128(a, b);
+#elif defined(__wasm_simd128__)
+  return __builtin_wasm_dot_s_i32x4_i16x8(a, b);
+#else
+  const IntVector x = reinterpret_cast<IntVector>(a), y = reinterpret_cast<IntVector>(b);
+  return (x >> 16) * (y >> 16) + (x << 16 >> 16) * (y << 16 >> 16);
+#endif
+}
+UFB_INLINE IntVector multiplyAddBytes(const uint8_t* weights, const int8_t* x, IntVector sum) {
+  for (int half = 0; half < 2; half++) {
+    HalfUnsignedByteVector w;
+    HalfByteVector v;
+    __builtin_memcpy(&w, weights + half * 2 * lanes, sizeof w);
+    __builtin_memcpy(&v, x + half * 2 * lanes, sizeof v);
+    sum += multiplyAddPairs(reinterpret_cast<ShortVector>(__builtin_convertvector(w, UnsignedShortVector)), __builtin_convertvector(v, ShortVector));
+  }
+  return sum;
+}
+#endif
+
+UFB_INLINE int32_t sumIntegers(IntVector v) {
+  int32_t sum = 0;
+  for (int i = 0; i < lanes; i++) sum += v[i];
+  return sum;
+}
+
+// A block of 4 lanes signed bytes, element k lanes + j becoming byte k of word j, so that shifts give vectors of neighbours back.
+inline void packBytes(uint8_t* block) {
+  uint8_t bytes[4 * lanes];
+  __builtin_memcpy(bytes, block, sizeof bytes);
+  for (int j = 0; j < lanes; j++)
+    for (int k = 0; k < 4; k++) block[4 * j + k] = bytes[k * lanes + j];
+}
+UFB_INLINE void unpackBytes(const uint8_t* block, Vector* values) {
+  IntVector words;
+  __builtin_memcpy(&words, block, sizeof words);
+  values[0] = __builtin_convertvector(words << 24 >> 24, Vector);
+  values[1] = __builtin_convertvector(words << 16 >> 24, Vector);
+  values[2] = __builtin_convertvector(words << 8 >> 24, Vector);
+  values[3] = __builtin_convertvector(words >> 24, Vector);
+}

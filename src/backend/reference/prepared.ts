@@ -1,0 +1,150 @@
+import { type Precision, precisions } from '../prepared_weight.ts';
+import { addScaled, dot, type Floats, type Integers } from './arrays.ts';
+import { geluValue } from './gelu.ts';
+
+/** The nearest bf16, ties to even, as a float. NaN stays NaN. */
+function roundToBf16(value: number): number {
+  if (Number.isNaN(value)) return value;
+  word[0] = value;
+  bits[0] = (bits[0] + 0x7fff + ((bits[0] >>> 16) & 1)) & 0xffff0000;
+  return word[0];
+}
+const word = new Float32Array(1);
+const bits = new Uint32Array(word.buffer);
+
+/** The nearest integer, ties to even. */
+function roundToEven(value: number): number {
+  const below = Math.floor(value);
+  const rest = value - below;
+  return rest > 0.5 || (rest === 0.5 && below % 2 !== 0) ? below + 1 : below;
+}
+
+/** `count` values rounded to a precision; for i8 to integers that `scale` multiplies, else scale is 1. See {@link Precision}. */
+function roundRow(values: Floats, start: number, count: number, precision: Precision): { rounded: Float32Array; scale: number } {
+  const row = Float32Array.from(values.subarray(start, start + count));
+  if (precision === 'f32') return { rounded: row, scale: 1 };
+  if (precision === 'bf16') return { rounded: row.map(roundToBf16), scale: 1 };
+  const most = row.reduce((max, value) => (Math.abs(value) <= max ? max : Math.abs(value)), 0);
+  const inverse = Math.fround(127 / most);
+  const rounded = most === 0 ? row.fill(0) : row.map((value) => roundToEven(Math.fround(value * inverse)));
+  return { rounded, scale: Math.fround(most / 127) };
+}
+
+/** The weight's rows, rounded; in `data` they lie as floats if they fit, else as integers with a scale a row behind them. */
+class PreparedRows {
+  private readonly values: Float32Array | Uint16Array | Int8Array;
+  private readonly scales: Float32Array;
+
+  constructor(
+    data: Int8Array,
+    rows: number,
+    private readonly columns: number,
+    readonly precision: Precision,
+  ) {
+    const ArrayType = { f32: Float32Array, bf16: Uint16Array, i8: Int8Array }[precision];
+    this.values = new ArrayType(data.buffer as ArrayBuffer, data.byteOffset, rows * columns);
+    const end = Math.ceil(this.values.byteLength / 4) * 4;
+    this.scales = new Float32Array(data.buffer as ArrayBuffer, data.byteOffset + end, precision === 'i8' ? rows : 0);
+  }
+
+  set(row: number, weight: Floats): void {
+    const { rounded, scale } = roundRow(weight, row * this.columns, this.columns, this.precision);
+    if (!Number.isFinite(scale)) throw new RangeError(`row ${row} of the weights is not finite and cannot be rounded to i8`);
+    if (this.precision === 'bf16')
+      this.values.set(
+        new Uint16Array(rounded.buffer).filter((_, i) => i % 2 === 1),
+        row * this.columns,
+      );
+    else this.values.set(rounded, row * this.columns);
+    if (this.precision === 'i8') this.scales[row] = scale;
+  }
+
+  /** For i8 the integers. */
+  get(row: number): Float32Array {
+    const values = this.values.subarray(row * this.columns, (row + 1) * this.columns);
+    if (this.precision !== 'bf16') return Float32Array.from(values);
+    return new Float32Array(Uint32Array.from(values, (half) => half << 16).buffer);
+  }
+
+  scale(row: number): number {
+    return this.precision === 'i8' ? this.scales[row] : 1;
+  }
+}
+
+const at = (index: number): Precision => precisions[index];
+
+export function prepareLinear(weight: Floats, data: Int8Array, outputs: number, inputs: number, precision: number): void {
+  const rows = new PreparedRows(data, outputs, inputs, at(precision));
+  for (let o = 0; o < outputs; o++) rows.set(o, weight);
+}
+
+/** A node is two rows: w_in and w_out. */
+export function prepareNodes(nodes: Floats, data: Int8Array, count: number, width: number, precision: number): void {
+  const rows = new PreparedRows(data, 2 * count, width / 2, at(precision));
+  for (let row = 0; row < 2 * count; row++) rows.set(row, nodes);
+}
+
+/** As linear, on rounded inputs and weights: z = (sum of products) (s_x s_w) + bias. */
+export function linearPrepared(
+  input: Floats,
+  data: Int8Array,
+  bias: Floats | undefined,
+  output: Floats,
+  rows: number,
+  inputs: number,
+  outputs: number,
+  gelu: number,
+  accumulate: number,
+  precision: number,
+): void {
+  const weight = new PreparedRows(data, outputs, inputs, at(precision));
+  const rounded = Array.from({ length: rows }, (_, r) => roundRow(input, r * inputs, inputs, at(precision)));
+  for (let o = 0; o < outputs; o++) {
+    const w = weight.get(o);
+    for (let r = 0; r < rows; r++) {
+      const scale = Math.fround(rounded[r].scale * weight.scale(o));
+      const z = dot(rounded[r].rounded, 0, w, 0, inputs) * scale + (bias ? bias[o] : 0);
+      const y = gelu ? geluValue(z) : z;
+      output[r * outputs + o] = accumulate ? output[r * outputs + o] + y : y;
+    }
+  }
+}
+
+/** As fff, on rounded weights: z from the rounded input, y += (gelu(z) s_out) w_out. */
+export function fffPrepared(
+  input: Floats,
+  data: Int8Array,
+  bias: Floats,
+  output: Floats,
+  visited: Integers | undefined,
+  logits: Floats | undefined,
+  rows: number,
+  width: number,
+  trees: number,
+  depth: number,
+  accumulate: number,
+  precision: number,
+): void {
+  const nodesPerTree = 2 ** (depth + 1) - 1;
+  const nodes = new PreparedRows(data, 2 * trees * nodesPerTree, width, at(precision));
+  const y = new Float64Array(width);
+  for (let t = 0; t < rows; t++) {
+    const x = roundRow(input, t * width, width, at(precision));
+    y.fill(0);
+    for (let p = 0; p < trees; p++) {
+      let k = 0;
+      for (let d = 0; d <= depth; d++) {
+        const node = p * nodesPerTree + k;
+        const scale = Math.fround(x.scale * nodes.scale(2 * node));
+        const z = dot(x.rounded, 0, nodes.get(2 * node), 0, width) * scale + bias[node];
+        addScaled(y, geluValue(z) * nodes.scale(2 * node + 1), nodes.get(2 * node + 1), 0, width);
+        const visit = (t * trees + p) * (depth + 1) + d;
+        if (visited) visited[visit] = k;
+        if (logits) logits[visit] = z;
+        k = 2 * k + 1 + (z > 0 ? 1 : 0);
+      }
+    }
+    const start = t * width;
+    for (let i = 0; i < width; i++) output[start + i] = accumulate ? output[start + i] + y[i] : y[i];
+  }
+}

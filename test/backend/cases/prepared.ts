@@ -1,0 +1,74 @@
+import { type Precision, precisions } from '../../../src/backend/prepared_weight.ts';
+import { normal, type OperationCase, output, sums, updated } from './case.ts';
+import { decided, type Variant } from './fff.ts';
+
+interface LinearVariant {
+  rows: number;
+  inputs: number;
+  outputs: number;
+  bias?: boolean;
+  activation?: 'gelu';
+  accumulate?: boolean;
+}
+
+/** Tails of rows, of outputs, of the groups that one instruction multiplies; several tasks of rows and of columns. */
+const linearVariants: LinearVariant[] = [
+  { rows: 0, inputs: 8, outputs: 8 },
+  { rows: 1, inputs: 1, outputs: 1 },
+  { rows: 2, inputs: 2, outputs: 40 },
+  { rows: 3, inputs: 5, outputs: 1000, bias: true },
+  { rows: 1, inputs: 768, outputs: 129, bias: true },
+  { rows: 33, inputs: 301, outputs: 17, accumulate: true },
+  { rows: 300, inputs: 67, outputs: 257, bias: true },
+  { rows: 8, inputs: 64, outputs: 48, bias: true, activation: 'gelu' },
+  { rows: 140, inputs: 130, outputs: 200, activation: 'gelu' },
+  ...Array.from({ length: 17 }, (_, i) => ({ rows: i + 1, inputs: 32 + i, outputs: 66 - i, bias: i % 2 === 0 })),
+];
+
+const linear = (precision: Precision, { rows, inputs, outputs, bias, activation, accumulate = false }: LinearVariant): OperationCase => ({
+  name: `linear ${rows} x ${inputs} x ${outputs} prepared in ${precision}${bias ? ' with bias' : ''}${activation ? ', GELU' : ''}${accumulate ? ', accumulates' : ''}`,
+  tolerance: sums,
+  operands: (random) => ({
+    input: normal(random, [rows, inputs]),
+    weight: normal(random, [outputs, inputs]),
+    ...(bias && { bias: normal(random, [outputs]) }),
+    output: accumulate ? updated(normal(random, [rows, outputs])) : output([rows, outputs]),
+  }),
+  forward(backend, { input, weight, bias, output }) {
+    using prepared = backend.prepareLinear({ weight, precision });
+    backend.linear({ input, weight: prepared, bias, output, activation, accumulate });
+  },
+});
+
+const fffVariants: Variant[] = [
+  { rows: 5, width: 16, trees: 8, depth: 0 },
+  { rows: 0, width: 8, trees: 2, depth: 2 },
+  { rows: 1, width: 17, trees: 5, depth: 2 },
+  { rows: 9, width: 1, trees: 1, depth: 2 },
+  { rows: 17, width: 100, trees: 3, depth: 5, accumulate: true },
+  { rows: 300, width: 70, trees: 2, depth: 6 },
+  { rows: 40, width: 768, trees: 1, depth: 5 },
+];
+
+const fff = (precision: Precision, variant: Variant): OperationCase => {
+  const { rows, width, trees, depth, accumulate = false } = variant;
+  return {
+    name: `fff ${rows} x ${width}, ${trees} x depth ${depth} prepared in ${precision}${accumulate ? ', accumulates' : ''}`,
+    tolerance: sums,
+    operands: (random) => ({
+      ...decided(random, variant, [precision]),
+      output: accumulate ? updated(normal(random, [rows, width])) : output([rows, width]),
+      visited: output([rows, trees, depth + 1], 'i32'),
+      logits: output([rows, trees, depth + 1]),
+    }),
+    forward(backend, { input, nodes, bias, output, visited, logits }) {
+      using prepared = backend.prepareNodes({ nodes, precision });
+      backend.fff({ input, nodes: prepared, bias, trees, depth, output, accumulate, visited, logits });
+    },
+  };
+};
+
+export const preparedCases: OperationCase[] = precisions.flatMap((precision) => [
+  ...linearVariants.map((variant) => linear(precision, variant)),
+  ...fffVariants.map((variant) => fff(precision, variant)),
+]);
