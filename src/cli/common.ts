@@ -1,6 +1,7 @@
 /** What the commands share: options, the backend, and how they print. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Backend } from '../backend/backend.ts';
+import { precisions } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
 
 /** Options that every command has. */
@@ -30,6 +31,15 @@ export function addBackendOptions(command: Command): Command {
       ]),
     )
     .option('--threads <count>', 'threads that compute (default: as many as the processor quota allows)', parseCount);
+}
+
+/** Adds --dtype, for commands that run a model without training it. */
+export function addPrecisionOption(command: Command): Command {
+  return command.addOption(
+    new Option('--dtype <precision>', 'of products with weights; bf16 and i8 take less memory and, where the processor has them, less time')
+      .choices(precisions)
+      .default('f32'),
+  );
 }
 
 /** Adds the options that say how a new model is built, and how long its sequences are; by default as the shipped one. */

@@ -1,5 +1,6 @@
 import { joinPath, makeFolder } from '#platform';
 import type { Backend } from '../backend/backend.ts';
+import type { Precision } from '../backend/prepared_weight.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import { InputError } from '../errors.ts';
 import { fileError, readJson, writeFileAtomic } from '../io/files.ts';
@@ -16,6 +17,7 @@ export type Model = MaskedLanguageModel | SequenceClassifier | Encoder;
 
 /** A parameter's value (or a tensor shaped like it: its gradient, a moment of the optimiser) as a checkpoint has it. */
 export async function exportParameter(parameter: Parameter, tensor: Tensor = parameter.value): Promise<NamedArray[]> {
+  if (tensor.disposed && parameter.prepared) parameter.refuse('saved');
   const { tensors, unpack } = parameter.layout;
   const arrays = unpack(await tensor.backend.read(tensor));
   return tensors.map(({ name, shape }, i) => ({ name, shape, values: arrays[i] }));
@@ -56,22 +58,30 @@ function create<M>(
   return model;
 }
 
+export interface LoadOptions {
+  /**
+   * For inference only: weights are packed for the backend's products in this {@link Precision}, one by one as they are read, and their
+   * trainable form is not kept. Absent: the model can be trained and saved.
+   */
+  dtype?: Precision;
+}
+
 /**
  * The model in a checkpoint folder (config.json, model.safetensors), of the kind that its tensors make it.
  * @throws InputError naming file and key if the files are missing, damaged, not supported, or do not fit each other.
  */
-export async function loadModel(folder: string, backend: Backend): Promise<Model> {
+export async function loadModel(folder: string, backend: Backend, options: LoadOptions = {}): Promise<Model> {
   await using checkpoint = await openCheckpoint(folder);
   const { file, names } = checkpoint;
-  if (file.has(`${names.classifier}.weight`)) return await loadClassifier(checkpoint, backend);
-  if (names.decoderBias && !file.has(names.decoderBias)) return await load(Encoder, checkpoint, backend);
-  return await load(MaskedLanguageModel, checkpoint, backend);
+  if (file.has(`${names.classifier}.weight`)) return await loadClassifier(checkpoint, backend, options);
+  if (names.decoderBias && !file.has(names.decoderBias)) return await load(Encoder, checkpoint, backend, options);
+  return await load(MaskedLanguageModel, checkpoint, backend, options);
 }
 
 /** As {@link loadModel}, for a folder that must hold a masked language model. */
-export async function loadMaskedLanguageModel(folder: string, backend: Backend): Promise<MaskedLanguageModel> {
+export async function loadMaskedLanguageModel(folder: string, backend: Backend, options: LoadOptions = {}): Promise<MaskedLanguageModel> {
   await using checkpoint = await openCheckpoint(folder);
-  return await load(MaskedLanguageModel, checkpoint, backend);
+  return await load(MaskedLanguageModel, checkpoint, backend, options);
 }
 
 /**
@@ -84,7 +94,7 @@ export async function loadSequenceClassifier(
   fresh?: { labels: number; labelNames?: string[]; seed: number },
 ): Promise<SequenceClassifier> {
   await using checkpoint = await openCheckpoint(folder);
-  return await loadClassifier(checkpoint, backend, fresh);
+  return await loadClassifier(checkpoint, backend, {}, fresh);
 }
 
 /**
@@ -235,7 +245,13 @@ const unusedPartsWithoutDecoder = new RegExp(`${unusedParts.source}|^cls\\.`);
 
 type ModelClass<M> = new (config: ModelConfig, factory: ParameterFactory, names: ModelNames) => M;
 
-async function load<M extends Model>(Class: ModelClass<M>, checkpoint: Checkpoint, backend: Backend, freshSeed?: number): Promise<M> {
+async function load<M extends Model>(
+  Class: ModelClass<M>,
+  checkpoint: Checkpoint,
+  backend: Backend,
+  { dtype }: LoadOptions,
+  freshSeed?: number,
+): Promise<M> {
   const { config, names } = checkpoint;
   const isFresh = (layout: ParameterLayout) => freshSeed !== undefined && isHead(layout, names) && !checkpoint.has(layout);
   const factory = new ParameterFactory(backend, (layout) => {
@@ -247,6 +263,7 @@ async function load<M extends Model>(Class: ModelClass<M>, checkpoint: Checkpoin
     for (const parameter of factory.parameters) {
       if (isFresh(parameter.layout)) factory.initialise(parameter, freshSeed as number);
       else await checkpoint.read(parameter);
+      if (dtype) parameter.prepare(dtype);
     }
     return model;
   } catch (error) {
@@ -262,6 +279,7 @@ function isHead(layout: ParameterLayout, { pooler, classifier }: ModelNames): bo
 function loadClassifier(
   checkpoint: Checkpoint,
   backend: Backend,
+  options: LoadOptions,
   fresh?: { labels: number; labelNames?: string[]; seed: number },
 ): Promise<SequenceClassifier> {
   const { config, file, names } = checkpoint;
@@ -270,7 +288,7 @@ function loadClassifier(
   const labels = fresh?.labels ?? config.labels ?? stored;
   if (labels === undefined || labels < 1) throw checkpoint.error(`lacks the tensor '${head}': it holds no classifier`);
   const complete = new Checkpoint({ ...config, labels, labelNames: fresh?.labelNames ?? config.labelNames }, file);
-  return load(SequenceClassifier, complete, backend, fresh?.seed);
+  return load(SequenceClassifier, complete, backend, options, fresh?.seed);
 }
 
 const size = (shape: readonly number[]) => shape.reduce((product, extent) => product * extent, 1);

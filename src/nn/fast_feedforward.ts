@@ -50,6 +50,7 @@ export class FastFeedforward {
     readonly depth: number,
   ) {
     this.width = nodes.value.shape[1] / 2;
+    nodes.product = { operation: 'fff' };
   }
 
   /**
@@ -91,7 +92,7 @@ export class FastFeedforward {
     const visited = run.training ? arena.tensor('fff visited nodes', visits, 'i32') : undefined;
     const logits = run.training ? arena.tensor('fff logits', visits) : undefined;
     const accumulate = target?.accumulate;
-    backend.fff({ input, nodes: this.nodes.value, bias: this.bias.value, trees, depth, output, accumulate, visited, logits });
+    backend.fff({ input, nodes: this.nodes.factor(run), bias: this.bias.value, trees, depth, output, accumulate, visited, logits });
     return { input, output, visited, logits };
   }
 

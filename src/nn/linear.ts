@@ -23,6 +23,7 @@ export class Linear {
     readonly activation: 'none' | 'gelu' = 'none',
   ) {
     [this.outputs, this.inputs] = weight.value.shape as [number, number];
+    weight.product = { operation: 'linear' };
   }
 
   /** input [rows, inputs]; output [rows, outputs]. An accumulating target excludes an activation. */
@@ -34,7 +35,7 @@ export class Linear {
     const preActivation = keep ? run.arena.tensor('linear pre-activation', [rows, this.outputs]) : undefined;
     run.backend.linear({
       input,
-      weight: this.weight.value,
+      weight: this.weight.factor(run),
       bias: this.bias?.value,
       output,
       activation,

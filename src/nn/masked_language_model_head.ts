@@ -36,8 +36,6 @@ const logitBytes = 2 ** 26;
  * transforms the hidden state first and adds a bias.
  */
 export class MaskedLanguageModelHead {
-  private readonly decoder: { weight: Tensor; bias?: Tensor };
-
   constructor(
     /** The word embedding [vocabulary, width]. */
     readonly word: Parameter,
@@ -45,7 +43,7 @@ export class MaskedLanguageModelHead {
     /** [vocabulary]. */
     readonly bias?: Parameter,
   ) {
-    this.decoder = { weight: word.value, bias: bias?.value };
+    word.product = { operation: 'linear', readOtherwise: true };
   }
 
   /** hidden, features [rows, width]. */
@@ -58,7 +56,7 @@ export class MaskedLanguageModelHead {
 
   /** features [rows, width], output [rows, vocabulary]. */
   logits(run: Run, features: Tensor, output: Tensor): void {
-    run.backend.linear({ input: features, ...this.decoder, output });
+    run.backend.linear({ input: features, weight: this.word.factor(run), bias: this.bias?.value, output });
   }
 
   /**

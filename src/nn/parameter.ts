@@ -1,6 +1,8 @@
 import type { Arena } from '../backend/arena.ts';
 import type { Backend } from '../backend/backend.ts';
+import type { Precision, PreparedWeight } from '../backend/prepared_weight.ts';
 import type { Tensor } from '../backend/tensor.ts';
+import { InputError } from '../errors.ts';
 
 /** A tensor of a checkpoint: what the file calls it, its shape there, and its values. */
 export interface NamedArray {
@@ -30,6 +32,10 @@ export class Parameter {
   touched?: Tensor;
   /** A frozen parameter gets no gradient and no update. */
   frozen = false;
+  /** Set by the layer that multiplies by it: the operation, and whether the value is read otherwise too (an embedding that decodes as well). */
+  product?: { operation: 'linear' | 'fff'; readOtherwise?: boolean };
+  /** What inference multiplies by in place of the value. */
+  prepared?: PreparedWeight;
 
   constructor(
     readonly value: Tensor,
@@ -42,8 +48,38 @@ export class Parameter {
     return this.layout.tensors[0].name;
   }
 
+  /**
+   * Prepares the copy that inference multiplies by, if it is multiplied by, and frees the value unless that is read otherwise: the
+   * parameter can then be neither trained nor saved.
+   */
+  prepare(precision: Precision): void {
+    const { product, value } = this;
+    if (!product || this.prepared || (product.operation === 'fff' && precision === 'f32')) return;
+    const { backend } = value;
+    this.prepared =
+      product.operation === 'linear'
+        ? backend.prepareLinear({ weight: value, precision })
+        : backend.prepareNodes({ nodes: value, precision });
+    if (!product.readOtherwise) value.dispose();
+  }
+
+  /** What a forward multiplies by. Throws InputError if a training run comes to a parameter that was prepared. */
+  factor(run: Run): Tensor | PreparedWeight {
+    if (!this.prepared) return this.value;
+    if (run.training) this.refuse('trained');
+    return this.prepared;
+  }
+
+  /** @throws InputError saying why a prepared parameter cannot be trained or saved */
+  refuse(what: 'trained' | 'saved'): never {
+    throw new InputError(
+      `'${this.name}' was prepared in ${this.prepared?.precision} for inference and cannot be ${what}: load the model without a dtype`,
+    );
+  }
+
   dispose(): void {
     this.value.dispose();
+    this.prepared?.dispose();
     this.gradient?.dispose();
     this.touched?.dispose();
   }

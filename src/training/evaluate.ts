@@ -3,6 +3,7 @@
 import { joinPath } from '#platform';
 import { Arena } from '../backend/arena.ts';
 import type { Backend } from '../backend/backend.ts';
+import type { Precision } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
 import { loadMaskedLanguageModel } from '../models/checkpoint.ts';
 import type { LabelledBatch, MaskedLanguageModel } from '../models/masked_language_model.ts';
@@ -41,6 +42,8 @@ export interface EvaluationOptions {
   seed: number;
   /** Only so much of the text. */
   maxTokens?: number;
+  /** Of products with weights, 'f32' by default. */
+  dtype?: Precision;
   onProgress?(done: number, total: number): void;
 }
 
@@ -57,7 +60,7 @@ export async function evaluateMaskedLanguageModel(options: EvaluationOptions): P
   const { maskId } = tokenizer;
   if (maskId === undefined)
     throw new InputError(`${joinPath(options.model, 'tokenizer.json')}: has no [MASK] token, which masked language modelling needs`);
-  const model = await loadMaskedLanguageModel(options.model, backend);
+  const model = await loadMaskedLanguageModel(options.model, backend, { dtype: options.dtype ?? 'f32' });
   try {
     const { positions: length, vocabularySize, predictedFraction } = model.config;
     if (tokenizer.vocabularySize > vocabularySize) {

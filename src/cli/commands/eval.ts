@@ -1,7 +1,9 @@
 import type { Command } from 'commander';
+import type { Precision } from '../../backend/prepared_weight.ts';
 import {
   addBackendOptions,
   addModelOption,
+  addPrecisionOption,
   type BackendOptions,
   type CommonOptions,
   openBackend,
@@ -16,6 +18,7 @@ interface Options extends BackendOptions, CommonOptions {
   text: string;
   seed: number;
   maxTokens?: number;
+  dtype: Precision;
 }
 
 export function evalCommand(program: Command): void {
@@ -28,7 +31,7 @@ export function evalCommand(program: Command): void {
     .option('--max-tokens <count>', 'only so much of the text', parseCount)
     .option('--json', 'print JSON instead of text')
     .option('--quiet', 'print results only: no progress, no notices');
-  addBackendOptions(addModelOption(mlm)).action(async (options: Options) => {
+  addPrecisionOption(addBackendOptions(addModelOption(mlm))).action(async (options: Options) => {
     const [{ evaluateMaskedLanguageModel }, { resolveModelFolder }, { ProgressBar }] = await Promise.all([
       import('../../training/evaluate.ts'),
       import('../../io/model_folder.ts'),

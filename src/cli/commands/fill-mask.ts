@@ -1,10 +1,12 @@
 import type { Command } from 'commander';
+import type { Precision } from '../../backend/prepared_weight.ts';
 import { InputError } from '../../errors.ts';
 import type { FillMaskCandidate, FillMaskPipeline } from '../../pipelines/fill_mask.ts';
 import {
   addBackendOptions,
   addCommonOptions,
   addModelOption,
+  addPrecisionOption,
   type BackendOptions,
   type CommonOptions,
   openBackend,
@@ -25,6 +27,7 @@ const ownSentences = [
 interface FillMaskCommandOptions extends CommonOptions, BackendOptions {
   model?: string;
   topK: number;
+  dtype: Precision;
 }
 
 interface Answer {
@@ -40,7 +43,7 @@ export function fillMaskCommand(program: Command): void {
     .description('fill the blanks, written [MASK], in sentences')
     .argument('[sentences...]', "sentences with [MASK] in them; '-' reads them from standard input, one a line; none: a few of our own")
     .option('--top-k <count>', 'words to show for each blank', parseCount, 5);
-  addModelOption(addBackendOptions(addCommonOptions(command)))
+  addPrecisionOption(addModelOption(addBackendOptions(addCommonOptions(command))))
     .addHelpText('after', '\nExample:\n  ufb fill-mask "The capital of France is [MASK]."')
     .action(fillMask);
 }
@@ -53,7 +56,7 @@ async function fillMask(sentences: string[], options: FillMaskCommandOptions): P
   ]);
   const folder = await resolveModelFolder(options.model);
   using backend = await openBackend(options);
-  const fill = await pipeline('fill-mask', folder, { backend });
+  const fill = await pipeline('fill-mask', folder, { backend, dtype: options.dtype });
   try {
     const loaded = performance.now() - start;
     const neurons = neuronsUsed(fill);

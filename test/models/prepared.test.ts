@@ -1,0 +1,73 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Arena } from '../../src/backend/arena.ts';
+import type { Backend } from '../../src/backend/backend.ts';
+import type { Precision } from '../../src/backend/prepared_weight.ts';
+import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { InputError } from '../../src/errors.ts';
+import { loadMaskedLanguageModel, saveCheckpoint } from '../../src/models/checkpoint.ts';
+import { candidates } from '../backend/backends.ts';
+import { expectClose, type GoldenTensors, goldenPath, goldenTensors, largest, tolerances } from '../goldens.ts';
+import { temporaryFolder } from '../temporary.ts';
+
+const folder = temporaryFolder();
+const folders = ['crammed-bert-fff', 'crammed-bert-dense', 'hf-bert'];
+
+async function logitsOf(folder: string, golden: GoldenTensors, backend: Backend, dtype: Precision) {
+  using model = await loadMaskedLanguageModel(goldenPath(folder), backend, { dtype });
+  using arena = new Arena(backend);
+  const [batch, length] = golden.shape('input_ids');
+  const optional = (name: string) => (folder === 'hf-bert' ? golden.integers(name) : undefined);
+  const ids = golden.integers('input_ids');
+  const tokens = { batch, length, ids, attentionMask: optional('attention_mask'), typeIds: optional('token_type_ids') };
+  return backend.read(model.logits({ backend, arena, training: false }, tokens));
+}
+
+/** Root of the mean square of the differences over that of the values. */
+function relativeError(actual: Float32Array, expected: Float32Array): number {
+  const squares = (values: Float32Array) => values.reduce((sum, value) => sum + value * value, 0);
+  return Math.sqrt(squares(actual.map((value, i) => value - expected[i])) / squares(expected));
+}
+
+for (const { label, create, unavailable } of candidates) {
+  describe.skipIf(unavailable)(`${label}${unavailable ? ` (skipped: ${unavailable})` : ''}`, () => {
+    let backend: Backend;
+    beforeAll(() => {
+      backend = create();
+    });
+    afterAll(() => backend?.dispose());
+
+    describe.each(folders)('%s', (folder) => {
+      test('prepared in f32 agrees with PyTorch as the trainable model does', async () => {
+        const golden = await goldenTensors(folder, 'forward.safetensors');
+        expectClose('logits', await logitsOf(folder, golden, backend, 'f32'), golden.floats('logits'), tolerances.output);
+      });
+
+      // Roundings of weights and inputs, 2^-9 and 2^-8 of the largest, through two layers; a path that flips changes a token by more.
+      test.each([
+        ['bf16', 0.02],
+        ['i8', 0.06],
+      ] as const)('prepared in %s is near it, and agrees with the reference', async (dtype, allowed) => {
+        const golden = await goldenTensors(folder, 'forward.safetensors');
+        const logits = await logitsOf(folder, golden, backend, dtype);
+        expect(largest(logits)).toBeGreaterThan(0);
+        const error = relativeError(logits, golden.floats('logits'));
+        expect(error).toBeGreaterThan(0);
+        expect(error).toBeLessThan(allowed);
+        using reference = new ReferenceBackend();
+        const expected = await logitsOf(folder, golden, reference, dtype);
+        // A float32 difference in a hidden state can move an element by one step of rounding.
+        expect(relativeError(logits, expected)).toBeLessThan(allowed / 4);
+      });
+    });
+
+    test('a prepared model can be neither trained nor saved, and says why', async () => {
+      using model = await loadMaskedLanguageModel(goldenPath('crammed-bert-fff'), backend, { dtype: 'bf16' });
+      using arena = new Arena(backend);
+      const ids = Int32Array.of(1, 2, 3, 4);
+      const step = () => model.lossAndGradients({ backend, arena, training: true }, { batch: 1, length: 4, ids, labels: ids });
+      expect(step).toThrow(InputError);
+      expect(step).toThrow(/was prepared in bf16 for inference and cannot be trained/);
+      await expect(saveCheckpoint(folder, model)).rejects.toThrow(/was prepared in bf16 for inference and cannot be saved/);
+    });
+  });
+}
