@@ -8,6 +8,7 @@ namespace UFB_INSTRUCTION_SET {
 #include "simd.h"
 #include "simd_math.h"
 #include "elementwise.h"
+#include "place.h"
 #include "layer_norm.h"
 #include "matrix_multiply.h"
 #include "linear.h"
@@ -29,6 +30,7 @@ const KernelEntry kernels[] = {
     {"fill", fill},
     {"fillIntegers", fillIntegers},
     {"copy", copy},
+    {"place", place},
     {"add", add},
     {"gelu", gelu},
     {"geluBackward", geluBackward},

@@ -73,13 +73,18 @@ struct View {
   void* data = nullptr;
   size_t bytes = 0;
 };
-// A Float32Array, Int32Array or Float64Array; nothing if the value is undefined.
+// A typed array; nothing if the value is undefined.
 View viewOf(napi_env env, napi_value value) {
   napi_typedarray_type type;
   View view;
   size_t length = 0;
   if (napi_get_typedarray_info(env, value, &type, &length, &view.data, nullptr, nullptr) != napi_ok) return {};
-  view.bytes = length * (type == napi_float64_array ? 8 : 4);
+  switch (type) {
+    case napi_int8_array: case napi_uint8_array: view.bytes = length; break;
+    case napi_uint16_array: view.bytes = 2 * length; break;
+    case napi_float64_array: view.bytes = 8 * length; break;
+    default: view.bytes = 4 * length;
+  }
   return view;
 }
 
@@ -210,6 +215,13 @@ napi_value allocate(napi_env env, napi_callback_info info) {
   return address;
 }
 
+napi_value addressOf(napi_env env, napi_callback_info info) {
+  Call<1> call(env, info);
+  napi_value address;
+  napi_create_double(env, static_cast<double>(reinterpret_cast<uintptr_t>(viewOf(env, call.arguments[0]).data)), &address);
+  return address;
+}
+
 napi_value stage(napi_env env, napi_callback_info info) {
   Call<2> call(env, info);
   Handle* handle = handleOf(env, call.arguments[0]);
@@ -322,6 +334,7 @@ extern "C" NAPI_MODULE_EXPORT napi_value napi_register_module_v1(napi_env env, n
   exportFunction(env, exports, "dispose", dispose);
   exportFunction(env, exports, "threads", threads);
   exportFunction(env, exports, "allocate", allocate);
+  exportFunction(env, exports, "addressOf", addressOf);
   exportFunction(env, exports, "stage", stage);
   exportFunction(env, exports, "submit", submit);
   exportFunction(env, exports, "finish", finish);

@@ -57,6 +57,10 @@ export interface AttentionArguments {
   dropout?: Dropout;
 }
 
+/** Bytes of a value of each type that {@link Backend.place} reads: IEEE 754 in 32 and 16 bits, and bfloat16. */
+const bytesPerFileValue = { F32: 4, BF16: 2, F16: 2 } as const;
+export type FileType = keyof typeof bytesPerFileValue;
+
 export type PoolKind = 'first' | 'mean' | 'max' | 'logSumExp';
 const poolKinds: readonly PoolKind[] = ['first', 'mean', 'max', 'logSumExp'];
 
@@ -128,6 +132,14 @@ export abstract class Backend {
     if (values.length !== tensor.size) throw new ShapeError(`write: ${describe(tensor)} takes ${tensor.size} values, got ${values.length}`);
     const ArrayType = arrayTypes[tensor.dtype];
     this.upload(tensor, values instanceof ArrayType ? values : ArrayType.from(values as ArrayLike<number>));
+  }
+
+  /**
+   * A tensor of bytes (i8) for {@link place} to take values from: the array itself where the backend can reach it, else a copy. The
+   * array must not change until a `finish` that was called later has resolved. Whoever asked disposes the tensor.
+   */
+  lend(name: string, bytes: Uint8Array<ArrayBuffer>): Tensor {
+    return this.tensor(name, [bytes.length], 'i8', new Int8Array(bytes.buffer, bytes.byteOffset, bytes.length));
   }
 
   /** A copy of the tensor's values once everything queued before has run. Float32Array for f32, Int32Array for i32. */
@@ -202,6 +214,38 @@ export abstract class Backend {
     this.expect('dropout', { input: a.input, output: a.output }, a.input.size);
     this.expectProbability('dropout', a.dropout.probability);
     this.enqueue('dropout', [a.input, a.output], [a.input.size, a.dropout.probability, a.dropout.key]);
+  }
+
+  /**
+   * Little-endian values of a file, taken as [rows, columns], to where a layout wants them: value (r, c) goes, as float32, to output
+   * element offset + r rowStride + c columnStride; other elements stay as they are. input: the values' bytes (i8). Exact. A value that
+   * is not finite is a late error.
+   */
+  place(a: {
+    input: Tensor;
+    type: FileType;
+    output: Tensor;
+    rows: number;
+    columns: number;
+    offset: number;
+    rowStride: number;
+    columnStride: number;
+  }): void {
+    const { rows, columns, offset, rowStride, columnStride } = a;
+    const numbers = [rows, columns, offset, rowStride, columnStride];
+    if (!numbers.every((n) => Number.isSafeInteger(n) && n >= 0)) throw new ShapeError(`place: [${numbers}] are not all sizes`);
+    if (!(a.type in bytesPerFileValue)) throw new ShapeError(`place: type '${a.type}' is none of ${Object.keys(bytesPerFileValue)}`);
+    this.expectType('place', 'input', a.input, 'i8');
+    this.expectSize('place', 'input', a.input, rows * columns * bytesPerFileValue[a.type]);
+    this.expectType('place', 'output', a.output, 'f32');
+    if (a.input.size === 0) return;
+    const [lastRow, lastColumn] = [(rows - 1) * rowStride, (columns - 1) * columnStride];
+    if (!(offset + lastRow + lastColumn < a.output.size))
+      throw new ShapeError(`place: reaches element ${offset + lastRow + lastColumn} of ${describe(a.output)}`);
+    const apart = (rows < 2 || rowStride > lastColumn) && (columns < 2 || columnStride > 0);
+    if (!apart && !((columns < 2 || columnStride > lastRow) && (rows < 2 || rowStride > 0)))
+      throw new ShapeError(`place: with strides ${rowStride} and ${columnStride}, values of [${rows}, ${columns}] fall on each other`);
+    this.enqueue('place', [a.input, a.output], [Object.keys(bytesPerFileValue).indexOf(a.type), ...numbers]);
   }
 
   // ------------------------------------------------------------------ prepared weights

@@ -24,6 +24,8 @@ export interface NativeAddon {
   threads(handle: NativeHandle): number;
   /** Throws if there is no memory. */
   allocate(handle: NativeHandle, bytes: number): number;
+  /** Where an array's values lie, for as long as somebody holds the array. */
+  addressOf(values: Uint8Array): number;
   /** Copies the values to memory of the add-on's own, until a writeStaged command has used them. */
   stage(handle: NativeHandle, values: TypedArray): number;
   submit(handle: NativeHandle, commands: Float64Array, used: number): void;

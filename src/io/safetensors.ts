@@ -28,21 +28,19 @@ const bytesPerValue = (dtype: SafetensorsType) => arrayTypes[dtype].BYTES_PER_EL
 export interface TensorInfo {
   readonly dtype: SafetensorsType;
   readonly shape: readonly number[];
+  /** Where its values begin and end, in bytes from the start of all values. */
+  readonly start: number;
+  readonly end: number;
 }
 
 /** The format's own limit. */
 const maximumHeaderBytes = 100_000_000;
 
-interface Entry extends TensorInfo {
-  readonly start: number;
-  readonly end: number;
-}
-
 /** An open safetensors file. Tensors are read when asked for, each on its own. Close it after use (`await using` works). */
 export class SafetensorsFile {
   constructor(
     private readonly file: RandomAccessFile,
-    private readonly entries: ReadonlyMap<string, Entry>,
+    private readonly entries: ReadonlyMap<string, TensorInfo>,
     private readonly dataStart: number,
     /** The header's `__metadata__`. */
     readonly metadata: Readonly<Record<string, string>>,
@@ -89,7 +87,12 @@ export class SafetensorsFile {
   /** The bytes as they lie in the file. */
   async readRaw(name: string): Promise<Uint8Array<ArrayBuffer>> {
     const { start, end } = this.entry(name);
-    return this.file.read(this.dataStart + start, end - start);
+    return this.readBytes(start, end - start);
+  }
+
+  /** Bytes of the values, which may be several tensors', from `start` on (see {@link TensorInfo}); in `into` if given and the platform can. */
+  readBytes(start: number, length: number, into?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
+    return this.file.read(this.dataStart + start, length, into);
   }
 
   close(): Promise<void> {
@@ -100,7 +103,7 @@ export class SafetensorsFile {
     return this.close();
   }
 
-  private entry(name: string): Entry {
+  private entry(name: string): TensorInfo {
     const entry = this.entries.get(name);
     if (!entry) throw new InputError(`${this.source}: has no tensor '${name}'`);
     return entry;
@@ -140,7 +143,7 @@ async function readHeader(file: RandomAccessFile): Promise<SafetensorsFile> {
   if (duplicate !== undefined) throw fail(`the safetensors header has the key '${duplicate}' twice`);
 
   const metadata: Record<string, string> = {};
-  const entries: [string, Entry][] = [];
+  const entries: [string, TensorInfo][] = [];
   for (const [name, value] of Object.entries(header)) {
     if (name === '__metadata__') {
       if (!isRecord(value)) throw fail("'__metadata__' is not an object");
@@ -164,7 +167,7 @@ async function readHeader(file: RandomAccessFile): Promise<SafetensorsFile> {
   return new SafetensorsFile(file, new Map(entries), 8 + headerBytes, metadata);
 }
 
-function parseEntry(value: unknown, what: string, fail: (message: string) => InputError): Entry {
+function parseEntry(value: unknown, what: string, fail: (message: string) => InputError): TensorInfo {
   if (!isRecord(value)) throw fail(`${what} is not described by an object`);
   const { dtype, shape, data_offsets: offsets } = value;
   if (typeof dtype !== 'string' || !Object.hasOwn(arrayTypes, dtype)) {

@@ -5,12 +5,14 @@ import type { Tensor } from '../backend/tensor.ts';
 import { InputError } from '../errors.ts';
 import { fileError, readJson, writeFileAtomic } from '../io/files.ts';
 import { readSafetensors, type SafetensorsFile, type TensorToWrite, writeSafetensors } from '../io/safetensors.ts';
+import { packArrays, unpackArrays } from '../nn/layouts.ts';
 import type { NamedArray, Parameter, ParameterLayout } from '../nn/parameter.ts';
 import { configToJson, type ModelConfig, parseConfig } from './config.ts';
 import { Encoder } from './encoder.ts';
 import { MaskedLanguageModel } from './masked_language_model.ts';
 import { type ModelNames, modelNames } from './names.ts';
 import { ParameterFactory } from './parameter_factory.ts';
+import { readParameters } from './read_parameters.ts';
 import { SequenceClassifier } from './sequence_classifier.ts';
 
 export type Model = MaskedLanguageModel | SequenceClassifier | Encoder;
@@ -18,22 +20,21 @@ export type Model = MaskedLanguageModel | SequenceClassifier | Encoder;
 /** A parameter's value (or a tensor shaped like it: its gradient, a moment of the optimiser) as a checkpoint has it. */
 export async function exportParameter(parameter: Parameter, tensor: Tensor = parameter.value): Promise<NamedArray[]> {
   if (tensor.disposed && parameter.prepared) parameter.refuse('saved');
-  const { tensors, unpack } = parameter.layout;
-  const arrays = unpack(await tensor.backend.read(tensor));
+  const { tensors } = parameter.layout;
+  const arrays = unpackArrays(parameter.layout, await tensor.backend.read(tensor));
   return tensors.map(({ name, shape }, i) => ({ name, shape, values: arrays[i] }));
 }
 
 /** The inverse of {@link exportParameter}; arrays in any order. Throws InputError if one is missing or of another size. */
 export function importParameter(parameter: Parameter, arrays: readonly NamedArray[], target: Tensor = parameter.value): void {
-  const { tensors, pack } = parameter.layout;
-  const values = tensors.map(({ name, shape }) => {
+  const values = parameter.layout.tensors.map(({ name, shape }) => {
     const array = arrays.find((candidate) => candidate.name === name);
     if (!array) throw new InputError(`tensor '${name}' is missing`);
     if (array.values.length !== size(shape))
       throw new InputError(`tensor '${name}' has ${array.values.length} values, expected [${shape}]`);
     return array.values;
   });
-  target.backend.write(target, pack(values));
+  target.backend.write(target, packArrays(parameter.layout, values));
 }
 
 /** A masked language model with crammedBERT's initial weights: normal, the norms 1, the biases 0. The same seed gives the same weights. */
@@ -53,9 +54,14 @@ function create<M>(
   seed: number,
 ): M {
   const factory = new ParameterFactory(backend);
-  const model = new Class(config, factory);
-  for (const parameter of factory.parameters) factory.initialise(parameter, seed);
-  return model;
+  try {
+    const model = new Class(config, factory);
+    for (const parameter of factory.parameters) factory.initialise(parameter, seed);
+    return model;
+  } catch (error) {
+    factory.dispose();
+    throw error;
+  }
 }
 
 export interface LoadOptions {
@@ -172,12 +178,16 @@ class Checkpoint {
     return layout.tensors.every(({ name }) => this.locate(name) !== undefined);
   }
 
-  /** Reads one parameter into the backend, tensor by tensor. */
-  async read(parameter: Parameter): Promise<void> {
-    const arrays: NamedArray[] = [];
-    for (const { name, shape } of parameter.layout.tensors)
-      arrays.push({ name, shape, values: await this.finite(this.locate(name) as string) });
-    importParameter(parameter, arrays);
+  /** Reads parameters into the backend; `complete` is called for each when all of it is queued. */
+  async read(parameters: readonly Parameter[], backend: Backend, complete: (parameter: Parameter) => void): Promise<void> {
+    const locate = (name: string) => this.locate(name) as string;
+    try {
+      await readParameters(this.file, backend, parameters, locate, complete);
+    } catch (error) {
+      // The backend does not know which tensor it is that holds what is not finite.
+      for (const { layout } of parameters) for (const { name } of layout.tensors) await this.finite(locate(name));
+      throw error;
+    }
   }
 
   /** Refuses what the model has no place for, and copies and buffers that say something else than the model does. */
@@ -260,10 +270,15 @@ async function load<M extends Model>(
   try {
     const model = new Class(config, factory, names);
     await checkpoint.checkRest(model.task === 'masked-lm' ? unusedParts : unusedPartsWithoutDecoder);
-    for (const parameter of factory.parameters) {
-      if (isFresh(parameter.layout)) factory.initialise(parameter, freshSeed as number);
-      else await checkpoint.read(parameter);
+    const prepare = (parameter: Parameter) => {
       if (dtype) parameter.prepare(dtype);
+    };
+    const stored = factory.parameters.filter(({ layout }) => !isFresh(layout));
+    await checkpoint.read(stored, backend, prepare);
+    for (const parameter of factory.parameters) {
+      if (!isFresh(parameter.layout)) continue;
+      factory.initialise(parameter, freshSeed as number);
+      prepare(parameter);
     }
     return model;
   } catch (error) {

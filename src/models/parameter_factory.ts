@@ -2,7 +2,7 @@ import type { Backend } from '../backend/backend.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import { FastFeedforward, type FastFeedforwardShape, fastFeedforwardLayouts } from '../nn/fast_feedforward.ts';
 import { LayerNorm } from '../nn/layer_norm.ts';
-import { headsLayout, plainLayout } from '../nn/layouts.ts';
+import { headsLayout, packArrays, plainLayout } from '../nn/layouts.ts';
 import { Linear } from '../nn/linear.ts';
 import { Parameter, type ParameterLayout } from '../nn/parameter.ts';
 import { hashText, normalValues } from '../nn/random.ts';
@@ -95,7 +95,7 @@ export class ParameterFactory {
       if (initial.zeroRow !== undefined) values.fill(0, initial.zeroRow * shape[1], (initial.zeroRow + 1) * shape[1]);
       return values;
     });
-    this.backend.write(parameter.value, parameter.layout.pack(arrays));
+    this.backend.write(parameter.value, packArrays(parameter.layout, arrays));
   }
 
   /** Frees what was made, when a model could not be completed. */

@@ -1,7 +1,7 @@
 import type { Backend } from '../backend/backend.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import { gradientOf, type Target } from './layer.ts';
-import { nodesLayout, plainLayout } from './layouts.ts';
+import { nodesLayout, packArrays, plainLayout } from './layouts.ts';
 import { Parameter, type ParameterLayout, type Run } from './parameter.ts';
 import { hashText, normalValues } from './random.ts';
 
@@ -61,9 +61,9 @@ export class FastFeedforward {
     const { width, trees, depth, seed, name } = options;
     const layer = FastFeedforward.allocate(backend, fastFeedforwardLayouts(name ? `${name}.` : '', options), options);
     const deviations = [1 / Math.sqrt(width), 1 / Math.sqrt(trees * (depth + 1))];
-    const { tensors, pack } = layer.nodes.layout;
+    const { tensors } = layer.nodes.layout;
     const weights = tensors.map((tensor, i) => normalValues(nodeCount(options) * width, deviations[i], seed, hashText(tensor.name)));
-    backend.write(layer.nodes.value, pack(weights));
+    backend.write(layer.nodes.value, packArrays(layer.nodes.layout, weights));
     backend.fill({ output: layer.bias.value, value: 0 });
     return layer;
   }

@@ -1,8 +1,9 @@
-import type { ParameterLayout } from './parameter.ts';
+import type { ParameterLayout, Placement, StoredTensor } from './parameter.ts';
 
 /** One tensor of the checkpoint, as it is. */
 export function plainLayout(name: string, shape: readonly number[]): ParameterLayout {
-  return { tensors: [{ name, shape }], pack: ([values]) => values, unpack: (values) => [values] };
+  const [rows, columns] = rowsAndColumns(shape);
+  return { tensors: [{ name, shape, placement: { rows, columns, offset: 0, rowStride: columns, columnStride: 1 } }] };
 }
 
 /**
@@ -12,49 +13,18 @@ export function plainLayout(name: string, shape: readonly number[]): ParameterLa
 export function nodesLayout(inName: string, outName: string, nodes: number, width: number): ParameterLayout {
   return {
     tensors: [
-      { name: inName, shape: [nodes, width] },
-      { name: outName, shape: [width, nodes] },
+      {
+        name: inName,
+        shape: [nodes, width],
+        placement: { rows: nodes, columns: width, offset: 0, rowStride: 2 * width, columnStride: 1 },
+      },
+      {
+        name: outName,
+        shape: [width, nodes],
+        placement: { rows: width, columns: nodes, offset: width, rowStride: 1, columnStride: 2 * width },
+      },
     ],
-    pack([weightIn, weightOut]) {
-      const packed = new Float32Array(nodes * 2 * width);
-      for (let node = 0; node < nodes; node++) packed.set(weightIn.subarray(node * width, (node + 1) * width), node * 2 * width);
-      transpose(weightOut, 0, nodes, packed, width, 2 * width, width, nodes);
-      return packed;
-    },
-    unpack(packed) {
-      const weightIn = new Float32Array(nodes * width);
-      const weightOut = new Float32Array(width * nodes);
-      for (let node = 0; node < nodes; node++) weightIn.set(packed.subarray(node * 2 * width, (2 * node + 1) * width), node * width);
-      transpose(packed, width, 2 * width, weightOut, 0, nodes, nodes, width);
-      return [weightIn, weightOut];
-    },
   };
-}
-
-/**
- * to[toOffset + column toStride + row] = from[fromOffset + row fromStride + column], in squares of 16, a cache line of floats, so that
- * memory is missed once a line and not once an element.
- */
-function transpose(
-  from: Float32Array,
-  fromOffset: number,
-  fromStride: number,
-  to: Float32Array,
-  toOffset: number,
-  toStride: number,
-  rows: number,
-  columns: number,
-): void {
-  for (let top = 0; top < rows; top += 16) {
-    const bottom = Math.min(top + 16, rows);
-    for (let left = 0; left < columns; left += 16) {
-      const right = Math.min(left + 16, columns);
-      for (let row = top; row < bottom; row++) {
-        const source = fromOffset + row * fromStride;
-        for (let column = left; column < right; column++) to[toOffset + column * toStride + row] = from[source + column];
-      }
-    }
-  }
 }
 
 /**
@@ -65,25 +35,61 @@ export function headsLayout(names: readonly [string, string, string], heads: num
   const shape = inputs === undefined ? [heads * headSize] : [heads * headSize, inputs];
   const block = headSize * (inputs ?? 1);
   return {
-    tensors: names.map((name) => ({ name, shape })),
-    pack(parts) {
-      const packed = new Float32Array(3 * heads * block);
-      for (let head = 0; head < heads; head++) {
-        parts.forEach((part, index) => {
-          packed.set(part.subarray(head * block, (head + 1) * block), (3 * head + index) * block);
-        });
-      }
-      return packed;
-    },
-    unpack(packed) {
-      return names.map((_, index) => {
-        const part = new Float32Array(heads * block);
-        for (let head = 0; head < heads; head++) {
-          const from = (3 * head + index) * block;
-          part.set(packed.subarray(from, from + block), head * block);
-        }
-        return part;
-      });
-    },
+    tensors: names.map((name, index) => ({
+      name,
+      shape,
+      placement: { rows: heads, columns: block, offset: index * block, rowStride: 3 * block, columnStride: 1 },
+    })),
   };
+}
+
+/** The checkpoint's arrays, in the order of the layout's tensors, as one array in the backend's layout. */
+export function packArrays({ tensors }: ParameterLayout, arrays: readonly Float32Array[]): Float32Array<ArrayBuffer> {
+  const packed = new Float32Array(tensors.reduce((size, { placement }) => size + placement.rows * placement.columns, 0));
+  tensors.forEach(({ placement }, index) => {
+    const values = arrays[index];
+    eachStretch(placement, (stored, place, count, stride) => {
+      if (stride === 1) packed.set(values.subarray(stored, stored + count), place);
+      else for (let i = 0; i < count; i++) packed[place + i * stride] = values[stored + i];
+    });
+  });
+  return packed;
+}
+
+/** The inverse of {@link packArrays}. */
+export function unpackArrays({ tensors }: ParameterLayout, packed: Float32Array): Float32Array<ArrayBuffer>[] {
+  return tensors.map(({ placement }: StoredTensor) => {
+    const values = new Float32Array(placement.rows * placement.columns);
+    eachStretch(placement, (stored, place, count, stride) => {
+      if (stride === 1) values.set(packed.subarray(place, place + count), stored);
+      else for (let i = 0; i < count; i++) values[stored + i] = packed[place + i * stride];
+    });
+    return values;
+  });
+}
+
+/**
+ * Calls move(stored, place, count, stride) for stretches that make up the tensor: its elements from `stored` on lie `stride` apart from
+ * `place` on. What is transposed goes in squares of 16, a cache line of floats, so that memory is missed once a line and not once an element.
+ */
+function eachStretch(
+  { rows, columns, offset, rowStride, columnStride }: Placement,
+  move: (stored: number, place: number, count: number, stride: number) => void,
+): void {
+  const [height, width] = columnStride === 1 ? [1, columns] : [16, 16];
+  for (let top = 0; top < rows; top += height) {
+    const bottom = Math.min(top + height, rows);
+    for (let left = 0; left < columns; left += width) {
+      const count = Math.min(width, columns - left);
+      for (let row = top; row < bottom; row++) {
+        move(row * columns + left, offset + row * rowStride + left * columnStride, count, columnStride);
+      }
+    }
+  }
+}
+
+/** A shape taken as rows of what follows its first dimension. */
+function rowsAndColumns(shape: readonly number[]): [number, number] {
+  const size = shape.reduce((product, extent) => product * extent, 1);
+  return shape.length > 1 && size > 0 ? [shape[0], size / shape[0]] : [1, size];
 }

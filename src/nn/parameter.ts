@@ -12,17 +12,32 @@ export interface NamedArray {
 }
 
 /**
+ * Where the elements of a tensor of the checkpoint, taken as [rows, columns], lie in the parameter: element (r, c) at
+ * offset + r rowStride + c columnStride.
+ */
+export interface Placement {
+  readonly rows: number;
+  readonly columns: number;
+  readonly offset: number;
+  readonly rowStride: number;
+  readonly columnStride: number;
+}
+
+/** A tensor as a checkpoint has it, and where it goes. */
+export interface StoredTensor {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly placement: Placement;
+}
+
+/**
  * How a parameter lies in a checkpoint. One parameter may hold several of a checkpoint's tensors in the layout that the kernels want
- * (an FFF's nodes hold linear_in.weight and linear_out.weight side by side), so values, gradients and optimiser moments all go
- * through the same pair of functions on their way to and from files.
+ * (an FFF's nodes hold linear_in.weight and linear_out.weight side by side), so values, gradients and optimiser moments all go by the
+ * same description on their way to and from files.
  */
 export interface ParameterLayout {
-  /** Names and shapes in the checkpoint. */
-  readonly tensors: readonly { readonly name: string; readonly shape: readonly number[] }[];
-  /** The checkpoint's arrays, in the order of `tensors`, as one array in the backend's layout. */
-  pack(arrays: readonly Float32Array[]): Float32Array;
-  /** The inverse of pack. */
-  unpack(values: Float32Array): Float32Array[];
+  /** Together they fill the parameter. */
+  readonly tensors: readonly StoredTensor[];
 }
 
 /** A trainable tensor. It has a gradient once a trainer has allocated one. */

@@ -14,8 +14,8 @@ export interface RandomAccessFile {
   readonly name: string;
   /** Bytes. */
   readonly size: number;
-  /** Exactly `length` bytes from `offset`; rejects if the file ends before. */
-  read(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>>;
+  /** Exactly `length` bytes from `offset`, in `into` where it is given (and long enough) and the platform can; rejects if the file ends before. */
+  read(offset: number, length: number, into?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>>;
   close(): Promise<void>;
 }
 
@@ -45,7 +45,7 @@ export async function openFile(path: string): Promise<RandomAccessFile> {
     return {
       name: path,
       size: status.size,
-      read: (offset, length) => readFully(handle, path, offset, length),
+      read: (offset, length, into) => readFully(handle, path, offset, into?.subarray(0, length) ?? new Uint8Array(length)),
       close: () => handle.close(),
     };
   } catch (error) {
@@ -54,8 +54,13 @@ export async function openFile(path: string): Promise<RandomAccessFile> {
   }
 }
 
-async function readFully(handle: FileHandle, path: string, offset: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
-  const bytes = new Uint8Array(length);
+async function readFully(
+  handle: FileHandle,
+  path: string,
+  offset: number,
+  bytes: Uint8Array<ArrayBuffer>,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const { length } = bytes;
   for (let done = 0; done < length; ) {
     const { bytesRead } = await handle.read(bytes, done, Math.min(length - done, bytesPerCall), offset + done);
     if (bytesRead === 0) throw new Error(`${path} ended at byte ${offset + done} while it was being read`);

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Backend } from '../../src/backend/backend.ts';
-import { nodesLayout } from '../../src/nn/layouts.ts';
+import { nodesLayout, packArrays, unpackArrays } from '../../src/nn/layouts.ts';
 import { expectClose, goldenJson, goldenTensors, tolerances } from '../goldens.ts';
 import { candidates } from './backends.ts';
 
@@ -26,7 +26,7 @@ for (const { label, create, unavailable } of candidates) {
       const golden = await goldenTensors('fff', `${name}.safetensors`);
       const count = trees * nodesPerTree;
       const layout = nodesLayout('linear_in.weight', 'linear_out.weight', count, width);
-      const nodes = layout.pack([golden.floats('linear_in.weight'), golden.floats('linear_out.weight')]);
+      const nodes = packArrays(layout, [golden.floats('linear_in.weight'), golden.floats('linear_out.weight')]);
       const t = {
         input: backend.tensor('x', [batch, width], 'f32', golden.floats('x')),
         nodes: backend.tensor('nodes', [count, 2 * width], 'f32', nodes),
@@ -48,7 +48,7 @@ for (const { label, create, unavailable } of candidates) {
         touched: backend.zeros('touched', [count], 'i32'),
       };
       backend.fffBackward({ ...t, ...gradients, trees, depth });
-      const [gradIn, gradOut] = layout.unpack(await backend.read(gradients.gradNodes));
+      const [gradIn, gradOut] = unpackArrays(layout, await backend.read(gradients.gradNodes));
       const actual = {
         grad_x: await backend.read(gradients.gradInput),
         'grad.linear_in.weight': gradIn,

@@ -7,6 +7,7 @@ import { layerNormCases } from './cases/layer_norm.ts';
 import { linearCases } from './cases/linear.ts';
 import { lossCases } from './cases/loss.ts';
 import { optimizerCases } from './cases/optimizer.ts';
+import { placeCases } from './cases/place.ts';
 import { poolCases } from './cases/pool.ts';
 import { preparedCases } from './cases/prepared.ts';
 
@@ -19,6 +20,7 @@ export const operationCases: readonly OperationCase[] = [
   ...embeddingCases,
   ...fffCases,
   ...preparedCases,
+  ...placeCases,
   ...poolCases,
   ...lossCases,
   ...optimizerCases,

@@ -147,6 +147,14 @@ for (const { label, create, unavailable } of candidates) {
         await backend.finish();
       });
 
+      test.each(['F32', 'BF16', 'F16'] as const)('a value of a file, %s, that is not finite', async (type) => {
+        const bits = { F32: [0, 0x7f80], BF16: [0x7fc0], F16: [0xfc00] }[type];
+        const input = backend.lend('input', new Uint8Array(Uint16Array.from([...bits, ...bits]).buffer));
+        const output = backend.tensor('output', [2]);
+        backend.place({ input, type, output, rows: 1, columns: 2, offset: 0, rowStride: 2, columnStride: 1 });
+        await expect(backend.finish()).rejects.toThrow('place: the input holds a value that is not finite');
+      });
+
       test.each([5, -1])('label %d', async (label) => {
         const logits = backend.zeros('logits', [2, 5]);
         backend.crossEntropy({ logits, labels: backend.tensor('labels', [2], 'i32', [4, label]), losses: backend.tensor('losses', [2]) });

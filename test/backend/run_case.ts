@@ -1,6 +1,6 @@
 import type { Backend } from '../../src/backend/backend.ts';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
-import type { Tensor, TypedArray } from '../../src/backend/tensor.ts';
+import { arrayTypes, type Tensor, type TypedArray } from '../../src/backend/tensor.ts';
 import { hashText } from '../../src/nn/random.ts';
 import type { Operand, OperationCase, Tensors } from './cases/case.ts';
 import { DoublePrecisionBackend } from './double_precision.ts';
@@ -21,7 +21,7 @@ export function operandsOf(operationCase: OperationCase): Record<string, Operand
 /** Elements around each tensor that nothing may change. Odd before it, so that no tensor is aligned to more than its element. */
 const guardBefore = 5;
 const guardAfter = 67;
-const guardValue = 12345;
+const guardValue = 123;
 
 /** The case's tensors, each in the middle of guard elements. */
 class CaseTensors {
@@ -35,7 +35,7 @@ class CaseTensors {
     for (const name in operands) {
       const { shape, dtype, values } = operands[name];
       const whole = backend.tensor(name, [guardBefore + values.length + guardAfter], dtype);
-      backend.fill({ output: whole, value: guardValue });
+      backend.write(whole, new arrayTypes[dtype](whole.size).fill(guardValue));
       this.guarded.push(whole);
       this.tensors[name] = whole.view(shape, guardBefore);
     }

@@ -1,13 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
-import { Parameter, type ParameterLayout } from '../../src/nn/parameter.ts';
+import { plainLayout } from '../../src/nn/layouts.ts';
+import { Parameter } from '../../src/nn/parameter.ts';
 import { AdamW, pretrainingAdamW } from '../../src/training/optimizer.ts';
-
-const layout = (name: string, shape: number[]): ParameterLayout => ({
-  tensors: [{ name, shape }],
-  pack: ([values]) => values,
-  unpack: (values) => [values],
-});
 
 function setUp(shape: number[], options: { decay?: boolean; sparse?: boolean } = {}) {
   const backend = new ReferenceBackend();
@@ -18,7 +13,7 @@ function setUp(shape: number[], options: { decay?: boolean; sparse?: boolean } =
     'f32',
     Float32Array.from({ length: size }, (_, i) => 0.1 * (i + 1)),
   );
-  const parameter = new Parameter(value, layout('w', shape), options.decay ?? false);
+  const parameter = new Parameter(value, plainLayout('w', shape), options.decay ?? false);
   if (options.sparse) parameter.touched = backend.tensor('touched', [shape[0]], 'i32', new Int32Array(shape[0]).fill(7));
   return { backend, parameter, clip: backend.tensor('clip', [2]) };
 }
@@ -35,7 +30,7 @@ describe('AdamW', () => {
 
   test('clips by the norm of all gradients together, reports the norm before, and zeroes them', async () => {
     const { backend, parameter, clip } = setUp([2]);
-    const other = new Parameter(backend.tensor('v', [1], 'f32', [1]), layout('v', [1]), false);
+    const other = new Parameter(backend.tensor('v', [1], 'f32', [1]), plainLayout('v', [1]), false);
     const optimizer = new AdamW(backend, [parameter, other], { ...pretrainingAdamW, clipNorm: 0.5 });
     backend.write(parameter.gradient!, [1, 2]);
     backend.write(other.gradient!, [2]);
@@ -67,7 +62,7 @@ describe('AdamW', () => {
 
   test('frozen parameters get no gradient and stay', async () => {
     const { backend, parameter, clip } = setUp([2]);
-    const frozen = new Parameter(backend.tensor('v', [1], 'f32', [1]), layout('v', [1]), true);
+    const frozen = new Parameter(backend.tensor('v', [1], 'f32', [1]), plainLayout('v', [1]), true);
     frozen.frozen = true;
     const optimizer = new AdamW(backend, [parameter, frozen]);
     expect(frozen.gradient).toBeUndefined();

@@ -6,6 +6,7 @@ import * as layerNorm from './layer_norm.ts';
 import * as linear from './linear.ts';
 import * as loss from './loss.ts';
 import * as optimizer from './optimizer.ts';
+import * as place from './place.ts';
 import * as pool from './pool.ts';
 import * as prepared from './prepared.ts';
 
@@ -20,6 +21,7 @@ export const operations: Readonly<Record<string, Operation>> = {
   ...attention,
   ...embedding,
   ...fff,
+  ...place,
   ...pool,
   ...prepared,
   ...loss,

@@ -1,0 +1,47 @@
+import type { Floats } from './arrays.ts';
+
+/** The types by their numbers in the contract: F32, BF16, F16. */
+const readers = [
+  { bytes: 4, read: (view: DataView, at: number) => view.getFloat32(at, true) },
+  { bytes: 2, read: (view: DataView, at: number) => upperHalf(view.getUint16(at, true)) },
+  { bytes: 2, read: (view: DataView, at: number) => half(view.getUint16(at, true)) },
+];
+
+export function place(
+  input: Int8Array,
+  output: Floats,
+  type: number,
+  rows: number,
+  columns: number,
+  offset: number,
+  rowStride: number,
+  columnStride: number,
+): void {
+  const { bytes, read } = readers[type];
+  const view = new DataView(input.buffer, input.byteOffset, input.byteLength);
+  let finite = true;
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      const value = read(view, (row * columns + column) * bytes);
+      finite &&= Number.isFinite(value);
+      output[offset + row * rowStride + column * columnStride] = value;
+    }
+  }
+  if (!finite) throw new RangeError('place: the input holds a value that is not finite');
+}
+
+/** A float32 of which these are the upper 16 bits. */
+function upperHalf(bits: number): number {
+  word.setUint32(0, bits << 16);
+  return word.getFloat32(0);
+}
+const word = new DataView(new ArrayBuffer(4));
+
+/** IEEE 754 binary16. */
+function half(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >> 10) & 0x1f;
+  const fraction = bits & 0x3ff;
+  if (exponent === 0x1f) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
+  return exponent === 0 ? sign * fraction * 2 ** -24 : sign * (1024 + fraction) * 2 ** (exponent - 25);
+}
