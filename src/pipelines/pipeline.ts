@@ -1,19 +1,20 @@
 import { joinPath } from '#platform';
 import type { Backend } from '../backend/backend.ts';
-import { createBackend } from '../backend/create.ts';
+import { type BackendName, createBackend } from '../backend/create.ts';
 import type { Precision } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
 import { resolveModelFolder } from '../io/model_folder.ts';
 import { loadMaskedLanguageModel } from '../models/checkpoint.ts';
+import type { MaskedLanguageModel } from '../models/masked_language_model.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { createFillMask, type FillMaskPipeline } from './fill_mask.ts';
 
 export interface PipelineOptions {
   /**
    * What computes: a backend of your own, which stays yours to dispose, or the name of one. By default the native backend if it can
-   * be loaded, else the reference.
+   * be loaded, else WASM.
    */
-  backend?: Backend | 'native' | 'reference';
+  backend?: Backend | BackendName;
   /** Threads of the backend, if it is not handed in. */
   threads?: number;
   /** The {@link Precision} of products with weights: 'f32' by default; 'bf16' and 'i8' take less memory, and less time where the processor multiplies them. */
@@ -36,10 +37,9 @@ export async function pipeline(task: 'fill-mask', model?: string, options: Pipel
   if (task !== 'fill-mask') throw new InputError(`task ${JSON.stringify(task)} is not known, expected 'fill-mask'`);
   const folder = await resolveModelFolder(model);
   const given = typeof options.backend === 'object' ? options.backend : undefined;
-  const backend = given ?? createBackend({ name: options.backend as 'native' | 'reference' | undefined, threads: options.threads });
+  const backend = given ?? createBackend({ name: options.backend as BackendName | undefined, threads: options.threads });
   try {
-    const tokenizer = await Tokenizer.load(joinPath(folder, 'tokenizer.json'));
-    const loaded = await loadMaskedLanguageModel(folder, backend, { dtype: options.dtype ?? 'f32' });
+    const [tokenizer, loaded] = await load(folder, backend, options.dtype);
     if (tokenizer.maskId === undefined) throw new InputError(`${folder}/tokenizer.json: has no mask token, which fill-mask needs`);
     if (tokenizer.vocabularySize > loaded.config.vocabularySize) {
       throw new InputError(
@@ -54,4 +54,15 @@ export async function pipeline(task: 'fill-mask', model?: string, options: Pipel
     if (!given) backend.dispose();
     throw error;
   }
+}
+
+/** The model's weights are read and converted while the tokenizer is made. */
+async function load(folder: string, backend: Backend, dtype: Precision = 'f32'): Promise<[Tokenizer, MaskedLanguageModel]> {
+  const [model, tokenizer] = await Promise.allSettled([
+    loadMaskedLanguageModel(folder, backend, { dtype }),
+    Tokenizer.load(joinPath(folder, 'tokenizer.json')),
+  ]);
+  if (tokenizer.status === 'fulfilled' && model.status === 'fulfilled') return [tokenizer.value, model.value];
+  if (model.status === 'fulfilled') model.value.dispose();
+  throw tokenizer.status === 'rejected' ? tokenizer.reason : (model as PromiseRejectedResult).reason;
 }

@@ -68,7 +68,9 @@ export class Tokenizer {
     this.config = config;
     const { model, tokens, addedTokens } = config;
     this.vocabularySize = tokens.length;
-    this.idOf = new Map(tokens.map((token, id) => [token, id]));
+    const idOf = new Map<string, number>();
+    for (let id = 0; id < tokens.length; id++) idOf.set(tokens[id], id);
+    this.idOf = idOf;
     this.normalizer = createNormalizer(config.normalizer ?? { type: 'Sequence', normalizers: [] });
     this.preTokenize = config.preTokenizer ? createPreTokenizer(config.preTokenizer) : (text) => [0, text.length];
     this.model = new WordPiece({

@@ -186,9 +186,10 @@ function describe(issue: v.BaseIssue<unknown>): string {
 
 /** The token of every id. */
 function vocabularyOf(file: File, source: string): string[] {
-  const entries = Object.entries(file.model.vocab);
-  const names = new Set([...entries.map(([token]) => token), ...file.added_tokens.map((token) => token.content)]);
-  const size = names.size;
+  const { vocab } = file.model;
+  const names = Object.keys(vocab);
+  const size =
+    names.length + new Set(file.added_tokens.map(({ content }) => content).filter((content) => !Object.hasOwn(vocab, content))).size;
   if (size > mostTokens) throw new InputError(`${source}: model.vocab: found ${size} tokens, expected at most ${mostTokens}`);
   const tokens: (string | undefined)[] = new Array(size).fill(undefined);
   const add = (keyOf: () => string, token: string, tokenId: unknown): void => {
@@ -203,9 +204,9 @@ function vocabularyOf(file: File, source: string): string[] {
     }
     tokens[tokenId] = token;
   };
-  for (const [token, tokenId] of entries) add(() => `model.vocab[${show(token)}]`, token, tokenId);
+  for (const token of names) add(() => `model.vocab[${show(token)}]`, token, vocab[token]);
   const { unk_token: unknownToken } = file.model;
-  if (!Object.hasOwn(file.model.vocab, unknownToken)) {
+  if (!Object.hasOwn(vocab, unknownToken)) {
     throw new InputError(`${source}: model.unk_token: found ${show(unknownToken)}, expected a token of model.vocab`);
   }
   file.added_tokens.forEach((token, index) => {
