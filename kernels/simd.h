@@ -43,7 +43,11 @@ UFB_INLINE void storePart(float* p, Vector v, size_t n) { __builtin_memcpy(p, &v
 #endif
 
 // a b + c: contracted to one fused instruction where there is one (-ffp-contract=fast).
+#if defined(__wasm_relaxed_simd__)
+UFB_INLINE Vector multiplyAdd(Vector a, Vector b, Vector c) { return __builtin_wasm_relaxed_madd_f32x4(a, b, c); }
+#else
 UFB_INLINE Vector multiplyAdd(Vector a, Vector b, Vector c) { return a * b + c; }
+#endif
 
 UFB_INLINE Vector maximum(Vector a, Vector b) { return a > b ? a : b; }
 UFB_INLINE Vector select(IntVector mask, Vector a, Vector b) { return mask ? a : b; }

@@ -4,7 +4,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
@@ -83,9 +83,15 @@ export function setUp() {
     if (stderr !== (done.nativeFailure ?? '')) process.stderr.write(stderr);
     done.nativeFailure = stderr;
   });
-  once('bundle', 'dist/cli.js', hashOf('src', 'package.json', 'package-lock.json', 'tsconfig.json', 'tsdown.config.ts'), () => {
+  once('wasm', 'build/wasm/ufb-simd.wasm', hashOf('kernels', 'scripts/build-wasm.mjs', 'package-lock.json'), () => {
+    step('building the WASM part', process.execPath, ['scripts/build-wasm.mjs']);
+  });
+  once('bundle', 'dist/cli.js', hashOf('src', 'kernels', 'package.json', 'package-lock.json', 'tsconfig.json', 'tsdown.config.ts'), () => {
     rmSync(join(root, 'dist'), { recursive: true, force: true });
     step('bundling', process.execPath, [join('node_modules', 'tsdown', 'dist', 'run.mjs'), '--logLevel', 'error']);
+    copyFileSync(join(root, 'src/backend/wasm_worker.js'), join(root, 'dist/wasm_worker.js'));
+    for (const name of readdirSync(join(root, 'build/wasm')).filter((name) => name.endsWith('.wasm')))
+      copyFileSync(join(root, 'build/wasm', name), join(root, 'dist', name));
   });
 }
 

@@ -1,27 +1,43 @@
+import { wasmMissing } from '#platform';
 import { InputError } from '../errors.ts';
 import type { Backend } from './backend.ts';
 import { NativeBackend } from './native.ts';
 import { loadAddon } from './native_loader.ts';
 import { ReferenceBackend } from './reference.ts';
+import { WasmBackend } from './wasm.ts';
+
+export type BackendName = 'native' | 'wasm' | 'reference';
+
+export const backendNames: readonly BackendName[] = ['native', 'wasm', 'reference'];
 
 export interface BackendOptions {
-  /** By default native if it loads, else the reference. */
-  name?: 'native' | 'reference';
-  /** For native: the CPU quota by default. */
+  /** By default native if it loads, else WASM, else the reference. */
+  name?: BackendName;
+  /** For native and WASM: the CPU quota by default. */
   threads?: number;
 }
 
-/** A backend to compute on; whoever creates it disposes it. Throws if 'native' is asked for by name and does not load. */
+/** A backend to compute on; whoever creates it disposes it. Throws if one that is asked for by name cannot be had. */
 export function createBackend(options: BackendOptions = {}): Backend {
-  const name = options.name ?? (loadAddon().addon ? 'native' : 'reference');
+  const name = options.name ?? bestBackend();
   switch (name) {
     case 'native':
       return new NativeBackend({ threads: options.threads });
+    case 'wasm': {
+      const missing = wasmMissing();
+      if (missing) throw new InputError(missing);
+      return new WasmBackend({ threads: options.threads });
+    }
     case 'reference':
       return new ReferenceBackend();
     default:
-      throw new InputError(`backend '${name as string}' is neither 'native' nor 'reference'`);
+      throw new InputError(`backend '${name as string}' is none of ${backendNames.join(', ')}`);
   }
+}
+
+function bestBackend(): BackendName {
+  if (loadAddon().addon) return 'native';
+  return wasmMissing() ? 'reference' : 'wasm';
 }
 
 /** Why there is no native backend, in one line; undefined if there is one. */
@@ -29,8 +45,10 @@ export function nativeMissing(): string | undefined {
   return loadAddon().reason;
 }
 
-/** What to tell the user when {@link createBackend} takes the reference backend though nothing was asked for; undefined if it takes the native one. */
+/** What to tell the user when {@link createBackend} takes another than the native backend though nothing was asked for; undefined if it takes that. */
 export function backendNotice(): string | undefined {
   const reason = nativeMissing();
-  return reason && `${reason}; using the reference backend, which is slow`;
+  if (!reason) return undefined;
+  const missing = wasmMissing();
+  return missing ? `${reason}; ${missing}; using the reference backend, which is slow` : `${reason}; using WASM, which is slower`;
 }

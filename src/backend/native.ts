@@ -1,18 +1,11 @@
+import { availableThreads } from '#platform';
 import { InputError } from '../errors.ts';
 import { Backend } from './backend.ts';
+import { CommandList, commandCodes, inlineBytes } from './command_list.ts';
 import { loadAddon, type NativeAddon, type NativeHandle } from './native_loader.ts';
-import { availableThreads } from './native_threads.ts';
-import { arrayTypes, bytesPerElement, type Storage, type Tensor, type TypedArray } from './tensor.ts';
+import { addressOf, arrayFor, type Storage, Tensor, type TypedArray } from './tensor.ts';
 
-/** Codes of commands that are not kernels; see kernels/runtime/executor.h. */
-const releaseBlock = -1;
-const writeInline = -2;
-const writeStaged = -3;
-
-/** Up to so many bytes travel inside the list of commands. */
-const inlineBytes = 4096;
-/** A list this long (numbers), and blocks this large (bytes), are handed over at once, so that memory does not pile up behind them. */
-const longList = 1 << 15;
+/** Blocks this large (bytes) are handed over at once, so that memory does not pile up behind them. */
 const largeBlock = 1 << 20;
 
 class NativeStorage implements Storage {
@@ -45,9 +38,10 @@ export class NativeBackend extends Backend {
   private readonly addon: NativeAddon;
   private readonly handle: NativeHandle;
   private readonly codes: ReadonlyMap<string, number>;
-  private commands = new Float64Array(4096);
-  private used = 0;
+  private readonly list = new CommandList();
   private closed = false;
+  /** Arrays that commands not yet finished read from: held, for their memory would go with them. */
+  private lent: Uint8Array[] = [];
 
   /** `threads` is the CPU quota by default. Throws InputError if the add-on does not load or has no such instruction set. */
   constructor(options: { threads?: number; instructionSet?: string } = {}) {
@@ -84,7 +78,7 @@ export class NativeBackend extends Backend {
   release(storage: Storage): void {
     if (storage.disposed) return;
     storage.disposed = true;
-    this.command(releaseBlock, [storage.address], []);
+    this.command(commandCodes.releaseBlock, [storage.address], []);
     if (storage.bytes >= largeBlock) this.submit();
   }
 
@@ -92,15 +86,12 @@ export class NativeBackend extends Backend {
     const bytes = values.byteLength;
     if (bytes === 0) return;
     if (bytes > inlineBytes) {
-      this.command(writeStaged, [addressOf(tensor), this.addon.stage(this.handle, values)], [bytes]);
+      this.command(commandCodes.writeStaged, [addressOf(tensor), this.addon.stage(this.handle, values)], [bytes]);
       if (bytes >= largeBlock) this.submit();
       return;
     }
-    const at = this.reserve(5 + Math.ceil(bytes / 8));
-    this.commands.set([writeInline, 1, addressOf(tensor), 1 + Math.ceil(bytes / 8), bytes], at);
-    // As bytes: as doubles, some patterns are NaNs, which a copy may change.
-    new Uint8Array(this.commands.buffer, 8 * (at + 5), bytes).set(new Uint8Array(values.buffer, values.byteOffset, bytes));
-    if (this.used >= longList) this.submit();
+    this.list.write(addressOf(tensor), values);
+    if (this.list.long) this.submit();
   }
 
   protected enqueue(operation: string, operands: readonly (Tensor | undefined)[], numbers: readonly number[]): void {
@@ -110,50 +101,42 @@ export class NativeBackend extends Backend {
   }
 
   private command(code: number, addresses: readonly number[], numbers: readonly number[]): void {
-    let at = this.reserve(3 + addresses.length + numbers.length);
-    const list = this.commands;
-    list[at++] = code;
-    list[at++] = addresses.length;
-    for (const address of addresses) list[at++] = address;
-    list[at++] = numbers.length;
-    for (const number of numbers) list[at++] = number;
-    if (this.used >= longList) this.submit();
-  }
-
-  /** Makes room for so many more numbers; returns where they begin. */
-  private reserve(count: number): number {
-    const at = this.used;
-    this.used += count;
-    if (this.used > this.commands.length) {
-      const longer = new Float64Array(Math.max(this.used, 2 * this.commands.length));
-      new Uint8Array(longer.buffer).set(new Uint8Array(this.commands.buffer, 0, 8 * at));
-      this.commands = longer;
-    }
-    return at;
+    this.list.add(code, addresses, numbers);
+    if (this.list.long) this.submit();
   }
 
   submit(): void {
-    if (this.used > 0 && !this.closed) this.addon.submit(this.handle, this.commands, this.take());
+    if (this.list.empty || this.closed) return;
+    const { commands, used } = this.list.take();
+    this.addon.submit(this.handle, commands, used);
   }
 
-  /** How many numbers of the list to hand over; the next command starts a new one. */
-  private take(): number {
-    const used = this.used;
-    this.used = 0;
-    return used;
+  override lend(name: string, bytes: Uint8Array<ArrayBuffer>): Tensor {
+    this.lent.push(bytes);
+    const storage = { bytes: bytes.length, address: this.addon.addressOf(bytes), disposed: false };
+    return new Tensor(this, name, [bytes.length], 'i8', storage, 0, false);
   }
 
   async finish(): Promise<void> {
-    await this.addon.finish(this.handle, this.commands, this.take(), undefined, 0);
+    const lent = this.lent;
+    this.lent = [];
+    const { commands, used } = this.list.take();
+    try {
+      await this.addon.finish(this.handle, commands, used, undefined, 0);
+    } finally {
+      lent.length = 0; // held until here
+    }
   }
 
   protected download(tensor: Tensor): Promise<TypedArray> {
-    return this.addon.finish(this.handle, this.commands, this.take(), arrayFor(tensor), addressOf(tensor));
+    const { commands, used } = this.list.take();
+    return this.addon.finish(this.handle, commands, used, arrayFor(tensor), addressOf(tensor));
   }
 
   protected downloadNow(tensor: Tensor): TypedArray {
+    const { commands, used } = this.list.take();
     const result = arrayFor(tensor);
-    this.addon.runNow(this.handle, this.commands, this.take(), result, addressOf(tensor));
+    this.addon.runNow(this.handle, commands, used, result, addressOf(tensor));
     return result;
   }
 
@@ -170,12 +153,4 @@ export class NativeBackend extends Backend {
     this.closed = true;
     this.addon.dispose(this.handle);
   }
-}
-
-function addressOf(tensor: Tensor | undefined): number {
-  return tensor ? tensor.storage.address + bytesPerElement[tensor.dtype] * tensor.offset : 0;
-}
-
-function arrayFor(tensor: Tensor): TypedArray {
-  return new arrayTypes[tensor.dtype](tensor.size);
 }

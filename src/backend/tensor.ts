@@ -77,3 +77,13 @@ export class Tensor {
     this.dispose();
   }
 }
+
+/** Where a tensor's first element lies, in its backend's notion of addresses; 0 for an absent operand. */
+export function addressOf(tensor: Tensor | undefined): number {
+  return tensor ? tensor.storage.address + bytesPerElement[tensor.dtype] * tensor.offset : 0;
+}
+
+/** A new array for as many values as the tensor has. */
+export function arrayFor(tensor: Tensor): TypedArray {
+  return new arrayTypes[tensor.dtype](tensor.size);
+}

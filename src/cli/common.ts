@@ -1,6 +1,7 @@
 /** What the commands share: options, the backend, and how they print. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Backend } from '../backend/backend.ts';
+import type { BackendName } from '../backend/create.ts';
 import { precisions } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
 
@@ -12,7 +13,7 @@ export interface CommonOptions {
 
 /** Options of commands that compute. */
 export interface BackendOptions {
-  backend?: 'native' | 'reference';
+  backend?: BackendName;
   threads?: number;
 }
 
@@ -25,8 +26,9 @@ export function addCommonOptions(command: Command): Command {
 export function addBackendOptions(command: Command): Command {
   return command
     .addOption(
-      new Option('--backend <name>', 'what computes (default: native if it can be loaded, else reference)').choices([
+      new Option('--backend <name>', 'what computes (default: native if it can be loaded, else wasm)').choices([
         'native',
+        'wasm',
         'reference',
       ]),
     )

@@ -4,9 +4,12 @@ import { type FileHandle, mkdir, open, readdir, rename, rm, rmdir, stat } from '
 import { basename, dirname, join } from 'node:path';
 import { pipeline as pipeStreams, Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
+import { setFlagsFromString } from 'node:v8';
+import { MessageChannel, receiveMessageOnPort, type TransferListItem, Worker } from 'node:worker_threads';
 import { createGunzip } from 'node:zlib';
 
 export { join as joinPath } from 'node:path';
+export { availableThreads } from './node_threads.ts';
 
 /** A file whose bytes are read where they are wanted. */
 export interface RandomAccessFile {
@@ -175,4 +178,61 @@ export function packageRoot(): string {
     if (existsSync(manifest) && JSON.parse(readFileSync(manifest, 'utf8')).name === 'ultrafastbert') return folder;
     if (folder === dirname(folder)) throw new Error(`no package.json of 'ultrafastbert' above ${import.meta.url}`);
   }
+}
+
+/** A thread of its own that runs src/backend/wasm_worker.js. It does not keep the process alive unless held. */
+export interface ComputeWorker {
+  post(message: unknown, transfer?: readonly Transferable[]): void;
+  /** Calls `send` with what a message needs to be answered at once, then blocks until it is; returns the answer. */
+  ask(send: (now: unknown) => void): unknown;
+  /** Keeps the process alive, or not. */
+  hold(held: boolean): void;
+  end(): void;
+}
+
+export function startComputeWorker(receive: (message: unknown) => void, failed: (error: Error) => void): ComputeWorker {
+  const worker = new Worker(join(sourceFolder(), 'wasm_worker.js'));
+  worker.on('message', receive);
+  worker.on('error', failed);
+  worker.unref();
+  return {
+    post: (message, transfer = []) => worker.postMessage(message, transfer as TransferListItem[]),
+    ask(send) {
+      const signal = new SharedArrayBuffer(4);
+      const { port1, port2 } = new MessageChannel();
+      send({ port: port2, signal });
+      Atomics.wait(new Int32Array(signal), 0, 0);
+      const answer = receiveMessageOnPort(port1)?.message as unknown;
+      port1.close();
+      return answer;
+    },
+    hold: (held) => (held ? worker.ref() : worker.unref()),
+    end: () => void worker.terminate(),
+  };
+}
+
+/** A WASM build: its bytes. Throws if it was not built. */
+export function wasmFile(name: string): Uint8Array {
+  const beside = join(sourceFolder(), `${name}.wasm`);
+  return readFileSync(existsSync(beside) ? beside : join(packageRoot(), 'build', 'wasm', `${name}.wasm`));
+}
+
+/** Why there is no WASM backend, in one line; undefined if there is one. */
+export function wasmMissing(): string | undefined {
+  const [beside, built] = [sourceFolder(), join(packageRoot(), 'build', 'wasm')].map((folder) => join(folder, 'ufb-simd.wasm'));
+  return existsSync(beside) || existsSync(built)
+    ? undefined
+    : `the WASM backend is not built (no ${built}): run 'node scripts/build-wasm.mjs' in ${packageRoot()}`;
+}
+
+/** Turns relaxed SIMD on, which Node 20 has behind a flag. */
+export function prepareForRelaxedSimd(): boolean {
+  setFlagsFromString('--experimental-wasm-relaxed-simd');
+  return true;
+}
+
+/** Where the worker's file lies: the bundle's folder, or src/backend in a checkout. */
+function sourceFolder(): string {
+  const here = dirname(fileURLToPath(import.meta.url));
+  return basename(here) === 'platform' ? join(here, '..', 'backend') : here;
 }

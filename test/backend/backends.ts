@@ -2,6 +2,8 @@ import type { Backend } from '../../src/backend/backend.ts';
 import { NativeBackend } from '../../src/backend/native.ts';
 import { loadAddon } from '../../src/backend/native_loader.ts';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { WasmBackend } from '../../src/backend/wasm.ts';
+import { wasmMissing } from '../../src/platform/node.ts';
 
 /** A backend that tests run on; `unavailable` says why it cannot run here. */
 export interface Candidate {
@@ -29,4 +31,20 @@ function nativeCandidates(): Candidate[] {
   }));
 }
 
-export const candidates: readonly Candidate[] = [{ label: 'reference', create: () => new ReferenceBackend() }, ...nativeCandidates()];
+/** The WASM backend: both builds, with three threads and with one (which is a build of its own). */
+function wasmCandidates(): Candidate[] {
+  const unavailable = wasmMissing();
+  return [true, false].flatMap((relaxed) =>
+    [3, 1].map((usual) => ({
+      label: `wasm, ${relaxed ? 'relaxed' : 'simd'}, ${usual === 1 ? 'single' : 'threads'}`,
+      create: (threads = usual) => new WasmBackend({ threads: usual === 1 ? 1 : threads, relaxed }),
+      unavailable,
+    })),
+  );
+}
+
+export const candidates: readonly Candidate[] = [
+  { label: 'reference', create: () => new ReferenceBackend() },
+  ...nativeCandidates(),
+  ...wasmCandidates(),
+];

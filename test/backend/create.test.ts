@@ -5,12 +5,12 @@ import { loadAddon } from '../../src/backend/native_loader.ts';
 beforeEach(() => vi.resetModules());
 afterEach(() => vi.unstubAllEnvs());
 
-test('UFB_NATIVE=0 falls back to the reference backend and says so in one line', async () => {
+test('UFB_NATIVE=0 falls back to WASM and says so in one line', async () => {
   vi.stubEnv('UFB_NATIVE', '0');
   const { backendNotice, createBackend } = await import('../../src/backend/create.ts');
   using backend = createBackend();
-  expect(backend.name).toBe('reference');
-  expect(backendNotice()).toMatch(/^the native backend is turned off by UFB_NATIVE=0; using the reference backend[^\n]*$/);
+  expect(backend.name).toBe('wasm');
+  expect(backendNotice()).toMatch(/^the native backend is turned off by UFB_NATIVE=0; using WASM[^\n]*$/);
   expect(() => createBackend({ name: 'native' })).toThrow('UFB_NATIVE=0');
 });
 
@@ -24,7 +24,7 @@ test.skipIf(!loadAddon().addon)('native where it loads, with as many threads as 
 
 test('any other name is refused', async () => {
   const { createBackend } = await import('../../src/backend/create.ts');
-  expect(() => createBackend({ name: 'cuda' as 'native' })).toThrow("backend 'cuda' is neither 'native' nor 'reference'");
+  expect(() => createBackend({ name: 'cuda' as 'native' })).toThrow("backend 'cuda' is none of native, wasm, reference");
   using backend = createBackend({ name: 'reference' });
   expect(backend.name).toBe('reference');
 });

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { availableThreads, cpuQuota } from '../../src/backend/native_threads.ts';
+import { availableThreads, cpuQuota } from '../../src/platform/node_threads.ts';
 
 const quota = (files: Record<string, string>) => cpuQuota((path) => files[path]);
 
