@@ -38,7 +38,7 @@ module.exports = {
       name: 'node-stays-in-platform',
       comment: 'What differs between Node and browsers lives in src/platform, the loader of the native backend and the command line',
       severity: 'error',
-      from: { path: '^src/', pathNot: '^src/(platform/node|backend/native|cli/)' },
+      from: { path: '^src/', pathNot: '^src/(platform/node|backend/native|backend/wasm_worker|cli/)' },
       to: { dependencyTypes: ['core'] },
     },
     { name: 'resolvable', severity: 'error', from: {}, to: { couldNotResolve: true } },

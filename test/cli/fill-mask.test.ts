@@ -60,14 +60,14 @@ describe('answers', () => {
     expect(stdout).not.toContain('neurons');
   });
 
-  test('without the native backend: by the reference, saying so and why in one line', async () => {
+  test('without the native backend: by WASM, saying so and why in one line', async () => {
     const options = ['fill-mask', '--model', model, 'The cat sees [MASK].'];
     const [fallen, quiet, named] = await Promise.all(
       [[], ['--quiet'], ['--backend', 'native']].map((more) => ufb([...options, ...more], '', { UFB_NATIVE: '0' })),
     );
     expect(fallen.code).toBe(0);
-    expect(fallen.stdout).toContain('reference backend');
-    expect(fallen.stderr).toMatch(/^[^\n]*UFB_NATIVE=0[^\n]*using the reference backend[^\n]*\n$/);
+    expect(fallen.stdout).toContain('wasm backend');
+    expect(fallen.stderr).toMatch(/^[^\n]*UFB_NATIVE=0[^\n]*using WASM[^\n]*\n$/);
     expect(quiet).toMatchObject({ code: 0, stderr: '' });
     expect(named).toMatchObject({ code: 2, stdout: '' });
     expect(named.stderr).toMatch(/^ufb: [^\n]*UFB_NATIVE=0[^\n]*\n$/);

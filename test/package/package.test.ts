@@ -139,9 +139,9 @@ test('installed with --ignore-scripts: works the same, with the add-on that was 
   const { code, stdout, stderr } = await fillMask(place);
   expect(code, stderr).toBe(0);
   const packed = existsSync(join(installed(place), 'prebuilds', `${process.platform}-${process.arch}`));
-  expect(JSON.parse(stdout).backend).toBe(packed ? 'native' : 'reference');
+  expect(JSON.parse(stdout).backend).toBe(packed ? 'native' : 'wasm');
 
-  // Without the add-on, and on a machine with no compiler, installing succeeds and the reference backend takes over, saying so.
+  // Without the add-on, and on a machine with no compiler, installing succeeds and WASM takes over, saying so.
   rmSync(join(installed(place), 'prebuilds'), { recursive: true, force: true });
   const bin = join(folder, 'bin');
   mkdirSync(bin);
@@ -156,7 +156,7 @@ test('installed with --ignore-scripts: works the same, with the add-on that was 
     env,
   );
   expect(fallen.code, fallen.stderr).toBe(0);
-  expect(fallen.stdout).toContain('reference backend');
+  expect(fallen.stdout).toContain('wasm backend');
   expect(fallen.stderr).toMatch(/^[^\n]*reference[^\n]*\n$/);
 });
 
@@ -167,5 +167,5 @@ test('installed without a prebuilt add-on but with a compiler: builds it', async
   expect(code, stderr).toBe(0);
   const compiler = (await run('c++', ['--version'], place)).code === 0;
   const answer = await fillMask(place);
-  expect(JSON.parse(answer.stdout).backend, answer.stderr).toBe(compiler ? 'native' : 'reference');
+  expect(JSON.parse(answer.stdout).backend, answer.stderr).toBe(compiler ? 'native' : 'wasm');
 });

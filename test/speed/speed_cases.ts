@@ -1,0 +1,382 @@
+import { type AttentionOperand, type Backend, dropoutKey } from '../../src/backend/backend.ts';
+import { precisions } from '../../src/backend/prepared_weight.ts';
+import type { Tensor } from '../../src/backend/tensor.ts';
+import { input, normal, type Operand, output, type Tensors } from '../backend/cases/case.ts';
+import type { Random } from '../backend/random.ts';
+
+/** The third mode of the operation cases: one call of one operation on operands of a model's sizes. */
+export interface SpeedCase {
+  name: string;
+  operands(random: Random): Record<string, Operand>;
+  /** What is timed; what `setUp` made is at hand. */
+  run(backend: Backend, tensors: Tensors, made: Disposable | undefined): void;
+  /** Runs once before. */
+  setUp?(backend: Backend, tensors: Tensors): Disposable;
+  /** Floating-point operations of a call (a multiplication and an addition are two). */
+  operations?: number;
+  /** Bytes that a call must at least move, where that is what limits it. */
+  bytes?: number;
+}
+
+/** BERT-base's: a sequence of 128, 12 heads of 64, four times the width between. */
+const [tokens, width, heads, headSize, inner, vocabulary] = [128, 768, 12, 64, 3072, 8192];
+const depth = 11;
+const nodes = 2 ** (depth + 1) - 1;
+
+const zeros = (shape: readonly number[]): Operand => input(shape, new Float32Array(shape.reduce((a, b) => a * b, 1)));
+const flags = (count: number): Operand =>
+  input(
+    [count],
+    Int32Array.from({ length: count }, (_, i) => (i % 4 === 0 ? 1 : 0)),
+  );
+
+/** f32 operands of one shape, by name. */
+const alike =
+  (shape: readonly number[], ...names: string[]) =>
+  (random: Random): Record<string, Operand> =>
+    Object.fromEntries(names.map((name) => [name, normal(random, shape)]));
+
+const elements = tokens * inner;
+const elementwise: SpeedCase[] = [
+  {
+    name: 'fill',
+    operands: alike([elements], 'output'),
+    run: (backend, { output }) => backend.fill({ output, value: 1 }),
+    bytes: 4 * elements,
+  },
+  {
+    name: 'fillIntegers',
+    operands: () => ({ output: output([elements], 'i32') }),
+    run: (backend, { output }) => backend.fill({ output, value: 1 }),
+    bytes: 4 * elements,
+  },
+  {
+    name: 'copy',
+    operands: alike([elements], 'input', 'output'),
+    run: (backend, { input, output }) => backend.copy({ input, output }),
+    bytes: 8 * elements,
+  },
+  {
+    name: 'add',
+    operands: alike([elements], 'a', 'b', 'output'),
+    run: (backend, { a, b, output }) => backend.add({ a, b, output }),
+    bytes: 12 * elements,
+  },
+  ...(['gelu', 'tanh'] as const).map(
+    (name): SpeedCase => ({
+      name,
+      operands: alike([elements], 'input', 'output'),
+      run: (backend, { input, output }) => backend[name]({ input, output }),
+      bytes: 8 * elements,
+    }),
+  ),
+  {
+    name: 'geluBackward',
+    operands: alike([elements], 'input', 'gradOutput', 'gradInput'),
+    run: (backend, { input, gradOutput, gradInput }) => backend.geluBackward({ input, gradOutput, gradInput }),
+    bytes: 12 * elements,
+  },
+  {
+    name: 'tanhBackward',
+    operands: alike([elements], 'output', 'gradOutput', 'gradInput'),
+    run: (backend, { output, gradOutput, gradInput }) => backend.tanhBackward({ output, gradOutput, gradInput }),
+    bytes: 12 * elements,
+  },
+  {
+    name: 'dropout',
+    operands: alike([elements], 'input', 'output'),
+    run: (backend, { input, output }) => backend.dropout({ input, output, dropout: { probability: 0.1, key: dropoutKey(1, 2, 3) } }),
+    bytes: 8 * elements,
+  },
+];
+
+const place: SpeedCase[] = [
+  { name: 'as it is', rows: nodes, columns: width, offset: 0, rowStride: 2 * width, columnStride: 1 },
+  { name: 'transposed', rows: width, columns: nodes, offset: width, rowStride: 1, columnStride: 2 * width },
+].map(({ name, ...placement }) => ({
+  name: `place BF16, ${name}`,
+  operands: () => ({
+    input: { role: 'input', shape: [2 * nodes * width], dtype: 'i8', values: new Int8Array(2 * nodes * width) },
+    output: zeros([nodes, 2 * width]),
+  }),
+  run: (backend, { input, output }) => backend.place({ input, type: 'BF16', output, ...placement }),
+  bytes: 6 * nodes * width,
+}));
+
+const layerNorm: SpeedCase[] = [
+  {
+    name: 'layerNorm',
+    operands: (random) => ({ ...alike([tokens, width], 'input', 'output')(random), ...alike([width], 'gamma', 'beta')(random) }),
+    run: (backend, { input, gamma, beta, output }) => backend.layerNorm({ input, gamma, beta, epsilon: 1e-12, output }),
+    bytes: 8 * tokens * width,
+  },
+  {
+    name: 'layerNormBackward',
+    operands: (random) => ({
+      ...alike([tokens, width], 'input', 'gradOutput', 'gradInput')(random),
+      ...alike([width], 'gamma', 'gradGamma', 'gradBeta')(random),
+      ...alike([tokens], 'mean', 'reciprocal')(random),
+    }),
+    run: (backend, { input, gamma, mean, reciprocal, gradOutput, gradInput, gradGamma, gradBeta }) =>
+      backend.layerNormBackward({ input, gamma, mean, reciprocal, gradOutput, gradInput, gradGamma, gradBeta }),
+    bytes: 12 * tokens * width,
+  },
+];
+
+const linearOperands =
+  (rows: number, ...names: ('input' | 'output' | 'weight')[]) =>
+  (random: Random): Record<string, Operand> => {
+    const shapes = { input: [rows, width], output: [rows, inner], weight: [inner, width] };
+    return Object.fromEntries(names.map((name) => [name, normal(random, shapes[name])]));
+  };
+const linear: SpeedCase[] = [
+  ...[1, tokens].flatMap((rows): SpeedCase[] => [
+    {
+      name: `linear ${rows} x ${width} x ${inner}`,
+      operands: linearOperands(rows, 'input', 'weight', 'output'),
+      run: (backend, { input, weight, output }) => backend.linear({ input, weight, output }),
+      operations: 2 * rows * width * inner,
+    },
+    ...precisions.map(
+      (precision): SpeedCase => ({
+        name: `linear ${rows} x ${width} x ${inner}, prepared in ${precision}`,
+        operands: linearOperands(rows, 'input', 'weight', 'output'),
+        setUp: (backend, { weight }) => backend.prepareLinear({ weight, precision }),
+        run: (backend, { input, output }, weight) => backend.linear({ input, weight: weight as never, output }),
+        operations: 2 * rows * width * inner,
+      }),
+    ),
+  ]),
+  ...precisions.map(
+    (precision): SpeedCase => ({
+      name: `prepareLinear ${precision}`,
+      operands: linearOperands(1, 'weight'),
+      run: (backend, { weight }) => backend.prepareLinear({ weight, precision }).dispose(),
+      bytes: 4 * width * inner,
+    }),
+  ),
+  {
+    name: 'linearBackwardInput',
+    operands: linearOperands(tokens, 'input', 'weight', 'output'),
+    run: (backend, { input, weight, output }) => backend.linearBackwardInput({ gradOutput: output, weight, gradInput: input }),
+    operations: 2 * tokens * width * inner,
+  },
+  {
+    name: 'linearBackwardWeight',
+    operands: linearOperands(tokens, 'input', 'weight', 'output'),
+    run: (backend, { input, weight, output }) => backend.linearBackwardWeight({ input, gradOutput: output, gradWeight: weight }),
+    operations: 2 * tokens * width * inner,
+  },
+];
+
+const operand = (tensor: Tensor): AttentionOperand => ({
+  tensor,
+  offset: 0,
+  batchStride: tokens * width,
+  rowStride: width,
+  headStride: headSize,
+});
+const attentionArguments = (t: Tensors) => ({
+  query: operand(t.query),
+  key: operand(t.key),
+  value: operand(t.value),
+  ...{ batch: 1, heads, headSize, queryLength: tokens, keyLength: tokens },
+});
+const attention: SpeedCase[] = [
+  {
+    name: 'attention',
+    operands: alike([tokens, width], 'query', 'key', 'value', 'output'),
+    run: (backend, t) => backend.attention({ ...attentionArguments(t), output: t.output }),
+    operations: 4 * tokens * tokens * width,
+  },
+  {
+    name: 'attentionBackward',
+    operands: (random) => ({
+      ...alike([tokens, width], 'query', 'key', 'value', 'output', 'gradOutput', 'gradQuery', 'gradKey', 'gradValue')(random),
+      logSumExp: input([heads, tokens], new Float32Array(heads * tokens).fill(40)),
+    }),
+    run: (backend, t) =>
+      backend.attentionBackward({
+        ...attentionArguments(t),
+        output: t.output,
+        logSumExp: t.logSumExp,
+        gradOutput: t.gradOutput,
+        gradQuery: operand(t.gradQuery),
+        gradKey: operand(t.gradKey),
+        gradValue: operand(t.gradValue),
+      }),
+    operations: 10 * tokens * tokens * width,
+  },
+];
+
+const embeddingOperands = (random: Random) => ({
+  table: normal(random, [vocabulary, width]),
+  indices: input([tokens], random.integers(tokens, vocabulary)),
+  rows: normal(random, [tokens, width]),
+  scale: zeros([1]),
+});
+const embedding: SpeedCase[] = [
+  {
+    name: 'embedding',
+    operands: embeddingOperands,
+    run: (backend, { table, indices, rows }) => backend.embedding({ table, indices, output: rows }),
+    bytes: 8 * tokens * width,
+  },
+  {
+    name: 'embeddingBackward',
+    operands: embeddingOperands,
+    run: (backend, { table, indices, rows }) => backend.embeddingBackward({ indices, gradOutput: rows, gradTable: table }),
+    bytes: 12 * tokens * width,
+  },
+  {
+    name: 'embeddingScaleBackward',
+    operands: embeddingOperands,
+    run: (backend, { table, indices, rows, scale }) =>
+      backend.embeddingScaleBackward({ table, indices, gradOutput: rows, gradScale: scale }),
+    bytes: 8 * tokens * width,
+  },
+];
+
+const visits = depth + 1;
+const fffOperands = (rows: number) => (random: Random) => ({
+  input: normal(random, [rows, width]),
+  nodes: normal(random, [nodes, 2 * width], 1 / Math.sqrt(width)),
+  bias: zeros([nodes]),
+  output: normal(random, [rows, width]),
+});
+const shape = { trees: 1, depth };
+const fff: SpeedCase[] = [
+  ...[1, tokens, 2048].flatMap((rows): SpeedCase[] => [
+    {
+      name: `fff ${rows} x ${width}, 1 x depth ${depth}`,
+      operands: fffOperands(rows),
+      run: (backend, { input, nodes, bias, output }) => backend.fff({ input, nodes, bias, ...shape, output }),
+      operations: 4 * rows * visits * width,
+    },
+    ...(['bf16', 'i8'] as const).map(
+      (precision): SpeedCase => ({
+        name: `fff ${rows} x ${width}, 1 x depth ${depth}, prepared in ${precision}`,
+        operands: fffOperands(rows),
+        setUp: (backend, { nodes }) => backend.prepareNodes({ nodes, precision }),
+        run: (backend, { input, bias, output }, nodes) => backend.fff({ input, nodes: nodes as never, bias, ...shape, output }),
+        operations: 4 * rows * visits * width,
+      }),
+    ),
+  ]),
+  ...(['bf16', 'i8'] as const).map(
+    (precision): SpeedCase => ({
+      name: `prepareNodes ${precision}`,
+      operands: fffOperands(1),
+      run: (backend, { nodes }) => backend.prepareNodes({ nodes, precision }).dispose(),
+      bytes: 8 * nodes * width,
+    }),
+  ),
+  {
+    name: `fffBackward ${tokens} x ${width}, 1 x depth ${depth}`,
+    operands: (random) => ({
+      ...fffOperands(tokens)(random),
+      gradInput: zeros([tokens, width]),
+      gradNodes: zeros([nodes, 2 * width]),
+      gradBias: zeros([nodes]),
+      touched: output([nodes], 'i32'),
+      visited: output([tokens, 1, visits], 'i32'),
+      logits: output([tokens, 1, visits]),
+    }),
+    setUp(backend, { input, nodes, bias, output, visited, logits }) {
+      backend.fff({ input, nodes, bias, ...shape, output, visited, logits });
+      return { [Symbol.dispose]() {} };
+    },
+    run: (backend, { input, nodes, visited, logits, output, gradInput, gradNodes, gradBias, touched }) =>
+      backend.fffBackward({ input, nodes, ...shape, visited, logits, gradOutput: output, gradInput, gradNodes, gradBias, touched }),
+    operations: 8 * tokens * visits * width,
+  },
+];
+
+const poolShape = { batch: 8, length: tokens, kind: 'mean' } as const;
+const pool: SpeedCase[] = [
+  {
+    name: 'pool mean',
+    operands: (random) => ({ input: normal(random, [8 * tokens, width]), output: zeros([8, width]) }),
+    run: (backend, { input, output }) => backend.pool({ input, ...poolShape, output }),
+    bytes: 4 * 8 * tokens * width,
+  },
+  {
+    name: 'poolBackward mean',
+    operands: (random) => ({ gradOutput: normal(random, [8, width]), gradInput: zeros([8 * tokens, width]) }),
+    run: (backend, { gradOutput, gradInput }) => backend.poolBackward({ ...poolShape, gradOutput, gradInput }),
+    bytes: 4 * 8 * tokens * width,
+  },
+];
+
+const losses: SpeedCase[] = [
+  {
+    name: 'crossEntropy',
+    operands: (random) => ({
+      logits: normal(random, [32, vocabulary], 2),
+      labels: input([32], random.integers(32, vocabulary)),
+      losses: output([32]),
+      gradLogits: output([32, vocabulary]),
+    }),
+    run: (backend, { logits, labels, losses, gradLogits }) => backend.crossEntropy({ logits, labels, losses, gradLogits }),
+    bytes: 8 * 32 * vocabulary,
+  },
+  {
+    name: 'squaredError',
+    operands: alike([elements], 'predictions', 'targets', 'losses', 'gradPredictions'),
+    run: (backend, { predictions, targets, losses, gradPredictions }) =>
+      backend.squaredError({ predictions, targets, losses, gradPredictions }),
+    bytes: 16 * elements,
+  },
+  {
+    name: 'sum',
+    operands: (random) => ({ input: normal(random, [elements]), output: output([1]) }),
+    run: (backend, { input, output }) => backend.sum({ input, output }),
+    bytes: 4 * elements,
+  },
+  {
+    name: 'sumOfSquares',
+    operands: (random) => ({ input: normal(random, [elements]), output: output([1]) }),
+    run: (backend, { input, output }) => backend.sumOfSquares({ input, output }),
+    bytes: 4 * elements,
+  },
+];
+
+const optimiser: SpeedCase[] = [
+  {
+    name: 'clipScale',
+    operands: () => ({ sums: zeros([100]), output: output([2]) }),
+    run: (backend, { sums, output }) => backend.clipScale({ sums, maximum: 0.5, output }),
+  },
+  {
+    name: 'adamw',
+    operands: (random) => ({
+      ...alike([inner, width], 'parameter', 'gradient', 'mean')(random),
+      variance: input([inner, width], new Float32Array(inner * width).fill(1)),
+    }),
+    run: (backend, { parameter, gradient, mean, variance }) =>
+      backend.adamw({
+        ...{ parameter, gradient, mean, variance },
+        ...{ learningRate: 1e-3, beta1: 0.9, beta2: 0.98, epsilon: 1e-12, weightDecay: 0.01, step: 10 },
+      }),
+    bytes: 28 * inner * width,
+  },
+  {
+    name: 'clearRows, one of four',
+    operands: () => ({ gradient: zeros([nodes, 2 * width]), touched: flags(nodes) }),
+    run: (backend, { gradient, touched }) => backend.clearRows({ gradient, touched }),
+    bytes: 2 * nodes * width,
+  },
+];
+
+export const speedCases: readonly SpeedCase[] = [
+  ...elementwise,
+  ...place,
+  ...layerNorm,
+  ...linear,
+  ...attention,
+  ...embedding,
+  ...fff,
+  ...pool,
+  ...losses,
+  ...optimiser,
+];
