@@ -284,6 +284,14 @@ napi_value runNow(napi_env env, napi_callback_info info) {
   return job->error.empty() ? undefined(env) : throwError(env, job->error);
 }
 
+napi_value blockCount(napi_env env, napi_callback_info info) {
+  Call<1> call(env, info);
+  Handle* handle = handleOf(env, call.arguments[0]);
+  napi_value value = nullptr;
+  if (handle) napi_create_double(env, static_cast<double>(handle->executor->blocks().count()), &value);
+  return value;
+}
+
 // [calls, nanoseconds] of each kernel, in the order of kernelNames.
 napi_value kernelTimes(napi_env env, napi_callback_info info) {
   Call<1> call(env, info);
@@ -339,6 +347,7 @@ extern "C" NAPI_MODULE_EXPORT napi_value napi_register_module_v1(napi_env env, n
   exportFunction(env, exports, "submit", submit);
   exportFunction(env, exports, "finish", finish);
   exportFunction(env, exports, "runNow", runNow);
+  exportFunction(env, exports, "blockCount", blockCount);
   exportFunction(env, exports, "kernelTimes", kernelTimes);
   return exports;
 }

@@ -40,6 +40,11 @@ void Blocks::release(void* block) {
   freeAligned(block);
 }
 
+size_t Blocks::count() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return blocks_.size();
+}
+
 void Blocks::clear() {
   std::lock_guard<std::mutex> lock(mutex_);
   for (void* block : blocks_) freeAligned(block);

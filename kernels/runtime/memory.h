@@ -18,6 +18,7 @@ class Blocks {
   // Blocks that it does not hold are ignored.
   void release(void* block);
   void clear();
+  size_t count();
 
  private:
   std::mutex mutex_;

@@ -140,6 +140,11 @@ export class NativeBackend extends Backend {
     return result;
   }
 
+  /** Blocks of memory held: one a tensor or slot of an arena. Blocks released count until what was queued before has run. */
+  get blocks(): number {
+    return this.addon.blockCount(this.handle);
+  }
+
   /** Calls and milliseconds of each kernel so far, for reports of where time goes. */
   kernelTimes(): Record<string, { calls: number; milliseconds: number }> {
     const times = this.addon.kernelTimes(this.handle);

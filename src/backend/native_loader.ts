@@ -33,6 +33,8 @@ export interface NativeAddon {
   finish<T>(handle: NativeHandle, commands: Float64Array, used: number, result: T, from: number): Promise<T>;
   /** The same on the calling thread. */
   runNow(handle: NativeHandle, commands: Float64Array, used: number, result: TypedArray, from: number): void;
+  /** Blocks of memory allocated and not yet given back. */
+  blockCount(handle: NativeHandle): number;
   /** Calls and nanoseconds of each kernel in turn. */
   kernelTimes(handle: NativeHandle): number[];
 }
