@@ -1,6 +1,4 @@
-import { cpus } from 'node:os';
 import type { Command } from 'commander';
-import type { Backend } from '../../backend/backend.ts';
 import type { DepthResult } from '../../bench/depth.ts';
 import type { Timing } from '../../bench/timing.ts';
 import { InputError } from '../../errors.ts';
@@ -17,6 +15,8 @@ import {
   print,
   printJson,
 } from '../common.ts';
+import { layerCommand, modelCommand } from './bench_peers.ts';
+import { machine } from './bench_report.ts';
 
 interface DepthOptions extends BackendOptions, CommonOptions {
   width: number;
@@ -43,6 +43,8 @@ interface TrainingOptions extends BackendOptions, CommonOptions {
 
 export function benchCommand(program: Command): void {
   const command = program.command('bench').description('measure how fast this machine computes');
+  layerCommand(command);
+  modelCommand(command);
   depthCommand(command);
   trainingCommand(command);
 }
@@ -132,10 +134,4 @@ function trainingCommand(parent: Command): void {
     print(`matrix product   ${spread(result.matrixProduct)} GFLOP/s, 1024 cubed`);
     print(`share            ${(result.share * 100).toFixed(1)} %`);
   });
-}
-
-/** What the figures hold for. */
-function machine(backend: Backend): string {
-  const processors = cpus();
-  return `${processors[0]?.model.trim() ?? 'unknown processor'}, ${processors.length} visible cores; ${backend.name}: ${backend.description}`;
 }

@@ -1,0 +1,174 @@
+import { Arena } from '../backend/arena.ts';
+import type { Backend } from '../backend/backend.ts';
+import type { Precision } from '../backend/prepared_weight.ts';
+import { exportParameter } from '../models/checkpoint.ts';
+import { crammedBertConfig, type ModelConfig } from '../models/config.ts';
+import { Encoder } from '../models/encoder.ts';
+import { modelNames } from '../models/names.ts';
+import { ParameterFactory } from '../models/parameter_factory.ts';
+import { type Contestant, contest } from './contest.ts';
+import { type EncoderShape, encoderGraph, type LayerWeights } from './onnx_graphs.ts';
+import type { OnnxRuntime } from './peers.ts';
+import type { Timing } from './timing.ts';
+
+export interface ModelBenchmarkOptions extends EncoderShape {
+  trees: number;
+  depth: number;
+  /** Tokens a sequence. */
+  length: number;
+  /** Sequences a call. */
+  batches: readonly number[];
+  dtypes: readonly Precision[];
+  rounds: number;
+  roundMilliseconds: number;
+  onnxRuntime?: OnnxRuntime;
+}
+
+export interface ModelRow {
+  name: string;
+  dtype: Precision;
+  batch: number;
+  milliseconds: Timing;
+  /** Dense rows only: difference of the output from our dense encoder's in f32, root of mean squares over that of the output. */
+  relativeError?: number;
+}
+
+const vocabularySize = 1000;
+
+/**
+ * Times a whole encoder of BERT's form (post-norm, biases, learned positions): ours with fast feedforward trees and with dense layers,
+ * onnxruntime's dense with the same weights. Ours begin at token ids; onnxruntime at the embedding's output.
+ */
+export async function benchmarkModel(backend: Backend, options: ModelBenchmarkOptions): Promise<ModelRow[]> {
+  const { length, onnxRuntime, dtypes } = options;
+  const rows: ModelRow[] = [];
+  const dense = { kind: 'dense' as const, neurons: options.neurons };
+  const trees = { kind: 'fff' as const, trees: options.trees, depth: options.depth };
+  using arena = new Arena(backend);
+  const run = { backend, arena, training: false };
+  const ids = (batch: number, seed: number) =>
+    Int32Array.from({ length: batch * length }, (_, i) => (i * 7919 + seed * 104729) % vocabularySize);
+
+  // What the others are compared with, and the weights that they get.
+  using plain = encoderOf(configOf(options, dense), backend);
+  const weights = onnxRuntime && (await weightsOf(plain));
+  const encoders: { name: string; dtype: Precision; encoder: Encoder; dense: boolean }[] = [];
+  for (const dtype of dtypes) {
+    encoders.push({
+      name: `ours ${options.trees}x${options.depth}`,
+      dtype,
+      dense: false,
+      encoder: encoderOf(configOf(options, trees), backend, dtype),
+    });
+    encoders.push({
+      name: `ours dense-${options.neurons}`,
+      dtype,
+      dense: true,
+      encoder: encoderOf(configOf(options, dense), backend, dtype),
+    });
+  }
+  const precisions = (['f32', 'i8'] as const).filter((precision) => dtypes.includes(precision));
+  try {
+    for (const batch of options.batches) {
+      arena.reset();
+      const given = plain.forward(run, { batch, length, ids: ids(batch, 0) }, { hiddenStates: true });
+      const expected = await backend.read(given.output);
+      const embedded = await backend.read(given.hiddenStates[0]);
+      const contestants: {
+        name: string;
+        dtype: Precision;
+        contestant: Contestant;
+        output?: () => Promise<Float32Array>;
+        release?: () => Promise<void>;
+      }[] = [];
+      for (const { name, dtype, encoder, dense: isDense } of encoders) {
+        let call = 0;
+        const forward = (seed: number) => {
+          arena.reset();
+          return encoder.forward(run, { batch, length, ids: ids(batch, seed) }).output;
+        };
+        const contestant: Contestant = {
+          async run(times) {
+            for (let i = 0; i < times; i++) await backend.read(forward(++call));
+          },
+        };
+        contestants.push({ name, dtype, contestant, output: isDense ? async () => backend.read(forward(0)) : undefined });
+      }
+      for (const precision of weights && onnxRuntime ? precisions : []) {
+        const session = await (onnxRuntime as OnnxRuntime).session(
+          encoderGraph(options, precision, weights as LayerWeights),
+          backend.threads,
+        );
+        const call = () => session.run(embedded, [batch, length, options.width]);
+        const contestant: Contestant = {
+          async run(times) {
+            for (let i = 0; i < times; i++) await call();
+          },
+        };
+        contestants.push({
+          name: `${(onnxRuntime as OnnxRuntime).name} dense-${options.neurons}`,
+          dtype: precision,
+          contestant,
+          output: call,
+          release: session.release,
+        });
+      }
+      const timings = await contest(
+        contestants.map(({ contestant }) => contestant),
+        options,
+      );
+      for (const [i, { name, dtype, output, release }] of contestants.entries()) {
+        rows.push({ name, dtype, batch, milliseconds: timings[i], relativeError: output && relativeError(await output(), expected) });
+        await release?.();
+      }
+    }
+  } finally {
+    for (const { encoder } of encoders) encoder.dispose();
+  }
+  return rows;
+}
+
+function configOf({ layers, width, heads, length }: ModelBenchmarkOptions, feedforward: ModelConfig['feedforward']): ModelConfig {
+  return crammedBertConfig({
+    family: feedforward.kind === 'dense' ? 'bert' : 'ultrafastbert',
+    vocabularySize,
+    hiddenSize: width,
+    layers,
+    heads,
+    positions: length,
+    tokenTypes: 2,
+    bias: { queryKeyValue: true, dense: true },
+    feedforward,
+  });
+}
+
+/** Random weights, the same each time. */
+function encoderOf(config: ModelConfig, backend: Backend, dtype?: Precision): Encoder {
+  const factory = new ParameterFactory(backend);
+  const encoder = new Encoder(config, factory);
+  for (const parameter of factory.parameters) {
+    factory.initialise(parameter, 1);
+    if (dtype) parameter.prepare(dtype);
+  }
+  return encoder;
+}
+
+async function weightsOf(encoder: Encoder): Promise<LayerWeights> {
+  const all = new Map<string, Float32Array>();
+  for (const parameter of encoder.parameters) for (const { name, values } of await exportParameter(parameter)) all.set(name, values);
+  const prefix = modelNames(encoder.config.family).block(0).up.replace('0.intermediate.dense', '');
+  return (layer, name) => {
+    const values = all.get(`${prefix}${layer}.${name}`);
+    if (!values) throw new Error(`the encoder has no tensor '${prefix}${layer}.${name}'`);
+    return values;
+  };
+}
+
+function relativeError(actual: Float32Array, expected: Float32Array): number {
+  let [differences, squares] = [0, 0];
+  for (let i = 0; i < expected.length; i++) {
+    differences += (actual[i] - expected[i]) ** 2;
+    squares += expected[i] ** 2;
+  }
+  return Math.sqrt(differences / squares);
+}

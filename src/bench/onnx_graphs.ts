@@ -1,0 +1,195 @@
+/** Graphs for the benchmark's peer, onnxruntime, in the form that it runs fastest: its fused operators where there are any. */
+import type { OnnxAttribute, OnnxGraph, OnnxInitializer, OnnxNode } from '../io/onnx.ts';
+
+const microsoft = 'com.microsoft';
+
+/** Weights of a dense feedforward layer: up [neurons, width], down [width, neurons]; no biases. */
+export interface DenseWeights {
+  width: number;
+  neurons: number;
+  up: Float32Array;
+  down: Float32Array;
+}
+
+/** Weights of fast feedforward trees, in the backend's layout: nodes [trees n, 2 width], bias [trees n]. */
+export interface TreeWeights {
+  width: number;
+  trees: number;
+  depth: number;
+  nodes: Float32Array;
+  bias: Float32Array;
+}
+
+class GraphBuilder {
+  readonly nodes: OnnxNode[] = [];
+  readonly initializers: OnnxInitializer[] = [];
+  private count = 0;
+
+  constant(type: OnnxInitializer['type'], shape: readonly number[], data: ArrayBufferView): string {
+    const name = `c${this.count++}`;
+    this.initializers.push({ name, type, shape, data });
+    return name;
+  }
+
+  floats(shape: readonly number[], values: Float32Array | readonly number[]): string {
+    return this.constant('f32', shape, values instanceof Float32Array ? values : Float32Array.from(values));
+  }
+
+  /** One node with one output; returns the output's name. */
+  add(
+    operator: string,
+    inputs: readonly string[],
+    attributes?: Record<string, OnnxAttribute>,
+    domain?: string,
+    output = `v${this.count++}`,
+  ): string {
+    this.nodes.push({ operator, inputs, outputs: [output], attributes, domain });
+    return output;
+  }
+
+  /** input weight^T with the weight [outputs, inputs] in f32, or rounded to i8, its input dynamically to u8. */
+  linear(input: string, weight: Float32Array, outputs: number, inputs: number, precision: 'f32' | 'i8'): string {
+    const transposed = transpose(weight, outputs, inputs);
+    if (precision === 'f32') return this.add('MatMul', [input, this.floats([inputs, outputs], transposed)]);
+    const { quantised, scales } = quantiseColumns(transposed, inputs, outputs);
+    const operands = [
+      input,
+      this.constant('i8', [inputs, outputs], quantised),
+      this.floats([outputs], scales),
+      this.constant('i8', [outputs], new Int8Array(outputs)),
+    ];
+    return this.add('DynamicQuantizeMatMul', operands, undefined, microsoft);
+  }
+}
+
+function transpose(values: Float32Array, rows: number, columns: number): Float32Array {
+  const result = new Float32Array(values.length);
+  for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) result[c * rows + r] = values[r * columns + c];
+  return result;
+}
+
+/** Each column by a scale of its own, as onnxruntime's quantiser does per channel. */
+function quantiseColumns(values: Float32Array, rows: number, columns: number): { quantised: Int8Array; scales: Float32Array } {
+  const scales = new Float32Array(columns);
+  for (let i = 0; i < values.length; i++) scales[i % columns] = Math.max(scales[i % columns], Math.abs(values[i]));
+  scales.forEach((most, column) => {
+    scales[column] = most / 127 || 1;
+  });
+  const quantised = new Int8Array(rows * columns);
+  for (let i = 0; i < values.length; i++) quantised[i] = Math.round(values[i] / scales[i % columns]);
+  return { quantised, scales };
+}
+
+/** x [tokens, width] to y: gelu(x up^T) down^T. */
+export function denseFeedforwardGraph({ width, neurons, up, down }: DenseWeights, precision: 'f32' | 'i8'): OnnxGraph {
+  const graph = new GraphBuilder();
+  const hidden = graph.add('Gelu', [graph.linear('x', up, neurons, width, precision)]);
+  const y = graph.linear(hidden, down, width, neurons, precision);
+  return finish(graph, 'dense feedforward', y, width);
+}
+
+/** The same trees by standard operators: gather each level's rows, compare, go on. */
+export function treesGraph({ width, trees, depth, nodes, bias }: TreeWeights): OnnxGraph {
+  const graph = new GraphBuilder();
+  const perTree = 2 ** (depth + 1) - 1;
+  const half = (from: number) => {
+    const values = new Float32Array(trees * perTree * width);
+    for (let node = 0; node < trees * perTree; node++)
+      values.set(nodes.subarray(node * 2 * width + from, node * 2 * width + from + width), node * width);
+    return graph.floats([trees * perTree, width], values);
+  };
+  const weightIn = half(0);
+  const weightOut = half(width);
+  const biases = graph.floats([trees * perTree], bias);
+  const integers = (shape: readonly number[], values: readonly number[]) =>
+    graph.constant('i64', shape, BigInt64Array.from(values, BigInt));
+  const roots = integers(
+    [1, trees],
+    Array.from({ length: trees }, (_, tree) => tree * perTree),
+  );
+  const tokens = graph.add('Shape', ['x'], { start: 0, end: 1 });
+  const shape = graph.add('Concat', [tokens, integers([1], [trees])], { axis: 0 });
+  // Node of each token and tree, counted within the tree: 2 k + 1 + (z > 0).
+  let k = graph.add('Expand', [integers([1, 1], [0]), shape]);
+  const [two, one, lastAxis, third] = [integers([1], [2]), integers([1], [1]), integers([1], [2]), integers([1], [1])];
+  const x = graph.add('Unsqueeze', ['x', third]);
+  let y = '';
+  for (let level = 0; level <= depth; level++) {
+    const row = graph.add('Add', [k, roots]);
+    const products = graph.add('Mul', [x, graph.add('Gather', [weightIn, row])]);
+    const z = graph.add('Add', [graph.add('ReduceSum', [products, lastAxis], { keepdims: 0 }), graph.add('Gather', [biases, row])]);
+    const activation = graph.add('Unsqueeze', [graph.add('Gelu', [z]), lastAxis]);
+    const added = graph.add('ReduceSum', [graph.add('Mul', [activation, graph.add('Gather', [weightOut, row])]), one], { keepdims: 0 });
+    y = y === '' ? added : graph.add('Add', [y, added]);
+    const right = graph.add('Cast', [graph.add('Greater', [z, graph.floats([1], [0])])], { to: 7 });
+    k = graph.add('Add', [graph.add('Add', [graph.add('Mul', [k, two]), one]), right]);
+  }
+  return finish(graph, 'fast feedforward', y, width);
+}
+
+export interface EncoderShape {
+  layers: number;
+  width: number;
+  heads: number;
+  neurons: number;
+}
+
+/** A layer's weights, as a BERT checkpoint's tensors are named after 'encoder.layer.N.'. */
+export type LayerWeights = (layer: number, name: string) => Float32Array;
+
+/**
+ * BERT's encoder without embeddings (post-norm, all positions attended): x [batch, length, width] to y, by onnxruntime's fused
+ * Attention, SkipLayerNormalization and BiasGelu, or their quantised forms.
+ */
+export function encoderGraph({ layers, width, heads, neurons }: EncoderShape, precision: 'f32' | 'i8', weights: LayerWeights): OnnxGraph {
+  const graph = new GraphBuilder();
+  let hidden = 'x';
+  for (let layer = 0; layer < layers; layer++) {
+    const get = (name: string) => weights(layer, name);
+    const projections = ['query', 'key', 'value'].map((part) => `attention.self.${part}`);
+    const joined = (suffix: string) => concatenate(projections.map((name) => get(`${name}.${suffix}`)));
+    const weight = transpose(joined('weight'), 3 * width, width);
+    const bias = graph.floats([3 * width], joined('bias'));
+    const attributes = { num_heads: heads };
+    let context: string;
+    if (precision === 'f32')
+      context = graph.add('Attention', [hidden, graph.floats([width, 3 * width], weight), bias], attributes, microsoft);
+    else {
+      const { quantised, scales } = quantiseColumns(weight, width, 3 * width);
+      const [x, scale, zero] = ['rounded', 'scale', 'zero'].map((name) => `${name}${layer}`);
+      graph.nodes.push({ operator: 'DynamicQuantizeLinear', inputs: [hidden], outputs: [x, scale, zero] });
+      const rounded = graph.constant('i8', [width, 3 * width], quantised);
+      const zeros = graph.constant('i8', [3 * width], new Int8Array(3 * width));
+      const operands = [x, rounded, bias, scale, graph.floats([3 * width], scales), '', zero, zeros];
+      context = graph.add('QAttention', operands, attributes, microsoft);
+    }
+    const skip = (branch: string, norm: string, biasName: string) => {
+      const [gamma, beta, added] = [`${norm}.weight`, `${norm}.bias`, biasName].map((name) => graph.floats([width], get(name)));
+      hidden = graph.add('SkipLayerNormalization', [branch, hidden, gamma, beta, added], { epsilon: { float: 1e-12 } }, microsoft);
+    };
+    const dense = 'attention.output.dense';
+    skip(graph.linear(context, get(`${dense}.weight`), width, width, precision), 'attention.output.LayerNorm', `${dense}.bias`);
+    const up = graph.linear(hidden, get('intermediate.dense.weight'), neurons, width, precision);
+    const activated = graph.add('BiasGelu', [up, graph.floats([neurons], get('intermediate.dense.bias'))], undefined, microsoft);
+    skip(graph.linear(activated, get('output.dense.weight'), width, neurons, precision), 'output.LayerNorm', 'output.dense.bias');
+  }
+  graph.add('Identity', [hidden], undefined, undefined, 'y');
+  const value = (name: string) => ({ name, type: 'f32' as const, shape: ['batch', 'length', width] });
+  return { name: 'encoder', inputs: [value('x')], outputs: [value('y')], initializers: graph.initializers, nodes: graph.nodes };
+}
+
+function concatenate(parts: readonly Float32Array[]): Float32Array {
+  const all = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
+}
+
+function finish(graph: GraphBuilder, name: string, y: string, width: number): OnnxGraph {
+  graph.add('Identity', [y], undefined, undefined, 'y');
+  const value = (of: string) => ({ name: of, type: 'f32' as const, shape: ['tokens', width] });
+  return { name, inputs: [value('x')], outputs: [value('y')], initializers: graph.initializers, nodes: graph.nodes };
+}
