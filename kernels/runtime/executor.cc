@@ -2,16 +2,21 @@
 
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 
 namespace ufb {
 
 namespace {
 constexpr size_t stagedLimit = size_t{64} << 20;
-// Thrown by `scratch` through a kernel, caught where the kernel was called.
+// Thrown by `scratch` through a kernel, which owns nothing and can be left anywhere; caught where the kernel was called.
 struct NoScratch {
   size_t bytes;
+};
+// Parallel work that may be left: what one task throws on its thread is thrown again on the kernel's when all have ended.
+struct Shared {
+  void (*task)(void*, size_t, int);
+  void* data;
+  std::atomic<size_t> missing{0};
 };
 template <class T> T* pointer(double address) { return reinterpret_cast<T*>(static_cast<uintptr_t>(address)); }
 }  // namespace
@@ -24,7 +29,18 @@ Executor::Executor(const KernelEntry* kernels, int threads, void (*completed)(vo
   context_.executor = this;
   context_.threads = pool_.threads();
   context_.run = [](Context* context, void (*task)(void*, size_t, int), void* taskData, size_t count) {
-    static_cast<KernelContext*>(context)->executor->pool_.run(task, taskData, count);
+    Shared shared{task, taskData};
+    const auto guarded = [](void* data, size_t index, int worker) {
+      Shared& own = *static_cast<Shared*>(data);
+      if (own.missing.load(std::memory_order_relaxed) > 0) return;
+      try {
+        own.task(own.data, index, worker);
+      } catch (const NoScratch& missing) {
+        own.missing = missing.bytes;
+      }
+    };
+    static_cast<KernelContext*>(context)->executor->pool_.run(guarded, &shared, count);
+    if (shared.missing > 0) throw NoScratch{shared.missing};
   };
   context_.scratch = [](Context* context, int worker, size_t bytes) { return static_cast<KernelContext*>(context)->executor->scratch(worker, bytes); };
   context_.fail = [](Context* context, const char* format, long long a, long long b, long long c) {
@@ -155,13 +171,7 @@ void* Executor::scratch(int worker, size_t bytes) {
   freeAligned(own.block);
   own.block = allocateAligned(bytes);
   own.bytes = bytes;
-  if (!own.block) {
-    // The kernel's own block, which is the large one, is asked for on this very thread and outside of parallel work: kernels own nothing,
-    // so they can be left from here. Out of parallel work there is no way while other threads are still in it.
-    if (worker == context_.threads) throw NoScratch{bytes};
-    std::fprintf(stderr, "ultrafastbert: no memory for %zu bytes of scratch\n", bytes);
-    std::abort();
-  }
+  if (!own.block) throw NoScratch{bytes};
   return own.block;
 }
 

@@ -294,6 +294,21 @@ describe.skipIf(!addon)(`the native backend${reason ? ` (${reason})` : ''}`, () 
     expect(limited).toMatchObject({ status: 0, stdout: 'no memory for 2000000000 bytes of scratch\ngoes on\n', stderr: '' });
   });
 
+  test.skipIf(process.platform !== 'linux')('nor is scratch that is missing on several threads at once', () => {
+    // Four sequences of one query and 10^9 keys, all the same one: no memory but the scratch for their scores, 4 GB or more each.
+    const keys = 1e9;
+    const code = `${script(1)}
+      const numbers = [4, 1, 1, 1, ${keys}, 0, 0, 0, ...Array(12).fill(0)];
+      const attention = Float64Array.of(addon.kernelNames.indexOf('attention'), 6, a, b, b, 0, c, 0, numbers.length, ...numbers);
+      addon.finish(handle, attention, attention.length, undefined, 0).catch(({ message }) => console.log(message.replace(/\\d+/, 'many')))
+        .then(() => addon.finish(handle, list, list.length, undefined, 0)).then(() => console.log('goes on'));`;
+    const limited = spawnSync('sh', ['-c', 'ulimit -v 3000000; exec "$0" -e "$1"', process.execPath, code], {
+      encoding: 'utf8',
+      timeout: 60_000,
+    });
+    expect(limited).toMatchObject({ status: 0, stdout: 'no memory for many bytes of scratch\ngoes on\n', stderr: '' });
+  });
+
   test('a backend whose promise is awaited outlives its last reference', () => {
     const code = `(() => { ${script(20)} return addon.finish(handle, list, list.length, undefined, 0); })().then(() => console.log('done')); gc();`;
     expect(spawnSync(process.execPath, ['--expose-gc', '-e', code], { encoding: 'utf8', timeout: 60_000 })).toMatchObject({
