@@ -53,9 +53,9 @@ export function encodeOnnx(graph: OnnxGraph): Uint8Array<ArrayBuffer> {
     message(7, encodeGraph(graph)),
     ...domains.map((domain) => message(8, [text(1, domain), integer(2, domain === '' ? onnxOpset : 1)])),
   ];
-  const bytes = join(model);
-  if (bytes.length >= 2 ** 31) throw new RangeError(`ONNX model '${graph.name}' takes ${bytes.length} bytes, more than the format's 2 GiB`);
-  return bytes;
+  const length = lengthOf(model);
+  if (length >= 2 ** 31) throw new RangeError(`ONNX model '${graph.name}' takes ${length} bytes, more than the format's 2 GiB`);
+  return join(model);
 }
 
 function encodeGraph({ name, nodes, initializers, inputs, outputs }: OnnxGraph): Bytes[] {

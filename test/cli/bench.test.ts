@@ -1,4 +1,7 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { temporaryFolder } from '../temporary.ts';
 import { ufb } from './ufb.ts';
 
 const small = ['bench', 'depth', '--backend', 'reference', '--width', '8', '--batch', '16', '--batches', '1', '--rounds', '1'];
@@ -22,4 +25,45 @@ test('depths that are none are refused', async () => {
   const { code, stderr } = await ufb([...small, '--from', '3', '--to', '2']);
   expect(code).toBe(2);
   expect(stderr).toBe('ufb: depths from 3 to 2: expected --from at most --to, and --to at most 20\n');
+});
+
+test('ufb bench layer prints a table, and writes JSON and a picture', async () => {
+  const folder = join(temporaryFolder(), 'report');
+  const options = ['--width', '16', '--configs', '1x3,2x0', '--batch', '1,4', '--dtype', 'f32,i8', '--quick', '--out', folder];
+  const { code, stdout, stderr } = await ufb(['bench', 'layer', ...options]);
+  expect([code, stderr]).toEqual([0, '']);
+  expect(stdout).toMatch(/^2x0 16, batch 4 +dtype +us\/token +over ours +error\nours trees +i8 +[\d.]+ \([\d.]+-[\d.]+\)/m);
+  expect(stdout).toMatch(/onnxruntime [\d.]+ trees by standard operators +f32/);
+  const report = JSON.parse(readFileSync(join(folder, 'layer.json'), 'utf8'));
+  expect(report).toMatchObject({ threads: 1, machine: expect.stringContaining('1 thread') });
+  expect(report.results).toHaveLength(8);
+  expect(report.results[0]).toMatchObject({
+    config: '1x3 16',
+    batch: 1,
+    dtype: 'f32',
+    usPerToken: expect.any(Number),
+    ratio: expect.any(Number),
+  });
+  expect(report.results[0].peers[0]).toMatchObject({ name: 'ours dense', dtype: 'f32', usPerToken: expect.any(Number) });
+  expect(readFileSync(join(folder, 'layer.svg'), 'utf8')).toMatch(/^<svg[\s\S]*microseconds a token[\s\S]*<\/svg>$/);
+});
+
+test('ufb bench model prints a row for each encoder', async () => {
+  const shape = ['--layers', '1', '--hidden', '16', '--heads', '2', '--intermediate', '24', '--depth', '2', '--length', '5'];
+  const { code, stdout, stderr } = await ufb(['bench', 'model', ...shape, '--batch', '2', '--dtype', 'f32', '--rounds', '1', '--quick']);
+  expect([code, stderr]).toEqual([0, '']);
+  expect(stdout).toMatch(/^batch 2, ours 1x2 +f32 +[\d.]+ \([\d.]+-[\d.]+\) +[\d.]+x/m);
+  expect(stdout).toMatch(/^batch 2, onnxruntime [\d.]+ dense-24 +f32/m);
+});
+
+test('sizes that are none are refused', async () => {
+  expect(await ufb(['bench', 'layer', '--configs', '1y2'])).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining('expected trees x depth'),
+  });
+  expect(await ufb(['bench', 'layer', '--batch', '0'])).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining('--batch 0: expected whole numbers'),
+  });
+  expect(await ufb(['bench', 'model', '--dtype', 'f64'])).toMatchObject({ code: 2, stderr: expect.stringContaining('f32, bf16, i8') });
 });

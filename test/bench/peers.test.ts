@@ -1,0 +1,81 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Backend } from '../../src/backend/backend.ts';
+import { createBackend } from '../../src/backend/create.ts';
+import { contest } from '../../src/bench/contest.ts';
+import { benchmarkLayer } from '../../src/bench/layer.ts';
+import { benchmarkModel } from '../../src/bench/model.ts';
+import { loadOnnxRuntime, type OnnxRuntime } from '../../src/bench/peers.ts';
+import { encodeOnnx } from '../../src/io/onnx.ts';
+
+let backend: Backend;
+let onnxRuntime: OnnxRuntime;
+beforeAll(async () => {
+  backend = createBackend({ threads: 1 });
+  const loaded = await loadOnnxRuntime();
+  // A development dependency: it must be there.
+  if ('missing' in loaded) throw new Error(loaded.missing);
+  onnxRuntime = loaded;
+});
+afterAll(() => backend?.dispose());
+
+const short = { rounds: 2, roundMilliseconds: 1 };
+
+describe('layer', () => {
+  test('trees and dense layers, ours and onnxruntime’s, compute the same', async () => {
+    const options = { ...short, width: 64, batches: [1, 16], dtypes: ['f32', 'bf16', 'i8'] as const };
+    const results = await benchmarkLayer(backend, { ...options, configs: [{ trees: 3, depth: 4 }], onnxRuntime });
+    expect(results.map(({ config, batch, dtype }) => `${config} ${batch} ${dtype}`)).toEqual(
+      [1, 16].flatMap((batch) => ['f32', 'bf16', 'i8'].map((dtype) => `3x4 64 ${batch} ${dtype}`)),
+    );
+    // A path that flips changes a token altogether: bf16 and i8 are only held to what rounding does when none does.
+    const allowed = { f32: 1e-5, bf16: 0.5, i8: 1 };
+    const dense = { f32: 1e-5, bf16: 0.02, i8: 0.1 };
+    for (const { dtype, maxAbsError, peers, usPerToken, ratio } of results) {
+      expect(maxAbsError).toBeLessThan(allowed[dtype]);
+      expect(peers.map(({ kind, dtype }) => `${kind} ${dtype}`).sort()).toEqual(
+        ['dense bf16', 'dense f32', 'dense f32', 'dense i8', 'dense i8', 'trees f32'].sort(),
+      );
+      for (const peer of peers) expect(peer.maxRelativeError, peer.name).toBeLessThan(dense[peer.dtype]);
+      const sameDtype = peers.filter((peer) => peer.kind === 'dense' && peer.dtype === (dtype === 'i8' ? 'i8' : 'f32'));
+      expect(ratio).toBeCloseTo(Math.min(...sameDtype.map((peer) => peer.usPerToken)) / usPerToken, 6);
+    }
+  });
+
+  test('without onnxruntime only ours', async () => {
+    const options = { ...short, width: 16, batches: [4], dtypes: ['i8'] as const };
+    const [{ peers }] = await benchmarkLayer(backend, { ...options, configs: [{ trees: 1, depth: 2 }] });
+    expect(peers.map(({ name, dtype }) => `${name} ${dtype}`)).toEqual(['ours dense i8', 'ours dense f32']);
+  });
+});
+
+test('model: dense encoders, ours and onnxruntime’s, compute the same', async () => {
+  const shape = { layers: 2, width: 32, heads: 4, neurons: 48, trees: 1, depth: 3, length: 9 };
+  const rows = await benchmarkModel(backend, { ...short, ...shape, batches: [1, 3], dtypes: ['f32', 'i8'], onnxRuntime });
+  expect(rows).toHaveLength(2 * 6);
+  for (const { name, dtype, relativeError, milliseconds } of rows) {
+    expect(milliseconds.median).toBeGreaterThan(0);
+    if (name.includes('dense')) expect(relativeError, `${name} ${dtype}`).toBeLessThan(dtype === 'f32' ? 1e-5 : 0.1);
+    else expect(relativeError).toBeUndefined();
+  }
+});
+
+test('contestants take turns, each with as many calls a round as fit', async () => {
+  const turns: string[] = [];
+  const contestant = (name: string) => ({
+    run: async (times: number) => {
+      turns.push(name);
+      for (let i = 0; i < times; i++) await Promise.resolve();
+    },
+  });
+  const timings = await contest([contestant('a'), contestant('b')], { rounds: 3, roundMilliseconds: 0.01 });
+  expect(turns.slice(-6)).toEqual(['a', 'b', 'a', 'b', 'a', 'b']);
+  expect(timings).toHaveLength(2);
+});
+
+test('an ONNX file larger than the format holds is refused before it is made', () => {
+  // Views of one large buffer: nothing is copied before the check.
+  const data = new Uint8Array(2 ** 30);
+  const initializers = ['a', 'b', 'c'].map((name) => ({ name, type: 'u8' as const, shape: [data.length], data }));
+  const graph = { name: 'large', inputs: [], outputs: [], nodes: [], initializers };
+  expect(() => encodeOnnx(graph)).toThrow(/'large' takes 3\d+ bytes, more than the format's 2 GiB/);
+});
