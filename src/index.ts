@@ -3,7 +3,15 @@
  * {@link loadModel} and its companions open, make and save models; {@link createBackend} gives what all of them compute on.
  */
 export { Arena } from './backend/arena.ts';
-export { type AttentionArguments, type AttentionOperand, Backend, type Dropout, dropoutKey, type PoolKind } from './backend/backend.ts';
+export {
+  type AttentionArguments,
+  type AttentionOperand,
+  Backend,
+  type Dropout,
+  dropoutKey,
+  type FileType,
+  type PoolKind,
+} from './backend/backend.ts';
 export { backendNotice, createBackend } from './backend/create.ts';
 export { type Precision, PreparedWeight } from './backend/prepared_weight.ts';
 export { type DType, Tensor, type TypedArray } from './backend/tensor.ts';

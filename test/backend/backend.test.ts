@@ -70,7 +70,15 @@ for (const { label, create, unavailable } of candidates) {
 
     describe('mistakes are thrown at the call, with names', () => {
       // Each call and what its message must say.
+      const placed = (rowStride: number, columnStride: number) =>
+        backend.place({
+          ...{ input: backend.lend('bytes', new Uint8Array(12)), type: 'BF16', output: f32('c', 6) },
+          ...{ rows: 2, columns: 3, offset: 0, rowStride, columnStride },
+        });
       const mistakes: [string, () => void, RegExp][] = [
+        ['values placed past the end', () => placed(4, 1), /^place: reaches element 6 of 'c' f32 \[6\]$/],
+        ['values placed on each other', () => placed(2, 1), /^place: with strides 2 and 1, values of \[2, 3\] fall on each other$/],
+        ['strides that are no sizes', () => placed(-1, 1), /^place: \[2,3,0,-1,1\] are not all sizes$/],
         [
           'size',
           () => backend.add({ a: f32('a', 4), b: f32('b', 5), output: f32('c', 4) }),
