@@ -44,10 +44,15 @@ module.exports = {
     { name: 'resolvable', severity: 'error', from: {}, to: { couldNotResolve: true } },
     {
       name: 'only-declared-packages',
-      comment: 'What is imported when the package runs must be among its dependencies, bundled by tsdown, or an optional peer (onnxruntime)',
+      comment:
+        'What is imported when the package runs must be among its dependencies, bundled by tsdown, or an optional peer (onnxruntime)',
       severity: 'error',
       from: { path: '^src/' },
-      to: { dependencyTypes: ['npm-dev', 'npm-no-pkg'], pathNot: '^node_modules/(@huggingface/tokenizers|commander|echarts|onnxruntime-node|valibot|cli-progress)/', dependencyTypesNot: ['type-only'] },
+      to: {
+        dependencyTypes: ['npm-dev', 'npm-no-pkg'],
+        pathNot: '^node_modules/(@huggingface/tokenizers|commander|echarts|onnxruntime-node|valibot|cli-progress)/',
+        dependencyTypesNot: ['type-only'],
+      },
     },
   ],
   options: {

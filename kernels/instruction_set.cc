@@ -21,6 +21,7 @@ namespace UFB_INSTRUCTION_SET {
 #include "prepared_linear.h"
 #include "fff.h"
 #include "fff_backward.h"
+#include "conditional_matmul.h"
 #include "pool.h"
 #include "loss.h"
 #include "optimizer.h"
@@ -53,6 +54,9 @@ const KernelEntry kernels[] = {
     {"fffPrepared", fffPrepared},
     {"fffBackward", fffBackward},
     {"prepareNodes", prepareNodes},
+    {"conditionalMatmul", conditionalMatmul},
+    {"conditionalMatmulBackwardInput", conditionalMatmulBackwardInput},
+    {"conditionalMatmulBackwardWeight", conditionalMatmulBackwardWeight},
     {"pool", pool},
     {"poolBackward", poolBackward},
     {"crossEntropy", crossEntropy},

@@ -497,6 +497,66 @@ export abstract class Backend {
     );
   }
 
+  /**
+   * Conditional matrix product: each row of the input meets its own chosen rows, or blocks of rows, of the weight:
+   * output[r, c blockSize + j] (+)= input[r] . weight[chosen[r, c] blockSize + j] + bias[...]. What FFF layers, routed experts and nearest
+   * neighbours in a few cells come down to. Rows that chose the same block are computed together.
+   * input [rows, inputs], weight [blocks blockSize, inputs], chosen i32 [rows, choices], bias [blocks blockSize], output [rows, choices
+   * blockSize]; blockSize is 1 by default. A block that the weight does not have is a late error. A block may be chosen twice by one row.
+   */
+  conditionalMatmul(a: {
+    input: Tensor;
+    weight: Tensor;
+    chosen: Tensor;
+    blockSize?: number;
+    bias?: Tensor;
+    output: Tensor;
+    accumulate?: boolean;
+  }): void {
+    const { numbers, rows, outputs } = this.choiceShape('conditionalMatmul', a.input, a.weight, a.chosen, a.blockSize);
+    this.expect('conditionalMatmul', { bias: a.bias }, a.weight.shape[0]);
+    this.expect('conditionalMatmul', { output: a.output }, rows * outputs);
+    this.enqueue('conditionalMatmul', [a.input, a.weight, a.chosen, a.bias, a.output], [...numbers, a.accumulate ? 1 : 0]);
+  }
+
+  /**
+   * gradInput[r] (+)= sum over c, j of gradOutput[r, c blockSize + j] weight[chosen[r, c] blockSize + j]. It is the transposed product as
+   * well: a sum of chosen rows, each times a number of the row's own. Shapes as in {@link conditionalMatmul}.
+   */
+  conditionalMatmulBackwardInput(a: {
+    gradOutput: Tensor;
+    weight: Tensor;
+    chosen: Tensor;
+    blockSize?: number;
+    gradInput: Tensor;
+    accumulate?: boolean;
+  }): void {
+    const { numbers, rows, outputs } = this.choiceShape('conditionalMatmulBackwardInput', a.gradInput, a.weight, a.chosen, a.blockSize);
+    this.expect('conditionalMatmulBackwardInput', { gradOutput: a.gradOutput }, rows * outputs);
+    this.enqueue('conditionalMatmulBackwardInput', [a.gradOutput, a.weight, a.chosen, a.gradInput], [...numbers, a.accumulate ? 1 : 0]);
+  }
+
+  /**
+   * gradWeight[chosen[r, c] blockSize + j] += gradOutput[r, c blockSize + j] input[r], and gradBias likewise. touched i32 [blocks blockSize],
+   * if given, gets 1 at every row that was chosen. Shapes as in {@link conditionalMatmul}.
+   */
+  conditionalMatmulBackwardWeight(a: {
+    input: Tensor;
+    gradOutput: Tensor;
+    chosen: Tensor;
+    blockSize?: number;
+    gradWeight: Tensor;
+    gradBias?: Tensor;
+    touched?: Tensor;
+  }): void {
+    const operation = 'conditionalMatmulBackwardWeight';
+    const { numbers, rows, outputs } = this.choiceShape(operation, a.input, a.gradWeight, a.chosen, a.blockSize);
+    this.expect(operation, { gradOutput: a.gradOutput }, rows * outputs);
+    this.expect(operation, { gradBias: a.gradBias }, a.gradWeight.shape[0]);
+    this.expectIntegers(operation, { touched: a.touched }, a.gradWeight.shape[0]);
+    this.enqueue('conditionalMatmulBackwardWeight', [a.input, a.gradOutput, a.chosen, a.gradWeight, a.gradBias, a.touched], numbers);
+  }
+
   /** One row a sequence from input [batch length, width]: the first position, the mean over all positions, the maximum or the log of the sum of exponentials of each feature. selected i32 [batch, width] keeps the maximum's position (kind 'max'). */
   pool(a: { input: Tensor; batch: number; length: number; kind: PoolKind; output: Tensor; selected?: Tensor }): void {
     const width = this.poolWidth('pool', a.input, a.output, a);
@@ -728,6 +788,19 @@ export abstract class Backend {
     if (bias) this.expect(operation, { bias }, count);
     const width = nodes.shape[1] / 2;
     return { rows: this.rows(operation, 'input', input, width), width, nodes: count };
+  }
+
+  /** numbers: [rows, inputs, choices, blockSize, blocks]. */
+  private choiceShape(operation: string, input: Tensor, weight: Tensor, chosen: Tensor, blockSize = 1) {
+    const { rows, inputs } = this.linearShape(operation, input, weight);
+    this.expect(operation, { input }, rows * inputs);
+    if (!Number.isInteger(blockSize) || blockSize < 1) throw new ShapeError(`${operation}: blockSize ${blockSize} is not a count`);
+    const blocks = weight.shape[0] / blockSize;
+    if (!Number.isInteger(blocks))
+      throw new ShapeError(`${operation}: weight ${describe(weight)} is not made of blocks of ${blockSize} rows`);
+    const choices = this.rowWidth(operation, chosen, rows);
+    this.expectIntegers(operation, { chosen }, rows * choices);
+    return { numbers: [rows, inputs, choices, blockSize, blocks], rows, outputs: choices * blockSize };
   }
 
   private poolWidth(operation: string, input: Tensor, output: Tensor, a: { batch: number; length: number; kind: PoolKind }): number {

@@ -1,5 +1,6 @@
 import { attentionCases } from './cases/attention.ts';
 import type { OperationCase } from './cases/case.ts';
+import { conditionalMatmulCases } from './cases/conditional_matmul.ts';
 import { elementwiseCases } from './cases/elementwise.ts';
 import { embeddingCases } from './cases/embedding.ts';
 import { fffCases } from './cases/fff.ts';
@@ -20,6 +21,7 @@ export const operationCases: readonly OperationCase[] = [
   ...embeddingCases,
   ...fffCases,
   ...preparedCases,
+  ...conditionalMatmulCases,
   ...placeCases,
   ...poolCases,
   ...lossCases,

@@ -1,4 +1,5 @@
 import * as attention from './attention.ts';
+import * as conditionalMatmul from './conditional_matmul.ts';
 import * as elementwise from './elementwise.ts';
 import * as embedding from './embedding.ts';
 import * as fff from './fff.ts';
@@ -20,6 +21,7 @@ export const operations: Readonly<Record<string, Operation>> = {
   ...linear,
   ...attention,
   ...embedding,
+  ...conditionalMatmul,
   ...fff,
   ...place,
   ...pool,

@@ -1,0 +1,89 @@
+import { addScaled, dot, type Floats, type Integers } from './arrays.ts';
+
+/** The weight's row that output o of input row r meets. Throws where a chosen block is none. */
+function rowOf(operation: string, chosen: Integers, r: number, o: number, choices: number, blockSize: number, blocks: number): number {
+  const block = chosen[r * choices + Math.floor(o / blockSize)];
+  if (block < 0 || block >= blocks) throw new RangeError(`${operation}: block ${block}, chosen by row ${r}, is not one of ${blocks}`);
+  return block * blockSize + (o % blockSize);
+}
+
+/** output[r][o] (+)= input[r] . weight[row of o] + bias[row of o]. */
+export function conditionalMatmul(
+  input: Floats,
+  weight: Floats,
+  chosen: Integers,
+  bias: Floats | undefined,
+  output: Floats,
+  rows: number,
+  inputs: number,
+  choices: number,
+  blockSize: number,
+  blocks: number,
+  accumulate: number,
+): void {
+  const outputs = choices * blockSize;
+  for (let r = 0; r < rows; r++) {
+    for (let o = 0; o < outputs; o++) {
+      const row = rowOf('conditionalMatmul', chosen, r, o, choices, blockSize, blocks);
+      const z = dot(input, r * inputs, weight, row * inputs, inputs) + (bias ? bias[row] : 0);
+      output[r * outputs + o] = accumulate ? output[r * outputs + o] + z : z;
+    }
+  }
+}
+
+/** gradInput[r] (+)= sum over o of gradOutput[r][o] weight[row of o]. */
+export function conditionalMatmulBackwardInput(
+  gradOutput: Floats,
+  weight: Floats,
+  chosen: Integers,
+  gradInput: Floats,
+  rows: number,
+  inputs: number,
+  choices: number,
+  blockSize: number,
+  blocks: number,
+  accumulate: number,
+): void {
+  const outputs = choices * blockSize;
+  const sums = new Float64Array(inputs);
+  for (let r = 0; r < rows; r++) {
+    sums.fill(0);
+    for (let o = 0; o < outputs; o++) {
+      const row = rowOf('conditionalMatmulBackwardInput', chosen, r, o, choices, blockSize, blocks);
+      addScaled(sums, gradOutput[r * outputs + o], weight, row * inputs, inputs);
+    }
+    for (let i = 0; i < inputs; i++) gradInput[r * inputs + i] = accumulate ? gradInput[r * inputs + i] + sums[i] : sums[i];
+  }
+}
+
+/** gradWeight[row of o] += gradOutput[r][o] input[r], gradBias[row of o] += gradOutput[r][o], summed over all r and o first. */
+export function conditionalMatmulBackwardWeight(
+  input: Floats,
+  gradOutput: Floats,
+  chosen: Integers,
+  gradWeight: Floats,
+  gradBias: Floats | undefined,
+  touched: Integers | undefined,
+  rows: number,
+  inputs: number,
+  choices: number,
+  blockSize: number,
+  blocks: number,
+): void {
+  const outputs = choices * blockSize;
+  const sums = new Map<number, { weight: Float64Array; bias: number }>();
+  for (let r = 0; r < rows; r++) {
+    for (let o = 0; o < outputs; o++) {
+      const row = rowOf('conditionalMatmulBackwardWeight', chosen, r, o, choices, blockSize, blocks);
+      const sum = sums.get(row) ?? { weight: new Float64Array(inputs), bias: 0 };
+      addScaled(sum.weight, gradOutput[r * outputs + o], input, r * inputs, inputs);
+      sum.bias += gradOutput[r * outputs + o];
+      sums.set(row, sum);
+    }
+  }
+  for (const [row, sum] of sums) {
+    for (let i = 0; i < inputs; i++) gradWeight[row * inputs + i] += sum.weight[i];
+    if (gradBias) gradBias[row] += sum.bias;
+    if (touched) touched[row] = 1;
+  }
+}
