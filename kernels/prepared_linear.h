@@ -1,12 +1,13 @@
 // Products with prepared weights (see PreparedWeight): output = activation(input weight^T + bias), the weight packed once for all calls.
 //
 // The weight lies in panels of tileColumns outputs, in which `group` neighbours of the inner dimension stand together: one number in f32,
-// two in bf16, two or four in i8, whatever one instruction multiplies and sums. Inputs are packed, rounded where need be, at each call in
-// panels of tileRows rows. An output is summed over the whole inner dimension in registers, in one order whatever the rows and threads.
+// two in bf16, two or four in i8, whatever one instruction multiplies and sums. Inputs in f32 are read where they lie, others are rounded
+// at each call, in panels of tileRows rows. An output is summed over the whole inner dimension in registers, in one order whatever the rows and threads.
 
 // What one instruction takes: `group` numbers of an input row (Left) and of each of `lanes` outputs (Right).
 struct FloatProduct {
   static constexpr size_t group = 1;
+  static constexpr bool rounds = false;
   using Left = float;
   using Right = float;
   using Sum = Vector;
@@ -16,6 +17,7 @@ struct FloatProduct {
 
 struct Bf16Product {
   static constexpr size_t group = 2;
+  static constexpr bool rounds = true;
   using Right = uint16_t;
   using Sum = Vector;
   static UFB_INLINE UnsignedVector right(const Right* p) { return loadWords(p); }
@@ -37,6 +39,7 @@ struct Bf16Product {
 };
 
 struct Int8Product {
+  static constexpr bool rounds = true;
   using Left = int32_t;
   using Right = uint8_t;
   using Sum = IntVector;
@@ -117,9 +120,6 @@ inline void prepareLinear(Context& context, const Arguments& a) {
 // ------------------------------------------------------------------ packing inputs
 
 // Rows [0, rows) of the input, at most tileRows, as packed[group][row]; `quantised` is one a row.
-inline void packInputs(FloatProduct, const float* input, size_t rows, size_t inputs, float* packed, QuantisedInput*, char*) {
-  packPanel(rows, rows, inputs, input, inputs, 1, packed);
-}
 inline void packInputs(Bf16Product, const float* input, size_t rows, size_t inputs, Bf16Product::Left* packed, QuantisedInput*, char* scratch) {
   const size_t groups = groupsOf<Bf16Product>(inputs), padded = roundUp(inputs, rowPadding);
   float* rounded = reinterpret_cast<float*>(scratch);
@@ -156,9 +156,9 @@ struct LinearOutputs {
   bool gelu, accumulate;
 };
 
-template <class Sum> UFB_INLINE Vector valueOf(Sum sum, const QuantisedInput& input, const float* scales, size_t n) {
-  if constexpr (sizeof(sum[0]) == 4 && __is_same(Sum, IntVector)) {
-    return __builtin_convertvector(sum - 128 * input.sum, Vector) * (splat(input.scale) * loadUpTo(scales, n));
+template <class Sum> UFB_INLINE Vector valueOf(Sum sum, const QuantisedInput* quantised, const float* scales, size_t n) {
+  if constexpr (__is_same(Sum, IntVector)) {
+    return __builtin_convertvector(sum - 128 * quantised->sum, Vector) * (splat(quantised->scale) * loadUpTo(scales, n));
   } else {
     return sum;
   }
@@ -166,7 +166,7 @@ template <class Sum> UFB_INLINE Vector valueOf(Sum sum, const QuantisedInput& in
 
 // Outputs [row, row + rows) x [column, column + columns): `columns` fill the last of `vectors` vectors at least in part.
 template <class Product, int rows, int vectors>
-inline void preparedTile(size_t groups, const typename Product::Left* a, const typename Product::Right* b, const QuantisedInput* quantised, const LinearOutputs& to,
+inline void preparedTile(size_t groups, const typename Product::Left* a, size_t aRow, const typename Product::Right* b, const QuantisedInput* quantised, const LinearOutputs& to,
                          size_t row, size_t column, size_t columns) {
   typename Product::Sum sum[rows][vectors];
 #pragma GCC unroll 16
@@ -180,9 +180,9 @@ inline void preparedTile(size_t groups, const typename Product::Left* a, const t
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) {
 #pragma GCC unroll 4
-      for (int j = 0; j < vectors; j++) sum[i][j] = Product::multiply(a[i], right[j], sum[i][j]);
+      for (int j = 0; j < vectors; j++) sum[i][j] = Product::multiply(a[Product::rounds ? i : i * aRow], right[j], sum[i][j]);
     }
-    a += rows;
+    a += Product::rounds ? rows : 1;
     b += vectors * lanes * Product::group;
   }
 #pragma GCC unroll 4
@@ -192,14 +192,14 @@ inline void preparedTile(size_t groups, const typename Product::Left* a, const t
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) {
       float* y = to.output + (row + i) * to.outputs + at;
-      Vector z = valueOf(sum[i][j], quantised[i], to.scales + at, n) + bias;
+      Vector z = valueOf(sum[i][j], quantised + i, to.scales + at, n) + bias;
       if (to.gelu) z = geluValue(z);
       storeUpTo(y, to.accumulate ? loadUpTo(y, n) + z : z, n);
     }
   }
 }
 
-template <class Product> using PreparedTile = void (*)(size_t, const typename Product::Left*, const typename Product::Right*, const QuantisedInput*, const LinearOutputs&, size_t, size_t, size_t);
+template <class Product> using PreparedTile = void (*)(size_t, const typename Product::Left*, size_t, const typename Product::Right*, const QuantisedInput*, const LinearOutputs&, size_t, size_t, size_t);
 template <class Product, int rows, int vectors> inline PreparedTile<Product> preparedTileOf(size_t wanted) {
   if constexpr (rows > 1) {
     if (wanted != rows) return preparedTileOf<Product, rows - 1, vectors>(wanted);
@@ -219,17 +219,24 @@ template <class Product> inline PreparedTile<Product> preparedTileFor(size_t row
 template <class Product> inline void multiplyPrepared(Context& context, const float* input, size_t rows, size_t inputs, const void* data, const LinearOutputs& to) {
   if (rows == 0 || to.outputs == 0) return;
   const size_t groups = groupsOf<Product>(inputs), outputs = to.outputs;
-  char* block = static_cast<char*>(context.scratch(&context, context.threads, takes(rows * groups * sizeof(typename Product::Left)) + takes(rows * sizeof(QuantisedInput))));
-  typename Product::Left* packed = take<typename Product::Left>(block, rows * groups);
-  QuantisedInput* quantised = take<QuantisedInput>(block, rows);
-  const size_t tiles = (rows + tileRows - 1) / tileRows;
-  parallelRanges(context, tiles, 65536 / (tileRows * inputs + 1) + 1, [&](size_t begin, size_t end, int worker) {
-    char* scratch = static_cast<char*>(context.scratch(&context, worker, takes(roundUp(inputs, rowPadding) * 4)));
-    for (size_t tile = begin; tile < end; tile++) {
-      const size_t row = tile * tileRows;
-      packInputs(Product{}, input + row * inputs, smaller(tileRows, rows - row), inputs, packed + row * groups, quantised + row, scratch);
-    }
-  });
+  const typename Product::Left* left;
+  QuantisedInput* quantised = nullptr;
+  if constexpr (Product::rounds) {
+    char* block = static_cast<char*>(context.scratch(&context, context.threads, takes(rows * groups * sizeof(typename Product::Left)) + takes(rows * sizeof(QuantisedInput))));
+    typename Product::Left* packed = take<typename Product::Left>(block, rows * groups);
+    quantised = take<QuantisedInput>(block, rows);
+    left = packed;
+    const size_t tiles = (rows + tileRows - 1) / tileRows;
+    parallelRanges(context, tiles, 16384 / (tileRows * inputs + 1) + 1, [&](size_t begin, size_t end, int worker) {
+      char* scratch = static_cast<char*>(context.scratch(&context, worker, takes(roundUp(inputs, rowPadding) * 4)));
+      for (size_t tile = begin; tile < end; tile++) {
+        const size_t row = tile * tileRows;
+        packInputs(Product{}, input + row * inputs, smaller(tileRows, rows - row), inputs, packed + row * groups, quantised + row, scratch);
+      }
+    });
+  } else {
+    left = input;
+  }
   // A task's inputs and one panel of the weight should stay in the second-level cache; tasks of less than some microseconds do not pay.
   constexpr size_t taskRows = 128 / tileRows * tileRows;
   const size_t panels = (outputs + tileColumns - 1) / tileColumns, rowTasks = (rows + taskRows - 1) / taskRows;
@@ -244,7 +251,7 @@ template <class Product> inline void multiplyPrepared(Context& context, const fl
       const typename Product::Right* b = static_cast<const typename Product::Right*>(data) + column * groups * Product::group;
       for (size_t row = firstRow; row < lastRow; row += tileRows) {
         const size_t count = smaller(tileRows, rows - row);
-        preparedTileFor<Product>(count, columns)(groups, packed + row * groups, b, quantised + row, to, row, column, columns);
+        preparedTileFor<Product>(count, columns)(groups, left + row * groups, inputs, b, quantised + row, to, row, column, columns);
       }
     }
   });
