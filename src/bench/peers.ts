@@ -1,4 +1,5 @@
 /** Other programs that the benchmark sets itself beside. */
+import type { Backend } from '../backend/backend.ts';
 import { encodeOnnx, type OnnxGraph } from '../io/onnx.ts';
 
 /** A graph ready to run. */
@@ -13,8 +14,10 @@ export interface OnnxRuntime {
   session(graph: OnnxGraph, threads: number): Promise<OnnxSession>;
 }
 
-/** onnxruntime-node if it is installed; else what to do about it. */
-export async function loadOnnxRuntime(): Promise<OnnxRuntime | { missing: string }> {
+/** onnxruntime-node if it is installed and a peer of the backend; else why not, and what to do about it. */
+export async function loadOnnxRuntime(backend: Backend): Promise<OnnxRuntime | { missing: string }> {
+  if (backend.name !== 'native')
+    return { missing: `onnxruntime-node is native code and no peer of the ${backend.name} backend: not measured` };
   try {
     // An optional peer: looked for when it is wanted, never bundled.
     const ort = await import('onnxruntime-node');

@@ -1,17 +1,20 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Backend } from '../../src/backend/backend.ts';
-import { createBackend } from '../../src/backend/create.ts';
+import { createBackend, nativeMissing } from '../../src/backend/create.ts';
 import { contest } from '../../src/bench/contest.ts';
 import { benchmarkLayer } from '../../src/bench/layer.ts';
 import { benchmarkModel } from '../../src/bench/model.ts';
 import { loadOnnxRuntime, type OnnxRuntime } from '../../src/bench/peers.ts';
 import { encodeOnnx } from '../../src/io/onnx.ts';
 
+// onnxruntime is set beside the native backend; where that is missing there is nothing to compare.
+const missing = nativeMissing();
 let backend: Backend;
 let onnxRuntime: OnnxRuntime;
 beforeAll(async () => {
-  backend = createBackend({ threads: 1 });
-  const loaded = await loadOnnxRuntime();
+  if (missing) return;
+  backend = createBackend({ name: 'native', threads: 1 });
+  const loaded = await loadOnnxRuntime(backend);
   // A development dependency: it must be there.
   if ('missing' in loaded) throw new Error(loaded.missing);
   onnxRuntime = loaded;
@@ -20,7 +23,7 @@ afterAll(() => backend?.dispose());
 
 const short = { rounds: 2, roundMilliseconds: 1 };
 
-describe('layer', () => {
+describe.skipIf(missing)(`layer${missing ? ` (skipped: ${missing})` : ''}`, () => {
   test('trees and dense layers, ours and onnxruntime’s, compute the same', async () => {
     const options = { ...short, width: 64, batches: [1, 16], dtypes: ['f32', 'bf16', 'i8'] as const };
     const results = await benchmarkLayer(backend, { ...options, configs: [{ trees: 3, depth: 4 }], onnxRuntime });
@@ -48,7 +51,7 @@ describe('layer', () => {
   });
 });
 
-test('model: dense encoders, ours and onnxruntime’s, compute the same', async () => {
+test.skipIf(missing)('model: dense encoders, ours and onnxruntime’s, compute the same', async () => {
   const shape = { layers: 2, width: 32, heads: 4, neurons: 48, trees: 1, depth: 3, length: 9 };
   const rows = await benchmarkModel(backend, { ...short, ...shape, batches: [1, 3], dtypes: ['f32', 'i8'], onnxRuntime });
   expect(rows).toHaveLength(2 * 6);

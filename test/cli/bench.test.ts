@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { nativeMissing } from '../../src/backend/create.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { ufb } from './ufb.ts';
 
@@ -27,7 +28,10 @@ test('depths that are none are refused', async () => {
   expect(stderr).toBe('ufb: depths from 3 to 2: expected --from at most --to, and --to at most 20\n');
 });
 
-test('ufb bench layer prints a table, and writes JSON and a picture', async () => {
+// onnxruntime is set beside the native backend only.
+const missing = nativeMissing();
+
+test.skipIf(missing)('ufb bench layer prints a table, and writes JSON and a picture', async () => {
   const folder = join(temporaryFolder(), 'report');
   const options = ['--width', '16', '--configs', '1x3,2x0', '--batch', '1,4', '--dtype', 'f32,i8', '--quick', '--out', folder];
   const { code, stdout, stderr } = await ufb(['bench', 'layer', ...options]);
@@ -48,7 +52,7 @@ test('ufb bench layer prints a table, and writes JSON and a picture', async () =
   expect(readFileSync(join(folder, 'layer.svg'), 'utf8')).toMatch(/^<svg[\s\S]*microseconds a token[\s\S]*<\/svg>$/);
 });
 
-test('ufb bench model prints a row for each encoder', async () => {
+test.skipIf(missing)('ufb bench model prints a row for each encoder', async () => {
   const shape = ['--layers', '1', '--hidden', '16', '--heads', '2', '--intermediate', '24', '--depth', '2', '--length', '5'];
   const { code, stdout, stderr } = await ufb(['bench', 'model', ...shape, '--batch', '2', '--dtype', 'f32', '--rounds', '1', '--quick']);
   expect([code, stderr]).toEqual([0, '']);

@@ -71,7 +71,7 @@ export function layerCommand(parent: Command): void {
     const [{ benchmarkLayer }, { loadOnnxRuntime }] = await Promise.all([import('../../bench/layer.ts'), import('../../bench/peers.ts')]);
     // As the paper does: one thread.
     using backend = await openBackend({ ...options, threads: options.threads ?? 1 });
-    const peer = await loadOnnxRuntime();
+    const peer = await loadOnnxRuntime(backend);
     if ('missing' in peer) notice(peer.missing, options);
     const onResult = (result: LayerResult) => {
       if (!options.json) print(layerTable(result));
@@ -131,7 +131,7 @@ export function modelCommand(parent: Command): void {
       throw new InputError(`--hidden ${options.hidden} is not a multiple of --heads ${options.heads}`);
     const [{ benchmarkModel }, { loadOnnxRuntime }] = await Promise.all([import('../../bench/model.ts'), import('../../bench/peers.ts')]);
     using backend = await openBackend(options);
-    const peer = await loadOnnxRuntime();
+    const peer = await loadOnnxRuntime(backend);
     if ('missing' in peer) notice(peer.missing, options);
     const counts = countsOf('--batch', options.batch);
     const rows = await benchmarkModel(backend, {
