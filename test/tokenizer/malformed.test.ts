@@ -162,6 +162,8 @@ describe('whatever is wrong in a tokenizer.json, it is refused or it works', () 
           const parent = path.slice(0, -1).reduce((part, step) => part?.[step], json);
           if (typeof parent !== 'object' || parent === null) continue;
           if (action === 'remove') delete parent[path[path.length - 1]];
+          // A named key on an array ('length'!) is nothing that JSON can hold.
+          else if (action === 'add' && Array.isArray(parent)) parent.push(structuredClone(wrong));
           else parent[action === 'add' ? key : path[path.length - 1]] = structuredClone(wrong);
         }
         let tokenizer: Tokenizer;
