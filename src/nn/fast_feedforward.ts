@@ -89,10 +89,11 @@ export class FastFeedforward {
     const { trees, depth } = this;
     const output = target?.tensor ?? arena.tensor('fff output', input.shape);
     const visits = [input.size / this.width, trees, depth + 1];
-    const visited = run.training ? arena.tensor('fff visited nodes', visits, 'i32') : undefined;
+    const visited = run.training || run.watchPaths ? arena.tensor('fff visited nodes', visits, 'i32') : undefined;
     const logits = run.training ? arena.tensor('fff logits', visits) : undefined;
     const accumulate = target?.accumulate;
     backend.fff({ input, nodes: this.nodes.factor(run), bias: this.bias.value, trees, depth, output, accumulate, visited, logits });
+    if (visited) run.watchPaths?.(input, visited);
     return { input, output, visited, logits };
   }
 

@@ -110,4 +110,9 @@ export interface Run {
   readonly training: boolean;
   /** Absent: no dropout. Each site derives its key by dropoutKey(seed, step, site). */
   readonly dropout?: { readonly seed: number; readonly step: number };
+  /**
+   * Called by every fast feedforward layer, in the order of the blocks, when its work is queued: its input [tokens, width], and the nodes
+   * visited, i32 [tokens, trees, depth + 1]. Both lie in scratch: queue a copy of what is wanted.
+   */
+  readonly watchPaths?: (input: Tensor, visited: Tensor) => void;
 }

@@ -9,6 +9,7 @@ import { loadMaskedLanguageModel } from '../models/checkpoint.ts';
 import type { LabelledBatch, MaskedLanguageModel } from '../models/masked_language_model.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { evaluationBatches } from './batches.ts';
+import { compareLeaves, watchLeaves } from './paths.ts';
 import { packText } from './sequences.ts';
 
 export interface MaskedLanguageModelScores {
@@ -30,6 +31,8 @@ export interface MaskedLanguageModelScores {
   unigramLoss: number;
   /** Share of the predicted tokens that are this text's most frequent token: the best that one constant guess can do. */
   mostFrequentTop1: number;
+  /** With a dtype other than f32: of all tokens x layers x trees, the share whose leaf is not the one that the same model in f32 reaches. */
+  changedPaths?: number;
 }
 
 export interface EvaluationOptions {
@@ -60,8 +63,12 @@ export async function evaluateMaskedLanguageModel(options: EvaluationOptions): P
   const { maskId } = tokenizer;
   if (maskId === undefined)
     throw new InputError(`${joinPath(options.model, 'tokenizer.json')}: has no [MASK] token, which masked language modelling needs`);
-  const model = await loadMaskedLanguageModel(options.model, backend, { dtype: options.dtype ?? 'f32' });
+  const { dtype = 'f32' } = options;
+  const model = await loadMaskedLanguageModel(options.model, backend, { dtype });
+  let exact: MaskedLanguageModel | undefined;
   try {
+    if (dtype !== 'f32' && model.config.feedforward.kind === 'fff')
+      exact = await loadMaskedLanguageModel(options.model, backend, { dtype: 'f32' });
     const { positions: length, vocabularySize, predictedFraction } = model.config;
     if (tokenizer.vocabularySize > vocabularySize) {
       throw new InputError(
@@ -78,7 +85,7 @@ export async function evaluateMaskedLanguageModel(options: EvaluationOptions): P
       share: predictedFraction,
     });
     const predicted = batches.flatMap(({ labels }) => Array.from(labels.filter((label) => label >= 0)));
-    const { loss, top1, top5 } = await scoreModel(backend, model, batches, options.onProgress);
+    const { loss, top1, top5, changedPaths } = await scoreModel(backend, model, exact, batches, options.onProgress);
     return {
       loss,
       lossPerByte: (loss * tokens) / bytes,
@@ -87,8 +94,10 @@ export async function evaluateMaskedLanguageModel(options: EvaluationOptions): P
       tokens: sequences.length,
       predicted: predicted.length,
       ...unigramScores(sequences, predicted),
+      changedPaths,
     };
   } finally {
+    exact?.dispose();
     model.dispose();
   }
 }
@@ -96,6 +105,7 @@ export async function evaluateMaskedLanguageModel(options: EvaluationOptions): P
 async function scoreModel(
   backend: Backend,
   model: MaskedLanguageModel,
+  exact: MaskedLanguageModel | undefined,
   batches: readonly LabelledBatch[],
   onProgress?: EvaluationOptions['onProgress'],
 ) {
@@ -104,9 +114,18 @@ async function scoreModel(
   let first = 0;
   let firstFive = 0;
   let count = 0;
+  const paths = { changed: 0, walks: 0 };
+  const run = { backend, arena, training: false };
   for (const [index, batch] of batches.entries()) {
     arena.reset();
-    const { losses, ranks } = await model.losses({ backend, arena, training: false }, batch);
+    const [{ losses, ranks }, leaves] = await watchLeaves(run, (watched) => model.losses(watched, batch));
+    if (exact) {
+      arena.reset();
+      const [, expected] = await watchLeaves(run, (watched) => exact.encoder.forward(watched, batch));
+      const { changed, walks } = compareLeaves(leaves, expected);
+      paths.changed += changed;
+      paths.walks += walks;
+    }
     for (const loss of losses) total += loss;
     for (const rank of ranks) {
       if (rank < 1) first++;
@@ -115,7 +134,8 @@ async function scoreModel(
     count += losses.length;
     onProgress?.(index + 1, batches.length);
   }
-  return { loss: total / count, top1: first / count, top5: firstFive / count };
+  const changedPaths = exact && paths.changed / paths.walks;
+  return { loss: total / count, top1: first / count, top5: firstFive / count, changedPaths };
 }
 
 /** What the frequencies in `tokens` alone predict of the labels. */

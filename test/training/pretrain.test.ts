@@ -118,6 +118,12 @@ describe('a run', () => {
     expect(scores.predicted).toBe(scores.tokens / 4);
     expect(scores.lossPerByte).toBeGreaterThan(0);
     expect(scores.lossPerByte).toBeLessThan(scores.loss);
+    expect(scores.changedPaths).toBeUndefined();
+
+    const rounded = await evaluateMaskedLanguageModel({ backend, model: out, text: options.corpus[0], seed: 0, dtype: 'i8' });
+    expect(rounded.loss).toBeCloseTo(scores.loss, 1);
+    expect(rounded.changedPaths).toBeGreaterThan(0);
+    expect(rounded.changedPaths).toBeLessThan(0.05);
   });
 
   test('with --dtype bf16 leaves a model of half the size, which is the same but for rounding', async () => {

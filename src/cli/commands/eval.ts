@@ -54,5 +54,7 @@ export function evalCommand(program: Command): void {
     print(`unigram loss         ${scores.unigramLoss.toFixed(4)} nats (token frequencies of this text)`);
     print(`most frequent token  ${percent(scores.mostFrequentTop1)} top 1`);
     print(`tokens               ${scores.tokens}, ${scores.predicted} of them predicted`);
+    if (scores.changedPaths !== undefined)
+      print(`changed paths        ${(scores.changedPaths * 100).toFixed(2)} % of tokens x layers x trees reach another leaf than in f32`);
   });
 }
