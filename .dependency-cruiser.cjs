@@ -36,9 +36,9 @@ module.exports = {
     { name: 'no-circular', severity: 'error', from: {}, to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } } },
     {
       name: 'node-stays-in-platform',
-      comment: 'What differs between Node and browsers lives in src/platform, the loader of the native backend and the command line',
+      comment: 'What differs between Node and browsers lives in src/platform, the worker that Node starts and the command line',
       severity: 'error',
-      from: { path: '^src/', pathNot: '^src/(platform/node|backend/native|backend/wasm_worker|cli/)' },
+      from: { path: '^src/', pathNot: '^src/(platform/node|backend/wasm_worker_node|cli/)' },
       to: { dependencyTypes: ['core'] },
     },
     { name: 'resolvable', severity: 'error', from: {}, to: { couldNotResolve: true } },

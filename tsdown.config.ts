@@ -5,7 +5,7 @@ const common = {
   target: 'node20',
   external: [/^onnxruntime-node/] as RegExp[], // an optional peer of the benchmark
   outDir: 'dist',
-  clean: false, // scripts/setup.mjs does it, once for all three
+  clean: false, // scripts/setup.mjs does it, once for all
   fixedExtension: false,
   // Users whose TypeScript is not told of `using` can read the types all the same.
   banner: { dts: '/// <reference lib="esnext.disposable" />' },
@@ -17,4 +17,14 @@ export default defineConfig([
   { ...common, entry: { index: 'src/index.ts', cli: 'src/cli/main.ts' }, format: 'esm', dts: false },
   { ...common, entry: { index: 'src/index.ts' }, format: 'esm', dts: { emitDtsOnly: true } },
   { ...common, entry: { index: 'src/index.ts' }, format: 'cjs', dts: true, outputOptions: { chunkFileNames: '[name].cjs' } },
+  {
+    ...common,
+    entry: { browser: 'src/index.ts' },
+    format: 'esm',
+    platform: 'browser',
+    target: 'es2022',
+    minify: 'dce-only',
+    dts: false,
+    outputOptions: { inlineDynamicImports: true },
+  },
 ]);

@@ -89,7 +89,7 @@ export function setUp() {
   once('bundle', 'dist/cli.js', hashOf('src', 'kernels', 'package.json', 'package-lock.json', 'tsconfig.json', 'tsdown.config.ts'), () => {
     rmSync(join(root, 'dist'), { recursive: true, force: true });
     step('bundling', process.execPath, [join('node_modules', 'tsdown', 'dist', 'run.mjs'), '--logLevel', 'error']);
-    copyFileSync(join(root, 'src/backend/wasm_worker.js'), join(root, 'dist/wasm_worker.js'));
+    for (const name of ['wasm_worker.js', 'wasm_worker_node.js']) copyFileSync(join(root, 'src/backend', name), join(root, 'dist', name));
     for (const name of readdirSync(join(root, 'build/wasm')).filter((name) => name.endsWith('.wasm')))
       copyFileSync(join(root, 'build/wasm', name), join(root, 'dist', name));
   });

@@ -1,4 +1,4 @@
-import { availableThreads } from '#platform';
+import { availableThreads, wantedInstructionSet } from '#platform';
 import { InputError } from '../errors.ts';
 import { Backend } from './backend.ts';
 import { CommandList, commandCodes, inlineBytes } from './command_list.ts';
@@ -52,8 +52,7 @@ export class NativeBackend extends Backend {
     if (!Number.isInteger(threads) || threads < 1 || threads > 1024)
       throw new InputError(`threads: ${threads} is not a count from 1 to 1024`);
     this.addon = addon;
-    this.instructionSet =
-      options.instructionSet ?? process.env.UFB_INSTRUCTION_SET ?? addon.instructionSets[addon.instructionSets.length - 1];
+    this.instructionSet = options.instructionSet ?? wantedInstructionSet() ?? addon.instructionSets[addon.instructionSets.length - 1];
     if (!addon.instructionSets.includes(this.instructionSet)) {
       throw new InputError(`instruction set '${this.instructionSet}' is not one of this processor's: ${addon.instructionSets.join(', ')}`);
     }

@@ -1,7 +1,4 @@
-import { existsSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { join } from 'node:path';
-import { packageRoot } from '#platform';
+import { findAddon } from '#platform';
 import type { TypedArray } from './tensor.ts';
 
 /** A backend inside the add-on. */
@@ -46,27 +43,8 @@ export type LoadedAddon =
 
 let loaded: LoadedAddon | undefined;
 
-/**
- * Looks for prebuilds/<platform>-<arch>/ufb.node, then build/native/ufb.node, in the package's folder. The environment variable
- * UFB_NATIVE=0 turns it off. Looks once a process.
- */
+/** Looks for the add-on, once a process. */
 export function loadAddon(): LoadedAddon {
-  loaded ??= find();
+  loaded ??= findAddon() as LoadedAddon;
   return loaded;
-}
-
-function find(): LoadedAddon {
-  if (process.env.UFB_NATIVE === '0') return { reason: 'the native backend is turned off by UFB_NATIVE=0' };
-  const root = packageRoot();
-  const places = [join(root, 'prebuilds', `${process.platform}-${process.arch}`, 'ufb.node'), join(root, 'build', 'native', 'ufb.node')];
-  let reason = `the native backend is not built (no ${places[1]}): needs a C++ compiler and 'node scripts/build-native.mjs' in ${root}`;
-  for (const place of places) {
-    if (!existsSync(place)) continue;
-    try {
-      return { addon: createRequire(place)(place) as NativeAddon, path: place };
-    } catch (error) {
-      reason = `the native backend does not load: ${String(error instanceof Error ? error.message : error).split('\n')[0]}`;
-    }
-  }
-  return { reason };
 }

@@ -1,13 +1,8 @@
 /**
- * The thread that owns a WASM backend's memory, and each of its helpers. Plain JavaScript, for it is loaded as it stands in Node's
- * worker threads and in browsers' workers. src/backend/wasm.ts is the other side; kernels/wasm/runtime.cc is what it calls.
+ * The thread that owns a WASM backend's memory, and each of its helpers. Plain JavaScript, for it is loaded as it stands in
+ * browsers' workers, and by wasm_worker_node.js in Node's worker threads. src/backend/wasm.ts is the other side; kernels/wasm/runtime.cc is what it calls.
  */
-const node = typeof process !== 'undefined' && process.versions?.node ? await import('node:worker_threads') : undefined;
-const post = (message, transfer) => (node ? node.parentPort.postMessage(message, transfer) : globalThis.postMessage(message, transfer));
-const listen = (receive) => {
-  if (node) node.parentPort.on('message', receive);
-  else globalThis.addEventListener('message', ({ data }) => receive(data));
-};
+const post = (message, transfer) => globalThis.postMessage(message, transfer ?? []);
 
 /** Bytes of each thread's stack. */
 const stackBytes = 262144;
@@ -18,9 +13,14 @@ let state;
 /** Views are made anew at each use: when memory grows, older ones see nothing any more. */
 const bytesAt = (address, length) => new Uint8Array(state.memory.buffer, address, length);
 
+async function download(address) {
+  const response = await fetch(address);
+  if (!response.ok) throw new Error(`${address}: the server answers ${response.status} ${response.statusText}`);
+  return response.arrayBuffer();
+}
+
 async function start({ wasm, threads, maximumPages }) {
-  const bytes = typeof wasm === 'string' ? await (await fetch(wasm)).arrayBuffer() : wasm;
-  const module = await WebAssembly.compile(bytes);
+  const module = await WebAssembly.compile(typeof wasm === 'string' ? await download(wasm) : wasm);
   const memory = new WebAssembly.Memory({ initial: 32, maximum: maximumPages, shared: threads > 1 });
   const { exports } = await WebAssembly.instantiate(module, { env: { memory } });
   state = { memory, exports, table: 0, tableLength: 0 };
@@ -119,7 +119,7 @@ function run(job) {
 
 // Lists that come before the module is there wait for it.
 let ready = Promise.resolve();
-listen((message) => {
+globalThis.addEventListener('message', ({ data: message }) => {
   if (message.kind === 'start') ready = start(message).catch((error) => post({ kind: 'failed', error: String(error?.message ?? error) }));
   else if (message.kind === 'help') help(message);
   else if (state) run(message);

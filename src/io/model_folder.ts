@@ -1,14 +1,9 @@
-import { joinPath, kindOf, packageRoot } from '#platform';
+import { joinPath, kindOf, shippedModelFolder } from '#platform';
 import { InputError } from '../errors.ts';
 import { fileError } from './files.ts';
 
 /** What a model folder holds. */
 export const modelFiles = ['config.json', 'model.safetensors', 'tokenizer.json'] as const;
-
-/** The folder of the model that ships with the package. */
-export function shippedModelFolder(): string {
-  return joinPath(packageRoot(), 'models', 'ultrafastbert-small');
-}
 
 /**
  * The folder of a model: the one named, or the shipped one.

@@ -1,4 +1,4 @@
-/** What differs between Node and browsers: files, threads, loading. This is Node's side; nothing else in src imports `node:` modules but the backend's loader and the command line. */
+/** What differs between Node and browsers: files, threads, loading. This is Node's side; browser.ts is the other and exports the same names. Nothing else in src imports `node:` modules but the command line. */
 import { createReadStream, existsSync, readFileSync } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
@@ -7,8 +7,11 @@ import { fileURLToPath } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 import { MessageChannel, receiveMessageOnPort, type TransferListItem, Worker } from 'node:worker_threads';
 import { createGunzip } from 'node:zlib';
+import { packageRoot } from './node_package.ts';
 
 export { join as joinPath } from 'node:path';
+export { findAddon, wantedInstructionSet } from './node_addon.ts';
+export { packageRoot } from './node_package.ts';
 export { availableThreads } from './node_threads.ts';
 
 /** A file whose bytes are read where they are wanted. */
@@ -171,13 +174,9 @@ export async function removeFile(path: string): Promise<void> {
   await rm(path, { force: true, recursive: true });
 }
 
-/** The folder of this package: the nearest one above this module whose package.json has the package's name. */
-export function packageRoot(): string {
-  for (let folder = dirname(fileURLToPath(import.meta.url)); ; folder = dirname(folder)) {
-    const manifest = join(folder, 'package.json');
-    if (existsSync(manifest) && JSON.parse(readFileSync(manifest, 'utf8')).name === 'ultrafastbert') return folder;
-    if (folder === dirname(folder)) throw new Error(`no package.json of 'ultrafastbert' above ${import.meta.url}`);
-  }
+/** The folder of the model that ships with the package. */
+export function shippedModelFolder(): string {
+  return join(packageRoot(), 'models', 'ultrafastbert-small');
 }
 
 /** A thread of its own that runs src/backend/wasm_worker.js. It does not keep the process alive unless held. */
@@ -191,7 +190,7 @@ export interface ComputeWorker {
 }
 
 export function startComputeWorker(receive: (message: unknown) => void, failed: (error: Error) => void): ComputeWorker {
-  const worker = new Worker(join(sourceFolder(), 'wasm_worker.js'));
+  const worker = new Worker(join(sourceFolder(), 'wasm_worker_node.js'));
   worker.on('message', receive);
   worker.on('error', failed);
   worker.unref();
@@ -211,8 +210,8 @@ export function startComputeWorker(receive: (message: unknown) => void, failed: 
   };
 }
 
-/** A WASM build: its bytes. Throws if it was not built. */
-export function wasmFile(name: string): Uint8Array {
+/** A WASM build, by its name: its bytes, or the address that the worker fetches them from. Throws if it was not built. */
+export function wasmFile(name: string): Uint8Array | string {
   const beside = join(sourceFolder(), `${name}.wasm`);
   return readFileSync(existsSync(beside) ? beside : join(packageRoot(), 'build', 'wasm', `${name}.wasm`));
 }

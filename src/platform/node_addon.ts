@@ -1,0 +1,30 @@
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { packageRoot } from './node_package.ts';
+
+/**
+ * The native add-on, as src/backend/native_loader.ts describes it, and its file; or one line on why there is none. Looks for
+ * prebuilds/<platform>-<arch>/ufb.node, then build/native/ufb.node, in the package's folder. The environment variable UFB_NATIVE=0
+ * turns it off.
+ */
+export function findAddon(): { addon?: unknown; path?: string; reason?: string } {
+  if (process.env.UFB_NATIVE === '0') return { reason: 'the native backend is turned off by UFB_NATIVE=0' };
+  const root = packageRoot();
+  const places = [join(root, 'prebuilds', `${process.platform}-${process.arch}`, 'ufb.node'), join(root, 'build', 'native', 'ufb.node')];
+  let reason = `the native backend is not built (no ${places[1]}): needs a C++ compiler and 'node scripts/build-native.mjs' in ${root}`;
+  for (const place of places) {
+    if (!existsSync(place)) continue;
+    try {
+      return { addon: createRequire(place)(place) as unknown, path: place };
+    } catch (error) {
+      reason = `the native backend does not load: ${String(error instanceof Error ? error.message : error).split('\n')[0]}`;
+    }
+  }
+  return { reason };
+}
+
+/** The instruction set that the environment variable UFB_INSTRUCTION_SET names, for tests and comparisons. */
+export function wantedInstructionSet(): string | undefined {
+  return process.env.UFB_INSTRUCTION_SET;
+}

@@ -1,0 +1,64 @@
+import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { WasmBackend } from '../../src/backend/wasm.ts';
+import { InputError } from '../../src/errors.ts';
+import { createMaskedLanguageModel, loadMaskedLanguageModel, saveCheckpoint } from '../../src/models/checkpoint.ts';
+import { crammedBertConfig } from '../../src/models/config.ts';
+import { wasmMissing } from '../../src/platform/node.ts';
+import { temporaryFolder } from '../temporary.ts';
+
+const folder = temporaryFolder();
+
+describe.skipIf(wasmMissing())('what does not fit into 4 GiB of WASM memory', () => {
+  test('a model is refused before its weights are read', async () => {
+    using reference = new ReferenceBackend();
+    const feedforward = { kind: 'fff', trees: 1, depth: 1 } as const;
+    const shape = { hiddenSize: 768, heads: 12, layers: 1, positions: 16, initialDeviation: 0.02 };
+    const small = createMaskedLanguageModel(crammedBertConfig({ vocabularySize: 120, ...shape, feedforward }), reference, 1);
+    await saveCheckpoint(folder, small, { dtype: 'F32' });
+    // The embedding becomes 6 GB, all but its beginning a hole in the file.
+    const rows = 2 ** 21;
+    const configPath = join(folder, 'config.json');
+    const config = JSON.parse(readFileSync(configPath, 'utf8'));
+    const vocabularySize: number = config.arch.embedding.vocab_size;
+    config.arch.embedding.vocab_size = rows;
+    writeFileSync(configPath, JSON.stringify(config));
+    const modelPath = join(folder, 'model.safetensors');
+    const bytes = readFileSync(modelPath);
+    const headerBytes = Number(bytes.readBigUInt64LE(0));
+    const header: Record<string, { shape?: number[]; data_offsets: [number, number] }> = JSON.parse(
+      bytes.toString('utf8', 8, 8 + headerBytes),
+    );
+    let end = 0;
+    for (const entry of Object.values(header).filter(({ shape }) => shape)) {
+      const shape = entry.shape as number[];
+      if (shape[0] === vocabularySize) shape[0] = rows;
+      const size = 4 * shape.reduce((product, extent) => product * extent, 1);
+      entry.data_offsets = [end, end + size];
+      end += size;
+    }
+    expect(end).toBeGreaterThan(2 ** 32);
+    const text = Buffer.from(JSON.stringify(header));
+    const prefix = Buffer.alloc(8);
+    prefix.writeBigUInt64LE(BigInt(text.length));
+    writeFileSync(modelPath, Buffer.concat([prefix, text]));
+    truncateSync(modelPath, 8 + text.length + end);
+
+    using backend = new WasmBackend();
+    const error = await loadMaskedLanguageModel(folder, backend).then(
+      () => undefined,
+      (reason: unknown) => reason,
+    );
+    expect(error).toBeInstanceOf(InputError);
+    expect((error as Error).message).toMatch(/6442450944 bytes .* WASM reaches 4 GiB; take /);
+  });
+
+  test('tensors are refused one by one, and what there was stays usable', async () => {
+    using backend = new WasmBackend({ threads: 1 });
+    const kept = backend.tensor('kept', [3], 'f32', Float32Array.of(1, 2, 3));
+    expect(() => backend.tensor('large', [2 ** 30], 'f32')).toThrow(/4 GiB/);
+    expect([...(await backend.read(kept))]).toEqual([1, 2, 3]);
+  });
+});

@@ -1,0 +1,40 @@
+// What a user's page does with the package, told to the server that the test runs.
+import { createBackend, pipeline } from 'ultrafastbert';
+import { report } from './report.js';
+
+/** Also what the test asks in Node. */
+const sentences = ['The cat sees [MASK].', 'My [MASK] carries the letter.'];
+
+const messageOf = async (action) => {
+  try {
+    await action();
+  } catch (error) {
+    return `${error.name}: ${error.message}`;
+  }
+  return 'no error';
+};
+
+report(async () => {
+  const answers = {};
+  for (const [name, options] of Object.entries({ f32: {}, i8: { dtype: 'i8' }, reference: { backend: 'reference' } })) {
+    const fill = await pipeline('fill-mask', '/model', options);
+    answers[name] = await fill(sentences, { top_k: 3 });
+    fill.dispose();
+  }
+
+  const backend = createBackend();
+  const { description } = backend;
+  // Memory grows by each of these: what was written and views that were taken before must still hold.
+  const tensors = [];
+  for (let i = 0; i < 8; i++) tensors.push(backend.tensor(`grow ${i}`, [2 ** 22], 'f32', new Float32Array(2 ** 22).fill(i + 1)));
+  const grown = [];
+  for (const tensor of tensors) grown.push((await backend.read(tensor)).every((value) => value === grown.length + 1));
+  const errors = {
+    missing: await messageOf(() => pipeline('fill-mask', '/nowhere')),
+    unnamed: await messageOf(() => pipeline('fill-mask')),
+    waiting: await messageOf(() => backend.readNow(tensors[0])),
+    html: await messageOf(() => pipeline('fill-mask', '/html')),
+  };
+  backend.dispose();
+  return { isolated: crossOriginIsolated, description, answers, grown, errors };
+});
