@@ -99,7 +99,7 @@ export async function benchmarkModel(backend: Backend, options: ModelBenchmarkOp
           encoderGraph(options, precision, weights as LayerWeights),
           backend.threads,
         );
-        const call = () => session.run(embedded, [batch, length, options.width]);
+        const call = () => session.run({ x: { values: embedded, shape: [batch, length, options.width] } });
         const contestant: Contestant = {
           async run(times) {
             for (let i = 0; i < times; i++) await call();

@@ -88,7 +88,27 @@ export function denseFeedforwardGraph({ width, neurons, up, down }: DenseWeights
   return finish(graph, 'dense feedforward', y, width);
 }
 
-/** The same trees by standard operators: gather each level's rows, compare, go on. */
+/** x [tokens, width] to y [tokens, outputs]: x weight^T. */
+export function linearGraph(weight: Float32Array, outputs: number, width: number): OnnxGraph {
+  const graph = new GraphBuilder();
+  return finish(graph, 'linear', graph.linear('x', weight, outputs, width, 'f32'), width, outputs);
+}
+
+/**
+ * x [tokens, width] and chosen i32 [tokens, choices] to y [tokens, choices blockSize]: each token's own blocks of the weight [outputs,
+ * width] are copied out and multiplied by its x.
+ */
+export function gatheredGraph(weight: Float32Array, outputs: number, width: number, blockSize: number): OnnxGraph {
+  const graph = new GraphBuilder();
+  const integers = (values: readonly number[]) => graph.constant('i64', [values.length], BigInt64Array.from(values, BigInt));
+  const blocks = graph.floats([outputs / blockSize, blockSize, width], weight);
+  const gathered = graph.add('Reshape', [graph.add('Gather', [blocks, 'chosen'], { axis: 0 }), integers([0, -1, width])]);
+  const products = graph.add('MatMul', [gathered, graph.add('Unsqueeze', ['x', integers([2])])]);
+  const made = finish(graph, 'gathered', graph.add('Squeeze', [products, integers([2])]), width, 'chosen rows');
+  return { ...made, inputs: [...made.inputs, { name: 'chosen', type: 'i32', shape: ['tokens', 'choices'] }] };
+}
+
+/** Fast feedforward trees by standard operators: gather each level's rows, compare, go on. */
 export function treesGraph({ width, trees, depth, nodes, bias }: TreeWeights): OnnxGraph {
   const graph = new GraphBuilder();
   const perTree = 2 ** (depth + 1) - 1;
@@ -188,8 +208,8 @@ function concatenate(parts: readonly Float32Array[]): Float32Array {
   return all;
 }
 
-function finish(graph: GraphBuilder, name: string, y: string, width: number): OnnxGraph {
+function finish(graph: GraphBuilder, name: string, y: string, width: number, outputs: number | string = width): OnnxGraph {
   graph.add('Identity', [y], undefined, undefined, 'y');
-  const value = (of: string) => ({ name: of, type: 'f32' as const, shape: ['tokens', width] });
-  return { name, inputs: [value('x')], outputs: [value('y')], initializers: graph.initializers, nodes: graph.nodes };
+  const value = (of: string, columns: number | string) => ({ name: of, type: 'f32' as const, shape: ['tokens', columns] });
+  return { name, inputs: [value('x', width)], outputs: [value('y', outputs)], initializers: graph.initializers, nodes: graph.nodes };
 }

@@ -2,10 +2,15 @@
 import type { Backend } from '../backend/backend.ts';
 import { encodeOnnx, type OnnxGraph } from '../io/onnx.ts';
 
+export interface OnnxFeed {
+  values: Float32Array | Int32Array;
+  shape: readonly number[];
+}
+
 /** A graph ready to run. */
 export interface OnnxSession {
-  /** y for x of a shape. The array may be reused after the promise resolves. */
-  run(x: Float32Array, shape: readonly number[]): Promise<Float32Array>;
+  /** The graph's y for its inputs. The arrays may be reused after the promise resolves. */
+  run(inputs: Readonly<Record<string, OnnxFeed>>): Promise<Float32Array>;
   release(): Promise<void>;
 }
 
@@ -34,8 +39,12 @@ export async function loadOnnxRuntime(backend: Backend): Promise<OnnxRuntime | {
           executionMode: 'sequential',
         });
         return {
-          async run(x, shape) {
-            const { y } = await session.run({ x: new ort.Tensor('float32', x, shape) });
+          async run(inputs) {
+            const feeds = Object.entries(inputs).map(([name, { values, shape }]) => [
+              name,
+              values instanceof Int32Array ? new ort.Tensor('int32', values, shape) : new ort.Tensor('float32', values, shape),
+            ]);
+            const { y } = await session.run(Object.fromEntries(feeds));
             return y.data as Float32Array;
           },
           release: () => session.release(),

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Backend } from '../../src/backend/backend.ts';
 import { createBackend, nativeMissing } from '../../src/backend/create.ts';
+import { benchmarkConditionalMatmul } from '../../src/bench/conditional_matmul.ts';
 import { contest } from '../../src/bench/contest.ts';
 import { benchmarkLayer } from '../../src/bench/layer.ts';
 import { benchmarkModel } from '../../src/bench/model.ts';
@@ -49,6 +50,25 @@ describe.skipIf(missing)(`layer${missing ? ` (skipped: ${missing})` : ''}`, () =
     const [{ peers }] = await benchmarkLayer(backend, { ...options, configs: [{ trees: 1, depth: 2 }] });
     expect(peers.map(({ name, dtype }) => `${name} ${dtype}`)).toEqual(['ours dense i8', 'ours dense f32']);
   });
+});
+
+test.skipIf(missing)('conditional products, ours and onnxruntime’s, are the chosen part of the dense product', async () => {
+  const shape = { width: 48, neurons: 64, batches: [1, 20], blockSizes: [1, 8], chosen: [8, 12] };
+  const results = await benchmarkConditionalMatmul(backend, { ...short, ...shape, onnxRuntime });
+  expect(results.map(({ batch, blockSize, chosen }) => [batch, blockSize, chosen])).toEqual([
+    [1, 1, 8],
+    [1, 1, 12],
+    [20, 1, 8],
+    [20, 1, 12],
+    [1, 8, 8],
+    [20, 8, 8],
+  ]);
+  for (const { maxAbsError, peers, usPerToken, ratio } of results) {
+    expect(maxAbsError).toBeLessThan(1e-4);
+    expect(peers.map(({ kind }) => kind)).toEqual(['dense', 'dense', 'conditional']);
+    for (const peer of peers) expect(peer.maxRelativeError, peer.name).toBeLessThan(1e-5);
+    expect(ratio).toBeCloseTo(Math.min(peers[0].usPerToken, peers[1].usPerToken) / usPerToken, 6);
+  }
 });
 
 test.skipIf(missing)('model: dense encoders, ours and onnxruntime’s, compute the same', async () => {

@@ -52,6 +52,19 @@ test.skipIf(missing)('ufb bench layer prints a table, and writes JSON and a pict
   expect(readFileSync(join(folder, 'layer.svg'), 'utf8')).toMatch(/^<svg[\s\S]*microseconds a token[\s\S]*<\/svg>$/);
 });
 
+test.skipIf(missing)('ufb bench conditional-matmul prints a table for each size, and writes JSON and a picture', async () => {
+  const folder = join(temporaryFolder(), 'conditional');
+  const shape = ['--width', '16', '--neurons', '32', '--block-size', '1,4', '--chosen', '4', '--batch', '2'];
+  const { code, stdout, stderr } = await ufb(['bench', 'conditional-matmul', ...shape, '--quick', '--out', folder]);
+  expect([code, stderr]).toEqual([0, '']);
+  expect(stdout).toMatch(/^4 of 32 rows \(13 %\), blocks of 4, batch 2 +us\/token +over ours +error\nours +[\d.]+ \([\d.]+-[\d.]+\)/m);
+  expect(stdout).toMatch(/^onnxruntime [\d.]+ Gather and MatMul +[\d.]+/m);
+  const report = JSON.parse(readFileSync(join(folder, 'conditional-matmul.json'), 'utf8'));
+  expect(report).toMatchObject({ threads: 1, width: 16, neurons: 32 });
+  expect(report.results[1]).toMatchObject({ batch: 2, blockSize: 4, chosen: 4, usPerToken: expect.any(Number), ratio: expect.any(Number) });
+  expect(readFileSync(join(folder, 'conditional-matmul.svg'), 'utf8')).toMatch(/^<svg[\s\S]*microseconds a token[\s\S]*<\/svg>$/);
+});
+
 test.skipIf(missing)('ufb bench model prints a row for each encoder', async () => {
   const shape = ['--layers', '1', '--hidden', '16', '--heads', '2', '--intermediate', '24', '--depth', '2', '--length', '5'];
   const { code, stdout, stderr } = await ufb(['bench', 'model', ...shape, '--batch', '2', '--dtype', 'f32', '--rounds', '1', '--quick']);
@@ -68,6 +81,10 @@ test('sizes that are none are refused', async () => {
   expect(await ufb(['bench', 'layer', '--batch', '0'])).toMatchObject({
     code: 2,
     stderr: expect.stringContaining('--batch 0: expected whole numbers'),
+  });
+  expect(await ufb(['bench', 'conditional-matmul', '--block-size', '3'])).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining('expected a divisor of --neurons 4096'),
   });
   expect(await ufb(['bench', 'model', '--dtype', 'f64'])).toMatchObject({ code: 2, stderr: expect.stringContaining('f32, bf16, i8') });
 });

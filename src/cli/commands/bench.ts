@@ -15,7 +15,9 @@ import {
   print,
   printJson,
 } from '../common.ts';
-import { layerCommand, modelCommand } from './bench_peers.ts';
+import { conditionalMatmulCommand } from './bench_conditional_matmul.ts';
+import { layerCommand } from './bench_layer.ts';
+import { modelCommand } from './bench_model.ts';
 import { machine } from './bench_report.ts';
 
 interface DepthOptions extends BackendOptions, CommonOptions {
@@ -35,6 +37,7 @@ interface TrainingOptions extends BackendOptions, CommonOptions {
   feedforward: 'fff' | 'dense';
   trees: number;
   depth: number;
+  leafWidth: number;
   intermediate: number;
   length: number;
   batch: number;
@@ -44,6 +47,7 @@ interface TrainingOptions extends BackendOptions, CommonOptions {
 export function benchCommand(program: Command): void {
   const command = program.command('bench').description('measure how fast this machine computes');
   layerCommand(command);
+  conditionalMatmulCommand(command);
   modelCommand(command);
   depthCommand(command);
   trainingCommand(command);
@@ -118,7 +122,7 @@ function trainingCommand(parent: Command): void {
       positions: options.length,
       feedforward:
         options.feedforward === 'fff'
-          ? { kind: 'fff', trees: options.trees, depth: options.depth }
+          ? { kind: 'fff', trees: options.trees, depth: options.depth, leafWidth: options.leafWidth }
           : { kind: 'dense', neurons: options.intermediate },
     });
     using backend = await openBackend(options);

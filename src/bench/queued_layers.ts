@@ -1,0 +1,67 @@
+/** The layers that are measured, in any backend and precision, with weights that are random but the same each time. */
+import type { Backend } from '../backend/backend.ts';
+import type { Precision, PreparedWeight } from '../backend/prepared_weight.ts';
+import type { Tensor } from '../backend/tensor.ts';
+import type { DenseWeights, TreeWeights } from './onnx_graphs.ts';
+import { fillUniform } from './timing.ts';
+import type { QueuedLayer } from './work.ts';
+
+/** Values of zero mean and this variance. */
+export function uniform(size: number, variance: number, seed: number): Float32Array {
+  return fillUniform(new Float32Array(size), Math.sqrt(3 * variance), seed);
+}
+
+/** Logits of unit variance for inputs of unit variance: the signs, and so the paths, are even. */
+export function randomTrees({ width, trees, depth }: { width: number; trees: number; depth: number }): TreeWeights {
+  const neurons = trees * (2 ** (depth + 1) - 1);
+  return { width, trees, depth, nodes: uniform(neurons * 2 * width, 1 / width, 2), bias: new Float32Array(neurons) };
+}
+
+export function randomDense(width: number, neurons: number): DenseWeights {
+  return { width, neurons, up: uniform(neurons * width, 1 / width, 3), down: uniform(neurons * width, 1 / neurons, 4) };
+}
+
+export function treeLayer(backend: Backend, { width, trees, depth, nodes, bias }: TreeWeights, precision: Precision): QueuedLayer {
+  const count = bias.length;
+  const weight = backend.tensor('nodes', [count, 2 * width], 'f32', nodes);
+  const biases = backend.tensor('bias', [count], 'f32', bias);
+  const prepared: Tensor | PreparedWeight = precision === 'f32' ? weight : backend.prepareNodes({ nodes: weight, precision });
+  if (prepared !== weight) weight.dispose();
+  return {
+    outputs: width,
+    call: ({ x }, output) => backend.fff({ input: x, nodes: prepared, bias: biases, trees, depth, output }),
+    dispose: () => [prepared, biases].forEach((made) => void made.dispose()),
+  };
+}
+
+export function denseLayer(backend: Backend, { width, neurons, up, down }: DenseWeights, precision: Precision): QueuedLayer {
+  const [first, second] = [
+    preparedLinear(backend, up, neurons, width, precision),
+    preparedLinear(backend, down, width, neurons, precision),
+  ];
+  let hidden: Tensor | undefined;
+  return {
+    outputs: width,
+    call({ x }, output) {
+      const rows = x.size / width;
+      if (hidden?.shape[0] !== rows) {
+        hidden?.dispose();
+        hidden = backend.tensor('hidden', [rows, neurons]);
+      }
+      backend.linear({ input: x, weight: first, output: hidden, activation: 'gelu' });
+      backend.linear({ input: hidden, weight: second, output });
+    },
+    dispose: () => [first, second, hidden].forEach((made) => void made?.dispose()),
+  };
+}
+
+export function preparedLinear(
+  backend: Backend,
+  values: Float32Array,
+  outputs: number,
+  inputs: number,
+  precision: Precision,
+): PreparedWeight {
+  using weight = backend.tensor('weight', [outputs, inputs], 'f32', values);
+  return backend.prepareLinear({ weight, precision });
+}
