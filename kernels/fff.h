@@ -267,7 +267,7 @@ inline void walkSorted(Context& context, const Nodes& nodes, const TreeShape& sh
 
 template <class Nodes> inline void fffForward(Context& context, const Nodes& nodes, const TreeShape& shape, const Arguments& a) {
   const float* input = a.floats(0);
-  const FastFeedforwardOutputs outputs{a.floats(3), a.flag(4), a.integers(4), a.floats(5)};
+  const FastFeedforwardOutputs outputs{a.floats(3), a.flag(5), a.integers(4), a.floats(5)};
   const size_t tokens = a.count(0);
   // Sorting pays once some tokens meet at a node well above the leaves.
   size_t top = 0;
@@ -277,7 +277,7 @@ template <class Nodes> inline void fffForward(Context& context, const Nodes& nod
   parallelRanges(context, tokens, smaller(walksInFlight, roundUp(share, tokensTogether)), [&](size_t begin, size_t end, int worker) { walkTogether(context, nodes, shape, input, begin, end - begin, outputs, worker); });
 }
 
-inline TreeShape treeShape(const Arguments& a) { return {a.count(2), a.count(3), 1}; }
+inline TreeShape treeShape(const Arguments& a) { return {a.count(2), a.count(3), a.count(4)}; }
 
 inline void fff(Context& context, const Arguments& a) {
   fffForward(context, FloatNodes{a.floats(1), a.floats(2), a.count(1)}, treeShape(a), a);
@@ -287,7 +287,7 @@ inline void fffPrepared(Context& context, const Arguments& a) {
   const TreeShape shape = treeShape(a);
   const size_t width = a.count(1);
   const float* bias = a.floats(2);
-  switch (static_cast<Precision>(a.count(5))) {
+  switch (static_cast<Precision>(a.count(6))) {
     case Precision::f32: return fffForward(context, FloatNodes{a.floats(1), bias, width}, shape, a);
     case Precision::bf16: return fffForward(context, Bf16Nodes{static_cast<const uint16_t*>(a.operands[1]), bias, width}, shape, a);
     case Precision::i8: return fffForward(context, int8Nodes(a.operands[1], bias, shape.trees * shape.neurons(), width), shape, a);

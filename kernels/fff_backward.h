@@ -1,11 +1,18 @@
-// The backward of the fast feedforward layer (see the contract): touches the visited nodes only.
+// The backward of the fast feedforward layer (see the contract): touches the visited neurons only. A token's visits in a tree are one a
+// level, and at the leaf one for each of its neurons.
 
 struct FastFeedforward {
   const float* nodes;
-  size_t width, trees, depth;
-  size_t levels() const { return depth + 1; }
-  size_t nodesPerTree() const { return (size_t{2} << depth) - 1; }
-  const float* node(size_t row) const { return nodes + row * 2 * width; }
+  size_t width;
+  TreeShape shape;
+  const float* neuron(size_t row) const { return nodes + row * 2 * width; }
+  // How many levels above the leaves visit v is.
+  size_t levelsUp(size_t visit) const { return visit < shape.depth ? shape.depth - visit : 0; }
+  // The row of a visit's neuron, its node being numbered within its level.
+  size_t row(size_t tree, size_t visit, size_t node) const {
+    const size_t level = smaller(visit, shape.depth);
+    return shape.row(tree, (size_t{1} << level) - 1 + node) + (visit - level);
+  }
 };
 
 constexpr size_t maximumLevels = 25;
@@ -25,7 +32,7 @@ struct LeafOrder {
 struct FastFeedforwardGradients {
   float *nodes, *bias;
   int32_t* touched;
-  // By tree, level and place: dz and gelu(z), by which the gradients of w_in and w_out take the token's input and gradOutput.
+  // By tree, visit and place: dz and gelu(z), by which the gradients of w_in and w_out take the token's input and gradOutput.
   float *slopes, *activations;
 };
 
@@ -56,18 +63,19 @@ inline bool orderByLeaf(Context& context, const LeafOrder& order, const int32_t*
 struct VisitBlock {
   static constexpr size_t capacity = 32;
   size_t token, first, count;
-  uint32_t rows[capacity], places[capacity];  // the node's row; the token's place in the order of the node's tree
+  uint32_t rows[capacity], places[capacity];  // the neuron's row; the token's place in the order of its tree
 
   void fill(const FastFeedforward& layer, const LeafOrder* orders, size_t aToken, size_t firstVisit) {
     token = aToken;
     first = firstVisit;
-    count = smaller(capacity, layer.trees * layer.levels() - first);
-    size_t tree = first / layer.levels(), level = first % layer.levels();
-    for (size_t v = 0; v < count; tree++, level = 0) {
-      const size_t root = tree * layer.nodesPerTree(), place = orders[tree].places[token];
-      for (; level < layer.levels() && v < count; level++, v++) {
+    const size_t perTree = layer.shape.visits();
+    count = smaller(capacity, layer.shape.trees * perTree - first);
+    size_t tree = first / perTree, visit = first % perTree;
+    for (size_t v = 0; v < count; tree++, visit = 0) {
+      const size_t place = orders[tree].places[token];
+      for (; visit < perTree && v < count; visit++, v++) {
         places[v] = static_cast<uint32_t>(place);
-        rows[v] = static_cast<uint32_t>(root + (size_t{1} << level) - 1 + orders[tree].node(place, layer.depth - level));
+        rows[v] = static_cast<uint32_t>(layer.row(tree, visit, orders[tree].node(place, layer.levelsUp(visit))));
       }
     }
   }
@@ -78,7 +86,7 @@ inline void fffBackwardBlock(const FastFeedforward& layer, const VisitBlock& blo
                              bool accumulate, const FastFeedforwardGradients& gradients, size_t tokens) {
   const size_t width = layer.width;
   float slopes[VisitBlock::capacity], activations[VisitBlock::capacity];
-  for (size_t v = 0; v < block.count; v++) slopes[v] = dot(gradOutput, layer.node(block.rows[v]) + width, width);
+  for (size_t v = 0; v < block.count; v++) slopes[v] = dot(gradOutput, layer.neuron(block.rows[v]) + width, width);
   eachVector(0, block.count, [&](size_t v, size_t n) {
     const Vector z = loadUpTo(logits + block.first + v, n);
     storeUpTo(slopes + v, loadUpTo(slopes + v, n) * geluSlope(z), n);
@@ -92,7 +100,7 @@ inline void fffBackwardBlock(const FastFeedforward& layer, const VisitBlock& blo
   }
 }
 
-// What a run of visits adds to its node, over `columns` columns of w_in (half 0) or w_out (half 1).
+// What a run of visits adds to its neuron, over `columns` columns of w_in (half 0) or w_out (half 1).
 UFB_INLINE void addRun(const FastFeedforward& layer, const FastFeedforwardGradients& gradients, size_t row, const uint32_t* tokens, const float* scales,
                        size_t count, const float* source, int half, size_t column, size_t columns) {
   sumRows(gradients.nodes + (row * 2 + half) * layer.width + column, source + column, layer.width, tokens, scales, count, columns, true);
@@ -111,15 +119,14 @@ inline void addChunk(const FastFeedforward& layer, const LeafOrder& order, const
   } runs[chunkPlaces * maximumLevels];
   size_t count = 0;
   const size_t first = chunk * chunkPlaces, last = smaller(first + chunkPlaces, tokens);
-  for (size_t level = 0; level <= layer.depth; level++) {
-    const size_t up = layer.depth - level;
+  for (size_t level = 0; level <= layer.shape.depth; level++) {
+    const size_t up = layer.shape.depth - level;
     for (size_t begin = first, end; begin < last; begin = end) {
       const uint32_t node = order.node(begin, up);
       for (end = begin + 1; end < last && order.node(end, up) == node; end++) {}
       const bool before = begin == first && first > 0 && order.node(first - 1, up) == node, after = end == last && last < tokens && order.node(last, up) == node;
       if (before || after) continue;
-      runs[count++] = {static_cast<uint32_t>(tree * layer.nodesPerTree() + (size_t{1} << level) - 1 + node), static_cast<uint32_t>(level),
-                       static_cast<uint32_t>(begin), static_cast<uint32_t>(end)};
+      runs[count++] = {static_cast<uint32_t>(layer.row(tree, level, node)), static_cast<uint32_t>(level), static_cast<uint32_t>(begin), static_cast<uint32_t>(end)};
     }
   }
   constexpr size_t ahead = 4;
@@ -127,17 +134,21 @@ inline void addChunk(const FastFeedforward& layer, const LeafOrder& order, const
     if (r < count) prefetchRowToWrite(gradients.nodes + runs[r].row * 2 * layer.width, 2 * layer.width);
     if (r < ahead) continue;
     const Run& run = runs[r - ahead];
-    const size_t at = (tree * layer.levels() + run.level) * tokens + run.begin;
-    addRun(layer, gradients, run.row, order.tokens + run.begin, gradients.slopes + at, run.end - run.begin, input, 0, 0, layer.width);
-    addRun(layer, gradients, run.row, order.tokens + run.begin, gradients.activations + at, run.end - run.begin, gradOutput, 1, 0, layer.width);
+    const size_t neurons = run.level < layer.shape.depth ? 1 : layer.shape.leafWidth;
+    for (size_t n = 0; n < neurons; n++) {
+      if (n + 1 < neurons) prefetchRowToWrite(gradients.nodes + (run.row + n + 1) * 2 * layer.width, 2 * layer.width);
+      const size_t at = (tree * layer.shape.visits() + run.level + n) * tokens + run.begin;
+      addRun(layer, gradients, run.row + n, order.tokens + run.begin, gradients.slopes + at, run.end - run.begin, input, 0, 0, layer.width);
+      addRun(layer, gradients, run.row + n, order.tokens + run.begin, gradients.activations + at, run.end - run.begin, gradOutput, 1, 0, layer.width);
+    }
   }
 }
 
-// The runs of one level that reach over the end of a chunk, in one slab of columns: the upper levels, mostly. Their few heavy rows
+// The runs of one visit that reach over the end of a chunk, in one slab of columns: the upper levels, mostly. Their few heavy rows
 // weigh as much as a lower level's many.
-inline void addLongRuns(const FastFeedforward& layer, const LeafOrder& order, const FastFeedforwardGradients& gradients, size_t tree, size_t level, size_t tokens,
+inline void addLongRuns(const FastFeedforward& layer, const LeafOrder& order, const FastFeedforwardGradients& gradients, size_t tree, size_t visit, size_t tokens,
                         const float* source, int half, size_t column, size_t columns) {
-  const size_t up = layer.depth - level, list = (tree * layer.levels() + level) * tokens;
+  const size_t up = layer.levelsUp(visit), list = (tree * layer.shape.visits() + visit) * tokens;
   const float* scales = (half == 0 ? gradients.slopes : gradients.activations) + list;
   for (size_t edge = chunkPlaces; edge < tokens;) {
     const uint32_t node = order.node(edge, up);
@@ -148,35 +159,35 @@ inline void addLongRuns(const FastFeedforward& layer, const LeafOrder& order, co
       continue;
     }
     while (end < tokens && order.node(end, up) == node) end++;
-    const size_t row = tree * layer.nodesPerTree() + (size_t{1} << level) - 1 + node;
-    addRun(layer, gradients, row, order.tokens + begin, scales + begin, end - begin, source, half, column, columns);
+    addRun(layer, gradients, layer.row(tree, visit, node), order.tokens + begin, scales + begin, end - begin, source, half, column, columns);
     edge = roundUp(end, chunkPlaces);
   }
 }
 
 inline void fffBackward(Context& context, const Arguments& a) {
   const float *input = a.floats(0), *logits = a.floats(3), *gradOutput = a.floats(4);
-  const FastFeedforward layer{a.floats(1), a.count(1), a.count(2), a.count(3)};
+  const TreeShape shape = treeShape(a);
+  const FastFeedforward layer{a.floats(1), a.count(1), shape};
   const int32_t* visited = a.integers(2);
   float* gradInput = a.floats(5);
   FastFeedforwardGradients gradients{a.floats(6), a.floats(7), a.integers(8), nullptr, nullptr};
-  const size_t tokens = a.count(0), width = layer.width, levels = layer.levels(), visits = layer.trees * levels;
-  const bool accumulate = a.flag(4);
+  const size_t tokens = a.count(0), width = layer.width, levels = shape.depth + 1, visits = shape.trees * shape.visits();
+  const bool accumulate = a.flag(5);
 
   const size_t list = takes(tokens * 4), scales = gradients.nodes ? takes(visits * tokens * 4) : 0;
-  char* block = static_cast<char*>(context.scratch(&context, context.threads, takes(layer.trees * sizeof(LeafOrder)) + layer.trees * 3 * list + 2 * scales));
-  LeafOrder* orders = take<LeafOrder>(block, layer.trees);
-  for (size_t tree = 0; tree < layer.trees; tree++) orders[tree] = {take<uint32_t>(block, tokens), take<uint32_t>(block, tokens), take<uint32_t>(block, tokens)};
+  char* block = static_cast<char*>(context.scratch(&context, context.threads, takes(shape.trees * sizeof(LeafOrder)) + shape.trees * 3 * list + 2 * scales));
+  LeafOrder* orders = take<LeafOrder>(block, shape.trees);
+  for (size_t tree = 0; tree < shape.trees; tree++) orders[tree] = {take<uint32_t>(block, tokens), take<uint32_t>(block, tokens), take<uint32_t>(block, tokens)};
   if (gradients.nodes) {
     gradients.slopes = take<float>(block, visits * tokens);
     gradients.activations = take<float>(block, visits * tokens);
   }
 
   bool invalid = false;
-  parallel(context, layer.trees, [&](size_t tree, int worker) {
+  parallel(context, shape.trees, [&](size_t tree, int worker) {
     char* mine = static_cast<char*>(context.scratch(&context, worker, 3 * list));
     uint32_t *keys = take<uint32_t>(mine, tokens), *first = take<uint32_t>(mine, tokens), *second = take<uint32_t>(mine, tokens);
-    const bool valid = orderByLeaf(context, orders[tree], visited + tree * levels + layer.depth, visits, tokens, layer.depth, keys, first, second);
+    const bool valid = orderByLeaf(context, orders[tree], visited + tree * levels + shape.depth, shape.trees * levels, tokens, shape.depth, keys, first, second);
     if (!valid) __atomic_store_n(&invalid, true, __ATOMIC_RELAXED);
   });
   if (invalid) return;
@@ -194,7 +205,7 @@ inline void fffBackward(Context& context, const Arguments& a) {
       if (following < end) {
         next.fill(layer, orders, orders[0].tokens[following], reached < visits ? reached : 0);
         for (size_t v = 0; v < next.count; v++)
-          if (v >= now.count || next.rows[v] != now.rows[v]) prefetchBytes(layer.node(next.rows[v]), 2 * width * sizeof(float));
+          if (v >= now.count || next.rows[v] != now.rows[v]) prefetchBytes(layer.neuron(next.rows[v]), 2 * width * sizeof(float));
       }
       fffBackwardBlock(layer, now, logits + now.token * visits, gradOutput + now.token * width, gradInput + now.token * width, accumulate, gradients, tokens);
       place = following;
@@ -204,13 +215,13 @@ inline void fffBackward(Context& context, const Arguments& a) {
   if (!gradients.nodes) return;
 
   const size_t chunks = (tokens + chunkPlaces - 1) / chunkPlaces, slabs = (width + slabWidth - 1) / slabWidth;
-  parallel(context, layer.trees * chunks, [&](size_t task, int) {
+  parallel(context, shape.trees * chunks, [&](size_t task, int) {
     addChunk(layer, orders[task / chunks], gradients, task / chunks, task % chunks, tokens, input, gradOutput);
   });
   parallel(context, 2 * slabs * visits, [&](size_t task, int) {
-    const size_t tree = task % visits / levels, level = task % levels, slab = task / visits;
+    const size_t tree = task % visits / shape.visits(), visit = task % shape.visits(), slab = task / visits;
     const int half = slab >= slabs;
     const size_t column = slab % slabs * slabWidth;
-    addLongRuns(layer, orders[tree], gradients, tree, level, tokens, half ? gradOutput : input, half, column, smaller(slabWidth, width - column));
+    addLongRuns(layer, orders[tree], gradients, tree, visit, tokens, half ? gradOutput : input, half, column, smaller(slabWidth, width - column));
   });
 }

@@ -22,6 +22,7 @@
 import { ShapeError } from '../errors.ts';
 import { type Precision, PreparedWeight, precisions } from './prepared_weight.ts';
 import { arrayTypes, bytesPerElement, type DType, type Storage, sizeOf, Tensor, type TypedArray } from './tensor.ts';
+import { neuronsPerTree } from './tree_shape.ts';
 
 /** Where attention finds one of its operands: element (batch b, position t, head h, i) is at offset + b batchStride + t rowStride + h headStride + i. */
 export interface AttentionOperand {
@@ -431,11 +432,13 @@ export abstract class Backend {
   }
 
   /**
-   * The fast feedforward layer (UltraFastBERT, arXiv 2311.10770): `trees` balanced binary trees of `depth`, n = 2^(depth+1) - 1 nodes each.
-   * For each token x and tree p, from k = 0, for d = 0 .. depth:
-   *   z = w_in[p n + k] . x + bias[p n + k];  y += gelu(z) w_out[p n + k];  k = 2 k + 1 + (z > 0).
-   * input, output [rows, width]; nodes [trees n, 2 width]: a node's w_in and, beside it, its w_out; bias [trees n].
-   * For the backward, if given: visited i32 [rows, trees, depth + 1], the node's index within its tree; logits, the z, of the same shape.
+   * The fast feedforward layer (UltraFastBERT, arXiv 2311.10770): `trees` balanced binary trees of `depth`. Nodes are numbered as in a heap; an
+   * inner node is one neuron, each of the 2^depth leaves L = `leafWidth` of them (1 if not given; arXiv 2308.14711), which makes n = 2^depth (1 + L) - 1 neurons a tree:
+   * those of the inner nodes in order, then leaf after leaf. For each token x and tree p, from k = 0, for d = 0 .. depth - 1, i = p n + k:
+   *   z = w_in[i] . x + bias[i];  y += gelu(z) w_out[i];  k = 2 k + 1 + (z > 0);
+   * then at the leaf k the same for each of its neurons i, without a further choice.
+   * input, output [rows, width]; nodes [trees n, 2 width]: a neuron's w_in and, beside it, its w_out; bias [trees n].
+   * For the backward, if given: visited i32 [rows, trees, depth + 1], the nodes k within the tree; logits [rows, trees, depth + L], the z.
    * Prepared nodes compute in their {@link Precision}: in bf16 and i8 the input of a logit is rounded too, gelu(z) is not.
    */
   fff(a: {
@@ -444,16 +447,17 @@ export abstract class Backend {
     bias: Tensor;
     trees: number;
     depth: number;
+    leafWidth?: number;
     output: Tensor;
     accumulate?: boolean;
     visited?: Tensor;
     logits?: Tensor;
   }): void {
-    const { rows, width } = this.fffShape('fff', a.input, a.nodes, a.bias, a.trees, a.depth);
+    const { rows, width, leafWidth } = this.fffShape('fff', a);
     this.expect('fff', { input: a.input, output: a.output }, rows * width);
-    this.expect('fff', { logits: a.logits }, rows * a.trees * (a.depth + 1));
+    this.expect('fff', { logits: a.logits }, rows * a.trees * (a.depth + leafWidth));
     this.expectIntegers('fff', { visited: a.visited }, rows * a.trees * (a.depth + 1));
-    const numbers = [rows, width, a.trees, a.depth, a.accumulate ? 1 : 0];
+    const numbers = [rows, width, a.trees, a.depth, leafWidth, a.accumulate ? 1 : 0];
     if (a.nodes instanceof PreparedWeight) {
       const operands = [a.input, a.nodes.data, a.bias, a.output, a.visited, a.logits];
       this.enqueue('fffPrepared', operands, [...numbers, precisions.indexOf(a.nodes.precision)]);
@@ -463,8 +467,8 @@ export abstract class Backend {
   }
 
   /**
-   * Touches the visited nodes only: dz = (dy . w_out[k]) gelu'(z); gradNodes[k] += (dz x, gelu(z) dy); gradBias[k] += dz;
-   * gradInput (+)= sum of dz w_in[k]. The choice of path has no gradient. touched i32 [trees n] gets 1 at every visited node (rows of gradNodes and
+   * Touches the visited neurons only: dz = (dy . w_out[i]) gelu'(z); gradNodes[i] += (dz x, gelu(z) dy); gradBias[i] += dz;
+   * gradInput (+)= sum of dz w_in[i]. The choice of path has no gradient. touched i32 [trees n] gets 1 at every visited neuron (rows of gradNodes and
    * gradBias whose flag is 0 hold no gradient and are zero): gradients are row-sparse. Without gradNodes, gradBias and touched (all three or none) only gradInput is computed.
    */
   fffBackward(a: {
@@ -472,6 +476,7 @@ export abstract class Backend {
     nodes: Tensor;
     trees: number;
     depth: number;
+    leafWidth?: number;
     visited: Tensor;
     logits: Tensor;
     gradOutput: Tensor;
@@ -481,19 +486,19 @@ export abstract class Backend {
     gradBias?: Tensor;
     touched?: Tensor;
   }): void {
-    const { rows, width, nodes } = this.fffShape('fffBackward', a.input, a.nodes, undefined, a.trees, a.depth);
+    const { rows, width, leafWidth, neurons } = this.fffShape('fffBackward', a);
     this.expect('fffBackward', { input: a.input, gradOutput: a.gradOutput, gradInput: a.gradInput }, rows * width);
-    this.expect('fffBackward', { logits: a.logits }, rows * a.trees * (a.depth + 1));
+    this.expect('fffBackward', { logits: a.logits }, rows * a.trees * (a.depth + leafWidth));
     this.expectIntegers('fffBackward', { visited: a.visited }, rows * a.trees * (a.depth + 1));
     if (!a.gradNodes !== !a.gradBias || !a.gradNodes !== !a.touched)
       throw new ShapeError('fffBackward: gradNodes, gradBias and touched are given together or not at all');
-    this.expect('fffBackward', { gradNodes: a.gradNodes }, nodes * 2 * width);
-    this.expect('fffBackward', { gradBias: a.gradBias }, nodes);
-    this.expectIntegers('fffBackward', { touched: a.touched }, nodes);
+    this.expect('fffBackward', { gradNodes: a.gradNodes }, neurons * 2 * width);
+    this.expect('fffBackward', { gradBias: a.gradBias }, neurons);
+    this.expectIntegers('fffBackward', { touched: a.touched }, neurons);
     this.enqueue(
       'fffBackward',
       [a.input, a.nodes, a.visited, a.logits, a.gradOutput, a.gradInput, a.gradNodes, a.gradBias, a.touched],
-      [rows, width, a.trees, a.depth, a.accumulate ? 1 : 0],
+      [rows, width, a.trees, a.depth, leafWidth, a.accumulate ? 1 : 0],
     );
   }
 
@@ -772,22 +777,23 @@ export abstract class Backend {
 
   private fffShape(
     operation: string,
-    input: Tensor,
-    nodes: Tensor | PreparedWeight,
-    bias: Tensor | undefined,
-    trees: number,
-    depth: number,
+    a: { input: Tensor; nodes: Tensor | PreparedWeight; bias?: Tensor; trees: number; depth: number; leafWidth?: number },
   ) {
+    const { input, nodes, bias, trees, depth, leafWidth = 1 } = a;
     if (!Number.isInteger(trees) || trees < 1) throw new ShapeError(`${operation}: trees ${trees} is not a count`);
     if (!Number.isInteger(depth) || depth < 0 || depth > 24) throw new ShapeError(`${operation}: depth ${depth} is not in 0 .. 24`);
+    if (!Number.isInteger(leafWidth) || leafWidth < 1) throw new ShapeError(`${operation}: leafWidth ${leafWidth} is not a count`);
     this.expectWeight(operation, 'fff', nodes);
-    const count = trees * (2 ** (depth + 1) - 1);
-    if (nodes.shape.length !== 2 || nodes.shape[0] !== count || nodes.shape[1] % 2 !== 0) {
-      throw new ShapeError(`${operation}: nodes ${describe(nodes)} must be [${count}, 2 width] for ${trees} trees of depth ${depth}`);
+    const neurons = trees * neuronsPerTree(depth, leafWidth);
+    if (nodes.shape.length !== 2 || nodes.shape[0] !== neurons || nodes.shape[1] % 2 !== 0) {
+      const leaves = leafWidth === 1 ? '' : ` with ${leafWidth} neurons a leaf`;
+      throw new ShapeError(
+        `${operation}: nodes ${describe(nodes)} must be [${neurons}, 2 width] for ${trees} trees of depth ${depth}${leaves}`,
+      );
     }
-    if (bias) this.expect(operation, { bias }, count);
+    if (bias) this.expect(operation, { bias }, neurons);
     const width = nodes.shape[1] / 2;
-    return { rows: this.rows(operation, 'input', input, width), width, nodes: count };
+    return { rows: this.rows(operation, 'input', input, width), width, leafWidth, neurons };
   }
 
   /** numbers: [rows, inputs, choices, blockSize, blocks]. */

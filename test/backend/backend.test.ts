@@ -124,6 +124,31 @@ for (const { label, create, unavailable } of candidates) {
           /^fff: depth 25/,
         ],
         [
+          'fff: leaf width',
+          () => {
+            const shape = { trees: 1, depth: 1, leafWidth: 0 };
+            backend.fff({ input: f32('x', 2, 4), nodes: f32('n', 1, 8), bias: f32('b', 1), ...shape, output: f32('y', 2, 4) });
+          },
+          /^fff: leafWidth 0 is not a count$/,
+        ],
+        [
+          'fff: nodes of another leaf width',
+          () => {
+            const shape = { trees: 2, depth: 3, leafWidth: 4 };
+            backend.fff({ input: f32('x', 2, 4), nodes: f32('n', 30, 8), bias: f32('b', 30), ...shape, output: f32('y', 2, 4) });
+          },
+          /^fff: nodes 'n' f32 \[30,8\] must be \[78, 2 width\] for 2 trees of depth 3 with 4 neurons a leaf$/,
+        ],
+        [
+          'fff: logits of another leaf width',
+          () => {
+            const shape = { trees: 1, depth: 1, leafWidth: 3 };
+            const [output, logits] = [f32('y', 2, 4), f32('z', 2, 1, 2)];
+            backend.fff({ input: f32('x', 2, 4), nodes: f32('n', 7, 8), bias: f32('b', 7), ...shape, output, logits });
+          },
+          /^fff: logits 'z' f32 \[2,1,2\].* 8/,
+        ],
+        [
           'fffBackward: half of the gradients',
           () =>
             backend.fffBackward({

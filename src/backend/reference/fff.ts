@@ -1,7 +1,8 @@
+import { firstNeuron, neuronsPerTree } from '../tree_shape.ts';
 import { addScaled, dot, type Floats, type Integers, positionsByValue } from './arrays.ts';
 import { geluSlope, geluValue } from './gelu.ts';
 
-/** The fast feedforward layer (UltraFastBERT, arXiv 2311.10770, algorithm 1). Shapes as in Backend.fff. */
+/** The fast feedforward layer (UltraFastBERT, arXiv 2311.10770, algorithm 1; leaf width: arXiv 2308.14711). Shapes as in Backend.fff. */
 export function fff(
   input: Floats,
   nodes: Floats,
@@ -13,24 +14,25 @@ export function fff(
   width: number,
   trees: number,
   depth: number,
+  leafWidth: number,
   accumulate: number,
 ): void {
-  const nodesPerTree = 2 ** (depth + 1) - 1;
+  const neurons = neuronsPerTree(depth, leafWidth);
   const y = new Float64Array(width);
   for (let t = 0; t < rows; t++) {
     y.fill(0);
     for (let p = 0; p < trees; p++) {
       let k = 0;
       for (let d = 0; d <= depth; d++) {
-        const node = p * nodesPerTree + k;
-        const inStart = node * 2 * width;
-        const outStart = inStart + width;
-        const z = dot(input, t * width, nodes, inStart, width) + bias[node];
-        addScaled(y, geluValue(z), nodes, outStart, width);
-        const at = (t * trees + p) * (depth + 1) + d;
-        if (visited) visited[at] = k;
-        if (logits) logits[at] = z;
-        k = 2 * k + 1 + (z > 0 ? 1 : 0);
+        if (visited) visited[(t * trees + p) * (depth + 1) + d] = k;
+        const first = p * neurons + firstNeuron(k, depth, leafWidth);
+        for (let j = 0; j < (d < depth ? 1 : leafWidth); j++) {
+          const inStart = (first + j) * 2 * width;
+          const z = dot(input, t * width, nodes, inStart, width) + bias[first + j];
+          addScaled(y, geluValue(z), nodes, inStart + width, width);
+          if (logits) logits[(t * trees + p) * (depth + leafWidth) + d + j] = z;
+          if (d < depth) k = 2 * k + 1 + (z > 0 ? 1 : 0);
+        }
       }
     }
     const start = t * width;
@@ -38,7 +40,7 @@ export function fff(
   }
 }
 
-/** dz = (dy . w_out) gelu'(z) at every visited node; the other gradients follow from it. Shapes as in Backend.fffBackward. */
+/** dz = (dy . w_out) gelu'(z) at every visited neuron; the other gradients follow from it. Shapes as in Backend.fffBackward. */
 export function fffBackward(
   input: Floats,
   nodes: Floats,
@@ -53,25 +55,28 @@ export function fffBackward(
   width: number,
   trees: number,
   depth: number,
+  leafWidth: number,
   accumulate: number,
 ): void {
-  const nodesPerTree = 2 ** (depth + 1) - 1;
-  const visitsPerRow = trees * (depth + 1);
-  // The node (counted through all trees) and the dz of each visit (t, p, d).
-  const nodeOfVisit = visited.map((k, visit) => {
-    const t = Math.floor(visit / visitsPerRow);
-    const p = Math.floor(visit / (depth + 1)) % trees;
-    const d = visit % (depth + 1);
-    if (k < 2 ** d - 1 || k >= 2 ** (d + 1) - 1)
-      throw new RangeError(`fffBackward: node ${k}, visited by token ${t}, is not on level ${d}`);
-    return p * nodesPerTree + k;
+  const neurons = neuronsPerTree(depth, leafWidth);
+  const visitsPerRow = trees * (depth + leafWidth);
+  // The neuron (counted through all trees) and the dz of each visit (t, p, v): v < depth is a level, the others are the leaf's neurons.
+  const neuronOfVisit = Int32Array.from({ length: rows * visitsPerRow }, (_, visit) => {
+    const walk = Math.floor(visit / (depth + leafWidth));
+    const v = visit % (depth + leafWidth);
+    const d = Math.min(v, depth);
+    const k = visited[walk * (depth + 1) + d];
+    if (k < 2 ** d - 1 || k >= 2 ** (d + 1) - 1) {
+      throw new RangeError(`fffBackward: node ${k}, visited by token ${Math.floor(walk / trees)}, is not on level ${d}`);
+    }
+    return (walk % trees) * neurons + firstNeuron(k, depth, leafWidth) + v - d;
   });
-  const gradLogits = new Float64Array(visited.length);
+  const gradLogits = new Float64Array(neuronOfVisit.length);
   const dx = new Float64Array(width);
   for (let t = 0; t < rows; t++) {
     dx.fill(0);
     for (let visit = t * visitsPerRow; visit < (t + 1) * visitsPerRow; visit++) {
-      const inStart = nodeOfVisit[visit] * 2 * width;
+      const inStart = neuronOfVisit[visit] * 2 * width;
       const outStart = inStart + width;
       const dz = dot(gradOutput, t * width, nodes, outStart, width) * geluSlope(logits[visit]);
       addScaled(dx, dz, nodes, inStart, width);
@@ -84,23 +89,23 @@ export function fffBackward(
 
   const gradIn = new Float64Array(width);
   const gradOut = new Float64Array(width);
-  for (const [node, visits] of positionsByValue(nodeOfVisit)) {
+  for (const [neuron, visits] of positionsByValue(neuronOfVisit)) {
     gradIn.fill(0);
     gradOut.fill(0);
-    let gradNodeBias = 0;
+    let gradOneBias = 0;
     for (const visit of visits) {
       const start = Math.floor(visit / visitsPerRow) * width;
       addScaled(gradIn, gradLogits[visit], input, start, width);
       addScaled(gradOut, geluValue(logits[visit]), gradOutput, start, width);
-      gradNodeBias += gradLogits[visit];
+      gradOneBias += gradLogits[visit];
     }
-    const inStart = node * 2 * width;
+    const inStart = neuron * 2 * width;
     const outStart = inStart + width;
     for (let i = 0; i < width; i++) {
       gradNodes[inStart + i] += gradIn[i];
       gradNodes[outStart + i] += gradOut[i];
     }
-    gradBias[node] += gradNodeBias;
-    touched[node] = 1;
+    gradBias[neuron] += gradOneBias;
+    touched[neuron] = 1;
   }
 }

@@ -1,4 +1,5 @@
 import { type Precision, precisions } from '../prepared_weight.ts';
+import { firstNeuron, neuronsPerTree } from '../tree_shape.ts';
 import { addScaled, dot, type Floats, type Integers } from './arrays.ts';
 import { geluValue } from './gelu.ts';
 
@@ -122,11 +123,12 @@ export function fffPrepared(
   width: number,
   trees: number,
   depth: number,
+  leafWidth: number,
   accumulate: number,
   precision: number,
 ): void {
-  const nodesPerTree = 2 ** (depth + 1) - 1;
-  const nodes = new PreparedRows(data, 2 * trees * nodesPerTree, width, at(precision));
+  const neurons = neuronsPerTree(depth, leafWidth);
+  const nodes = new PreparedRows(data, 2 * trees * neurons, width, at(precision));
   const y = new Float64Array(width);
   for (let t = 0; t < rows; t++) {
     const x = roundRow(input, t * width, width, at(precision));
@@ -134,14 +136,15 @@ export function fffPrepared(
     for (let p = 0; p < trees; p++) {
       let k = 0;
       for (let d = 0; d <= depth; d++) {
-        const node = p * nodesPerTree + k;
-        const scale = Math.fround(x.scale * nodes.scale(2 * node));
-        const z = dot(x.rounded, 0, nodes.get(2 * node), 0, width) * scale + bias[node];
-        addScaled(y, geluValue(z) * nodes.scale(2 * node + 1), nodes.get(2 * node + 1), 0, width);
-        const visit = (t * trees + p) * (depth + 1) + d;
-        if (visited) visited[visit] = k;
-        if (logits) logits[visit] = z;
-        k = 2 * k + 1 + (z > 0 ? 1 : 0);
+        if (visited) visited[(t * trees + p) * (depth + 1) + d] = k;
+        const first = p * neurons + firstNeuron(k, depth, leafWidth);
+        for (let neuron = first; neuron < first + (d < depth ? 1 : leafWidth); neuron++) {
+          const scale = Math.fround(x.scale * nodes.scale(2 * neuron));
+          const z = dot(x.rounded, 0, nodes.get(2 * neuron), 0, width) * scale + bias[neuron];
+          addScaled(y, geluValue(z) * nodes.scale(2 * neuron + 1), nodes.get(2 * neuron + 1), 0, width);
+          if (logits) logits[(t * trees + p) * (depth + leafWidth) + d + neuron - first] = z;
+          if (d < depth) k = 2 * k + 1 + (z > 0 ? 1 : 0);
+        }
       }
     }
     const start = t * width;

@@ -1,11 +1,12 @@
 import { precisions as allPrecisions, type Precision, PreparedWeight } from '../../../src/backend/prepared_weight.ts';
 import { fff as referenceFff } from '../../../src/backend/reference/fff.ts';
 import { fffPrepared, prepareNodes } from '../../../src/backend/reference/prepared.ts';
+import { neuronsPerTree } from '../../../src/backend/tree_shape.ts';
 import type { Random } from '../random.ts';
 import { input, normal, type OperationCase, output, sums, updated } from './case.ts';
 
 /**
- * No |z| of a case is below this: a thousand times float32's rounding of z, and more than a finite difference moves z by, so
+ * No |z| of a case that chooses a child is below this: a thousand times float32's rounding of z, and more than a finite difference moves z by, so
  * that every backend walks the same paths and perturbed inputs keep theirs.
  */
 const margin = 0.01;
@@ -16,6 +17,7 @@ export interface Variant {
   width: number;
   trees: number;
   depth: number;
+  leafWidth?: number;
   /** How many of the rows are different from each other; the others repeat them. */
   distinct?: number;
   accumulate?: boolean;
@@ -35,15 +37,32 @@ const variants: Variant[] = [
   { rows: 300, width: 20, trees: 2, depth: 4 },
   { rows: 200, width: 64, trees: 1, depth: 11, distinct: 50 },
   { rows: 290, width: 18, trees: 2, depth: 8, accumulate: true },
+  { rows: 40, width: 37, trees: 2, depth: 3, leafWidth: 40, distinct: 9 },
+  { rows: 5, width: 7, trees: 3, depth: 0, leafWidth: 3 },
+  { rows: 0, width: 8, trees: 2, depth: 2, leafWidth: 3 },
+  { rows: 1, width: 17, trees: 2, depth: 2, leafWidth: 8 },
+  { rows: 6, width: 5, trees: 2, depth: 1, leafWidth: 40 },
+  { rows: 9, width: 21, trees: 2, depth: 3, leafWidth: 3, accumulate: true },
+  { rows: 12, width: 9, trees: 1, depth: 2, leafWidth: 8, distinct: 2 },
+  { rows: 150, width: 70, trees: 2, depth: 0, leafWidth: 8, accumulate: true },
+  { rows: 290, width: 18, trees: 2, depth: 8, leafWidth: 3 },
+  { rows: 300, width: 100, trees: 1, depth: 3, leafWidth: 33 },
 ];
 
+export const shapeOf = ({ rows, width, trees, depth, leafWidth }: Variant) =>
+  `${rows} x ${width}, ${trees} x depth ${depth}${leafWidth ? ` x leaf width ${leafWidth}` : ''}`;
+
 /** Weights and inputs whose |z| on the paths taken are all above the margin, in each precision: rows that come closer are drawn again. */
-export function decided(random: Random, { rows, width, trees, depth, distinct = rows }: Variant, precisions: readonly Precision[] = []) {
-  const nodes = trees * (2 ** (depth + 1) - 1);
+export function decided(
+  random: Random,
+  { rows, width, trees, depth, leafWidth = 1, distinct = rows }: Variant,
+  precisions: readonly Precision[] = [],
+) {
+  const nodes = trees * neuronsPerTree(depth, leafWidth);
   const weights = random.normals(nodes * 2 * width, 1 / Math.sqrt(width));
   const bias = random.normals(nodes, 0.3);
   const values = new Float32Array(rows * width);
-  const logits = new Float32Array(trees * (depth + 1));
+  const logits = new Float32Array(trees * (depth + leafWidth));
   const ignored = new Float32Array(width);
   const prepared = precisions.map((precision) => {
     const data = new Int8Array(PreparedWeight.bytes('fff', [nodes, 2 * width], precision));
@@ -55,11 +74,11 @@ export function decided(random: Random, { rows, width, trees, depth, distinct = 
     let row: Float32Array = values.slice((t % distinct) * width, ((t % distinct) + 1) * width);
     while (t < distinct) {
       row = random.normals(width);
-      referenceFff(row, weights, bias, ignored, undefined, logits, 1, width, trees, depth, 0);
-      const close = () => logits.some((z) => Math.abs(z) < margin);
+      referenceFff(row, weights, bias, ignored, undefined, logits, 1, width, trees, depth, leafWidth, 0);
+      const close = () => logits.some((z, visit) => visit % (depth + leafWidth) < depth && Math.abs(z) < margin);
       if (close()) continue;
       const closeInOne = prepared.some(({ data, code }) => {
-        fffPrepared(row, data, bias, ignored, undefined, logits, 1, width, trees, depth, 0, code);
+        fffPrepared(row, data, bias, ignored, undefined, logits, 1, width, trees, depth, leafWidth, 0, code);
         return close();
       });
       if (!closeInOne) break;
@@ -70,9 +89,11 @@ export function decided(random: Random, { rows, width, trees, depth, distinct = 
 }
 
 const fff = (v: Variant): OperationCase => {
-  const { rows, width, trees, depth, distinct, accumulate = false } = v;
-  const nodes = trees * (2 ** (depth + 1) - 1);
-  const options = [`${rows} x ${width}, ${trees} x depth ${depth}`, distinct && `${distinct} different rows`, accumulate && 'accumulates'];
+  const { rows, width, trees, depth, leafWidth, distinct, accumulate = false } = v;
+  const nodes = trees * neuronsPerTree(depth, leafWidth);
+  const visits = depth + (leafWidth ?? 1);
+  const shape = { trees, depth, leafWidth };
+  const options = [shapeOf(v), distinct && `${distinct} different rows`, accumulate && 'accumulates'];
   return {
     name: `fff ${options.filter(Boolean).join(', ')}`,
     tolerance: sums,
@@ -83,7 +104,7 @@ const fff = (v: Variant): OperationCase => {
         output: added([rows, width]),
         inference: output([rows, width]),
         visited: output([rows, trees, depth + 1], 'i32'),
-        logits: output([rows, trees, depth + 1]),
+        logits: output([rows, trees, visits]),
         gradOutput: normal(random, [rows, width]),
         gradInput: added([rows, width]),
         gradInputAlone: output([rows, width]),
@@ -98,17 +119,17 @@ const fff = (v: Variant): OperationCase => {
       };
     },
     forward(backend, { input, nodes, bias, output, inference, visited, logits }) {
-      backend.fff({ input, nodes, bias, trees, depth, output, accumulate, visited, logits });
-      backend.fff({ input, nodes, bias, trees, depth, output: inference });
+      backend.fff({ input, nodes, bias, ...shape, output, accumulate, visited, logits });
+      backend.fff({ input, nodes, bias, ...shape, output: inference });
     },
     backward(backend, { input, nodes, visited, logits, gradOutput, gradInput, gradInputAlone, gradNodes, gradBias, touched }) {
-      const common = { input, nodes, trees, depth, visited, logits, gradOutput };
+      const common = { input, nodes, ...shape, visited, logits, gradOutput };
       backend.fffBackward({ ...common, gradInput, accumulate, gradNodes, gradBias, touched });
       backend.fffBackward({ ...common, gradInput: gradInputAlone });
     },
     // Differentiating the large ones would only repeat the small ones.
     gradient:
-      rows * width * trees * (depth + 1) > 10000
+      rows * width * trees * visits > 10000
         ? undefined
         : { outputs: { output: 'gradOutput' }, inputs: { input: 'gradInput', nodes: 'gradNodes', bias: 'gradBias' } },
   };

@@ -1,6 +1,6 @@
 import { type Precision, precisions } from '../../../src/backend/prepared_weight.ts';
 import { normal, type OperationCase, output, sums, updated } from './case.ts';
-import { decided, type Variant } from './fff.ts';
+import { decided, shapeOf, type Variant } from './fff.ts';
 
 interface LinearVariant {
   rows: number;
@@ -48,22 +48,26 @@ const fffVariants: Variant[] = [
   { rows: 17, width: 100, trees: 3, depth: 5, accumulate: true },
   { rows: 300, width: 70, trees: 2, depth: 6 },
   { rows: 40, width: 768, trees: 1, depth: 5 },
+  { rows: 5, width: 16, trees: 2, depth: 0, leafWidth: 3 },
+  { rows: 1, width: 17, trees: 2, depth: 2, leafWidth: 8 },
+  { rows: 30, width: 100, trees: 3, depth: 3, leafWidth: 8, accumulate: true },
+  { rows: 300, width: 70, trees: 1, depth: 6, leafWidth: 3 },
 ];
 
 const fff = (precision: Precision, variant: Variant): OperationCase => {
-  const { rows, width, trees, depth, accumulate = false } = variant;
+  const { rows, width, trees, depth, leafWidth, accumulate = false } = variant;
   return {
-    name: `fff ${rows} x ${width}, ${trees} x depth ${depth} prepared in ${precision}${accumulate ? ', accumulates' : ''}`,
+    name: `fff ${shapeOf(variant)} prepared in ${precision}${accumulate ? ', accumulates' : ''}`,
     tolerance: sums,
     operands: (random) => ({
       ...decided(random, variant, [precision]),
       output: accumulate ? updated(normal(random, [rows, width])) : output([rows, width]),
       visited: output([rows, trees, depth + 1], 'i32'),
-      logits: output([rows, trees, depth + 1]),
+      logits: output([rows, trees, depth + (leafWidth ?? 1)]),
     }),
     forward(backend, { input, nodes, bias, output, visited, logits }) {
       using prepared = backend.prepareNodes({ nodes, precision });
-      backend.fff({ input, nodes: prepared, bias, trees, depth, output, accumulate, visited, logits });
+      backend.fff({ input, nodes: prepared, bias, trees, depth, leafWidth, output, accumulate, visited, logits });
     },
   };
 };
