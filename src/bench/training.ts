@@ -1,4 +1,5 @@
 import type { Backend } from '../backend/backend.ts';
+import { neuronCounts } from '../backend/tree_shape.ts';
 import { createMaskedLanguageModel } from '../models/checkpoint.ts';
 import type { ModelConfig } from '../models/config.ts';
 import { ignoredLabel, type LabelledBatch } from '../models/masked_language_model.ts';
@@ -32,7 +33,7 @@ export interface TrainingBenchmark {
  */
 export function modelArithmetic(config: ModelConfig, length: number): number {
   const { hiddenSize, layers, feedforward, vocabularySize, family, predictedFraction } = config;
-  const neurons = feedforward.kind === 'fff' ? feedforward.trees * (feedforward.depth + 1) : feedforward.neurons;
+  const neurons = feedforward.kind === 'fff' ? neuronCounts(feedforward).used : feedforward.neurons;
   const block = 4 * hiddenSize ** 2 + 2 * length * hiddenSize + 2 * neurons * hiddenSize;
   const transform = family === 'crammedBERT' ? 0 : hiddenSize ** 2;
   return 6 * (layers * block + predictedFraction * (hiddenSize * vocabularySize + transform));

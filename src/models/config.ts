@@ -1,5 +1,6 @@
 import * as v from 'valibot';
 import type { PoolKind } from '../backend/backend.ts';
+import { neuronCounts } from '../backend/tree_shape.ts';
 import { InputError } from '../errors.ts';
 
 /**
@@ -19,7 +20,8 @@ export interface ModelConfig {
   padId: number;
   /** Rows of the token type embedding; 0 in crammedBERT, which has none. */
   tokenTypes: number;
-  feedforward: { kind: 'dense'; neurons: number } | { kind: 'fff'; trees: number; depth: number };
+  /** An FFF's leaves are of `leafWidth` neurons each, 1 if absent. */
+  feedforward: { kind: 'dense'; neurons: number } | { kind: 'fff'; trees: number; depth: number; leafWidth?: number };
   /** Which projections have a bias (an FFF's linear_in always has one, its linear_out never). */
   bias: { queryKeyValue: boolean; dense: boolean };
   normEpsilon: number;
@@ -72,6 +74,7 @@ const layerCount = count(512);
 const positionCount = count(2 ** 16);
 const treeCount = count(2 ** 16);
 const depth = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(24));
+const leafWidth = count(2 ** 16);
 const mostNeurons = 2 ** 24;
 const neurons = count(mostNeurons);
 const labelCount = count(2 ** 16);
@@ -87,6 +90,7 @@ const crammedBert = v.object({
     intermed_type: v.picklist(['fff', 'ff']),
     intermed_size: neurons,
     intermed_depth: v.optional(depth),
+    intermed_leaf_width: v.optional(leafWidth),
     use_bias: v.optional(v.boolean(), false),
     hidden_dropout_prob: v.optional(probability, 0.1),
     norm: v.optional(v.literal('LayerNorm'), 'LayerNorm'),
@@ -165,6 +169,7 @@ const ultraFastBert = v.object({
   intermed_type: v.literal('fff'),
   intermed_size: treeCount,
   intermed_depth: depth,
+  intermed_leaf_width: v.optional(leafWidth),
 });
 
 /**
@@ -203,7 +208,7 @@ function fromCrammedBert({ arch }: v.InferOutput<typeof crammedBert>, source: st
     padId: embedding.pad_token_id,
     tokenTypes: 0,
     feedforward: fff
-      ? { kind: 'fff', trees: arch.intermed_size, depth: arch.intermed_depth as number }
+      ? { kind: 'fff', trees: arch.intermed_size, depth: arch.intermed_depth as number, leafWidth: arch.intermed_leaf_width }
       : { kind: 'dense', neurons: arch.intermed_size },
     bias: { queryKeyValue: attention.qkv_bias, dense: arch.use_bias },
     normEpsilon: arch.norm_eps,
@@ -234,7 +239,7 @@ function fromBert(json: v.InferOutput<typeof bert> | v.InferOutput<typeof ultraF
     feedforward:
       json.model_type === 'bert'
         ? { kind: 'dense', neurons: json.intermediate_size }
-        : { kind: 'fff', trees: json.intermed_size, depth: json.intermed_depth },
+        : { kind: 'fff', trees: json.intermed_size, depth: json.intermed_depth, leafWidth: json.intermed_leaf_width },
     bias: { queryKeyValue: true, dense: true },
     normEpsilon: json.layer_norm_eps,
     initialDeviation: json.initializer_range,
@@ -257,9 +262,9 @@ function checkTogether(config: ModelConfig, source: string): void {
     throw new InputError(`${source}: hidden size ${hiddenSize} cannot be divided among ${heads} attention heads`);
   if (padId >= vocabularySize)
     throw new InputError(`${source}: 'pad_token_id' is ${padId}, expected less than the vocabulary's ${vocabularySize}`);
-  if (feedforward.kind === 'fff' && feedforward.trees * 2 ** (feedforward.depth + 1) > mostNeurons) {
+  if (feedforward.kind === 'fff' && neuronCounts(feedforward).total > mostNeurons) {
     throw new InputError(
-      `${source}: 'intermed_size' ${feedforward.trees} trees of 'intermed_depth' ${feedforward.depth}: more than ${mostNeurons} neurons a layer`,
+      `${source}: 'intermed_size' ${feedforward.trees} trees of 'intermed_depth' ${feedforward.depth} with ${feedforward.leafWidth ?? 1} neurons a leaf: more than ${mostNeurons} neurons a layer`,
     );
   }
 }
@@ -293,7 +298,7 @@ function toCrammedBert(config: ModelConfig): Record<string, unknown> {
       hidden_size: config.hiddenSize,
       intermed_type: feedforward.kind === 'fff' ? 'fff' : 'ff',
       intermed_size: feedforward.kind === 'fff' ? feedforward.trees : feedforward.neurons,
-      ...(feedforward.kind === 'fff' ? { intermed_depth: feedforward.depth } : {}),
+      ...(feedforward.kind === 'fff' ? treeEntries(feedforward) : {}),
       hidden_dropout_prob: dropout.hidden,
       norm: 'LayerNorm',
       norm_eps: config.normEpsilon,
@@ -342,6 +347,11 @@ function toCrammedBert(config: ModelConfig): Record<string, unknown> {
   };
 }
 
+/** The leaf width is an entry of our own: it stays away where it is 1, so that the authors' code knows every key. */
+function treeEntries({ depth, leafWidth = 1 }: { depth: number; leafWidth?: number }): Record<string, number> {
+  return { intermed_depth: depth, ...(leafWidth === 1 ? {} : { intermed_leaf_width: leafWidth }) };
+}
+
 function toBert(config: ModelConfig, task: Task): Record<string, unknown> {
   const { feedforward, dropout } = config;
   const name = config.family === 'bert' ? 'Bert' : 'UltraFastBert';
@@ -355,7 +365,7 @@ function toBert(config: ModelConfig, task: Task): Record<string, unknown> {
     num_hidden_layers: config.layers,
     num_attention_heads: config.heads,
     ...(feedforward.kind === 'fff'
-      ? { intermed_type: 'fff', intermed_size: feedforward.trees, intermed_depth: feedforward.depth }
+      ? { intermed_type: 'fff', intermed_size: feedforward.trees, ...treeEntries(feedforward) }
       : { intermediate_size: feedforward.neurons }),
     hidden_act: 'gelu',
     hidden_dropout_prob: dropout.hidden,

@@ -184,7 +184,7 @@ function createBlock(config: ModelConfig, factory: ParameterFactory, modelNames:
   const norm1 = factory.norm(names.norm1, width, normEpsilon);
   const layer: BlockLayers['feedforward'] =
     feedforward.kind === 'fff'
-      ? factory.fastFeedforward(names.fastFeedforward, { width, trees: feedforward.trees, depth: feedforward.depth }, deviation)
+      ? factory.fastFeedforward(names.fastFeedforward, { width, ...feedforward }, deviation)
       : new DenseFeedforward(
           factory.linear(names.up, feedforward.neurons, width, { deviation, bias: bias.dense, activation: 'gelu' }),
           factory.linear(names.down, width, feedforward.neurons, { deviation, bias: bias.dense }),

@@ -1,15 +1,20 @@
 import type { Backend } from '../backend/backend.ts';
 import type { Tensor } from '../backend/tensor.ts';
+import { neuronCounts } from '../backend/tree_shape.ts';
 import { gradientOf, type Target } from './layer.ts';
 import { nodesLayout, packArrays, plainLayout } from './layouts.ts';
 import { Parameter, type ParameterLayout, type Run } from './parameter.ts';
 import { hashText, normalValues } from './random.ts';
 
-/** A layer's size: `trees` balanced binary trees of 2^(depth + 1) - 1 neurons each, over vectors of `width`. */
+/**
+ * A layer's size: `trees` balanced binary trees over vectors of `width`, each of 2^depth - 1 inner nodes of one neuron and 2^depth leaves of
+ * `leafWidth` neurons (1 if absent, as in UltraFastBERT).
+ */
 export interface FastFeedforwardShape {
   width: number;
   trees: number;
   depth: number;
+  leafWidth?: number;
 }
 
 export interface FastFeedforwardActivations {
@@ -19,19 +24,14 @@ export interface FastFeedforwardActivations {
   output: Tensor;
   /** i32 [tokens, trees, depth + 1], each visited node's index within its tree; kept in training. */
   visited?: Tensor;
-  /** [tokens, trees, depth + 1], the visited nodes' logits; kept in training. */
+  /** [tokens, trees, depth + leafWidth], the visited neurons' logits; kept in training. */
   logits?: Tensor;
-}
-
-/** Neurons of all trees. */
-export function nodeCount(shape: { trees: number; depth: number }): number {
-  return shape.trees * (2 ** (shape.depth + 1) - 1);
 }
 
 /**
  * The fast feedforward layer (arXiv 2308.14711, in the form of UltraFastBERT, arXiv 2311.10770). Each token walks one path through
- * each tree, from the root to a leaf, and only the depth + 1 neurons on it are computed: in each, z = w_in . x + b, gelu(z) w_out
- * joins the output, and the sign of z chooses the child (right if z > 0).
+ * each tree, from the root to a leaf, and only the neurons on it are computed, depth of them and the leaf's (one, or a block of
+ * leafWidth: arXiv 2308.14711): in each, z = w_in . x + b, gelu(z) w_out joins the output, and the sign of z chooses the child (right if z > 0).
  *
  * @example
  * const layer = FastFeedforward.create(backend, { width: 768, trees: 1, depth: 11, seed: 1 });
@@ -42,12 +42,13 @@ export class FastFeedforward {
   readonly width: number;
 
   constructor(
-    /** [trees n, 2 width], n = 2^(depth + 1) - 1: each node's input weights and, beside them, its output weights. */
+    /** [trees n, 2 width], n = 2^depth (1 + leafWidth) - 1: each neuron's input weights and, beside them, its output weights. */
     readonly nodes: Parameter,
     /** [trees n]. */
     readonly bias: Parameter,
     readonly trees: number,
     readonly depth: number,
+    readonly leafWidth: number,
   ) {
     this.width = nodes.value.shape[1] / 2;
     nodes.product = { operation: 'fff' };
@@ -58,11 +59,12 @@ export class FastFeedforward {
    * unit variance and outputs of about unit variance. `name` prefixes the parameters' names. Dispose it when done.
    */
   static create(backend: Backend, options: FastFeedforwardShape & { seed: number; name?: string }): FastFeedforward {
-    const { width, trees, depth, seed, name } = options;
+    const { width, seed, name } = options;
+    const { total, used } = neuronCounts(options);
     const layer = FastFeedforward.allocate(backend, fastFeedforwardLayouts(name ? `${name}.` : '', options), options);
-    const deviations = [1 / Math.sqrt(width), 1 / Math.sqrt(trees * (depth + 1))];
+    const deviations = [1 / Math.sqrt(width), 1 / Math.sqrt(used)];
     const { tensors } = layer.nodes.layout;
-    const weights = tensors.map((tensor, i) => normalValues(nodeCount(options) * width, deviations[i], seed, hashText(tensor.name)));
+    const weights = tensors.map((tensor, i) => normalValues(total * width, deviations[i], seed, hashText(tensor.name)));
     backend.write(layer.nodes.value, packArrays(layer.nodes.layout, weights));
     backend.fill({ output: layer.bias.value, value: 0 });
     return layer;
@@ -70,13 +72,13 @@ export class FastFeedforward {
 
   /** A layer whose weights are yet to be written. No row of its gradients is flagged as touched. */
   static allocate(backend: Backend, layouts: FastFeedforwardLayouts, shape: FastFeedforwardShape): FastFeedforward {
-    const count = nodeCount(shape);
+    const count = neuronCounts(shape).total;
     const [nodesName, biasName] = [layouts.nodes.tensors[0].name, layouts.bias.tensors[0].name];
     const nodes = new Parameter(backend.tensor(nodesName, [count, 2 * shape.width]), layouts.nodes, true);
     const bias = new Parameter(backend.tensor(biasName, [count]), layouts.bias, false);
     nodes.touched = backend.zeros(`${nodesName} touched`, [count], 'i32');
     bias.touched = nodes.touched;
-    return new FastFeedforward(nodes, bias, shape.trees, shape.depth);
+    return new FastFeedforward(nodes, bias, shape.trees, shape.depth, shape.leafWidth ?? 1);
   }
 
   get parameters(): readonly Parameter[] {
@@ -86,19 +88,20 @@ export class FastFeedforward {
   /** input, output [tokens, width]. */
   forward(run: Run, input: Tensor, target?: Target): FastFeedforwardActivations {
     const { backend, arena } = run;
-    const { trees, depth } = this;
+    const { trees, depth, leafWidth } = this;
+    const rows = input.size / this.width;
     const output = target?.tensor ?? arena.tensor('fff output', input.shape);
-    const visits = [input.size / this.width, trees, depth + 1];
-    const visited = run.training || run.watchPaths ? arena.tensor('fff visited nodes', visits, 'i32') : undefined;
-    const logits = run.training ? arena.tensor('fff logits', visits) : undefined;
+    const visited = run.training || run.watchPaths ? arena.tensor('fff visited nodes', [rows, trees, depth + 1], 'i32') : undefined;
+    const logits = run.training ? arena.tensor('fff logits', [rows, trees, depth + leafWidth]) : undefined;
     const accumulate = target?.accumulate;
-    backend.fff({ input, nodes: this.nodes.factor(run), bias: this.bias.value, trees, depth, output, accumulate, visited, logits });
+    const nodes = this.nodes.factor(run);
+    backend.fff({ input, nodes, bias: this.bias.value, trees, depth, leafWidth, output, accumulate, visited, logits });
     if (visited) run.watchPaths?.(input, visited);
     return { input, output, visited, logits };
   }
 
   /**
-   * Touches the visited nodes only: adds to their rows of the gradients and flags them in `nodes.touched`. gradOutput [tokens, width];
+   * Touches the visited neurons only: adds to their rows of the gradients and flags them in `nodes.touched`. gradOutput [tokens, width];
    * returns the input's gradient, of the same shape.
    */
   backward(run: Run, activations: FastFeedforwardActivations, gradOutput: Tensor, target?: Target): Tensor {
@@ -111,6 +114,7 @@ export class FastFeedforward {
       nodes: this.nodes.value,
       trees: this.trees,
       depth: this.depth,
+      leafWidth: this.leafWidth,
       visited: activations.visited!,
       logits: activations.logits!,
       gradOutput,
@@ -146,7 +150,7 @@ export interface FastFeedforwardLayouts {
 
 /** How a layer lies in a checkpoint (design of the authors' code): PREFIXlinear_in.weight, PREFIXlinear_out.weight, PREFIXlinear_in.bias. */
 export function fastFeedforwardLayouts(prefix: string, shape: FastFeedforwardShape): FastFeedforwardLayouts {
-  const count = nodeCount(shape);
+  const count = neuronCounts(shape).total;
   return {
     nodes: nodesLayout(`${prefix}linear_in.weight`, `${prefix}linear_out.weight`, count, shape.width),
     bias: plainLayout(`${prefix}linear_in.bias`, [count]),

@@ -29,9 +29,10 @@ export interface PretrainOptions {
   hidden: number;
   heads: number;
   feedforward: 'fff' | 'dense';
-  /** FFF: trees and their depth. */
+  /** FFF: trees, their depth, and the neurons of a leaf. */
   trees: number;
   depth: number;
+  leafWidth?: number;
   /** Dense: neurons of the feedforward layer. */
   intermediate: number;
   /** Tokens a sequence, sequences a micro-batch, micro-batches a step. */
@@ -284,7 +285,7 @@ const initialDeviation = (hidden: number) => 0.02 * Math.sqrt(768 / hidden);
 
 /** The model's configuration, checked as one read from a file is. */
 function modelConfig(options: PretrainOptions, tokenizer: { vocabularySize: number; padId?: number }): ModelConfig {
-  const { layers, hidden, heads, trees, depth, intermediate, length } = options;
+  const { layers, hidden, heads, trees, depth, leafWidth, intermediate, length } = options;
   const config = crammedBertConfig({
     vocabularySize: tokenizer.vocabularySize,
     hiddenSize: hidden,
@@ -292,7 +293,7 @@ function modelConfig(options: PretrainOptions, tokenizer: { vocabularySize: numb
     heads,
     positions: length,
     padId: tokenizer.padId ?? 0,
-    feedforward: options.feedforward === 'fff' ? { kind: 'fff', trees, depth } : { kind: 'dense', neurons: intermediate },
+    feedforward: options.feedforward === 'fff' ? { kind: 'fff', trees, depth, leafWidth } : { kind: 'dense', neurons: intermediate },
   });
   return parseConfig(configToJson({ ...config, initialDeviation: initialDeviation(hidden) }), 'the model asked for');
 }

@@ -148,6 +148,30 @@ describe('saving what was loaded', () => {
     expect(await logits(again as MaskedLanguageModel)).toEqual(await logits(model));
   });
 
+  test('leaves of several neurons', async () => {
+    const feedforward = { kind: 'fff', trees: 2, depth: 3, leafWidth: 5 } as const;
+    const config = crammedBertConfig({ vocabularySize: 31, hiddenSize: 8, heads: 2, layers: 1, positions: 8, feedforward });
+    const model = createMaskedLanguageModel(config, backend, 1);
+    const folder = newFolder();
+    await saveCheckpoint(folder, model);
+    const json = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'));
+    expect(json.arch).toMatchObject({ intermed_size: 2, intermed_depth: 3, intermed_leaf_width: 5 });
+    await using saved = await readSafetensors(join(folder, 'model.safetensors'));
+    const shapes = ['linear_in.weight', 'linear_in.bias', 'linear_out.weight'].map(
+      (name) => saved.info(`encoder.layers.0.ffn.${name}`).shape,
+    );
+    expect(shapes).toEqual([[94, 8], [94], [8, 94]]);
+    const again = (await loadModel(folder, backend)) as MaskedLanguageModel;
+    const batch = { batch: 1, length: 3, ids: Int32Array.of(4, 5, 6) };
+    const logits = (m: MaskedLanguageModel) => backend.read(m.logits({ backend, arena: new Arena(backend), training: false }, batch));
+    const expected = await logits(model);
+    expect(await logits(again)).toEqual(expected);
+    // Other trees than the tensors hold.
+    json.arch.intermed_leaf_width = 4;
+    writeFileSync(join(folder, 'config.json'), JSON.stringify(json));
+    await expect(loadModel(folder, backend)).rejects.toThrow(/linear_in.weight.*\[94, ?8\].*\[78, ?8\]/);
+  });
+
   test('into a folder that cannot be', async () => {
     const model = createMaskedLanguageModel(
       crammedBertConfig({

@@ -71,6 +71,18 @@ describe('configurations that others wrote', () => {
     expect(parseConfig(json, 'x')).toEqual(config);
   });
 
+  test.each(['crammedBERT', 'ultrafastbert'] as const)('the leaf width of %s comes back, and is written only if it is not 1', (family) => {
+    const of = (leafWidth?: number) => {
+      const start = crammedBertConfig({ vocabularySize: 9, feedforward: { kind: 'fff', trees: 2, depth: 4, leafWidth } });
+      return configToJson({ ...start, family, tokenTypes: family === 'crammedBERT' ? 0 : 2 });
+    };
+    expect(parseConfig(of(24), 'x').feedforward).toEqual({ kind: 'fff', trees: 2, depth: 4, leafWidth: 24 });
+    expect(JSON.stringify(of(24))).toContain('"intermed_leaf_width":24');
+    expect(of(1)).toEqual(of());
+    expect(JSON.stringify(of(1))).not.toContain('leaf');
+    expect(parseConfig(of(1), 'x').feedforward).toEqual({ kind: 'fff', trees: 2, depth: 4 });
+  });
+
   test('our own start from crammedBERT with FFF', () => {
     const config = crammedBertConfig({ vocabularySize: 8192, hiddenSize: 256, heads: 4, layers: 6 });
     expect(config).toMatchObject({ hiddenSize: 256, feedforward: { kind: 'fff', trees: 1, depth: 11 }, pooler: { size: 256 } });
@@ -100,6 +112,16 @@ describe('configurations that cannot be used', () => {
     ['an absurd size', ({ arch }) => Object.assign(arch, { hidden_size: 1e12 }), /'arch\.hidden_size' is 1000000000000, expected <=16384/],
     ['a fraction', ({ arch }) => Object.assign(arch, { hidden_size: 48.5 }), /'arch\.hidden_size' is 48\.5/],
     ['too many neurons', ({ arch }) => Object.assign(arch, { intermed_size: 3072, intermed_depth: 20 }), /more than 16777216 neurons/],
+    [
+      'leaves of no neurons',
+      ({ arch }) => Object.assign(arch, { intermed_leaf_width: 0 }),
+      /'arch\.intermed_leaf_width' is 0, expected >=1/,
+    ],
+    [
+      'too many neurons in leaves',
+      ({ arch }) => Object.assign(arch, { intermed_depth: 12, intermed_leaf_width: 4096 }),
+      /2 trees of 'intermed_depth' 12 with 4096 neurons a leaf: more than 16777216 neurons/,
+    ],
     ['heads that do not divide', ({ arch }) => Object.assign(arch.attention, { num_attention_heads: 5 }), /48 cannot be divided among 5/],
     [
       'another embedding size',

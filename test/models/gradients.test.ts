@@ -24,6 +24,7 @@ const dense: ModelConfig['feedforward'] = { kind: 'dense', neurons: 20 };
 const bert: Partial<ModelConfig> = { tokenTypes: 2, bias: { queryKeyValue: true, dense: true } };
 const configs: Record<string, ModelConfig> = {
   'crammedBERT with FFF': crammedFff,
+  'crammedBERT with FFF of leaf width 3': { ...crammedFff, feedforward: { kind: 'fff', trees: 2, depth: 1, leafWidth: 3 } },
   'crammedBERT with dense layers and biases': { ...crammedFff, feedforward: dense, bias: { queryKeyValue: true, dense: true } },
   'BERT with FFF': { ...crammedFff, ...bert, family: 'ultrafastbert' },
   BERT: { ...crammedFff, ...bert, family: 'bert', feedforward: dense },

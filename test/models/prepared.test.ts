@@ -4,7 +4,8 @@ import type { Backend } from '../../src/backend/backend.ts';
 import type { Precision } from '../../src/backend/prepared_weight.ts';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 import { InputError } from '../../src/errors.ts';
-import { loadMaskedLanguageModel, saveCheckpoint } from '../../src/models/checkpoint.ts';
+import { createMaskedLanguageModel, loadMaskedLanguageModel, saveCheckpoint } from '../../src/models/checkpoint.ts';
+import { crammedBertConfig } from '../../src/models/config.ts';
 import { candidates } from '../backend/backends.ts';
 import { expectClose, type GoldenTensors, goldenPath, goldenTensors, largest, tolerances } from '../goldens.ts';
 import { temporaryFolder } from '../temporary.ts';
@@ -58,6 +59,27 @@ for (const { label, create, unavailable } of candidates) {
         // A float32 difference in a hidden state can move an element by one step of rounding.
         expect(relativeError(logits, expected)).toBeLessThan(allowed / 4);
       });
+    });
+
+    test.each([
+      ['bf16', 0.02],
+      ['i8', 0.06],
+    ] as const)('leaves of several neurons prepared in %s are near those in f32', async (dtype, allowed) => {
+      const feedforward = { kind: 'fff', trees: 2, depth: 2, leafWidth: 9 } as const;
+      const config = crammedBertConfig({ vocabularySize: 50, hiddenSize: 48, heads: 3, layers: 2, positions: 32, feedforward });
+      using created = createMaskedLanguageModel(config, backend, 3);
+      await saveCheckpoint(folder, created);
+      const tokens = { batch: 2, length: 32, ids: Int32Array.from({ length: 64 }, (_, i) => (i * i) % 50) };
+      const logits = async (dtype: Precision, on: Backend = backend) => {
+        using model = await loadMaskedLanguageModel(folder, on, { dtype });
+        using arena = new Arena(on);
+        return on.read(model.logits({ backend: on, arena, training: false }, tokens));
+      };
+      const [exact, rounded] = [await logits('f32'), await logits(dtype)];
+      expect(rounded).not.toEqual(exact);
+      expect(relativeError(rounded, exact)).toBeLessThan(allowed);
+      using reference = new ReferenceBackend();
+      expect(relativeError(rounded, await logits(dtype, reference))).toBeLessThan(allowed / 4);
     });
 
     test('a prepared model can be neither trained nor saved, and says why', async () => {

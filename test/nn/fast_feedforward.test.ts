@@ -3,6 +3,8 @@ import { Arena } from '../../src/backend/arena.ts';
 import type { Backend } from '../../src/backend/backend.ts';
 import { exportParameter, importParameter } from '../../src/models/checkpoint.ts';
 import { FastFeedforward } from '../../src/nn/fast_feedforward.ts';
+import type { NamedArray } from '../../src/nn/parameter.ts';
+import { normalValues } from '../../src/nn/random.ts';
 import { candidates } from '../backend/backends.ts';
 import { expectClose, goldenJson, goldenTensors, tolerances } from '../goldens.ts';
 import { allocateGradients } from '../models/training.ts';
@@ -94,6 +96,34 @@ for (const { label, create, unavailable } of candidates) {
       expect(deviation(await backend.read(logits!))).toBeCloseTo(1, 0.5);
       expect(deviation(await backend.read(output))).toBeGreaterThan(0.3);
       expect(deviation(await backend.read(output))).toBeLessThan(1.5);
+    });
+
+    test('leaves of 1 neuron are what a layer has that says nothing of them', async () => {
+      const shape = { width: 16, trees: 2, depth: 3, seed: 7 };
+      using layer = FastFeedforward.create(backend, shape);
+      using same = FastFeedforward.create(backend, { ...shape, leafWidth: 1 });
+      expect(await read(same)).toEqual(await read(layer));
+    });
+
+    test('without inner nodes it is a dense layer of as many neurons as its leaves hold', async () => {
+      const [width, leafWidth, tokens] = [20, 13, 9];
+      using layer = FastFeedforward.create(backend, { width, trees: 1, depth: 0, leafWidth, seed: 3 });
+      const [weightIn, weightOut] = await exportParameter(layer.nodes);
+      expect([weightIn.shape, weightOut.shape]).toEqual([
+        [leafWidth, width],
+        [width, leafWidth],
+      ]);
+      const x = backend.tensor('x', [tokens, width], 'f32', normalValues(tokens * width, 1, 5, 0));
+      const hidden = backend.tensor('hidden', [tokens, leafWidth]);
+      const expected = backend.tensor('expected', [tokens, width]);
+      const weight = ({ name, shape, values }: NamedArray) => backend.tensor(name, shape, 'f32', values);
+      backend.linear({ input: x, weight: weight(weightIn), output: hidden, activation: 'gelu' });
+      backend.linear({ input: hidden, weight: weight(weightOut), output: expected });
+      arena.reset();
+      const { output, visited, logits } = layer.forward({ backend, arena, training: true }, x);
+      expectClose('output', await backend.read(output), await backend.read(expected), tolerances.output);
+      expect(await backend.readIntegers(visited!)).toEqual(new Int32Array(tokens));
+      expect(logits!.shape).toEqual([tokens, 1, leafWidth]);
     });
 
     const read = (layer: FastFeedforward) => backend.read(layer.nodes.value);

@@ -30,8 +30,8 @@ function batches(sequences: number, batch: number, tokens = length): LabelledBat
 }
 
 describe.each(candidates)('a trainer on $label', ({ create, unavailable }) => {
-  test.skipIf(unavailable)('overfits a batch', async () => {
-    const { trainer } = setUp(create());
+  test.skipIf(unavailable).each([1, 4])('overfits a batch, leaf width %d', async (leafWidth) => {
+    const { trainer } = setUp(create(), { feedforward: { kind: 'fff', trees: 2, depth: 3, leafWidth } });
     const batch = batches(4, 4);
     const losses: number[] = [];
     for (let step = 0; step < 120; step++) losses.push((await trainer.step(batch, 3e-3)).loss);

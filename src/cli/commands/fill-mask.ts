@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { Precision } from '../../backend/prepared_weight.ts';
+import { neuronCounts } from '../../backend/tree_shape.ts';
 import { InputError } from '../../errors.ts';
 import type { FillMaskCandidate, FillMaskPipeline } from '../../pipelines/fill_mask.ts';
 import {
@@ -125,6 +126,5 @@ const milliseconds = (time: number) => `${time.toFixed(time < 10 ? 1 : 0)} ms`;
 function neuronsUsed({ model }: FillMaskPipeline): { used: number; total: number } {
   const { feedforward } = model.config;
   if (feedforward.kind === 'dense') return { used: feedforward.neurons, total: feedforward.neurons };
-  const { trees, depth } = feedforward;
-  return { used: trees * (depth + 1), total: trees * (2 ** (depth + 1) - 1) };
+  return neuronCounts(feedforward);
 }

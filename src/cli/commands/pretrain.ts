@@ -37,6 +37,7 @@ const runOptionNames = [
   'feedforward',
   'trees',
   'depth',
+  'leafWidth',
   'intermediate',
   'length',
   'batch',
