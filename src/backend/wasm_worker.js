@@ -10,6 +10,9 @@ const stackBytes = 262144;
 /** @type {{ memory: WebAssembly.Memory, exports: any, table?: number, tableLength: number, error?: string }} */
 let state;
 
+/** Addresses come out of WASM as signed numbers. */
+const allocate = (bytes) => state.exports.allocate(bytes) >>> 0;
+
 /** Views are made anew at each use: when memory grows, older ones see nothing any more. */
 const bytesAt = (address, length) => new Uint8Array(state.memory.buffer, address, length);
 
@@ -25,7 +28,7 @@ async function start({ wasm, threads, maximumPages }) {
   const { exports } = await WebAssembly.instantiate(module, { env: { memory } });
   state = { memory, exports, table: 0, tableLength: 0 };
   exports.start(threads);
-  const stacks = Array.from({ length: threads - 1 }, () => exports.allocate(stackBytes) + stackBytes);
+  const stacks = Array.from({ length: threads - 1 }, () => allocate(stackBytes) + stackBytes);
   post({ kind: 'ready', module: threads > 1 ? module : undefined, memory: threads > 1 ? memory : undefined, stacks });
 }
 
@@ -39,14 +42,14 @@ async function help({ module, memory, stack, worker }) {
 function learn(names) {
   const { exports } = state;
   const length = state.tableLength + names.length;
-  const table = exports.allocate(4 * length);
+  const table = allocate(4 * length);
   if (state.table) {
     bytesAt(table, 4 * state.tableLength).set(bytesAt(state.table, 4 * state.tableLength));
     exports.release(state.table, 4 * state.tableLength);
   }
   names.forEach((name, i) => {
     const text = new TextEncoder().encode(name);
-    const at = exports.allocate(text.length);
+    const at = allocate(text.length);
     bytesAt(at, text.length).set(text);
     const number = exports.kernel(at, text.length);
     exports.release(at, text.length);
@@ -60,7 +63,7 @@ function learn(names) {
 /** Copies what JavaScript has into a new block; the caller releases it. */
 function bring(view) {
   const source = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-  const address = state.exports.allocate(source.length);
+  const address = allocate(source.length);
   if (address === 0) throw new Error(`no memory for ${source.length} bytes`);
   bytesAt(address, source.length).set(source);
   return { address, length: source.length };
@@ -85,7 +88,7 @@ function execute({ commands, names, staged }) {
 function takeError() {
   const { exports, error } = state;
   state.error = undefined;
-  const failure = exports.takeFailure();
+  const failure = exports.takeFailure() >>> 0;
   if (failure === 0) return error;
   const [format, ...values] = new Float64Array(state.memory.buffer, failure, 4);
   let end = format;
@@ -106,7 +109,7 @@ function run(job) {
   const error = takeError();
   let bytes;
   if (error === undefined && job.read && job.read.bytes > 0)
-    bytes = bytesAt(state.exports.locate(job.read.address), job.read.bytes).slice().buffer;
+    bytes = bytesAt(state.exports.locate(job.read.address) >>> 0, job.read.bytes).slice().buffer;
   const answer = { kind: 'done', id: job.id, error, bytes };
   if (!job.now) {
     post(answer, bytes ? [bytes] : []);

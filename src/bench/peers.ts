@@ -19,20 +19,27 @@ export interface OnnxRuntime {
   session(graph: OnnxGraph, threads: number): Promise<OnnxSession>;
 }
 
-/** onnxruntime-node if it is installed and a peer of the backend; else why not, and what to do about it. */
+/** What each backend is set beside: native code beside native code, WASM beside WASM. */
+const packages: Record<string, 'onnxruntime-node' | 'onnxruntime-web' | undefined> = {
+  native: 'onnxruntime-node',
+  wasm: 'onnxruntime-web',
+};
+
+/** The onnxruntime that is a peer of the backend, if it is installed; else why not, and what to do about it. */
 export async function loadOnnxRuntime(backend: Backend): Promise<OnnxRuntime | { missing: string }> {
-  if (backend.name !== 'native')
-    return { missing: `onnxruntime-node is native code and no peer of the ${backend.name} backend: not measured` };
+  const name = packages[backend.name];
+  if (!name) return { missing: `onnxruntime is no peer of the ${backend.name} backend: not measured` };
   try {
     // An optional peer: looked for when it is wanted, never bundled.
-    const ort = await import('onnxruntime-node');
-    const { default: version } = await import('onnxruntime-node/package.json', { with: { type: 'json' } }).catch(() => ({
-      default: { version: '' },
-    }));
+    const native = name === 'onnxruntime-node';
+    const ort = native ? await import('onnxruntime-node') : await import('onnxruntime-web');
+    // In WASM the first session decides for all.
+    if (!native) ort.env.wasm.numThreads = backend.threads;
     return {
-      name: `onnxruntime ${(version as { version: string }).version}`,
+      name: `${native ? 'onnxruntime' : name} ${ort.env.versions.common}`,
       async session(graph, threads) {
         const session = await ort.InferenceSession.create(encodeOnnx(graph), {
+          executionProviders: [native ? 'cpu' : 'wasm'],
           intraOpNumThreads: threads,
           interOpNumThreads: 1,
           graphOptimizationLevel: 'all',
@@ -53,6 +60,6 @@ export async function loadOnnxRuntime(backend: Backend): Promise<OnnxRuntime | {
     };
   } catch (error) {
     const reason = error instanceof Error ? error.message.split('\n')[0] : String(error);
-    return { missing: `onnxruntime is not measured (${reason}): npm install onnxruntime-node@1.30` };
+    return { missing: `onnxruntime is not measured (${reason}): npm install ${name}@1.30` };
   }
 }

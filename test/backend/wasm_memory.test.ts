@@ -61,4 +61,23 @@ describe.skipIf(wasmMissing())('what does not fit into 4 GiB of WASM memory', ()
     expect(() => backend.tensor('large', [2 ** 30], 'f32')).toThrow(/4 GiB/);
     expect([...(await backend.read(kept))]).toEqual([1, 2, 3]);
   });
+
+  test('beyond 2 GiB, where addresses are negative to some, all is as before', async () => {
+    using backend = new WasmBackend({ threads: 2 });
+    using _large = backend.tensor('never written', [2 ** 29 + 2 ** 26], 'f32');
+    using input = backend.tensor(
+      'input',
+      [300, 40],
+      'f32',
+      Float32Array.from({ length: 12000 }, (_, i) => i % 7),
+    );
+    using weight = backend.tensor('weight', [9, 40], 'f32', new Float32Array(360).fill(1));
+    using output = backend.tensor('output', [300, 9]);
+    backend.linear({ input, weight, output });
+    const sums = await backend.read(output);
+    for (let r = 0; r < 300; r++) expect(sums[9 * r]).toBe(Array.from({ length: 40 }, (_, i) => (40 * r + i) % 7).reduce((a, b) => a + b));
+    // What a failing kernel says comes from there as well.
+    backend.embedding({ table: weight, indices: backend.tensor('indices', [1], 'i32', [9]), output: backend.tensor('row', [1, 40]) });
+    await expect(backend.finish()).rejects.toThrow(/embedding.*9/);
+  });
 });

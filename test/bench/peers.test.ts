@@ -1,12 +1,13 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Backend } from '../../src/backend/backend.ts';
-import { createBackend, nativeMissing } from '../../src/backend/create.ts';
+import { type BackendName, createBackend, nativeMissing } from '../../src/backend/create.ts';
 import { benchmarkConditionalMatmul } from '../../src/bench/conditional_matmul.ts';
 import { contest } from '../../src/bench/contest.ts';
 import { benchmarkLayer } from '../../src/bench/layer.ts';
 import { benchmarkModel } from '../../src/bench/model.ts';
 import { loadOnnxRuntime, type OnnxRuntime } from '../../src/bench/peers.ts';
 import { encodeOnnx } from '../../src/io/onnx.ts';
+import { wasmMissing } from '../../src/platform/node.ts';
 
 // onnxruntime is set beside the native backend; where that is missing there is nothing to compare.
 const missing = nativeMissing();
@@ -71,16 +72,27 @@ test.skipIf(missing)('conditional products, ours and onnxruntime’s, are the ch
   }
 });
 
-test.skipIf(missing)('model: dense encoders, ours and onnxruntime’s, compute the same', async () => {
-  const shape = { layers: 2, width: 32, heads: 4, neurons: 48, trees: 1, depth: 3, length: 9 };
-  const rows = await benchmarkModel(backend, { ...short, ...shape, batches: [1, 3], dtypes: ['f32', 'i8'], onnxRuntime });
-  expect(rows).toHaveLength(2 * 6);
-  for (const { name, dtype, relativeError, milliseconds } of rows) {
-    expect(milliseconds.median).toBeGreaterThan(0);
-    if (name.includes('dense')) expect(relativeError, `${name} ${dtype}`).toBeLessThan(dtype === 'f32' ? 1e-5 : 0.1);
-    else expect(relativeError).toBeUndefined();
-  }
-});
+/** The backends that have a peer; WASM stands beside onnxruntime-web. */
+const whole: [BackendName, string | undefined][] = [
+  ['native', missing],
+  ['wasm', wasmMissing()],
+];
+for (const [name, unavailable] of whole) {
+  test.skipIf(unavailable)(`model: dense encoders, ours and onnxruntime’s, compute the same: ${name}`, async () => {
+    using on = createBackend({ name, threads: 2 });
+    const loaded = await loadOnnxRuntime(on);
+    if ('missing' in loaded) throw new Error(loaded.missing);
+    const shape = { layers: 2, width: 32, heads: 4, neurons: 48, trees: 1, depth: 3, length: 9 };
+    const rows = await benchmarkModel(on, { ...short, ...shape, batches: [1, 3], dtypes: ['f32', 'i8'], onnxRuntime: loaded });
+    expect(rows).toHaveLength(2 * 6);
+    expect(rows.filter((row) => row.name.startsWith(name === 'wasm' ? 'onnxruntime-web ' : 'onnxruntime ')).length).toBe(4);
+    for (const { name, dtype, relativeError, milliseconds } of rows) {
+      expect(milliseconds.median).toBeGreaterThan(0);
+      if (name.includes('dense')) expect(relativeError, `${name} ${dtype}`).toBeLessThan(dtype === 'f32' ? 1e-5 : 0.1);
+      else expect(relativeError).toBeUndefined();
+    }
+  });
+}
 
 test('contestants take turns, each with as many calls a round as fit', async () => {
   const turns: string[] = [];
