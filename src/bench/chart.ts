@@ -1,10 +1,10 @@
-import { BarChart } from 'echarts/charts';
-import { GridComponent, TitleComponent } from 'echarts/components';
+import { BarChart, LineChart } from 'echarts/charts';
+import { GridComponent, LegendComponent, TitleComponent } from 'echarts/components';
 import { init, use } from 'echarts/core';
 import { LabelLayout } from 'echarts/features';
 import { SVGRenderer } from 'echarts/renderers';
 
-use([BarChart, GridComponent, TitleComponent, LabelLayout, SVGRenderer]);
+use([BarChart, LineChart, GridComponent, LegendComponent, TitleComponent, LabelLayout, SVGRenderer]);
 
 export interface Bar {
   label: string;
@@ -51,6 +51,98 @@ export function renderBars(title: string, unit: string, bars: readonly Bar[]): s
           data: bars.map(({ value, ours }) => ({ value, itemStyle: { color: ours ? '#d9622b' : '#9db8de' } })),
         },
       ],
+    });
+    return chart.renderToSVGString();
+  } finally {
+    chart.dispose();
+  }
+}
+
+export interface Line {
+  /** Lines of one name have one colour and one entry in the legend, in whatever panel. */
+  name: string;
+  points: readonly (readonly [x: number, y: number])[];
+  /** What others are measured by. */
+  dashed?: boolean;
+}
+
+export interface Panel {
+  title: string;
+  xName: string;
+  /** The axis is logarithmic unless said otherwise. */
+  linear?: boolean;
+  lines: readonly Line[];
+}
+
+const colours = ['#d9622b', '#3b6fb6', '#f0a35e', '#85aede', '#6b9e4b', '#8c5fa8'];
+
+/** An SVG document of panels of lines, row by row; y is logarithmic, x as each panel says. */
+export function renderPanels(title: string, rows: readonly (readonly Panel[])[]): string {
+  const columns = Math.max(...rows.map((row) => row.length));
+  const [panelWidth, panelHeight, top] = [330, 280, 76];
+  const [width, height] = [columns * panelWidth, top + rows.length * panelHeight];
+  const panels = rows.flatMap((row, r) => row.map((panel, c) => ({ ...panel, left: c * panelWidth, top: top + r * panelHeight })));
+  const solid = [...new Set(panels.flatMap(({ lines }) => lines.filter(({ dashed }) => !dashed).map(({ name }) => name)))];
+  const colourOf = (name: string) => (solid.includes(name) ? colours[solid.indexOf(name) % colours.length] : '#777777');
+  const chart = init(null, null, { renderer: 'svg', ssr: true, width, height });
+  try {
+    chart.setOption({
+      animation: false,
+      backgroundColor: '#ffffff',
+      title: [
+        { text: title, left: 'center', top: 8, textStyle: { fontSize: 16 } },
+        ...panels.map((panel) => ({
+          text: panel.title,
+          left: panel.left + 16,
+          top: panel.top,
+          textStyle: { fontSize: 12, fontWeight: 'normal' as const },
+        })),
+      ],
+      legend: { top: 40, itemGap: 18, textStyle: { fontSize: 12 } },
+      grid: panels.map((panel) => ({
+        left: panel.left + 52,
+        top: panel.top + 26,
+        width: panelWidth - 76,
+        height: panelHeight - 84,
+      })),
+      xAxis: panels.map((panel, i) => {
+        const values = panel.lines.flatMap(({ points }) => points.map(([x]) => x));
+        const [least, most] = [Math.min(...values), Math.max(...values)];
+        const ends = panel.linear ? { min: least, max: most } : { min: least / 1.1, max: most * 1.1 };
+        return {
+          type: panel.linear ? ('value' as const) : ('log' as const),
+          ...(panel.linear ? {} : { logBase: 2 }),
+          ...ends,
+          gridIndex: i,
+          name: panel.xName,
+          nameLocation: 'middle' as const,
+          nameGap: 26,
+          axisLabel: { formatter: (value: number) => (Number.isInteger(value) ? `${value}` : ''), hideOverlap: true },
+        };
+      }),
+      yAxis: panels.map((panel, i) => {
+        const values = panel.lines.flatMap(({ points }) => points.map(([, y]) => y));
+        return {
+          type: 'log' as const,
+          gridIndex: i,
+          min: 10 ** Math.floor(Math.log10(Math.min(...values))),
+          max: 10 ** Math.ceil(Math.log10(Math.max(...values))),
+          axisLabel: { formatter: (value: number) => `${value}` },
+        };
+      }),
+      series: panels.flatMap((panel, i) =>
+        panel.lines.map(({ name, points, dashed }) => ({
+          type: 'line' as const,
+          name,
+          xAxisIndex: i,
+          yAxisIndex: i,
+          data: points.map((point) => [...point]),
+          symbol: dashed ? 'none' : 'circle',
+          symbolSize: 6,
+          lineStyle: { width: 2, type: dashed ? ('dashed' as const) : ('solid' as const) },
+          itemStyle: { color: colourOf(name) },
+        })),
+      ),
     });
     return chart.renderToSVGString();
   } finally {

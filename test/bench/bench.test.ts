@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 import { benchmarkDepth } from '../../src/bench/depth.ts';
+import { benchmarkScaling, neuronsInTime } from '../../src/bench/scaling.ts';
 import { summarise } from '../../src/bench/timing.ts';
 import { benchmarkTraining, modelArithmetic } from '../../src/bench/training.ts';
 import { crammedBertConfig } from '../../src/models/config.ts';
@@ -50,6 +51,37 @@ test('the depth benchmark times every depth', async () => {
       expect(high).toBeGreaterThanOrEqual(median);
     }
   }
+});
+
+describe('scaling', () => {
+  test('neurons in a time lie on the line between the sizes around it', () => {
+    const ladder = [
+      { neurons: 8, usPerToken: 1 },
+      { neurons: 16, usPerToken: 2 },
+      { neurons: 64, usPerToken: 4 },
+    ];
+    expect([0.5, 1, 1.5, 3, 4, 8].map((time) => neuronsInTime(ladder, time))).toEqual([4, 8, 12, 40, 64, 128]);
+  });
+
+  test('every point stands beside the dense layer of as many neurons', async () => {
+    using backend = new ReferenceBackend();
+    const points = [
+      { trees: 1, depth: 2, width: 8 },
+      { trees: 3, depth: 1, width: 8 },
+      { trees: 1, depth: 2, width: 4 },
+    ];
+    const results = await benchmarkScaling(backend, { points, batches: [2], dtype: 'f32', rounds: 1, roundMilliseconds: 0.1 });
+    expect(results.map(({ trees, depth, width, neurons, used }) => [trees, depth, width, neurons, used])).toEqual([
+      [1, 2, 8, 7, 3],
+      [3, 1, 8, 9, 6],
+      [1, 2, 4, 7, 3],
+    ]);
+    for (const { usPerToken, dense, ratio, denseNeurons, treesError, denseError } of results) {
+      expect(ratio).toBeCloseTo(dense.usPerToken / usPerToken, 6);
+      expect(denseNeurons).toBeGreaterThan(0);
+      expect([treesError, denseError]).toEqual([0, 0]);
+    }
+  });
 });
 
 test('the training benchmark relates tokens per second to the matrix product', async () => {

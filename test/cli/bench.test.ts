@@ -73,6 +73,18 @@ test.skipIf(missing)('ufb bench model prints a row for each encoder', async () =
   expect(stdout).toMatch(/^batch 2, onnxruntime [\d.]+ dense-24 +f32/m);
 });
 
+test('ufb bench scaling prints a line for each shape, and writes JSON and a picture', async () => {
+  const folder = join(temporaryFolder(), 'scaling');
+  const shape = ['--width', '8', '--depth', '2', '--depths', '1,2', '--widths', '4,8', '--trees', '2', '--batch', '3'];
+  const { code, stdout, stderr } = await ufb(['bench', 'scaling', '--backend', 'reference', ...shape, '--quick', '--out', folder]);
+  expect([code, stderr]).toEqual([0, '']);
+  expect(stdout.match(/^ *[12]x[12] +[48] +3 +1 +[\d.]+ \([\d.]+-[\d.]+\) .*$/gm)).toHaveLength(4);
+  const report = JSON.parse(readFileSync(join(folder, 'scaling.json'), 'utf8'));
+  expect(report).toMatchObject({ width: 8, depth: 2 });
+  expect(report.results[0]).toMatchObject({ trees: 1, depth: 1, width: 8, batch: 3, threads: 1, denseNeurons: expect.any(Number) });
+  expect(readFileSync(join(folder, 'scaling.svg'), 'utf8')).toMatch(/^<svg[\s\S]*neurons that trees use[\s\S]*<\/svg>$/);
+});
+
 test('sizes that are none are refused', async () => {
   expect(await ufb(['bench', 'layer', '--configs', '1y2'])).toMatchObject({
     code: 2,

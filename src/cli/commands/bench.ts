@@ -19,6 +19,7 @@ import { conditionalMatmulCommand } from './bench_conditional_matmul.ts';
 import { layerCommand } from './bench_layer.ts';
 import { modelCommand } from './bench_model.ts';
 import { machine } from './bench_report.ts';
+import { scalingCommand } from './bench_scaling.ts';
 
 interface DepthOptions extends BackendOptions, CommonOptions {
   width: number;
@@ -49,6 +50,7 @@ export function benchCommand(program: Command): void {
   layerCommand(command);
   conditionalMatmulCommand(command);
   modelCommand(command);
+  scalingCommand(command);
   depthCommand(command);
   trainingCommand(command);
 }
