@@ -562,11 +562,15 @@ export abstract class Backend {
     this.enqueue('conditionalMatmulBackwardWeight', [a.input, a.gradOutput, a.chosen, a.gradWeight, a.gradBias, a.touched], numbers);
   }
 
-  /** One row a sequence from input [batch length, width]: the first position, the mean over all positions, the maximum or the log of the sum of exponentials of each feature. selected i32 [batch, width] keeps the maximum's position (kind 'max'). */
-  pool(a: { input: Tensor; batch: number; length: number; kind: PoolKind; output: Tensor; selected?: Tensor }): void {
+  /**
+   * One row a sequence from input [batch length, width]: the first position, the mean, the maximum or the log of the sum of exponentials of each
+   * feature over its positions, or over those that mask, i32 [batch, length], does not give 0 ('first' takes no notice of it; where no position is left
+   * the mean is 0, the others are -Infinity). selected i32 [batch, width] keeps the maximum's position (kind 'max').
+   */
+  pool(a: { input: Tensor; batch: number; length: number; kind: PoolKind; output: Tensor; selected?: Tensor; mask?: Tensor }): void {
     const width = this.poolWidth('pool', a.input, a.output, a);
     this.expectIntegers('pool', { selected: a.selected }, a.batch * width);
-    this.enqueue('pool', [a.input, a.output, a.selected], [a.batch, a.length, width, poolKinds.indexOf(a.kind)]);
+    this.enqueue('pool', [a.input, a.output, a.selected, a.mask], [a.batch, a.length, width, poolKinds.indexOf(a.kind)]);
   }
 
   /** gradInput [batch length, width] is overwritten throughout. input and output for 'logSumExp', selected for 'max'. */
@@ -579,6 +583,7 @@ export abstract class Backend {
     input?: Tensor;
     output?: Tensor;
     selected?: Tensor;
+    mask?: Tensor;
   }): void {
     const width = this.poolWidth('poolBackward', a.gradInput, a.gradOutput, a);
     if (a.kind === 'max' && !a.selected) throw new ShapeError("poolBackward: kind 'max' needs selected");
@@ -588,7 +593,7 @@ export abstract class Backend {
     this.expectIntegers('poolBackward', { selected: a.selected }, a.batch * width);
     this.enqueue(
       'poolBackward',
-      [a.gradOutput, a.gradInput, a.input, a.output, a.selected],
+      [a.gradOutput, a.gradInput, a.input, a.output, a.selected, a.mask],
       [a.batch, a.length, width, poolKinds.indexOf(a.kind)],
     );
   }
@@ -809,12 +814,18 @@ export abstract class Backend {
     return { numbers: [rows, inputs, choices, blockSize, blocks], rows, outputs: choices * blockSize };
   }
 
-  private poolWidth(operation: string, input: Tensor, output: Tensor, a: { batch: number; length: number; kind: PoolKind }): number {
+  private poolWidth(
+    operation: string,
+    input: Tensor,
+    output: Tensor,
+    a: { batch: number; length: number; kind: PoolKind; mask?: Tensor },
+  ): number {
     if (!poolKinds.includes(a.kind)) throw new ShapeError(`${operation}: kind '${a.kind}' is none of ${poolKinds.join(', ')}`);
     if (a.length < 1) throw new ShapeError(`${operation}: length ${a.length} is not at least 1`);
     const width = this.rowWidth(operation, output, a.batch);
     this.expect(operation, { output }, a.batch * width);
     this.expect(operation, { input }, a.batch * a.length * width);
+    this.expectIntegers(operation, { mask: a.mask }, a.batch * a.length);
     return width;
   }
 

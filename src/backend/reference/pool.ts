@@ -5,59 +5,62 @@ const first = 0;
 const mean = 1;
 const max = 2;
 
+/** The positions of a sequence that the mask leaves, all without one. */
+function positions(mask: Integers | undefined, sequence: number, length: number): number[] {
+  return Array.from({ length }, (_, t) => t).filter((t) => !mask || mask[sequence * length + t] !== 0);
+}
+
 /** One row a sequence. Of equal maxima the first position is selected. Shapes as in Backend.pool. */
 export function pool(
   input: Floats,
   output: Floats,
   selected: Integers | undefined,
+  mask: Integers | undefined,
   batch: number,
   length: number,
   width: number,
   kind: number,
 ): void {
   for (let b = 0; b < batch; b++) {
+    const left = positions(mask, b, length);
     for (let i = 0; i < width; i++) {
       const at = (t: number) => input[(b * length + t) * width + i];
-      let sum = 0;
-      let maximumAt = 0;
-      for (let t = 0; t < length; t++) {
-        sum += at(t);
-        if (at(t) > at(maximumAt)) maximumAt = t;
-      }
+      const maximumAt = left.reduce((best, t) => (at(t) > at(best) ? t : best), left[0] ?? 0);
+      const maximum = left.length > 0 ? at(maximumAt) : Number.NEGATIVE_INFINITY;
       const to = b * width + i;
       if (selected && kind === max) selected[to] = maximumAt;
       if (kind === first) output[to] = at(0);
-      else if (kind === mean) output[to] = sum / length;
-      else if (kind === max) output[to] = at(maximumAt);
-      else {
-        let exponentials = 0;
-        for (let t = 0; t < length; t++) exponentials += Math.exp(at(t) - at(maximumAt));
-        output[to] = at(maximumAt) + Math.log(exponentials);
-      }
+      else if (kind === mean) output[to] = left.reduce((sum, t) => sum + at(t), 0) / Math.max(left.length, 1);
+      else if (kind === max) output[to] = maximum;
+      else output[to] = maximum + Math.log(left.reduce((sum, t) => sum + Math.exp(at(t) - maximum), 0));
     }
   }
 }
 
-/** gradInput of each position: all at the first, an equal share, all at the selected, or by softmax over the positions. */
+/** gradInput of each position: all at the first, an equal share, all at the selected, or by softmax over the positions; 0 where the mask is. */
 export function poolBackward(
   gradOutput: Floats,
   gradInput: Floats,
   input: Floats | undefined,
   output: Floats | undefined,
   selected: Integers | undefined,
+  mask: Integers | undefined,
   batch: number,
   length: number,
   width: number,
   kind: number,
 ): void {
   for (let b = 0; b < batch; b++) {
+    const left = positions(mask, b, length);
     for (let t = 0; t < length; t++) {
+      const isLeft = kind === first || !mask || mask[b * length + t] !== 0;
       for (let i = 0; i < width; i++) {
         const from = b * width + i;
         const to = (b * length + t) * width + i;
         let share: number;
-        if (kind === first) share = t === 0 ? 1 : 0;
-        else if (kind === mean) share = 1 / length;
+        if (!isLeft) share = 0;
+        else if (kind === first) share = t === 0 ? 1 : 0;
+        else if (kind === mean) share = 1 / left.length;
         else if (kind === max) share = (selected as Integers)[from] === t ? 1 : 0;
         else share = Math.exp((input as Floats)[to] - (output as Floats)[from]);
         gradInput[to] = share * gradOutput[from];

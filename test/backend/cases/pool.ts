@@ -9,28 +9,55 @@ const shapes = [
   [4, 2, 16],
 ];
 
-const pool = (kind: PoolKind, [batch, length, width]: number[]): OperationCase => ({
-  name: `pool ${kind} ${batch} x ${length} x ${width}`,
+/** Every third position left out, and the whole beginning of the second sequence; at least one stays in each. */
+function somePositions(batch: number, length: number): Int32Array {
+  return Int32Array.from({ length: batch * length }, (_, i) => {
+    const [b, t] = [Math.floor(i / length), i % length];
+    return t === length - 1 || (t % 3 !== 1 && !(b === 1 && t < length / 2)) ? 1 : 0;
+  });
+}
+
+const pool = (kind: PoolKind, [batch, length, width]: number[], masked = false): OperationCase => ({
+  name: `pool ${kind} ${batch} x ${length} x ${width}${masked ? ', masked' : ''}`,
   tolerance: sums,
   operands: (random) => ({
     input: normal(random, [batch * length, width], 3),
     output: output([batch, width]),
     inference: output([batch, width]),
+    ...(masked && { mask: input([batch, length], somePositions(batch, length)) }),
     ...(kind === 'max' && { selected: output([batch, width], 'i32') }),
     gradOutput: normal(random, [batch, width]),
     gradInput: output([batch * length, width]),
   }),
-  forward(backend, { input, output, inference, selected }) {
-    backend.pool({ input, batch, length, kind, output, selected });
-    backend.pool({ input, batch, length, kind, output: inference });
+  forward(backend, { input, output, inference, selected, mask }) {
+    backend.pool({ input, batch, length, kind, output, selected, mask });
+    backend.pool({ input, batch, length, kind, output: inference, mask });
   },
-  backward: (backend, { input, output, selected, gradOutput, gradInput }) =>
-    backend.poolBackward({ batch, length, kind, gradOutput, gradInput, input, output, selected }),
+  backward: (backend, { input, output, selected, gradOutput, gradInput, mask }) =>
+    backend.poolBackward({ batch, length, kind, gradOutput, gradInput, input, output, selected, mask }),
   gradient: { outputs: { output: 'gradOutput' }, inputs: { input: 'gradInput' } },
 });
 
 export const poolCases: OperationCase[] = [
-  ...kinds.flatMap((kind) => shapes.map((shape) => pool(kind, shape))),
+  ...kinds.flatMap((kind) => shapes.flatMap((shape) => [pool(kind, shape), pool(kind, shape, true)])),
+  {
+    name: 'pool where the mask leaves no position',
+    tolerance: sums,
+    operands: (random) => ({
+      input: normal(random, [2 * 3, 17]),
+      mask: input([2, 3], Int32Array.of(0, 0, 0, 0, 1, 0)),
+      mean: output([2, 17]),
+      max: output([2, 17]),
+      selected: output([2, 17], 'i32'),
+      logSumExp: output([2, 17]),
+    }),
+    forward(backend, { input, mask, mean, max, selected, logSumExp }) {
+      const common = { input, mask, batch: 2, length: 3 };
+      backend.pool({ ...common, kind: 'mean', output: mean });
+      backend.pool({ ...common, kind: 'max', output: max, selected });
+      backend.pool({ ...common, kind: 'logSumExp', output: logSumExp });
+    },
+  },
   {
     name: 'pool max selects the first of equal maxima',
     tolerance: sums,
