@@ -2,29 +2,47 @@ import type { Backend } from '../backend/backend.ts';
 import { neuronCounts } from '../backend/tree_shape.ts';
 import { createMaskedLanguageModel } from '../models/checkpoint.ts';
 import type { ModelConfig } from '../models/config.ts';
-import { ignoredLabel, type LabelledBatch } from '../models/masked_language_model.ts';
+import { ignoredLabel, type LabelledBatch, type MaskedLanguageModel } from '../models/masked_language_model.ts';
 import { Trainer } from '../training/trainer.ts';
 import { fillUniform, milliseconds, summarise, type Timing } from './timing.ts';
 
 export interface TrainingBenchmarkOptions {
-  config: ModelConfig;
+  /** All of one vocabulary. */
+  models: readonly { name: string; config: ModelConfig }[];
   /** Sequences a step, and tokens a sequence. */
   batch: number;
   length: number;
   rounds: number;
   /** Rows and columns of the matrices whose product the steps are measured by; 1024 by default. */
   productSize?: number;
+  /** Opens another program that trains the last of the models, from the same weights. */
+  openPeer?(model: MaskedLanguageModel): Promise<TrainingPeer>;
 }
 
-export interface TrainingBenchmark {
+/** Another program that trains. */
+export interface TrainingPeer {
+  name: string;
+  /** One step: the loss before it, in nats, and the time that it took. */
+  step(batch: LabelledBatch, learningRate: number): Promise<{ loss: number; milliseconds: number }>;
+  dispose(): Promise<void>;
+}
+
+export interface TrainingRow {
+  name: string;
   /** A whole step: forward, backward, clipping and AdamW. */
   tokensPerSecond: Timing;
   /** FLOP a token, forward and backward: {@link modelArithmetic}. */
   arithmetic: number;
+  /** Median arithmetic x tokens/s over the median rate of our matrix product. */
+  share: number;
+  /** Of the first step, nats: a peer's is that of the model whose weights it has. */
+  firstLoss: number;
+}
+
+export interface TrainingBenchmark {
+  rows: TrainingRow[];
   /** The backend's own product of two square matrices, GFLOP/s, measured between the steps. */
   matrixProduct: Timing;
-  /** Median arithmetic x tokens/s over the median rate of the matrix product. */
-  share: number;
 }
 
 /**
@@ -39,36 +57,71 @@ export function modelArithmetic(config: ModelConfig, length: number): number {
   return 6 * (layers * block + predictedFraction * (hiddenSize * vocabularySize + transform));
 }
 
-/** Times training steps on random tokens, and between them the matrix product that they are measured by. The first round is not counted. */
+/**
+ * Times training steps on random tokens, the models and the peer by turns on the same ones, and between them the matrix product that they
+ * are measured by. The first round is not counted.
+ */
 export async function benchmarkTraining(backend: Backend, options: TrainingBenchmarkOptions): Promise<TrainingBenchmark> {
-  const { config, batch, length, rounds, productSize: size = 1024 } = options;
-  using model = createMaskedLanguageModel(config, backend, 1);
-  using trainer = new Trainer(backend, model);
-  const products = 8;
+  const { models, batch, length, rounds, productSize: size = 1024, openPeer } = options;
+  const entrants = models.map(({ name, config }) => {
+    const model = createMaskedLanguageModel(config, backend, 1);
+    return { name, config, model, trainer: new Trainer(backend, model) };
+  });
+  const last = entrants[entrants.length - 1];
   using input = backend.tensor('left', [size, size], 'f32', fillUniform(new Float32Array(size * size), 1, 1));
   using weight = backend.tensor('right', [size, size], 'f32', fillUniform(new Float32Array(size * size), 1, 2));
   using output = backend.tensor('product', [size, size]);
-  const batches = Array.from({ length: rounds + 1 }, (_, i) => randomBatch(config, batch, length, i));
-  const tokensPerSecond: number[] = [];
+  let peer: TrainingPeer | undefined;
+  const products = 8;
+  const steps: { name: string; config: ModelConfig; step: TrainingPeer['step'] }[] = entrants.map(({ name, config, trainer }) => ({
+    name,
+    config,
+    async step(tokens, learningRate) {
+      const started = performance.now();
+      const { loss } = await trainer.step([tokens], learningRate);
+      return { loss, milliseconds: performance.now() - started };
+    },
+  }));
+  const tokensPerSecond: number[][] = [];
+  const firstLosses: number[] = [];
   const matrixProduct: number[] = [];
-  for (const [round, tokens] of batches.entries()) {
-    const step = await milliseconds(
-      () => {},
-      () => trainer.step([tokens], 1e-4),
-    );
-    const product = await milliseconds(
-      () => {
-        for (let i = 0; i < products; i++) backend.linear({ input, weight, output });
-      },
-      () => backend.finish(),
-    );
-    if (round === 0) continue;
-    tokensPerSecond.push((batch * length * 1000) / step);
-    matrixProduct.push((products * 2 * size ** 3) / product / 1e6);
+  try {
+    peer = await openPeer?.(last.model);
+    if (peer) steps.push({ name: peer.name, config: last.config, step: peer.step });
+    for (let round = 0; round <= rounds; round++) {
+      const tokens = randomBatch(last.config, batch, length, round);
+      for (const [i, { step }] of steps.entries()) {
+        const { loss, milliseconds } = await step(tokens, 1e-4);
+        if (round === 0) {
+          firstLosses.push(loss);
+          tokensPerSecond.push([]);
+        } else tokensPerSecond[i].push((batch * length * 1000) / milliseconds);
+      }
+      const product = await milliseconds(
+        () => {
+          for (let i = 0; i < products; i++) backend.linear({ input, weight, output });
+        },
+        () => backend.finish(),
+      );
+      if (round > 0) matrixProduct.push((products * 2 * size ** 3) / product / 1e6);
+    }
+  } finally {
+    await peer?.dispose();
+    for (const { model, trainer } of entrants) for (const made of [trainer, model]) made.dispose();
   }
-  const arithmetic = modelArithmetic(config, length);
-  const result = { tokensPerSecond: summarise(tokensPerSecond), arithmetic, matrixProduct: summarise(matrixProduct) };
-  return { ...result, share: (arithmetic * result.tokensPerSecond.median) / (result.matrixProduct.median * 1e9) };
+  const product = summarise(matrixProduct);
+  const rows = steps.map(({ name, config }, i): TrainingRow => {
+    const rate = summarise(tokensPerSecond[i]);
+    const arithmetic = modelArithmetic(config, length);
+    return {
+      name,
+      tokensPerSecond: rate,
+      arithmetic,
+      share: (arithmetic * rate.median) / (product.median * 1e9),
+      firstLoss: firstLosses[i],
+    };
+  });
+  return { rows, matrixProduct: product };
 }
 
 /** Random tokens; the same share of each sequence is predicted, as in training. */

@@ -50,7 +50,6 @@ export function addShapeOptions(command: Command): Command {
     .option('--layers <count>', 'transformer blocks', parseCount, 6)
     .option('--hidden <width>', 'hidden size', parseCount, 256)
     .option('--heads <count>', 'attention heads', parseCount, 4)
-    .addOption(new Option('--feedforward <kind>', 'fast feedforward trees or dense layers').choices(['fff', 'dense']).default('fff'))
     .option('--trees <count>', 'fff: trees a layer', parseCount, 1)
     .option('--depth <levels>', 'fff: depth of a tree; a token uses depth + leaf width neurons of it', parseInteger, 11)
     .option('--leaf-width <count>', 'fff: neurons of each leaf', parseCount, 1)

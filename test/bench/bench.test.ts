@@ -4,7 +4,8 @@ import { benchmarkDepth } from '../../src/bench/depth.ts';
 import { benchmarkScaling, neuronsInTime } from '../../src/bench/scaling.ts';
 import { summarise } from '../../src/bench/timing.ts';
 import { benchmarkTraining, modelArithmetic } from '../../src/bench/training.ts';
-import { crammedBertConfig } from '../../src/models/config.ts';
+import { crammedBertConfig, type ModelConfig } from '../../src/models/config.ts';
+import type { LabelledBatch, MaskedLanguageModel } from '../../src/models/masked_language_model.ts';
 
 test('timings are summarised by median and quartiles, in any order', () => {
   expect(summarise([5, 1, 4, 2, 3])).toEqual({ median: 3, low: 2, high: 4 });
@@ -84,18 +85,35 @@ describe('scaling', () => {
   });
 });
 
-test('the training benchmark relates tokens per second to the matrix product', async () => {
-  const config = crammedBertConfig({
-    vocabularySize: 20,
-    hiddenSize: 8,
-    layers: 1,
-    heads: 2,
-    positions: 8,
-    feedforward: { kind: 'fff', trees: 1, depth: 2 },
-  });
+test('the training benchmark: models and a peer take the same steps, and are related to the matrix product', async () => {
+  const configOf = (feedforward: ModelConfig['feedforward']) =>
+    crammedBertConfig({ vocabularySize: 20, hiddenSize: 8, layers: 1, heads: 2, positions: 8, feedforward });
+  const models = [
+    { name: 'trees', config: configOf({ kind: 'fff', trees: 1, depth: 2 }) },
+    { name: 'dense', config: configOf({ kind: 'dense', neurons: 12 }) },
+  ];
   using backend = new ReferenceBackend();
-  const result = await benchmarkTraining(backend, { config, batch: 2, length: 8, rounds: 2, productSize: 16 });
-  expect(result.arithmetic).toBe(modelArithmetic(config, 8));
-  expect(result.tokensPerSecond.median).toBeGreaterThan(0);
-  expect(result.share).toBeCloseTo((result.arithmetic * result.tokensPerSecond.median) / (result.matrixProduct.median * 1e9), 10);
+  const seen: LabelledBatch[] = [];
+  let [given, disposed] = [0, false];
+  const openPeer = async (model: MaskedLanguageModel) => {
+    given = model.parameters.length;
+    return {
+      name: 'peer',
+      step: async (batch: LabelledBatch) => {
+        seen.push(batch);
+        return { loss: 1, milliseconds: 4 };
+      },
+      dispose: async () => void (disposed = true),
+    };
+  };
+  const { rows, matrixProduct } = await benchmarkTraining(backend, { models, batch: 2, length: 8, rounds: 2, productSize: 16, openPeer });
+  expect(rows.map(({ name }) => name)).toEqual(['trees', 'dense', 'peer']);
+  for (const [i, { tokensPerSecond, arithmetic, share, firstLoss }] of rows.entries()) {
+    expect(arithmetic).toBe(modelArithmetic(models[Math.min(i, 1)].config, 8));
+    expect(tokensPerSecond.median).toBeGreaterThan(0);
+    expect(share).toBeCloseTo((arithmetic * tokensPerSecond.median) / (matrixProduct.median * 1e9), 10);
+    expect(firstLoss).toBeGreaterThan(0);
+  }
+  expect(rows[2].tokensPerSecond).toEqual({ median: 4000, low: 4000, high: 4000 });
+  expect([seen.length, given > 0, disposed]).toEqual([3, true, true]);
 });

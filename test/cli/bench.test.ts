@@ -22,6 +22,62 @@ test('ufb bench depth --json', async () => {
   expect(report.ratios).toEqual({ forward: 1, backward: 1, forwardAndBackward: 1 });
 });
 
+test('ufb bench depth --out writes JSON and a picture', async () => {
+  const folder = join(temporaryFolder(), 'depth');
+  const { code, stderr } = await ufb([...small, '--from', '1', '--to', '6', '--quick', '--out', folder]);
+  expect([code, stderr]).toEqual([0, '']);
+  const report = JSON.parse(readFileSync(join(folder, 'depth.json'), 'utf8'));
+  expect(report.results.map(({ depth }: { depth: number }) => depth)).toEqual([1, 5]);
+  expect(readFileSync(join(folder, 'depth.svg'), 'utf8')).toMatch(/^<svg[\s\S]*AdamW[\s\S]*<\/svg>$/);
+});
+
+const training = [
+  'bench',
+  'training',
+  '--layers',
+  '2',
+  '--hidden',
+  '16',
+  '--heads',
+  '2',
+  '--depth',
+  '3',
+  '--intermediate',
+  '24',
+  '--length',
+  '8',
+];
+
+test('ufb bench training sets trees beside dense layers, and says how PyTorch can be had', async () => {
+  const folder = join(temporaryFolder(), 'training');
+  const options = ['--vocabulary', '30', '--batch', '2', '--quick', '--python', 'no-such-python', '--out', folder];
+  const { code, stdout, stderr } = await ufb([...training, ...options]);
+  expect(stderr).toMatch(
+    /^PyTorch is not measured \(no-such-python: .*ENOENT\): pip install torch, and name its python by --python or UFB_PYTHON\n$/,
+  );
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/^ours, trees 1x3 +\d+ \(\d+-\d+\) +1\.00x/m);
+  expect(stdout).toMatch(/^ours, dense 24 +\d+ \(\d+-\d+\) +[\d.]+x/m);
+  const report = JSON.parse(readFileSync(join(folder, 'training.json'), 'utf8'));
+  expect(report.results).toHaveLength(2);
+  expect(readFileSync(join(folder, 'training.svg'), 'utf8')).toMatch(/^<svg[\s\S]*tokens a second[\s\S]*<\/svg>$/);
+});
+
+// A peer that few machines have: UFB_PYTHON names a Python with PyTorch.
+const python = process.env.UFB_PYTHON;
+
+test.skipIf(!python)(
+  `PyTorch starts from our weights and has our loss${python ? '' : ' (skipped: UFB_PYTHON names no Python with PyTorch)'}`,
+  async () => {
+    const { code, stdout } = await ufb([...training, '--vocabulary', '30', '--batch', '2', '--quick', '--json']);
+    expect(code).toBe(0);
+    const [, ours, torch] = JSON.parse(stdout).results;
+    expect(torch.name).toMatch(/^PyTorch [\d.]+\S*, dense 24$/);
+    expect(torch.firstLoss).toBeCloseTo(ours.firstLoss, 5);
+  },
+  60_000,
+);
+
 test('depths that are none are refused', async () => {
   const { code, stderr } = await ufb([...small, '--from', '3', '--to', '2']);
   expect(code).toBe(2);

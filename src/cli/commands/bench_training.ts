@@ -1,0 +1,95 @@
+import { type Command, Option } from 'commander';
+import type { TrainingRow } from '../../bench/training.ts';
+import type { ModelConfig } from '../../models/config.ts';
+import type { MaskedLanguageModel } from '../../models/masked_language_model.ts';
+import { addShapeOptions, checkShape, notice, openBackend, parseCount, print } from '../common.ts';
+import { addContestOptions, type ContestOptions, report } from './bench_contest.ts';
+import { machine, table } from './bench_report.ts';
+
+interface TrainingOptions extends ContestOptions {
+  layers: number;
+  hidden: number;
+  heads: number;
+  vocabulary: number;
+  trees: number;
+  depth: number;
+  leafWidth: number;
+  intermediate: number;
+  length: number;
+  batch: number;
+  python: string;
+}
+
+export function trainingCommand(parent: Command): void {
+  const command = addShapeOptions(parent.command('training'))
+    .description("time training steps of a model with trees and with dense layers, beside PyTorch's with the same dense layers")
+    .option('--vocabulary <count>', 'entries of the vocabulary', parseCount, 8192)
+    .option('--batch <sequences>', 'sequences a step', parseCount, 8)
+    .addOption(new Option('--python <program>', 'a Python that has PyTorch').env('UFB_PYTHON').default('python3'));
+  addContestOptions(command, 7).action(async (options: TrainingOptions) => {
+    checkShape(options);
+    const [{ benchmarkTraining }, { crammedBertConfig }, { startTorch }] = await Promise.all([
+      import('../../bench/training.ts'),
+      import('../../models/config.ts'),
+      import('../torch_peer.ts'),
+    ]);
+    const { trees, depth, leafWidth, intermediate, batch, length } = options;
+    const configOf = (feedforward: ModelConfig['feedforward']) =>
+      crammedBertConfig({
+        vocabularySize: options.vocabulary,
+        hiddenSize: options.hidden,
+        layers: options.layers,
+        heads: options.heads,
+        positions: length,
+        feedforward,
+      });
+    const models = [
+      {
+        name: `ours, trees ${trees}x${depth}${leafWidth > 1 ? `, leaves of ${leafWidth}` : ''}`,
+        config: configOf({ kind: 'fff', trees, depth, leafWidth }),
+      },
+      { name: `ours, dense ${intermediate}`, config: configOf({ kind: 'dense', neurons: intermediate }) },
+    ];
+    using backend = await openBackend(options);
+    const torch = await startTorch(options.python);
+    if ('missing' in torch) notice(torch.missing, options);
+    const openPeer =
+      'missing' in torch
+        ? undefined
+        : async (model: MaskedLanguageModel) => {
+            const peer = await torch.open(model, backend.threads);
+            return { ...peer, name: `${peer.name}, dense ${intermediate}` };
+          };
+    const rounds = options.quick ? Math.min(options.rounds, 2) : options.rounds;
+    const { rows, matrixProduct } = await benchmarkTraining(backend, { models, batch, length, rounds, openPeer }).finally(() => {
+      if (!('missing' in torch)) torch.dispose();
+    });
+    if (!options.json) {
+      print(
+        `${machine(backend)}\n${options.layers} layers of ${options.hidden}, ${batch} x ${length} tokens a step, AdamW included; median (quartiles)\n`,
+      );
+      print(trainingTable(rows));
+      print(`\nour matrix product, 1024 cubed: ${Math.round(matrixProduct.median)} GFLOP/s`);
+    }
+    const shape = { configs: models.map(({ config }) => config), batch, length };
+    await report('training', backend, options, { ...shape, results: rows, matrixProduct }, ({ renderBars }) => {
+      const bars = rows.map(({ name, tokensPerSecond }) => ({ label: name, value: tokensPerSecond.median, ours: name.startsWith('ours') }));
+      return renderBars('Training', 'tokens a second', bars);
+    });
+  });
+}
+
+function trainingTable(rows: readonly TrainingRow[]): string {
+  const [trees] = rows;
+  return table([
+    ['', 'tokens/s', 'trees over it', 'MFLOP/token', 'of our matrix product', 'first loss'],
+    ...rows.map(({ name, tokensPerSecond: { median, low, high }, arithmetic, share, firstLoss }) => [
+      name,
+      `${Math.round(median)} (${Math.round(low)}-${Math.round(high)})`,
+      `${(trees.tokensPerSecond.median / median).toFixed(2)}x`,
+      (arithmetic / 1e6).toFixed(1),
+      `${(share * 100).toFixed(0)} %`,
+      firstLoss.toFixed(5),
+    ]),
+  ]);
+}
