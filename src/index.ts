@@ -23,8 +23,19 @@ export { type LabelledBatch, MaskedLanguageModel } from './models/masked_languag
 export { SequenceClassifier } from './models/sequence_classifier.ts';
 export { FastFeedforward, type FastFeedforwardActivations, type FastFeedforwardShape } from './nn/fast_feedforward.ts';
 export type { Parameter, Run } from './nn/parameter.ts';
+export type {
+  FeatureExtractionOptions,
+  FeatureExtractionPipeline,
+  Features,
+} from './pipelines/feature_extraction.ts';
 export type { FillMaskAnswer, FillMaskCandidate, FillMaskOptions, FillMaskPipeline } from './pipelines/fill_mask.ts';
-export { type PipelineOptions, pipeline } from './pipelines/pipeline.ts';
+export { type PipelineOptions, type Pipelines, pipeline } from './pipelines/pipeline.ts';
+export type {
+  ClassificationInput,
+  TextClass,
+  TextClassificationOptions,
+  TextClassificationPipeline,
+} from './pipelines/text_classification.ts';
 export { type Encoding, Tokenizer } from './tokenizer/tokenizer.ts';
 export { type TrainWordPieceOptions, trainWordPiece } from './tokenizer/train_wordpiece.ts';
 export { AdamW, type AdamWOptions } from './training/optimizer.ts';

@@ -91,16 +91,16 @@ export async function loadMaskedLanguageModel(folder: string, backend: Backend, 
 }
 
 /**
- * A classifier. With `fresh` it may start from a masked language model: pooler and head, where the checkpoint has none, get initial
- * weights from the seed. Otherwise as {@link loadModel}.
+ * As {@link loadModel}, for a folder that must hold a classifier. With `fresh` it may start from a masked language model: pooler and head, where the checkpoint has none, get initial
+ * weights from its seed.
  */
 export async function loadSequenceClassifier(
   folder: string,
   backend: Backend,
-  fresh?: { labels: number; labelNames?: string[]; seed: number },
+  options: LoadOptions & { fresh?: { labels: number; labelNames?: string[]; seed: number } } = {},
 ): Promise<SequenceClassifier> {
   await using checkpoint = await openCheckpoint(folder);
-  return await loadClassifier(checkpoint, backend, {}, fresh);
+  return await loadClassifier(checkpoint, backend, options, options.fresh);
 }
 
 /**

@@ -1,8 +1,9 @@
-import { Arena } from '../backend/arena.ts';
 import type { Backend } from '../backend/backend.ts';
 import { InputError } from '../errors.ts';
 import type { MaskedLanguageModel } from '../models/masked_language_model.ts';
+import type { Run } from '../nn/parameter.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { answerStream, type EncodedText, isAsyncIterable, listOf, type TextBatch, TextRunner } from './text_runner.ts';
 
 /** One word that may stand in a blank. */
 export interface FillMaskCandidate {
@@ -30,6 +31,8 @@ export type FillMaskAnswerFor<Text extends string> = string extends Text
 export interface FillMaskOptions {
   /** Candidates for each blank, 5 by default. */
   top_k?: number;
+  /** Stops the call: it rejects with the signal's reason, within the time of one batch. */
+  signal?: AbortSignal;
 }
 
 /** Fills blanks. Call it with a text or with several; see {@link pipeline}. */
@@ -38,6 +41,8 @@ export interface FillMaskPipeline extends Disposable {
   <const Text extends string>(text: Text, options?: FillMaskOptions): Promise<FillMaskAnswerFor<Text>>;
   /** Answers in the order of the texts, the same as one by one. @throws InputError as for one text. */
   <const Text extends string>(texts: readonly Text[], options?: FillMaskOptions): Promise<FillMaskAnswerFor<Text>[]>;
+  /** Answers a stream of texts as they come, in order. */
+  (texts: AsyncIterable<string>, options?: FillMaskOptions): AsyncGenerator<FillMaskAnswer>;
   readonly task: 'fill-mask';
   readonly model: MaskedLanguageModel;
   readonly tokenizer: Tokenizer;
@@ -45,120 +50,86 @@ export interface FillMaskPipeline extends Disposable {
   dispose(): Promise<void>;
 }
 
-/** Tokens in one forward pass, padding included: enough to keep a machine busy, little enough to keep activations small. */
-const tokensPerBatch = 4096;
-
-interface Encoded {
-  ids: number[];
+interface Encoded extends EncodedText {
   /** Positions of the mask token. */
-  masks: number[];
+  masks: readonly number[];
 }
 
 /** A fill-mask pipeline of a model and its tokenizer. `release` is called once, when the pipeline is disposed. */
 export function createFillMask(model: MaskedLanguageModel, tokenizer: Tokenizer, backend: Backend, release: () => void): FillMaskPipeline {
-  const arena = new Arena(backend);
-  let disposed = false;
-  // Calls take turns: they share the arena.
-  let last: Promise<unknown> = Promise.resolve();
-  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
-    const result = last.then(work);
-    last = result.catch(() => undefined);
-    return result;
-  };
+  const runner = new TextRunner('fill-mask', backend, release);
 
-  const fill = async (texts: string | readonly string[], options: FillMaskOptions = {}): Promise<FillMaskAnswer | FillMaskAnswer[]> => {
-    if (disposed) throw new Error('this fill-mask pipeline was disposed');
+  const fillAll = async (
+    texts: readonly string[],
+    options: FillMaskOptions,
+    names: (index: number) => string,
+  ): Promise<FillMaskAnswer[]> => {
+    runner.refuseIfDisposed();
     const count = options.top_k ?? 5;
     if (!Number.isInteger(count) || count < 1) throw new InputError(`top_k: got ${count}, expected a whole number from 1`);
-    if (typeof texts !== 'string' && !Array.isArray(texts))
-      throw new InputError(`got ${typeof texts}, expected a text or an array of texts`);
-    const single = typeof texts === 'string';
-    const list: readonly string[] = single ? [texts] : texts;
-    const encoded = list.map((text, index) => encode(text, tokenizer, model.config.positions, single ? 'the text' : `text ${index + 1}`));
-    const answers = await inTurn(async () => {
-      const answers: FillMaskAnswer[] = new Array(encoded.length);
-      for (const batch of batches(encoded)) {
-        const logits = await maskLogits(
-          model,
-          backend,
-          arena,
-          batch.map((index) => encoded[index]),
-        );
-        let row = 0;
-        for (const index of batch) {
-          const { ids, masks } = encoded[index];
-          const lists = masks.map((position) => candidates(logits(row++), ids, position, tokenizer, count));
-          answers[index] = lists.length === 1 ? lists[0] : lists;
-        }
+    const encoded = texts.map((text, index) => encode(text, tokenizer, model.config.positions, names(index)));
+    const answers: FillMaskAnswer[] = new Array(encoded.length);
+    await runner.run(encoded, options, async (run, batch) => {
+      const logits = await maskLogits(model, run, batch, encoded);
+      let row = 0;
+      for (const index of batch.members) {
+        const { ids, masks } = encoded[index];
+        const lists = masks.map((position) => candidates(logits(row++), ids, position, tokenizer, count));
+        answers[index] = lists.length === 1 ? lists[0] : lists;
       }
-      return answers;
     });
-    return single ? answers[0] : answers;
+    return answers;
   };
 
-  const dispose = (): Promise<void> => {
-    if (disposed) return last.then(() => undefined);
-    disposed = true;
-    return inTurn(async () => {
-      arena.dispose();
-      release();
-    });
+  const fill = (texts: string | readonly string[] | AsyncIterable<string>, options: FillMaskOptions = {}) => {
+    if (isAsyncIterable(texts)) {
+      let seen = 0;
+      return answerStream(texts as AsyncIterable<string>, async (window) => {
+        const before = seen;
+        seen += window.length;
+        return fillAll(window, options, (index) => `text ${before + index + 1}`);
+      });
+    }
+    const single = !Array.isArray(texts);
+    return (async () => {
+      const answers = await fillAll(listOf(texts as string, isText, 'a string'), options, (index) =>
+        single ? 'the text' : `text ${index + 1}`,
+      );
+      return single ? answers[0] : answers;
+    })();
   };
+
+  const dispose = () => runner.dispose();
   return Object.assign(fill, { task: 'fill-mask', model, tokenizer, dispose, [Symbol.dispose]: () => void dispose() }) as FillMaskPipeline;
 }
 
+const isText = (value: unknown) => typeof value === 'string';
+
 function encode(text: string, tokenizer: Tokenizer, positions: number, what: string): Encoded {
-  if (typeof text !== 'string') throw new InputError(`${what}: got ${typeof text}, expected a string`);
   if (text.trim() === '') throw new InputError(`${what} is empty, expected a sentence with ${tokenizer.maskToken} in it`);
-  const { ids } = tokenizer.encode(text);
+  const { ids, typeIds } = tokenizer.encode(text);
   if (ids.length > positions) {
     throw new InputError(`${what} has ${ids.length} tokens, but the model takes at most ${positions}: shorten it`);
   }
   const masks = ids.flatMap((id, position) => (id === tokenizer.maskId ? [position] : []));
   if (masks.length === 0)
     throw new InputError(`${what} has no blank: write ${tokenizer.maskToken} where a word is to be filled in (got ${excerpt(text)})`);
-  return { ids, masks };
+  return { ids, typeIds, masks };
 }
 
 const excerpt = (text: string) => JSON.stringify(text.length > 60 ? `${text.slice(0, 57)}...` : text);
 
-/** Groups of texts for one forward pass each: of like length, so that there is little padding. */
-function* batches(encoded: readonly Encoded[]): Generator<number[]> {
-  const order = encoded.map((_, index) => index).sort((a, b) => encoded[a].ids.length - encoded[b].ids.length);
-  let batch: number[] = [];
-  for (const index of order) {
-    if (batch.length > 0 && (batch.length + 1) * encoded[index].ids.length > tokensPerBatch) {
-      yield batch;
-      batch = [];
-    }
-    batch.push(index);
-  }
-  if (batch.length > 0) yield batch;
-}
-
 /** Runs the model; returns the logits [vocabulary] of the n-th blank of the batch. */
 async function maskLogits(
   model: MaskedLanguageModel,
-  backend: Backend,
-  arena: Arena,
-  batch: readonly Encoded[],
+  run: Run,
+  batch: TextBatch,
+  encoded: readonly Encoded[],
 ): Promise<(blank: number) => Float32Array> {
-  const length = Math.max(...batch.map(({ ids }) => ids.length));
-  const ids = new Int32Array(batch.length * length);
-  const attentionMask = new Int32Array(batch.length * length);
-  batch.forEach((text, row) => {
-    ids.set(text.ids, row * length);
-    attentionMask.fill(1, row * length, row * length + text.ids.length);
-  });
-  const positions = Int32Array.from(batch.flatMap(({ masks }, row) => masks.map((position) => row * length + position)));
-  const padded = attentionMask.includes(0);
-  arena.reset();
-  const tensor = model.logits(
-    { backend, arena, training: false },
-    { batch: batch.length, length, ids, attentionMask: padded ? attentionMask : undefined },
-    positions,
+  const positions = Int32Array.from(
+    batch.members.flatMap((index, row) => encoded[index].masks.map((position) => row * batch.length + position)),
   );
-  const logits = await backend.read(tensor);
+  const logits = await run.backend.read(model.logits(run, batch, positions));
   const vocabulary = logits.length / positions.length;
   return (blank) => logits.subarray(blank * vocabulary, (blank + 1) * vocabulary);
 }

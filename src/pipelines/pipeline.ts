@@ -4,10 +4,12 @@ import { type BackendName, createBackend } from '../backend/create.ts';
 import type { Precision } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
 import { resolveModelFolder } from '../io/model_folder.ts';
-import { loadMaskedLanguageModel } from '../models/checkpoint.ts';
-import type { MaskedLanguageModel } from '../models/masked_language_model.ts';
+import { loadMaskedLanguageModel, loadModel, loadSequenceClassifier, type Model } from '../models/checkpoint.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { createFeatureExtraction, type FeatureExtractionPipeline } from './feature_extraction.ts';
 import { createFillMask, type FillMaskPipeline } from './fill_mask.ts';
+import { readSentenceModules } from './sentence_transformer.ts';
+import { createTextClassification, type TextClassificationPipeline } from './text_classification.ts';
 
 export interface PipelineOptions {
   /**
@@ -19,50 +21,109 @@ export interface PipelineOptions {
   threads?: number;
   /** The {@link Precision} of products with weights: 'f32' by default; 'bf16' and 'i8' take less memory, and less time where the processor multiplies them. */
   dtype?: Precision;
+  /** Is told, in one line, of texts that were cut because they were too long; by default the console is. */
+  notice?: (message: string) => void;
 }
+
+/** The pipeline of each task. */
+export interface Pipelines {
+  'fill-mask': FillMaskPipeline;
+  'feature-extraction': FeatureExtractionPipeline;
+  'text-classification': TextClassificationPipeline;
+}
+
+/** What a task's pipeline is made of. */
+interface Parts<M> {
+  model: M;
+  tokenizer: Tokenizer;
+  backend: Backend;
+  folder: string;
+  notice: (message: string) => void;
+  release: () => void;
+}
+
+interface Task<M extends Model, P> {
+  load(folder: string, backend: Backend, options: { dtype: Precision }): Promise<M>;
+  create(parts: Parts<M>): P | Promise<P>;
+}
+
+const fillMask: Task<Awaited<ReturnType<typeof loadMaskedLanguageModel>>, FillMaskPipeline> = {
+  load: loadMaskedLanguageModel,
+  create({ model, tokenizer, backend, folder, release }) {
+    if (tokenizer.maskId === undefined) throw new InputError(`${folder}/tokenizer.json: has no mask token, which fill-mask needs`);
+    return createFillMask(model, tokenizer, backend, release);
+  },
+};
+
+const featureExtraction: Task<Model, FeatureExtractionPipeline> = {
+  load: loadModel,
+  async create({ model, tokenizer, backend, folder, notice, release }) {
+    const encoder = model.task === 'encoder' ? model : model.encoder;
+    return createFeatureExtraction(encoder, tokenizer, backend, await readSentenceModules(folder), notice, release);
+  },
+};
+
+const textClassification: Task<Awaited<ReturnType<typeof loadSequenceClassifier>>, TextClassificationPipeline> = {
+  load: (folder, backend, { dtype }) => loadSequenceClassifier(folder, backend, { dtype }),
+  create: ({ model, tokenizer, backend, notice, release }) => createTextClassification(model, tokenizer, backend, notice, release),
+};
+
+const tasks = { 'fill-mask': fillMask, 'feature-extraction': featureExtraction, 'text-classification': textClassification };
 
 /**
  * Text in, answers out, with the names and the shape of answers that transformers.js has.
  *
- * @param task 'fill-mask': the most probable words for each [MASK].
- * @param model a folder with config.json, model.safetensors and tokenizer.json; by default the model that ships with this package.
- * @throws InputError if the folder is not a model's, or one of its files is damaged or does not fit the others.
+ * @param task 'fill-mask': the most probable words for each [MASK]. 'feature-extraction': vectors of texts, for search and comparison.
+ *   'text-classification': the class of each text.
+ * @param model a folder with config.json, model.safetensors and tokenizer.json (in a browser its address); by default the model that ships with
+ *   this package, which fills masks.
+ * @throws InputError if the folder is not a model's, one of its files is damaged or does not fit the others, or it is no model for the task.
  *
  * @example
  * using fill = await pipeline('fill-mask');
  * const [best] = await fill('The capital of France is [MASK].');
  * console.log(best.token_str, best.score);
+ *
+ * @example
+ * using embed = await pipeline('feature-extraction', 'all-MiniLM-L6-v2');
+ * const { data, dims } = await embed(['A cat sleeps.', 'A dog barks.']); // dims [2, 384]
  */
-export async function pipeline(task: 'fill-mask', model?: string, options: PipelineOptions = {}): Promise<FillMaskPipeline> {
-  if (task !== 'fill-mask') throw new InputError(`task ${JSON.stringify(task)} is not known, expected 'fill-mask'`);
+export async function pipeline<Name extends keyof Pipelines>(
+  task: Name,
+  model?: string,
+  options: PipelineOptions = {},
+): Promise<Pipelines[Name]> {
+  if (!Object.hasOwn(tasks, task)) {
+    throw new InputError(`task ${JSON.stringify(task)} is not known, expected one of ${Object.keys(tasks).join(', ')}`);
+  }
+  const { load, create } = tasks[task] as Task<Model, unknown>;
   const folder = await resolveModelFolder(model);
   const given = typeof options.backend === 'object' ? options.backend : undefined;
   const backend = given ?? createBackend({ name: options.backend as BackendName | undefined, threads: options.threads });
+  const { dtype = 'f32', notice = (message) => console.warn(message) } = options;
+  let loaded: Model | undefined;
+  const release = () => {
+    loaded?.dispose();
+    if (!given) backend.dispose();
+  };
   try {
-    const [tokenizer, loaded] = await load(folder, backend, options.dtype);
-    if (tokenizer.maskId === undefined) throw new InputError(`${folder}/tokenizer.json: has no mask token, which fill-mask needs`);
-    if (tokenizer.vocabularySize > loaded.config.vocabularySize) {
+    // The weights are read and converted while the tokenizer is made.
+    const [opened, tokenizer] = await Promise.allSettled([
+      load(folder, backend, { dtype }),
+      Tokenizer.load(joinPath(folder, 'tokenizer.json')),
+    ]);
+    if (opened.status === 'fulfilled') loaded = opened.value;
+    if (tokenizer.status === 'rejected') throw tokenizer.reason;
+    if (!loaded) throw (opened as PromiseRejectedResult).reason;
+    const { vocabularySize } = loaded.config;
+    if (tokenizer.value.vocabularySize > vocabularySize) {
       throw new InputError(
-        `${folder}: tokenizer.json has ${tokenizer.vocabularySize} tokens, but config.json gives the model ${loaded.config.vocabularySize}: they do not belong together`,
+        `${folder}: tokenizer.json has ${tokenizer.value.vocabularySize} tokens, but config.json gives the model ${vocabularySize}: they do not belong together`,
       );
     }
-    return createFillMask(loaded, tokenizer, backend, () => {
-      loaded.dispose();
-      if (!given) backend.dispose();
-    });
+    return (await create({ model: loaded, tokenizer: tokenizer.value, backend, folder, notice, release })) as Pipelines[Name];
   } catch (error) {
-    if (!given) backend.dispose();
+    release();
     throw error;
   }
-}
-
-/** The model's weights are read and converted while the tokenizer is made. */
-async function load(folder: string, backend: Backend, dtype: Precision = 'f32'): Promise<[Tokenizer, MaskedLanguageModel]> {
-  const [model, tokenizer] = await Promise.allSettled([
-    loadMaskedLanguageModel(folder, backend, { dtype }),
-    Tokenizer.load(joinPath(folder, 'tokenizer.json')),
-  ]);
-  if (tokenizer.status === 'fulfilled' && model.status === 'fulfilled') return [tokenizer.value, model.value];
-  if (model.status === 'fulfilled') model.value.dispose();
-  throw tokenizer.status === 'rejected' ? tokenizer.reason : (model as PromiseRejectedResult).reason;
 }

@@ -19,6 +19,8 @@ export interface Encoding {
    * Computed when first read.
    */
   readonly offsets: [number, number][];
+  /** Tokens that were left out because there were more than asked for; 0 if none. */
+  truncated: number;
 }
 
 /** Words whose ids are remembered; English text of any length has few more that matter. */
@@ -110,30 +112,37 @@ export class Tokenizer {
     return new Tokenizer(await readJson(path), path);
   }
 
-  /** Encodes a text, or a text and its `pair`, with the special tokens that the tokenizer's template adds unless told not to. */
-  encode(text: string, options: { pair?: string; addSpecialTokens?: boolean } = {}): Encoding {
-    const { pair, addSpecialTokens = true } = options;
+  /**
+   * Encodes a text, or a text and its `pair`, with the special tokens that the tokenizer's template adds unless told not to. With
+   * `maxLength` the end of the text, or of the longer one of the two, is left out as far as is needed for so many tokens in all.
+   *
+   * @throws {InputError} if `maxLength` does not even hold the special tokens.
+   */
+  encode(text: string, options: { pair?: string; addSpecialTokens?: boolean; maxLength?: number } = {}): Encoding {
+    const { pair, addSpecialTokens = true, maxLength } = options;
     const { template } = this.config;
     let items: readonly TemplateItem[];
     if (pair === undefined) items = addSpecialTokens ? template.single : template.single.filter((item) => 'sequence' in item);
     else items = addSpecialTokens ? template.pair : template.pairWithoutSpecials;
 
     const textOf = (item: { sequence: 'A' | 'B' }): string => (item.sequence === 'A' ? text : (pair as string));
-    const ids: number[] = [];
-    const tokens: string[] = [];
-    const typeIds: number[] = [];
-    for (const item of items) {
-      if ('sequence' in item) this.encodeText(textOf(item), ids, tokens);
-      else for (const id of item.ids) tokens[ids.push(id) - 1] = this.config.tokens[id];
-      while (typeIds.length < ids.length) typeIds.push(item.typeId);
-    }
+    const parts = items.map((item) => {
+      const part = { ids: [] as number[], tokens: [] as string[] };
+      if ('sequence' in item) this.encodeText(textOf(item), part.ids, part.tokens);
+      else for (const id of item.ids) part.tokens[part.ids.push(id) - 1] = this.config.tokens[id];
+      return part;
+    });
+    const truncated = maxLength === undefined ? 0 : truncate(items, parts, maxLength);
     const placeTokens = (): [number, number][] =>
-      items.flatMap((item) => ('sequence' in item ? this.offsetsOf(textOf(item)) : item.ids.map((): [number, number] => [0, 0])));
+      items.flatMap((item, i) =>
+        'sequence' in item ? this.offsetsOf(textOf(item)).slice(0, parts[i].ids.length) : item.ids.map((): [number, number] => [0, 0]),
+      );
     let offsets: [number, number][] | undefined;
     return {
-      ids,
-      tokens,
-      typeIds,
+      ids: parts.flatMap(({ ids }) => ids),
+      tokens: parts.flatMap(({ tokens }) => tokens),
+      typeIds: items.flatMap(({ typeId }, i) => parts[i].ids.map(() => typeId)),
+      truncated,
       get offsets() {
         offsets ??= placeTokens();
         return offsets;
@@ -281,4 +290,26 @@ function cleanUp(piece: string): string {
     .replaceAll(" 's", "'s")
     .replaceAll(" 've", "'ve")
     .replaceAll(" 're", "'re");
+}
+
+/** Cuts the ends of the texts' parts, one token at a time off the longer, until all fit; returns the tokens cut. */
+function truncate(items: readonly TemplateItem[], parts: readonly { ids: number[]; tokens: string[] }[], maxLength: number): number {
+  const texts = parts.filter((_, i) => 'sequence' in items[i]).map(({ ids, tokens }) => ({ ids, tokens, left: ids.length }));
+  const total = parts.reduce((sum, { ids }) => sum + ids.length, 0);
+  const special = total - texts.reduce((sum, { left }) => sum + left, 0);
+  if (!Number.isInteger(maxLength) || maxLength < special)
+    throw new InputError(`maxLength: got ${maxLength}, expected a whole number from ${special}, for the special tokens alone are as many`);
+  for (let over = total - maxLength; over > 0; over--) {
+    // Of two of one length the one that was shorter to begin with, as the format's reference has it ('longest first').
+    const longest = texts.reduce((best, text) => {
+      const isLonger = text.left > best.left || (text.left === best.left && text.ids.length < best.ids.length);
+      return isLonger ? text : best;
+    });
+    longest.left--;
+  }
+  for (const { ids, tokens, left } of texts) {
+    ids.length = left;
+    tokens.length = left;
+  }
+  return Math.max(total - maxLength, 0);
 }

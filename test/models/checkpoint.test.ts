@@ -277,7 +277,7 @@ describe('loading', () => {
   test.each(['crammed-bert-fff', 'hf-bert'])('%s as a classifier with a fresh head', async (golden) => {
     await expect(loadSequenceClassifier(goldenPath(golden), backend)).rejects.toThrow(/holds no classifier/);
     const labelNames = ['a', 'b', 'c', 'd'];
-    const model = await loadSequenceClassifier(goldenPath(golden), backend, { labels: 4, labelNames, seed: 5 });
+    const model = await loadSequenceClassifier(goldenPath(golden), backend, { fresh: { labels: 4, labelNames, seed: 5 } });
     expect(model.labels).toBe(4);
     const folder = newFolder();
     await saveCheckpoint(folder, model);

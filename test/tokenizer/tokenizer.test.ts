@@ -40,6 +40,34 @@ describe.each(['bert', 'crammed'])("the goldens' %s tokenizer", (name) => {
     expect(encoding.offsets).toHaveLength(ids.length);
   });
 
+  it('keeps to maxLength, cutting the longer of two texts, as the reference implementation does', () => {
+    const cut = (text: string, pair: string | undefined, maxLength: number) => tokenizer.encode(text, { pair, maxLength });
+    const unknown = (count: number) => Array.from({ length: count }, () => '.').join(' ');
+    const specials = [cut('', undefined, 9).ids.length, cut('', '', 9).ids.length];
+    // Tokens of the two texts, how many of them may stay, and what the tokenizers library leaves of each.
+    for (const [first, second, most, ...left] of [
+      [10, 4, 6, 3, 3],
+      [4, 10, 6, 3, 3],
+      [6, 8, 7, 3, 4],
+      [8, 6, 7, 4, 3],
+      [6, 6, 7, 3, 4],
+      [6, 6, 8, 4, 4],
+      [9, 2, 3, 2, 1],
+    ]) {
+      const whole = tokenizer.encode(unknown(first), { pair: unknown(second) });
+      const { ids, typeIds, tokens, offsets, truncated } = cut(unknown(first), unknown(second), most + specials[1]);
+      const length = (type: number) => tokens.filter((token, i) => token === '.' && typeIds[i] === type).length;
+      expect([ids.length, tokens.length, typeIds.length, offsets.length]).toEqual(Array(4).fill(most + specials[1]));
+      expect(truncated).toBe(whole.ids.length - ids.length);
+      if (typeIds.includes(1)) expect([length(0), length(1)]).toEqual(left);
+    }
+    const { ids, truncated } = cut(unknown(5), undefined, 20);
+    expect(truncated).toBe(0);
+    expect(ids).toEqual(tokenizer.encode(unknown(5)).ids);
+    const few = specials[0] - 1;
+    expect(() => cut('a', undefined, few)).toThrow(`maxLength: got ${few}, expected a whole number from ${specials[0]}`);
+  });
+
   it('encodes in bulk as it encodes singly', () => {
     for (const { text } of singles) expect(tokenizer.encodeIds(text)).toEqual(tokenizer.encode(text, { addSpecialTokens: false }).ids);
   });

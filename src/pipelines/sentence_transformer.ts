@@ -1,0 +1,76 @@
+import * as v from 'valibot';
+import { errorCode, joinPath } from '#platform';
+import { InputError } from '../errors.ts';
+import { readJson } from '../io/files.ts';
+
+/** How token vectors become a sentence's, as the files of a sentence-transformers folder say it. */
+export interface SentenceModules {
+  pooling: 'mean' | 'cls' | 'max';
+  normalize: boolean;
+  /** Tokens of a text, special ones included. */
+  maxLength?: number;
+}
+
+const modules = v.array(v.object({ type: v.string(), path: v.string() }));
+const pooling = v.looseObject({
+  pooling_mode_cls_token: v.optional(v.boolean(), false),
+  pooling_mode_mean_tokens: v.optional(v.boolean(), false),
+  pooling_mode_max_tokens: v.optional(v.boolean(), false),
+});
+const lengths = v.looseObject({ max_seq_length: v.nullish(v.pipe(v.number(), v.integer(), v.minValue(3), v.maxValue(2 ** 16))) });
+
+/**
+ * Reads modules.json and the files that it names; undefined if the folder has none and so is no sentence-transformers folder.
+ * @throws InputError naming the file if one is damaged or asks for what is not supported: modules beside Transformer, Pooling and
+ *   Normalize, or another pooling than mean, first token or maximum.
+ */
+export async function readSentenceModules(folder: string): Promise<SentenceModules | undefined> {
+  const path = joinPath(folder, 'modules.json');
+  const list = await readOptional(path, modules);
+  if (!list) return undefined;
+  let mode: SentenceModules['pooling'] | undefined;
+  let normalize = false;
+  for (const { type, path: place } of list) {
+    const name = type.split('.').at(-1) as string;
+    // A name in this folder, and nothing that leads out of it.
+    if (place !== '' && !/^\w[\w.-]*$/.test(place))
+      throw new InputError(`${path}: module path ${JSON.stringify(place)}, expected a folder's name`);
+    if (name === 'Transformer') {
+      if (place !== '') throw new InputError(`${path}: the Transformer lies in ${JSON.stringify(place)}, expected the folder itself`);
+    } else if (name === 'Pooling') mode = await readPooling(joinPath(folder, place, 'config.json'));
+    else if (name === 'Normalize') normalize = true;
+    else throw new InputError(`${path}: module ${JSON.stringify(name)} is not supported, expected Transformer, Pooling and Normalize`);
+  }
+  if (!mode) throw new InputError(`${path}: has no Pooling module, expected one`);
+  const maxLength = (await readOptional(joinPath(folder, 'sentence_bert_config.json'), lengths))?.max_seq_length;
+  return { pooling: mode, normalize, maxLength: maxLength ?? undefined };
+}
+
+async function readPooling(path: string): Promise<SentenceModules['pooling']> {
+  const json = await readJson(path);
+  const config = check(json, pooling, path);
+  const on = Object.entries(config).filter(([key, value]) => key.startsWith('pooling_mode_') && value === true);
+  const known = { pooling_mode_cls_token: 'cls', pooling_mode_mean_tokens: 'mean', pooling_mode_max_tokens: 'max' } as const;
+  const mode = on.length === 1 ? known[on[0][0] as keyof typeof known] : undefined;
+  if (mode) return mode;
+  const found = on.map(([key]) => key.replace('pooling_mode_', '')).join(' and ') || 'none';
+  throw new InputError(`${path}: pools by ${found}, expected one of cls_token, mean_tokens and max_tokens`);
+}
+
+async function readOptional<Schema extends v.GenericSchema>(path: string, schema: Schema): Promise<v.InferOutput<Schema> | undefined> {
+  let json: unknown;
+  try {
+    json = await readJson(path);
+  } catch (error) {
+    if (errorCode((error as Error).cause) === 'ENOENT') return undefined;
+    throw error;
+  }
+  return check(json, schema, path);
+}
+
+function check<Schema extends v.GenericSchema>(json: unknown, schema: Schema, path: string): v.InferOutput<Schema> {
+  const result = v.safeParse(schema, json);
+  if (result.success) return result.output;
+  const [issue] = result.issues;
+  throw new InputError(`${path}: '${v.getDotPath(issue) ?? 'the value'}' is not ${issue.expected}`);
+}

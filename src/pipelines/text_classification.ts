@@ -1,0 +1,113 @@
+import type { Backend } from '../backend/backend.ts';
+import { InputError } from '../errors.ts';
+import type { SequenceClassifier } from '../models/sequence_classifier.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { answerStream, isAsyncIterable, listOf, TextRunner } from './text_runner.ts';
+
+/** A text, or two that are judged together. */
+export type ClassificationInput = string | { text: string; text_pair?: string };
+
+export interface TextClass {
+  /** The class's name as the model has it, else LABEL_0 and so on. */
+  label: string;
+  /** Probability, softmax over the classes; of a model with one output (regression) that output. */
+  score: number;
+}
+
+export interface TextClassificationOptions {
+  /** Classes for each text, the most probable first: 1 by default, null for all. */
+  top_k?: number | null;
+  /** Stops the call: it rejects with the signal's reason, within the time of one batch. */
+  signal?: AbortSignal;
+}
+
+/** Classifies texts; see {@link pipeline}. Texts of more tokens than the model takes are cut, with a notice. */
+export interface TextClassificationPipeline extends Disposable {
+  /** The classes of one text, best first. @throws InputError if what is given is no text. */
+  (text: ClassificationInput, options?: TextClassificationOptions): Promise<TextClass[]>;
+  /** The class of each text. */
+  (texts: readonly ClassificationInput[], options?: { top_k?: 1; signal?: AbortSignal }): Promise<TextClass[]>;
+  /** The classes of each text. */
+  (texts: readonly ClassificationInput[], options: TextClassificationOptions): Promise<TextClass[][]>;
+  /** The classes of each text of a stream, as they come, in order. */
+  (texts: AsyncIterable<ClassificationInput>, options?: TextClassificationOptions): AsyncGenerator<TextClass[]>;
+  readonly task: 'text-classification';
+  readonly model: SequenceClassifier;
+  readonly tokenizer: Tokenizer;
+  /** Frees the model, and the backend unless it was handed in. Resolves when calls under way have ended. */
+  dispose(): Promise<void>;
+}
+
+/** `notice` is told of texts that were cut; `release` is called once, when the pipeline is disposed. */
+export function createTextClassification(
+  model: SequenceClassifier,
+  tokenizer: Tokenizer,
+  backend: Backend,
+  notice: (message: string) => void,
+  release: () => void,
+): TextClassificationPipeline {
+  const runner = new TextRunner('text-classification', backend, release);
+  const { labels, config } = model;
+  const maxLength = config.positions;
+  // crammedBERT's other ways of pooling count every position, padding too: a text would be judged by what it is batched with.
+  const unpadded = config.pooler.kind !== 'first';
+
+  const classifyAll = async (inputs: readonly ClassificationInput[], options: TextClassificationOptions): Promise<TextClass[][]> => {
+    runner.refuseIfDisposed();
+    const count = options.top_k === null ? labels : (options.top_k ?? 1);
+    if (!Number.isInteger(count) || count < 1) throw new InputError(`top_k: got ${count}, expected a whole number from 1, or null for all`);
+    const encoded = inputs.map((input) => {
+      const { text, text_pair: pair } = typeof input === 'string' ? { text: input, text_pair: undefined } : input;
+      return tokenizer.encode(text, { pair, maxLength });
+    });
+    const cut = encoded.filter(({ truncated }) => truncated > 0).length;
+    if (cut > 0)
+      notice(`${cut} of ${inputs.length} texts ${cut === 1 ? 'has' : 'have'} more than ${maxLength} tokens: the end was left out`);
+    const answers: TextClass[][] = new Array(inputs.length);
+    await runner.run(encoded, { signal: options.signal, unpadded }, async (run, batch) => {
+      const logits = await run.backend.read(model.logits(run, batch));
+      batch.members.forEach((index, row) => {
+        answers[index] = classes(logits.subarray(row * labels, (row + 1) * labels), config.labelNames).slice(0, count);
+      });
+    });
+    return answers;
+  };
+
+  const call = (
+    inputs: ClassificationInput | readonly ClassificationInput[] | AsyncIterable<ClassificationInput>,
+    options: TextClassificationOptions = {},
+  ) => {
+    if (isAsyncIterable(inputs)) {
+      return answerStream(inputs as AsyncIterable<ClassificationInput>, (window) =>
+        classifyAll(listOf(window as ClassificationInput[], isInput, expected), options),
+      );
+    }
+    return (async () => {
+      const answers = await classifyAll(listOf(inputs as ClassificationInput, isInput, expected), options);
+      if (!Array.isArray(inputs)) return answers[0];
+      return (options.top_k ?? (options.top_k === null ? 0 : 1)) === 1 ? answers.map(([best]) => best) : answers;
+    })();
+  };
+  const dispose = () => runner.dispose();
+  const members = { task: 'text-classification', model, tokenizer, dispose, [Symbol.dispose]: () => void dispose() };
+  return Object.assign(call, members) as TextClassificationPipeline;
+}
+
+const expected = 'a string or { text, text_pair }';
+
+function isInput(value: unknown): boolean {
+  if (typeof value === 'string') return true;
+  if (typeof value !== 'object' || value === null) return false;
+  const { text, text_pair: pair } = value as { text?: unknown; text_pair?: unknown };
+  return typeof text === 'string' && (pair === undefined || typeof pair === 'string');
+}
+
+/** All classes with their scores, best first. */
+function classes(logits: Float32Array, names: readonly string[] | undefined): TextClass[] {
+  const named = (index: number) => names?.[index] ?? `LABEL_${index}`;
+  if (logits.length === 1) return [{ label: named(0), score: logits[0] }];
+  const largest = logits.reduce((a, b) => Math.max(a, b));
+  const powers = Array.from(logits, (logit) => Math.exp(logit - largest));
+  const sum = powers.reduce((total, power) => total + power, 0);
+  return powers.map((power, index) => ({ label: named(index), score: power / sum })).sort((a, b) => b.score - a.score);
+}

@@ -1,0 +1,137 @@
+import { Arena } from '../backend/arena.ts';
+import type { Backend } from '../backend/backend.ts';
+import { InputError } from '../errors.ts';
+import type { Batch } from '../models/encoder.ts';
+import type { Run } from '../nn/parameter.ts';
+
+/** A text ready for a model. */
+export interface EncodedText {
+  ids: readonly number[];
+  typeIds: readonly number[];
+}
+
+/** Texts of like length that one forward pass takes together. */
+export interface TextBatch extends Batch {
+  /** Which of the texts, in the batch's order. */
+  members: readonly number[];
+  /** i32 [batch, length], 1 where there is text; there also where nothing is padded. */
+  mask: Int32Array;
+}
+
+/** Tokens in one forward pass, padding included: enough to keep a machine busy, little enough to keep activations small. */
+const tokensPerBatch = 4096;
+/** Texts of a stream that are answered together, so that they can be sorted by length. */
+const textsPerWindow = 256;
+
+/** What all pipelines share: texts in batches of like length, calls that take turns, and an end. */
+export class TextRunner {
+  private readonly arena: Arena;
+  private disposed = false;
+  // Calls share the arena.
+  private last: Promise<unknown> = Promise.resolve();
+
+  constructor(
+    private readonly task: string,
+    private readonly backend: Backend,
+    private readonly release: () => void,
+  ) {
+    this.arena = new Arena(backend);
+  }
+
+  /**
+   * Calls `work` for each batch; what it computes lies in the run's arena until it resolves. Throws the signal's reason between batches.
+   * `unpadded`: only texts of one length go together.
+   */
+  async run(
+    encoded: readonly EncodedText[],
+    options: { signal?: AbortSignal; unpadded?: boolean },
+    work: (run: Run, batch: TextBatch) => Promise<void>,
+  ): Promise<void> {
+    this.refuseIfDisposed();
+    await this.inTurn(async () => {
+      for (const members of batches(encoded, options.unpadded === true)) {
+        options.signal?.throwIfAborted();
+        this.arena.reset();
+        await work({ backend: this.backend, arena: this.arena, training: false }, padded(encoded, members));
+      }
+    });
+  }
+
+  refuseIfDisposed(): void {
+    if (this.disposed) throw new Error(`this ${this.task} pipeline was disposed`);
+  }
+
+  /** Resolves when calls under way have ended and everything is freed. */
+  async dispose(): Promise<void> {
+    if (this.disposed) return void (await this.last);
+    this.disposed = true;
+    await this.inTurn(async () => {
+      this.arena.dispose();
+      this.release();
+    });
+  }
+
+  private inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.last.then(work);
+    this.last = result.catch(() => undefined);
+    return result;
+  }
+}
+
+/** Answers a stream of inputs, some at a time, in order. What was asked last decides how far the stream is read ahead: one window. */
+export async function* answerStream<Input, Answer>(
+  inputs: AsyncIterable<Input>,
+  answer: (window: readonly Input[]) => Promise<readonly Answer[]>,
+): AsyncGenerator<Answer> {
+  let window: Input[] = [];
+  for await (const input of inputs) {
+    if (window.push(input) < textsPerWindow) continue;
+    yield* await answer(window);
+    window = [];
+  }
+  if (window.length > 0) yield* await answer(window);
+}
+
+export function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {
+  return typeof value === 'object' && value !== null && Symbol.asyncIterator in value;
+}
+
+/** One input or several, as a list. Throws InputError if it is neither; `expected` says what one input is. */
+export function listOf<Input>(inputs: Input | readonly Input[], isInput: (value: unknown) => boolean, expected: string): readonly Input[] {
+  const list = Array.isArray(inputs) ? (inputs as readonly Input[]) : [inputs as Input];
+  const wrong = list.findIndex((input) => !isInput(input));
+  if (wrong < 0) return list;
+  const found = list[wrong] === null ? 'null' : typeof list[wrong];
+  throw new InputError(
+    Array.isArray(inputs)
+      ? `text ${wrong + 1}: got ${found}, expected ${expected}`
+      : `got ${found}, expected ${expected} or an array of such`,
+  );
+}
+
+/** Texts for one forward pass each: of like length, so that there is little padding. */
+function* batches(encoded: readonly EncodedText[], unpadded: boolean): Generator<number[]> {
+  const order = encoded.map((_, index) => index).sort((a, b) => encoded[a].ids.length - encoded[b].ids.length);
+  let batch: number[] = [];
+  for (const index of order) {
+    const { length } = encoded[index].ids;
+    const full = (batch.length + 1) * length > tokensPerBatch || (unpadded && length !== encoded[batch[0]]?.ids.length);
+    if (batch.length > 0 && full) {
+      yield batch;
+      batch = [];
+    }
+    batch.push(index);
+  }
+  if (batch.length > 0) yield batch;
+}
+
+function padded(encoded: readonly EncodedText[], members: readonly number[]): TextBatch {
+  const length = members.reduce((most, index) => Math.max(most, encoded[index].ids.length), 0);
+  const [ids, typeIds, mask] = Array.from({ length: 3 }, () => new Int32Array(members.length * length));
+  members.forEach((index, row) => {
+    ids.set(encoded[index].ids, row * length);
+    typeIds.set(encoded[index].typeIds, row * length);
+    mask.fill(1, row * length, row * length + encoded[index].ids.length);
+  });
+  return { members, batch: members.length, length, ids, typeIds, mask, attentionMask: mask.includes(0) ? mask : undefined };
+}

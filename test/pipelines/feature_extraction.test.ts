@@ -1,0 +1,194 @@
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { createBackend } from '../../src/backend/create.ts';
+import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { InputError } from '../../src/errors.ts';
+import type { FeatureExtractionPipeline } from '../../src/pipelines/feature_extraction.ts';
+import { pipeline } from '../../src/pipelines/pipeline.ts';
+import { miniLm, miniLmMissing } from '../real_model.ts';
+import { temporaryFolder } from '../temporary.ts';
+import { writeTinyModel } from '../tiny_model.ts';
+
+const folder = join(temporaryFolder(), 'model');
+const backend = new ReferenceBackend();
+const notices: string[] = [];
+const texts = ['the cat sees a long road .', 'a dog', 'my sister likes the letter and the old man carries green apples .', ''];
+let extract: FeatureExtractionPipeline;
+beforeAll(async () => {
+  await writeTinyModel(folder);
+  extract = await pipeline('feature-extraction', folder, { backend, notice: (message) => notices.push(message) });
+});
+
+const close = (actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number) => {
+  expect(actual.length).toBe(expected.length);
+  for (let i = 0; i < expected.length; i++) expect(Math.abs(actual[i] - expected[i])).toBeLessThanOrEqual(tolerance);
+};
+
+describe('vectors', () => {
+  test('not pooled: hidden states, filled up with zeros', async () => {
+    const { dims, data, tolist } = await extract(texts);
+    const lengths = texts.map((text) => extract.tokenizer.encode(text).ids.length);
+    expect(dims).toEqual([4, Math.max(...lengths), 16]);
+    const nested = tolist() as number[][][];
+    expect(nested.flat(2)).toEqual([...data]);
+    const filled = nested.map((text) => text.filter((token) => token.some((value) => value !== 0)).length);
+    expect(filled).toEqual(lengths);
+    const alone = await extract(texts[1]);
+    expect(alone.dims).toEqual([1, lengths[1], 16]);
+    close(alone.data, nested[1].slice(0, lengths[1]).flat(), 1e-5);
+  });
+
+  test.each(['mean', 'cls', 'max'] as const)('pooled by %s, over a text’s own tokens', async (pooling) => {
+    const states = (await extract(texts)).tolist() as number[][][];
+    const { dims, data } = await extract(texts, { pooling });
+    expect(dims).toEqual([4, 16]);
+    texts.forEach((text, i) => {
+      const own = states[i].slice(0, extract.tokenizer.encode(text).ids.length);
+      const column = (j: number) => own.map((token) => token[j]);
+      const expected = own[0].map((first, j) => {
+        if (pooling === 'cls') return first;
+        return pooling === 'max' ? Math.max(...column(j)) : column(j).reduce((a, b) => a + b) / own.length;
+      });
+      close(data.subarray(16 * i, 16 * i + 16), expected, 1e-5);
+    });
+    const { data: scaled } = await extract(texts, { pooling, normalize: true });
+    for (let i = 0; i < 4; i++) {
+      const vector = data.subarray(16 * i, 16 * i + 16);
+      const length = Math.hypot(...vector);
+      close(
+        scaled.subarray(16 * i, 16 * i + 16),
+        vector.map((value) => value / length),
+        1e-6,
+      );
+    }
+  });
+
+  test('a stream gives the same, one by one, in order', async () => {
+    async function* stream() {
+      for (let i = 0; i < 150; i++) yield* texts;
+    }
+    const { data } = await extract(texts, { pooling: 'mean' });
+    let count = 0;
+    for await (const vector of extract(stream(), { pooling: 'mean' })) {
+      const at = 16 * (count++ % 4);
+      close(vector, data.subarray(at, at + 16), 1e-5);
+    }
+    expect(count).toBe(600);
+    await expect(extract(stream()).next()).rejects.toThrow(/expected a pooling other than 'none'/);
+  });
+
+  test('what is too long is cut, with a notice', async () => {
+    const long = Array(100).fill('the cat').join(' ');
+    notices.length = 0;
+    const { dims } = await extract([long, 'a dog']);
+    expect(dims[1]).toBe(64);
+    expect(notices).toEqual(['1 of 2 texts has more than 64 tokens: the end was left out']);
+  });
+
+  test('no texts: no vectors', async () => {
+    expect((await extract([], { pooling: 'mean' })).dims).toEqual([0, 16]);
+  });
+});
+
+describe('what is wrong is said', () => {
+  test.each([
+    [[3], {}, 'text 1: got number, expected a string'],
+    [null, {}, 'got null, expected a string or an array of such'],
+    ['a', { pooling: 'median' }, 'pooling: got "median", expected one of none, mean, cls, max'],
+  ])('%j %j', async (input, options, message) => {
+    await expect(extract(input as never, options as never)).rejects.toThrow(new InputError(message));
+  });
+
+  test('a signal stops a call', async () => {
+    const stop = new AbortController();
+    stop.abort(new Error('enough'));
+    await expect(extract(texts, { signal: stop.signal })).rejects.toThrow('enough');
+    await extract('a dog');
+  });
+
+  test('a disposed pipeline', async () => {
+    const other = await pipeline('feature-extraction', folder, { backend });
+    await other.dispose();
+    await expect(other('a')).rejects.toThrow('this feature-extraction pipeline was disposed');
+  });
+});
+
+describe('folders of sentence-transformers', () => {
+  const files = {
+    'modules.json': [
+      { idx: 0, name: '0', path: '', type: 'sentence_transformers.models.Transformer' },
+      { idx: 1, name: '1', path: '1_Pooling', type: 'sentence_transformers.models.Pooling' },
+      { idx: 2, name: '2', path: '2_Normalize', type: 'sentence_transformers.models.Normalize' },
+    ] as unknown,
+    '1_Pooling/config.json': { pooling_mode_cls_token: false, pooling_mode_max_tokens: true, word_embedding_dimension: 16 } as unknown,
+    'sentence_bert_config.json': { max_seq_length: 8, do_lower_case: false } as unknown,
+  };
+  const write = (name: string, changes: Partial<typeof files> = {}) => {
+    const to = join(folder, '..', name);
+    cpSync(folder, to, { recursive: true });
+    mkdirSync(join(to, '1_Pooling'));
+    for (const [file, json] of Object.entries({ ...files, ...changes })) if (json) writeFileSync(join(to, file), JSON.stringify(json));
+    return to;
+  };
+
+  test('pool, scale and cut as their files say', async () => {
+    const from = write('sentences');
+    const embed = await pipeline('feature-extraction', from, { backend, notice: () => {} });
+    expect(embed.maxLength).toBe(8);
+    const { dims, data } = await embed('a dog');
+    expect(dims).toEqual([1, 16]);
+    close(data, (await extract('a dog', { pooling: 'max', normalize: true })).data, 1e-7);
+    expect((await embed(texts, { pooling: 'none' })).dims).toEqual([4, 8, 16]);
+  });
+
+  test.each([
+    [
+      'dense',
+      { 'modules.json': [...(files['modules.json'] as object[]), { path: '3_Dense', type: 'sentence_transformers.models.Dense' }] },
+      /modules\.json: module "Dense" is not supported/,
+    ],
+    ['outside', { 'modules.json': [{ path: '../elsewhere', type: 'x.Pooling' }] }, /module path "..\/elsewhere", expected a folder's name/],
+    ['no pooling', { 'modules.json': [] }, /modules\.json: has no Pooling module/],
+    ['no list', { 'modules.json': {} }, /modules\.json: 'the value' is not Array/],
+    [
+      'two',
+      { '1_Pooling/config.json': { pooling_mode_cls_token: true, pooling_mode_mean_tokens: true } },
+      /config\.json: pools by cls_token and mean_tokens/,
+    ],
+    [
+      'other',
+      { '1_Pooling/config.json': { pooling_mode_weightedmean_tokens: true } },
+      /config\.json: pools by weightedmean_tokens, expected one of/,
+    ],
+    ['length', { 'sentence_bert_config.json': { max_seq_length: -1 } }, /sentence_bert_config\.json: 'max_seq_length' is not >=3/],
+  ])('refused: %s', async (name, changes, message) => {
+    const from = write(`refused ${name}`, changes);
+    const error = await pipeline('feature-extraction', from, { backend }).then(
+      () => undefined,
+      (reason: unknown) => reason as Error,
+    );
+    expect(error).toBeInstanceOf(InputError);
+    expect(error?.message).toMatch(message);
+  });
+});
+
+describe.skipIf(miniLmMissing)(`all-MiniLM-L6-v2${miniLmMissing}`, () => {
+  interface Golden {
+    sentences: { text: string; ids: number[]; embedding: number[] }[];
+  }
+  const golden = () => JSON.parse(readFileSync(join(miniLm, 'golden.json'), 'utf8')) as Golden;
+
+  test('embeddings agree with those of sentence-transformers to 1e-4', async () => {
+    using own = createBackend();
+    using embed = await pipeline('feature-extraction', miniLm, { backend: own });
+    expect(embed.maxLength).toBe(256);
+    const { sentences } = golden();
+    const { dims, data } = await embed(sentences.map(({ text }) => text));
+    expect(dims).toEqual([sentences.length, 384]);
+    sentences.forEach(({ text, ids, embedding }, i) => {
+      expect(embed.tokenizer.encode(text, { maxLength: embed.maxLength }).ids).toEqual(ids);
+      close(data.subarray(384 * i, 384 * (i + 1)), embedding, 1e-4);
+    });
+  });
+});

@@ -1,0 +1,100 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, expectTypeOf, test } from 'vitest';
+import { Arena } from '../../src/backend/arena.ts';
+import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { InputError } from '../../src/errors.ts';
+import { loadSequenceClassifier, saveCheckpoint } from '../../src/models/checkpoint.ts';
+import { pipeline } from '../../src/pipelines/pipeline.ts';
+import type { TextClass, TextClassificationPipeline } from '../../src/pipelines/text_classification.ts';
+import { temporaryFolder } from '../temporary.ts';
+import { writeTinyModel } from '../tiny_model.ts';
+
+const folder = temporaryFolder();
+const backend = new ReferenceBackend();
+const labelNames = ['cat', 'dog', 'bird'];
+let classify: TextClassificationPipeline;
+
+/** A classifier with a random head upon the tiny model. */
+async function write(name: string, labels: number, labelNames?: string[]): Promise<string> {
+  const [base, to] = [join(folder, 'base'), join(folder, name)];
+  const model = await loadSequenceClassifier(base, backend, { fresh: { labels, labelNames, seed: 3 } });
+  const { Tokenizer } = await import('../../src/tokenizer/tokenizer.ts');
+  await saveCheckpoint(to, model, { tokenizer: (await Tokenizer.load(join(base, 'tokenizer.json'))).json });
+  model.dispose();
+  return to;
+}
+
+beforeAll(async () => {
+  await writeTinyModel(join(folder, 'base'));
+  classify = await pipeline('text-classification', await write('three', 3, labelNames), { backend, notice: () => {} });
+});
+
+const texts = ['the cat sees a long road .', 'a dog', { text: 'my sister', text_pair: 'the letter' }];
+
+test('one text: its classes, best first, by softmax over the logits', async () => {
+  const best = await classify('a dog');
+  expectTypeOf(best).toEqualTypeOf<TextClass[]>();
+  const all = await classify('a dog', { top_k: null });
+  expect(best).toEqual([all[0]]);
+  const { ids, typeIds } = classify.tokenizer.encode('a dog');
+  using arena = new Arena(backend);
+  const batch = { batch: 1, length: ids.length, ids: Int32Array.from(ids), typeIds: Int32Array.from(typeIds) };
+  const logits = await backend.read(classify.model.logits({ backend, arena, training: false }, batch));
+  const sum = logits.reduce((total, logit) => total + Math.exp(logit), 0);
+  expect(all).toHaveLength(3);
+  const names = classify.model.config.labelNames ?? ['LABEL_0', 'LABEL_1', 'LABEL_2'];
+  for (const { label, score } of all) expect(score).toBeCloseTo(Math.exp(logits[names.indexOf(label)]) / sum, 6);
+  expect(all.map(({ score }) => score)).toEqual(all.map(({ score }) => score).sort((a, b) => b - a));
+});
+
+test('several texts, pairs among them: in order, and as each alone', async () => {
+  const together = await classify(texts);
+  expectTypeOf(together).toEqualTypeOf<TextClass[]>();
+  const alone = await Promise.all(texts.map((text) => classify(text)));
+  together.forEach(({ label, score }, i) => {
+    expect(label).toBe(alone[i][0].label);
+    expect(score).toBeCloseTo(alone[i][0].score, 5);
+  });
+  const lists = await classify(texts, { top_k: 2 });
+  expect(lists.map((list) => list.length)).toEqual([2, 2, 2]);
+  const streamed: string[] = [];
+  async function* stream() {
+    yield* texts;
+  }
+  for await (const [{ label }] of classify(stream())) streamed.push(label);
+  expect(streamed).toEqual(together.map(({ label }) => label));
+});
+
+test('pooling over all positions sees no padding', async () => {
+  const model = await write('mean', 3);
+  const path = join(model, 'config.json');
+  const config = JSON.parse(readFileSync(path, 'utf8'));
+  config.arch.classification_head.pooler = 'avg';
+  writeFileSync(path, JSON.stringify(config));
+  const mean = await pipeline('text-classification', model, { backend });
+  const together = await mean(['a dog', 'the cat sees a long road .', 'a cat'], { top_k: null });
+  expect(together[0][0].score).toBeCloseTo((await mean('a dog'))[0].score, 6);
+  expect(together[2][0].score).toBeCloseTo((await mean('a cat'))[0].score, 6);
+});
+
+test('one output is a regression: its score is the output', async () => {
+  const grade = await pipeline('text-classification', await write('one', 1), { backend });
+  const [{ label, score }] = await grade('a dog');
+  expect(label).toBe('LABEL_0');
+  expect(score).not.toBe(1);
+});
+
+describe('what is wrong is said', () => {
+  test.each([
+    [5, {}, 'got number, expected a string or { text, text_pair } or an array of such'],
+    [['a', { text: 1 }], {}, 'text 2: got object, expected a string or { text, text_pair }'],
+    ['a', { top_k: 0 }, 'top_k: got 0, expected a whole number from 1, or null for all'],
+  ])('%j %j', async (input, options, message) => {
+    await expect(classify(input as never, options)).rejects.toThrow(new InputError(message));
+  });
+
+  test('a model that is no classifier', async () => {
+    await expect(pipeline('text-classification', join(folder, 'base'), { backend })).rejects.toThrow(/holds no classifier/);
+  });
+});

@@ -1,0 +1,11 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+
+/**
+ * all-MiniLM-L6-v2, a real pretrained model with figures that others computed, in the folder that the environment variable UFB_MODELS names;
+ * and the GLUE tasks, in the one that UFB_GLUE names. Neither is part of this repository: without them their tests are skipped, saying so.
+ */
+export const miniLm = process.env.UFB_MODELS ? join(process.env.UFB_MODELS, 'all-MiniLM-L6-v2') : '';
+export const miniLmMissing = existsSync(join(miniLm, 'golden.json')) ? '' : ' (skipped: UFB_MODELS names no folder with all-MiniLM-L6-v2)';
+export const stsB = process.env.UFB_GLUE ? join(process.env.UFB_GLUE, 'STS-B') : '';
+export const stsBMissing = existsSync(join(stsB, 'dev.tsv')) ? '' : ' (skipped: UFB_GLUE names no folder with STS-B)';
