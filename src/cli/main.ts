@@ -7,9 +7,12 @@ import { Command, CommanderError } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { FailureError, InputError } from '../errors.ts';
 import { benchCommand } from './commands/bench.ts';
+import { classifyCommand } from './commands/classify.ts';
+import { embedCommand } from './commands/embed.ts';
 import { evalCommand } from './commands/eval.ts';
 import { fillMaskCommand } from './commands/fill-mask.ts';
 import { pretrainCommand } from './commands/pretrain.ts';
+import { similarCommand } from './commands/similar.ts';
 import { tokenizerCommand } from './commands/tokenizer.ts';
 
 function createProgram(): Command {
@@ -18,7 +21,17 @@ function createProgram(): Command {
     .version(packageJson.version)
     .exitOverride()
     .configureOutput({ outputError: (text, write) => write(`ufb: ${oneLine(text.replace(/^error: /, ''))} (see --help)\n`) });
-  for (const add of [fillMaskCommand, pretrainCommand, evalCommand, tokenizerCommand, benchCommand]) add(program);
+  const commands = [
+    fillMaskCommand,
+    classifyCommand,
+    embedCommand,
+    similarCommand,
+    pretrainCommand,
+    evalCommand,
+    tokenizerCommand,
+    benchCommand,
+  ];
+  for (const add of commands) add(program);
   for (const command of program.commands) command.copyInheritedSettings(program);
   return program;
 }

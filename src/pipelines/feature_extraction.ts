@@ -40,6 +40,8 @@ export interface FeatureExtractionPipeline extends Disposable {
   readonly tokenizer: Tokenizer;
   /** Tokens of a text that are used, special ones included. */
   readonly maxLength: number;
+  /** Whether the model's folder says how texts become vectors (modules.json). */
+  readonly sentence: boolean;
   /** Frees the model, and the backend unless it was handed in. Resolves when calls under way have ended. */
   dispose(): Promise<void>;
 }
@@ -111,7 +113,15 @@ export function createFeatureExtraction(
     });
   };
   const dispose = () => runner.dispose();
-  const members = { task: 'feature-extraction', model, tokenizer, maxLength, dispose, [Symbol.dispose]: () => void dispose() };
+  const members = {
+    task: 'feature-extraction',
+    model,
+    tokenizer,
+    maxLength,
+    sentence: modules !== undefined,
+    dispose,
+    [Symbol.dispose]: () => void dispose(),
+  };
   return Object.assign(call, members) as FeatureExtractionPipeline;
 }
 

@@ -7,7 +7,7 @@ const max = 2;
 
 /** The positions of a sequence that the mask leaves, all without one. */
 function positions(mask: Integers | undefined, sequence: number, length: number): number[] {
-  return Array.from({ length }, (_, t) => t).filter((t) => !mask || mask[sequence * length + t] !== 0);
+  return Array.from({ length }, (_, t) => t).filter((t) => mask?.[sequence * length + t] !== 0);
 }
 
 /** One row a sequence. Of equal maxima the first position is selected. Shapes as in Backend.pool. */

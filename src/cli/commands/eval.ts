@@ -6,6 +6,7 @@ import {
   addPrecisionOption,
   type BackendOptions,
   type CommonOptions,
+  notice,
   openBackend,
   parseCount,
   parseInteger,
@@ -21,8 +22,53 @@ interface Options extends BackendOptions, CommonOptions {
   dtype: Precision;
 }
 
+interface StsOptions extends BackendOptions, CommonOptions {
+  model: string;
+  data: string;
+  dtype: Precision;
+}
+
 export function evalCommand(program: Command): void {
-  const command = program.command('eval').description('measure a model on a text');
+  const command = program.command('eval').description('measure a model on a text or a task');
+  addMlm(command);
+  addSts(command);
+}
+
+function addSts(command: Command): void {
+  const sts = command
+    .command('sts')
+    .description("sentence embeddings: how their cosines go with people's judgement, on STS-B's development set")
+    .requiredOption('--model <folder>', 'a sentence-transformers folder, or any encoder, whose token vectors are then averaged')
+    .requiredOption('--data <folder>', 'holds dev.tsv of STS-B, or STS-B/dev.tsv')
+    .option('--json', 'print JSON instead of text')
+    .option('--quiet', 'print results only: no progress, no notices');
+  addPrecisionOption(addBackendOptions(sts)).action(async (options: StsOptions) => {
+    const [{ evaluateSts, readStsB }, { pipeline }] = await Promise.all([
+      import('../../glue/sts.ts'),
+      import('../../pipelines/pipeline.ts'),
+    ]);
+    const pairs = await readStsB(options.data);
+    using backend = await openBackend(options);
+    using embed = await pipeline('feature-extraction', options.model, {
+      backend,
+      dtype: options.dtype,
+      notice: (line) => notice(line, options),
+    });
+    const started = performance.now();
+    const pooling = embed.sentence ? undefined : 'mean';
+    const scores = await evaluateSts(pairs, async (texts) => (await embed(texts, { pooling })).data);
+    const seconds = (performance.now() - started) / 1000;
+    if (options.json) {
+      printJson({ ...scores, seconds });
+      return;
+    }
+    print(`spearman  ${scores.spearman.toFixed(4)}`);
+    print(`pearson   ${scores.pearson.toFixed(4)}`);
+    print(`pairs     ${scores.pairs}, ${(scores.pairs / seconds).toFixed(0)} a second`);
+  });
+}
+
+function addMlm(command: Command): void {
   const mlm = command
     .command('mlm')
     .description('masked language modelling: loss, accuracy and what guessing without context gets')

@@ -1,7 +1,6 @@
 import type { Command } from 'commander';
 import type { Precision } from '../../backend/prepared_weight.ts';
 import { neuronCounts } from '../../backend/tree_shape.ts';
-import { InputError } from '../../errors.ts';
 import type { FillMaskCandidate, FillMaskPipeline } from '../../pipelines/fill_mask.ts';
 import {
   addBackendOptions,
@@ -15,6 +14,7 @@ import {
   print,
   printJson,
   style,
+  textsOf,
 } from '../common.ts';
 
 /** Filled when no sentence is given. */
@@ -79,25 +79,6 @@ async function fillMask(sentences: string[], options: FillMaskCommandOptions): P
   } finally {
     await fill.dispose();
   }
-}
-
-/** The sentences, with '-' standing for the lines of standard input that are not blank. */
-async function* textsOf(sentences: readonly string[]): AsyncGenerator<string> {
-  for (const sentence of sentences) {
-    if (sentence !== '-') yield sentence;
-    else yield* standardInput();
-  }
-}
-
-async function* standardInput(): AsyncGenerator<string> {
-  const { linesOf } = await import('../../io/files.ts');
-  let empty = true;
-  for await (const line of linesOf(process.stdin, 'standard input')) {
-    if (line.trim() === '') continue;
-    empty = false;
-    yield line;
-  }
-  if (empty) throw new InputError('standard input is empty, expected sentences, one a line');
 }
 
 async function fillOne(fill: FillMaskPipeline, text: string, count: number): Promise<Answer> {

@@ -1,0 +1,54 @@
+import type { Command } from 'commander';
+import type { Precision } from '../../backend/prepared_weight.ts';
+import {
+  addBackendOptions,
+  addCommonOptions,
+  addPrecisionOption,
+  type BackendOptions,
+  type CommonOptions,
+  notice,
+  openBackend,
+  parseCount,
+  print,
+  printJson,
+  textsOf,
+} from '../common.ts';
+
+interface Options extends CommonOptions, BackendOptions {
+  model: string;
+  topK: number;
+  dtype: Precision;
+}
+
+export function classifyCommand(program: Command): void {
+  const command = program
+    .command('classify')
+    .description('the class of each text')
+    .argument('<texts...>', "texts; '-' reads them from standard input, one a line, a pair with a tab between")
+    .requiredOption('--model <folder>', 'a classifier: folder with config.json, model.safetensors and tokenizer.json')
+    .option('--top-k <count>', 'classes to show for each text', parseCount, 1);
+  addPrecisionOption(addBackendOptions(addCommonOptions(command)))
+    .addHelpText('after', '\nExample:\n  ufb classify --model my-classifier "What a fine day."')
+    .action(async (texts: string[], options: Options) => {
+      const { pipeline } = await import('../../pipelines/pipeline.ts');
+      using backend = await openBackend(options);
+      const { model, dtype, topK } = options;
+      using classify = await pipeline('text-classification', model, { backend, dtype, notice: (line) => notice(line, options) });
+      const answers: { text: string; classes: { label: string; score: number }[] }[] = [];
+      const seen: string[] = [];
+      async function* inputs() {
+        for await (const line of textsOf(texts)) {
+          seen.push(line);
+          const [text, pair] = line.split('\t');
+          yield { text, text_pair: pair };
+        }
+      }
+      let index = 0;
+      for await (const classes of classify(inputs(), { top_k: topK })) {
+        const text = seen[index++];
+        if (options.json) answers.push({ text, classes });
+        else print(`${classes.map(({ label, score }) => `${label} ${score.toFixed(4)}`).join('  ')}\t${text}`);
+      }
+      if (options.json) printJson({ answers });
+    });
+}

@@ -1,0 +1,89 @@
+import type { Command } from 'commander';
+import type { Precision } from '../../backend/prepared_weight.ts';
+import { InputError } from '../../errors.ts';
+import {
+  addBackendOptions,
+  addCommonOptions,
+  addPrecisionOption,
+  type BackendOptions,
+  type CommonOptions,
+  notice,
+  openBackend,
+  parseCount,
+  print,
+  printJson,
+} from '../common.ts';
+
+interface Options extends CommonOptions, BackendOptions {
+  model: string;
+  in: string;
+  vectors?: string;
+  topK: number;
+  dtype: Precision;
+}
+
+interface Found {
+  line: number;
+  score: number;
+  text: string;
+}
+
+export function similarCommand(program: Command): void {
+  const command = program
+    .command('similar')
+    .description('the lines of a file that are nearest to a query, by the cosine of their embeddings')
+    .argument('<query>', 'what to look for')
+    .requiredOption('--model <folder>', 'a sentence-transformers folder, or any encoder, whose token vectors are then averaged')
+    .requiredOption('--in <file>', 'text, plain or gzipped, one passage a line')
+    .option('--vectors <file>', "the lines' vectors, made by 'ufb embed --out FILE.npy' with the same model; otherwise they are made now")
+    .option('--top-k <count>', 'lines to show', parseCount, 5);
+  addPrecisionOption(addBackendOptions(addCommonOptions(command)))
+    .addHelpText('after', '\nExample:\n  ufb similar --model all-MiniLM-L6-v2 --in notes.txt "what to cook tonight"')
+    .action(async (query: string, options: Options) => {
+      const [{ pipeline }, { readLines }] = await Promise.all([import('../../pipelines/pipeline.ts'), import('../../io/files.ts')]);
+      using backend = await openBackend(options);
+      const { model, dtype, topK } = options;
+      using embed = await pipeline('feature-extraction', model, { backend, dtype, notice: (line) => notice(line, options) });
+      const settings = { pooling: embed.sentence ? undefined : ('mean' as const), normalize: true };
+      const { data: wanted } = await embed(query, settings);
+
+      const best: Found[] = [];
+      let line = 0;
+      const consider = (text: string, vector: Float32Array) => {
+        const length = Math.hypot(...vector) || 1;
+        const found = { line: ++line, score: vector.reduce((sum, value, i) => sum + value * wanted[i], 0) / length, text };
+        const place = best.findIndex(({ score }) => score < found.score);
+        best.splice(place < 0 ? best.length : place, 0, found);
+        if (best.length > topK) best.pop();
+      };
+      if (options.vectors === undefined) {
+        const texts: string[] = [];
+        async function* lines() {
+          for await (const text of readLines(options.in)) {
+            texts.push(text);
+            yield text;
+          }
+        }
+        for await (const vector of embed(lines(), settings)) consider(texts.shift() as string, vector);
+      } else {
+        const vectors = await readVectors(options.vectors, wanted.length);
+        for await (const text of readLines(options.in)) {
+          if (line === vectors.length)
+            throw new InputError(`${options.vectors}: has ${vectors.length} vectors, but ${options.in} has more lines`);
+          consider(text, vectors[line]);
+        }
+        if (line < vectors.length)
+          throw new InputError(`${options.vectors}: has ${vectors.length} vectors, but ${options.in} has ${line} lines`);
+      }
+      if (best.length === 0) throw new InputError(`${options.in}: is empty, expected passages, one a line`);
+      if (options.json) printJson({ query, found: best });
+      else for (const { line: number, score, text } of best) print(`${score.toFixed(4)}  ${String(number).padStart(6)}  ${text}`);
+    });
+}
+
+async function readVectors(path: string, width: number): Promise<Float32Array[]> {
+  const [{ readBytes }, { parseNpy }] = await Promise.all([import('../../io/files.ts'), import('../../io/npy.ts')]);
+  const { rows, columns, values } = parseNpy(await readBytes(path, 2 ** 32), path);
+  if (columns !== width) throw new InputError(`${path}: has vectors of ${columns} numbers, but the model gives ${width}`);
+  return Array.from({ length: rows }, (_, row) => values.subarray(row * width, (row + 1) * width));
+}

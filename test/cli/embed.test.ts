@@ -1,0 +1,157 @@
+import { existsSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { parseNpy } from '../../src/io/npy.ts';
+import { loadSequenceClassifier, saveCheckpoint } from '../../src/models/checkpoint.ts';
+import { pipeline } from '../../src/pipelines/pipeline.ts';
+import { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
+import { miniLm, miniLmMissing, stsB, stsBMissing } from '../real_model.ts';
+import { temporaryFolder } from '../temporary.ts';
+import { generatedSentences, writeTinyModel } from '../tiny_model.ts';
+import { ufb } from './ufb.ts';
+
+const folder = temporaryFolder();
+const [model, text] = [join(folder, 'model'), join(folder, 'lines.txt')];
+const lines = generatedSentences().slice(0, 60);
+let expected: Float32Array;
+beforeAll(async () => {
+  await writeTinyModel(model);
+  writeFileSync(text, `${lines.join('\n')}\n`);
+  using embed = await pipeline('feature-extraction', model);
+  expected = (await embed(lines, { pooling: 'mean' })).data;
+});
+
+const common = ['--model', model, '--in', text];
+const close = (values: ArrayLike<number>) => {
+  expect(values.length).toBe(expected.length);
+  for (let i = 0; i < expected.length; i++) expect(values[i]).toBeCloseTo(expected[i], 5);
+};
+const matrix = (path: string) => parseNpy(readFileSync(path), path);
+
+describe('ufb embed', () => {
+  test('a matrix', async () => {
+    const out = join(folder, 'lines.npy');
+    const { code, stderr } = await ufb(['embed', ...common, '--out', out]);
+    expect(code, stderr).toBe(0);
+    expect(matrix(out)).toMatchObject({ rows: 60, columns: 16 });
+    close(matrix(out).values);
+    expect(existsSync(`${out}.part`) || existsSync(`${out}.part.json`)).toBe(false);
+  });
+
+  test('JSON lines, to a file and to standard output', async () => {
+    const out = join(folder, 'lines.jsonl');
+    expect((await ufb(['embed', ...common, '--out', out])).code).toBe(0);
+    const { stdout } = await ufb(['embed', '--model', model, '--in', '-', '--quiet'], lines.join('\n'));
+    for (const written of [readFileSync(out, 'utf8'), stdout])
+      close(
+        written
+          .trim()
+          .split('\n')
+          .flatMap((line) => JSON.parse(line)),
+      );
+  });
+
+  test.each(['npy', 'jsonl'])('goes on where it was stopped: %s', async (ending) => {
+    const [whole, out] = [join(folder, `whole.${ending}`), join(folder, `resumed.${ending}`)];
+    await ufb(['embed', ...common, '--out', whole]);
+    // As a run leaves it that ended in the middle of a vector.
+    const bytes = readFileSync(whole);
+    writeFileSync(`${out}.part`, bytes);
+    truncateSync(`${out}.part`, Math.floor(bytes.length / 3));
+    writeFileSync(`${out}.part.json`, JSON.stringify({ model, in: text, dtype: 'f32', width: 16 }));
+    const refused = await ufb(['embed', ...common, '--out', out]);
+    expect([refused.code, refused.stderr]).toEqual([2, `ufb: ${out}.part exists: go on with --resume, or remove it to begin anew\n`]);
+    const other = await ufb(['embed', ...common, '--dtype', 'i8', '--out', out, '--resume']);
+    expect([other.code, other.stderr]).toEqual([2, expect.stringMatching(/is not what is asked for now/)]);
+    const { code, stderr } = await ufb(['embed', ...common, '--out', out, '--resume']);
+    expect(code, stderr).toBe(0);
+    close(
+      ending === 'npy'
+        ? matrix(out).values
+        : readFileSync(out, 'utf8')
+            .trim()
+            .split('\n')
+            .flatMap((line) => JSON.parse(line)),
+    );
+  });
+
+  test('a folder that is missing', async () => {
+    const { code, stderr } = await ufb(['embed', ...common, '--out', join(folder, 'nowhere', 'x.npy')]);
+    expect([code, stderr]).toEqual([2, expect.stringMatching(/x\.npy\.part: cannot write: /)]);
+  });
+});
+
+describe('ufb similar', () => {
+  test('finds the line itself first, with vectors made before or now', async () => {
+    const out = join(folder, 'similar.npy');
+    await ufb(['embed', ...common, '--out', out]);
+    for (const vectors of [[], ['--vectors', out]]) {
+      const { code, stdout, stderr } = await ufb(['similar', lines[17], ...common, '--top-k', '3', '--json', ...vectors]);
+      expect(code, stderr).toBe(0);
+      const { found } = JSON.parse(stdout);
+      expect(found).toHaveLength(3);
+      expect(found[0]).toMatchObject({ line: 18, text: lines[17], score: expect.closeTo(1, 5) });
+      expect(found[1].score).toBeGreaterThanOrEqual(found[2].score);
+    }
+  });
+
+  test('vectors of other lines are refused', async () => {
+    const short = join(folder, 'short.txt');
+    writeFileSync(short, lines.slice(0, 5).join('\n'));
+    const out = join(folder, 'short.npy');
+    await ufb(['embed', '--model', model, '--in', short, '--out', out]);
+    const { code, stderr } = await ufb(['similar', 'a', ...common, '--vectors', out]);
+    expect([code, stderr]).toEqual([2, `ufb: ${out}: has 5 vectors, but ${text} has more lines\n`]);
+  });
+});
+
+test('ufb classify', async () => {
+  const classifier = join(folder, 'classifier');
+  const backend = new ReferenceBackend();
+  const made = await loadSequenceClassifier(model, backend, { fresh: { labels: 2, seed: 1 } });
+  await saveCheckpoint(classifier, made, { tokenizer: (await Tokenizer.load(join(model, 'tokenizer.json'))).json });
+  const { code, stdout, stderr } = await ufb(['classify', '--model', classifier, 'a dog', '-'], 'the cat\tthe house\n\na river\n');
+  expect(code, stderr).toBe(0);
+  const number = '[01]\\.\\d{4}'.replaceAll('\\\\', '\\');
+  expect(stdout).toMatch(
+    new RegExp(`^LABEL_[01] ${number}\ta dog\nLABEL_[01] ${number}\tthe cat\tthe house\nLABEL_[01] ${number}\ta river\n$`),
+  );
+  const json = JSON.parse((await ufb(['classify', '--model', classifier, '--top-k', '2', '--json', 'a dog'])).stdout);
+  expect(json.answers[0].classes).toHaveLength(2);
+});
+
+describe('ufb eval sts', () => {
+  const data = join(folder, 'sts');
+  const header = 'index\tsentence1\tsentence2\tscore';
+  const evaluate = (rows: string[]) => {
+    mkdirSync(data, { recursive: true });
+    writeFileSync(join(data, 'dev.tsv'), [header, ...rows].join('\n'));
+    return ufb(['eval', 'sts', '--model', model, '--data', data, '--json']);
+  };
+
+  test('correlations of cosines and scores', async () => {
+    const rows = lines.slice(0, 20).map((line, i) => `${i}\t${line}\t${lines[(i * 7) % 20]}\t${((i * 3) % 6).toFixed(3)}`);
+    const { code, stdout, stderr } = await evaluate(rows);
+    expect(code, stderr).toBe(0);
+    const { spearman, pearson, pairs } = JSON.parse(stdout);
+    expect(pairs).toBe(20);
+    for (const score of [spearman, pearson]) expect(Math.abs(score)).toBeLessThanOrEqual(1);
+  });
+
+  test.each([
+    ['1\ta\tb', 'has 3 columns, expected 4'],
+    ['1\ta\tb\tfour', "score 'four', expected a number from 0 to 5"],
+    ['1\ta\tb\t7', "score '7', expected a number from 0 to 5"],
+  ])('%j is refused with file and line', async (row, message) => {
+    const { code, stderr } = await evaluate(['0\ta\tb\t1', row]);
+    expect([code, stderr]).toEqual([2, `ufb: ${join(data, 'dev.tsv')}, line 3: ${message}\n`]);
+  });
+
+  const missing = miniLmMissing || stsBMissing;
+  test.skipIf(missing)(`all-MiniLM-L6-v2 scores what others measured${missing}`, async () => {
+    const { stdout, stderr, code } = await ufb(['eval', 'sts', '--model', miniLm, '--data', stsB, '--json']);
+    expect(code, stderr).toBe(0);
+    expect(JSON.parse(stdout).spearman).toBeCloseTo(0.8672, 4);
+  });
+});
