@@ -1,9 +1,16 @@
-import { joinPath, kindOf, shippedModelFolder } from '#platform';
+import * as v from 'valibot';
+import { errorCode, joinPath, kindOf, type RandomAccessFile, shippedModelFolder } from '#platform';
 import { InputError } from '../errors.ts';
-import { fileError } from './files.ts';
+import { fileError, readJson } from './files.ts';
+import { readSafetensors, SafetensorsFile, type TensorInfo } from './safetensors.ts';
 
-/** What a model folder holds. */
+/** What a model folder holds. Weights too large for one file lie in several, which `weightsIndex` names. */
 export const modelFiles = ['config.json', 'model.safetensors', 'tokenizer.json'] as const;
+const weightsIndex = 'model.safetensors.index.json';
+const pickled = 'pytorch_model.bin';
+
+const indexSchema = v.object({ weight_map: v.record(v.string(), v.string()) });
+const mostShards = 1000;
 
 /**
  * The folder of a model: the one named, or the shipped one.
@@ -18,8 +25,95 @@ export async function resolveModelFolder(model?: string): Promise<string> {
       `${folder || "''"}: ${found}; expected a model folder with ${modelFiles.join(', ')}${model === undefined ? ' (the shipped model): pass --model DIR' : ''}`,
     );
   }
+  const has = async (name: string) => (await kindOf(joinPath(folder, name))) === 'file';
   const missing: string[] = [];
-  for (const name of modelFiles) if ((await kindOf(joinPath(folder, name))) !== 'file') missing.push(name);
+  for (const name of modelFiles) {
+    if ((await has(name)) || (name === 'model.safetensors' && (await has(weightsIndex)))) continue;
+    if (name === 'model.safetensors' && (await has(pickled))) throw pickledError(folder);
+    missing.push(name);
+  }
   if (missing.length > 0) throw new InputError(`${folder}: lacks ${missing.join(' and ')}; a model folder holds ${modelFiles.join(', ')}`);
   return folder;
+}
+
+function pickledError(folder: string): InputError {
+  return new InputError(
+    `${folder}: holds its weights in ${pickled}, a format that can run code when it is opened, expected model.safetensors; convert it where you trust it: python -c "from transformers import AutoModel; AutoModel.from_pretrained('DIR').save_pretrained('DIR')"`,
+  );
+}
+
+/**
+ * A folder's weights: model.safetensors, or the files that model.safetensors.index.json names, as if they were one.
+ * @throws InputError naming the file that is missing, damaged, or does not fit the others.
+ */
+export async function openWeights(folder: string): Promise<SafetensorsFile> {
+  try {
+    return await readSafetensors(joinPath(folder, 'model.safetensors'));
+  } catch (error) {
+    if (errorCode((error as Error).cause) !== 'ENOENT') throw error;
+    const path = joinPath(folder, weightsIndex);
+    let index: unknown;
+    try {
+      index = await readJson(path);
+    } catch (indexError) {
+      throw errorCode((indexError as Error).cause) === 'ENOENT' ? error : indexError;
+    }
+    return await openShards(folder, path, index);
+  }
+}
+
+async function openShards(folder: string, path: string, index: unknown): Promise<SafetensorsFile> {
+  const result = v.safeParse(indexSchema, index);
+  if (!result.success)
+    throw new InputError(`${path}: '${v.getDotPath(result.issues[0]) ?? 'weight_map'}' is not a map from tensors to files`);
+  const map = Object.entries(result.output.weight_map);
+  const names = [...new Set(map.map(([, name]) => name))].sort();
+  // Names in this folder, and nothing that leads out of it.
+  const wrong = names.find((name) => !/^\w[\w.-]*\.safetensors$/.test(name));
+  if (wrong !== undefined)
+    throw new InputError(`${path}: names the file ${JSON.stringify(wrong)}, expected a .safetensors file of this folder`);
+  if (names.length === 0 || names.length > mostShards)
+    throw new InputError(`${path}: names ${names.length} files, expected 1 to ${mostShards}`);
+  const shards: SafetensorsFile[] = [];
+  try {
+    for (const name of names) shards.push(await readSafetensors(joinPath(folder, name)));
+    for (const [tensor, name] of map) {
+      if (!shards[names.indexOf(name)].has(tensor)) throw new InputError(`${path}: has tensor '${tensor}' in ${name}, which lacks it`);
+    }
+    return joinShards(path, shards);
+  } catch (error) {
+    for (const shard of shards) await shard.close();
+    throw error;
+  }
+}
+
+/** Between the values of two files, so that nothing is read across. */
+const gap = 8;
+
+function joinShards(name: string, shards: readonly SafetensorsFile[]): SafetensorsFile {
+  const entries = new Map<string, TensorInfo>();
+  const starts: number[] = [];
+  let size = 0;
+  for (const shard of shards) {
+    starts.push(size);
+    for (const tensor of shard.names) {
+      if (entries.has(tensor))
+        throw new InputError(`${shard.source}: holds tensor '${tensor}', which another file of this model holds too`);
+      const { start, end, ...rest } = shard.info(tensor);
+      entries.set(tensor, { ...rest, start: start + size, end: end + size });
+    }
+    size = [...entries.values()].reduce((most, { end }) => Math.max(most, end), size) + gap;
+  }
+  const all: RandomAccessFile = {
+    name,
+    size,
+    read(offset, length, into) {
+      const index = starts.findLastIndex((start) => start <= offset);
+      return shards[index].readBytes(offset - starts[index], length, into);
+    },
+    async close() {
+      for (const shard of shards) await shard.close();
+    },
+  };
+  return new SafetensorsFile(all, entries, 0, shards[0].metadata);
 }

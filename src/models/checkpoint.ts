@@ -4,7 +4,8 @@ import type { Precision } from '../backend/prepared_weight.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import { InputError } from '../errors.ts';
 import { fileError, readJson, writeFileAtomic } from '../io/files.ts';
-import { readSafetensors, type SafetensorsFile, type TensorToWrite, writeSafetensors } from '../io/safetensors.ts';
+import { openWeights } from '../io/model_folder.ts';
+import { type SafetensorsFile, type TensorToWrite, writeSafetensors } from '../io/safetensors.ts';
 import { packArrays, unpackArrays } from '../nn/layouts.ts';
 import type { NamedArray, Parameter, ParameterLayout } from '../nn/parameter.ts';
 import { configToJson, type ModelConfig, parseConfig } from './config.ts';
@@ -245,7 +246,7 @@ class Checkpoint {
 async function openCheckpoint(folder: string): Promise<Checkpoint> {
   const path = joinPath(folder, 'config.json');
   const config = parseConfig(await readJson(path), path);
-  return new Checkpoint(config, await readSafetensors(joinPath(folder, 'model.safetensors')));
+  return new Checkpoint(config, await openWeights(folder));
 }
 
 /** Parts of published checkpoints that a model may leave aside: the pooler without a classifier, next sentence prediction, a counter. */

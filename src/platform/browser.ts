@@ -29,6 +29,9 @@ async function fetchFile(path: string): Promise<Response> {
   }
   if (response.status === 404 || response.status === 410) throw systemError('ENOENT', `${path}: not found`);
   if (response.status === 401 || response.status === 403) throw systemError('EACCES', `${path}: not permitted`);
+  // Servers of single-page applications answer every address with the same page.
+  const isPage = response.headers.get('content-type')?.startsWith('text/html') && !/\.html?$/.test(lastPart(path));
+  if (isPage) throw systemError('ENOENT', `${path}: the server answers with a page`);
   if (!response.ok) throw new FailureError(`${path}: the server answers ${response.status} ${response.statusText}`);
   return response;
 }

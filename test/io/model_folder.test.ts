@@ -1,0 +1,113 @@
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { InputError } from '../../src/errors.ts';
+import { openWeights, resolveModelFolder } from '../../src/io/model_folder.ts';
+import { readSafetensors, writeSafetensors } from '../../src/io/safetensors.ts';
+import { exportParameter, loadModel } from '../../src/models/checkpoint.ts';
+import { temporaryFolder } from '../temporary.ts';
+import { writeTinyModel } from '../tiny_model.ts';
+
+const folder = temporaryFolder();
+const model = join(folder, 'model');
+const index = 'model.safetensors.index.json';
+beforeAll(() => writeTinyModel(model));
+
+/** A copy of the model whose weights lie in three files. */
+async function shard(name: string): Promise<{ to: string; map: Record<string, string> }> {
+  const to = join(folder, name);
+  cpSync(model, to, { recursive: true });
+  rmSync(join(to, 'model.safetensors'));
+  await using whole = await readSafetensors(join(model, 'model.safetensors'));
+  const map: Record<string, string> = {};
+  for (let i = 0; i < 3; i++) {
+    const file = `model-0000${i + 1}-of-00003.safetensors`;
+    const tensors = [];
+    for (const tensor of whole.names.filter((_, at) => at % 3 === i)) {
+      map[tensor] = file;
+      tensors.push({ name: tensor, dtype: 'F32' as const, shape: whole.info(tensor).shape, values: await whole.read(tensor) });
+    }
+    await writeSafetensors(join(to, file), tensors);
+  }
+  writeFileSync(join(to, index), JSON.stringify({ metadata: { total_size: 1 }, weight_map: map }));
+  return { to, map };
+}
+
+test('weights in several files are as those in one', async () => {
+  const { to } = await shard('shards');
+  expect(await resolveModelFolder(to)).toBe(to);
+  await using joined = await openWeights(to);
+  await using whole = await openWeights(model);
+  expect([...joined.names].sort()).toEqual([...whole.names].sort());
+  for (const name of whole.names) expect(await joined.read(name)).toEqual(await whole.read(name));
+
+  const backend = new ReferenceBackend();
+  const [one, other] = [await loadModel(model, backend), await loadModel(to, backend)];
+  for (const [i, parameter] of one.parameters.entries()) {
+    expect(await exportParameter(other.parameters[i])).toEqual(await exportParameter(parameter));
+  }
+});
+
+describe('refused', () => {
+  const refusal = async (to: string) => {
+    const backend = new ReferenceBackend();
+    const error = await loadModel(to, backend).then(
+      () => undefined,
+      (reason: unknown) => reason,
+    );
+    expect(error).toBeInstanceOf(InputError);
+    return (error as Error).message;
+  };
+
+  test.each<[string, (map: Record<string, string>, to: string) => unknown, RegExp]>([
+    ['no map', () => ({}), /index\.json: 'weight_map' is not a map/],
+    ['an empty map', () => ({ weight_map: {} }), /names 0 files, expected 1 to 1000/],
+    ['a file elsewhere', (map) => ({ weight_map: { ...map, x: '../model/model.safetensors' } }), /names the file "\.\.\/model/],
+    [
+      'a tensor that is not there',
+      (map) => ({ weight_map: { ...map, x: Object.values(map)[0] } }),
+      /has tensor 'x' in model-00001-of-00003/,
+    ],
+    [
+      'a file that is missing',
+      (map, to) => {
+        rmSync(join(to, 'model-00002-of-00003.safetensors'));
+        return { weight_map: map };
+      },
+      /model-00002-of-00003\.safetensors: cannot read: no such file/,
+    ],
+    [
+      'a tensor twice',
+      (map, to) => {
+        cpSync(join(to, 'model-00002-of-00003.safetensors'), join(to, 'model-9.safetensors'));
+        return {
+          weight_map: { ...map, [Object.entries(map).find(([, name]) => name.includes('00002'))?.[0] as string]: 'model-9.safetensors' },
+        };
+      },
+      /holds tensor '.*', which another file of this model holds too/,
+    ],
+  ])('%s', async (name, change, message) => {
+    const { to, map } = await shard(`refused ${name}`);
+    writeFileSync(join(to, index), JSON.stringify(change(map, to)));
+    expect(await refusal(to)).toMatch(message);
+  });
+
+  test('a file that can run code, with the way to convert it', async () => {
+    const to = join(folder, 'pickled');
+    mkdirSync(to);
+    for (const name of ['config.json', 'tokenizer.json']) writeFileSync(join(to, name), readFileSync(join(model, name)));
+    writeFileSync(join(to, 'pytorch_model.bin'), 'x');
+    await expect(resolveModelFolder(to)).rejects.toThrow(
+      /can run code when it is opened, expected model\.safetensors; convert it .*save_pretrained/,
+    );
+  });
+
+  test('no weights at all', async () => {
+    const to = join(folder, 'none');
+    cpSync(model, to, { recursive: true });
+    rmSync(join(to, 'model.safetensors'));
+    expect(await refusal(to)).toMatch(/model\.safetensors: cannot read: no such file/);
+    await expect(resolveModelFolder(to)).rejects.toThrow(/lacks model\.safetensors; a model folder holds/);
+  });
+});
