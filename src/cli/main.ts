@@ -10,6 +10,7 @@ import { benchCommand } from './commands/bench.ts';
 import { classifyCommand } from './commands/classify.ts';
 import { embedCommand } from './commands/embed.ts';
 import { evalCommand } from './commands/eval.ts';
+import { exportCommand } from './commands/export.ts';
 import { fillMaskCommand } from './commands/fill-mask.ts';
 import { pretrainCommand } from './commands/pretrain.ts';
 import { similarCommand } from './commands/similar.ts';
@@ -29,6 +30,7 @@ function createProgram(): Command {
     pretrainCommand,
     evalCommand,
     tokenizerCommand,
+    exportCommand,
     benchCommand,
   ];
   for (const add of commands) add(program);

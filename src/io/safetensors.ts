@@ -254,18 +254,46 @@ export function toBfloat16(values: Float32Array): Uint16Array<ArrayBuffer> {
   return result;
 }
 
+/**
+ * float16 bits of float32 values, rounded to nearest, ties to even; NaN stays NaN.
+ * @throws InputError if a finite value is larger than float16 holds (65504); `name` says which tensor's.
+ */
+export function toFloat16(values: Float32Array, name = 'values'): Uint16Array<ArrayBuffer> {
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  const result = new Uint16Array(values.length);
+  for (let i = 0; i < result.length; i++) {
+    const sign = (bits[i] >>> 16) & 0x8000;
+    const magnitude = bits[i] & 0x7fffffff;
+    if (magnitude > 0x7f800000) result[i] = sign | 0x7e00;
+    else if (magnitude === 0x7f800000) result[i] = sign | 0x7c00;
+    else if (magnitude < 0x38800000) {
+      // Below 2^-14 the steps are 2^-24, and rounding up to 1024 of them gives the smallest normal number.
+      const steps = Math.abs(values[i]) * 2 ** 24;
+      const below = Math.floor(steps);
+      const up = steps - below > 0.5 || (steps - below === 0.5 && below % 2 === 1);
+      result[i] = sign | (below + (up ? 1 : 0));
+    } else {
+      const rounded = magnitude + 0xfff + ((magnitude >>> 13) & 1);
+      if (rounded >= 0x47800000)
+        throw new InputError(`tensor '${name}' holds ${values[i]}, more than float16 holds (65504): take bf16 or f32`);
+      result[i] = sign | ((rounded - 0x38000000) >>> 13);
+    }
+  }
+  return result;
+}
+
 type Values = Float32Array | Float64Array | Int32Array | Uint8Array;
 
-/** A tensor to be written. BF16 takes float32 values and rounds them to nearest even. */
+/** A tensor to be written. BF16 and F16 take float32 values and round them to nearest even. */
 export interface TensorToWrite {
   readonly name: string;
-  readonly dtype: 'F32' | 'BF16' | 'F64' | 'I32' | 'U8';
+  readonly dtype: 'F32' | 'BF16' | 'F16' | 'F64' | 'I32' | 'U8';
   readonly shape: readonly number[];
   /** A function is called when the tensor's turn comes, so that only one tensor's values are in memory at a time. */
   readonly values: Values | (() => Values | Promise<Values>);
 }
 
-const givenTypes = { F32: Float32Array, BF16: Float32Array, F64: Float64Array, I32: Int32Array, U8: Uint8Array };
+const givenTypes = { F32: Float32Array, BF16: Float32Array, F16: Float32Array, F64: Float64Array, I32: Int32Array, U8: Uint8Array };
 
 /**
  * Writes a safetensors file, tensor by tensor, under a temporary name that becomes `path` at the end. Tensors lie in the order given,
@@ -306,7 +334,7 @@ export async function writeSafetensors(
         if (!(values instanceof givenTypes[dtype]) || values.length !== count(shape)) {
           throw new Error(`${path}: tensor '${name}' ${dtype} [${shape}] got ${values.length} values of ${values.constructor.name}`);
         }
-        const stored = dtype === 'BF16' ? toBfloat16(values as Float32Array) : values;
+        const stored = dtype === 'BF16' || dtype === 'F16' ? rounded(values as Float32Array, dtype, name) : values;
         await file.write(new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength));
       }
       await file.commit();
@@ -319,4 +347,6 @@ export async function writeSafetensors(
   }
 }
 
+const rounded = (values: Float32Array, dtype: 'BF16' | 'F16', name: string) =>
+  dtype === 'BF16' ? toBfloat16(values) : toFloat16(values, name);
 const count = (shape: readonly number[]) => shape.reduce((product, extent) => product * extent, 1);

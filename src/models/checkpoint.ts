@@ -111,7 +111,7 @@ export async function loadSequenceClassifier(
 export async function saveCheckpoint(
   folder: string,
   model: Model,
-  options: { tokenizer?: unknown; dtype?: 'F32' | 'BF16' } = {},
+  options: { tokenizer?: unknown; dtype?: 'F32' | 'BF16' | 'F16' } = {},
 ): Promise<void> {
   const { tokenizer, dtype = 'F32' } = options;
   const { config } = model;

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { InputError } from '../../src/errors.ts';
-import { readSafetensors, type TensorToWrite, toBfloat16, writeSafetensors } from '../../src/io/safetensors.ts';
+import { readSafetensors, type TensorToWrite, toBfloat16, toFloat16, writeSafetensors } from '../../src/io/safetensors.ts';
 import { temporaryFolder } from '../temporary.ts';
 
 const folder = temporaryFolder();
@@ -254,4 +254,24 @@ test('a damaged file gives an InputError or other values, never a crash', async 
     { numRuns: 400 },
   );
   expect(refused).toBeGreaterThan(0);
+});
+
+test('float16 is the nearest there is, ties to even, and what it does not hold is refused', async () => {
+  // Every number of the format, the middles between neighbours, and a bit above and below each.
+  const all = Uint16Array.from({ length: 0x7c00 }, (_, bits) => bits);
+  const path = newPath();
+  writeFileSync(path, readFileSync(writeRaw({ x: { dtype: 'F16', shape: [all.length], data_offsets: [0, 2 * all.length] } }, 0)));
+  writeFileSync(path, Buffer.concat([readFileSync(path), Buffer.from(all.buffer)]));
+  await using file = await readSafetensors(path);
+  const values = await file.read('x');
+  expect(toFloat16(values)).toEqual(all);
+  expect(toFloat16(values.map((value) => -value))).toEqual(all.map((bits) => bits | 0x8000));
+  const middles = values.slice(1).map((value, i) => (value + values[i]) / 2);
+  expect(toFloat16(middles)).toEqual(Uint16Array.from(middles, (_, i) => (i % 2 === 0 ? i : i + 1)));
+  expect(toFloat16(middles.map((value) => value * (1 + 2 ** -20)))).toEqual(Uint16Array.from(middles, (_, i) => i + 1));
+  expect([...toFloat16(Float32Array.of(Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, -0))]).toEqual([
+    0x7e00, 0x7c00, 0xfc00, 0x8000,
+  ]);
+  expect(() => toFloat16(Float32Array.of(1, 65520), 'weights')).toThrow(/tensor 'weights' holds 65520, more than float16 holds/);
+  expect([...toFloat16(Float32Array.of(65519))]).toEqual([0x7bff]);
 });

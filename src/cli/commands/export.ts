@@ -1,0 +1,40 @@
+import type { Command } from 'commander';
+import { Option } from 'commander';
+import { InputError } from '../../errors.ts';
+import { type CommonOptions, notice } from '../common.ts';
+
+interface SafetensorsOptions extends CommonOptions {
+  model: string;
+  out: string;
+  dtype: 'f32' | 'bf16' | 'f16';
+}
+
+export function exportCommand(program: Command): void {
+  const command = program.command('export').description('write a model for other programs');
+  command
+    .command('safetensors')
+    .description("a folder that the authors' PyTorch code (crammedBERT) or transformers (BERT with dense layers) opens")
+    .requiredOption('--model <folder>', 'folder with config.json, model.safetensors and tokenizer.json')
+    .requiredOption('--out <folder>', 'where it is written')
+    .addOption(new Option('--dtype <type>', 'of the weights').choices(['f32', 'bf16', 'f16']).default('f32'))
+    .option('--quiet', 'no notices')
+    .action(exportSafetensors);
+}
+
+async function exportSafetensors(options: SafetensorsOptions): Promise<void> {
+  const [{ ReferenceBackend }, { resolveModelFolder }, { readJson }, checkpoint, { resolve }] = await Promise.all([
+    import('../../backend/reference.ts'),
+    import('../../io/model_folder.ts'),
+    import('../../io/files.ts'),
+    import('../../models/checkpoint.ts'),
+    import('node:path'),
+  ]);
+  const folder = await resolveModelFolder(options.model);
+  if (resolve(folder) === resolve(options.out)) throw new InputError(`--out ${options.out} is the model itself, expected another folder`);
+  // Nothing is computed: values are moved from one layout to another.
+  using backend = new ReferenceBackend();
+  using model = await checkpoint.loadModel(folder, backend);
+  const tokenizer = await readJson(`${folder}/tokenizer.json`);
+  await checkpoint.saveCheckpoint(options.out, model, { tokenizer, dtype: options.dtype.toUpperCase() as 'F32' | 'BF16' | 'F16' });
+  notice(`${options.out}: ${model.config.family}, ${options.dtype}`, options);
+}

@@ -1,0 +1,54 @@
+import { cpSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { readSafetensors } from '../../src/io/safetensors.ts';
+import { goldenPath } from '../goldens.ts';
+import { temporaryFolder } from '../temporary.ts';
+import { ufb } from './ufb.ts';
+
+const folder = temporaryFolder();
+
+/** A golden model as a whole folder: with a tokenizer of some kind, which is only carried along. */
+function modelOf(golden: string): string {
+  const to = join(folder, golden);
+  for (const name of ['config.json', 'model.safetensors']) cpSync(join(goldenPath(golden), name), join(to, name));
+  cpSync(goldenPath('tokenizers', 'bert.json'), join(to, 'tokenizer.json'));
+  return to;
+}
+
+describe('ufb export safetensors', () => {
+  test.each(['crammed-bert-fff', 'crammed-bert-dense', 'hf-bert', 'hf-bert-classify'])(
+    '%s comes out byte for byte as it came',
+    async (golden) => {
+      const [model, out] = [modelOf(golden), join(folder, `${golden} out`)];
+      const { code, stderr } = await ufb(['export', 'safetensors', '--model', model, '--out', out]);
+      expect(code, stderr).toBe(0);
+      expect(readFileSync(join(out, 'model.safetensors')).equals(readFileSync(join(model, 'model.safetensors')))).toBe(true);
+      const config = (from: string) => JSON.parse(readFileSync(join(from, 'config.json'), 'utf8'));
+      expect(config(model)).toMatchObject(golden.startsWith('crammed') ? config(out) : { hidden_size: config(out).hidden_size });
+      expect(readFileSync(join(out, 'tokenizer.json'), 'utf8').length).toBeGreaterThan(100);
+    },
+  );
+
+  test.each(['bf16', 'f16'] as const)('in %s: half the bytes, and the nearest values', async (dtype) => {
+    const [model, out] = [modelOf('crammed-bert-fff'), join(folder, dtype)];
+    expect((await ufb(['export', 'safetensors', '--model', model, '--out', out, '--dtype', dtype])).code).toBe(0);
+    await using before = await readSafetensors(join(model, 'model.safetensors'));
+    await using after = await readSafetensors(join(out, 'model.safetensors'));
+    for (const name of before.names) {
+      // A buffer of one number stays as it is.
+      if (name.endsWith('norm_factor')) continue;
+      expect(after.info(name).dtype).toBe(dtype.toUpperCase());
+      const [expected, values] = [await before.read(name), await after.read(name)];
+      const step = dtype === 'f16' ? 2 ** -11 : 2 ** -8;
+      for (let i = 0; i < values.length; i++)
+        expect(Math.abs(values[i] - expected[i])).toBeLessThanOrEqual(Math.max(step * Math.abs(expected[i]), 2 ** -25));
+    }
+  });
+
+  test('onto itself is refused', async () => {
+    const model = modelOf('crammed-bert-dense');
+    const { code, stderr } = await ufb(['export', 'safetensors', '--model', model, '--out', model]);
+    expect([code, stderr]).toEqual([2, expect.stringMatching(/is the model itself, expected another folder/)]);
+  });
+});
