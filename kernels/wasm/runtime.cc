@@ -1,6 +1,8 @@
 // The runtime of the WASM builds, without any library: memory, the list of commands (../runtime/executor.h says how one is written) and
 // the threads that share a kernel's work. src/backend/wasm_worker.js calls `start` once and `run` for each list; in the threaded
 // builds further workers call `help`, which does not return.
+// There are no exceptions here: a kernel that finds no scratch traps, which leaves it. The worker then calls `resume` (a helper `helpAgain`):
+// the rest of the list allocates, releases and writes what the other side counts on, while kernels are left out until the error was told.
 #include "kernel.h"
 
 #define UFB_EXPORT(name) extern "C" __attribute__((export_name(#name)))
@@ -74,6 +76,8 @@ Heap heap;
 
 // ------------------------------------------------------------------ threads
 
+constexpr int mostThreads = 64;
+
 #ifdef UFB_THREADS
 // As ../runtime/thread_pool.h: indices are claimed one by one on a ticket that names the task, so that a late helper cannot take an index
 // of one task with the fields of another. Helpers look for work for a while, then sleep.
@@ -89,6 +93,7 @@ class Threads {
     __atomic_store_n(&ticket_, generation << 32, __ATOMIC_SEQ_CST);
     __atomic_add_fetch(&bell_, 1, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&sleeping_, __ATOMIC_SEQ_CST) > 0) __builtin_wasm_memory_atomic_notify(&bell_, ~0u);
+    claimed_[0] = 0;
     work(0);
     for (int spins = 0;; spins++) {
       const int32_t done = __atomic_load_n(&done_, __ATOMIC_SEQ_CST);
@@ -96,10 +101,24 @@ class Threads {
       if (spins > patience) __builtin_wasm_memory_atomic_wait32(&done_, done, -1);
     }
   }
+  // Ends a task that the first thread has left: what its data were lies on that thread's stack, so helpers must be out of it.
+  void abandon() {
+    const uint64_t generation = __atomic_load_n(&ticket_, __ATOMIC_SEQ_CST) >> 32;
+    __atomic_store_n(&ticket_, generation << 32 | closed, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&helping_, __ATOMIC_SEQ_CST) > 0) {}
+  }
+  // Counts what a helper had claimed when it left its task as done.
+  void leave(int worker) {
+    finish(claimed_[worker]);
+    __atomic_sub_fetch(&helping_, 1, __ATOMIC_SEQ_CST);
+  }
   [[noreturn]] void help(int worker) {
     for (;;) {
       const int32_t bell = __atomic_load_n(&bell_, __ATOMIC_SEQ_CST);
+      claimed_[worker] = 0;
+      __atomic_add_fetch(&helping_, 1, __ATOMIC_SEQ_CST);
       work(worker);
+      __atomic_sub_fetch(&helping_, 1, __ATOMIC_SEQ_CST);
       int spins = 0;
       while (__atomic_load_n(&bell_, __ATOMIC_SEQ_CST) == bell && spins < patience) spins++;
       if (spins < patience) continue;
@@ -119,13 +138,16 @@ class Threads {
     const auto task = __atomic_load_n(&task_, __ATOMIC_SEQ_CST);
     void* data = __atomic_load_n(&data_, __ATOMIC_SEQ_CST);
     const uint32_t count = __atomic_load_n(&count_, __ATOMIC_SEQ_CST);
-    int32_t taken = 0;
+    int32_t& taken = claimed_[worker];
     while (ticket >> 32 == generation && (ticket & closed) < count) {
       if (!__atomic_compare_exchange_n(&ticket_, &ticket, ticket + 1, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) continue;
-      task(data, ticket & closed, worker);
       taken++;
+      task(data, ticket & closed, worker);
       ticket = __atomic_load_n(&ticket_, __ATOMIC_SEQ_CST);
     }
+    finish(taken);
+  }
+  void finish(int32_t taken) {
     if (taken == 0) return;
     __atomic_add_fetch(&done_, taken, __ATOMIC_SEQ_CST);
     __builtin_wasm_memory_atomic_notify(&done_, 1);
@@ -134,14 +156,14 @@ class Threads {
   void (*task_)(void*, size_t, int) = nullptr;
   void* data_ = nullptr;
   uint32_t count_ = 0;
-  int32_t done_ = 0, bell_ = 0, sleeping_ = 0;
+  int32_t done_ = 0, bell_ = 0, sleeping_ = 0, helping_ = 0;
+  int32_t claimed_[mostThreads] = {};  // by each in the task that it is in
 };
 Threads threads;
 #endif
 
 // ------------------------------------------------------------------ scratch and errors
 
-constexpr int mostThreads = 64;
 struct Scratch {
   void* block;
   size_t bytes;
@@ -169,7 +191,7 @@ void* scratch(Context*, int worker, size_t bytes) {
   __atomic_store_n(&heapLock, 0, __ATOMIC_SEQ_CST);
   if (!own.block) {
     fail(nullptr, "no memory for %lld bytes of scratch", static_cast<long long>(bytes), 0, 0);
-    __builtin_trap();  // leaves the kernel
+    __builtin_trap();
   }
   return own.block;
 }
@@ -208,16 +230,27 @@ bool reach(size_t number) {
   return true;
 }
 
+// Null of an absent operand, and of a tensor that found no memory.
 char* locate(double address) {
-  if (address == 0) return nullptr;
   const uint64_t whole = static_cast<uint64_t>(address);
-  return static_cast<char*>(blocks[whole >> 32].memory) + (whole & 0xffffffffu);
+  const size_t number = static_cast<size_t>(whole >> 32);
+  char* memory = number < blockCount ? static_cast<char*>(blocks[number].memory) : nullptr;
+  return memory ? memory + (whole & 0xffffffffu) : nullptr;
 }
 
-// Values that are written stay written, whatever failed before; a tensor that found no memory has nowhere to keep them.
+// Values that are written stay written, whatever failed before; a tensor that found no memory has nowhere to keep them, and staged
+// values may have found none themselves.
 void copyBytes(void* to, const void* from, size_t bytes) {
-  if (reinterpret_cast<uintptr_t>(to) >= reinterpret_cast<uintptr_t>(&__heap_base)) __builtin_memcpy(to, from, bytes);
+  if (to && from) __builtin_memcpy(to, from, bytes);
+  else fail(nullptr, "no memory for a tensor's values, %lld bytes", static_cast<long long>(bytes), 0, 0);
 }
+
+// The list that is being run, and where it goes on.
+struct List {
+  const double *next, *end;
+  const int* numbers;
+  char* const* staged;
+} list;
 
 }  // namespace
 }  // namespace ufb
@@ -245,36 +278,61 @@ UFB_EXPORT(takeFailure) const Failure* takeFailure() {
   return had ? &failure : nullptr;
 }
 
-// Runs a list of `used` numbers. numbers[code] is the kernel of a code from 0 on; staged[i] where the i-th staged block lies.
-UFB_EXPORT(run) void runList(const double* command, size_t used, const int* numbers, char* const* staged) {
-  const double* end = command + used;
-  while (command < end) {
+static void goOn() {
+  while (list.next < list.end) {
+    const double* command = list.next;
     const int code = static_cast<int>(command[0]);
     const size_t operandCount = static_cast<size_t>(command[1]);
     const double *addresses = command + 2, *values = addresses + operandCount + 1;
-    command = values + static_cast<size_t>(addresses[operandCount]);
+    list.next = values + static_cast<size_t>(addresses[operandCount]);
+    const size_t number = operandCount > 0 ? static_cast<size_t>(addresses[0] / 4294967296.0) : 0;
     if (code == allocateBlock) {
-      const size_t number = static_cast<size_t>(addresses[0] / 4294967296.0);
       const uint64_t bytes = static_cast<uint64_t>(values[0]);
       void* memory = reach(number) ? heap.allocate(bytes) : nullptr;
       if (memory) blocks[number] = {memory, bytes};
       else fail(nullptr, "no memory for a tensor of %lld bytes", static_cast<long long>(bytes), 0, 0);
     } else if (code == releaseBlock) {
-      Allocated& block = blocks[static_cast<size_t>(addresses[0] / 4294967296.0)];
-      heap.release(block.memory, block.bytes);
-      block = {nullptr, 0};
+      if (number >= blockCount) continue;
+      heap.release(blocks[number].memory, blocks[number].bytes);
+      blocks[number] = {nullptr, 0};
     } else if (code == writeInline) {
       copyBytes(locate(addresses[0]), values + 1, static_cast<size_t>(values[0]));
     } else if (code == writeStaged) {
-      copyBytes(locate(addresses[0]), staged[static_cast<size_t>(addresses[1]) - 1], static_cast<size_t>(values[0]));
+      copyBytes(locate(addresses[0]), list.staged[static_cast<size_t>(addresses[1]) - 1], static_cast<size_t>(values[0]));
     } else if (!failed) {
       void* operands[32];
-      for (size_t i = 0; i < operandCount; i++) operands[i] = locate(addresses[i]);
-      wasm::kernels[numbers[code]].kernel(context, {operands, values});
+      for (size_t i = 0; i < operandCount; i++) {
+        operands[i] = locate(addresses[i]);
+        if (!operands[i] && addresses[i] != 0) fail(nullptr, "a tensor found no memory", 0, 0, 0);
+      }
+      if (!failed) wasm::kernels[list.numbers[code]].kernel(context, {operands, values});
     }
   }
 }
+// Runs a list of `used` numbers. numbers[code] is the kernel of a code from 0 on; staged[i] where the i-th staged block lies, null if
+// there was no memory for it.
+UFB_EXPORT(run) void runList(const double* commands, size_t used, const int* numbers, char* const* staged) {
+  list = {commands, commands + used, numbers, staged};
+  goOn();
+}
+
+// Goes on with the list after a kernel was left by a trap.
+UFB_EXPORT(resume) void resume() {
+#ifdef UFB_THREADS
+  threads.abandon();
+#endif
+  fail(nullptr, "a kernel failed", 0, 0, 0);
+  goOn();
+}
+
+// Whether a late error is waiting to be told.
+UFB_EXPORT(hasFailed) bool hasFailed() { return __atomic_load_n(&failed, __ATOMIC_SEQ_CST); }
 
 #ifdef UFB_THREADS
+// Goes on helping after a trap.
+UFB_EXPORT(helpAgain) void helpAgain(int worker) {
+  threads.leave(worker);
+  threads.help(worker);
+}
 UFB_EXPORT(help) void help(int worker) { threads.help(worker); }
 #endif

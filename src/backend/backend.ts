@@ -63,6 +63,8 @@ const bytesPerFileValue = { F32: 4, BF16: 2, F16: 2 } as const;
 export type FileType = keyof typeof bytesPerFileValue;
 
 export type PoolKind = 'first' | 'mean' | 'max' | 'logSumExp';
+/** Kernels multiply unsigned bytes by signed ones: 255 x 127 x this is what int32 holds. */
+const mostI8Inputs = 2 ** 16;
 const poolKinds: readonly PoolKind[] = ['first', 'mean', 'max', 'logSumExp'];
 
 /** murmur3's 32-bit finaliser. */
@@ -267,6 +269,11 @@ export abstract class Backend {
 
   private prepare(operation: 'linear' | 'fff', weight: Tensor, shape: [number, number], precision: Precision): PreparedWeight {
     if (!precisions.includes(precision)) throw new ShapeError(`precision '${precision}' is none of ${precisions.join(', ')}`);
+    const inputs = operation === 'linear' ? shape[1] : shape[1] / 2;
+    if (precision === 'i8' && inputs > mostI8Inputs)
+      throw new ShapeError(
+        `${weight.name}: ${inputs} inputs, but int32 holds the sums of ${mostI8Inputs} products of i8: take bf16 or f32`,
+      );
     const storage = this.allocate(PreparedWeight.bytes(operation, shape, precision));
     const prepared = new PreparedWeight(this, weight.name, operation, shape, precision, storage);
     this.enqueue(

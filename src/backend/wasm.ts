@@ -99,8 +99,11 @@ export class WasmBackend extends Backend {
   private closed = false;
   private broken: Error | undefined;
 
-  /** `threads` by default as many as the processor quota allows; 1 where memory cannot be shared. `relaxed` false takes the build without relaxed SIMD. */
-  constructor(options: { threads?: number; relaxed?: boolean } = {}) {
+  /**
+   * `threads` by default as many as the processor quota allows; 1 where memory cannot be shared. `relaxed` false takes the build without relaxed
+   * SIMD. `maximumPages` of 64 KB bounds the memory; less than the 65536 that WASM reaches is for tests.
+   */
+  constructor(options: { threads?: number; relaxed?: boolean; maximumPages?: number } = {}) {
     super();
     const wanted = options.threads ?? availableThreads();
     if (!Number.isInteger(wanted) || wanted < 1 || wanted > 64) throw new InputError(`threads: ${wanted} is not a count from 1 to 64`);
@@ -111,7 +114,7 @@ export class WasmBackend extends Backend {
       (message) => this.receive(message as Answer),
       (error) => this.fail(error),
     );
-    this.worker.post({ kind: 'start', wasm: wasmFile(this.build), threads: this.threads, maximumPages: 65536 });
+    this.worker.post({ kind: 'start', wasm: wasmFile(this.build), threads: this.threads, maximumPages: options.maximumPages ?? 65536 });
   }
 
   get description(): string {

@@ -7,11 +7,18 @@ const post = (message, transfer) => globalThis.postMessage(message, transfer ?? 
 /** Bytes of each thread's stack. */
 const stackBytes = 262144;
 
-/** @type {{ memory: WebAssembly.Memory, exports: any, table?: number, tableLength: number, error?: string }} */
+/** @type {{ memory: WebAssembly.Memory, exports: any, table: number, tableLength: number, list: number, listBytes: number, error?: string }} */
 let state;
+/** Why nothing can be computed any more. */
+let broken;
 
 /** Addresses come out of WASM as signed numbers. */
 const allocate = (bytes) => state.exports.allocate(bytes) >>> 0;
+function allocateOrThrow(bytes) {
+  const address = allocate(bytes);
+  if (address === 0) throw new Error(`no memory for ${bytes} bytes`);
+  return address;
+}
 
 /** Views are made anew at each use: when memory grows, older ones see nothing any more. */
 const bytesAt = (address, length) => new Uint8Array(state.memory.buffer, address, length);
@@ -24,32 +31,49 @@ async function download(address) {
 
 async function start({ wasm, threads, maximumPages }) {
   const module = await WebAssembly.compile(typeof wasm === 'string' ? await download(wasm) : wasm);
-  const memory = new WebAssembly.Memory({ initial: 32, maximum: maximumPages, shared: threads > 1 });
+  const memory = createMemory(maximumPages, threads > 1);
   const { exports } = await WebAssembly.instantiate(module, { env: { memory } });
-  state = { memory, exports, table: 0, tableLength: 0 };
+  state = { memory, exports, table: 0, tableLength: 0, list: 0, listBytes: 0 };
   exports.start(threads);
-  const stacks = Array.from({ length: threads - 1 }, () => allocate(stackBytes) + stackBytes);
+  const stacks = Array.from({ length: threads - 1 }, () => allocateOrThrow(stackBytes) + stackBytes);
   post({ kind: 'ready', module: threads > 1 ? module : undefined, memory: threads > 1 ? memory : undefined, stacks });
+}
+
+/** Memory that may grow to so many pages; where the address space is short (phones), to half as many, and so on. */
+function createMemory(maximum, shared) {
+  try {
+    return new WebAssembly.Memory({ initial: 32, maximum, shared });
+  } catch (error) {
+    if (maximum < 1024) throw error;
+    return createMemory(maximum / 2, shared);
+  }
 }
 
 async function help({ module, memory, stack, worker }) {
   const { exports } = await WebAssembly.instantiate(module, { env: { memory } });
-  exports.__stack_pointer.value = stack;
-  exports.help(worker);
+  for (let begin = exports.help; ; begin = exports.helpAgain) {
+    exports.__stack_pointer.value = stack;
+    try {
+      begin(worker);
+    } catch (error) {
+      // A trap for want of scratch has said so; the owner tells it. Any other is the end.
+      if (!exports.hasFailed()) throw error;
+    }
+  }
 }
 
 /** Makes code i mean the kernel of that name, for each of the names, which follow those that came before. */
 function learn(names) {
   const { exports } = state;
   const length = state.tableLength + names.length;
-  const table = allocate(4 * length);
+  const table = allocateOrThrow(4 * length);
   if (state.table) {
     bytesAt(table, 4 * state.tableLength).set(bytesAt(state.table, 4 * state.tableLength));
     exports.release(state.table, 4 * state.tableLength);
   }
   names.forEach((name, i) => {
     const text = new TextEncoder().encode(name);
-    const at = allocate(text.length);
+    const at = allocateOrThrow(text.length);
     bytesAt(at, text.length).set(text);
     const number = exports.kernel(at, text.length);
     exports.release(at, text.length);
@@ -60,28 +84,44 @@ function learn(names) {
   state.tableLength = length;
 }
 
-/** Copies what JavaScript has into a new block; the caller releases it. */
-function bring(view) {
-  const source = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-  const address = allocate(source.length);
-  if (address === 0) throw new Error(`no memory for ${source.length} bytes`);
-  bytesAt(address, source.length).set(source);
-  return { address, length: source.length };
+/** Memory for a list and the addresses of what is staged; kept, for the next list needs about as much. */
+function memoryForList(bytes) {
+  if (state.listBytes < bytes) {
+    if (state.list) state.exports.release(state.list, state.listBytes);
+    state.list = 0;
+    state.list = allocateOrThrow(bytes);
+    state.listBytes = bytes;
+  }
+  return state.list;
+}
+
+/** Copies a staged view into a block of its own; 0 if there is no memory for it, which the list then finds out. */
+function bring({ buffer, byteOffset, byteLength }) {
+  const address = allocate(byteLength);
+  if (address !== 0) bytesAt(address, byteLength).set(new Uint8Array(buffer, byteOffset, byteLength));
+  return address;
 }
 
 function execute({ commands, names, staged }) {
   const { exports } = state;
   if (names.length > 0) learn(names);
   if (commands.length === 0) return;
-  const blocks = [];
-  try {
-    for (const view of [...staged, commands]) blocks.push(bring(view));
-    const list = blocks[blocks.length - 1].address;
-    blocks.push(bring(Uint32Array.from(blocks.slice(0, -1), ({ address }) => address)));
-    exports.run(list, commands.length, state.table, blocks[blocks.length - 1].address);
-  } finally {
-    for (const { address, length } of blocks) exports.release(address, length);
+  const list = memoryForList(commands.byteLength + 4 * staged.length);
+  const blocks = staged.map(bring);
+  new Float64Array(state.memory.buffer, list, commands.length).set(commands);
+  new Uint32Array(state.memory.buffer, list + commands.byteLength, staged.length).set(blocks);
+  const stack = exports.__stack_pointer.value;
+  for (let go = () => exports.run(list, commands.length, state.table, list + commands.byteLength); ; go = exports.resume) {
+    try {
+      go();
+      break;
+    } catch (error) {
+      exports.__stack_pointer.value = stack;
+      // For want of scratch, which has been noted, or a mistake of ours.
+      if (!exports.hasFailed()) state.error ??= error instanceof Error ? error.message : String(error);
+    }
   }
+  for (const [i, address] of blocks.entries()) exports.release(address, staged[i].byteLength);
 }
 
 /** The first error since the last barrier, and forgets it. */
@@ -89,7 +129,7 @@ function takeError() {
   const { exports, error } = state;
   state.error = undefined;
   const failure = exports.takeFailure() >>> 0;
-  if (failure === 0) return error;
+  if (error !== undefined || failure === 0) return error;
   const [format, ...values] = new Float64Array(state.memory.buffer, failure, 4);
   let end = format;
   const all = new Uint8Array(state.memory.buffer);
@@ -99,17 +139,22 @@ function takeError() {
 }
 
 function run(job) {
-  try {
-    execute(job);
-  } catch (error) {
-    // A trap: what a failing allocation of scratch ends in, which has said why.
-    state.error ??= error instanceof Error ? error.message : String(error);
+  if (broken === undefined) {
+    try {
+      execute(job);
+    } catch (error) {
+      // The rest of the list is lost, and with it what the other side believes to be in memory.
+      broken = error instanceof Error ? error.message : String(error);
+    }
   }
   if (job.id === undefined) return;
-  const error = takeError();
+  let error = broken ?? takeError();
   let bytes;
-  if (error === undefined && job.read && job.read.bytes > 0)
-    bytes = bytesAt(state.exports.locate(job.read.address) >>> 0, job.read.bytes).slice().buffer;
+  if (error === undefined && job.read && job.read.bytes > 0) {
+    const address = state.exports.locate(job.read.address) >>> 0;
+    if (address === 0) error = 'a tensor found no memory';
+    else bytes = bytesAt(address, job.read.bytes).slice().buffer;
+  }
   const answer = { kind: 'done', id: job.id, error, bytes };
   if (!job.now) {
     post(answer, bytes ? [bytes] : []);
@@ -122,9 +167,18 @@ function run(job) {
 
 // Lists that come before the module is there wait for it.
 let ready = Promise.resolve();
+let started = false;
 globalThis.addEventListener('message', ({ data: message }) => {
-  if (message.kind === 'start') ready = start(message).catch((error) => post({ kind: 'failed', error: String(error?.message ?? error) }));
-  else if (message.kind === 'help') help(message);
-  else if (state) run(message);
-  else ready = ready.then(() => state && run(message));
+  if (message.kind === 'help') help(message);
+  else if (message.kind === 'start') {
+    ready = start(message)
+      .catch((error) => {
+        broken = String(error?.message ?? error);
+        post({ kind: 'failed', error: broken });
+      })
+      .then(() => {
+        started = true;
+      });
+  } else if (started) run(message);
+  else ready = ready.then(() => run(message));
 });

@@ -143,3 +143,12 @@ describe('operations by hand', () => {
     expect(backend.readNow(empty(2))).toEqual(Float32Array.of(Number.NaN, Number.NaN));
   });
 });
+
+test('weights of more inputs than int32 holds the sums of are not prepared in i8', () => {
+  using backend = new ReferenceBackend();
+  const weight = backend.tensor('wide', [1, 2 ** 16 + 1]);
+  expect(() => backend.prepareLinear({ weight, precision: 'i8' })).toThrow(
+    'wide: 65537 inputs, but int32 holds the sums of 65536 products of i8: take bf16 or f32',
+  );
+  backend.prepareLinear({ weight, precision: 'bf16' });
+});

@@ -81,3 +81,69 @@ describe.skipIf(wasmMissing())('what does not fit into 4 GiB of WASM memory', ()
     await expect(backend.finish()).rejects.toThrow(/embedding.*9/);
   });
 });
+
+describe.skipIf(wasmMissing())('when memory runs out', () => {
+  const maximumPages = 1024;
+  const total = maximumPages * 65536;
+  test.each([1, 2, 3])('a kernel without scratch is a late error, and what else was asked for is done: %s threads', async (threads) => {
+    using backend = new WasmBackend({ threads, maximumPages });
+    const neighbour = backend.tensor('neighbour', [1000], 'f32', new Float32Array(1000).fill(2));
+    const first = backend.tensor('first', [1000], 'f32', new Float32Array(1000).fill(1));
+    const input = backend.tensor('input', [512, 1024], 'f32');
+    const weight = backend.tensor('weight', [3000, 1024], 'f32');
+    const gradWeight = backend.tensor('gradient', [3000, 1024], 'f32');
+    const output = backend.tensor('output', [512, 3000], 'f32');
+    await backend.finish();
+    // Blocks of the size classes that are left, until nothing is.
+    const fillers = [];
+    for (let size = 2 ** 23; size >= 2 ** 14; size /= 2) {
+      for (;;) {
+        const filler = backend.tensor('filler', [size / 4]);
+        try {
+          await backend.finish();
+        } catch {
+          filler.dispose();
+          break;
+        }
+        fillers.push(filler);
+      }
+    }
+    await backend.finish();
+    // So often that a stack would be used up of which every failure keeps a piece.
+    for (let round = 0; round < 1500; round++) {
+      backend.linear({ input, weight, output });
+      backend.linearBackwardWeight({ input, gradOutput: output, gradWeight });
+      if (round === 0) first.dispose();
+      const second = backend.tensor('second', [3], 'f32', Float32Array.of(3, 4, 5));
+      await expect(backend.finish()).rejects.toThrow(/no memory for \d+ bytes of scratch/);
+      expect([...(await backend.read(second))]).toEqual([3, 4, 5]);
+      expect((await backend.read(neighbour)).every((value) => value === 2)).toBe(true);
+      second.dispose();
+    }
+    for (const filler of fillers) filler.dispose();
+    await backend.finish();
+    backend.fill({ output: neighbour, value: 7 });
+    expect((await backend.read(neighbour)).every((value) => value === 7)).toBe(true);
+  });
+
+  test('a tensor that found no memory cannot be used, and no other is harmed', async () => {
+    using backend = new WasmBackend({ threads: 1, maximumPages });
+    const kept = backend.tensor('kept', [1000], 'f32', new Float32Array(1000).fill(1));
+    const without = backend.tensor('without', [total / 4]);
+    await expect(backend.finish()).rejects.toThrow(/no memory for a tensor of \d+ bytes/);
+    await expect(backend.read(without)).rejects.toThrow(/found no memory/);
+    backend.fill({ output: without, value: 9 });
+    await expect(backend.finish()).rejects.toThrow('a tensor found no memory');
+    backend.write(without, new Float32Array(total / 4));
+    await expect(backend.finish()).rejects.toThrow(/no memory/);
+    without.dispose();
+    expect((await backend.read(kept)).every((value) => value === 1)).toBe(true);
+  });
+
+  test('a worker that cannot start says so, to those who wait too', async () => {
+    using backend = new WasmBackend({ threads: 1, maximumPages: 16 });
+    const tensor = backend.tensor('x', [2], 'f32', Float32Array.of(1, 2));
+    expect(() => backend.readNow(tensor)).toThrow();
+    await expect(backend.read(tensor)).rejects.toThrow();
+  });
+});
