@@ -12,6 +12,7 @@ import { embedCommand } from './commands/embed.ts';
 import { evalCommand } from './commands/eval.ts';
 import { exportCommand } from './commands/export.ts';
 import { fillMaskCommand } from './commands/fill-mask.ts';
+import { inspectCommand } from './commands/inspect.ts';
 import { pretrainCommand } from './commands/pretrain.ts';
 import { similarCommand } from './commands/similar.ts';
 import { tokenizerCommand } from './commands/tokenizer.ts';
@@ -27,6 +28,7 @@ function createProgram(): Command {
     classifyCommand,
     embedCommand,
     similarCommand,
+    inspectCommand,
     pretrainCommand,
     evalCommand,
     tokenizerCommand,

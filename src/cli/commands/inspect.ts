@@ -1,0 +1,110 @@
+import type { Command } from 'commander';
+import { neuronCounts } from '../../backend/tree_shape.ts';
+import { InputError } from '../../errors.ts';
+import {
+  addBackendOptions,
+  addCommonOptions,
+  addModelOption,
+  type BackendOptions,
+  type CommonOptions,
+  notice,
+  openBackend,
+  print,
+  printJson,
+} from '../common.ts';
+
+interface Options extends CommonOptions, BackendOptions {
+  model?: string;
+  text?: string;
+  out?: string;
+  tensors?: boolean;
+}
+
+export function inspectCommand(program: Command): void {
+  const command = program
+    .command('inspect')
+    .description('what a model is made of, and which way the tokens of a text take through its trees')
+    .option('--tensors', 'list every tensor')
+    .option('--text <text>', 'show the leaf that each token reaches in each layer')
+    .option('--out <file>', 'with --text: draw the paths (SVG)');
+  addModelOption(addBackendOptions(addCommonOptions(command)))
+    .addHelpText('after', '\nExample:\n  ufb inspect --text "The cat sat on the mat." --out paths.svg')
+    .action(inspect);
+}
+
+async function inspect(options: Options): Promise<void> {
+  if (options.out !== undefined && options.text === undefined) throw new InputError('--out draws the paths of a text: give one by --text');
+  const [{ openWeights, resolveModelFolder }, { readJson, writeFileAtomic }, { parseConfig }] = await Promise.all([
+    import('../../io/model_folder.ts'),
+    import('../../io/files.ts'),
+    import('../../models/config.ts'),
+  ]);
+  const folder = await resolveModelFolder(options.model);
+  const config = parseConfig(await readJson(`${folder}/config.json`), `${folder}/config.json`);
+  await using weights = await openWeights(folder);
+  const tensors = weights.names.map((name) => {
+    const { dtype, shape, start, end } = weights.info(name);
+    return { name, dtype, shape, bytes: end - start };
+  });
+  const parameters = tensors.reduce((sum, { shape }) => sum + shape.reduce((product, extent) => product * extent, 1), 0);
+  const bytes = tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
+  const { feedforward } = config;
+  const neurons = feedforward.kind === 'fff' ? neuronCounts(feedforward) : { used: feedforward.neurons, total: feedforward.neurons };
+  const paths = options.text === undefined ? undefined : await tracePaths(folder, options.text, options);
+  if (paths && options.out !== undefined) {
+    const { drawPaths } = await import('../../pipelines/paths.ts');
+    await writeFileAtomic(
+      options.out,
+      drawPaths(paths, `${folder.split('/').filter(Boolean).at(-1)}: ${neurons.used} of ${neurons.total} neurons a token and layer`),
+    );
+    notice(`${options.out}: the paths of ${paths.tokens.length} tokens`, options);
+  }
+  if (options.json) {
+    printJson({ folder, config, parameters, bytes, neurons, tensors, paths });
+    return;
+  }
+  const types = [...new Set(tensors.map(({ dtype }) => dtype))].join(', ');
+  const kind =
+    feedforward.kind === 'fff'
+      ? `${feedforward.trees} ${feedforward.trees === 1 ? 'tree' : 'trees'} of depth ${feedforward.depth}`
+      : 'dense';
+  const leaf = feedforward.kind === 'fff' && (feedforward.leafWidth ?? 1) > 1 ? `, leaves of ${feedforward.leafWidth}` : '';
+  print(`model        ${folder}`);
+  print(`family       ${config.family}, ${config.layers} layers of ${config.hiddenSize}, ${config.heads} heads`);
+  print(`texts        up to ${config.positions} tokens, vocabulary of ${config.vocabularySize}`);
+  print(
+    `feedforward  ${kind}${leaf}: ${neurons.used} of ${neurons.total} neurons a token and layer (${((100 * neurons.used) / neurons.total).toPrecision(2)} %)`,
+  );
+  print(`weights      ${parameters} numbers in ${tensors.length} tensors, ${(bytes / 1e6).toFixed(1)} MB, ${types}`);
+  if (options.tensors) {
+    print();
+    const width = Math.max(...tensors.map(({ name }) => name.length));
+    for (const { name, dtype, shape, bytes } of tensors)
+      print(`${name.padEnd(width)}  ${dtype.padEnd(4)}  [${shape.join(', ')}]  ${bytes} bytes`);
+  }
+  if (paths) {
+    const { spreadOf } = await import('../../pipelines/paths.ts');
+    const cells = [
+      ['', ...paths.leaves.map((_, layer) => `layer ${layer + 1}`)],
+      ...paths.tokens.map((token, t) => [token, ...paths.leaves.map((layer) => layer[t].join(' '))]),
+      ['leaves used', ...paths.leaves.map((layer) => String(spreadOf(layer).used))],
+    ];
+    const widths = cells[0].map((_, column) => Math.max(...cells.map((row) => row[column].length)));
+    print();
+    print(`leaf of each token, counted from the left, 0 to ${2 ** paths.depth - 1}${paths.trees > 1 ? ', tree by tree' : ''}:`);
+    for (const row of cells)
+      print(row.map((cell, column) => (column === 0 ? cell.padEnd(widths[0]) : cell.padStart(widths[column]))).join('  '));
+  }
+}
+
+async function tracePaths(folder: string, text: string, options: Options) {
+  const [{ loadModel }, { Tokenizer }, { pathsOf }] = await Promise.all([
+    import('../../models/checkpoint.ts'),
+    import('../../tokenizer/tokenizer.ts'),
+    import('../../pipelines/paths.ts'),
+  ]);
+  const tokenizer = await Tokenizer.load(`${folder}/tokenizer.json`);
+  using backend = await openBackend(options);
+  using model = await loadModel(folder, backend, { dtype: 'f32' });
+  return await pathsOf('encoder' in model ? model.encoder : model, tokenizer, backend, text);
+}

@@ -1,0 +1,95 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { Arena } from '../../src/backend/arena.ts';
+import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { loadMaskedLanguageModel } from '../../src/models/checkpoint.ts';
+import { drawPaths, pathsOf, spreadOf } from '../../src/pipelines/paths.ts';
+import { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
+import { temporaryFolder } from '../temporary.ts';
+import { writeTinyModel } from '../tiny_model.ts';
+import { ufb } from './ufb.ts';
+
+const folder = temporaryFolder();
+const model = join(folder, 'model');
+const text = 'the cat sees a long road & a <small> bird';
+beforeAll(() => writeTinyModel(model));
+
+test('the paths are those of the walk', async () => {
+  using backend = new ReferenceBackend();
+  const { encoder } = await loadMaskedLanguageModel(model, backend);
+  const tokenizer = await Tokenizer.load(join(model, 'tokenizer.json'));
+  const { tokens, trees, depth, leaves } = await pathsOf(encoder, tokenizer, backend, text);
+  const { ids } = tokenizer.encode(text);
+  expect([tokens.length, trees, depth, leaves.length]).toEqual([ids.length, 1, 3, 2]);
+  // By the signs of the logits that training keeps, level by level.
+  using arena = new Arena(backend);
+  const { blocks } = encoder.forward({ backend, arena, training: true }, { batch: 1, length: ids.length, ids: Int32Array.from(ids) });
+  for (const [layer, block] of blocks.entries()) {
+    const { logits } = block.feedforward as { logits?: never };
+    const z = await backend.read(logits as never);
+    const expected = tokens.map((_, t) => [0, 1, 2].reduce((leaf, level) => 2 * leaf + (z[4 * t + level] > 0 ? 1 : 0), 0));
+    expect(leaves[layer].map(([leaf]) => leaf)).toEqual(expected);
+  }
+});
+
+test('how tokens spread', () => {
+  expect(spreadOf([[1], [1], [3], [1]])).toEqual({ used: 2, mostCrowded: 0.75 });
+  expect(
+    spreadOf([
+      [0, 0],
+      [0, 1],
+    ]),
+  ).toEqual({ used: 3, mostCrowded: 1 });
+});
+
+test('the picture has a path for each token, tree and layer, and says nothing that is markup', () => {
+  const svg = drawPaths(
+    {
+      tokens: ['<a>', '&'],
+      trees: 2,
+      depth: 0,
+      leaves: [
+        [
+          [0, 0],
+          [0, 0],
+        ],
+      ],
+    },
+    'a "model"',
+  );
+  expect(svg.match(/<polyline/g)).toHaveLength(4);
+  expect(svg).toContain('&lt;a&gt;');
+  expect(svg).not.toMatch(/<a>|NaN|undefined/);
+});
+
+describe('ufb inspect', () => {
+  test('a model, a text and a picture', async () => {
+    const out = join(folder, 'paths.svg');
+    const { code, stdout, stderr } = await ufb(['inspect', '--model', model, '--text', text, '--out', out, '--tensors']);
+    expect(code, stderr).toBe(0);
+    expect(stdout).toMatch(/^feedforward +1 tree of depth 3: 4 of 15 neurons a token and layer \(27 %\)$/m);
+    expect(stdout).toMatch(/^encoder\.layers\.1\.ffn\.linear_in\.weight +F32 +\[15, 16\] +960 bytes$/m);
+    expect(stdout).toMatch(/^leaf of each token, counted from the left, 0 to 7:\n +layer 1 +layer 2\n/m);
+    expect(readFileSync(out, 'utf8')).toMatch(/^<svg[\s\S]*<\/svg>\n$/);
+    const { paths, parameters } = JSON.parse((await ufb(['inspect', '--model', model, '--text', text, '--json'])).stdout);
+    expect(paths.leaves).toHaveLength(2);
+    expect(parameters).toBeGreaterThan(1000);
+  });
+
+  test('the shipped model', async () => {
+    expect((await ufb(['inspect'])).stdout).toMatch(/12 of 4095 neurons a token and layer \(0\.29 %\)/);
+  });
+
+  test('what cannot be', async () => {
+    expect(await ufb(['inspect', '--out', 'x.svg'])).toMatchObject({
+      code: 2,
+      stderr: 'ufb: --out draws the paths of a text: give one by --text\n',
+    });
+    const long = Array(100).fill('the cat').join(' ');
+    expect(await ufb(['inspect', '--model', model, '--text', long])).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/at most 64: shorten it/),
+    });
+  });
+});
