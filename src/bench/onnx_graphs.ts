@@ -1,7 +1,7 @@
 /** Graphs for the benchmark's peer, onnxruntime, in the form that it runs fastest: its fused operators where there are any. */
-import type { OnnxAttribute, OnnxGraph, OnnxInitializer, OnnxNode } from '../io/onnx.ts';
-
-const microsoft = 'com.microsoft';
+import type { OnnxGraph } from '../io/onnx.ts';
+import { microsoft, OnnxGraphBuilder, quantiseColumns, transpose } from '../io/onnx_builder.ts';
+import { addTrees } from '../models/onnx.ts';
 
 /** Weights of a dense feedforward layer: up [neurons, width], down [width, neurons]; no biases. */
 export interface DenseWeights {
@@ -20,33 +20,7 @@ export interface TreeWeights {
   bias: Float32Array;
 }
 
-class GraphBuilder {
-  readonly nodes: OnnxNode[] = [];
-  readonly initializers: OnnxInitializer[] = [];
-  private count = 0;
-
-  constant(type: OnnxInitializer['type'], shape: readonly number[], data: ArrayBufferView): string {
-    const name = `c${this.count++}`;
-    this.initializers.push({ name, type, shape, data });
-    return name;
-  }
-
-  floats(shape: readonly number[], values: Float32Array | readonly number[]): string {
-    return this.constant('f32', shape, values instanceof Float32Array ? values : Float32Array.from(values));
-  }
-
-  /** One node with one output; returns the output's name. */
-  add(
-    operator: string,
-    inputs: readonly string[],
-    attributes?: Record<string, OnnxAttribute>,
-    domain?: string,
-    output = `v${this.count++}`,
-  ): string {
-    this.nodes.push({ operator, inputs, outputs: [output], attributes, domain });
-    return output;
-  }
-
+class GraphBuilder extends OnnxGraphBuilder {
   /** input weight^T with the weight [outputs, inputs] in f32, or rounded to i8, its input dynamically to u8. */
   linear(input: string, weight: Float32Array, outputs: number, inputs: number, precision: 'f32' | 'i8'): string {
     const transposed = transpose(weight, outputs, inputs);
@@ -60,24 +34,6 @@ class GraphBuilder {
     ];
     return this.add('DynamicQuantizeMatMul', operands, undefined, microsoft);
   }
-}
-
-function transpose(values: Float32Array, rows: number, columns: number): Float32Array {
-  const result = new Float32Array(values.length);
-  for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) result[c * rows + r] = values[r * columns + c];
-  return result;
-}
-
-/** Each column by a scale of its own, as onnxruntime's quantiser does per channel. */
-function quantiseColumns(values: Float32Array, rows: number, columns: number): { quantised: Int8Array; scales: Float32Array } {
-  const scales = new Float32Array(columns);
-  for (let i = 0; i < values.length; i++) scales[i % columns] = Math.max(scales[i % columns], Math.abs(values[i]));
-  scales.forEach((most, column) => {
-    scales[column] = most / 127 || 1;
-  });
-  const quantised = new Int8Array(rows * columns);
-  for (let i = 0; i < values.length; i++) quantised[i] = Math.round(values[i] / scales[i % columns]);
-  return { quantised, scales };
 }
 
 /** x [tokens, width] to y: gelu(x up^T) down^T. */
@@ -100,7 +56,7 @@ export function linearGraph(weight: Float32Array, outputs: number, width: number
  */
 export function gatheredGraph(weight: Float32Array, outputs: number, width: number, blockSize: number): OnnxGraph {
   const graph = new GraphBuilder();
-  const integers = (values: readonly number[]) => graph.constant('i64', [values.length], BigInt64Array.from(values, BigInt));
+  const integers = (values: readonly number[]) => graph.integers(values);
   const blocks = graph.floats([outputs / blockSize, blockSize, width], weight);
   const gathered = graph.add('Reshape', [graph.add('Gather', [blocks, 'chosen'], { axis: 0 }), integers([0, -1, width])]);
   const products = graph.add('MatMul', [gathered, graph.add('Unsqueeze', ['x', integers([2])])]);
@@ -108,42 +64,16 @@ export function gatheredGraph(weight: Float32Array, outputs: number, width: numb
   return { ...made, inputs: [...made.inputs, { name: 'chosen', type: 'i32', shape: ['tokens', 'choices'] }] };
 }
 
-/** Fast feedforward trees by standard operators: gather each level's rows, compare, go on. */
+/** Fast feedforward trees by standard operators. */
 export function treesGraph({ width, trees, depth, nodes, bias }: TreeWeights): OnnxGraph {
   const graph = new GraphBuilder();
-  const perTree = 2 ** (depth + 1) - 1;
   const half = (from: number) => {
-    const values = new Float32Array(trees * perTree * width);
-    for (let node = 0; node < trees * perTree; node++)
+    const values = new Float32Array(bias.length * width);
+    for (let node = 0; node < bias.length; node++)
       values.set(nodes.subarray(node * 2 * width + from, node * 2 * width + from + width), node * width);
-    return graph.floats([trees * perTree, width], values);
+    return values;
   };
-  const weightIn = half(0);
-  const weightOut = half(width);
-  const biases = graph.floats([trees * perTree], bias);
-  const integers = (shape: readonly number[], values: readonly number[]) =>
-    graph.constant('i64', shape, BigInt64Array.from(values, BigInt));
-  const roots = integers(
-    [1, trees],
-    Array.from({ length: trees }, (_, tree) => tree * perTree),
-  );
-  const tokens = graph.add('Shape', ['x'], { start: 0, end: 1 });
-  const shape = graph.add('Concat', [tokens, integers([1], [trees])], { axis: 0 });
-  // Node of each token and tree, counted within the tree: 2 k + 1 + (z > 0).
-  let k = graph.add('Expand', [integers([1, 1], [0]), shape]);
-  const [two, one, lastAxis, third] = [integers([1], [2]), integers([1], [1]), integers([1], [2]), integers([1], [1])];
-  const x = graph.add('Unsqueeze', ['x', third]);
-  let y = '';
-  for (let level = 0; level <= depth; level++) {
-    const row = graph.add('Add', [k, roots]);
-    const products = graph.add('Mul', [x, graph.add('Gather', [weightIn, row])]);
-    const z = graph.add('Add', [graph.add('ReduceSum', [products, lastAxis], { keepdims: 0 }), graph.add('Gather', [biases, row])]);
-    const activation = graph.add('Unsqueeze', [graph.add('Gelu', [z]), lastAxis]);
-    const added = graph.add('ReduceSum', [graph.add('Mul', [activation, graph.add('Gather', [weightOut, row])]), one], { keepdims: 0 });
-    y = y === '' ? added : graph.add('Add', [y, added]);
-    const right = graph.add('Cast', [graph.add('Greater', [z, graph.floats([1], [0])])], { to: 7 });
-    k = graph.add('Add', [graph.add('Add', [graph.add('Mul', [k, two]), one]), right]);
-  }
+  const y = addTrees(graph, 'x', { width, trees, depth, inputs: half(0), outputs: half(width), bias });
   return finish(graph, 'fast feedforward', y, width);
 }
 

@@ -9,6 +9,12 @@ interface SafetensorsOptions extends CommonOptions {
   dtype: 'f32' | 'bf16' | 'f16';
 }
 
+interface OnnxOptions extends CommonOptions {
+  model: string;
+  out: string;
+  dtype: 'f32' | 'i8';
+}
+
 export function exportCommand(program: Command): void {
   const command = program.command('export').description('write a model for other programs');
   command
@@ -19,6 +25,41 @@ export function exportCommand(program: Command): void {
     .addOption(new Option('--dtype <type>', 'of the weights').choices(['f32', 'bf16', 'f16']).default('f32'))
     .option('--quiet', 'no notices')
     .action(exportSafetensors);
+  command
+    .command('onnx')
+    .description('one file of standard ONNX operators, for onnxruntime and others; batch and length are free')
+    .requiredOption('--model <folder>', 'folder with config.json, model.safetensors and tokenizer.json')
+    .requiredOption('--out <file>', 'where it is written')
+    .addOption(
+      new Option('--dtype <type>', 'of the weights of dense products; i8 rounds their inputs too').choices(['f32', 'i8']).default('f32'),
+    )
+    .option('--quiet', 'no notices')
+    .action(exportOnnx);
+}
+
+async function exportOnnx(options: OnnxOptions): Promise<void> {
+  const [{ ReferenceBackend }, { resolveModelFolder }, { writeFileAtomic }, { loadModel }, { modelGraph }, { encodeOnnx, onnxOpset }] =
+    await Promise.all([
+      import('../../backend/reference.ts'),
+      import('../../io/model_folder.ts'),
+      import('../../io/files.ts'),
+      import('../../models/checkpoint.ts'),
+      import('../../models/onnx.ts'),
+      import('../../io/onnx.ts'),
+    ]);
+  const folder = await resolveModelFolder(options.model);
+  using backend = new ReferenceBackend();
+  using model = await loadModel(folder, backend);
+  const graph = await modelGraph(model, options.dtype);
+  let bytes: Uint8Array;
+  try {
+    bytes = encodeOnnx(graph);
+  } catch (error) {
+    throw error instanceof RangeError ? new InputError(`${folder}: ${error.message}`) : error;
+  }
+  await writeFileAtomic(options.out, bytes);
+  const [inputs, outputs] = [graph.inputs, graph.outputs].map((values) => values.map(({ name }) => name).join(', '));
+  notice(`${options.out}: ${inputs} to ${outputs}, opset ${onnxOpset}, ${(bytes.length / 1e6).toFixed(1)} MB`, options);
 }
 
 async function exportSafetensors(options: SafetensorsOptions): Promise<void> {
