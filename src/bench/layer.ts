@@ -4,7 +4,7 @@ import { ReferenceBackend } from '../backend/reference.ts';
 import { contest } from './contest.ts';
 import { type DenseWeights, denseFeedforwardGraph, type TreeWeights, treesGraph } from './onnx_graphs.ts';
 import type { OnnxRuntime } from './peers.ts';
-import { denseLayer, randomDense, randomTrees, treeLayer } from './queued_layers.ts';
+import { denseLayer, randomDense, treeLayer } from './queued_layers.ts';
 import {
   type Inputs,
   largestDifference,
@@ -12,14 +12,16 @@ import {
   perToken,
   type QueuedLayer,
   queuedWork,
-  randomTokens,
+  type TokenRows,
   type TokenTiming,
   type Work,
 } from './work.ts';
 
 export interface LayerBenchmarkOptions {
-  width: number;
-  configs: readonly { trees: number; depth: number }[];
+  /** Random ones, or a model's. */
+  layers: readonly TreeWeights[];
+  /** Of the layers' width: {@link randomTokens}, or what a model's layer takes in. */
+  tokens: TokenRows;
   /** Tokens a call. */
   batches: readonly number[];
   dtypes: readonly Precision[];
@@ -56,18 +58,17 @@ export interface LayerResult extends TokenTiming {
 const checkedTokens = 8;
 
 /**
- * Times fast feedforward trees against dense layers of as many neurons, ours and onnxruntime's, in one run by turns. Inputs have unit
- * variance and differ from call to call; a call's output is not read but in the check.
+ * Times fast feedforward trees against dense layers of as many neurons, ours and onnxruntime's, in one run by turns. Inputs differ
+ * from call to call; a call's output is not read but in the check.
  */
 export async function benchmarkLayer(backend: Backend, options: LayerBenchmarkOptions): Promise<LayerResult[]> {
-  const { width, batches } = options;
-  const inputs = { x: randomTokens(width, batches) };
+  const inputs = { x: options.tokens };
   const results: LayerResult[] = [];
-  for (const { trees, depth } of options.configs) {
-    const tree = randomTrees({ width, trees, depth });
+  for (const tree of options.layers) {
+    const { width, trees, depth } = tree;
     const layers = await prepareLayers(backend, options, tree, randomDense(width, tree.bias.length), inputs);
     try {
-      for (const batch of batches) results.push(...(await measure(backend, options, layers, `${trees}x${depth} ${width}`, batch)));
+      for (const batch of options.batches) results.push(...(await measure(backend, options, layers, `${trees}x${depth} ${width}`, batch)));
     } finally {
       for (const { work } of layers) await work.dispose();
     }

@@ -1,11 +1,16 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 import { benchmarkDepth } from '../../src/bench/depth.ts';
+import { readModelLayer } from '../../src/bench/model_layer.ts';
 import { benchmarkScaling, neuronsInTime } from '../../src/bench/scaling.ts';
 import { summarise } from '../../src/bench/timing.ts';
 import { benchmarkTraining, modelArithmetic } from '../../src/bench/training.ts';
 import { crammedBertConfig, type ModelConfig } from '../../src/models/config.ts';
 import type { LabelledBatch, MaskedLanguageModel } from '../../src/models/masked_language_model.ts';
+import { temporaryFolder } from '../temporary.ts';
+import { generatedSentences, writeTinyModel } from '../tiny_model.ts';
 
 test('timings are summarised by median and quartiles, in any order', () => {
   expect(summarise([5, 1, 4, 2, 3])).toEqual({ median: 3, low: 2, high: 4 });
@@ -83,6 +88,26 @@ describe('scaling', () => {
       expect([treesError, denseError]).toEqual([0, 0]);
     }
   });
+});
+
+test("a model's layer and what it takes in of a text: its trees walk the paths that the model walks", async () => {
+  const folder = temporaryFolder();
+  await writeTinyModel(folder);
+  const text = join(folder, 'text.txt');
+  writeFileSync(text, generatedSentences().join('\n'));
+  using backend = new ReferenceBackend();
+  const { layer, tree, tokens, leavesReached, leaves } = await readModelLayer(backend, { model: folder, text, tokens: 100 });
+  expect([layer, tree.trees, tree.depth, tree.width, tokens.values.length, leaves]).toEqual([1, 1, 3, 16, 128 * 16, 8]);
+  using input = backend.tensor('input', [128, 16], 'f32', tokens.values);
+  using nodes = backend.tensor('nodes', [15, 32], 'f32', tree.nodes);
+  using bias = backend.tensor('bias', [15], 'f32', tree.bias);
+  using output = backend.tensor('output', [128, 16]);
+  using visited = backend.tensor('visited', [128, 1, 4], 'i32');
+  backend.fff({ input, nodes, bias, trees: 1, depth: 3, output, visited });
+  expect(new Set((await backend.readIntegers(visited)).filter((_, i) => i % 4 === 3)).size).toBe(leavesReached);
+  const reading = (changes: object) => readModelLayer(backend, { model: folder, text, tokens: 100, ...changes });
+  await expect(reading({ layer: 2 })).rejects.toThrow(/--layer 2: .* has layers 0 to 1/);
+  await expect(reading({ tokens: 1e6 })).rejects.toThrow(/text\.txt: has \d+ tokens in whole sequences, expected at least 1000000/);
 });
 
 test('the training benchmark: models and a peer take the same steps, and are related to the matrix product', async () => {

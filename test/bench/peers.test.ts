@@ -6,6 +6,8 @@ import { contest } from '../../src/bench/contest.ts';
 import { benchmarkLayer } from '../../src/bench/layer.ts';
 import { benchmarkModel } from '../../src/bench/model.ts';
 import { loadOnnxRuntime, type OnnxRuntime } from '../../src/bench/peers.ts';
+import { randomTrees } from '../../src/bench/queued_layers.ts';
+import { randomTokens } from '../../src/bench/work.ts';
 import { encodeOnnx } from '../../src/io/onnx.ts';
 import { wasmMissing } from '../../src/platform/node.ts';
 
@@ -27,8 +29,8 @@ const short = { rounds: 2, roundMilliseconds: 1 };
 
 describe.skipIf(missing)(`layer${missing ? ` (skipped: ${missing})` : ''}`, () => {
   test('trees and dense layers, ours and onnxruntime’s, compute the same', async () => {
-    const options = { ...short, width: 64, batches: [1, 16], dtypes: ['f32', 'bf16', 'i8'] as const };
-    const results = await benchmarkLayer(backend, { ...options, configs: [{ trees: 3, depth: 4 }], onnxRuntime });
+    const options = { ...short, tokens: randomTokens(64, [1, 16]), batches: [1, 16], dtypes: ['f32', 'bf16', 'i8'] as const };
+    const results = await benchmarkLayer(backend, { ...options, layers: [randomTrees({ width: 64, trees: 3, depth: 4 })], onnxRuntime });
     expect(results.map(({ config, batch, dtype }) => `${config} ${batch} ${dtype}`)).toEqual(
       [1, 16].flatMap((batch) => ['f32', 'bf16', 'i8'].map((dtype) => `3x4 64 ${batch} ${dtype}`)),
     );
@@ -47,8 +49,8 @@ describe.skipIf(missing)(`layer${missing ? ` (skipped: ${missing})` : ''}`, () =
   });
 
   test('without onnxruntime only ours', async () => {
-    const options = { ...short, width: 16, batches: [4], dtypes: ['i8'] as const };
-    const [{ peers }] = await benchmarkLayer(backend, { ...options, configs: [{ trees: 1, depth: 2 }] });
+    const options = { ...short, tokens: randomTokens(16, [4]), batches: [4], dtypes: ['i8'] as const };
+    const [{ peers }] = await benchmarkLayer(backend, { ...options, layers: [randomTrees({ width: 16, trees: 1, depth: 2 })] });
     expect(peers.map(({ name, dtype }) => `${name} ${dtype}`)).toEqual(['ours dense i8', 'ours dense f32']);
   });
 });

@@ -1,8 +1,9 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { nativeMissing } from '../../src/backend/create.ts';
 import { temporaryFolder } from '../temporary.ts';
+import { generatedSentences, writeTinyModel } from '../tiny_model.ts';
 import { ufb } from './ufb.ts';
 
 const small = ['bench', 'depth', '--backend', 'reference', '--width', '8', '--batch', '16', '--batches', '1', '--rounds', '1'];
@@ -108,6 +109,18 @@ test.skipIf(missing)('ufb bench layer prints a table, and writes JSON and a pict
   expect(readFileSync(join(folder, 'layer.svg'), 'utf8')).toMatch(/^<svg[\s\S]*microseconds a token[\s\S]*<\/svg>$/);
 });
 
+test.skipIf(missing)('ufb bench layer --text measures a layer of a model on the hidden states of a text', async () => {
+  const folder = temporaryFolder();
+  await writeTinyModel(folder);
+  const text = join(folder, 'text.txt');
+  writeFileSync(text, Array.from({ length: 5 }, () => generatedSentences().join('\n')).join('\n\n'));
+  const options = ['--model', folder, '--text', text, '--layer', '0', '--batch', '4', '--dtype', 'f32', '--quick'];
+  const { code, stdout, stderr } = await ufb(['bench', 'layer', ...options]);
+  expect([code, stderr]).toEqual([0, '']);
+  expect(stdout).toMatch(/^layer 0 of .*: 1024 tokens of .*text\.txt reach [1-8] of 8 leaves$/m);
+  expect(stdout).toMatch(/^1x3 16, batch 4 +dtype/m);
+});
+
 test.skipIf(missing)('ufb bench conditional-matmul prints a table for each size, and writes JSON and a picture', async () => {
   const folder = join(temporaryFolder(), 'conditional');
   const shape = ['--width', '16', '--neurons', '32', '--block-size', '1,4', '--chosen', '4', '--batch', '2'];
@@ -150,6 +163,7 @@ test('sizes that are none are refused', async () => {
     code: 2,
     stderr: expect.stringContaining('--batch 0: expected whole numbers'),
   });
+  expect(await ufb(['bench', 'layer', '--layer', '1'])).toMatchObject({ code: 2, stderr: expect.stringContaining('need --text') });
   expect(await ufb(['bench', 'conditional-matmul', '--block-size', '3'])).toMatchObject({
     code: 2,
     stderr: expect.stringContaining('expected a divisor of --neurons 4096'),

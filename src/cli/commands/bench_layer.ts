@@ -1,8 +1,10 @@
 import type { Command } from 'commander';
+import type { Backend } from '../../backend/backend.ts';
 import { precisions } from '../../backend/prepared_weight.ts';
 import type { LayerResult } from '../../bench/layer.ts';
+import type { ModelLayer } from '../../bench/model_layer.ts';
 import { InputError } from '../../errors.ts';
-import { openBackend, parseCount, print } from '../common.ts';
+import { addModelOption, openBackend, parseCount, parseInteger, print } from '../common.ts';
 import {
   addBatchOption,
   addContestOptions,
@@ -21,6 +23,9 @@ interface LayerOptions extends ContestOptions {
   width: number;
   configs: string;
   all?: boolean;
+  model?: string;
+  text?: string;
+  layer?: number;
 }
 
 /** Trees x depth, 3072 to 4608 neurons: the paper's family. */
@@ -32,34 +37,44 @@ export function layerCommand(parent: Command): void {
     .description("time fast feedforward trees against dense layers of as many neurons, ours and onnxruntime's")
     .option('--width <count>', 'hidden size', parseCount, 768)
     .option('--configs <list>', 'trees x depth, with commas between them', '1x11')
-    .option('--all', `all of the paper's: ${family}`);
+    .option('--all', `all of the paper's: ${family}`)
+    .option(
+      '--text <file>',
+      'measure a layer of --model on what it takes in when the model reads this text, instead of random weights and tokens',
+    )
+    .option('--layer <index>', 'with --text: which layer, from 0 (default: the middle one)', parseInteger);
+  addModelOption(command);
   addPrecisionsOption(addBatchOption(command, '1,128,2048'), precisions.join(','));
   addContestOptions(command, 9).action(async (options: LayerOptions) => {
-    const configs = (options.all ? family : options.configs).split(',').map((config) => {
-      const [, trees, depth] = /^([1-9]\d*)x(\d+)$/.exec(config) ?? [];
-      if (depth === undefined || Number(depth) > 20)
-        throw new InputError(`--configs ${options.configs}: expected trees x depth, as in 1x11, with commas between them`);
-      return { trees: Number(trees), depth: Number(depth) };
-    });
+    if (options.text === undefined && (options.model !== undefined || options.layer !== undefined))
+      throw new InputError('--model and --layer need --text, the text that the model is to read');
+    const configs = configsOf(options);
     const counts = countsOf('--batch', options.batch);
     const dtypes = wordsOf('--dtype', options.dtype, precisions);
-    const { benchmarkLayer } = await import('../../bench/layer.ts');
+    const [{ benchmarkLayer }, { randomTrees }, { randomTokens }] = await Promise.all([
+      import('../../bench/layer.ts'),
+      import('../../bench/queued_layers.ts'),
+      import('../../bench/work.ts'),
+    ]);
     // As the paper does: one thread.
     using backend = await openBackend({ ...options, threads: options.threads ?? 1 });
     const onnxRuntime = await openOnnxRuntime(backend, options);
     if (!options.json) print(`${machine(backend)}\nmicroseconds a token, median (quartiles); error: largest, over the largest output\n`);
+    const batches = options.quick ? counts.slice(0, 2) : counts;
+    const real = options.text === undefined ? undefined : await readLayer(backend, options, options.text, batches);
     const results = await benchmarkLayer(backend, {
       ...contestLength(options, 250, 50),
-      width: options.width,
-      configs,
-      batches: options.quick ? counts.slice(0, 2) : counts,
+      layers: real ? [real.tree] : configs.map((config) => randomTrees({ ...config, width: options.width })),
+      tokens: real?.tokens ?? randomTokens(options.width, batches),
+      batches,
       dtypes,
       onnxRuntime,
       onResult: (result) => {
         if (!options.json) print(layerTable(result));
       },
     });
-    await report('layer', backend, options, { results }, ({ renderBars }) => {
+    const given = real && { layer: real.layer, leavesReached: real.leavesReached, leaves: real.leaves };
+    await report('layer', backend, options, { ...given, results }, ({ renderBars }) => {
       const bars = results.flatMap(({ config, batch, dtype, usPerToken, peers }) => [
         { label: `${config}, batch ${batch}, ours ${dtype}`, value: usPerToken, ours: true },
         ...(dtype === dtypes[0]
@@ -69,6 +84,30 @@ export function layerCommand(parent: Command): void {
       return renderBars('Feedforward layer', 'microseconds a token', bars);
     });
   });
+}
+
+function configsOf({ all, configs }: LayerOptions): { trees: number; depth: number }[] {
+  return (all ? family : configs).split(',').map((config) => {
+    const [, trees, depth] = /^([1-9]\d*)x(\d+)$/.exec(config) ?? [];
+    if (depth === undefined || Number(depth) > 20)
+      throw new InputError(`--configs ${configs}: expected trees x depth, as in 1x11, with commas between them`);
+    return { trees: Number(trees), depth: Number(depth) };
+  });
+}
+
+/** The model's layer and what it takes in; says how evenly its tokens spread. */
+async function readLayer(backend: Backend, options: LayerOptions, text: string, batches: readonly number[]): Promise<ModelLayer> {
+  const [{ readModelLayer }, { resolveModelFolder }, { tokensFor }] = await Promise.all([
+    import('../../bench/model_layer.ts'),
+    import('../../io/model_folder.ts'),
+    import('../../bench/work.ts'),
+  ]);
+  const model = await resolveModelFolder(options.model);
+  const read = await readModelLayer(backend, { model, text, layer: options.layer, tokens: tokensFor(batches) });
+  const tokens = read.tokens.values.length / read.tokens.width;
+  if (!options.json)
+    print(`layer ${read.layer} of ${model}: ${tokens} tokens of ${text} reach ${read.leavesReached} of ${read.leaves} leaves\n`);
+  return read;
 }
 
 function layerTable(result: LayerResult): string {
