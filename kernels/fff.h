@@ -5,6 +5,8 @@
 
 // Walks that go down together: as many as keep their inputs in the second-level cache (768 floats: 384 KB).
 constexpr size_t walksInFlight = 128;
+// Walks that meet the neurons of a leaf together: as many as keep their inputs in the first-level cache (768 floats: 24 KB).
+constexpr size_t walksAtLeaf = 8;
 // Rows of the next level that are fetched as soon as they are known; the others as many runs before they are used.
 constexpr size_t rowsAhead = 8;
 
@@ -83,6 +85,18 @@ template <class Nodes> UFB_INLINE void logitsOfRow(const Nodes& nodes, const Wal
   for (; at < end; at++) some(Number<1>{}, at);
 }
 
+// The logits of walks order[begin .. end) at a leaf whose first neuron is `row`.
+template <class Nodes> inline void logitsOfLeaf(const Nodes& nodes, const TreeShape& shape, const Walks<Nodes>& walks, size_t begin, size_t end, size_t row) {
+  for (size_t first = begin; first < end; first += walksAtLeaf) {
+    const size_t last = smaller(first + walksAtLeaf, end);
+    for (size_t neuron = 0; neuron < shape.leafWidth; neuron++) {
+      if (first == begin && neuron + 1 < shape.leafWidth) nodes.prefetchIn(row + neuron + 1);
+      logitsOfRow(nodes, walks, first, last, row + neuron, shape.depth + neuron);
+      for (size_t i = first; neuron > 0 && i < last; i++) walks.rows[walks.order[i] * walks.visits + shape.depth + neuron] = static_cast<uint32_t>(row + neuron);
+    }
+  }
+}
+
 // Levels [from, to), to <= depth + 1. Rows at level `from` are known, with walks in their order; at level `to`, if there is one, they will be.
 template <class Nodes> inline void descend(const Nodes& nodes, const TreeShape& shape, Walks<Nodes>& walks, size_t from, size_t to) {
   const size_t visits = walks.visits, count = walks.walks();
@@ -97,15 +111,11 @@ template <class Nodes> inline void descend(const Nodes& nodes, const TreeShape& 
       runsAhead--;
       end = walks.runEnd(begin, level);
       const size_t row = walks.rows[walks.order[begin] * visits + level];
-      logitsOfRow(nodes, walks, begin, end, row, level);
       if (level == shape.depth) {
-        for (size_t leaf = 1; leaf < shape.leafWidth; leaf++) {
-          if (leaf + 1 < shape.leafWidth) nodes.prefetchIn(row + leaf + 1);
-          logitsOfRow(nodes, walks, begin, end, row + leaf, level + leaf);
-          for (size_t i = begin; i < end; i++) walks.rows[walks.order[i] * visits + level + leaf] = static_cast<uint32_t>(row + leaf);
-        }
+        logitsOfLeaf(nodes, shape, walks, begin, end, row);
         continue;
       }
+      logitsOfRow(nodes, walks, begin, end, row, level);
       const size_t tree = row / shape.neurons(), node = row - tree * shape.neurons();
       for (size_t right = 0; right < 2; right++) {
         const size_t child = shape.row(tree, 2 * node + 1 + right), before = placed;
@@ -247,7 +257,7 @@ inline void walkSorted(Context& context, const Nodes& nodes, const TreeShape& sh
       descend(nodes, shape, walks, 0, top);
       __builtin_memcpy(rows + begin * kept, walks.rows, walks.count * kept * 4);
       __builtin_memcpy(logits + begin * kept, walks.logits, walks.count * kept * 4);
-      for (size_t t = begin; t < end; t++) keys[t] = rows[t * kept + top] - firstAtTop;
+      for (size_t t = begin; t < end; t++) keys[t] = (rows[t * kept + top] - firstAtTop) / (top < shape.depth ? 1 : static_cast<uint32_t>(shape.leafWidth));
     });
     const uint32_t* sorted = sortByKey(keys, tokens, uint32_t{1} << top, order, spare);
     parallelRanges(context, tokens, walksInFlight, [&](size_t begin, size_t end, int worker) {
@@ -269,10 +279,11 @@ template <class Nodes> inline void fffForward(Context& context, const Nodes& nod
   const float* input = a.floats(0);
   const FastFeedforwardOutputs outputs{a.floats(3), a.flag(5), a.integers(4), a.floats(5)};
   const size_t tokens = a.count(0);
-  // Sorting pays once some tokens meet at a node well above the leaves.
+  // Sorting pays once some tokens meet at a node well above the leaves, or at leaves of several neurons.
   size_t top = 0;
   while (tokens >> top > 16) top++;
-  if (tokens > 2 * walksInFlight &&  top + 2 <= shape.depth) return walkSorted(context, nodes, shape, input, tokens, top, outputs);
+  const bool meet = top + 2 <= shape.depth || shape.leafWidth > 1;
+  if (tokens > 2 * walksInFlight && shape.depth > 0 && meet) return walkSorted(context, nodes, shape, input, tokens, smaller(top, shape.depth), outputs);
   const size_t share = (tokens + static_cast<size_t>(context.threads) - 1) / static_cast<size_t>(context.threads);
   parallelRanges(context, tokens, smaller(walksInFlight, roundUp(share, tokensTogether)), [&](size_t begin, size_t end, int worker) { walkTogether(context, nodes, shape, input, begin, end - begin, outputs, worker); });
 }
@@ -280,7 +291,7 @@ template <class Nodes> inline void fffForward(Context& context, const Nodes& nod
 inline TreeShape treeShape(const Arguments& a) { return {a.count(2), a.count(3), a.count(4)}; }
 
 inline void fff(Context& context, const Arguments& a) {
-  fffForward(context, FloatNodes{a.floats(1), a.floats(2), a.count(1)}, treeShape(a), a);
+  fffForward(context, FloatNodes::forward(a.floats(1), a.floats(2), a.count(1)), treeShape(a), a);
 }
 
 inline void fffPrepared(Context& context, const Arguments& a) {
@@ -288,7 +299,7 @@ inline void fffPrepared(Context& context, const Arguments& a) {
   const size_t width = a.count(1);
   const float* bias = a.floats(2);
   switch (static_cast<Precision>(a.count(6))) {
-    case Precision::f32: return fffForward(context, FloatNodes{a.floats(1), bias, width}, shape, a);
+    case Precision::f32: return fffForward(context, FloatNodes::forward(a.floats(1), bias, width), shape, a);
     case Precision::bf16: return fffForward(context, Bf16Nodes{static_cast<const uint16_t*>(a.operands[1]), bias, width}, shape, a);
     case Precision::i8: return fffForward(context, int8Nodes(a.operands[1], bias, shape.trees * shape.neurons(), width), shape, a);
   }

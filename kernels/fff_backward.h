@@ -16,6 +16,8 @@ struct FastFeedforward {
 };
 
 constexpr size_t maximumLevels = 25;
+// Neurons of a leaf whose gradients are summed together.
+constexpr size_t leafTogether = tokensTogether;
 
 UFB_INLINE void prefetchRowToWrite(float* row, size_t width) {
   for (size_t i = 0; i < width; i += 16) __builtin_prefetch(row + i, 1, 2);
@@ -59,56 +61,99 @@ inline bool orderByLeaf(Context& context, const LeafOrder& order, const int32_t*
   return true;
 }
 
-// A token's visits, some at a time.
+// The visits of tokens that are neighbours in the first tree's order, some at a time.
 struct VisitBlock {
   static constexpr size_t capacity = 32;
-  size_t token, first, count;
-  uint32_t rows[capacity], places[capacity];  // the neuron's row; the token's place in the order of its tree
+  size_t place, tokens, first, count;
+  uint32_t token[tokensTogether];
+  uint32_t rows[tokensTogether][capacity], places[tokensTogether][capacity];  // the neuron's row; the token's place in the order of its tree
 
-  void fill(const FastFeedforward& layer, const LeafOrder* orders, size_t aToken, size_t firstVisit) {
-    token = aToken;
+  void fill(const FastFeedforward& layer, const LeafOrder* orders, size_t firstPlace, size_t endPlace, size_t firstVisit) {
+    place = firstPlace;
+    tokens = smaller(tokensTogether, endPlace - firstPlace);
     first = firstVisit;
     const size_t perTree = layer.shape.visits();
     count = smaller(capacity, layer.shape.trees * perTree - first);
-    size_t tree = first / perTree, visit = first % perTree;
-    for (size_t v = 0; v < count; tree++, visit = 0) {
-      const size_t place = orders[tree].places[token];
-      for (; visit < perTree && v < count; visit++, v++) {
-        places[v] = static_cast<uint32_t>(place);
-        rows[v] = static_cast<uint32_t>(layer.row(tree, visit, orders[tree].node(place, layer.levelsUp(visit))));
+    for (size_t t = 0; t < tokens; t++) {
+      token[t] = orders[0].tokens[place + t];
+      size_t tree = first / perTree, visit = first % perTree;
+      for (size_t v = 0; v < count; tree++, visit = 0) {
+        const size_t own = orders[tree].places[token[t]];
+        for (; visit < perTree && v < count; visit++, v++) {
+          places[t][v] = static_cast<uint32_t>(own);
+          rows[t][v] = static_cast<uint32_t>(layer.row(tree, visit, orders[tree].node(own, layer.levelsUp(visit))));
+        }
       }
     }
   }
 };
 
-// dz and gelu(z) of a block's visits, and what they add to gradInput. The visits' scales are kept for the nodes' gradients if these are wanted.
+// dz and gelu(z) of a block's visits, and what they add to gradInput: the row of a visit that the tokens share is loaded once. The
+// visits' scales are kept for the neurons' gradients if these are wanted.
+template <int together>
 inline void fffBackwardBlock(const FastFeedforward& layer, const VisitBlock& block, const float* logits, const float* gradOutput, float* gradInput,
                              bool accumulate, const FastFeedforwardGradients& gradients, size_t tokens) {
-  const size_t width = layer.width;
-  float slopes[VisitBlock::capacity], activations[VisitBlock::capacity];
-  for (size_t v = 0; v < block.count; v++) slopes[v] = dot(gradOutput, layer.neuron(block.rows[v]) + width, width);
-  eachVector(0, block.count, [&](size_t v, size_t n) {
-    const Vector z = loadUpTo(logits + block.first + v, n);
-    storeUpTo(slopes + v, loadUpTo(slopes + v, n) * geluSlope(z), n);
-    storeUpTo(activations + v, geluValue(z), n);
-  });
-  sumRows(gradInput, layer.nodes, 2 * width, block.rows, slopes, block.count, width, accumulate || block.first > 0);
-  for (size_t v = 0; gradients.nodes && v < block.count; v++) {
-    const size_t at = (block.first + v) * tokens + block.places[v];
-    gradients.slopes[at] = slopes[v];
-    gradients.activations[at] = activations[v];
+  const size_t width = layer.width, visits = layer.shape.trees * layer.shape.visits();
+  const FloatNodes nodes = FloatNodes::backward(layer.nodes, width);
+  float slopes[together][VisitBlock::capacity], activations[VisitBlock::capacity];
+  const float *dy[together], *scales[together];
+  const uint32_t* rows[together];
+  float* dx[together];
+  for (int t = 0; t < together; t++) {
+    dy[t] = gradOutput + block.token[t] * width;
+    dx[t] = gradInput + block.token[t] * width;
+    rows[t] = block.rows[t];
+    scales[t] = slopes[t];
   }
+  for (size_t v = 0; v < block.count; v++) {
+    bool shared = true;
+    for (int t = 1; t < together; t++) shared = shared && rows[t][v] == rows[0][v];
+    if (shared) {
+      float z[together];
+      nodes.logits<together>(dy, nullptr, nullptr, rows[0][v], z);
+      for (int t = 0; t < together; t++) slopes[t][v] = z[t];
+    } else {
+      for (int t = 0; t < together; t++) nodes.logits<1>(dy + t, nullptr, nullptr, rows[t][v], slopes[t] + v);
+    }
+  }
+  for (int t = 0; t < together; t++) {
+    const float* own = logits + block.token[t] * visits + block.first;
+    eachVector(0, block.count, [&](size_t v, size_t n) {
+      const Vector z = loadUpTo(own + v, n);
+      storeUpTo(slopes[t] + v, loadUpTo(slopes[t] + v, n) * geluSlope(z), n);
+      storeUpTo(activations + v, geluValue(z), n);
+    });
+    for (size_t v = 0; gradients.nodes && v < block.count; v++) {
+      const size_t at = (block.first + v) * tokens + block.places[t][v];
+      gradients.slopes[at] = slopes[t][v];
+      gradients.activations[at] = activations[v];
+    }
+  }
+  const bool adds = accumulate || block.first > 0;
+  size_t column = 0;
+  for (; column + 4 * lanes <= width; column += 4 * lanes) addOutputs<together, true>(nodes, rows, scales, block.count, column, 4 * lanes, dx, adds);
+  if (column < width) addOutputs<together, false>(nodes, rows, scales, block.count, column, width - column, dx, adds);
 }
 
-// What a run of visits adds to its neuron, over `columns` columns of w_in (half 0) or w_out (half 1).
-UFB_INLINE void addRun(const FastFeedforward& layer, const FastFeedforwardGradients& gradients, size_t row, const uint32_t* tokens, const float* scales,
-                       size_t count, const float* source, int half, size_t column, size_t columns) {
-  sumRows(gradients.nodes + (row * 2 + half) * layer.width + column, source + column, layer.width, tokens, scales, count, columns, true);
-  if (half > 0 || column > 0) return;
-  float sum = gradients.bias[row];
-  for (size_t i = 0; i < count; i++) sum += scales[i];
-  gradients.bias[row] = sum;
-  gradients.touched[row] = 1;
+// What a run of visits adds to `neurons` neighbouring neurons, over `columns` columns of w_in (half 0) or w_out (half 1). The scales of
+// a neuron lie `tokens` behind those of the one before it.
+UFB_INLINE void addRun(const FastFeedforward& layer, const FastFeedforwardGradients& gradients, size_t row, size_t neurons, const uint32_t* order, const float* scales,
+                       size_t tokens, size_t count, const float* source, int half, size_t column, size_t columns) {
+  const size_t stride = 2 * layer.width;
+  float* y = gradients.nodes + row * stride + half * layer.width + column;
+  if (neurons == leafTogether) {
+    size_t i = 0;
+    for (; i + 4 * lanes <= columns; i += 4 * lanes) sumRowsTogether<leafTogether, true>(y + i, stride, source + column + i, layer.width, order, scales, tokens, count, 4 * lanes);
+    if (i < columns) sumRowsTogether<leafTogether, false>(y + i, stride, source + column + i, layer.width, order, scales, tokens, count, columns - i);
+  } else {
+    for (size_t n = 0; n < neurons; n++) sumRows(y + n * stride, source + column, layer.width, order, scales + n * tokens, count, columns, true);
+  }
+  for (size_t n = 0; half == 0 && column == 0 && n < neurons; n++) {
+    float sum = gradients.bias[row + n];
+    for (size_t i = 0; i < count; i++) sum += scales[n * tokens + i];
+    gradients.bias[row + n] = sum;
+    gradients.touched[row + n] = 1;
+  }
 }
 
 // The runs of one tree that lie within one chunk of places.
@@ -135,19 +180,20 @@ inline void addChunk(const FastFeedforward& layer, const LeafOrder& order, const
     if (r < ahead) continue;
     const Run& run = runs[r - ahead];
     const size_t neurons = run.level < layer.shape.depth ? 1 : layer.shape.leafWidth;
-    for (size_t n = 0; n < neurons; n++) {
-      if (n + 1 < neurons) prefetchRowToWrite(gradients.nodes + (run.row + n + 1) * 2 * layer.width, 2 * layer.width);
+    for (size_t n = 0; n < neurons; n += leafTogether) {
+      const size_t some = smaller(leafTogether, neurons - n), next = smaller(leafTogether, neurons - n - some), row = run.row + n;
+      for (size_t i = 0; i < next; i++) prefetchRowToWrite(gradients.nodes + (row + some + i) * 2 * layer.width, 2 * layer.width);
       const size_t at = (tree * layer.shape.visits() + run.level + n) * tokens + run.begin;
-      addRun(layer, gradients, run.row + n, order.tokens + run.begin, gradients.slopes + at, run.end - run.begin, input, 0, 0, layer.width);
-      addRun(layer, gradients, run.row + n, order.tokens + run.begin, gradients.activations + at, run.end - run.begin, gradOutput, 1, 0, layer.width);
+      addRun(layer, gradients, row, some, order.tokens + run.begin, gradients.slopes + at, tokens, run.end - run.begin, input, 0, 0, layer.width);
+      addRun(layer, gradients, row, some, order.tokens + run.begin, gradients.activations + at, tokens, run.end - run.begin, gradOutput, 1, 0, layer.width);
     }
   }
 }
 
-// The runs of one visit that reach over the end of a chunk, in one slab of columns: the upper levels, mostly. Their few heavy rows
+// The runs of a visit, or of `neurons` visits of leaves, that reach over the end of a chunk, in one slab of columns: the upper levels, mostly. Their few heavy rows
 // weigh as much as a lower level's many.
-inline void addLongRuns(const FastFeedforward& layer, const LeafOrder& order, const FastFeedforwardGradients& gradients, size_t tree, size_t visit, size_t tokens,
-                        const float* source, int half, size_t column, size_t columns) {
+inline void addLongRuns(const FastFeedforward& layer, const LeafOrder& order, const FastFeedforwardGradients& gradients, size_t tree, size_t visit, size_t neurons,
+                        size_t tokens, const float* source, int half, size_t column, size_t columns) {
   const size_t up = layer.levelsUp(visit), list = (tree * layer.shape.visits() + visit) * tokens;
   const float* scales = (half == 0 ? gradients.slopes : gradients.activations) + list;
   for (size_t edge = chunkPlaces; edge < tokens;) {
@@ -159,7 +205,7 @@ inline void addLongRuns(const FastFeedforward& layer, const LeafOrder& order, co
       continue;
     }
     while (end < tokens && order.node(end, up) == node) end++;
-    addRun(layer, gradients, layer.row(tree, visit, node), order.tokens + begin, scales + begin, end - begin, source, half, column, columns);
+    addRun(layer, gradients, layer.row(tree, visit, node), neurons, order.tokens + begin, scales + begin, tokens, end - begin, source, half, column, columns);
     edge = roundUp(end, chunkPlaces);
   }
 }
@@ -196,18 +242,34 @@ inline void fffBackward(Context& context, const Arguments& a) {
   parallelRanges(context, tokens, 16, [&](size_t begin, size_t end, int) {
     VisitBlock blocks[2];
     size_t current = 0;
-    blocks[0].fill(layer, orders, orders[0].tokens[begin], 0);
+    blocks[0].fill(layer, orders, begin, end, 0);
     for (size_t place = begin; place < end;) {
       const VisitBlock& now = blocks[current];
       VisitBlock& next = blocks[1 - current];
       const size_t reached = now.first + now.count;
-      const size_t following = reached < visits ? place : place + 1;
+      const size_t following = reached < visits ? place : place + now.tokens;
       if (following < end) {
-        next.fill(layer, orders, orders[0].tokens[following], reached < visits ? reached : 0);
-        for (size_t v = 0; v < next.count; v++)
-          if (v >= now.count || next.rows[v] != now.rows[v]) prefetchBytes(layer.neuron(next.rows[v]), 2 * width * sizeof(float));
+        next.fill(layer, orders, following, end, reached < visits ? reached : 0);
+        for (size_t t = 0; t < next.tokens; t++) {
+          const uint32_t* before = t > 0 ? next.rows[t - 1] : now.rows[now.tokens - 1];
+          for (size_t v = 0; v < next.count; v++)
+            if ((t == 0 && v >= now.count) || next.rows[t][v] != before[v]) prefetchBytes(layer.neuron(next.rows[t][v]), 2 * width * sizeof(float));
+        }
       }
-      fffBackwardBlock(layer, now, logits + now.token * visits, gradOutput + now.token * width, gradInput + now.token * width, accumulate, gradients, tokens);
+      const auto some = [&](auto number, const VisitBlock& block) {
+        fffBackwardBlock<decltype(number)::value>(layer, block, logits, gradOutput, gradInput, accumulate, gradients, tokens);
+      };
+      if (now.tokens == tokensTogether) {
+        some(Number<tokensTogether>{}, now);
+      } else {
+        VisitBlock alone = now;
+        for (size_t t = 0; t < now.tokens; t++) {
+          alone.token[0] = now.token[t];
+          __builtin_memcpy(alone.rows[0], now.rows[t], sizeof alone.rows[0]);
+          __builtin_memcpy(alone.places[0], now.places[t], sizeof alone.places[0]);
+          some(Number<1>{}, alone);
+        }
+      }
       place = following;
       current = 1 - current;
     }
@@ -218,10 +280,13 @@ inline void fffBackward(Context& context, const Arguments& a) {
   parallel(context, shape.trees * chunks, [&](size_t task, int) {
     addChunk(layer, orders[task / chunks], gradients, task / chunks, task % chunks, tokens, input, gradOutput);
   });
-  parallel(context, 2 * slabs * visits, [&](size_t task, int) {
-    const size_t tree = task % visits / shape.visits(), visit = task % shape.visits(), slab = task / visits;
+  const size_t groups = shape.depth + (shape.leafWidth + leafTogether - 1) / leafTogether;
+  parallel(context, 2 * slabs * shape.trees * groups, [&](size_t task, int) {
+    const size_t group = task % groups, tree = task / groups % shape.trees, slab = task / groups / shape.trees;
+    const size_t first = group < shape.depth ? 0 : (group - shape.depth) * leafTogether;
+    const size_t visit = smaller(group, shape.depth) + first, neurons = group < shape.depth ? 1 : smaller(leafTogether, shape.leafWidth - first);
     const int half = slab >= slabs;
     const size_t column = slab % slabs * slabWidth;
-    addLongRuns(layer, orders[tree], gradients, tree, visit, tokens, half ? gradOutput : input, half, column, smaller(slabWidth, width - column));
+    addLongRuns(layer, orders[tree], gradients, tree, visit, neurons, tokens, half ? gradOutput : input, half, column, smaller(slabWidth, width - column));
   });
 }

@@ -28,12 +28,19 @@ constexpr int tokensTogether = lanes == 16 ? 4 : 2;
 struct FloatNodes {
   using Input = float;
   static constexpr bool convertsInput = false;
-  const float *rows, *bias;
+  const float *rows, *bias;  // bias may be null
   size_t width;
+  // Where in a row w_in and w_out begin.
+  size_t inAt, outAt;
 
-  const float* in(size_t row) const { return rows + row * 2 * width; }
+  static FloatNodes forward(const float* rows, const float* bias, size_t width) { return {rows, bias, width, 0, width}; }
+  // The backward for the input is a walk too, in which w_in and w_out change places: a visit takes dy . w_out and adds w_in.
+  static FloatNodes backward(const float* rows, size_t width) { return {rows, nullptr, width, width, 0}; }
+
+  const float* in(size_t row) const { return rows + row * 2 * width + inAt; }
+  const float* out(size_t row) const { return rows + row * 2 * width + outAt; }
   UFB_INLINE void prefetchIn(size_t row) const { prefetchBytes(in(row), width * sizeof(float)); }
-  UFB_INLINE void prefetchOut(size_t row) const { prefetchBytes(in(row) + width, width * sizeof(float)); }
+  UFB_INLINE void prefetchOut(size_t row) const { prefetchBytes(out(row), width * sizeof(float)); }
   size_t inputSize() const { return 0; }
   void convert(const float*, Input*, QuantisedInput*) const {}
   float outputScale(size_t) const { return 1.0f; }
@@ -56,13 +63,14 @@ struct FloatNodes {
       for (int t = 0; t < count; t++) sum[t][0] = multiplyAdd(load(x[t] + i), load(w + i), sum[t][0]);
     for (int t = 0; t < count; t++) {
       if (i < width) sum[t][1] = multiplyAdd(loadPart(x[t] + i, width - i), loadPart(w + i, width - i), sum[t][1]);
-      z[t] = sumLanes((sum[t][0] + sum[t][1]) + (sum[t][2] + sum[t][3])) + bias[row];
+      z[t] = sumLanes((sum[t][0] + sum[t][1]) + (sum[t][2] + sum[t][3]));
+      if (bias) z[t] += bias[row];
     }
   }
 
   // Columns [column, column + 4 lanes) of w_out; with `left` < 4 lanes only so many are there.
   template <bool whole> UFB_INLINE void outputs(size_t row, size_t column, size_t left, Vector* w) const {
-    const float* from = in(row) + width + column;
+    const float* from = out(row) + column;
 #pragma GCC unroll 4
     for (int v = 0; v < 4; v++) {
       if (whole) w[v] = load(from + v * lanes);

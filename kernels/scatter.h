@@ -27,6 +27,37 @@ UFB_INLINE void sumRows(float* y, const float* base, size_t stride, const uint32
   storePart(y + i, sum, width - i);
 }
 
+// As sumRows, for several rows of y at once (yStride apart, their scales scaleStride apart): what is summed is loaded once for them.
+template <int targets, bool whole>
+UFB_INLINE void sumRowsTogether(float* y, size_t yStride, const float* base, size_t stride, const uint32_t* rows, const float* scales, size_t scaleStride, size_t count,
+                                size_t columns) {
+  Vector sum[targets][4];
+  const auto part = [&](int v) { return columns > static_cast<size_t>(v * lanes) ? smaller(lanes, columns - v * lanes) : 0; };
+  const auto some = [&](const float* from, int v) { return whole ? load(from + v * lanes) : part(v) > 0 ? loadUpTo(from + v * lanes, part(v)) : zero(); };
+#pragma GCC unroll 4
+  for (int t = 0; t < targets; t++)
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; v++) sum[t][v] = some(y + t * yStride, v);
+  for (size_t e = 0; e < count; e++) {
+    Vector x[4];
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; v++) x[v] = some(base + rows[e] * stride, v);
+#pragma GCC unroll 4
+    for (int t = 0; t < targets; t++) {
+      const Vector scale = splat(scales[t * scaleStride + e]);
+#pragma GCC unroll 4
+      for (int v = 0; v < 4; v++) sum[t][v] = multiplyAdd(scale, x[v], sum[t][v]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int t = 0; t < targets; t++)
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; v++) {
+      if (whole) store(y + t * yStride + v * lanes, sum[t][v]);
+      else if (part(v) > 0) storeUpTo(y + t * yStride + v * lanes, sum[t][v], part(v));
+    }
+}
+
 // The order of entries [0, count) by key (all below `limit`), entries of one key in their own order: a radix sort, 8 bits a pass.
 // order and spare hold count entries each; the result lies in the one that is returned.
 inline uint32_t* sortByKey(const uint32_t* keys, size_t count, uint32_t limit, uint32_t* order, uint32_t* spare) {

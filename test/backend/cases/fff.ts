@@ -46,6 +46,7 @@ const variants: Variant[] = [
   { rows: 12, width: 9, trees: 1, depth: 2, leafWidth: 8, distinct: 2 },
   { rows: 150, width: 70, trees: 2, depth: 0, leafWidth: 8, accumulate: true },
   { rows: 290, width: 18, trees: 2, depth: 8, leafWidth: 3 },
+  { rows: 270, width: 10, trees: 2, depth: 2, leafWidth: 5, accumulate: true },
   { rows: 300, width: 100, trees: 1, depth: 3, leafWidth: 33 },
 ];
 
