@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
@@ -9,7 +10,7 @@ import { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
 import { miniLm, miniLmMissing, stsB, stsBMissing } from '../real_model.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { generatedSentences, writeTinyModel } from '../tiny_model.ts';
-import { ufb } from './ufb.ts';
+import { program, ufb } from './ufb.ts';
 
 const folder = temporaryFolder();
 const [model, text] = [join(folder, 'model'), join(folder, 'lines.txt')];
@@ -74,6 +75,24 @@ describe('ufb embed', () => {
             .split('\n')
             .flatMap((line) => JSON.parse(line)),
     );
+  });
+
+  test('stopped by a signal, it keeps what it has and ends with code 1', async () => {
+    const [many, out] = [join(folder, 'many.txt'), join(folder, 'many.npy')];
+    writeFileSync(many, `${lines.join('\n')}\n`.repeat(2000));
+    const child = spawn(process.execPath, [program, 'embed', '--model', model, '--in', many, '--out', out]);
+    let stderr = '';
+    child.stderr.on('data', (text) => (stderr += text));
+    const ended = new Promise((resolve) => child.once('close', resolve));
+    // It has begun when there is a part to go on from.
+    while (!existsSync(`${out}.part`) || readFileSync(`${out}.part`).length === 0) await new Promise((resolve) => setTimeout(resolve, 20));
+    child.kill('SIGINT');
+    expect(await ended).toBe(1);
+    expect(stderr).toMatch(/^ufb: stopped after \d+ lines; go on with --resume\n$/);
+    expect((await ufb(['embed', '--model', model, '--in', many, '--out', out, '--resume'])).code).toBe(0);
+    const { rows, values } = matrix(out);
+    expect(rows).toBe(60 * 2000);
+    close(values.subarray(values.length - expected.length));
   });
 
   test('a folder that is missing', async () => {

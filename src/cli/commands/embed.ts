@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { type FileHandle, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import type { Precision } from '../../backend/prepared_weight.ts';
-import { InputError } from '../../errors.ts';
+import { FailureError, InputError } from '../../errors.ts';
 import {
   addBackendOptions,
   addCommonOptions,
@@ -74,9 +74,7 @@ async function embed(options: Options): Promise<void> {
   } catch (error) {
     await output?.close();
     if (!stop.signal.aborted) throw error;
-    notice(`stopped after ${skipped + done} lines${output ? '; go on with --resume' : ''}`, options);
-    process.exitCode = 1;
-    return;
+    throw new FailureError(`stopped after ${skipped + done} lines${output ? '; go on with --resume' : ''}`);
   } finally {
     bar.stop();
     process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
