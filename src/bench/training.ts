@@ -3,6 +3,7 @@ import { neuronCounts } from '../backend/tree_shape.ts';
 import { createMaskedLanguageModel } from '../models/checkpoint.ts';
 import type { ModelConfig } from '../models/config.ts';
 import { ignoredLabel, type LabelledBatch, type MaskedLanguageModel } from '../models/masked_language_model.ts';
+import { maskedStep } from '../training/masked_steps.ts';
 import { Trainer } from '../training/trainer.ts';
 import { fillUniform, milliseconds, summarise, type Timing } from './timing.ts';
 
@@ -65,7 +66,7 @@ export async function benchmarkTraining(backend: Backend, options: TrainingBench
   const { models, batch, length, rounds, productSize: size = 1024, openPeer } = options;
   const entrants = models.map(({ name, config }) => {
     const model = createMaskedLanguageModel(config, backend, 1);
-    return { name, config, model, trainer: new Trainer(backend, model) };
+    return { name, config, model, trainer: new Trainer(backend, model.parameters) };
   });
   const last = entrants[entrants.length - 1];
   using input = backend.tensor('left', [size, size], 'f32', fillUniform(new Float32Array(size * size), 1, 1));
@@ -73,12 +74,12 @@ export async function benchmarkTraining(backend: Backend, options: TrainingBench
   using output = backend.tensor('product', [size, size]);
   let peer: TrainingPeer | undefined;
   const products = 8;
-  const steps: { name: string; config: ModelConfig; step: TrainingPeer['step'] }[] = entrants.map(({ name, config, trainer }) => ({
+  const steps: { name: string; config: ModelConfig; step: TrainingPeer['step'] }[] = entrants.map(({ name, config, model, trainer }) => ({
     name,
     config,
     async step(tokens, learningRate) {
       const started = performance.now();
-      const { loss } = await trainer.step([tokens], learningRate);
+      const { loss } = await maskedStep(trainer, model, [tokens], learningRate);
       return { loss, milliseconds: performance.now() - started };
     },
   }));

@@ -1,7 +1,7 @@
 import { joinPath, kindOf } from '#platform';
 import { InputError } from '../errors.ts';
 import { readLines } from '../io/files.ts';
-import { pearson, spearman } from './metrics.ts';
+import { pearson, spearman } from '../training/metrics.ts';
 
 /** Two sentences and how alike people find them, 0 to 5. */
 export interface SentencePair {

@@ -11,8 +11,11 @@ import { modelNames } from '../models/names.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { trainWordPiece } from '../tokenizer/train_wordpiece.ts';
 import { evaluationBatches, nextBatches } from './batches.ts';
+import type { FilePosition } from './documents.ts';
 import { renderLossCurve } from './loss_curve.ts';
+import { maskedLoss, maskedStep } from './masked_steps.ts';
 import { type MaskingOptions, maskingCounts } from './masking.ts';
+import type { AdamW } from './optimizer.ts';
 import { createRun, hasState, loadState, type RunProgress, readRunOptions, saveState, tokenizerFile } from './run_state.ts';
 import { learningRateMultiplier, type ScheduleName } from './schedules.ts';
 import { heldOutSequences, packText, type SequenceState, SequenceStream } from './sequences.ts';
@@ -119,9 +122,9 @@ export async function pretrain(options: PretrainOptions, session: PretrainSessio
     const model = createMaskedLanguageModel(modelConfig(options, tokenizer), backend, options.seed);
     open.push(model);
     freezePositionScale(model);
-    const trainer = new Trainer(backend, model);
+    const trainer = new Trainer(backend, model.parameters);
     open.push(trainer);
-    const resumed = session.resume && (await hasState(out)) ? await loadState(out, trainer.optimizer) : undefined;
+    const resumed = session.resume && (await hasState(out)) ? await loadPretraining(out, trainer.optimizer) : undefined;
     if (session.resume && !resumed) session.onNotice?.('the run was stopped before its first save: starting again');
     const heldOut = await heldOutBatches(options, tokenizer, masking);
     if (heldOut.length === 0)
@@ -172,7 +175,7 @@ async function train({ options, session, tokenizer, masking, model, trainer, hel
 
   const evaluate = async () => {
     if (heldOut.length === 0) return;
-    const heldOutLoss = await trainer.evaluate(heldOut);
+    const heldOutLoss = await maskedLoss(trainer, model, heldOut);
     progress.history.push({ step: progress.step, tokens: progress.tokens, heldOutLoss });
     evaluated = place();
     session.onEvaluation?.({ ...evaluated, heldOutLoss });
@@ -182,7 +185,7 @@ async function train({ options, session, tokenizer, masking, model, trainer, hel
     // The state last: a crash in between leaves an older state, whose steps are taken again, and never a finished run without its model.
     await saveCheckpoint(out, model, { tokenizer: tokenizer.json, dtype: options.dtype });
     await writeFileAtomic(joinPath(out, 'loss.svg'), renderLossCurve(progress.history));
-    await saveState(out, trainer.optimizer, stream.state, progress);
+    await savePretraining(out, trainer.optimizer, stream.state, progress);
     saved = place();
     session.onCheckpoint?.(saved);
   };
@@ -193,7 +196,10 @@ async function train({ options, session, tokenizer, masking, model, trainer, hel
     const learningRate = options.learningRate * learningRateMultiplier(options.schedule, share);
     const batches = await nextBatches(stream, shape, options.seed, masking);
     // The next step's text is read and tokenised while the backend computes this one.
-    const [{ loss, gradientNorm }] = await Promise.all([trainer.step(batches, learningRate), stream.prefetch(sequencesPerStep)]);
+    const [{ loss, gradientNorm }] = await Promise.all([
+      maskedStep(trainer, model, batches, learningRate),
+      stream.prefetch(sequencesPerStep),
+    ]);
     progress.step++;
     progress.tokens += sequencesPerStep * shape.length;
     if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) throw notFinite(progress.step, loss, learningRate, saved.step, out);
@@ -211,6 +217,26 @@ async function train({ options, session, tokenizer, masking, model, trainer, hel
   if (share >= 1) await evaluate();
   await save();
   return share >= 1;
+}
+
+/** The place in the corpus goes beside the weights: tokens that wait and the shuffling pool as tensors, the rest as records. */
+function savePretraining(out: string, optimizer: AdamW, state: SequenceState, progress: RunProgress): Promise<void> {
+  const { pool, pending, files, drawn } = state;
+  return saveState(out, optimizer, {
+    records: { progress, stream: { files, drawn } },
+    integers: { 'stream.pool': pool, 'stream.pending': pending },
+  });
+}
+
+async function loadPretraining(out: string, optimizer: AdamW): Promise<{ stream: SequenceState; progress: RunProgress }> {
+  const { records, integers } = await loadState(out, optimizer, {
+    records: ['progress', 'stream'],
+    integers: ['stream.pool', 'stream.pending'],
+  });
+  const progress = records.progress as RunProgress;
+  optimizer.steps = progress.step;
+  const place = records.stream as { files: FilePosition[]; drawn: number };
+  return { progress, stream: { ...place, pool: integers['stream.pool'], pending: integers['stream.pending'] } };
 }
 
 function recordLoss(progress: RunProgress, loss: number): void {

@@ -13,9 +13,7 @@ import { InputError } from '../errors.ts';
 import { fileError, readJson, writeFileAtomic } from '../io/files.ts';
 import { readSafetensors, type TensorToWrite, writeSafetensors } from '../io/safetensors.ts';
 import { exportParameter, importParameter } from '../models/checkpoint.ts';
-import type { FilePosition } from './documents.ts';
 import type { AdamW, OptimizedParameter } from './optimizer.ts';
-import type { SequenceState } from './sequences.ts';
 
 /** One point of the loss curve. */
 export interface CurvePoint {
@@ -83,16 +81,18 @@ export async function readRunOptions(folder: string): Promise<unknown> {
   return readJson(optionsFile(folder));
 }
 
-/** Saves weights, moments, the place in the corpus and the progress. */
-export async function saveState(folder: string, optimizer: AdamW, stream: SequenceState, progress: RunProgress): Promise<void> {
+/** What a run keeps beside weights and moments: values that JSON can hold, and lists of integers. */
+export interface RunState<Records extends string = string, Integers extends string = string> {
+  records: Record<Records, unknown>;
+  integers: Record<Integers, Int32Array>;
+}
+
+/** Saves weights, moments and what else the run needs to go on. */
+export async function saveState(folder: string, optimizer: AdamW, { records, integers }: RunState): Promise<void> {
   const tensors: TensorToWrite[] = optimizer.parameters.flatMap((parameter) => parameterTensors(parameter));
-  const { pool, pending } = stream;
-  tensors.push({ name: 'stream.pool', dtype: 'I32', shape: [pool.length], values: pool });
-  tensors.push({ name: 'stream.pending', dtype: 'I32', shape: [pending.length], values: pending });
-  await writeSafetensors(stateFile(folder), tensors, {
-    progress: JSON.stringify(progress),
-    stream: JSON.stringify({ files: stream.files, drawn: stream.drawn }),
-  });
+  for (const [name, values] of Object.entries(integers)) tensors.push({ name, dtype: 'I32', shape: [values.length], values });
+  const metadata = Object.entries(records).map(([name, value]) => [name, JSON.stringify(value)]);
+  await writeSafetensors(stateFile(folder), tensors, Object.fromEntries(metadata));
 }
 
 /** The three parts of a parameter's state, each in the checkpoint's layout. */
@@ -125,8 +125,15 @@ export async function hasState(folder: string): Promise<boolean> {
   return (await kindOf(stateFile(folder))) === 'file';
 }
 
-/** Puts weights and moments back and returns where the run stood. @throws InputError if the state does not fit the model or is damaged */
-export async function loadState(folder: string, optimizer: AdamW): Promise<{ stream: SequenceState; progress: RunProgress }> {
+/**
+ * Puts weights and moments back and returns what was saved beside them; the optimiser's count of steps is the caller's to set.
+ * @throws InputError if the state does not fit the model or is damaged
+ */
+export async function loadState<Records extends string, Integers extends string = never>(
+  folder: string,
+  optimizer: AdamW,
+  wanted: { records: readonly Records[]; integers?: readonly Integers[] },
+): Promise<RunState<Records, Integers>> {
   const file = await readSafetensors(stateFile(folder));
   try {
     for (const optimized of optimizer.parameters) {
@@ -144,13 +151,10 @@ export async function loadState(folder: string, optimizer: AdamW): Promise<{ str
         importParameter(optimized.parameter, arrays, partOf(optimized, part));
       }
     }
-    const progress = parseMetadata(file.metadata.progress, file.source) as RunProgress;
-    const position = parseMetadata(file.metadata.stream, file.source) as { files: FilePosition[]; drawn: number };
-    optimizer.steps = progress.step;
-    return {
-      progress,
-      stream: { ...position, pool: await file.readIntegers('stream.pool'), pending: await file.readIntegers('stream.pending') },
-    };
+    const records = wanted.records.map((name) => [name, parseMetadata(file.metadata[name], file.source)]);
+    const integers: [string, Int32Array][] = [];
+    for (const name of wanted.integers ?? []) integers.push([name, await file.readIntegers(name)]);
+    return { records: Object.fromEntries(records), integers: Object.fromEntries(integers) as Record<Integers, Int32Array> };
   } finally {
     await file.close();
   }

@@ -1,64 +1,64 @@
 import { Arena } from '../backend/arena.ts';
 import type { Backend } from '../backend/backend.ts';
 import type { Tensor } from '../backend/tensor.ts';
-import { ignoredLabel, type LabelledBatch, type MaskedLanguageModel } from '../models/masked_language_model.ts';
+import type { Parameter, Run } from '../nn/parameter.ts';
 import { AdamW, type AdamWOptions } from './optimizer.ts';
 
+/**
+ * A part of a step's work (a micro-batch): adds the gradients of `scale` x the sum of its losses to the parameters' gradients and
+ * returns the losses, unscaled, of any shape.
+ */
+export type Pass = (run: Run, scale: number) => Tensor;
+
 export interface StepResult {
-  /** Mean over the predicted positions, nats. */
+  /** Mean over the step's examples. */
   loss: number;
   /** Of the whole gradient before clipping. */
   gradientNorm: number;
 }
 
-/** Trains a model step by step. A step is handed to the backend whole and waited for once. */
+/** Trains parameters step by step, whatever the loss. A step is handed to the backend whole and waited for once. */
 export class Trainer {
   readonly optimizer: AdamW;
   private readonly arena: Arena;
   /** Loss, clip factor, gradient norm: read together. */
   private readonly results: Tensor;
 
+  /** `dropoutSeed`: dropout with the model's probabilities; absent: none. */
   constructor(
     readonly backend: Backend,
-    readonly model: MaskedLanguageModel,
-    options?: AdamWOptions,
+    parameters: readonly Parameter[],
+    private readonly options: { adamW?: AdamWOptions; dropoutSeed?: number } = {},
   ) {
-    this.optimizer = new AdamW(backend, model.parameters, options);
+    this.optimizer = new AdamW(backend, parameters, options.adamW);
     this.arena = new Arena(backend);
     this.results = backend.zeros('step results', [3]);
   }
 
   /**
-   * One optimiser step over the micro-batches (gradient accumulation): the gradient is of the mean loss over all their predicted
-   * positions. All work is queued before this returns; the promise is the one wait.
+   * One optimiser step over all passes (gradient accumulation), on the mean of their losses: `examples` is how many losses they have
+   * together. All work is queued before this returns; the promise is the one wait.
    */
-  step(batches: readonly LabelledBatch[], learningRate: number): Promise<StepResult> {
-    const { backend, arena, results } = this;
-    const predicted = batches.reduce((sum, { labels }) => sum + countPredicted(labels), 0);
+  step(passes: readonly Pass[], examples: number, learningRate: number): Promise<StepResult> {
+    const { backend, arena, results, optimizer } = this;
+    const { dropoutSeed: seed } = this.options;
     const loss = results.view([1], 0);
     backend.fill({ output: loss, value: 0 });
-    for (const batch of batches) {
+    for (const [index, pass] of passes.entries()) {
       arena.reset();
-      const losses = this.model.lossAndGradients({ backend, arena, training: true }, batch, { scale: 1 / predicted });
+      const dropout = seed === undefined ? undefined : { seed, step: optimizer.steps * passes.length + index };
+      const losses = pass({ backend, arena, training: true, dropout }, 1 / examples);
       backend.sum({ input: losses, output: loss, accumulate: true });
       backend.submit(); // Starts on it while the rest is queued.
     }
-    this.optimizer.step(learningRate, results.view([2], 1));
-    return backend.read(results).then(([total, , gradientNorm]) => ({ loss: total / predicted, gradientNorm }));
+    optimizer.step(learningRate, results.view([2], 1));
+    return backend.read(results).then(([total, , gradientNorm]) => ({ loss: total / examples, gradientNorm }));
   }
 
-  /** Mean loss over the predicted positions of some batches, nats; nothing is changed. */
-  async evaluate(batches: readonly LabelledBatch[]): Promise<number> {
-    const { backend, arena } = this;
-    let total = 0;
-    let predicted = 0;
-    for (const batch of batches) {
-      arena.reset();
-      const { losses } = await this.model.losses({ backend, arena, training: false }, batch);
-      total += losses.reduce((sum, loss) => sum + loss, 0);
-      predicted += losses.length;
-    }
-    return total / predicted;
+  /** Runs something that changes nothing, on the trainer's scratch memory; what `work` computes is gone with the next step. */
+  inference<Result>(work: (run: Run) => Promise<Result>): Promise<Result> {
+    this.arena.reset();
+    return work({ backend: this.backend, arena: this.arena, training: false });
   }
 
   /** Frees the optimiser and the scratch memory; the model stays. */
@@ -71,10 +71,4 @@ export class Trainer {
   [Symbol.dispose](): void {
     this.dispose();
   }
-}
-
-function countPredicted(labels: Int32Array): number {
-  let count = 0;
-  for (const label of labels) if (label !== ignoredLabel) count++;
-  return count;
 }

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { accuracy, f1, matthewsCorrelation, pearson, spearman } from '../../src/glue/metrics.ts';
+import { accuracy, f1, matthewsCorrelation, pearson, spearman } from '../../src/training/metrics.ts';
 import { goldenJson } from '../goldens.ts';
 
 interface Case {
