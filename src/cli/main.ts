@@ -12,6 +12,7 @@ import { embedCommand } from './commands/embed.ts';
 import { evalCommand } from './commands/eval.ts';
 import { exportCommand } from './commands/export.ts';
 import { fillMaskCommand } from './commands/fill-mask.ts';
+import { finetuneCommand } from './commands/finetune.ts';
 import { inspectCommand } from './commands/inspect.ts';
 import { pretrainCommand } from './commands/pretrain.ts';
 import { similarCommand } from './commands/similar.ts';
@@ -29,6 +30,7 @@ function createProgram(): Command {
     embedCommand,
     similarCommand,
     inspectCommand,
+    finetuneCommand,
     pretrainCommand,
     evalCommand,
     tokenizerCommand,

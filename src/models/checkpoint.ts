@@ -120,7 +120,7 @@ export async function saveCheckpoint(
   if (tokenizer !== undefined) await writeJson(joinPath(folder, 'tokenizer.json'), tokenizer);
   const tensors: TensorToWrite[] = model.parameters.flatMap((parameter) =>
     parameter.layout.tensors.map(({ name, shape }, i) => ({
-      name,
+      name: savedName(name, model),
       dtype,
       shape,
       values: async () => (await exportParameter(parameter))[i].values,
@@ -129,6 +129,12 @@ export async function saveCheckpoint(
   for (const { name, value } of normFactors(config)) tensors.push({ name, dtype: 'F32', shape: [], values: Float32Array.of(value) });
   tensors.sort((a, b) => (a.name < b.name ? -1 : 1));
   await writeSafetensors(joinPath(folder, 'model.safetensors'), tensors, { format: 'pt' });
+}
+
+/** BERT's encoders by themselves have plain names; with a head theirs begin with 'bert.', which one that started from an encoder lacks. */
+function savedName(name: string, { config, task }: Model): string {
+  const plain = config.family === 'crammedBERT' || task === 'encoder' || /^(bert|cls|classifier)\./.test(name);
+  return plain ? name : `bert.${name}`;
 }
 
 const writeJson = (path: string, value: unknown) => writeFileAtomic(path, `${JSON.stringify(value, undefined, 2)}\n`);

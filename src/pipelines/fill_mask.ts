@@ -1,9 +1,10 @@
 import type { Backend } from '../backend/backend.ts';
 import { InputError } from '../errors.ts';
 import type { MaskedLanguageModel } from '../models/masked_language_model.ts';
+import type { EncodedText, TextBatch } from '../models/text_batches.ts';
 import type { Run } from '../nn/parameter.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { answerStream, type EncodedText, isAsyncIterable, listOf, type TextBatch, TextRunner } from './text_runner.ts';
+import { answerStream, isAsyncIterable, listOf, TextRunner } from './text_runner.ts';
 
 /** One word that may stand in a blank. */
 export interface FillMaskCandidate {
@@ -51,6 +52,7 @@ export interface FillMaskPipeline extends Disposable {
 }
 
 interface Encoded extends EncodedText {
+  ids: readonly number[];
   /** Positions of the mask token. */
   masks: readonly number[];
 }

@@ -1,25 +1,9 @@
 import { Arena } from '../backend/arena.ts';
 import type { Backend } from '../backend/backend.ts';
 import { InputError } from '../errors.ts';
-import type { Batch } from '../models/encoder.ts';
+import { batchesByLength, batchOf, type EncodedText, type TextBatch } from '../models/text_batches.ts';
 import type { Run } from '../nn/parameter.ts';
 
-/** A text ready for a model. */
-export interface EncodedText {
-  ids: readonly number[];
-  typeIds: readonly number[];
-}
-
-/** Texts of like length that one forward pass takes together. */
-export interface TextBatch extends Batch {
-  /** Which of the texts, in the batch's order. */
-  members: readonly number[];
-  /** i32 [batch, length], 1 where there is text; there also where nothing is padded. */
-  mask: Int32Array;
-}
-
-/** Tokens in one forward pass, padding included: enough to keep a machine busy, little enough to keep activations small. */
-const tokensPerBatch = 4096;
 /** Texts of a stream that are answered together, so that they can be sorted by length. */
 const textsPerWindow = 256;
 
@@ -49,10 +33,10 @@ export class TextRunner {
   ): Promise<void> {
     this.refuseIfDisposed();
     await this.inTurn(async () => {
-      for (const members of batches(encoded, options.unpadded === true)) {
+      for (const members of batchesByLength(encoded, { unpadded: options.unpadded })) {
         options.signal?.throwIfAborted();
         this.arena.reset();
-        await work({ backend: this.backend, arena: this.arena, training: false }, padded(encoded, members));
+        await work({ backend: this.backend, arena: this.arena, training: false }, batchOf(encoded, members));
       }
     });
   }
@@ -107,31 +91,4 @@ export function listOf<Input>(inputs: Input | readonly Input[], isInput: (value:
       ? `text ${wrong + 1}: got ${found}, expected ${expected}`
       : `got ${found}, expected ${expected} or an array of such`,
   );
-}
-
-/** Texts for one forward pass each: of like length, so that there is little padding. */
-function* batches(encoded: readonly EncodedText[], unpadded: boolean): Generator<number[]> {
-  const order = encoded.map((_, index) => index).sort((a, b) => encoded[a].ids.length - encoded[b].ids.length);
-  let batch: number[] = [];
-  for (const index of order) {
-    const { length } = encoded[index].ids;
-    const full = (batch.length + 1) * length > tokensPerBatch || (unpadded && length !== encoded[batch[0]]?.ids.length);
-    if (batch.length > 0 && full) {
-      yield batch;
-      batch = [];
-    }
-    batch.push(index);
-  }
-  if (batch.length > 0) yield batch;
-}
-
-function padded(encoded: readonly EncodedText[], members: readonly number[]): TextBatch {
-  const length = members.reduce((most, index) => Math.max(most, encoded[index].ids.length), 0);
-  const [ids, typeIds, mask] = Array.from({ length: 3 }, () => new Int32Array(members.length * length));
-  members.forEach((index, row) => {
-    ids.set(encoded[index].ids, row * length);
-    typeIds.set(encoded[index].typeIds, row * length);
-    mask.fill(1, row * length, row * length + encoded[index].ids.length);
-  });
-  return { members, batch: members.length, length, ids, typeIds, mask, attentionMask: mask.includes(0) ? mask : undefined };
 }

@@ -10,13 +10,13 @@ import {
   type CommonOptions,
   checkShape,
   notice,
-  openBackend,
   parseCount,
   parseInteger,
   parsePositive,
   print,
   printJson,
 } from '../common.ts';
+import { openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
 
 interface Options extends BackendOptions, CommonOptions, PretrainOptions {
   out: string;
@@ -95,16 +95,13 @@ export function pretrainCommand(program: Command): void {
 
 async function run(options: Options, given: (name: string) => boolean): Promise<PretrainResult & { seconds: number }> {
   const [{ pretrain }, { JsonLog, ProgressBar }] = await Promise.all([import('../../training/pretrain.ts'), import('../progress.ts')]);
-  const runOptions = options.resume ? await resumedOptions(options, given) : newOptions(options);
+  const runOptions = options.resume
+    ? await resumedOptions(options.out, { ...pick(options), dtype: options.dtype.toUpperCase() as PretrainOptions['dtype'] }, given)
+    : newOptions(options);
   const backend = await openTrainingBackend(options);
-  const stop = new AbortController();
-  const onSignal = () => {
-    notice('stopping after this step; once more to stop at once', options);
-    stop.abort();
-  };
   const log = await JsonLog.open(options.log);
   const bar = new ProgressBar(options, 'step {step}  loss {loss}  {rate} tokens/s  ');
-  process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
+  using stop = stopOnInterrupt(options);
   try {
     return await pretrain(runOptions, {
       backend,
@@ -126,22 +123,10 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
       onNotice: (line) => notice(line, options),
     });
   } finally {
-    process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
     bar.stop();
     await log.close();
     backend.dispose();
   }
-}
-
-/** Training on the reference backend is hundreds of times slower: nobody should get it without asking. */
-async function openTrainingBackend(options: Options) {
-  const backend = await openBackend({ ...options, quiet: true });
-  if (backend.name !== 'native' && options.backend === undefined) {
-    backend.dispose();
-    const { nativeMissing } = await import('../../backend/create.ts');
-    throw new InputError(`training needs the native backend (${nativeMissing()}); pass --backend reference to train slowly all the same`);
-  }
-  return backend;
 }
 
 function newOptions(options: Options): PretrainOptions {
@@ -169,23 +154,6 @@ function pick(options: Options): PretrainOptions {
     heldOut: absolute(options.heldOut),
   };
 }
-
-/** The options that the run was started with; what is given again must be the same. */
-async function resumedOptions(options: Options, given: (name: string) => boolean): Promise<PretrainOptions> {
-  const { readRunOptions } = await import('../../training/run_state.ts');
-  const stored = (await readRunOptions(options.out)) as PretrainOptions;
-  const now = { ...pick(options), dtype: options.dtype.toUpperCase() };
-  for (const name of runOptionNames) {
-    if (given(name) && JSON.stringify(now[name]) !== JSON.stringify(stored[name])) {
-      throw new InputError(
-        `--${dashed(name)} ${now[name]} differs from the run's ${stored[name]}; leave it out, or start a new run in another folder`,
-      );
-    }
-  }
-  return stored;
-}
-
-const dashed = (name: string) => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 
 async function summary(result: PretrainResult, out: string): Promise<string> {
   const { duration } = await import('../progress.ts');

@@ -1,0 +1,131 @@
+import { resolve } from 'node:path';
+import { type Command, Option } from 'commander';
+import { InputError } from '../../errors.ts';
+import type { FineTuningResult, FineTuningRunOptions } from '../../training/fine_tune_run.ts';
+import {
+  addBackendOptions,
+  addCommonOptions,
+  addModelOption,
+  type BackendOptions,
+  type CommonOptions,
+  notice,
+  parseCount,
+  parseInteger,
+  parsePositive,
+  print,
+  printJson,
+} from '../common.ts';
+import { openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
+
+interface Options extends BackendOptions, CommonOptions, Omit<FineTuningRunOptions, 'model' | 'train'> {
+  model?: string;
+  train?: string;
+  out: string;
+  resume?: boolean;
+  checkpointEvery: number;
+  log?: string;
+}
+
+/** Options that make the run what it is, as opposed to those that may change from session to session. */
+const runOptionNames = [
+  'model',
+  'train',
+  'validation',
+  'epochs',
+  'batch',
+  'learningRate',
+  'length',
+  'seed',
+  'patience',
+  'metric',
+  'dtype',
+] as const satisfies (keyof FineTuningRunOptions)[];
+
+export function finetuneCommand(program: Command): void {
+  const command = addModelOption(program.command('finetune'))
+    .description('train a classifier on labelled texts of your own; Ctrl-C saves and stops, --resume goes on exactly')
+    .option(
+      '--train <file>',
+      '.tsv, .csv or .jsonl with the columns text, pair (if there are two texts), and label (a class) or score (a number)',
+    )
+    .option('--validation <file>', 'such a file for the scores (default: every tenth example of --train, which is then not trained on)')
+    .requiredOption('--out <folder>', 'where the run and the model of its best epoch are kept')
+    .option('--resume', 'go on with the run in --out, with the options it was started with')
+    .option('--epochs <count>', 'times that every example is seen, at most', parseCount, 5)
+    .option('--batch <texts>', 'texts for each step of the optimiser', parseCount, 16)
+    .option('--learning-rate <rate>', 'peak learning rate', parsePositive, 4e-5)
+    .option('--length <tokens>', 'tokens of a text; longer ones are cut', parseCount, 128)
+    .option('--seed <number>', 'of the order, of dropout and of the new head', parseInteger, 0)
+    .option('--patience <epochs>', 'stop after so many epochs without a better score (default: never)', parseCount)
+    .option('--metric <name>', 'the score that is compared (default: accuracy; spearman for scores)')
+    .option('--checkpoint-every <seconds>', 'time between two saves', parsePositive, 300)
+    .addOption(new Option('--dtype <type>', 'of the weights in model.safetensors').choices(['f32', 'bf16']).default('f32'))
+    .option('--log <file>', 'add JSON lines about each step to this file');
+  addBackendOptions(addCommonOptions(command))
+    .addHelpText('after', '\nExample:\n  ufb finetune --train reviews.csv --out reviews\n  ufb classify --model reviews "What a fine day."')
+    .action(async (options: Options) => {
+      const given = (name: string) => command.getOptionValueSource(name) === 'cli';
+      const result = await run(options, given);
+      if (options.json) printJson({ ...result, out: options.out });
+      else print(summary(result, options.out));
+    });
+}
+
+async function run(options: Options, given: (name: string) => boolean): Promise<FineTuningResult> {
+  const [{ runFineTuning }, { JsonLog, ProgressBar }, { resolveModelFolder }] = await Promise.all([
+    import('../../training/fine_tune_run.ts'),
+    import('../progress.ts'),
+    import('../../io/model_folder.ts'),
+  ]);
+  const absolute = (path: string | undefined) => path && resolve(path);
+  const now = {
+    ...Object.fromEntries(runOptionNames.map((name) => [name, options[name]])),
+    model: absolute(options.model),
+    train: absolute(options.train),
+    validation: absolute(options.validation),
+    dtype: options.dtype.toUpperCase(),
+  } as FineTuningRunOptions;
+  if (!options.resume && !options.train) throw new InputError('--train FILE is missing: name the labelled texts to train on');
+  const runOptions = options.resume
+    ? await resumedOptions(options.out, now, given)
+    : { ...now, model: await resolveModelFolder(options.model && resolve(options.model)) };
+  using backend = await openTrainingBackend(options);
+  using stop = stopOnInterrupt(options);
+  const log = await JsonLog.open(options.log);
+  const bar = new ProgressBar(options, 'epoch {epoch}  loss {loss}  {rate} tokens/s  ');
+  try {
+    return await runFineTuning(runOptions, {
+      backend,
+      out: options.out,
+      resume: options.resume ?? false,
+      checkpointEvery: options.checkpointEvery,
+      signal: stop.signal,
+      onStep(report) {
+        const { epoch, loss, tokensPerSecond } = report;
+        bar.update(report.progress, report.seconds, { epoch, loss: loss.toFixed(3), rate: Math.round(tokensPerSecond) });
+        log.write({ event: 'step', ...report });
+      },
+      onEpoch(report) {
+        log.write({ event: 'epoch', ...report });
+        notice(epochLine(report), options);
+      },
+      onNotice: (line) => notice(line, options),
+    });
+  } finally {
+    bar.stop();
+    await log.close();
+  }
+}
+
+function epochLine({ epoch, loss, scores }: FineTuningResult['epochs'][number]): string {
+  const shown = Object.entries(scores).map(([name, score]) => `${name} ${score.toFixed(4)}`);
+  return `epoch ${epoch}: loss ${loss.toFixed(4)}, ${shown.join(', ')}`;
+}
+
+function summary({ finished, epochs, best, seconds, labels, training, validation }: FineTuningResult, out: string): string {
+  const state = finished ? 'done' : 'stopped (go on with --resume)';
+  const what = labels.length > 0 ? `${labels.length} classes` : 'scores';
+  const lines = [`${state}: ${training} examples of ${what} in ${Math.round(seconds)} s, scored on ${validation}`];
+  if (best > 0) lines.push(`best, in ${out}: ${epochLine(epochs[best - 1])}`);
+  return lines.join('\n');
+}

@@ -1,0 +1,52 @@
+/** What the commands that train share. */
+import type { Backend } from '../backend/backend.ts';
+import { InputError } from '../errors.ts';
+import { type BackendOptions, type CommonOptions, notice, openBackend } from './common.ts';
+
+/** Training on the reference backend is hundreds of times slower: nobody should get it without asking. */
+export async function openTrainingBackend(options: BackendOptions): Promise<Backend> {
+  const backend = await openBackend({ ...options, quiet: true });
+  if (backend.name !== 'native' && options.backend === undefined) {
+    backend.dispose();
+    const { nativeMissing } = await import('../backend/create.ts');
+    throw new InputError(`training needs the native backend (${nativeMissing()}); pass --backend reference to train slowly all the same`);
+  }
+  return backend;
+}
+
+/**
+ * The options that the run in `out` was started with. @throws InputError if one that is given again is another than it was; `given` tells
+ * which of `now` were given
+ */
+export async function resumedOptions<Options extends object>(
+  out: string,
+  now: Options,
+  given: (name: string) => boolean,
+): Promise<Options> {
+  const { readRunOptions } = await import('../training/run_state.ts');
+  const stored = (await readRunOptions(out)) as Options;
+  for (const name of Object.keys(now) as (keyof Options & string)[]) {
+    if (given(name) && JSON.stringify(now[name]) !== JSON.stringify(stored[name])) {
+      throw new InputError(
+        `--${dashed(name)} ${now[name]} differs from the run's ${stored[name]}; leave it out, or start a new run in another folder`,
+      );
+    }
+  }
+  return stored;
+}
+
+const dashed = (name: string) => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+
+/** A signal that Ctrl-C (or SIGTERM) sets; a second one ends the process. Dispose it when the work is done. */
+export function stopOnInterrupt(options: CommonOptions): { signal: AbortSignal } & Disposable {
+  const stop = new AbortController();
+  const onSignal = () => {
+    notice('stopping after this step; once more to stop at once', options);
+    stop.abort();
+  };
+  process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
+  return {
+    signal: stop.signal,
+    [Symbol.dispose]: () => void process.off('SIGINT', onSignal).off('SIGTERM', onSignal),
+  };
+}

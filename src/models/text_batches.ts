@@ -1,0 +1,55 @@
+import type { Batch } from './encoder.ts';
+
+/** A text ready for a model. */
+export interface EncodedText {
+  ids: ArrayLike<number>;
+  typeIds: ArrayLike<number>;
+}
+
+/** Texts of like length that one pass takes together. */
+export interface TextBatch extends Batch {
+  /** Which of the texts, in the batch's order. */
+  members: readonly number[];
+  /** i32 [batch, length], 1 where there is text; there also where nothing is padded. */
+  mask: Int32Array;
+}
+
+/** Tokens in one forward pass, padding included: enough to keep a machine busy, little enough to keep activations small. */
+const tokensPerBatch = 4096;
+
+/**
+ * Which texts go together, shortest first, so that there is little padding: as many as a pass of {@link tokensPerBatch} holds, or `sequences` at a time.
+ * `members`: which of the texts, all by default. `unpadded`: only texts of one length go together.
+ */
+export function* batchesByLength(
+  encoded: readonly EncodedText[],
+  options: { members?: readonly number[]; sequences?: number; unpadded?: boolean } = {},
+): Generator<number[]> {
+  const { members = encoded.map((_, index) => index), sequences, unpadded = false } = options;
+  const order = [...members].sort((a, b) => encoded[a].ids.length - encoded[b].ids.length);
+  let batch: number[] = [];
+  for (const index of order) {
+    const { length } = encoded[index].ids;
+    const full =
+      (sequences === undefined ? (batch.length + 1) * length > tokensPerBatch : batch.length === sequences) ||
+      (unpadded && length !== encoded[batch[0]]?.ids.length);
+    if (batch.length > 0 && full) {
+      yield batch;
+      batch = [];
+    }
+    batch.push(index);
+  }
+  if (batch.length > 0) yield batch;
+}
+
+/** Some of the texts side by side, padded to the longest. */
+export function batchOf(encoded: readonly EncodedText[], members: readonly number[]): TextBatch {
+  const length = members.reduce((most, index) => Math.max(most, encoded[index].ids.length), 0);
+  const [ids, typeIds, mask] = Array.from({ length: 3 }, () => new Int32Array(members.length * length));
+  members.forEach((index, row) => {
+    ids.set(encoded[index].ids, row * length);
+    typeIds.set(encoded[index].typeIds, row * length);
+    mask.fill(1, row * length, row * length + encoded[index].ids.length);
+  });
+  return { members, batch: members.length, length, ids, typeIds, mask, attentionMask: mask.includes(0) ? mask : undefined };
+}

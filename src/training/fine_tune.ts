@@ -1,0 +1,260 @@
+/** Training a classifier on labelled texts: the loop, without files. `ufb finetune` and `ufb glue` both run it. */
+
+import type { Backend } from '../backend/backend.ts';
+import { InputError } from '../errors.ts';
+import type { SequenceClassifier } from '../models/sequence_classifier.ts';
+import { batchesByLength, batchOf, type EncodedText } from '../models/text_batches.ts';
+import type { Run } from '../nn/parameter.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { accuracy, f1, matthewsCorrelation, pearson, spearman } from './metrics.ts';
+import type { AdamW, AdamWOptions } from './optimizer.ts';
+import { CounterRandom, randomStream } from './random.ts';
+import { cosineWithWarmup } from './schedules.ts';
+import { Trainer } from './trainer.ts';
+
+/** A text, or two that are judged together, with its class (an index) or, for a regression, its score. */
+export interface LabelledText {
+  text: string;
+  pair?: string;
+  label: number;
+}
+
+/** crammedBERT's recipe (arXiv 2212.14034, section 5), the same for every task, but for `seed`. */
+export interface FineTuningOptions {
+  epochs: number;
+  /** Sequences a step. */
+  batch: number;
+  /** Peak; it rises over the first tenth of the steps and falls along half a cosine. */
+  learningRate: number;
+  /** Tokens of a text, at most; longer ones are cut. */
+  length: number;
+  /** Of the order of the examples, of dropout, and of a new head. */
+  seed: number;
+  /** Stop after so many epochs without a better score; absent: never. */
+  patience?: number;
+  /** Which score is compared; by default the first of {@link metricNames}. */
+  metric?: string;
+}
+
+export const fineTuningRecipe = { epochs: 5, batch: 16, learningRate: 4e-5, length: 128 };
+const fineTuningAdamW: AdamWOptions = { beta1: 0.9, beta2: 0.98, epsilon: 1e-6, weightDecay: 0, clipNorm: 0.5 };
+
+/** Scores by name, as {@link metricNames} lists them. */
+export type Scores = Record<string, number>;
+
+export interface EpochReport {
+  /** Epochs done, from 1. */
+  epoch: number;
+  /** Mean training loss of the epoch: nats, or squared error. */
+  loss: number;
+  /** On the validation examples. */
+  scores: Scores;
+}
+
+/** How far a fine-tuning has come. */
+export interface FineTuningProgress {
+  /** Optimiser steps taken, in all and in the epoch at hand. */
+  step: number;
+  stepOfEpoch: number;
+  /** Tokens trained on, without padding. */
+  tokens: number;
+  /** Seconds spent, over all sessions. */
+  seconds: number;
+  /** Sum of the losses of the epoch at hand, a term for each of its examples so far. */
+  epochLoss: number;
+  epochs: EpochReport[];
+  /** The best epoch, from 1; 0 before the first. */
+  best: number;
+}
+
+export interface FineTuningSession {
+  backend: Backend;
+  /** Stops after the step at hand. */
+  signal?: AbortSignal;
+  /** Puts back weights and moments of a run that was stopped, and says how far it was. */
+  restore?(optimizer: AdamW): Promise<FineTuningProgress | undefined>;
+  onStep?(report: FineTuningStep): void;
+  /** After each step that does not end an epoch. */
+  afterStep?(progress: FineTuningProgress, optimizer: AdamW): Promise<void>;
+  /** When the signal has stopped it. */
+  afterStop?(progress: FineTuningProgress, optimizer: AdamW): Promise<void>;
+  /** After each epoch, when it is scored; `best`: the model as it is now is the best so far. */
+  afterEpoch?(progress: FineTuningProgress, optimizer: AdamW, best: boolean): Promise<void>;
+}
+
+export interface FineTuningStep {
+  step: number;
+  epoch: number;
+  loss: number;
+  learningRate: number;
+  /** Spent share of all steps. */
+  progress: number;
+  seconds: number;
+  /** Tokens without padding, over this session. */
+  tokensPerSecond: number;
+}
+
+/** The scores of a task with so many labels, the one that is compared by default first: 1 label is a regression. */
+export function metricNames(labels: number): readonly string[] {
+  if (labels === 1) return ['spearman', 'pearson'];
+  return labels === 2 ? ['accuracy', 'f1', 'matthews'] : ['accuracy'];
+}
+
+/** All scores of a task. `predictions`: classes, or with one label numbers. */
+export function scoresOf(labels: number, predictions: ArrayLike<number>, truth: ArrayLike<number>): Scores {
+  const metrics = { accuracy, f1, matthews: matthewsCorrelation, pearson, spearman } as Record<string, typeof accuracy>;
+  return Object.fromEntries(metricNames(labels).map((name) => [name, metrics[name](predictions, truth)]));
+}
+
+/** Texts as the model takes them, and how many were cut to `length` tokens. Lets timers fire in between. */
+export async function encodeTexts(
+  texts: readonly { text: string; pair?: string }[],
+  tokenizer: Tokenizer,
+  length: number,
+): Promise<{ encoded: EncodedText[]; cut: number }> {
+  const encoded: EncodedText[] = [];
+  let cut = 0;
+  for (const [index, { text, pair }] of texts.entries()) {
+    const { ids, typeIds, truncated } = tokenizer.encode(text, { pair, maxLength: length });
+    encoded.push({ ids: Int32Array.from(ids), typeIds: Int32Array.from(typeIds) });
+    if (truncated > 0) cut++;
+    if (index % 512 === 511) await new Promise((resolve) => setTimeout(resolve));
+  }
+  return { encoded, cut };
+}
+
+/** What a classifier says of each text: the most probable class, or its number where it has one output. In the order given. */
+export async function predict(
+  trainer: Pick<Trainer, 'inference'>,
+  model: SequenceClassifier,
+  encoded: readonly EncodedText[],
+  signal?: AbortSignal,
+): Promise<Float32Array> {
+  const predictions = new Float32Array(encoded.length);
+  for (const members of batchesByLength(encoded, { unpadded: needsEqualLengths(model) })) {
+    signal?.throwIfAborted();
+    const logits = await trainer.inference((run) => run.backend.read(model.logits(run, batchOf(encoded, members))));
+    members.forEach((index, row) => {
+      const own = logits.subarray(row * model.labels, (row + 1) * model.labels);
+      predictions[index] = model.labels === 1 ? own[0] : own.indexOf(Math.max(...own));
+    });
+  }
+  return predictions;
+}
+
+/**
+ * Trains a classifier, epoch after epoch, each in another order. The model ends as the last step left it: who wants the best epoch saves
+ * it when `afterEpoch` says so. The same options, examples and backend give the same weights, stopped in between or not.
+ *
+ * @returns how far it came; `finished` is false if the signal stopped it
+ * @throws InputError if there are no examples, or labels do not fit the model
+ */
+export async function fineTune(
+  model: SequenceClassifier,
+  data: {
+    training: readonly (EncodedText & { label: number })[];
+    validation: readonly (EncodedText & { label: number })[];
+  },
+  options: FineTuningOptions,
+  session: FineTuningSession,
+): Promise<FineTuningProgress & { finished: boolean }> {
+  const { backend, signal } = session;
+  const { training, validation } = data;
+  const { epochs, learningRate: peak, seed, patience = epochs } = options;
+  if (training.length === 0) throw new InputError('there are no examples to train on');
+  const metric = options.metric ?? metricNames(model.labels)[0];
+  if (!metricNames(model.labels).includes(metric))
+    throw new InputError(`metric '${metric}' is none of this task, expected one of ${metricNames(model.labels).join(', ')}`);
+  const stopped = async () => {
+    await session.afterStop?.(progress, optimizer);
+    return { ...progress, finished: false };
+  };
+  using trainer = new Trainer(backend, model.parameters, { adamW: fineTuningAdamW, dropoutSeed: seed });
+  const { optimizer } = trainer;
+  const progress = (await session.restore?.(optimizer)) ?? {
+    step: 0,
+    stepOfEpoch: 0,
+    tokens: 0,
+    seconds: 0,
+    epochLoss: 0,
+    epochs: [],
+    best: 0,
+  };
+  optimizer.steps = progress.step;
+  const started = performance.now() - progress.seconds * 1000;
+  const before = { tokens: progress.tokens, seconds: progress.seconds };
+  const truth = validation.map(({ label }) => label);
+
+  for (let epoch = progress.epochs.length; epoch < epochs; epoch++) {
+    const since = epoch - progress.best;
+    if (progress.best > 0 && since >= patience) break;
+    const order = epochBatches(training, options.batch, seed, epoch, needsEqualLengths(model));
+    const total = order.length * epochs;
+    while (progress.stepOfEpoch < order.length) {
+      if (signal?.aborted) return await stopped();
+      const members = order[progress.stepOfEpoch];
+      const share = (epoch * order.length + progress.stepOfEpoch) / total;
+      const learningRate = peak * cosineWithWarmup(share);
+      const batch = batchOf(training, members);
+      const labels = members.map((index) => training[index].label);
+      const labelled = { ...batch, labels: model.labels === 1 ? Float32Array.from(labels) : Int32Array.from(labels) };
+      const pass = (run: Run, scale: number) => model.lossAndGradients(run, labelled, { scale });
+      const { loss } = await trainer.step([pass], members.length, learningRate);
+      if (!Number.isFinite(loss)) throw new InputError(`step ${progress.step + 1}: the loss is not finite; try a lower --learning-rate`);
+      progress.step++;
+      progress.stepOfEpoch++;
+      progress.tokens += members.reduce((sum, index) => sum + training[index].ids.length, 0);
+      progress.epochLoss += loss * members.length;
+      progress.seconds = (performance.now() - started) / 1000;
+      session.onStep?.({
+        step: progress.step,
+        epoch: epoch + 1,
+        loss,
+        learningRate,
+        progress: share + 1 / total,
+        seconds: progress.seconds,
+        tokensPerSecond: (progress.tokens - before.tokens) / (progress.seconds - before.seconds),
+      });
+      if (progress.stepOfEpoch < order.length) await session.afterStep?.(progress, optimizer);
+    }
+    if (signal?.aborted) return await stopped();
+    const scores = scoresOf(model.labels, await predict(trainer, model, validation), truth);
+    progress.epochs.push({ epoch: epoch + 1, loss: progress.epochLoss / training.length, scores });
+    progress.epochLoss = 0;
+    progress.stepOfEpoch = 0;
+    progress.seconds = (performance.now() - started) / 1000;
+    const best = progress.best === 0 || scores[metric] > progress.epochs[progress.best - 1].scores[metric];
+    if (best) progress.best = epoch + 1;
+    await session.afterEpoch?.(progress, optimizer, best);
+  }
+  return { ...progress, finished: true };
+}
+
+/** Pooling that counts every position would make a text's answer depend on what it is batched with. */
+const needsEqualLengths = (model: SequenceClassifier) => model.config.pooler.kind !== 'first';
+
+/** Batches that are shuffled together before they are sorted by length: little padding, and neighbours that differ in each epoch. */
+const batchesPerWindow = 64;
+
+/** An epoch's batches, by the seed and the epoch. */
+function epochBatches(texts: readonly EncodedText[], sequences: number, seed: number, epoch: number, unpadded: boolean): number[][] {
+  const random = new CounterRandom(seed, randomStream.fineTuning, epoch);
+  const order = shuffled(
+    texts.map((_, index) => index),
+    random,
+  );
+  const result: number[][] = [];
+  for (let start = 0; start < order.length; start += sequences * batchesPerWindow) {
+    const members = order.slice(start, start + sequences * batchesPerWindow);
+    result.push(...shuffled([...batchesByLength(texts, { members, sequences, unpadded })], random));
+  }
+  return result;
+}
+
+function shuffled<Value>(values: Value[], random: CounterRandom): Value[] {
+  for (let last = values.length - 1; last > 0; last--) {
+    const other = random.below(last + 1);
+    [values[last], values[other]] = [values[other], values[last]];
+  }
+  return values;
+}

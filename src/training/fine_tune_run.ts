@@ -1,0 +1,182 @@
+/** Fine-tuning on files of the user's own: the run as a whole. */
+
+import { joinPath } from '#platform';
+import type { Backend } from '../backend/backend.ts';
+import { InputError } from '../errors.ts';
+import { loadSequenceClassifier, saveCheckpoint } from '../models/checkpoint.ts';
+import type { EncodedText } from '../models/text_batches.ts';
+import { hashText } from '../nn/random.ts';
+import { Tokenizer } from '../tokenizer/tokenizer.ts';
+import {
+  type EpochReport,
+  encodeTexts,
+  type FineTuningOptions,
+  type FineTuningProgress,
+  type FineTuningStep,
+  fineTune,
+  metricNames,
+} from './fine_tune.ts';
+import { type LabelledFile, readLabelledFile } from './labelled_files.ts';
+import type { AdamW } from './optimizer.ts';
+import { createRun, hasState, loadState, readRunOptions, saveState, tokenizerFile } from './run_state.ts';
+
+/** What a run is: recorded in its folder and the same in every session. */
+export interface FineTuningRunOptions extends FineTuningOptions {
+  /** Folder of the model to start from: a masked language model, an encoder or a classifier of the same classes. */
+  model: string;
+  /** Labelled texts; see {@link readLabelledFile}. */
+  train: string;
+  /** Labelled texts for the scores; absent: every tenth example of `train` is kept for that. */
+  validation?: string;
+  /** Of model.safetensors. */
+  dtype: 'F32' | 'BF16';
+}
+
+export interface FineTuningRunSession {
+  backend: Backend;
+  out: string;
+  resume: boolean;
+  /** Seconds between saves; every epoch is saved. */
+  checkpointEvery: number;
+  signal?: AbortSignal;
+  onStep?(report: FineTuningStep): void;
+  onEpoch?(report: EpochReport & { best: boolean; seconds: number }): void;
+  onNotice?(line: string): void;
+}
+
+export interface FineTuningResult extends FineTuningProgress {
+  /** All epochs are done, or no better one came for long enough (otherwise the run was stopped). */
+  finished: boolean;
+  /** The classes in the model's order; none for a regression. */
+  labels: string[];
+  /** Examples trained on and scored on. */
+  training: number;
+  validation: number;
+}
+
+/** Without a file of their own, one example of so many is for the scores. */
+const heldOutEvery = 10;
+
+/**
+ * Runs or resumes a fine-tuning. The folder holds the model of the best epoch, and in run/ what a resumed run needs; a resumed run goes on
+ * exactly.
+ * @throws InputError for unusable files and options
+ */
+export async function runFineTuning(options: FineTuningRunOptions, session: FineTuningRunSession): Promise<FineTuningResult> {
+  const { backend, out } = session;
+  if (session.resume) await readRunOptions(out);
+  const data = await readExamples(options);
+  const created = session.resume ? undefined : await createRun(out);
+  try {
+    const tokenizer = await Tokenizer.load(created ? joinPath(options.model, 'tokenizer.json') : tokenizerFile(out));
+    const { labels } = data;
+    using model = await loadSequenceClassifier(options.model, backend, {
+      fresh: { labels: Math.max(1, labels.length), labelNames: labels.length > 0 ? labels : undefined, seed: options.seed },
+    });
+    const { metric } = options;
+    if (metric !== undefined && !metricNames(model.labels).includes(metric))
+      throw new InputError(`--metric ${metric}: expected ${metricNames(model.labels).join(' or ')} for these labels`);
+    if (tokenizer.vocabularySize > model.config.vocabularySize) {
+      throw new InputError(
+        `${options.model}: tokenizer.json has ${tokenizer.vocabularySize} tokens, but config.json gives the model ${model.config.vocabularySize}: they do not belong together`,
+      );
+    }
+    const length = Math.min(options.length, model.config.positions);
+    const encode = async (texts: Examples['training']): Promise<(EncodedText & { label: number })[]> => {
+      const { encoded, cut } = await encodeTexts(texts, tokenizer, length);
+      if (cut > 0)
+        session.onNotice?.(
+          `${cut} of ${texts.length} texts ${cut === 1 ? 'has' : 'have'} more than ${length} tokens: the end was left out`,
+        );
+      return encoded.map((text, index) => ({ ...text, label: texts[index].label }));
+    };
+    const examples = { training: await encode(data.training), validation: await encode(data.validation) };
+    await created?.record(options, tokenizer.json);
+
+    let saved = performance.now();
+    const save = async (progress: FineTuningProgress, optimizer: AdamW) => {
+      await saveState(out, optimizer, { records: { progress, examples: data.fingerprint }, integers: {} });
+      saved = performance.now();
+    };
+    const result = await fineTune(model, examples, options, {
+      backend,
+      signal: session.signal,
+      async restore(optimizer) {
+        if (!session.resume) return undefined;
+        if (!(await hasState(out))) {
+          session.onNotice?.('the run was stopped before its first save: starting again');
+          return undefined;
+        }
+        const { records } = await loadState(out, optimizer, { records: ['progress', 'examples'] });
+        if (records.examples !== data.fingerprint)
+          throw new InputError(`${options.train}: is not what the run in ${out} was started with; put the file back, or start another run`);
+        return records.progress as FineTuningProgress;
+      },
+      onStep: session.onStep,
+      async afterStep(progress, optimizer) {
+        if (performance.now() - saved >= session.checkpointEvery * 1000) await save(progress, optimizer);
+      },
+      async afterEpoch(progress, optimizer, best) {
+        // The state last: a crash in between leaves an older state, whose steps are taken again.
+        if (best) await saveCheckpoint(out, model, { tokenizer: tokenizer.json, dtype: options.dtype });
+        await save(progress, optimizer);
+        const report = progress.epochs[progress.epochs.length - 1];
+        session.onEpoch?.({ ...report, best, seconds: progress.seconds });
+      },
+      afterStop: save,
+    });
+    return { ...result, labels, training: data.training.length, validation: data.validation.length };
+  } catch (error) {
+    await created?.discard();
+    throw error;
+  }
+}
+
+interface Examples {
+  training: { text: string; pair?: string; label: number }[];
+  validation: { text: string; pair?: string; label: number }[];
+  /** Names of the classes, in order; none for a regression. */
+  labels: string[];
+  /** Tells one set of examples from another. */
+  fingerprint: number;
+}
+
+async function readExamples({ train, validation }: FineTuningRunOptions): Promise<Examples> {
+  const first = await readLabelledFile(train);
+  const second = validation === undefined ? undefined : await readLabelledFile(validation);
+  if (second && second.kind !== first.kind)
+    throw new InputError(`${validation}: holds ${second.kind}, expected ${first.kind} as ${train} does`);
+  const hasPair = ({ records }: LabelledFile) => records[0].pair !== undefined;
+  if (second && hasPair(second) !== hasPair(first))
+    throw new InputError(`${validation}: has ${hasPair(second) ? 'pairs of texts' : 'single texts'}, unlike ${train}`);
+  const labels = first.kind === 'classes' ? classNames(first, train) : [];
+  const indexOf = new Map(labels.map((name, index) => [name, index]));
+  const numbered = ({ records }: LabelledFile, path: string) =>
+    records.map(({ text, pair, label, line }) => {
+      const value = typeof label === 'number' ? label : indexOf.get(label);
+      if (value === undefined)
+        throw new InputError(
+          `${path}, line ${line}: class '${label}' does not occur in ${train}, which has ${labels.slice(0, 10).join(', ')}${labels.length > 10 ? ', ...' : ''}`,
+        );
+      return { text, pair, label: value };
+    });
+  const all = numbered(first, train);
+  const isHeldOut = (_: unknown, index: number) => !second && index % heldOutEvery === heldOutEvery - 1;
+  const scored = second ? numbered(second, validation as string) : all.filter(isHeldOut);
+  if (scored.length === 0)
+    throw new InputError(
+      `${train}: has ${all.length} examples, expected at least ${heldOutEvery}, of which one is kept for the scores; or name a file with --validation`,
+    );
+  const training = all.filter((example, index) => !isHeldOut(example, index));
+  const fingerprint = [...training, ...scored].reduce((hash, { text, pair, label }) => hashText(`${hash} ${label} ${text} ${pair}`), 0);
+  return { training, validation: scored, labels, fingerprint };
+}
+
+/** The classes in order of their names, numbers by value. */
+function classNames({ records }: LabelledFile, path: string): string[] {
+  const names = [...new Set(records.map(({ label }) => `${label}`))];
+  const numeric = names.every((name) => name.trim() !== '' && Number.isFinite(Number(name)));
+  names.sort(numeric ? (a, b) => Number(a) - Number(b) : undefined);
+  if (names.length < 2) throw new InputError(`${path}: every example is of class '${names[0]}', expected at least two classes`);
+  return names;
+}

@@ -1,0 +1,171 @@
+import { describe, expect, onTestFinished, test } from 'vitest';
+import type { Backend } from '../../src/backend/backend.ts';
+import { createSequenceClassifier, exportParameter } from '../../src/models/checkpoint.ts';
+import { crammedBertConfig } from '../../src/models/config.ts';
+import {
+  type FineTuningOptions,
+  type FineTuningProgress,
+  type FineTuningSession,
+  fineTune,
+  scoresOf,
+} from '../../src/training/fine_tune.ts';
+import type { AdamW } from '../../src/training/optimizer.ts';
+import { candidates } from '../backend/backends.ts';
+
+/** Texts of several lengths; their class is whether token 7 occurs, their score how often. */
+function examples(count: number, labels: number) {
+  return Array.from({ length: count }, (_, index) => {
+    const ids = Array.from({ length: 3 + ((index * 5) % 6) }, (_, at) => 5 + ((index * index + at * 7 + (index >> 2)) % 12));
+    const sevens = ids.filter((id) => id === 7).length;
+    return { ids, typeIds: ids.map(() => 0), label: labels === 1 ? sevens : Math.min(sevens, labels - 1) };
+  });
+}
+
+function setUp(backend: Backend, labels: number, pooler: 'first' | 'mean' = 'first') {
+  const model = createSequenceClassifier(
+    crammedBertConfig({
+      vocabularySize: 20,
+      hiddenSize: 16,
+      heads: 2,
+      layers: 1,
+      positions: 16,
+      labels,
+      initialDeviation: 0.15,
+      pooler: { kind: pooler, size: 16 },
+      feedforward: { kind: 'fff', trees: 1, depth: 2 },
+    }),
+    backend,
+    1,
+  );
+  onTestFinished(() => {
+    model.dispose();
+    backend.dispose();
+  });
+  return model;
+}
+
+const options: FineTuningOptions = { epochs: 4, batch: 4, learningRate: 3e-3, length: 16, seed: 5 };
+const weightsOf = async (model: ReturnType<typeof setUp>) =>
+  (await Promise.all(model.parameters.map((parameter) => exportParameter(parameter)))).flat().map(({ values }) => values);
+
+describe.each(candidates)('fine-tuning on $label', ({ create, unavailable }) => {
+  test.skipIf(unavailable).each([
+    { labels: 2, metric: 'accuracy', least: 0.9 },
+    { labels: 1, metric: 'spearman', least: 0.8 },
+  ])('learns $labels labels', async ({ labels, metric, least }) => {
+    const backend = create();
+    const model = setUp(backend, labels);
+    const training = examples(120, labels);
+    const result = await fineTune(model, { training, validation: training }, { ...options, epochs: 15, learningRate: 1e-2 }, { backend });
+    expect(result.finished).toBe(true);
+    expect(result.epochs).toHaveLength(15);
+    expect(result.epochs.at(-1)!.loss).toBeLessThan(result.epochs[0].loss);
+    expect(Math.max(...result.epochs.map(({ scores }) => scores[metric]))).toBeGreaterThan(least);
+  });
+});
+
+const reference = candidates.find(({ label }) => label.startsWith('reference'))!;
+
+describe('a fine-tuning', () => {
+  test.each(['first', 'mean'] as const)('sees every example once an epoch, in another order each time; pooling %s', async (pooler) => {
+    const backend = reference.create();
+    const model = setUp(backend, 2, pooler);
+    const training = examples(30, 2);
+    const seen: { length: number; labels: number[] }[] = [];
+    const original = model.lossAndGradients.bind(model);
+    model.lossAndGradients = (run, batch, scale) => {
+      seen.push({ length: batch.length, labels: Array.from(batch.ids) });
+      if (pooler === 'mean') expect(batch.attentionMask).toBeUndefined();
+      return original(run, batch, scale);
+    };
+    const rates: number[] = [];
+    const { tokens, step } = await fineTune(
+      model,
+      { training, validation: training },
+      { ...options, epochs: 2 },
+      { backend, onStep: ({ learningRate }) => rates.push(learningRate) },
+    );
+    const all = training.reduce((sum, { ids }) => sum + ids.length, 0);
+    expect(tokens).toBe(2 * all);
+    const half = step / 2;
+    const idsOf = (part: typeof seen) => part.flatMap(({ labels }) => labels.filter((id) => id > 0)).sort();
+    expect(idsOf(seen.slice(0, half))).toEqual(training.flatMap(({ ids }) => ids).sort());
+    expect(idsOf(seen.slice(half))).toEqual(idsOf(seen.slice(0, half)));
+    expect(seen.slice(0, half)).not.toEqual(seen.slice(half));
+    expect(rates[0]).toBe(0);
+    expect(Math.max(...rates)).toBeLessThanOrEqual(options.learningRate);
+    expect(rates.at(-1)).toBeLessThan(options.learningRate / 10);
+  });
+
+  test('stopped and gone on: the same bits; dropout is on', async () => {
+    const data = { training: examples(30, 3), validation: examples(10, 3) };
+    const whole = setUp(reference.create(), 3);
+    const backend = whole.parameters[0].value.backend;
+    const result = await fineTune(whole, data, options, { backend });
+
+    // Stopped after a few steps, in the middle of an epoch, weights and moments carried over.
+    for (const stopAt of [3, 8, 16]) {
+      const first = setUp(reference.create(), 3);
+      const stop = new AbortController();
+      let kept: { progress: FineTuningProgress; state: Float32Array[] } | undefined;
+      const tensors = (optimizer: AdamW) =>
+        optimizer.parameters.flatMap(({ parameter, mean, variance }) => [parameter.value, mean, variance]);
+      const stopped = await fineTune(first, data, options, {
+        backend: first.parameters[0].value.backend,
+        signal: stop.signal,
+        onStep: ({ step }) => step === stopAt && stop.abort(),
+        async afterStop(progress, optimizer) {
+          const state = await Promise.all(tensors(optimizer).map((tensor) => tensor.backend.read(tensor)));
+          kept = { progress: structuredClone(progress), state };
+        },
+      });
+      expect(stopped).toMatchObject({ finished: false, step: stopAt });
+      const second = setUp(reference.create(), 3);
+      const session: FineTuningSession = {
+        backend: second.parameters[0].value.backend,
+        async restore(optimizer) {
+          for (const [i, tensor] of tensors(optimizer).entries()) tensor.backend.write(tensor, kept!.state[i]);
+          return kept!.progress;
+        },
+      };
+      const resumed = await fineTune(second, data, options, session);
+      expect(resumed.epochs).toEqual(result.epochs);
+      expect(await weightsOf(second)).toEqual(await weightsOf(whole));
+    }
+    const other = setUp(reference.create(), 3);
+    await fineTune(other, data, { ...options, seed: 6 }, { backend: other.parameters[0].value.backend });
+    expect(await weightsOf(other)).not.toEqual(await weightsOf(whole));
+  });
+
+  test('stops after `patience` epochs without a better score, and says which epoch is best', async () => {
+    const backend = reference.create();
+    const model = setUp(backend, 2);
+    const training = examples(20, 2);
+    const best: boolean[] = [];
+    // Nothing is learnt: no epoch is better than the first.
+    const result = await fineTune(
+      model,
+      { training, validation: training },
+      { ...options, epochs: 9, learningRate: 1e-12, patience: 2 },
+      { backend, afterEpoch: async (_, __, isBest) => void best.push(isBest) },
+    );
+    expect(result).toMatchObject({ finished: true, best: 1 });
+    expect(best).toEqual([true, false, false]);
+  });
+
+  test('refuses a metric that the task does not have, and no examples', async () => {
+    const backend = reference.create();
+    const model = setUp(backend, 3);
+    const some = examples(4, 3);
+    await expect(fineTune(model, { training: some, validation: some }, { ...options, metric: 'f1' }, { backend })).rejects.toThrow(
+      "metric 'f1' is none of this task, expected one of accuracy",
+    );
+    await expect(fineTune(model, { training: [], validation: some }, options, { backend })).rejects.toThrow('no examples');
+  });
+});
+
+test('scores are those of the number of labels', () => {
+  expect(scoresOf(2, [1, 1, 0, 0], [1, 0, 0, 0])).toEqual({ accuracy: 0.75, f1: 2 / 3, matthews: expect.closeTo(0.5774, 4) });
+  expect(scoresOf(3, [2, 1], [2, 0])).toEqual({ accuracy: 0.5 });
+  expect(scoresOf(1, [1, 2, 3], [2, 3, 9])).toEqual({ spearman: expect.closeTo(1, 9), pearson: expect.closeTo(0.9244, 3) });
+});

@@ -1,0 +1,62 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { expect, test } from 'vitest';
+import { readLabelledFile } from '../../src/training/labelled_files.ts';
+import { testFolder } from './corpora.ts';
+
+function file(name: string, content: string): string {
+  const path = join(testFolder(), name);
+  writeFileSync(path, name.endsWith('.gz') ? gzipSync(content) : content);
+  return path;
+}
+
+test('TSV: quotes are plain characters, other columns are left aside', async () => {
+  const path = file('a.tsv', '\ufeffid\ttext\tlabel\r\n1\tShe said "no.\tnegative\r\n2\tFine, thanks\tpositive\r\n');
+  expect(await readLabelledFile(path)).toEqual({
+    kind: 'classes',
+    records: [
+      { text: 'She said "no.', pair: undefined, label: 'negative', line: 2 },
+      { text: 'Fine, thanks', pair: undefined, label: 'positive', line: 3 },
+    ],
+  });
+});
+
+test('CSV: quoted cells with commas, quotes and line ends; pairs; scores', async () => {
+  const path = file('a.csv', 'text,pair,score\n"one, two","she said ""yes""",4.5\n"two\nlines",b,0\n');
+  const { kind, records } = await readLabelledFile(path);
+  expect(kind).toBe('scores');
+  expect(records.map(({ text, pair, label }) => [text, pair, label])).toEqual([
+    ['one, two', 'she said "yes"', 4.5],
+    ['two\nlines', 'b', 0],
+  ]);
+});
+
+test('JSON lines, gzipped: labels may be words, numbers or booleans', async () => {
+  const path = file('a.jsonl.gz', '{"text":"a","label":0}\n\n{"text":"b","label":"1"}\n{"text":"c","label":true}\n');
+  expect((await readLabelledFile(path)).records.map(({ label, line }) => [label, line])).toEqual([
+    ['0', 1],
+    ['1', 3],
+    ['true', 4],
+  ]);
+});
+
+test.each([
+  ['a.txt', 'text\tlabel\n', /a\.txt: expected a file whose name ends in \.tsv, \.csv or \.jsonl/],
+  ['a.tsv', 'text\tlabel\n', /a\.tsv: has no examples/],
+  ['a.tsv', '', /a\.tsv: has no examples/],
+  ['a.tsv', 'sentence\tclass\nx\ty\n', /a\.tsv, line 2: expected either 'label' .* found neither, but 'sentence', 'class'/],
+  ['a.tsv', 'text\tlabel\tscore\nx\ty\t1\n', /a\.tsv, line 2: expected either .* found both/],
+  ['a.tsv', 'sentence\tlabel\nx\ty\n', /a\.tsv, line 2: 'text' is missing, expected a text/],
+  ['a.tsv', 'text\tlabel\nx\ty\nonly one\n', /a\.tsv: .*line 3/],
+  ['a.tsv', 'text\tscore\nx\t1\ny\thigh\n', /a\.tsv, line 3: 'score' is "high", expected a number/],
+  ['a.tsv', 'text\tlabel\nx\t\n', /a\.tsv, line 2: 'label' is "", expected the name of a class/],
+  ['a.csv', 'text,label\n"never closed,x\n', /a\.csv: .*line/],
+  ['a.jsonl', '{"text":"a","label":"x"}\n[1]\n', /a\.jsonl, line 2: expected a JSON object/],
+  ['a.jsonl', '{"text":"a","label":"x"}\n{"text":"b"\n', /a\.jsonl, line 2: expected a JSON object/],
+  ['a.jsonl', '{"text":"a","pair":"b","label":"x"}\n{"text":"b","label":"x"}\n', /a\.jsonl, line 2: 'pair' is missing/],
+  ['a.jsonl', '{"text":"a","label":"x"}\n{"text":"b","pair":"c","label":"x"}\n', /line 2: 'pair' is "c", expected none/],
+  ['a.jsonl', '{"text":["a"],"label":"x"}\n', /line 1: 'text' is \["a"\], expected a text/],
+])('%s with %j is refused', async (name, content, message) => {
+  await expect(readLabelledFile(file(name, content))).rejects.toThrow(message);
+});
