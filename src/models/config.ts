@@ -84,6 +84,7 @@ const poolKinds = { zero_index: 'first', avg: 'mean', max: 'max', lse: 'logSumEx
 
 const crammedBert = v.object({
   model_type: v.literal('crammedBERT'),
+  id2label: v.nullish(v.record(v.string(), v.string())),
   arch: v.object({
     hidden_size: hidden,
     num_transformer_layers: layerCount,
@@ -188,7 +189,8 @@ export function parseConfig(json: unknown, source: string): ModelConfig {
   return config;
 }
 
-function fromCrammedBert({ arch }: v.InferOutput<typeof crammedBert>, source: string): ModelConfig {
+function fromCrammedBert({ arch, id2label }: v.InferOutput<typeof crammedBert>, source: string): ModelConfig {
+  const labelNames = id2label ? Object.values(id2label) : undefined;
   const { embedding, attention, classification_head: head } = arch;
   if (embedding.embedding_dim !== arch.hidden_size) {
     throw new InputError(
@@ -221,7 +223,8 @@ function fromCrammedBert({ arch }: v.InferOutput<typeof crammedBert>, source: st
     },
     predictedFraction: arch.sparse_prediction,
     pooler: { kind: poolKinds[head.pooler ?? 'zero_index'], size: head.head_dim ?? arch.hidden_size },
-    labels: arch.num_labels ?? undefined,
+    labels: arch.num_labels ?? labelNames?.length,
+    labelNames,
   };
 }
 
@@ -292,6 +295,7 @@ function toCrammedBert(config: ModelConfig): Record<string, unknown> {
   const pooler = Object.entries(poolKinds).find(([, kind]) => kind === config.pooler.kind)?.[0];
   return {
     model_type: 'crammedBERT',
+    ...labelEntries(config.labelNames),
     arch: {
       architectures: ['ScriptableCrammedBERT'],
       num_transformer_layers: config.layers,
@@ -352,6 +356,15 @@ function treeEntries({ depth, leafWidth = 1 }: { depth: number; leafWidth?: numb
   return { intermed_depth: depth, ...(leafWidth === 1 ? {} : { intermed_leaf_width: leafWidth }) };
 }
 
+/** transformers' names of the classes, for every family. */
+function labelEntries(names: readonly string[] | undefined): Record<string, unknown> {
+  if (!names) return {};
+  return {
+    id2label: Object.fromEntries(names.map((label, i) => [i, label])),
+    label2id: Object.fromEntries(names.map((label, i) => [label, i])),
+  };
+}
+
 function toBert(config: ModelConfig, task: Task): Record<string, unknown> {
   const { feedforward, dropout } = config;
   const name = config.family === 'bert' ? 'Bert' : 'UltraFastBert';
@@ -377,13 +390,6 @@ function toBert(config: ModelConfig, task: Task): Record<string, unknown> {
     layer_norm_eps: config.normEpsilon,
     pad_token_id: config.padId,
     position_embedding_type: 'absolute',
-    ...(names
-      ? {
-          id2label: Object.fromEntries(names.map((label, i) => [i, label])),
-          label2id: Object.fromEntries(names.map((label, i) => [label, i])),
-        }
-      : config.labels === undefined
-        ? {}
-        : { num_labels: config.labels }),
+    ...(names ? labelEntries(names) : config.labels === undefined ? {} : { num_labels: config.labels }),
   };
 }
