@@ -50,7 +50,8 @@ module.exports = {
       from: { path: '^src/' },
       to: {
         dependencyTypes: ['npm-dev', 'npm-no-pkg'],
-        pathNot: '^node_modules/(@huggingface/tokenizers|commander|csv-parse|echarts|onnxruntime-node|onnxruntime-web|valibot|cli-progress)/',
+        pathNot:
+          '^node_modules/(@huggingface/tokenizers|commander|csv-parse|echarts|onnxruntime-node|onnxruntime-web|valibot|cli-progress)/',
         dependencyTypesNot: ['type-only'],
       },
     },

@@ -131,10 +131,10 @@ export async function saveCheckpoint(
   await writeSafetensors(joinPath(folder, 'model.safetensors'), tensors, { format: 'pt' });
 }
 
-/** BERT's encoders by themselves have plain names; with a head theirs begin with 'bert.', which one that started from an encoder lacks. */
+/** Hugging Face's BERT has 'bert.' before the encoder's names where it has a head; one that started from an encoder by itself lacks it. */
 function savedName(name: string, { config, task }: Model): string {
-  const plain = config.family === 'crammedBERT' || task === 'encoder' || /^(bert|cls|classifier)\./.test(name);
-  return plain ? name : `bert.${name}`;
+  const prefixed = config.family === 'bert' && task !== 'encoder' && !/^(bert|cls|classifier)\./.test(name);
+  return prefixed ? `bert.${name}` : name;
 }
 
 const writeJson = (path: string, value: unknown) => writeFileAtomic(path, `${JSON.stringify(value, undefined, 2)}\n`);
