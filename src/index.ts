@@ -16,6 +16,7 @@ export { backendNotice, createBackend } from './backend/create.ts';
 export { type Precision, PreparedWeight } from './backend/prepared_weight.ts';
 export { type DType, Tensor, type TypedArray } from './backend/tensor.ts';
 export { FailureError, InputError, ShapeError } from './errors.ts';
+export type { DownloadProgress, HubOptions } from './io/hub.ts';
 export { createMaskedLanguageModel, loadMaskedLanguageModel, loadModel, saveCheckpoint } from './models/checkpoint.ts';
 export { configToJson, crammedBertConfig, type ModelConfig, parseConfig } from './models/config.ts';
 export { type Batch, Encoder } from './models/encoder.ts';

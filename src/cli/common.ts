@@ -62,9 +62,40 @@ export function checkShape({ hidden, heads }: { hidden: number; heads: number })
   if (hidden % heads !== 0) throw new InputError(`--hidden ${hidden} is not a multiple of --heads ${heads}`);
 }
 
-/** Adds --model. */
-export function addModelOption(command: Command): Command {
-  return command.option('--model <folder>', 'folder with config.json, model.safetensors and tokenizer.json (default: the shipped model)');
+/** Options of commands that open a model. */
+export interface ModelOptions {
+  model?: string;
+  revision?: string;
+}
+
+/** What models of sentences must be, for {@link addModelOption}. */
+export const sentenceModel = 'a model of sentence-transformers, or any encoder, whose token vectors are then averaged';
+
+/** Adds --model and --revision. `required` says what the model must be, where the shipped one does not do. */
+export function addModelOption(command: Command, required?: string): Command {
+  const files = 'folder with config.json, model.safetensors and tokenizer.json, or OWNER/NAME of a model on the Hugging Face hub';
+  const withModel = required
+    ? command.requiredOption('--model <model>', `${required}: ${files}`)
+    : command.option('--model <model>', `${files} (default: the shipped model)`);
+  return withModel.option('--revision <name>', 'branch, tag or commit of a model on the hub (default: main)');
+}
+
+/** The folder of the model asked for, which is downloaded, with a progress bar, if it is one of the hub's. */
+export async function openModelFolder({ model, revision, ...options }: ModelOptions & { quiet?: boolean }): Promise<string> {
+  const [{ resolveModelFolder }, { ProgressBar }] = await Promise.all([import('../io/model_folder.ts'), import('./progress.ts')]);
+  const bar = new ProgressBar(options, '{file}  ');
+  let [current, started] = ['', 0];
+  try {
+    return await resolveModelFolder(model, {
+      revision,
+      progress_callback({ file, loaded, total }) {
+        if (file !== current) [current, started] = [file, performance.now()];
+        bar.update(loaded / total, (performance.now() - started) / 1000, { file });
+      },
+    });
+  } finally {
+    bar.stop();
+  }
 }
 
 /** For options that take a whole number from 1. */

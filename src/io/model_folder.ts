@@ -1,45 +1,51 @@
 import * as v from 'valibot';
-import { errorCode, joinPath, kindOf, type RandomAccessFile, shippedModelFolder } from '#platform';
+import { errorCode, isModelFolder, joinPath, kindOf, type RandomAccessFile, shippedModelFolder } from '#platform';
 import { InputError } from '../errors.ts';
 import { fileError, readJson } from './files.ts';
+import type { HubOptions } from './hub.ts';
+import { modelFiles, pickledError, pickledWeights, weightsIndex } from './model_files.ts';
 import { readSafetensors, SafetensorsFile, type TensorInfo } from './safetensors.ts';
-
-/** What a model folder holds. Weights too large for one file lie in several, which `weightsIndex` names. */
-export const modelFiles = ['config.json', 'model.safetensors', 'tokenizer.json'] as const;
-const weightsIndex = 'model.safetensors.index.json';
-const pickled = 'pytorch_model.bin';
 
 const indexSchema = v.object({ weight_map: v.record(v.string(), v.string()) });
 const mostShards = 1000;
 
+/** OWNER/NAME as the hub has them; './OWNER/NAME' and '/OWNER/NAME' are folders and nothing else. */
+const hubName = /^[A-Za-z\d][\w.-]{0,95}\/[A-Za-z\d][\w.-]{0,95}$/;
+
 /**
- * The folder of a model: the one named, or the shipped one.
- * @throws InputError if it is no folder or lacks one of `modelFiles`.
+ * The folder of a model: the one named, or the shipped one. A name like 'OWNER/NAME' that is no folder here is looked up on the hub, and
+ * its files are downloaded into the cache unless they are there.
+ * @throws InputError if it is no folder or lacks one of `modelFiles`, or the hub does not have it; FailureError if the download fails.
  */
-export async function resolveModelFolder(model?: string): Promise<string> {
-  const folder = model ?? shippedModelFolder();
+export async function resolveModelFolder(model?: string, options: HubOptions = {}): Promise<string> {
+  if (model !== undefined && hubName.test(model) && !(await isModelFolder(model))) {
+    const { downloadModel } = await import('./hub.ts');
+    return await checkModelFolder(await downloadModel(model, options), false);
+  }
+  if (options.revision !== undefined)
+    throw new InputError(
+      `${model ?? 'the shipped model'} is a folder, which has no revision ${JSON.stringify(options.revision)}: models of the hub do`,
+    );
+  return await checkModelFolder(model ?? shippedModelFolder(), model === undefined);
+}
+
+async function checkModelFolder(folder: string, isShipped: boolean): Promise<string> {
   const kind = await kindOf(folder).catch((error) => Promise.reject(fileError(error, folder, 'read')));
   if (kind !== 'folder') {
     const found = kind === 'missing' ? 'no such folder' : 'is not a folder';
     throw new InputError(
-      `${folder || "''"}: ${found}; expected a model folder with ${modelFiles.join(', ')}${model === undefined ? ' (the shipped model): pass --model DIR' : ''}`,
+      `${folder || "''"}: ${found}; expected a model folder with ${modelFiles.join(', ')}, or OWNER/NAME of a model on the hub${isShipped ? ' (the shipped model): pass --model DIR' : ''}`,
     );
   }
   const has = async (name: string) => (await kindOf(joinPath(folder, name))) === 'file';
   const missing: string[] = [];
   for (const name of modelFiles) {
     if ((await has(name)) || (name === 'model.safetensors' && (await has(weightsIndex)))) continue;
-    if (name === 'model.safetensors' && (await has(pickled))) throw pickledError(folder);
+    if (name === 'model.safetensors' && (await has(pickledWeights))) throw pickledError(folder);
     missing.push(name);
   }
   if (missing.length > 0) throw new InputError(`${folder}: lacks ${missing.join(' and ')}; a model folder holds ${modelFiles.join(', ')}`);
   return folder;
-}
-
-function pickledError(folder: string): InputError {
-  return new InputError(
-    `${folder}: holds its weights in ${pickled}, a format that can run code when it is opened, expected model.safetensors; convert it where you trust it: python -c "from transformers import AutoModel; AutoModel.from_pretrained('DIR').save_pretrained('DIR')"`,
-  );
 }
 
 /**

@@ -3,6 +3,7 @@ import type { Backend } from '../backend/backend.ts';
 import { type BackendName, createBackend } from '../backend/create.ts';
 import type { Precision } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
+import type { HubOptions } from '../io/hub.ts';
 import { resolveModelFolder } from '../io/model_folder.ts';
 import { loadMaskedLanguageModel, loadModel, loadSequenceClassifier, type Model } from '../models/checkpoint.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -11,7 +12,7 @@ import { createFillMask, type FillMaskPipeline } from './fill_mask.ts';
 import { readSentenceModules } from './sentence_transformer.ts';
 import { createTextClassification, type TextClassificationPipeline } from './text_classification.ts';
 
-export interface PipelineOptions {
+export interface PipelineOptions extends HubOptions {
   /**
    * What computes: a backend of your own, which stays yours to dispose, or the name of one. By default the native backend if it can
    * be loaded, else WASM.
@@ -75,9 +76,9 @@ const tasks = { 'fill-mask': fillMask, 'feature-extraction': featureExtraction, 
  *
  * @param task 'fill-mask': the most probable words for each [MASK]. 'feature-extraction': vectors of texts, for search and comparison.
  *   'text-classification': the class of each text.
- * @param model a folder with config.json, model.safetensors and tokenizer.json (in a browser its address); by default the model that ships with
- *   this package, which fills masks.
- * @throws InputError if the folder is not a model's, one of its files is damaged or does not fit the others, or it is no model for the task.
+ * @param model a folder with config.json, model.safetensors and tokenizer.json (in a browser its address), or OWNER/NAME of a model on the
+ *   Hugging Face hub, which is downloaded once; by default the model that ships with this package, which fills masks.
+ * @throws FailureError if a download fails; InputError if the folder is not a model's, one of its files is damaged or does not fit the others, or it is no model for the task.
  *
  * @example
  * using fill = await pipeline('fill-mask');
@@ -97,7 +98,7 @@ export async function pipeline<Name extends keyof Pipelines>(
     throw new InputError(`task ${JSON.stringify(task)} is not known, expected one of ${Object.keys(tasks).join(', ')}`);
   }
   const { load, create } = tasks[task] as Task<Model, unknown>;
-  const folder = await resolveModelFolder(model);
+  const folder = await resolveModelFolder(model, options);
   const given = typeof options.backend === 'object' ? options.backend : undefined;
   const backend = given ?? createBackend({ name: options.backend as BackendName | undefined, threads: options.threads });
   const { dtype = 'f32', notice = (message) => console.warn(message) } = options;

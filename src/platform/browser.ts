@@ -3,7 +3,10 @@
  * address, relative to the page or absolute; files are fetched, and none are written.
  */
 import { FailureError, InputError } from '../errors.ts';
+import { keptResponse } from './browser_hub.ts';
 import type { AsideFile, ComputeWorker, RandomAccessFile } from './node.ts';
+
+export { hubEnvironment, openHubCache, WrongContentError } from './browser_hub.ts';
 
 /** An error as the file system has them, for src/io/files.ts to word. */
 function systemError(code: string, message: string): Error {
@@ -22,7 +25,7 @@ export function errorCode(error: unknown): string | undefined {
 async function fetchFile(path: string): Promise<Response> {
   let response: Response;
   try {
-    response = await fetch(path);
+    response = (await keptResponse(path)) ?? (await fetch(path));
   } catch (error) {
     // The reason (no network, or a server that does not allow this page) is hidden from pages; the browser's console has it.
     throw new FailureError(`${path}: cannot be fetched: ${(error as Error).message}`, { cause: error });
@@ -90,6 +93,17 @@ async function* blocksOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<Uin
     ended = true;
   } finally {
     if (!ended) await reader.cancel().catch(() => {});
+  }
+}
+
+/** Whether there is a model at an address: a server tells when its configuration is fetched. */
+export async function isModelFolder(path: string): Promise<boolean> {
+  try {
+    const response = await fetchFile(joinPath(path, 'config.json'));
+    await response.body?.cancel();
+    return true;
+  } catch {
+    return false;
   }
 }
 

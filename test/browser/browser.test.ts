@@ -7,7 +7,7 @@ import { gzipSync } from 'node:zlib';
 import { build, type Plugin } from 'vite';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { type FillMaskCandidate, pipeline } from '../../src/index.ts';
-import { modelFiles } from '../../src/io/model_folder.ts';
+import { modelFiles } from '../../src/io/model_files.ts';
 import { operationCases } from '../backend/operation-cases.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { writeTinyModel } from '../tiny_model.ts';

@@ -4,7 +4,7 @@ import { precisions } from '../../backend/prepared_weight.ts';
 import type { LayerResult } from '../../bench/layer.ts';
 import type { ModelLayer } from '../../bench/model_layer.ts';
 import { InputError } from '../../errors.ts';
-import { addModelOption, openBackend, parseCount, parseInteger, print } from '../common.ts';
+import { addModelOption, type ModelOptions, openBackend, openModelFolder, parseCount, parseInteger, print } from '../common.ts';
 import {
   addBatchOption,
   addContestOptions,
@@ -17,13 +17,12 @@ import {
 } from './bench_contest.ts';
 import { countsOf, machine, table, wordsOf } from './bench_report.ts';
 
-interface LayerOptions extends ContestOptions {
+interface LayerOptions extends ContestOptions, ModelOptions {
   batch: string;
   dtype: string;
   width: number;
   configs: string;
   all?: boolean;
-  model?: string;
   text?: string;
   layer?: number;
 }
@@ -97,12 +96,8 @@ function configsOf({ all, configs }: LayerOptions): { trees: number; depth: numb
 
 /** The model's layer and what it takes in; says how evenly its tokens spread. */
 async function readLayer(backend: Backend, options: LayerOptions, text: string, batches: readonly number[]): Promise<ModelLayer> {
-  const [{ readModelLayer }, { resolveModelFolder }, { tokensFor }] = await Promise.all([
-    import('../../bench/model_layer.ts'),
-    import('../../io/model_folder.ts'),
-    import('../../bench/work.ts'),
-  ]);
-  const model = await resolveModelFolder(options.model);
+  const [{ readModelLayer }, { tokensFor }] = await Promise.all([import('../../bench/model_layer.ts'), import('../../bench/work.ts')]);
+  const model = await openModelFolder(options);
   const read = await readModelLayer(backend, { model, text, layer: options.layer, tokens: tokensFor(batches) });
   const tokens = read.tokens.values.length / read.tokens.width;
   if (!options.json)

@@ -3,19 +3,21 @@ import type { Precision } from '../../backend/prepared_weight.ts';
 import {
   addBackendOptions,
   addCommonOptions,
+  addModelOption,
   addPrecisionOption,
   type BackendOptions,
   type CommonOptions,
+  type ModelOptions,
   notice,
   openBackend,
+  openModelFolder,
   parseCount,
   print,
   printJson,
   textsOf,
 } from '../common.ts';
 
-interface Options extends CommonOptions, BackendOptions {
-  model: string;
+interface Options extends CommonOptions, BackendOptions, ModelOptions {
   topK: number;
   dtype: Precision;
 }
@@ -25,15 +27,18 @@ export function classifyCommand(program: Command): void {
     .command('classify')
     .description('the class of each text')
     .argument('<texts...>', "texts; '-' reads them from standard input, one a line, a pair with a tab between")
-    .requiredOption('--model <folder>', 'a classifier: folder with config.json, model.safetensors and tokenizer.json')
     .option('--top-k <count>', 'classes to show for each text', parseCount, 1);
-  addPrecisionOption(addBackendOptions(addCommonOptions(command)))
+  addPrecisionOption(addModelOption(addBackendOptions(addCommonOptions(command)), 'a classifier'))
     .addHelpText('after', '\nExample:\n  ufb classify --model my-classifier "What a fine day."')
     .action(async (texts: string[], options: Options) => {
       const { pipeline } = await import('../../pipelines/pipeline.ts');
       using backend = await openBackend(options);
-      const { model, dtype, topK } = options;
-      using classify = await pipeline('text-classification', model, { backend, dtype, notice: (line) => notice(line, options) });
+      const { dtype, topK } = options;
+      using classify = await pipeline('text-classification', await openModelFolder(options), {
+        backend,
+        dtype,
+        notice: (line) => notice(line, options),
+      });
       const answers: { text: string; classes: { label: string; score: number }[] }[] = [];
       const seen: string[] = [];
       async function* inputs() {

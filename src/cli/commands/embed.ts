@@ -6,16 +6,19 @@ import { FailureError, InputError } from '../../errors.ts';
 import {
   addBackendOptions,
   addCommonOptions,
+  addModelOption,
   addPrecisionOption,
   type BackendOptions,
   type CommonOptions,
+  type ModelOptions,
   notice,
   openBackend,
+  openModelFolder,
   print,
+  sentenceModel,
 } from '../common.ts';
 
-interface Options extends CommonOptions, BackendOptions {
-  model: string;
+interface Options extends CommonOptions, BackendOptions, ModelOptions {
   in: string;
   out?: string;
   resume?: boolean;
@@ -26,11 +29,10 @@ export function embedCommand(program: Command): void {
   const command = program
     .command('embed')
     .description('the vector of each line of a text')
-    .requiredOption('--model <folder>', 'a sentence-transformers folder, or any encoder, whose token vectors are then averaged')
     .requiredOption('--in <file>', "text, plain or gzipped, one passage a line; '-' is standard input")
     .option('--out <file>', 'a matrix if it ends in .npy, else JSON lines; standard output, as JSON lines, if not given')
     .option('--resume', 'go on with an --out that was stopped');
-  addPrecisionOption(addBackendOptions(addCommonOptions(command)))
+  addPrecisionOption(addModelOption(addBackendOptions(addCommonOptions(command)), sentenceModel))
     .addHelpText('after', '\nExample:\n  ufb embed --model all-MiniLM-L6-v2 --in notes.txt --out notes.npy')
     .action(embed);
 }
@@ -43,8 +45,12 @@ async function embed(options: Options): Promise<void> {
   ]);
   if (options.resume && options.out === undefined) throw new InputError('--resume goes on with a file: name it by --out');
   using backend = await openBackend(options);
-  const { model, dtype } = options;
-  using extract = await pipeline('feature-extraction', model, { backend, dtype, notice: (line) => notice(line, options) });
+  const { dtype } = options;
+  using extract = await pipeline('feature-extraction', await openModelFolder(options), {
+    backend,
+    dtype,
+    notice: (line) => notice(line, options),
+  });
   const output = options.out === undefined ? undefined : await Output.open(options.out, extract.model.config.hiddenSize, options);
   const skipped = output?.rows ?? 0;
 
@@ -111,7 +117,7 @@ class Output {
   static async open(path: string, width: number, options: Options): Promise<Output> {
     const encode = await import('../../io/npy.ts');
     const [part, madeBy] = [`${path}.part`, `${path}.part.json`];
-    const now = JSON.stringify({ model: options.model, in: options.in, dtype: options.dtype, width });
+    const now = JSON.stringify({ model: options.model, revision: options.revision, in: options.in, dtype: options.dtype, width });
     const started = existsSync(part) && existsSync(madeBy);
     if (started && !options.resume) throw new InputError(`${part} exists: go on with --resume, or remove it to begin anew`);
     const goesOn = started && options.resume === true;

@@ -6,24 +6,25 @@ import {
   addPrecisionOption,
   type BackendOptions,
   type CommonOptions,
+  type ModelOptions,
   notice,
   openBackend,
+  openModelFolder,
   parseCount,
   parseInteger,
   print,
   printJson,
+  sentenceModel,
 } from '../common.ts';
 
-interface Options extends BackendOptions, CommonOptions {
-  model?: string;
+interface Options extends BackendOptions, CommonOptions, ModelOptions {
   text: string;
   seed: number;
   maxTokens?: number;
   dtype: Precision;
 }
 
-interface StsOptions extends BackendOptions, CommonOptions {
-  model: string;
+interface StsOptions extends BackendOptions, CommonOptions, ModelOptions {
   data: string;
   dtype: Precision;
 }
@@ -38,18 +39,17 @@ function addSts(command: Command): void {
   const sts = command
     .command('sts')
     .description("sentence embeddings: how their cosines go with people's judgement, on STS-B's development set")
-    .requiredOption('--model <folder>', 'a sentence-transformers folder, or any encoder, whose token vectors are then averaged')
     .requiredOption('--data <folder>', 'holds dev.tsv of STS-B, or STS-B/dev.tsv')
     .option('--json', 'print JSON instead of text')
     .option('--quiet', 'print results only: no progress, no notices');
-  addPrecisionOption(addBackendOptions(sts)).action(async (options: StsOptions) => {
+  addPrecisionOption(addBackendOptions(addModelOption(sts, sentenceModel))).action(async (options: StsOptions) => {
     const [{ evaluateSts, readStsB }, { pipeline }] = await Promise.all([
       import('../../glue/sts.ts'),
       import('../../pipelines/pipeline.ts'),
     ]);
     const pairs = await readStsB(options.data);
     using backend = await openBackend(options);
-    using embed = await pipeline('feature-extraction', options.model, {
+    using embed = await pipeline('feature-extraction', await openModelFolder(options), {
       backend,
       dtype: options.dtype,
       notice: (line) => notice(line, options),
@@ -78,12 +78,11 @@ function addMlm(command: Command): void {
     .option('--json', 'print JSON instead of text')
     .option('--quiet', 'print results only: no progress, no notices');
   addPrecisionOption(addBackendOptions(addModelOption(mlm))).action(async (options: Options) => {
-    const [{ evaluateMaskedLanguageModel }, { resolveModelFolder }, { ProgressBar }] = await Promise.all([
+    const [{ evaluateMaskedLanguageModel }, { ProgressBar }] = await Promise.all([
       import('../../training/evaluate.ts'),
-      import('../../io/model_folder.ts'),
       import('../progress.ts'),
     ]);
-    const model = await resolveModelFolder(options.model);
+    const model = await openModelFolder(options);
     using backend = await openBackend(options);
     const bar = new ProgressBar(options);
     const started = performance.now();

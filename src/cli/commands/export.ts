@@ -1,34 +1,28 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
 import { InputError } from '../../errors.ts';
-import { type CommonOptions, notice } from '../common.ts';
+import { addModelOption, type CommonOptions, type ModelOptions, notice, openModelFolder } from '../common.ts';
 
-interface SafetensorsOptions extends CommonOptions {
-  model: string;
+interface SafetensorsOptions extends CommonOptions, ModelOptions {
   out: string;
   dtype: 'f32' | 'bf16' | 'f16';
 }
 
-interface OnnxOptions extends CommonOptions {
-  model: string;
+interface OnnxOptions extends CommonOptions, ModelOptions {
   out: string;
   dtype: 'f32' | 'i8';
 }
 
 export function exportCommand(program: Command): void {
   const command = program.command('export').description('write a model for other programs');
-  command
-    .command('safetensors')
+  addModelOption(command.command('safetensors'))
     .description("a folder that the authors' PyTorch code (crammedBERT) or transformers (BERT with dense layers) opens")
-    .requiredOption('--model <folder>', 'folder with config.json, model.safetensors and tokenizer.json')
     .requiredOption('--out <folder>', 'where it is written')
     .addOption(new Option('--dtype <type>', 'of the weights').choices(['f32', 'bf16', 'f16']).default('f32'))
     .option('--quiet', 'no notices')
     .action(exportSafetensors);
-  command
-    .command('onnx')
+  addModelOption(command.command('onnx'))
     .description('one file of standard ONNX operators, for onnxruntime and others; batch and length are free')
-    .requiredOption('--model <folder>', 'folder with config.json, model.safetensors and tokenizer.json')
     .requiredOption('--out <file>', 'where it is written')
     .addOption(
       new Option('--dtype <type>', 'of the weights of dense products; i8 rounds their inputs too').choices(['f32', 'i8']).default('f32'),
@@ -38,16 +32,14 @@ export function exportCommand(program: Command): void {
 }
 
 async function exportOnnx(options: OnnxOptions): Promise<void> {
-  const [{ ReferenceBackend }, { resolveModelFolder }, { writeFileAtomic }, { loadModel }, { modelGraph }, { encodeOnnx, onnxOpset }] =
-    await Promise.all([
-      import('../../backend/reference.ts'),
-      import('../../io/model_folder.ts'),
-      import('../../io/files.ts'),
-      import('../../models/checkpoint.ts'),
-      import('../../models/onnx.ts'),
-      import('../../io/onnx.ts'),
-    ]);
-  const folder = await resolveModelFolder(options.model);
+  const [{ ReferenceBackend }, { writeFileAtomic }, { loadModel }, { modelGraph }, { encodeOnnx, onnxOpset }] = await Promise.all([
+    import('../../backend/reference.ts'),
+    import('../../io/files.ts'),
+    import('../../models/checkpoint.ts'),
+    import('../../models/onnx.ts'),
+    import('../../io/onnx.ts'),
+  ]);
+  const folder = await openModelFolder(options);
   using backend = new ReferenceBackend();
   using model = await loadModel(folder, backend);
   const graph = await modelGraph(model, options.dtype);
@@ -63,14 +55,13 @@ async function exportOnnx(options: OnnxOptions): Promise<void> {
 }
 
 async function exportSafetensors(options: SafetensorsOptions): Promise<void> {
-  const [{ ReferenceBackend }, { resolveModelFolder }, { readJson }, checkpoint, { resolve }] = await Promise.all([
+  const [{ ReferenceBackend }, { readJson }, checkpoint, { resolve }] = await Promise.all([
     import('../../backend/reference.ts'),
-    import('../../io/model_folder.ts'),
     import('../../io/files.ts'),
     import('../../models/checkpoint.ts'),
     import('node:path'),
   ]);
-  const folder = await resolveModelFolder(options.model);
+  const folder = await openModelFolder(options);
   if (resolve(folder) === resolve(options.out)) throw new InputError(`--out ${options.out} is the model itself, expected another folder`);
   // Nothing is computed: values are moved from one layout to another.
   using backend = new ReferenceBackend();

@@ -9,7 +9,9 @@ import {
   addPrecisionOption,
   type BackendOptions,
   type CommonOptions,
+  type ModelOptions,
   openBackend,
+  openModelFolder,
   parseCount,
   print,
   printJson,
@@ -25,8 +27,7 @@ const ownSentences = [
   'The [MASK] crossed the river before the [MASK] began.',
 ];
 
-interface FillMaskCommandOptions extends CommonOptions, BackendOptions {
-  model?: string;
+interface FillMaskCommandOptions extends CommonOptions, BackendOptions, ModelOptions {
   topK: number;
   dtype: Precision;
 }
@@ -51,11 +52,8 @@ export function fillMaskCommand(program: Command): void {
 
 async function fillMask(sentences: string[], options: FillMaskCommandOptions): Promise<void> {
   const start = performance.now();
-  const [{ pipeline }, { resolveModelFolder }] = await Promise.all([
-    import('../../pipelines/pipeline.ts'),
-    import('../../io/model_folder.ts'),
-  ]);
-  const folder = await resolveModelFolder(options.model);
+  const { pipeline } = await import('../../pipelines/pipeline.ts');
+  const folder = await openModelFolder(options);
   using backend = await openBackend(options);
   const fill = await pipeline('fill-mask', folder, { backend, dtype: options.dtype });
   try {

@@ -8,7 +8,9 @@ import {
   addModelOption,
   type BackendOptions,
   type CommonOptions,
+  type ModelOptions,
   notice,
+  openModelFolder,
   parseCount,
   parseInteger,
   parsePositive,
@@ -17,8 +19,7 @@ import {
 } from '../common.ts';
 import { openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
 
-interface Options extends BackendOptions, CommonOptions, Omit<FineTuningRunOptions, 'model' | 'train'> {
-  model?: string;
+interface Options extends BackendOptions, CommonOptions, ModelOptions, Omit<FineTuningRunOptions, 'model' | 'train'> {
   train?: string;
   out: string;
   resume?: boolean;
@@ -72,15 +73,14 @@ export function finetuneCommand(program: Command): void {
 }
 
 async function run(options: Options, given: (name: string) => boolean): Promise<FineTuningResult> {
-  const [{ runFineTuning }, { JsonLog, ProgressBar }, { resolveModelFolder }] = await Promise.all([
+  const [{ runFineTuning }, { JsonLog, ProgressBar }] = await Promise.all([
     import('../../training/fine_tune_run.ts'),
     import('../progress.ts'),
-    import('../../io/model_folder.ts'),
   ]);
   const absolute = (path: string | undefined) => path && resolve(path);
   const now = {
     ...Object.fromEntries(runOptionNames.map((name) => [name, options[name]])),
-    model: absolute(options.model),
+    model: options.resume && options.model ? resolve(await openModelFolder(options)) : undefined,
     train: absolute(options.train),
     validation: absolute(options.validation),
     dtype: options.dtype.toUpperCase(),
@@ -88,7 +88,7 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
   if (!options.resume && !options.train) throw new InputError('--train FILE is missing: name the labelled texts to train on');
   const runOptions = options.resume
     ? await resumedOptions(options.out, now, given)
-    : { ...now, model: await resolveModelFolder(options.model && resolve(options.model)) };
+    : { ...now, model: resolve(await openModelFolder(options)) };
   using backend = await openTrainingBackend(options);
   using stop = stopOnInterrupt(options);
   const log = await JsonLog.open(options.log);

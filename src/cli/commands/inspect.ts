@@ -7,14 +7,15 @@ import {
   addModelOption,
   type BackendOptions,
   type CommonOptions,
+  type ModelOptions,
   notice,
   openBackend,
+  openModelFolder,
   print,
   printJson,
 } from '../common.ts';
 
-interface Options extends CommonOptions, BackendOptions {
-  model?: string;
+interface Options extends CommonOptions, BackendOptions, ModelOptions {
   text?: string;
   out?: string;
   tensors?: boolean;
@@ -34,12 +35,12 @@ export function inspectCommand(program: Command): void {
 
 async function inspect(options: Options): Promise<void> {
   if (options.out !== undefined && options.text === undefined) throw new InputError('--out draws the paths of a text: give one by --text');
-  const [{ openWeights, resolveModelFolder }, { readJson, writeFileAtomic }, { parseConfig }] = await Promise.all([
+  const [{ openWeights }, { readJson, writeFileAtomic }, { parseConfig }] = await Promise.all([
     import('../../io/model_folder.ts'),
     import('../../io/files.ts'),
     import('../../models/config.ts'),
   ]);
-  const folder = await resolveModelFolder(options.model);
+  const folder = await openModelFolder(options);
   const config = parseConfig(await readJson(`${folder}/config.json`), `${folder}/config.json`);
   await using weights = await openWeights(folder);
   const tensors = weights.names.map((name) => {

@@ -4,18 +4,21 @@ import { InputError } from '../../errors.ts';
 import {
   addBackendOptions,
   addCommonOptions,
+  addModelOption,
   addPrecisionOption,
   type BackendOptions,
   type CommonOptions,
+  type ModelOptions,
   notice,
   openBackend,
+  openModelFolder,
   parseCount,
   print,
   printJson,
+  sentenceModel,
 } from '../common.ts';
 
-interface Options extends CommonOptions, BackendOptions {
-  model: string;
+interface Options extends CommonOptions, BackendOptions, ModelOptions {
   in: string;
   vectors?: string;
   topK: number;
@@ -33,17 +36,20 @@ export function similarCommand(program: Command): void {
     .command('similar')
     .description('the lines of a file that are nearest to a query, by the cosine of their embeddings')
     .argument('<query>', 'what to look for')
-    .requiredOption('--model <folder>', 'a sentence-transformers folder, or any encoder, whose token vectors are then averaged')
     .requiredOption('--in <file>', 'text, plain or gzipped, one passage a line')
     .option('--vectors <file>', "the lines' vectors, made by 'ufb embed --out FILE.npy' with the same model; otherwise they are made now")
     .option('--top-k <count>', 'lines to show', parseCount, 5);
-  addPrecisionOption(addBackendOptions(addCommonOptions(command)))
+  addPrecisionOption(addModelOption(addBackendOptions(addCommonOptions(command)), sentenceModel))
     .addHelpText('after', '\nExample:\n  ufb similar --model all-MiniLM-L6-v2 --in notes.txt "what to cook tonight"')
     .action(async (query: string, options: Options) => {
       const [{ pipeline }, { readLines }] = await Promise.all([import('../../pipelines/pipeline.ts'), import('../../io/files.ts')]);
       using backend = await openBackend(options);
-      const { model, dtype, topK } = options;
-      using embed = await pipeline('feature-extraction', model, { backend, dtype, notice: (line) => notice(line, options) });
+      const { dtype, topK } = options;
+      using embed = await pipeline('feature-extraction', await openModelFolder(options), {
+        backend,
+        dtype,
+        notice: (line) => notice(line, options),
+      });
       const settings = { pooling: embed.sentence ? undefined : ('mean' as const), normalize: true };
       const { data: wanted } = await embed(query, settings);
 

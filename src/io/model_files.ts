@@ -1,0 +1,12 @@
+import { InputError } from '../errors.ts';
+
+/** What a model folder holds. Weights too large for one file lie in several, which `weightsIndex` names. */
+export const modelFiles = ['config.json', 'model.safetensors', 'tokenizer.json'] as const;
+export const weightsIndex = 'model.safetensors.index.json';
+export const pickledWeights = 'pytorch_model.bin';
+
+export function pickledError(model: string): InputError {
+  return new InputError(
+    `${model}: holds its weights in ${pickledWeights}, a format that can run code when it is opened, expected model.safetensors; convert it where you trust it: python -c "from transformers import AutoModel; AutoModel.from_pretrained('DIR').save_pretrained('DIR')"`,
+  );
+}

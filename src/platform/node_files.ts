@@ -1,0 +1,171 @@
+/** Node's files: reading, writing aside, folders. */
+import { createReadStream } from 'node:fs';
+import { type FileHandle, mkdir, open, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { pipeline as pipeStreams, Readable } from 'node:stream';
+import { createGunzip } from 'node:zlib';
+
+/** A file whose bytes are read where they are wanted. */
+export interface RandomAccessFile {
+  /** For messages. */
+  readonly name: string;
+  /** Bytes. */
+  readonly size: number;
+  /** Exactly `length` bytes from `offset`, in `into` where it is given (and long enough) and the platform can; rejects if the file ends before. */
+  read(offset: number, length: number, into?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>>;
+  close(): Promise<void>;
+}
+
+/** A file being written beside its final place. Nothing is seen under the final name before `commit`. */
+export interface AsideFile {
+  /** Appends; the bytes may be reused once the promise resolves. */
+  write(bytes: Uint8Array): Promise<void>;
+  /** Flushes to the disk and renames to the final name. */
+  commit(): Promise<void>;
+  /** Removes what was written. Does nothing after commit. */
+  abort(): Promise<void>;
+}
+
+/** One system call reads or writes at most 2 GiB; stay well below. */
+const bytesPerCall = 2 ** 28;
+
+/** The error's system code, 'ENOENT' say, if it has one. */
+export function errorCode(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+}
+
+export async function openFile(path: string): Promise<RandomAccessFile> {
+  const handle = await open(path, 'r');
+  try {
+    const status = await handle.stat();
+    if (!status.isFile()) throw Object.assign(new Error(`${path} is not a file`), { code: status.isDirectory() ? 'EISDIR' : 'EINVAL' });
+    return {
+      name: path,
+      size: status.size,
+      read: (offset, length, into) => readFully(handle, path, offset, into?.subarray(0, length) ?? new Uint8Array(length)),
+      close: () => handle.close(),
+    };
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+}
+
+async function readFully(
+  handle: FileHandle,
+  path: string,
+  offset: number,
+  bytes: Uint8Array<ArrayBuffer>,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const { length } = bytes;
+  for (let done = 0; done < length; ) {
+    const { bytesRead } = await handle.read(bytes, done, Math.min(length - done, bytesPerCall), offset + done);
+    if (bytesRead === 0) throw new Error(`${path} ended at byte ${offset + done} while it was being read`);
+    done += bytesRead;
+  }
+  return bytes;
+}
+
+/** Starts writing `path` under a temporary name in the same folder, which is made if it is missing. */
+export async function writeAside(path: string): Promise<AsideFile> {
+  // Renaming onto a folder fails only at the end, and onto a device replaces it: say so at the start, before hours of work.
+  const kind = await kindOf(path);
+  if (kind === 'folder' || path.endsWith('/')) throw Object.assign(new Error(`${path} is a folder`), { code: 'EISDIR' });
+  if (kind === 'other') throw Object.assign(new Error(`${path} is not a regular file`), { code: 'EINVAL' });
+  const made = await makeFolder(dirname(path));
+  const aside = join(dirname(path), `.${basename(path)}.${process.pid}.${++asideCount}.part`);
+  // A process that was killed while writing leaves its part behind, and its number comes back: in a container always the same one.
+  await rm(aside, { force: true });
+  const handle = await open(aside, 'wx');
+  let isOpen = true;
+  const close = async () => {
+    if (isOpen) await handle.close();
+    isOpen = false;
+  };
+  return {
+    async write(bytes) {
+      for (let done = 0; done < bytes.length; ) {
+        const { bytesWritten } = await handle.write(bytes, done, Math.min(bytes.length - done, bytesPerCall));
+        done += bytesWritten;
+      }
+    },
+    async commit() {
+      await handle.sync();
+      await close();
+      await rename(aside, path);
+    },
+    async abort() {
+      await close();
+      await rm(aside, { force: true });
+      if (made) await removeEmptyFolders(dirname(path), made);
+    },
+  };
+}
+let asideCount = 0;
+
+/** The file's bytes, block by block. */
+export async function* readBlocks(path: string): AsyncGenerator<Uint8Array> {
+  yield* createReadStream(path, { highWaterMark: 2 ** 18 }) as AsyncIterable<Uint8Array>;
+}
+
+/** Decompresses a gzip stream (of one or several members). Rejects if it is corrupt or cut short. */
+export async function* gunzip(blocks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const output = createGunzip({ chunkSize: 2 ** 18 });
+  const input = Readable.from(blocks, { objectMode: false });
+  pipeStreams(input, output, () => {
+    // The error reaches the reader through `output`.
+  });
+  yield* output as AsyncIterable<Uint8Array>;
+}
+
+export async function kindOf(path: string): Promise<'file' | 'folder' | 'other' | 'missing'> {
+  try {
+    const status = await stat(path);
+    return status.isFile() ? 'file' : status.isDirectory() ? 'folder' : 'other';
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT' || errorCode(error) === 'ENOTDIR') return 'missing';
+    throw error;
+  }
+}
+
+/** Whether something lies at a path that may be a model's, so that it is not looked for elsewhere. */
+export async function isModelFolder(path: string): Promise<boolean> {
+  return (await kindOf(path)) !== 'missing';
+}
+
+/**
+ * Makes a folder and those above it that are missing; returns the first one that was made, if any. One by one, for Node 20's
+ * `recursive` never ends where making a folder fails with ENOENT though the one above exists (/proc).
+ */
+export async function makeFolder(path: string): Promise<string | undefined> {
+  if ((await kindOf(path)) === 'folder') return undefined;
+  const above = dirname(path);
+  const made = above === path ? undefined : await makeFolder(above);
+  try {
+    await mkdir(path);
+  } catch (error) {
+    if ((await kindOf(path)) !== 'folder') throw error; // otherwise somebody else has just made it
+  }
+  return made ?? path;
+}
+
+/** Removes `folder` and those above it up to `last`, as far as they are empty. */
+async function removeEmptyFolders(folder: string, last: string): Promise<void> {
+  try {
+    for (let path = folder; ; path = dirname(path)) {
+      await rmdir(path);
+      if (path === last) return;
+    }
+  } catch {
+    // Others have put something there: it stays.
+  }
+}
+
+/** Names in a folder, sorted. */
+export async function listFolder(path: string): Promise<string[]> {
+  return (await readdir(path)).sort();
+}
+
+export async function removeFile(path: string): Promise<void> {
+  await rm(path, { force: true, recursive: true });
+}
