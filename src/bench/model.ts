@@ -1,7 +1,7 @@
 import { Arena } from '../backend/arena.ts';
 import type { Backend } from '../backend/backend.ts';
 import type { Precision } from '../backend/prepared_weight.ts';
-import { exportParameter } from '../models/checkpoint.ts';
+import { exportParameter, loadModel } from '../models/checkpoint.ts';
 import { crammedBertConfig, type ModelConfig } from '../models/config.ts';
 import { Encoder } from '../models/encoder.ts';
 import { modelNames } from '../models/names.ts';
@@ -11,9 +11,13 @@ import { type EncoderShape, encoderGraph, type LayerWeights } from './onnx_graph
 import type { OnnxRuntime } from './peers.ts';
 import type { Timing } from './timing.ts';
 
-export interface ModelBenchmarkOptions extends EncoderShape {
-  trees: number;
-  depth: number;
+export interface ModelBenchmarkOptions {
+  /** Of BERT's form. Its feedforward part is one of the two that are compared. */
+  config: ModelConfig;
+  /** A checkpoint's folder whose weights and configuration are these; random weights without it. */
+  model?: string;
+  /** The other feedforward part, whose weights are random. */
+  other: ModelConfig['feedforward'];
   /** Tokens a sequence. */
   length: number;
   /** Sequences a call. */
@@ -33,39 +37,36 @@ export interface ModelRow {
   relativeError?: number;
 }
 
-const vocabularySize = 1000;
-
 /**
  * Times a whole encoder of BERT's form (post-norm, biases, learned positions): ours with fast feedforward trees and with dense layers,
  * onnxruntime's dense with the same weights. Ours begin at token ids; onnxruntime at the embedding's output.
+ * @throws InputError if the model cannot be read
  */
 export async function benchmarkModel(backend: Backend, options: ModelBenchmarkOptions): Promise<ModelRow[]> {
-  const { length, onnxRuntime, dtypes } = options;
+  const { length, onnxRuntime, dtypes, config, other } = options;
   const rows: ModelRow[] = [];
-  const dense = { kind: 'dense' as const, neurons: options.neurons };
-  const trees = { kind: 'fff' as const, trees: options.trees, depth: options.depth };
+  const [dense, trees] = config.feedforward.kind === 'dense' ? [config.feedforward, other] : [other, config.feedforward];
+  if (dense.kind !== 'dense' || trees.kind !== 'fff') throw new Error('expected trees and dense layers to compare');
   using arena = new Arena(backend);
   const run = { backend, arena, training: false };
   const ids = (batch: number, seed: number) =>
-    Int32Array.from({ length: batch * length }, (_, i) => (i * 7919 + seed * 104729) % vocabularySize);
+    Int32Array.from({ length: batch * length }, (_, i) => (i * 7919 + seed * 104729) % config.vocabularySize);
+  const encoderWith = (feedforward: ModelConfig['feedforward'], dtype?: Precision) =>
+    options.model !== undefined && feedforward === config.feedforward
+      ? loadEncoder(options.model, backend, dtype)
+      : encoderOf(formOf(config, feedforward), backend, dtype);
+  const names = {
+    trees: `ours ${trees.trees}x${trees.depth}${(trees.leafWidth ?? 1) > 1 ? ` leaves of ${trees.leafWidth}` : ''}`,
+    dense: `ours dense-${dense.neurons}`,
+  };
 
   // What the others are compared with, and the weights that they get.
-  using plain = encoderOf(configOf(options, dense), backend);
+  using plain = await encoderWith(dense);
   const weights = onnxRuntime && (await weightsOf(plain));
   const encoders: { name: string; dtype: Precision; encoder: Encoder; dense: boolean }[] = [];
   for (const dtype of dtypes) {
-    encoders.push({
-      name: `ours ${options.trees}x${options.depth}`,
-      dtype,
-      dense: false,
-      encoder: encoderOf(configOf(options, trees), backend, dtype),
-    });
-    encoders.push({
-      name: `ours dense-${options.neurons}`,
-      dtype,
-      dense: true,
-      encoder: encoderOf(configOf(options, dense), backend, dtype),
-    });
+    encoders.push({ name: names.trees, dtype, dense: false, encoder: await encoderWith(trees, dtype) });
+    encoders.push({ name: names.dense, dtype, dense: true, encoder: await encoderWith(dense, dtype) });
   }
   const precisions = (['f32', 'i8'] as const).filter((precision) => dtypes.includes(precision));
   try {
@@ -96,17 +97,17 @@ export async function benchmarkModel(backend: Backend, options: ModelBenchmarkOp
       }
       for (const precision of weights && onnxRuntime ? precisions : []) {
         const session = await (onnxRuntime as OnnxRuntime).session(
-          encoderGraph(options, precision, weights as LayerWeights),
+          encoderGraph({ ...shapeOf(config), neurons: dense.neurons }, precision, weights as LayerWeights),
           backend.threads,
         );
-        const call = () => session.run({ x: { values: embedded, shape: [batch, length, options.width] } });
+        const call = () => session.run({ x: { values: embedded, shape: [batch, length, config.hiddenSize] } });
         const contestant: Contestant = {
           async run(times) {
             for (let i = 0; i < times; i++) await call();
           },
         };
         contestants.push({
-          name: `${(onnxRuntime as OnnxRuntime).name} dense-${options.neurons}`,
+          name: `${(onnxRuntime as OnnxRuntime).name} dense-${dense.neurons}`,
           dtype: precision,
           contestant,
           output: call,
@@ -128,18 +129,36 @@ export async function benchmarkModel(backend: Backend, options: ModelBenchmarkOp
   return rows;
 }
 
-function configOf({ layers, width, heads, length }: ModelBenchmarkOptions, feedforward: ModelConfig['feedforward']): ModelConfig {
+/** A configuration for {@link benchmarkModel} of random weights. */
+export function benchmarkConfig(shape: EncoderShape & { length: number }): ModelConfig {
+  const { layers, width, heads, neurons, length } = shape;
   return crammedBertConfig({
-    family: feedforward.kind === 'dense' ? 'bert' : 'ultrafastbert',
-    vocabularySize,
+    family: 'bert',
+    vocabularySize: 1000,
     hiddenSize: width,
     layers,
     heads,
     positions: length,
     tokenTypes: 2,
     bias: { queryKeyValue: true, dense: true },
-    feedforward,
+    feedforward: { kind: 'dense', neurons },
   });
+}
+
+const formOf = (config: ModelConfig, feedforward: ModelConfig['feedforward']): ModelConfig => ({
+  ...config,
+  family: feedforward.kind === 'dense' ? 'bert' : 'ultrafastbert',
+  feedforward,
+});
+
+const shapeOf = ({ layers, hiddenSize: width, heads, normEpsilon }: ModelConfig) => ({ layers, width, heads, normEpsilon });
+
+async function loadEncoder(folder: string, backend: Backend, dtype?: Precision): Promise<Encoder> {
+  const model = await loadModel(folder, backend, { dtype });
+  if (!('encoder' in model)) return model;
+  const { encoder } = model;
+  for (const parameter of model.parameters) if (!encoder.parameters.includes(parameter)) parameter.dispose();
+  return encoder;
 }
 
 /** Random weights, the same each time. */
@@ -156,10 +175,11 @@ function encoderOf(config: ModelConfig, backend: Backend, dtype?: Precision): En
 async function weightsOf(encoder: Encoder): Promise<LayerWeights> {
   const all = new Map<string, Float32Array>();
   for (const parameter of encoder.parameters) for (const { name, values } of await exportParameter(parameter)) all.set(name, values);
-  const prefix = modelNames(encoder.config.family).block(0).up.replace('0.intermediate.dense', '');
   return (layer, name) => {
-    const values = all.get(`${prefix}${layer}.${name}`);
-    if (!values) throw new Error(`the encoder has no tensor '${prefix}${layer}.${name}'`);
+    // With 'bert.' before it or without, as the checkpoint has it.
+    const [bare, prefixed] = [false, true].map((has) => modelNames(encoder.config.family, has).block(layer).up);
+    const values = [bare, prefixed].map((up) => all.get(up.replace(/intermediate\.dense$/, name))).find((found) => found);
+    if (!values) throw new Error(`the encoder has no tensor '${name}' in layer ${layer}`);
     return values;
   };
 }

@@ -82,6 +82,7 @@ export interface EncoderShape {
   width: number;
   heads: number;
   neurons: number;
+  normEpsilon?: number;
 }
 
 /** A layer's weights, as a BERT checkpoint's tensors are named after 'encoder.layer.N.'. */
@@ -91,7 +92,11 @@ export type LayerWeights = (layer: number, name: string) => Float32Array;
  * BERT's encoder without embeddings (post-norm, all positions attended): x [batch, length, width] to y, by onnxruntime's fused
  * Attention, SkipLayerNormalization and BiasGelu, or their quantised forms.
  */
-export function encoderGraph({ layers, width, heads, neurons }: EncoderShape, precision: 'f32' | 'i8', weights: LayerWeights): OnnxGraph {
+export function encoderGraph(
+  { layers, width, heads, neurons, normEpsilon = 1e-12 }: EncoderShape,
+  precision: 'f32' | 'i8',
+  weights: LayerWeights,
+): OnnxGraph {
   const graph = new GraphBuilder();
   let hidden = 'x';
   for (let layer = 0; layer < layers; layer++) {
@@ -115,7 +120,7 @@ export function encoderGraph({ layers, width, heads, neurons }: EncoderShape, pr
     }
     const skip = (branch: string, norm: string, biasName: string) => {
       const [gamma, beta, added] = [`${norm}.weight`, `${norm}.bias`, biasName].map((name) => graph.floats([width], get(name)));
-      hidden = graph.add('SkipLayerNormalization', [branch, hidden, gamma, beta, added], { epsilon: { float: 1e-12 } }, microsoft);
+      hidden = graph.add('SkipLayerNormalization', [branch, hidden, gamma, beta, added], { epsilon: { float: normEpsilon } }, microsoft);
     };
     const dense = 'attention.output.dense';
     skip(graph.linear(context, get(`${dense}.weight`), width, width, precision), 'attention.output.LayerNorm', `${dense}.bias`);

@@ -309,7 +309,9 @@ function loadClassifier(
   const stored = file.has(head) ? file.info(head).shape[0] : undefined;
   const labels = fresh?.labels ?? config.labels ?? stored;
   if (labels === undefined || labels < 1) throw checkpoint.error(`lacks the tensor '${head}': it holds no classifier`);
-  const complete = new Checkpoint({ ...config, labels, labelNames: fresh?.labelNames ?? config.labelNames }, file);
+  // What transformers needs to read a new head as it was trained.
+  const problemType = !fresh ? config.problemType : labels === 1 ? 'regression' : 'single_label_classification';
+  const complete = new Checkpoint({ ...config, labels, labelNames: fresh?.labelNames ?? config.labelNames, problemType }, file);
   return load(SequenceClassifier, complete, backend, options, fresh?.seed);
 }
 

@@ -37,7 +37,12 @@ export interface ModelConfig {
   labels?: number;
   /** What the labels are called, in order. */
   labelNames?: string[];
+  /** What the outputs are: by default classes that exclude each other, or with one output a number. 'multi_label_classification': each holds or not. */
+  problemType?: ProblemType;
 }
+
+const problemTypes = ['regression', 'single_label_classification', 'multi_label_classification'] as const;
+export type ProblemType = (typeof problemTypes)[number];
 
 /** What a checkpoint's model is for. */
 export type Task = 'masked-lm' | 'sequence-classification' | 'encoder';
@@ -85,6 +90,7 @@ const poolKinds = { zero_index: 'first', avg: 'mean', max: 'max', lse: 'logSumEx
 const crammedBert = v.object({
   model_type: v.literal('crammedBERT'),
   id2label: v.nullish(v.record(v.string(), v.string())),
+  problem_type: v.nullish(v.picklist(problemTypes)),
   arch: v.object({
     hidden_size: hidden,
     num_transformer_layers: layerCount,
@@ -162,6 +168,7 @@ const bertEntries = {
   tie_word_embeddings: v.optional(v.literal(true), true),
   num_labels: v.nullish(labelCount),
   id2label: v.nullish(v.record(v.string(), v.string())),
+  problem_type: v.nullish(v.picklist(problemTypes)),
 };
 const bert = v.object({ ...bertEntries, model_type: v.literal('bert'), intermediate_size: neurons });
 const ultraFastBert = v.object({
@@ -189,7 +196,7 @@ export function parseConfig(json: unknown, source: string): ModelConfig {
   return config;
 }
 
-function fromCrammedBert({ arch, id2label }: v.InferOutput<typeof crammedBert>, source: string): ModelConfig {
+function fromCrammedBert({ arch, id2label, problem_type }: v.InferOutput<typeof crammedBert>, source: string): ModelConfig {
   const labelNames = id2label ? Object.values(id2label) : undefined;
   const { embedding, attention, classification_head: head } = arch;
   if (embedding.embedding_dim !== arch.hidden_size) {
@@ -225,6 +232,7 @@ function fromCrammedBert({ arch, id2label }: v.InferOutput<typeof crammedBert>, 
     pooler: { kind: poolKinds[head.pooler ?? 'zero_index'], size: head.head_dim ?? arch.hidden_size },
     labels: arch.num_labels ?? labelNames?.length,
     labelNames,
+    problemType: problem_type ?? undefined,
   };
 }
 
@@ -256,6 +264,7 @@ function fromBert(json: v.InferOutput<typeof bert> | v.InferOutput<typeof ultraF
     pooler: { kind: 'first', size: json.hidden_size },
     labels: json.num_labels ?? names?.length,
     labelNames: names,
+    problemType: json.problem_type ?? undefined,
   };
 }
 
@@ -296,6 +305,7 @@ function toCrammedBert(config: ModelConfig): Record<string, unknown> {
   return {
     model_type: 'crammedBERT',
     ...labelEntries(config.labelNames),
+    ...problemEntry(config),
     arch: {
       architectures: ['ScriptableCrammedBERT'],
       num_transformer_layers: config.layers,
@@ -365,6 +375,8 @@ function labelEntries(names: readonly string[] | undefined): Record<string, unkn
   };
 }
 
+const problemEntry = ({ problemType }: ModelConfig) => (problemType ? { problem_type: problemType } : {});
+
 function toBert(config: ModelConfig, task: Task): Record<string, unknown> {
   const { feedforward, dropout } = config;
   const name = config.family === 'bert' ? 'Bert' : 'UltraFastBert';
@@ -391,5 +403,6 @@ function toBert(config: ModelConfig, task: Task): Record<string, unknown> {
     pad_token_id: config.padId,
     position_embedding_type: 'absolute',
     ...(names ? labelEntries(names) : config.labels === undefined ? {} : { num_labels: config.labels }),
+    ...problemEntry(config),
   };
 }

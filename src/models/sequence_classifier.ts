@@ -49,11 +49,13 @@ export class SequenceClassifier {
 
   /**
    * Adds the gradients of scale x the sum of the losses to the parameters' gradients. Returns the losses [batch], unscaled:
-   * cross-entropy in nats, or the squared error with one label. Throws InputError if batch or labels do not fit the model.
+   * cross-entropy in nats, or the squared error with one label. Throws InputError if batch or labels do not fit the model, or several labels may hold at once.
    */
   lossAndGradients(run: Run, batch: ClassifiedBatch, options: { scale?: number } = {}): Tensor {
     const training = { ...run, training: true };
     const { backend, arena } = run;
+    if (this.config.problemType === 'multi_label_classification')
+      throw new InputError("'problem_type' is multi_label_classification, which can be run and not trained");
     this.checkLabels(batch);
     const activations = this.encoder.forward(training, batch);
     const pooled = this.pooler.forward(training, activations.sequence, activations.output);

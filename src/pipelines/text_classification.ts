@@ -1,5 +1,6 @@
 import type { Backend } from '../backend/backend.ts';
 import { InputError } from '../errors.ts';
+import type { ModelConfig } from '../models/config.ts';
 import type { SequenceClassifier } from '../models/sequence_classifier.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { answerStream, isAsyncIterable, listOf, TextRunner } from './text_runner.ts';
@@ -10,7 +11,7 @@ export type ClassificationInput = string | { text: string; text_pair?: string };
 export interface TextClass {
   /** The class's name as the model has it, else LABEL_0 and so on. */
   label: string;
-  /** Probability, softmax over the classes; of a model with one output (regression) that output. */
+  /** Probability: softmax over the classes, or of each by itself (sigmoid) if several may hold (`problem_type` is multi_label_classification); of a model with one output (regression) that output. */
   score: number;
 }
 
@@ -67,7 +68,7 @@ export function createTextClassification(
     await runner.run(encoded, { signal: options.signal, unpadded }, async (run, batch) => {
       const logits = await run.backend.read(model.logits(run, batch));
       batch.members.forEach((index, row) => {
-        answers[index] = classes(logits.subarray(row * labels, (row + 1) * labels), config.labelNames).slice(0, count);
+        answers[index] = classes(logits.subarray(row * labels, (row + 1) * labels), config).slice(0, count);
       });
     });
     return answers;
@@ -103,11 +104,16 @@ function isInput(value: unknown): boolean {
 }
 
 /** All classes with their scores, best first. */
-function classes(logits: Float32Array, names: readonly string[] | undefined): TextClass[] {
-  const named = (index: number) => names?.[index] ?? `LABEL_${index}`;
-  if (logits.length === 1) return [{ label: named(0), score: logits[0] }];
+function classes(logits: Float32Array, { labelNames, problemType }: ModelConfig): TextClass[] {
+  const label = (index: number) => labelNames?.[index] ?? `LABEL_${index}`;
+  return Array.from(scoresOf(logits, problemType), (score, index) => ({ label: label(index), score })).sort((a, b) => b.score - a.score);
+}
+
+function scoresOf(logits: Float32Array, problemType: ModelConfig['problemType']): ArrayLike<number> {
+  if (problemType === 'multi_label_classification') return Array.from(logits, (logit) => 1 / (1 + Math.exp(-logit)));
+  if (problemType === 'regression' || logits.length === 1) return logits;
   const largest = logits.reduce((a, b) => Math.max(a, b));
   const powers = Array.from(logits, (logit) => Math.exp(logit - largest));
   const sum = powers.reduce((total, power) => total + power, 0);
-  return powers.map((power, index) => ({ label: named(index), score: power / sum })).sort((a, b) => b.score - a.score);
+  return powers.map((power) => power / sum);
 }

@@ -4,12 +4,14 @@ import { type BackendName, createBackend, nativeMissing } from '../../src/backen
 import { benchmarkConditionalMatmul } from '../../src/bench/conditional_matmul.ts';
 import { contest } from '../../src/bench/contest.ts';
 import { benchmarkLayer } from '../../src/bench/layer.ts';
-import { benchmarkModel } from '../../src/bench/model.ts';
+import { benchmarkConfig, benchmarkModel } from '../../src/bench/model.ts';
 import { loadOnnxRuntime, type OnnxRuntime } from '../../src/bench/peers.ts';
 import { randomTrees } from '../../src/bench/queued_layers.ts';
 import { randomTokens } from '../../src/bench/work.ts';
 import { encodeOnnx } from '../../src/io/onnx.ts';
+import { parseConfig } from '../../src/models/config.ts';
 import { wasmMissing } from '../../src/platform/node.ts';
+import { goldenJson, goldenPath } from '../goldens.ts';
 
 // onnxruntime is set beside the native backend; where that is missing there is nothing to compare.
 const missing = nativeMissing();
@@ -84,10 +86,15 @@ for (const [name, unavailable] of whole) {
     using on = createBackend({ name, threads: 2 });
     const loaded = await loadOnnxRuntime(on);
     if ('missing' in loaded) throw new Error(loaded.missing);
-    const shape = { layers: 2, width: 32, heads: 4, neurons: 48, trees: 1, depth: 3, length: 9 };
-    const rows = await benchmarkModel(on, { ...short, ...shape, batches: [1, 3], dtypes: ['f32', 'i8'], onnxRuntime: loaded });
-    expect(rows).toHaveLength(2 * 6);
-    expect(rows.filter((row) => row.name.startsWith(name === 'wasm' ? 'onnxruntime-web ' : 'onnxruntime ')).length).toBe(4);
+    const shape = { layers: 2, width: 32, heads: 4, neurons: 48, length: 9 };
+    const other = { kind: 'fff' as const, trees: 1, depth: 3 };
+    const common = { ...short, other, length: 9, batches: [1, 3], dtypes: ['f32', 'i8'] as const, onnxRuntime: loaded };
+    const rows = await benchmarkModel(on, { ...common, config: benchmarkConfig(shape) });
+    const model = goldenPath('hf-bert');
+    const config = parseConfig(goldenJson('hf-bert', 'config.json'), 'config.json');
+    rows.push(...(await benchmarkModel(on, { ...common, model, config })));
+    expect(rows).toHaveLength(2 * 2 * 6);
+    expect(rows.filter((row) => row.name.startsWith(name === 'wasm' ? 'onnxruntime-web ' : 'onnxruntime ')).length).toBe(8);
     for (const { name, dtype, relativeError, milliseconds } of rows) {
       expect(milliseconds.median).toBeGreaterThan(0);
       if (name.includes('dense')) expect(relativeError, `${name} ${dtype}`).toBeLessThan(dtype === 'f32' ? 1e-5 : 0.1);

@@ -1,7 +1,8 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { nativeMissing } from '../../src/backend/create.ts';
+import { goldenPath } from '../goldens.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { generatedSentences, writeTinyModel } from '../tiny_model.ts';
 import { ufb } from './ufb.ts';
@@ -140,6 +141,23 @@ test.skipIf(missing)('ufb bench model prints a row for each encoder', async () =
   expect([code, stderr]).toEqual([0, '']);
   expect(stdout).toMatch(/^batch 2, ours 1x2 +f32 +[\d.]+ \([\d.]+-[\d.]+\) +[\d.]+x/m);
   expect(stdout).toMatch(/^batch 2, onnxruntime [\d.]+ dense-24 +f32/m);
+});
+
+test.skipIf(missing)('ufb bench model --model measures a model as it is', async () => {
+  const model = goldenPath('hf-bert');
+  const folder = join(temporaryFolder(), 'hf-bert');
+  cpSync(model, folder, { recursive: true });
+  cpSync(goldenPath('tokenizers', 'bert.json'), join(folder, 'tokenizer.json'));
+  const options = ['--depth', '2', '--batch', '2', '--dtype', 'f32', '--rounds', '1', '--quick'];
+  const { code, stdout, stderr } = await ufb(['bench', 'model', '--model', folder, '--length', '7', ...options]);
+  expect([code, stderr]).toEqual([0, '']);
+  const { hidden_size, num_hidden_layers, intermediate_size } = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'));
+  expect(stdout).toContain(`${num_hidden_layers} layers of ${hidden_size} (${folder}), 7 tokens a sequence`);
+  expect(stdout).toMatch(new RegExp(`^batch 2, onnxruntime [\\d.]+ dense-${intermediate_size} +f32`, 'm'));
+  const refused = (...more: string[]) => ufb(['bench', 'model', '--model', folder, ...more]);
+  expect((await refused('--layers', '3')).stderr).toMatch(/--layers and --model are both given/);
+  expect((await refused('--length', '100000')).stderr).toMatch(/--length 100000: .* takes at most \d+ tokens/);
+  expect((await ufb(['bench', 'model', '--model', 'models/ultrafastbert-small'])).stderr).toMatch(/'model_type' is "crammedBERT"/);
 });
 
 test('ufb bench scaling prints a line for each shape, and writes JSON and a picture', async () => {

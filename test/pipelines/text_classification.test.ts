@@ -85,6 +85,25 @@ test('one output is a regression: its score is the output', async () => {
   expect(score).not.toBe(1);
 });
 
+test("several labels that may hold at once are each judged by themselves: transformers' problem_type", async () => {
+  const model = await write('several', 3, labelNames);
+  const path = join(model, 'config.json');
+  const text = readFileSync(path, 'utf8').replace('"single_label_classification"', '"multi_label_classification"');
+  writeFileSync(path, text);
+  const judge = await pipeline('text-classification', model, { backend });
+  const single = await classify('a dog', { top_k: null });
+  const several = await judge('a dog', { top_k: null });
+  expect(several.map(({ label }) => label)).toEqual(single.map(({ label }) => label));
+  // Both come from the same logits: sigmoids' odds are in the same ratios as softmax's probabilities.
+  const odds = several.map(({ score }) => score / (1 - score));
+  odds.forEach((value, i) => {
+    expect(value / odds[0]).toBeCloseTo(single[i].score / single[0].score, 5);
+  });
+  using arena = new Arena(backend);
+  const batch = { batch: 1, length: 1, ids: Int32Array.of(1), labels: Int32Array.of(0) };
+  expect(() => judge.model.lossAndGradients({ backend, arena, training: true }, batch)).toThrow(/can be run and not trained/);
+});
+
 describe('what is wrong is said', () => {
   test.each([
     [5, {}, 'got number, expected a string or { text, text_pair } or an array of such'],

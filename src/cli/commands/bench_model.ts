@@ -1,7 +1,9 @@
 import type { Command } from 'commander';
 import { precisions } from '../../backend/prepared_weight.ts';
 import type { ModelRow } from '../../bench/model.ts';
-import { checkShape, openBackend, parseCount, parseInteger, print } from '../common.ts';
+import { InputError } from '../../errors.ts';
+import type { ModelConfig } from '../../models/config.ts';
+import { addModelOption, checkShape, type ModelOptions, openBackend, openModelFolder, parseCount, parseInteger, print } from '../common.ts';
 import {
   addBatchOption,
   addContestOptions,
@@ -13,7 +15,7 @@ import {
 } from './bench_contest.ts';
 import { countsOf, machine, table, wordsOf } from './bench_report.ts';
 
-interface ModelOptions extends ContestOptions {
+interface Options extends ContestOptions, ModelOptions {
   batch: string;
   dtype: string;
   layers: number;
@@ -22,41 +24,52 @@ interface ModelOptions extends ContestOptions {
   intermediate: number;
   trees: number;
   depth: number;
+  leafWidth: number;
   length: number;
 }
 
 export function modelCommand(parent: Command): void {
-  const command = parent
-    .command('model')
-    .description("time a whole encoder of BERT's form: ours with trees and dense, onnxruntime's dense with the same weights")
+  const command = addModelOption(parent.command('model'))
+    .description(
+      "time a whole encoder of BERT's form: ours with trees and dense, onnxruntime's dense with the same weights. Weights are random, or --model's for the part of its kind",
+    )
     .option('--layers <count>', 'transformer blocks', parseCount, 12)
     .option('--hidden <width>', 'hidden size', parseCount, 768)
     .option('--heads <count>', 'attention heads', parseCount, 12)
     .option('--intermediate <count>', 'neurons of the dense layers', parseCount, 3072)
     .option('--trees <count>', 'trees a layer', parseCount, 1)
     .option('--depth <levels>', 'depth of a tree', parseInteger, 11)
+    .option('--leaf-width <count>', 'neurons of each leaf', parseCount, 1)
     .option('--length <tokens>', 'tokens a sequence', parseCount, 128);
   addPrecisionsOption(addBatchOption(command, '1,8'), precisions.join(','));
-  addContestOptions(command, 9).action(async (options: ModelOptions) => {
+  addContestOptions(command, 9).action(async (options: Options) => {
     checkShape(options);
+    const given = shapeOptions.filter((name) => command.getOptionValueSource(name) === 'cli');
+    if (options.model !== undefined && given.length > 0)
+      throw new InputError(`--${given[0]} and --model are both given: the model has a shape of its own`);
     const counts = countsOf('--batch', options.batch);
     const dtypes = wordsOf('--dtype', options.dtype, precisions);
-    const { benchmarkModel } = await import('../../bench/model.ts');
+    const { benchmarkModel, benchmarkConfig } = await import('../../bench/model.ts');
+    const model = options.model === undefined ? undefined : await openModelFolder(options);
+    const config = model
+      ? await configOf(model, options)
+      : benchmarkConfig({ ...options, width: options.hidden, neurons: options.intermediate });
     using backend = await openBackend(options);
     const results = await benchmarkModel(backend, {
-      ...options,
       ...contestLength(options, 600, 200),
-      width: options.hidden,
-      neurons: options.intermediate,
+      config,
+      model,
+      other: otherOf(config, options),
+      length: options.length,
       batches: options.quick ? counts.slice(0, 1) : counts,
       dtypes,
       onnxRuntime: await openOnnxRuntime(backend, options),
     });
     if (!options.json)
       print(
-        `${machine(backend)}\n${options.layers} layers of ${options.hidden}, ${options.length} tokens a sequence; milliseconds a call, median (quartiles)\n\n${modelTable(results)}`,
+        `${machine(backend)}\n${config.layers} layers of ${config.hiddenSize}${model ? ` (${model})` : ''}, ${options.length} tokens a sequence; milliseconds a call, median (quartiles)\n\n${modelTable(results)}`,
       );
-    await report('model', backend, options, { length: options.length, results }, ({ renderBars }) => {
+    await report('model', backend, options, { model, length: options.length, results }, ({ renderBars }) => {
       const bars = results.map(({ name, dtype, batch, milliseconds }) => ({
         label: `batch ${batch}, ${name} ${dtype}`,
         value: milliseconds.median,
@@ -65,6 +78,26 @@ export function modelCommand(parent: Command): void {
       return renderBars('Encoder', 'milliseconds a call', bars);
     });
   });
+}
+
+/** What a model says of itself. */
+const shapeOptions = ['layers', 'hidden', 'heads'] as const;
+
+async function configOf(folder: string, { length }: Options): Promise<ModelConfig> {
+  const [{ readJson }, { parseConfig }] = await Promise.all([import('../../io/files.ts'), import('../../models/config.ts')]);
+  const path = `${folder}/config.json`;
+  const config = parseConfig(await readJson(path), path);
+  if (config.family === 'crammedBERT')
+    throw new InputError(
+      `${path}: 'model_type' is "crammedBERT", expected "bert" or "ultrafastbert": the peer's fused operators are BERT's, whose norms come after`,
+    );
+  if (length > config.positions) throw new InputError(`--length ${length}: ${folder} takes at most ${config.positions} tokens`);
+  return config;
+}
+
+/** The feedforward part that the model does not have. */
+function otherOf({ feedforward }: ModelConfig, { intermediate, trees, depth, leafWidth }: Options): ModelConfig['feedforward'] {
+  return feedforward.kind === 'dense' ? { kind: 'fff', trees, depth, leafWidth } : { kind: 'dense', neurons: intermediate };
 }
 
 /** Each row beside the slowest way to the same: onnxruntime's dense in the same dtype, if it ran, over it. */
