@@ -2,7 +2,7 @@ import { Arena } from '../backend/arena.ts';
 import type { Backend } from '../backend/backend.ts';
 import type { Precision } from '../backend/prepared_weight.ts';
 import { exportParameter, loadModel } from '../models/checkpoint.ts';
-import { crammedBertConfig, type ModelConfig } from '../models/config.ts';
+import { crammedBertConfig, describeFeedforward, type FeedforwardConfig, type ModelConfig } from '../models/config.ts';
 import { Encoder } from '../models/encoder.ts';
 import { modelNames } from '../models/names.ts';
 import { ParameterFactory } from '../models/parameter_factory.ts';
@@ -17,7 +17,7 @@ export interface ModelBenchmarkOptions {
   /** A checkpoint's folder whose weights and configuration are these; random weights without it. */
   model?: string;
   /** The other feedforward part, whose weights are random. */
-  other: ModelConfig['feedforward'];
+  other: FeedforwardConfig;
   /** Tokens a sequence. */
   length: number;
   /** Sequences a call. */
@@ -51,22 +51,17 @@ export async function benchmarkModel(backend: Backend, options: ModelBenchmarkOp
   const run = { backend, arena, training: false };
   const ids = (batch: number, seed: number) =>
     Int32Array.from({ length: batch * length }, (_, i) => (i * 7919 + seed * 104729) % config.vocabularySize);
-  const encoderWith = (feedforward: ModelConfig['feedforward'], dtype?: Precision) =>
+  const encoderWith = (feedforward: FeedforwardConfig, dtype?: Precision) =>
     options.model !== undefined && feedforward === config.feedforward
       ? loadEncoder(options.model, backend, dtype)
       : encoderOf(formOf(config, feedforward), backend, dtype);
-  const names = {
-    trees: `ours ${trees.trees}x${trees.depth}${(trees.leafWidth ?? 1) > 1 ? ` leaves of ${trees.leafWidth}` : ''}`,
-    dense: `ours dense-${dense.neurons}`,
-  };
-
   // What the others are compared with, and the weights that they get.
   using plain = await encoderWith(dense);
   const weights = onnxRuntime && (await weightsOf(plain));
   const encoders: { name: string; dtype: Precision; encoder: Encoder; dense: boolean }[] = [];
   for (const dtype of dtypes) {
-    encoders.push({ name: names.trees, dtype, dense: false, encoder: await encoderWith(trees, dtype) });
-    encoders.push({ name: names.dense, dtype, dense: true, encoder: await encoderWith(dense, dtype) });
+    encoders.push({ name: `ours ${describeFeedforward(trees)}`, dtype, dense: false, encoder: await encoderWith(trees, dtype) });
+    encoders.push({ name: `ours dense-${dense.neurons}`, dtype, dense: true, encoder: await encoderWith(dense, dtype) });
   }
   const precisions = (['f32', 'i8'] as const).filter((precision) => dtypes.includes(precision));
   try {
@@ -145,7 +140,7 @@ export function benchmarkConfig(shape: EncoderShape & { length: number }): Model
   });
 }
 
-const formOf = (config: ModelConfig, feedforward: ModelConfig['feedforward']): ModelConfig => ({
+const formOf = (config: ModelConfig, feedforward: FeedforwardConfig): ModelConfig => ({
   ...config,
   family: feedforward.kind === 'dense' ? 'bert' : 'ultrafastbert',
   feedforward,

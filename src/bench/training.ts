@@ -1,7 +1,6 @@
 import type { Backend } from '../backend/backend.ts';
-import { neuronCounts } from '../backend/tree_shape.ts';
 import { createMaskedLanguageModel } from '../models/checkpoint.ts';
-import type { ModelConfig } from '../models/config.ts';
+import { type ModelConfig, neuronsOf } from '../models/config.ts';
 import { ignoredLabel, type LabelledBatch, type MaskedLanguageModel } from '../models/masked_language_model.ts';
 import { maskedStep } from '../training/masked_steps.ts';
 import { Trainer } from '../training/trainer.ts';
@@ -52,7 +51,7 @@ export interface TrainingBenchmark {
  */
 export function modelArithmetic(config: ModelConfig, length: number): number {
   const { hiddenSize, layers, feedforward, vocabularySize, family, predictedFraction } = config;
-  const neurons = feedforward.kind === 'fff' ? neuronCounts(feedforward).used : feedforward.neurons;
+  const neurons = neuronsOf(feedforward).used;
   const block = 4 * hiddenSize ** 2 + 2 * length * hiddenSize + 2 * neurons * hiddenSize;
   const transform = family === 'crammedBERT' ? 0 : hiddenSize ** 2;
   return 6 * (layers * block + predictedFraction * (hiddenSize * vocabularySize + transform));

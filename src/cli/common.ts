@@ -46,15 +46,33 @@ export function addPrecisionOption(command: Command): Command {
 
 /** Adds the options that say how a new model is built, and how long its sequences are; by default as the shipped one. */
 export function addShapeOptions(command: Command): Command {
+  return addFeedforwardOptions(
+    command
+      .option('--layers <count>', 'transformer blocks', parseCount, 6)
+      .option('--hidden <width>', 'hidden size', parseCount, 256)
+      .option('--heads <count>', 'attention heads', parseCount, 4)
+      .option('--length <tokens>', 'tokens a sequence', parseCount, 128),
+    1024,
+  );
+}
+
+/** Options that shape feedforward layers, trees and dense ones. */
+export interface FeedforwardOptions {
+  trees: number;
+  depth: number;
+  leafWidth: number;
+  alwaysOn: number;
+  intermediate: number;
+}
+
+/** Adds {@link FeedforwardOptions}. `intermediate`: the default neurons of dense layers. */
+export function addFeedforwardOptions(command: Command, intermediate: number): Command {
   return command
-    .option('--layers <count>', 'transformer blocks', parseCount, 6)
-    .option('--hidden <width>', 'hidden size', parseCount, 256)
-    .option('--heads <count>', 'attention heads', parseCount, 4)
     .option('--trees <count>', 'fff: trees a layer', parseCount, 1)
     .option('--depth <levels>', 'fff: depth of a tree; a token uses depth + leaf width neurons of it', parseInteger, 11)
     .option('--leaf-width <count>', 'fff: neurons of each leaf', parseCount, 1)
-    .option('--intermediate <count>', 'dense: neurons a layer', parseCount, 1024)
-    .option('--length <tokens>', 'tokens a sequence', parseCount, 128);
+    .option('--always-on <count>', 'fff: neurons beside the trees that every token uses', parseInteger, 0)
+    .option('--intermediate <count>', 'dense: neurons a layer', parseCount, intermediate);
 }
 
 /** @throws InputError if the heads do not share the hidden size evenly */

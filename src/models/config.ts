@@ -4,6 +4,42 @@ import { neuronCounts } from '../backend/tree_shape.ts';
 import { InputError } from '../errors.ts';
 
 /**
+ * The feedforward part of every block. An FFF's leaves are of `leafWidth` neurons each (1 if absent); beside its trees there may be
+ * `alwaysOn` neurons that every token uses, a small dense layer whose output joins theirs. 'none': blocks are attention alone.
+ */
+export type FeedforwardConfig =
+  | { kind: 'dense'; neurons: number }
+  | { kind: 'fff'; trees: number; depth: number; leafWidth?: number; alwaysOn?: number }
+  | { kind: 'none' };
+
+/** The feedforward part of a kind, from options of which it takes what it needs; `intermediate`: neurons of a dense layer. */
+export function feedforwardOf(
+  kind: FeedforwardConfig['kind'],
+  options: { trees: number; depth: number; leafWidth?: number; alwaysOn?: number; intermediate: number },
+): FeedforwardConfig {
+  const { trees, depth, leafWidth, alwaysOn, intermediate } = options;
+  if (kind === 'none') return { kind };
+  return kind === 'dense' ? { kind, neurons: intermediate } : { kind, trees, depth, leafWidth, alwaysOn };
+}
+
+/** Neurons of a feedforward layer, and those of them that each token uses. */
+export function neuronsOf(feedforward: FeedforwardConfig): { total: number; used: number } {
+  if (feedforward.kind === 'none') return { total: 0, used: 0 };
+  if (feedforward.kind === 'dense') return { total: feedforward.neurons, used: feedforward.neurons };
+  const { total, used } = neuronCounts(feedforward);
+  const { alwaysOn = 0 } = feedforward;
+  return { total: total + alwaysOn, used: used + alwaysOn };
+}
+
+/** A feedforward part in a few words: 1x11, 4x8 leaves of 32, 1x11 and 16 always on, dense 3072, none. */
+export function describeFeedforward(feedforward: FeedforwardConfig): string {
+  if (feedforward.kind === 'none') return 'none';
+  if (feedforward.kind === 'dense') return `dense ${feedforward.neurons}`;
+  const { trees, depth, leafWidth = 1, alwaysOn = 0 } = feedforward;
+  return `${trees}x${depth}${leafWidth > 1 ? ` leaves of ${leafWidth}` : ''}${alwaysOn > 0 ? ` and ${alwaysOn} always on` : ''}`;
+}
+
+/**
  * A model's shape and habits, the same for every family. Families differ in what follows from them: crammedBERT is pre-norm with a
  * final norm and a scaled sinusoid; BERT ('bert', and 'ultrafastbert' with FFF) is post-norm with learned positions and token types.
  */
@@ -20,8 +56,7 @@ export interface ModelConfig {
   padId: number;
   /** Rows of the token type embedding; 0 in crammedBERT, which has none. */
   tokenTypes: number;
-  /** An FFF's leaves are of `leafWidth` neurons each, 1 if absent. */
-  feedforward: { kind: 'dense'; neurons: number } | { kind: 'fff'; trees: number; depth: number; leafWidth?: number };
+  feedforward: FeedforwardConfig;
   /** Which projections have a bias (an FFF's linear_in always has one, its linear_out never). */
   bias: { queryKeyValue: boolean; dense: boolean };
   normEpsilon: number;
@@ -77,7 +112,6 @@ const vocabulary = count(2 ** 21);
 const hidden = count(2 ** 14);
 const layerCount = count(512);
 const positionCount = count(2 ** 16);
-const treeCount = count(2 ** 16);
 const depth = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(24));
 const leafWidth = count(2 ** 16);
 const mostNeurons = 2 ** 24;
@@ -87,6 +121,15 @@ const tokenId = v.pipe(v.number(), v.integer(), v.minValue(0));
 
 const poolKinds = { zero_index: 'first', avg: 'mean', max: 'max', lse: 'logSumExp' } as const;
 
+/** Neurons or trees, the trees' depth, and two entries of our own: they stay away where they say nothing, so that the authors' code knows every key. */
+const feedforwardEntries = {
+  intermed_size: v.optional(neurons),
+  intermed_depth: v.optional(depth),
+  intermed_leaf_width: v.optional(leafWidth),
+  intermed_always_on: v.optional(neurons),
+};
+type FeedforwardEntries = v.InferOutput<v.ObjectSchema<typeof feedforwardEntries, undefined>> & { intermed_type: 'fff' | 'ff' | 'none' };
+
 const crammedBert = v.object({
   model_type: v.literal('crammedBERT'),
   id2label: v.nullish(v.record(v.string(), v.string())),
@@ -94,10 +137,8 @@ const crammedBert = v.object({
   arch: v.object({
     hidden_size: hidden,
     num_transformer_layers: layerCount,
-    intermed_type: v.picklist(['fff', 'ff']),
-    intermed_size: neurons,
-    intermed_depth: v.optional(depth),
-    intermed_leaf_width: v.optional(leafWidth),
+    intermed_type: v.picklist(['fff', 'ff', 'none']),
+    ...feedforwardEntries,
     use_bias: v.optional(v.boolean(), false),
     hidden_dropout_prob: v.optional(probability, 0.1),
     norm: v.optional(v.literal('LayerNorm'), 'LayerNorm'),
@@ -174,10 +215,8 @@ const bert = v.object({ ...bertEntries, model_type: v.literal('bert'), intermedi
 const ultraFastBert = v.object({
   ...bertEntries,
   model_type: v.literal('ultrafastbert'),
-  intermed_type: v.literal('fff'),
-  intermed_size: treeCount,
-  intermed_depth: depth,
-  intermed_leaf_width: v.optional(leafWidth),
+  intermed_type: v.picklist(['fff', 'none']),
+  ...feedforwardEntries,
 });
 
 /**
@@ -190,7 +229,7 @@ export function parseConfig(json: unknown, source: string): ModelConfig {
   let config: ModelConfig;
   if (family === 'crammedBERT') config = fromCrammedBert(validate(crammedBert, json, source), source);
   else if (family === 'bert' || family === 'ultrafastbert')
-    config = fromBert(validate(family === 'bert' ? bert : ultraFastBert, json, source));
+    config = fromBert(validate(family === 'bert' ? bert : ultraFastBert, json, source), source);
   else throw new InputError(`${source}: 'model_type' is ${shown(family)}, expected "crammedBERT", "bert" or "ultrafastbert"`);
   checkTogether(config, source);
   return config;
@@ -204,9 +243,6 @@ function fromCrammedBert({ arch, id2label, problem_type }: v.InferOutput<typeof 
       `${source}: 'arch.embedding.embedding_dim' is ${embedding.embedding_dim}, expected hidden_size, ${arch.hidden_size}`,
     );
   }
-  const fff = arch.intermed_type === 'fff';
-  if (fff && arch.intermed_depth === undefined)
-    throw new InputError(`${source}: 'arch.intermed_depth' is missing, expected the depth of the trees`);
   return {
     family: 'crammedBERT',
     vocabularySize: embedding.vocab_size,
@@ -216,9 +252,7 @@ function fromCrammedBert({ arch, id2label, problem_type }: v.InferOutput<typeof 
     positions: embedding.max_seq_length,
     padId: embedding.pad_token_id,
     tokenTypes: 0,
-    feedforward: fff
-      ? { kind: 'fff', trees: arch.intermed_size, depth: arch.intermed_depth as number, leafWidth: arch.intermed_leaf_width }
-      : { kind: 'dense', neurons: arch.intermed_size },
+    feedforward: fromFeedforwardEntries(arch, `${source}: 'arch.`),
     bias: { queryKeyValue: attention.qkv_bias, dense: arch.use_bias },
     normEpsilon: arch.norm_eps,
     initialDeviation: arch.init.std ?? 0.02,
@@ -236,7 +270,18 @@ function fromCrammedBert({ arch, id2label, problem_type }: v.InferOutput<typeof 
   };
 }
 
-function fromBert(json: v.InferOutput<typeof bert> | v.InferOutput<typeof ultraFastBert>): ModelConfig {
+/** `prefix`: of the keys' names in messages. */
+function fromFeedforwardEntries(entries: FeedforwardEntries, prefix: string): FeedforwardConfig {
+  const { intermed_type: kind, intermed_size: size, intermed_depth: levels } = entries;
+  if (kind === 'none') return { kind };
+  if (size === undefined)
+    throw new InputError(`${prefix}intermed_size' is missing, expected how many ${kind === 'fff' ? 'trees' : 'neurons'} there are`);
+  if (kind === 'ff') return { kind: 'dense', neurons: size };
+  if (levels === undefined) throw new InputError(`${prefix}intermed_depth' is missing, expected the depth of the trees`);
+  return { kind, trees: size, depth: levels, leafWidth: entries.intermed_leaf_width, alwaysOn: entries.intermed_always_on };
+}
+
+function fromBert(json: v.InferOutput<typeof bert> | v.InferOutput<typeof ultraFastBert>, source: string): ModelConfig {
   const names = json.id2label ? Object.values(json.id2label) : undefined;
   return {
     family: json.model_type,
@@ -248,9 +293,7 @@ function fromBert(json: v.InferOutput<typeof bert> | v.InferOutput<typeof ultraF
     padId: json.pad_token_id,
     tokenTypes: json.type_vocab_size,
     feedforward:
-      json.model_type === 'bert'
-        ? { kind: 'dense', neurons: json.intermediate_size }
-        : { kind: 'fff', trees: json.intermed_size, depth: json.intermed_depth, leafWidth: json.intermed_leaf_width },
+      json.model_type === 'bert' ? { kind: 'dense', neurons: json.intermediate_size } : fromFeedforwardEntries(json, `${source}: '`),
     bias: { queryKeyValue: true, dense: true },
     normEpsilon: json.layer_norm_eps,
     initialDeviation: json.initializer_range,
@@ -274,11 +317,10 @@ function checkTogether(config: ModelConfig, source: string): void {
     throw new InputError(`${source}: hidden size ${hiddenSize} cannot be divided among ${heads} attention heads`);
   if (padId >= vocabularySize)
     throw new InputError(`${source}: 'pad_token_id' is ${padId}, expected less than the vocabulary's ${vocabularySize}`);
-  if (feedforward.kind === 'fff' && neuronCounts(feedforward).total > mostNeurons) {
+  if (neuronsOf(feedforward).total > mostNeurons)
     throw new InputError(
-      `${source}: 'intermed_size' ${feedforward.trees} trees of 'intermed_depth' ${feedforward.depth} with ${feedforward.leafWidth ?? 1} neurons a leaf: more than ${mostNeurons} neurons a layer`,
+      `${source}: 'intermed_size' and 'intermed_depth' ask for ${describeFeedforward(feedforward)}, more than ${mostNeurons} neurons a layer`,
     );
-  }
 }
 
 function validate<Schema extends v.GenericSchema>(schema: Schema, json: unknown, source: string): v.InferOutput<Schema> {
@@ -310,9 +352,7 @@ function toCrammedBert(config: ModelConfig): Record<string, unknown> {
       architectures: ['ScriptableCrammedBERT'],
       num_transformer_layers: config.layers,
       hidden_size: config.hiddenSize,
-      intermed_type: feedforward.kind === 'fff' ? 'fff' : 'ff',
-      intermed_size: feedforward.kind === 'fff' ? feedforward.trees : feedforward.neurons,
-      ...(feedforward.kind === 'fff' ? treeEntries(feedforward) : {}),
+      ...toFeedforwardEntries(feedforward),
       hidden_dropout_prob: dropout.hidden,
       norm: 'LayerNorm',
       norm_eps: config.normEpsilon,
@@ -361,9 +401,17 @@ function toCrammedBert(config: ModelConfig): Record<string, unknown> {
   };
 }
 
-/** The leaf width is an entry of our own: it stays away where it is 1, so that the authors' code knows every key. */
-function treeEntries({ depth, leafWidth = 1 }: { depth: number; leafWidth?: number }): Record<string, number> {
-  return { intermed_depth: depth, ...(leafWidth === 1 ? {} : { intermed_leaf_width: leafWidth }) };
+function toFeedforwardEntries(feedforward: FeedforwardConfig): FeedforwardEntries {
+  if (feedforward.kind === 'none') return { intermed_type: 'none' };
+  if (feedforward.kind === 'dense') return { intermed_type: 'ff', intermed_size: feedforward.neurons };
+  const { trees, depth, leafWidth = 1, alwaysOn = 0 } = feedforward;
+  return {
+    intermed_type: 'fff',
+    intermed_size: trees,
+    intermed_depth: depth,
+    ...(leafWidth > 1 && { intermed_leaf_width: leafWidth }),
+    ...(alwaysOn > 0 && { intermed_always_on: alwaysOn }),
+  };
 }
 
 /** transformers' names of the classes, for every family. */
@@ -389,9 +437,9 @@ function toBert(config: ModelConfig, task: Task): Record<string, unknown> {
     hidden_size: config.hiddenSize,
     num_hidden_layers: config.layers,
     num_attention_heads: config.heads,
-    ...(feedforward.kind === 'fff'
-      ? { intermed_type: 'fff', intermed_size: feedforward.trees, ...treeEntries(feedforward) }
-      : { intermediate_size: feedforward.neurons }),
+    ...(config.family === 'bert' && feedforward.kind === 'dense'
+      ? { intermediate_size: feedforward.neurons }
+      : toFeedforwardEntries(feedforward)),
     hidden_act: 'gelu',
     hidden_dropout_prob: dropout.hidden,
     attention_probs_dropout_prob: dropout.attention,

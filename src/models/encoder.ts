@@ -5,6 +5,7 @@ import { DenseFeedforward } from '../nn/dense_feedforward.ts';
 import { Embedding, type EmbeddingActivations, type LearnedPositions, type ScaledSinusoid, sinusoid } from '../nn/embedding.ts';
 import { gradientOf } from '../nn/layer.ts';
 import type { LayerNorm, LayerNormActivations } from '../nn/layer_norm.ts';
+import { ParallelFeedforward } from '../nn/parallel_feedforward.ts';
 import type { Parameter, Run } from '../nn/parameter.ts';
 import { SelfAttention } from '../nn/self_attention.ts';
 import type { Sequence } from '../nn/sequence.ts';
@@ -182,15 +183,21 @@ function createBlock(config: ModelConfig, factory: ParameterFactory, modelNames:
     { probability: dropout.attention, site },
   );
   const norm1 = factory.norm(names.norm1, width, normEpsilon);
-  const layer: BlockLayers['feedforward'] =
-    feedforward.kind === 'fff'
-      ? factory.fastFeedforward(names.fastFeedforward, { width, ...feedforward }, deviation)
-      : new DenseFeedforward(
-          factory.linear(names.up, feedforward.neurons, width, { deviation, bias: bias.dense, activation: 'gelu' }),
-          factory.linear(names.down, width, feedforward.neurons, { deviation, bias: bias.dense }),
-        );
-  const norm2 = factory.norm(names.norm2, width, normEpsilon);
+  const dense = (up: string, down: string, neurons: number) =>
+    new DenseFeedforward(
+      factory.linear(up, neurons, width, { deviation, bias: bias.dense, activation: 'gelu' }),
+      factory.linear(down, width, neurons, { deviation, bias: bias.dense }),
+    );
+  let layer: BlockLayers['feedforward'];
+  if (feedforward.kind === 'dense') layer = dense(names.up, names.down, feedforward.neurons);
+  else if (feedforward.kind === 'fff') {
+    const name = names.fastFeedforward;
+    const trees = factory.fastFeedforward(name, { width, ...feedforward }, deviation);
+    const { alwaysOn } = feedforward;
+    layer = alwaysOn ? new ParallelFeedforward(trees, dense(`${name}.dense_in`, `${name}.dense_out`, alwaysOn)) : trees;
+  }
   const placement = config.family === 'crammedBERT' ? 'pre' : 'post';
+  const norm2 = layer || placement === 'post' ? factory.norm(names.norm2, width, normEpsilon) : undefined;
   return new Block({ attention, norm1, feedforward: layer, norm2 }, placement, {
     probability: dropout.hidden,
     attentionSite: site + 1,

@@ -155,11 +155,12 @@ export async function modelGraph(model: Model, precision: 'f32' | 'i8' = 'f32'):
     const context = graph.add('Transpose', [graph.add('MatMul', [scores, value])], { perm: [0, 2, 1, 3] });
     return linear(graph.add('Reshape', [context, integers([0, 0, width])]), block.attentionDense, width, width);
   };
+  const dense = (input: string, up: string, down: string, neurons: number) =>
+    linear(graph.add('Gelu', [linear(input, up, neurons, width)]), down, width, neurons);
+  /** What joins the stream; nothing calls it where there is no feedforward part. */
   const feed = (input: string, block: ReturnType<typeof names.block>): string => {
-    if (feedforward.kind === 'dense') {
-      const { neurons } = feedforward;
-      return linear(graph.add('Gelu', [linear(input, block.up, neurons, width)]), block.down, width, neurons);
-    }
+    if (feedforward.kind === 'none') throw new Error('there is no feedforward part');
+    if (feedforward.kind === 'dense') return dense(input, block.up, block.down, feedforward.neurons);
     const bias = get(`${block.fastFeedforward}.linear_in.bias`);
     const y = addTrees(graph, graph.add('Reshape', [input, integers([-1, width])]), {
       ...feedforward,
@@ -168,17 +169,21 @@ export async function modelGraph(model: Model, precision: 'f32' | 'i8' = 'f32'):
       outputs: transpose(get(`${block.fastFeedforward}.linear_out.weight`), width, bias.length),
       bias,
     });
-    return graph.add('Reshape', [y, graph.add('Shape', [input])]);
+    const output = graph.add('Reshape', [y, graph.add('Shape', [input])]);
+    const { fastFeedforward: name } = block;
+    const { alwaysOn } = feedforward;
+    return alwaysOn ? graph.add('Add', [output, dense(input, `${name}.dense_in`, `${name}.dense_out`, alwaysOn)]) : output;
   };
+  const withoutFeedforward = feedforward.kind === 'none';
 
   for (let layer = 0; layer < config.layers; layer++) {
     const block = names.block(layer);
     if (crammed) {
       hidden = graph.add('Add', [hidden, attention(norm(hidden, block.norm1), block)]);
-      hidden = graph.add('Add', [hidden, feed(norm(hidden, block.norm2), block)]);
+      if (!withoutFeedforward) hidden = graph.add('Add', [hidden, feed(norm(hidden, block.norm2), block)]);
     } else {
       hidden = norm(graph.add('Add', [hidden, attention(hidden, block)]), block.norm1);
-      hidden = norm(graph.add('Add', [hidden, feed(hidden, block)]), block.norm2);
+      hidden = norm(withoutFeedforward ? hidden : graph.add('Add', [hidden, feed(hidden, block)]), block.norm2);
     }
   }
   if (crammed) hidden = norm(hidden, names.finalNorm);

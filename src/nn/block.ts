@@ -4,6 +4,7 @@ import type { DenseFeedforward, DenseFeedforwardActivations } from './dense_feed
 import type { FastFeedforward, FastFeedforwardActivations } from './fast_feedforward.ts';
 import { dropoutAt, type Target } from './layer.ts';
 import type { LayerNorm, LayerNormActivations } from './layer_norm.ts';
+import type { ParallelFeedforward, ParallelFeedforwardActivations } from './parallel_feedforward.ts';
 import type { Run } from './parameter.ts';
 import type { SelfAttention, SelfAttentionActivations } from './self_attention.ts';
 import type { Sequence } from './sequence.ts';
@@ -12,15 +13,17 @@ import type { Sequence } from './sequence.ts';
 export interface BlockLayers {
   attention: SelfAttention;
   norm1: LayerNorm;
-  feedforward: FastFeedforward | DenseFeedforward;
-  norm2: LayerNorm;
+  /** Absent: the block is attention alone. */
+  feedforward?: FastFeedforward | DenseFeedforward | ParallelFeedforward;
+  /** Absent in a pre-norm block without feedforward, where nothing comes after it. */
+  norm2?: LayerNorm;
 }
 
 export interface BlockActivations {
   norm1: LayerNormActivations;
   attention: SelfAttentionActivations;
-  norm2: LayerNormActivations;
-  feedforward: FastFeedforwardActivations | DenseFeedforwardActivations;
+  norm2?: LayerNormActivations;
+  feedforward?: FastFeedforwardActivations | DenseFeedforwardActivations | ParallelFeedforwardActivations;
   /** [tokens, width]. */
   output: Tensor;
 }
@@ -40,46 +43,61 @@ export class Block {
   forward(run: Run, sequence: Sequence, input: Tensor, output: Tensor): BlockActivations {
     const { attention, feedforward, norm1, norm2 } = this.layers;
     const mark = run.arena.mark();
+    const feed = (from: Tensor, normed: Tensor, sum: Tensor) =>
+      feedforward && addBranch(run, from, sum, this.feedforwardDropout(run), (target) => feedforward.forward(run, normed, target));
     let activations: BlockActivations;
     if (this.placement === 'pre') {
       const normed1 = norm1.forward(run, input);
       // In training norm2's backward needs the sum between the two halves; in inference the output itself can hold it.
-      const middle = run.training ? run.arena.tensor('block middle', input.shape) : output;
+      const middle = run.training && feedforward ? run.arena.tensor('block middle', input.shape) : output;
       const attended = addBranch(run, input, middle, this.attentionDropout(run), (target) =>
         attention.forward(run, sequence, normed1.output, target),
       );
-      const normed2 = norm2.forward(run, middle);
-      const fed = addBranch(run, middle, output, this.feedforwardDropout(run), (target) =>
-        feedforward.forward(run, normed2.output, target),
-      );
+      const normed2 = norm2?.forward(run, middle);
+      const fed = normed2 && feed(middle, normed2.output, output);
       activations = { norm1: normed1, attention: attended, norm2: normed2, feedforward: fed, output };
     } else {
       const sum1 = run.arena.tensor('block sum 1', input.shape);
       const attended = addBranch(run, input, sum1, this.attentionDropout(run), (target) => attention.forward(run, sequence, input, target));
       const normed1 = norm1.forward(run, sum1);
-      const sum2 = run.arena.tensor('block sum 2', input.shape);
       const middle = normed1.output;
-      const fed = addBranch(run, middle, sum2, this.feedforwardDropout(run), (target) => feedforward.forward(run, middle, target));
-      const normed2 = norm2.forward(run, sum2, output);
+      const sum2 = feedforward ? run.arena.tensor('block sum 2', input.shape) : middle;
+      const fed = feed(middle, middle, sum2);
+      const normed2 = norm2?.forward(run, sum2, output);
       activations = { norm1: normed1, attention: attended, norm2: normed2, feedforward: fed, output };
     }
     if (!run.training) run.arena.release(mark);
     return activations;
   }
 
-  /** Turns `gradient` [tokens, width] from the output's into the input's, in place, and adds to the parameters' gradients. */
-  backward(run: Run, sequence: Sequence, activations: BlockActivations, gradient: Tensor): void {
-    const { backend, arena } = run;
-    const { norm1, norm2, attention } = this.layers;
-    const mark = arena.mark();
+  /**
+   * Turns `gradient` [tokens, width] from the output's into the input's, in place, and adds to the parameters' gradients. With
+   * `feedforwardOnly` it comes no further than to the feedforward half's, for blocks that are trained by themselves.
+   */
+  backward(
+    run: Run,
+    sequence: Sequence,
+    activations: BlockActivations,
+    gradient: Tensor,
+    options: { feedforwardOnly?: boolean } = {},
+  ): void {
+    const { norm1, norm2, feedforward, attention } = this.layers;
     const ofFeedforward = (gradOutput: Tensor) => this.feedforwardBackward(run, activations, gradOutput);
     const ofAttention = (gradOutput: Tensor) => attention.backward(run, sequence, activations.attention, gradOutput);
-    const halves = [
-      { norm: norm2, normed: activations.norm2, dropout: this.feedforwardDropout(run), branch: ofFeedforward },
-      { norm: norm1, normed: activations.norm1, dropout: this.attentionDropout(run), branch: ofAttention },
-    ];
-    for (const { norm, normed, dropout, branch } of halves) {
-      if (this.placement === 'post') norm.backward(run, normed, gradient, { tensor: gradient });
+    if (norm2 && activations.norm2) {
+      const branch = feedforward && ofFeedforward;
+      this.halfBackward(run, { norm: norm2, normed: activations.norm2, dropout: this.feedforwardDropout(run), branch }, gradient);
+    }
+    if (options.feedforwardOnly) return;
+    const half = { norm: norm1, normed: activations.norm1, dropout: this.attentionDropout(run), branch: ofAttention };
+    this.halfBackward(run, half, gradient);
+  }
+
+  private halfBackward(run: Run, { norm, normed, dropout, branch }: Half, gradient: Tensor): void {
+    const { backend, arena } = run;
+    const mark = arena.mark();
+    if (this.placement === 'post') norm.backward(run, normed, gradient, { tensor: gradient });
+    if (branch) {
       let gradBranch = gradient;
       if (dropout) {
         gradBranch = arena.tensor('branch gradient', gradient.shape);
@@ -88,8 +106,8 @@ export class Block {
       const gradInput = branch(gradBranch);
       if (this.placement === 'pre') norm.backward(run, normed, gradInput, { tensor: gradient, accumulate: true });
       else backend.add({ a: gradient, b: gradInput, output: gradient });
-      arena.release(mark);
     }
+    arena.release(mark);
   }
 
   private feedforwardBackward(run: Run, activations: BlockActivations, gradOutput: Tensor): Tensor {
@@ -105,6 +123,15 @@ export class Block {
   private feedforwardDropout(run: Run): Dropout | undefined {
     return dropoutAt(run, this.dropout.feedforwardSite, this.dropout.probability);
   }
+}
+
+/** One half of a block: a norm and what it feeds, or what it comes after. */
+interface Half {
+  norm: LayerNorm;
+  normed: LayerNormActivations;
+  dropout: Dropout | undefined;
+  /** The branch's backward: from its output's gradient to its input's. Absent: the norm is all there is. */
+  branch?: (gradOutput: Tensor) => Tensor;
 }
 
 /** sum = input + dropout(branch's output); `sum` may be `input`. Without dropout the branch adds itself to a copy of the input. */

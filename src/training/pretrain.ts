@@ -5,7 +5,7 @@ import type { Backend } from '../backend/backend.ts';
 import { FailureError, InputError } from '../errors.ts';
 import { readLines, writeFileAtomic } from '../io/files.ts';
 import { createMaskedLanguageModel, saveCheckpoint } from '../models/checkpoint.ts';
-import { configToJson, crammedBertConfig, type ModelConfig, parseConfig } from '../models/config.ts';
+import { configToJson, crammedBertConfig, feedforwardOf, type ModelConfig, parseConfig } from '../models/config.ts';
 import type { LabelledBatch, MaskedLanguageModel } from '../models/masked_language_model.ts';
 import { modelNames } from '../models/names.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -31,11 +31,12 @@ export interface PretrainOptions {
   layers: number;
   hidden: number;
   heads: number;
-  feedforward: 'fff' | 'dense';
-  /** FFF: trees, their depth, and the neurons of a leaf. */
+  feedforward: 'fff' | 'dense' | 'none';
+  /** FFF: trees, their depth, the neurons of a leaf, and those beside the trees that every token uses. */
   trees: number;
   depth: number;
   leafWidth?: number;
+  alwaysOn?: number;
   /** Dense: neurons of the feedforward layer. */
   intermediate: number;
   /** Tokens a sequence, sequences a micro-batch, micro-batches a step. */
@@ -311,7 +312,7 @@ const initialDeviation = (hidden: number) => 0.02 * Math.sqrt(768 / hidden);
 
 /** The model's configuration, checked as one read from a file is. */
 function modelConfig(options: PretrainOptions, tokenizer: { vocabularySize: number; padId?: number }): ModelConfig {
-  const { layers, hidden, heads, trees, depth, leafWidth, intermediate, length } = options;
+  const { layers, hidden, heads, length } = options;
   const config = crammedBertConfig({
     vocabularySize: tokenizer.vocabularySize,
     hiddenSize: hidden,
@@ -319,7 +320,7 @@ function modelConfig(options: PretrainOptions, tokenizer: { vocabularySize: numb
     heads,
     positions: length,
     padId: tokenizer.padId ?? 0,
-    feedforward: options.feedforward === 'fff' ? { kind: 'fff', trees, depth, leafWidth } : { kind: 'dense', neurons: intermediate },
+    feedforward: feedforwardOf(options.feedforward, options),
   });
   return parseConfig(configToJson({ ...config, initialDeviation: initialDeviation(hidden) }), 'the model asked for');
 }

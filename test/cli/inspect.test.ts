@@ -68,7 +68,7 @@ describe('ufb inspect', () => {
     const out = join(folder, 'paths.svg');
     const { code, stdout, stderr } = await ufb(['inspect', '--model', model, '--text', text, '--out', out, '--tensors']);
     expect(code, stderr).toBe(0);
-    expect(stdout).toMatch(/^feedforward +1 tree of depth 3: 4 of 15 neurons a token and layer \(27 %\)$/m);
+    expect(stdout).toMatch(/^feedforward +1x3: 4 of 15 neurons a token and layer \(27 %\)$/m);
     expect(stdout).toMatch(/^encoder\.layers\.1\.ffn\.linear_in\.weight +F32 +\[15, 16\] +960 bytes$/m);
     expect(stdout).toMatch(/^leaf of each token, counted from the left, 0 to 7:\n +layer 1 +layer 2\n/m);
     expect(readFileSync(out, 'utf8')).toMatch(/^<svg[\s\S]*<\/svg>\n$/);

@@ -172,6 +172,32 @@ describe('saving what was loaded', () => {
     await expect(loadModel(folder, backend)).rejects.toThrow(/linear_in.weight.*\[94, ?8\].*\[78, ?8\]/);
   });
 
+  test.each<[string, ModelConfig['feedforward'], object]>([
+    ['neurons that are always on', { kind: 'fff', trees: 2, depth: 2, alwaysOn: 5 }, { intermed_type: 'fff', intermed_always_on: 5 }],
+    ['no feedforward', { kind: 'none' }, { intermed_type: 'none' }],
+  ])('%s, in either family', async (_, feedforward, entries) => {
+    for (const family of ['crammedBERT', 'ultrafastbert'] as const) {
+      const shape = { vocabularySize: 31, hiddenSize: 8, heads: 2, layers: 1, positions: 8, feedforward };
+      const tokenTypes = family === 'crammedBERT' ? 0 : 2;
+      const config: ModelConfig = {
+        ...crammedBertConfig(shape),
+        family,
+        tokenTypes,
+        bias: { queryKeyValue: tokenTypes > 0, dense: tokenTypes > 0 },
+      };
+      const model = createMaskedLanguageModel(config, backend, 1);
+      const folder = newFolder();
+      await saveCheckpoint(folder, model);
+      const json = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'));
+      expect(family === 'crammedBERT' ? json.arch : json).toMatchObject(entries);
+      expect(JSON.stringify(json)).not.toContain('leaf_width');
+      const again = (await loadModel(folder, backend)) as MaskedLanguageModel;
+      const batch = { batch: 1, length: 3, ids: Int32Array.of(4, 5, 6) };
+      const logits = (m: MaskedLanguageModel) => backend.read(m.logits({ backend, arena: new Arena(backend), training: false }, batch));
+      expect(await logits(again)).toEqual(await logits(model));
+    }
+  });
+
   test('into a folder that cannot be', async () => {
     const model = createMaskedLanguageModel(
       crammedBertConfig({

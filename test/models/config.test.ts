@@ -120,7 +120,7 @@ describe('configurations that cannot be used', () => {
     [
       'too many neurons in leaves',
       ({ arch }) => Object.assign(arch, { intermed_depth: 12, intermed_leaf_width: 4096 }),
-      /2 trees of 'intermed_depth' 12 with 4096 neurons a leaf: more than 16777216 neurons/,
+      /'intermed_depth' ask for 2x12 leaves of 4096, more than 16777216 neurons/,
     ],
     ['heads that do not divide', ({ arch }) => Object.assign(arch.attention, { num_attention_heads: 5 }), /48 cannot be divided among 5/],
     [

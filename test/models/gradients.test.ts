@@ -26,6 +26,14 @@ const configs: Record<string, ModelConfig> = {
   'crammedBERT with FFF': crammedFff,
   'crammedBERT with FFF of leaf width 3': { ...crammedFff, feedforward: { kind: 'fff', trees: 2, depth: 1, leafWidth: 3 } },
   'crammedBERT with dense layers and biases': { ...crammedFff, feedforward: dense, bias: { queryKeyValue: true, dense: true } },
+  'crammedBERT without feedforward': { ...crammedFff, feedforward: { kind: 'none' } },
+  'BERT with FFF and neurons that are always on': {
+    ...crammedFff,
+    ...bert,
+    family: 'ultrafastbert',
+    feedforward: { kind: 'fff', trees: 1, depth: 2, alwaysOn: 5 },
+  },
+  'BERT without feedforward': { ...crammedFff, ...bert, family: 'ultrafastbert', feedforward: { kind: 'none' } },
   'BERT with FFF': { ...crammedFff, ...bert, family: 'ultrafastbert' },
   BERT: { ...crammedFff, ...bert, family: 'bert', feedforward: dense },
 };

@@ -6,7 +6,7 @@ import { Arena } from '../../src/backend/arena.ts';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 import { encodeOnnx } from '../../src/io/onnx.ts';
 import { createMaskedLanguageModel, loadModel, type Model } from '../../src/models/checkpoint.ts';
-import { crammedBertConfig } from '../../src/models/config.ts';
+import { crammedBertConfig, type ModelConfig } from '../../src/models/config.ts';
 import { modelGraph } from '../../src/models/onnx.ts';
 import { ufb } from '../cli/ufb.ts';
 import { goldenPath } from '../goldens.ts';
@@ -95,6 +95,20 @@ test('classifiers of every pooling, and leaves of several neurons', async () => 
     await session.release();
   }
 });
+
+test.each<ModelConfig['feedforward']>([{ kind: 'fff', trees: 1, depth: 3, alwaysOn: 4 }, { kind: 'none' }])(
+  '$kind with $alwaysOn neurons always on',
+  async (feedforward) => {
+    const shape = { vocabularySize: 50, hiddenSize: 24, heads: 3, layers: 2, positions: 32, feedforward, initialDeviation: 0.3 };
+    const bert = { family: 'ultrafastbert' as const, tokenTypes: 2, bias: { queryKeyValue: true, dense: true } };
+    for (const config of [crammedBertConfig(shape), crammedBertConfig({ ...shape, ...bert })]) {
+      using model = createMaskedLanguageModel(config, backend, 4);
+      const session = await InferenceSession.create(encodeOnnx(await modelGraph(model)));
+      expect(await difference(model, session, batchOf(model, 3, 10)), config.family).toBeLessThan(1e-4);
+      await session.release();
+    }
+  },
+);
 
 test('in i8, near to f32', async () => {
   using model = await loadModel(goldenPath('hf-bert'), backend);

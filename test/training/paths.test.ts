@@ -16,7 +16,7 @@ test('the leaves of each layer are those that training keeps', async () => {
   const { blocks } = model.encoder.forward({ backend, arena, training: true }, batch);
   expect(leaves).toHaveLength(2);
   for (const [layer, { feedforward }] of blocks.entries()) {
-    if (!('visited' in feedforward) || !feedforward.visited) throw new Error('training keeps the visited nodes');
+    if (!feedforward || !('visited' in feedforward) || !feedforward.visited) throw new Error('training keeps the visited nodes');
     const visited = await backend.readIntegers(feedforward.visited);
     expect(leaves[layer]).toEqual(Int32Array.from({ length: 20 }, (_, walk) => visited[walk * 4 + 3]));
     expect(Math.min(...leaves[layer])).toBeGreaterThanOrEqual(7);

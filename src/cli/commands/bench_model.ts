@@ -3,7 +3,17 @@ import { precisions } from '../../backend/prepared_weight.ts';
 import type { ModelRow } from '../../bench/model.ts';
 import { InputError } from '../../errors.ts';
 import type { ModelConfig } from '../../models/config.ts';
-import { addModelOption, checkShape, type ModelOptions, openBackend, openModelFolder, parseCount, parseInteger, print } from '../common.ts';
+import {
+  addFeedforwardOptions,
+  addModelOption,
+  checkShape,
+  type FeedforwardOptions,
+  type ModelOptions,
+  openBackend,
+  openModelFolder,
+  parseCount,
+  print,
+} from '../common.ts';
 import {
   addBatchOption,
   addContestOptions,
@@ -15,16 +25,12 @@ import {
 } from './bench_contest.ts';
 import { countsOf, machine, table, wordsOf } from './bench_report.ts';
 
-interface Options extends ContestOptions, ModelOptions {
+interface Options extends ContestOptions, FeedforwardOptions, ModelOptions {
   batch: string;
   dtype: string;
   layers: number;
   hidden: number;
   heads: number;
-  intermediate: number;
-  trees: number;
-  depth: number;
-  leafWidth: number;
   length: number;
 }
 
@@ -36,11 +42,8 @@ export function modelCommand(parent: Command): void {
     .option('--layers <count>', 'transformer blocks', parseCount, 12)
     .option('--hidden <width>', 'hidden size', parseCount, 768)
     .option('--heads <count>', 'attention heads', parseCount, 12)
-    .option('--intermediate <count>', 'neurons of the dense layers', parseCount, 3072)
-    .option('--trees <count>', 'trees a layer', parseCount, 1)
-    .option('--depth <levels>', 'depth of a tree', parseInteger, 11)
-    .option('--leaf-width <count>', 'neurons of each leaf', parseCount, 1)
     .option('--length <tokens>', 'tokens a sequence', parseCount, 128);
+  addFeedforwardOptions(command, 3072);
   addPrecisionsOption(addBatchOption(command, '1,8'), precisions.join(','));
   addContestOptions(command, 9).action(async (options: Options) => {
     checkShape(options);
@@ -49,7 +52,10 @@ export function modelCommand(parent: Command): void {
       throw new InputError(`--${given[0]} and --model are both given: the model has a shape of its own`);
     const counts = countsOf('--batch', options.batch);
     const dtypes = wordsOf('--dtype', options.dtype, precisions);
-    const { benchmarkModel, benchmarkConfig } = await import('../../bench/model.ts');
+    const [{ benchmarkModel, benchmarkConfig }, { feedforwardOf }] = await Promise.all([
+      import('../../bench/model.ts'),
+      import('../../models/config.ts'),
+    ]);
     const model = options.model === undefined ? undefined : await openModelFolder(options);
     const config = model
       ? await configOf(model, options)
@@ -59,7 +65,7 @@ export function modelCommand(parent: Command): void {
       ...contestLength(options, 600, 200),
       config,
       model,
-      other: otherOf(config, options),
+      other: feedforwardOf(config.feedforward.kind === 'fff' ? 'dense' : 'fff', options),
       length: options.length,
       batches: options.quick ? counts.slice(0, 1) : counts,
       dtypes,
@@ -93,11 +99,6 @@ async function configOf(folder: string, { length }: Options): Promise<ModelConfi
     );
   if (length > config.positions) throw new InputError(`--length ${length}: ${folder} takes at most ${config.positions} tokens`);
   return config;
-}
-
-/** The feedforward part that the model does not have. */
-function otherOf({ feedforward }: ModelConfig, { intermediate, trees, depth, leafWidth }: Options): ModelConfig['feedforward'] {
-  return feedforward.kind === 'dense' ? { kind: 'fff', trees, depth, leafWidth } : { kind: 'dense', neurons: intermediate };
 }
 
 /** Each row beside the slowest way to the same: onnxruntime's dense in the same dtype, if it ran, over it. */

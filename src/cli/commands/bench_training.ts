@@ -2,19 +2,15 @@ import { type Command, Option } from 'commander';
 import type { TrainingRow } from '../../bench/training.ts';
 import type { ModelConfig } from '../../models/config.ts';
 import type { MaskedLanguageModel } from '../../models/masked_language_model.ts';
-import { addShapeOptions, checkShape, notice, openBackend, parseCount, print } from '../common.ts';
+import { addShapeOptions, checkShape, type FeedforwardOptions, notice, openBackend, parseCount, print } from '../common.ts';
 import { addContestOptions, type ContestOptions, report } from './bench_contest.ts';
 import { machine, table } from './bench_report.ts';
 
-interface TrainingOptions extends ContestOptions {
+interface TrainingOptions extends ContestOptions, FeedforwardOptions {
   layers: number;
   hidden: number;
   heads: number;
   vocabulary: number;
-  trees: number;
-  depth: number;
-  leafWidth: number;
-  intermediate: number;
   length: number;
   batch: number;
   python: string;
@@ -28,12 +24,12 @@ export function trainingCommand(parent: Command): void {
     .addOption(new Option('--python <program>', 'a Python that has PyTorch').env('UFB_PYTHON').default('python3'));
   addContestOptions(command, 7).action(async (options: TrainingOptions) => {
     checkShape(options);
-    const [{ benchmarkTraining }, { crammedBertConfig }, { startTorch }] = await Promise.all([
+    const [{ benchmarkTraining }, { crammedBertConfig, describeFeedforward, feedforwardOf }, { startTorch }] = await Promise.all([
       import('../../bench/training.ts'),
       import('../../models/config.ts'),
       import('../torch_peer.ts'),
     ]);
-    const { trees, depth, leafWidth, intermediate, batch, length } = options;
+    const { batch, length } = options;
     const configOf = (feedforward: ModelConfig['feedforward']) =>
       crammedBertConfig({
         vocabularySize: options.vocabulary,
@@ -43,13 +39,10 @@ export function trainingCommand(parent: Command): void {
         positions: length,
         feedforward,
       });
-    const models = [
-      {
-        name: `ours, trees ${trees}x${depth}${leafWidth > 1 ? `, leaves of ${leafWidth}` : ''}`,
-        config: configOf({ kind: 'fff', trees, depth, leafWidth }),
-      },
-      { name: `ours, dense ${intermediate}`, config: configOf({ kind: 'dense', neurons: intermediate }) },
-    ];
+    const models = (['fff', 'dense'] as const).map((kind) => {
+      const feedforward = feedforwardOf(kind, options);
+      return { name: `ours, ${kind === 'fff' ? 'trees ' : ''}${describeFeedforward(feedforward)}`, config: configOf(feedforward) };
+    });
     using backend = await openBackend(options);
     const torch = await startTorch(options.python);
     if ('missing' in torch) notice(torch.missing, options);
@@ -58,7 +51,7 @@ export function trainingCommand(parent: Command): void {
         ? undefined
         : async (model: MaskedLanguageModel) => {
             const peer = await torch.open(model, backend.threads);
-            return { ...peer, name: `${peer.name}, dense ${intermediate}` };
+            return { ...peer, name: `${peer.name}, dense ${options.intermediate}` };
           };
     const rounds = options.quick ? Math.min(options.rounds, 2) : options.rounds;
     const { rows, matrixProduct } = await benchmarkTraining(backend, { models, batch, length, rounds, openPeer }).finally(() => {

@@ -1,6 +1,5 @@
 import type { Command } from 'commander';
 import type { Precision } from '../../backend/prepared_weight.ts';
-import { neuronCounts } from '../../backend/tree_shape.ts';
 import type { FillMaskCandidate, FillMaskPipeline } from '../../pipelines/fill_mask.ts';
 import {
   addBackendOptions,
@@ -58,7 +57,8 @@ async function fillMask(sentences: string[], options: FillMaskCommandOptions): P
   const fill = await pipeline('fill-mask', folder, { backend, dtype: options.dtype });
   try {
     const loaded = performance.now() - start;
-    const neurons = neuronsUsed(fill);
+    const { neuronsOf } = await import('../../models/config.ts');
+    const neurons = neuronsOf(fill.model.config.feedforward);
     const answers: Answer[] = [];
     const own = ownSentences.map((sentence) => sentence.replaceAll('[MASK]', fill.tokenizer.maskToken ?? '[MASK]'));
     for await (const text of sentences.length === 0 ? own : textsOf(sentences)) {
@@ -100,10 +100,3 @@ function printAnswer({ text, blanks, milliseconds: time }: Answer): void {
 }
 
 const milliseconds = (time: number) => `${time.toFixed(time < 10 ? 1 : 0)} ms`;
-
-/** Feedforward neurons that each token uses in each layer, and how many there are. */
-function neuronsUsed({ model }: FillMaskPipeline): { used: number; total: number } {
-  const { feedforward } = model.config;
-  if (feedforward.kind === 'dense') return { used: feedforward.neurons, total: feedforward.neurons };
-  return neuronCounts(feedforward);
-}

@@ -1,5 +1,4 @@
 import type { Command } from 'commander';
-import { neuronCounts } from '../../backend/tree_shape.ts';
 import { InputError } from '../../errors.ts';
 import {
   addBackendOptions,
@@ -35,7 +34,7 @@ export function inspectCommand(program: Command): void {
 
 async function inspect(options: Options): Promise<void> {
   if (options.out !== undefined && options.text === undefined) throw new InputError('--out draws the paths of a text: give one by --text');
-  const [{ openWeights }, { readJson, writeFileAtomic }, { parseConfig }] = await Promise.all([
+  const [{ openWeights }, { readJson, writeFileAtomic }, { parseConfig, neuronsOf, describeFeedforward }] = await Promise.all([
     import('../../io/model_folder.ts'),
     import('../../io/files.ts'),
     import('../../models/config.ts'),
@@ -50,7 +49,7 @@ async function inspect(options: Options): Promise<void> {
   const parameters = tensors.reduce((sum, { shape }) => sum + shape.reduce((product, extent) => product * extent, 1), 0);
   const bytes = tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
   const { feedforward } = config;
-  const neurons = feedforward.kind === 'fff' ? neuronCounts(feedforward) : { used: feedforward.neurons, total: feedforward.neurons };
+  const neurons = neuronsOf(feedforward);
   const paths = options.text === undefined ? undefined : await tracePaths(folder, options.text, options);
   if (paths && options.out !== undefined) {
     const { drawPaths } = await import('../../pipelines/paths.ts');
@@ -65,17 +64,14 @@ async function inspect(options: Options): Promise<void> {
     return;
   }
   const types = [...new Set(tensors.map(({ dtype }) => dtype))].join(', ');
-  const kind =
-    feedforward.kind === 'fff'
-      ? `${feedforward.trees} ${feedforward.trees === 1 ? 'tree' : 'trees'} of depth ${feedforward.depth}`
-      : 'dense';
-  const leaf = feedforward.kind === 'fff' && (feedforward.leafWidth ?? 1) > 1 ? `, leaves of ${feedforward.leafWidth}` : '';
   print(`model        ${folder}`);
   print(`family       ${config.family}, ${config.layers} layers of ${config.hiddenSize}, ${config.heads} heads`);
   print(`texts        up to ${config.positions} tokens, vocabulary of ${config.vocabularySize}`);
-  print(
-    `feedforward  ${kind}${leaf}: ${neurons.used} of ${neurons.total} neurons a token and layer (${((100 * neurons.used) / neurons.total).toPrecision(2)} %)`,
-  );
+  const share =
+    neurons.total > 0
+      ? `: ${neurons.used} of ${neurons.total} neurons a token and layer (${((100 * neurons.used) / neurons.total).toPrecision(2)} %)`
+      : '';
+  print(`feedforward  ${describeFeedforward(feedforward)}${share}`);
   print(`weights      ${parameters} numbers in ${tensors.length} tensors, ${(bytes / 1e6).toFixed(1)} MB, ${types}`);
   if (options.tensors) {
     print();

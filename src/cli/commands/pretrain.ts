@@ -38,6 +38,7 @@ const runOptionNames = [
   'trees',
   'depth',
   'leafWidth',
+  'alwaysOn',
   'intermediate',
   'length',
   'batch',
@@ -61,7 +62,11 @@ export function pretrainCommand(program: Command): void {
   const command = addShapeOptions(program.command('pretrain'))
     .description('pretrain a masked language model on text files; Ctrl-C saves and stops, --resume goes on exactly')
     .option('--corpus <file...>', 'text files, plain or gzipped: one paragraph a line, blank lines between documents')
-    .addOption(new Option('--feedforward <kind>', 'fast feedforward trees or dense layers').choices(['fff', 'dense']).default('fff'))
+    .addOption(
+      new Option('--feedforward <kind>', 'fast feedforward trees, dense layers, or attention alone')
+        .choices(['fff', 'dense', 'none'])
+        .default('fff'),
+    )
     .requiredOption('--out <folder>', 'where the run and its checkpoint are kept')
     .option('--resume', 'go on with the run in --out, with the options it was started with')
     .option('--tokenizer <file>', 'tokenizer.json to use (default: one is trained on the corpus)')
