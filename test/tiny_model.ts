@@ -1,4 +1,8 @@
+import { cpSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { ReferenceBackend } from '../src/backend/reference.ts';
+import { weightsIndex } from '../src/io/model_files.ts';
+import { readSafetensors, writeSafetensors } from '../src/io/safetensors.ts';
 import { createMaskedLanguageModel, saveCheckpoint } from '../src/models/checkpoint.ts';
 import { crammedBertConfig } from '../src/models/config.ts';
 import { trainWordPiece } from '../src/tokenizer/train_wordpiece.ts';
@@ -33,4 +37,23 @@ export async function writeTinyModel(folder: string): Promise<void> {
   const model = createMaskedLanguageModel(config, backend, 1);
   await saveCheckpoint(folder, model, { tokenizer, dtype: 'F32' });
   model.dispose();
+}
+
+/** Copies a model's folder, its weights (F32) in three files; returns which file holds which tensor, as the index says it. */
+export async function copyInShards(model: string, to: string): Promise<Record<string, string>> {
+  cpSync(model, to, { recursive: true });
+  rmSync(join(to, 'model.safetensors'));
+  await using whole = await readSafetensors(join(model, 'model.safetensors'));
+  const map: Record<string, string> = {};
+  for (let i = 0; i < 3; i++) {
+    const file = `model-0000${i + 1}-of-00003.safetensors`;
+    const tensors = [];
+    for (const tensor of whole.names.filter((_, at) => at % 3 === i)) {
+      map[tensor] = file;
+      tensors.push({ name: tensor, dtype: 'F32' as const, shape: whole.info(tensor).shape, values: await whole.read(tensor) });
+    }
+    await writeSafetensors(join(to, file), tensors);
+  }
+  writeFileSync(join(to, weightsIndex), JSON.stringify({ metadata: { total_size: 1 }, weight_map: map }));
+  return map;
 }

@@ -51,12 +51,13 @@ const mostFiles = 100_000;
 const attempts = 4;
 const longestWait = 300;
 
-/** The hub cannot be reached: what is in the cache may do. */
-class ConnectionError extends Error {}
+/** The hub cannot be reached, or does not answer for now: what is in the cache may do. */
+class UnavailableError extends FailureError {}
 
 /**
  * The folder of a model's files in the cache, after those that are missing were downloaded: resumed where they had broken off, and checked
- * against the hashes that the hub lists. Where the hub cannot be reached, or HF_HUB_OFFLINE is set, the files that the cache has.
+ * against the hashes that the hub lists. Where the hub does not answer (no connection, 429, 5xx), or HF_HUB_OFFLINE is set, the files that the
+ * cache has.
  * @param name OWNER/NAME
  * @throws InputError if the hub does not have the model or does not give it, or it is none that can be read; FailureError if it cannot be
  *   reached or what comes is damaged.
@@ -69,9 +70,15 @@ export async function downloadModel(name: string, options: HubOptions = {}): Pro
   const hubUrl = addressOf(options.hubUrl ?? environment.hubUrl ?? 'https://huggingface.co');
   const hub = new Hub(hubUrl, name, options.accessToken ?? environment.accessToken);
   const cache = await openHubCache(name, hubUrl);
-  if (environment.offline) return await keptFolder(cache, name, revision, 'HF_HUB_OFFLINE is set');
+  const kept = await keptFolder(cache, revision);
+  const lacking = `the cache does not hold revision ${revision} of this model`;
+  if (environment.offline) {
+    if (kept === undefined) throw new FailureError(`${name}: HF_HUB_OFFLINE is set, and ${lacking}`);
+    return kept;
+  }
   try {
-    const commit = await hub.commitOf(revision);
+    // Whoever has the model does not wait for a hub that does not answer.
+    const commit = await hub.commitOf(revision, kept === undefined ? attempts : 1);
     const { wanted, missing } = choose(name, await hub.files(commit));
     for (const file of wanted) {
       if (await cache.has(commit, file)) continue;
@@ -90,8 +97,9 @@ export async function downloadModel(name: string, options: HubOptions = {}): Pro
     if (revision !== commit) await cache.remember(revision, commit);
     return cache.folder(commit);
   } catch (error) {
-    if (error instanceof ConnectionError) return await keptFolder(cache, name, revision, error.message);
-    throw error;
+    if (!(error instanceof UnavailableError)) throw error;
+    if (kept === undefined) throw new FailureError(`${error.message}; ${lacking}`, { cause: error });
+    return kept;
   }
 }
 
@@ -101,11 +109,11 @@ function addressOf(hubUrl: string): string {
   return hubUrl.replace(/\/+$/, '');
 }
 
-async function keptFolder(cache: HubCache, name: string, revision: string, reason: string): Promise<string> {
+/** The folder of a revision that the cache holds whole, as it was when it was last asked for. */
+async function keptFolder(cache: HubCache, revision: string): Promise<string | undefined> {
   const commit = commitPattern.test(revision) ? revision : await cache.commitOf(revision);
   const complete = commit !== undefined && commitPattern.test(commit) && (await hasModel(cache, commit));
-  if (!complete) throw new FailureError(`${name}: ${reason}, and the cache does not hold revision ${revision} of this model`);
-  return cache.folder(commit);
+  return complete ? cache.folder(commit) : undefined;
 }
 
 async function hasModel(cache: HubCache, commit: string): Promise<boolean> {
@@ -123,7 +131,8 @@ function choose(name: string, files: ReadonlyMap<string, HubFile>): { wanted: Hu
   const others = [...files.keys()].filter((path) => moduleConfiguration.test(path));
   const ofWeights = whole ? [weights] : [...[...files.keys()].filter((path) => shard.test(path)).sort(), weightsIndex];
   const paths = ['config.json', 'tokenizer.json', ...optionalFiles.filter((path) => files.has(path)), ...others, ...ofWeights];
-  return { wanted: paths.map((path) => files.get(path) as HubFile), missing: optionalFiles.filter((path) => !files.has(path)) };
+  const missing = [...optionalFiles, weights].filter((path) => !files.has(path));
+  return { wanted: paths.map((path) => files.get(path) as HubFile), missing };
 }
 
 /** One model of the hub. */
@@ -139,8 +148,10 @@ class Hub {
     this.origin = new URL(hubUrl).origin;
   }
 
-  async commitOf(revision: string): Promise<string> {
-    const { hubUrl, name, fetch } = this;
+  /** Asks so many times at most. */
+  async commitOf(revision: string, most: number): Promise<string> {
+    const { hubUrl, name } = this;
+    const fetch = (address: string | URL | Request, init?: RequestInit) => this.ask(String(address), init, most);
     const { sha } = await this.explained(() => modelInfo({ name, revision, hubUrl, fetch, additionalFields: ['sha'] }), revision);
     if (typeof sha !== 'string' || !commitPattern.test(sha))
       throw new FailureError(`${name}: ${hubUrl} names the commit ${JSON.stringify(sha)?.slice(0, 80)}, expected 40 hexadecimal digits`);
@@ -169,7 +180,8 @@ class Hub {
     for (let attempt = 1; ; attempt++) {
       try {
         return await cache.add(commit, file, async (from) => {
-          const { offset, body } = await this.bytesFrom(address, from, file);
+          // A cache on the way, the browser's own above all, would give the same wrong bytes again.
+          const { offset, body } = await this.bytesFrom(address, from, file, wrong > 0 ? 'reload' : undefined);
           loaded = offset;
           const blocks = counted(body, (length) => {
             loaded += length;
@@ -178,7 +190,7 @@ class Hub {
           return { offset, blocks };
         });
       } catch (error) {
-        if (error instanceof InputError || error instanceof FailureError || error instanceof ConnectionError) throw error;
+        if (error instanceof InputError || error instanceof FailureError) throw error;
         if (error instanceof WrongContentError) {
           if (++wrong > 1)
             throw new FailureError(`${address}: what came is damaged: ${error.message}; nothing of it was kept, try again later`);
@@ -197,13 +209,18 @@ class Hub {
     }
   }
 
-  private async bytesFrom(address: string, from: number, file: HubFile): Promise<{ offset: number; body: ReadableStream<Uint8Array> }> {
+  private async bytesFrom(
+    address: string,
+    from: number,
+    file: HubFile,
+    cache?: RequestCache,
+  ): Promise<{ offset: number; body: ReadableStream<Uint8Array> }> {
     // Compressed on the way, its length and ranges would not be those of the file.
     const headers: Record<string, string> = { 'accept-encoding': 'identity', ...(from > 0 && { range: `bytes=${from}-` }) };
-    const response = await this.ask(address, { headers });
+    const response = await this.ask(address, { headers, cache });
     if (response.status === 416 && from > 0) {
       await response.body?.cancel();
-      return await this.bytesFrom(address, 0, file);
+      return await this.bytesFrom(address, 0, file, cache);
     }
     if (!response.ok || !response.body) {
       await response.body?.cancel();
@@ -213,14 +230,14 @@ class Hub {
     const offset = response.status === 206 ? Number(range?.[1] ?? Number.NaN) : 0;
     if (response.status === 206 && (offset !== from || (range?.[2] !== '*' && Number(range?.[2]) !== file.size))) {
       await response.body.cancel();
-      if (from > 0) return await this.bytesFrom(address, 0, file);
+      if (from > 0) return await this.bytesFrom(address, 0, file, cache);
       throw new FailureError(`${address}: answers with a part that was not asked for`);
     }
     return { offset, body: response.body };
   }
 
   /** As fetch; answers that say 'later' (429, 5xx) and connections that fail are tried again. The token goes to the hub and nowhere else. */
-  private async ask(address: string, init: RequestInit = {}): Promise<Response> {
+  private async ask(address: string, init: RequestInit = {}, most = attempts): Promise<Response> {
     const headers = new Headers(init.headers);
     if (this.accessToken && new URL(address).origin === this.origin) headers.set('authorization', `Bearer ${this.accessToken}`);
     for (let attempt = 1; ; attempt++) {
@@ -228,12 +245,13 @@ class Hub {
       try {
         response = await fetch(address, { ...init, headers });
       } catch (error) {
-        if (attempt === attempts) throw new ConnectionError(`${this.hubUrl} cannot be reached: ${reasonOf(error)}`, { cause: error });
+        if (attempt === most)
+          throw new UnavailableError(`${this.name}: ${this.hubUrl} cannot be reached: ${reasonOf(error)}`, { cause: error });
       }
       if (response && response.status !== 429 && response.status < 500) return response;
       const wait = response ? waitOf(response) : undefined;
       await response?.body?.cancel();
-      if (attempt === attempts || (wait ?? 0) > longestWait) throw this.refusal(response?.status ?? 0, '', wait);
+      if (attempt === most || (wait ?? 0) > longestWait) throw this.refusal(response?.status ?? 0, '', wait);
       await pause(wait ?? 0.5 * 2 ** (attempt - 1));
     }
   }
@@ -261,9 +279,10 @@ class Hub {
     }
     if (status === 429) {
       const when = wait === undefined ? 'later' : `in ${Math.ceil(wait)} s`;
-      return new FailureError(`${what}: ${this.hubUrl} has had too many requests (429); try again ${when}`);
+      return new UnavailableError(`${what}: ${this.hubUrl} has had too many requests (429); try again ${when}`);
     }
-    return new FailureError(`${what}: ${this.hubUrl} answers ${status}; try again later`);
+    const message = `${what}: ${this.hubUrl} answers ${status}; try again later`;
+    return status >= 500 ? new UnavailableError(message) : new FailureError(message);
   }
 }
 

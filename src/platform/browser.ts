@@ -107,9 +107,9 @@ export async function isModelFolder(path: string): Promise<boolean> {
   }
 }
 
-/** A server tells only of what is fetched: until then an address whose last part has an extension is a file's, any other a folder's. */
+/** A server tells only of what is fetched: until then what is named as models' files are is a file, and anything else, name-v1.5 say, a folder. */
 export async function kindOf(path: string): Promise<'file' | 'folder' | 'other' | 'missing'> {
-  return /\.\w+$/.test(lastPart(path)) ? 'file' : 'folder';
+  return /\.(json|safetensors|bin|onnx|txt|npy|gz|zip)$/.test(lastPart(path)) ? 'file' : 'folder';
 }
 
 function lastPart(path: string): string {

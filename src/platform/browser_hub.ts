@@ -1,4 +1,5 @@
 /** The hub's files in a browser: kept by the Cache API under their addresses, which name the commit and so never change what they mean. */
+import { FailureError } from '../errors.ts';
 import type { HubCache, HubEnvironment, HubFile } from './node_hub.ts';
 
 export class WrongContentError extends Error {}
@@ -10,10 +11,17 @@ export async function hubEnvironment(): Promise<HubEnvironment> {
   return { offline: false };
 }
 
-/** Undefined where pages have none: those that came over plain HTTP from another machine. */
+/** Undefined where pages have none: those that came over plain HTTP from another machine, or that the browser lets keep nothing. */
 async function openCache(): Promise<Cache | undefined> {
-  return typeof caches === 'undefined' ? undefined : await caches.open(cacheName);
+  try {
+    return await globalThis.caches?.open(cacheName);
+  } catch {
+    return undefined;
+  }
 }
+
+/** What came of downloads that broke off, by their addresses: the page's next try goes on from there. */
+const begun = new Map<string, Blob>();
 
 /** The answer that is kept for an address, if there is one. */
 export async function keptResponse(path: string): Promise<Response | undefined> {
@@ -24,32 +32,56 @@ export async function keptResponse(path: string): Promise<Response | undefined> 
 export async function openHubCache(name: string, hubUrl: string): Promise<HubCache> {
   const cache = await openCache();
   const folder = (commit: string) => `${hubUrl}/${name}/resolve/${commit}`;
+  const keep = async (address: string, response: Response) => {
+    try {
+      await cache?.put(address, response);
+    } catch (error) {
+      throw new FailureError(`${address}: the browser cannot keep it: ${(error as Error).message}`, { cause: error });
+    }
+  };
   const reference = (revision: string) => `${hubUrl}/api/models/${name}/revision/${encodeURIComponent(revision)}`;
   return {
     folder,
     commitOf: async (revision) => (await cache?.match(reference(revision)))?.text(),
     async remember(revision, commit) {
-      await cache?.put(reference(revision), new Response(commit));
+      await keep(reference(revision), new Response(commit));
     },
     has: async (commit, { path }) => !cache || (await cache.match(`${folder(commit)}/${path}`))?.ok === true,
     async add(commit, file, download) {
-      const { blocks } = await download(0);
-      const parts: BlobPart[] = [];
-      let length = 0;
-      for await (const block of blocks) {
-        length += block.length;
-        if (length > file.size) break;
-        parts.push(block as Uint8Array<ArrayBuffer>);
-      }
-      if (length < file.size) throw new Error(`the connection ended after ${length} of ${file.size} bytes`);
-      const blob = new Blob(parts);
-      await check(file, blob);
-      await cache?.put(`${folder(commit)}/${file.path}`, new Response(blob));
+      const address = `${folder(commit)}/${file.path}`;
+      // One at a time, in whichever of the site's pages.
+      await navigator.locks.request(`${cacheName} ${address}`, async () => {
+        if ((await cache?.match(address))?.ok) return;
+        const blob = await complete(address, file, download);
+        begun.delete(address);
+        await check(file, blob);
+        await keep(address, new Response(blob));
+      });
     },
     async addMissing(commit, path) {
-      await cache?.put(`${folder(commit)}/${path}`, new Response(null, { status: 404 }));
+      await keep(`${folder(commit)}/${path}`, new Response(null, { status: 404 }));
     },
   };
+}
+
+/** The whole file, from where the last try broke off. */
+async function complete(address: string, file: HubFile, download: Parameters<HubCache['add']>[2]): Promise<Blob> {
+  const before = begun.get(address);
+  const { offset, blocks } = await download(before?.size ?? 0);
+  const parts: BlobPart[] = before ? [before.slice(0, offset)] : [];
+  let length = offset;
+  try {
+    for await (const block of blocks) {
+      length += block.length;
+      if (length > file.size) break; // its hash will be found wrong
+      parts.push(block as Uint8Array<ArrayBuffer>);
+    }
+    if (length < file.size) throw new Error(`the connection ended after ${length} of ${file.size} bytes`);
+  } catch (error) {
+    begun.set(address, new Blob(parts));
+    throw error;
+  }
+  return new Blob(parts);
 }
 
 async function check({ size, sha256, gitHash }: HubFile, blob: Blob): Promise<void> {

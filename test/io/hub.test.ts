@@ -306,7 +306,25 @@ describe('without the hub', () => {
     await hub.stop();
     expect(await downloadModel(name)).toBe(found);
     await expect(downloadModel('some-owner/other')).rejects.toThrow(/cannot be reached.*the cache does not hold/);
-  }, 30_000);
+  });
+
+  test.each([503, 429])('what the cache has is used, at once, when it answers %i', async (status) => {
+    await start();
+    const found = await downloadModel(name);
+    hub.fault = () => ({ kind: 'status', status, headers: { 'retry-after': '200' } });
+    hub.requests.length = 0;
+    expect(await downloadModel(name)).toBe(found);
+    expect(hub.requests).toHaveLength(1);
+  });
+
+  test.each([503, 429])('or says that there is none, when it answers %i', async (status) => {
+    await start();
+    hub.fault = () => ({ kind: 'status', status, headers: { 'retry-after': '0' } });
+    const error = await downloadModel(name).catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(FailureError);
+    expect((error as Error).message).toMatch(/\b(503|429)\b.*try again .*; the cache does not hold revision main of this model$/);
+    expect(hub.requests).toHaveLength(4);
+  });
 });
 
 test('two at once download once', async () => {

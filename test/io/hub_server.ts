@@ -39,7 +39,10 @@ export class HubServer {
   fault: (request: Request) => Fault | undefined = () => undefined;
   private readonly servers: Server[] = [];
   private readonly blobs = new Map<string, Buffer>();
-  private storageUrl = '';
+  /** What the storage says to caches on the way: its addresses name the content. */
+  cacheControl = 'public, max-age=31536000, immutable';
+  /** Where large files are. */
+  storageUrl = '';
   url = '';
 
   private constructor(private readonly repositories: Record<string, Repository>) {}
@@ -69,14 +72,15 @@ export class HubServer {
     const { pathname } = new URL(incoming.url as string, 'http://localhost');
     const { range, authorization } = incoming.headers;
     const request = { host, path: decodeURIComponent(pathname), range, authorization };
-    this.requests.push(request);
     response.setHeader('access-control-allow-origin', '*');
-    response.setHeader('access-control-allow-headers', '*');
+    response.setHeader('access-control-allow-headers', 'authorization, range');
     response.setHeader('access-control-expose-headers', '*');
     if (incoming.method === 'OPTIONS') {
       response.end();
       return;
     }
+    this.requests.push(request);
+    if (host === 'storage') response.setHeader('cache-control', this.cacheControl);
     const fault = this.fault(request);
     if (fault?.kind === 'status') {
       response.writeHead(fault.status, fault.headers).end();

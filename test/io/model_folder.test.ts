@@ -3,35 +3,19 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 import { InputError } from '../../src/errors.ts';
+import { weightsIndex } from '../../src/io/model_files.ts';
 import { openWeights, resolveModelFolder } from '../../src/io/model_folder.ts';
-import { readSafetensors, writeSafetensors } from '../../src/io/safetensors.ts';
 import { exportParameter, loadModel } from '../../src/models/checkpoint.ts';
 import { temporaryFolder } from '../temporary.ts';
-import { writeTinyModel } from '../tiny_model.ts';
+import { copyInShards, writeTinyModel } from '../tiny_model.ts';
 
 const folder = temporaryFolder();
 const model = join(folder, 'model');
-const index = 'model.safetensors.index.json';
 beforeAll(() => writeTinyModel(model));
 
-/** A copy of the model whose weights lie in three files. */
 async function shard(name: string): Promise<{ to: string; map: Record<string, string> }> {
   const to = join(folder, name);
-  cpSync(model, to, { recursive: true });
-  rmSync(join(to, 'model.safetensors'));
-  await using whole = await readSafetensors(join(model, 'model.safetensors'));
-  const map: Record<string, string> = {};
-  for (let i = 0; i < 3; i++) {
-    const file = `model-0000${i + 1}-of-00003.safetensors`;
-    const tensors = [];
-    for (const tensor of whole.names.filter((_, at) => at % 3 === i)) {
-      map[tensor] = file;
-      tensors.push({ name: tensor, dtype: 'F32' as const, shape: whole.info(tensor).shape, values: await whole.read(tensor) });
-    }
-    await writeSafetensors(join(to, file), tensors);
-  }
-  writeFileSync(join(to, index), JSON.stringify({ metadata: { total_size: 1 }, weight_map: map }));
-  return { to, map };
+  return { to, map: await copyInShards(model, to) };
 }
 
 test('weights in several files are as those in one', async () => {
@@ -89,7 +73,7 @@ describe('refused', () => {
     ],
   ])('%s', async (name, change, message) => {
     const { to, map } = await shard(`refused ${name}`);
-    writeFileSync(join(to, index), JSON.stringify(change(map, to)));
+    writeFileSync(join(to, weightsIndex), JSON.stringify(change(map, to)));
     expect(await refusal(to)).toMatch(message);
   });
 

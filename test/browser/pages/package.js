@@ -16,8 +16,9 @@ const messageOf = async (action) => {
 
 report(async () => {
   const answers = {};
-  for (const [name, options] of Object.entries({ f32: {}, i8: { dtype: 'i8' }, reference: { backend: 'reference' } })) {
-    const fill = await pipeline('fill-mask', '/model', options);
+  const variants = { f32: {}, i8: { dtype: 'i8' }, reference: { backend: 'reference' }, dotted: { model: '/models/tiny-v1.5' } };
+  for (const [name, { model = '/model', ...options }] of Object.entries(variants)) {
+    const fill = await pipeline('fill-mask', model, options);
     answers[name] = await fill(sentences, { top_k: 3 });
     fill.dispose();
   }
