@@ -1,9 +1,9 @@
-import { cpSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ReferenceBackend } from '../src/backend/reference.ts';
 import { weightsIndex } from '../src/io/model_files.ts';
 import { readSafetensors, writeSafetensors } from '../src/io/safetensors.ts';
-import { createMaskedLanguageModel, saveCheckpoint } from '../src/models/checkpoint.ts';
+import { createMaskedLanguageModel, loadSequenceClassifier, saveCheckpoint } from '../src/models/checkpoint.ts';
 import { crammedBertConfig } from '../src/models/config.ts';
 import { trainWordPiece } from '../src/tokenizer/train_wordpiece.ts';
 
@@ -37,6 +37,13 @@ export async function writeTinyModel(folder: string): Promise<void> {
   const model = createMaskedLanguageModel(config, backend, 1);
   await saveCheckpoint(folder, model, { tokenizer, dtype: 'F32' });
   model.dispose();
+}
+
+/** Writes a folder with a classifier: a model's, its head untrained. */
+export async function writeTinyClassifier(model: string, to: string): Promise<void> {
+  using backend = new ReferenceBackend();
+  using classifier = await loadSequenceClassifier(model, backend, { fresh: { labels: 3, labelNames: ['cat', 'dog', 'bird'], seed: 3 } });
+  await saveCheckpoint(to, classifier, { tokenizer: JSON.parse(readFileSync(join(model, 'tokenizer.json'), 'utf8')), dtype: 'F32' });
 }
 
 /** Copies a model's folder, its weights (F32) in three files; returns which file holds which tensor, as the index says it. */
