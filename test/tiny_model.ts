@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { ReferenceBackend } from '../src/backend/reference.ts';
 import { weightsIndex } from '../src/io/model_files.ts';
 import { readSafetensors, writeSafetensors } from '../src/io/safetensors.ts';
-import { createMaskedLanguageModel, loadSequenceClassifier, saveCheckpoint } from '../src/models/checkpoint.ts';
-import { crammedBertConfig } from '../src/models/config.ts';
+import { createModel, loadSequenceClassifier, saveCheckpoint } from '../src/models/checkpoint.ts';
+import { crammedBertConfig, type ModelConfig, type Task } from '../src/models/config.ts';
 import { trainWordPiece } from '../src/tokenizer/train_wordpiece.ts';
 
 const subjects = ['the cat', 'a dog', 'my sister', 'the old man', 'their teacher', 'a small bird'];
@@ -20,8 +20,19 @@ async function* texts() {
   yield* generatedSentences();
 }
 
-/** Writes a folder with a tiny untrained masked language model (64 positions, FFF of depth 3) and a tokenizer of generated text. */
-export async function writeTinyModel(folder: string): Promise<void> {
+/** What makes a tiny model one of Hugging Face's: dense, post-norm, with biases and token types. */
+export const tinyBert: Partial<ModelConfig> = {
+  family: 'bert',
+  tokenTypes: 2,
+  bias: { queryKeyValue: true, dense: true },
+  feedforward: { kind: 'dense', neurons: 24 },
+};
+
+/**
+ * Writes a folder with a tiny untrained model (a masked language model, 64 positions, FFF of depth 3, but for `changes`) and a tokenizer
+ * of generated text.
+ */
+export async function writeTinyModel(folder: string, changes: Partial<ModelConfig> = {}, task: Task = 'masked-lm'): Promise<void> {
   using backend = new ReferenceBackend();
   const tokenizer = await trainWordPiece(texts(), { vocabularySize: 120 });
   const vocabularySize = Object.keys((tokenizer as { model: { vocab: object } }).model.vocab).length;
@@ -33,8 +44,9 @@ export async function writeTinyModel(folder: string): Promise<void> {
     positions: 64,
     feedforward: { kind: 'fff', trees: 1, depth: 3 },
     initialDeviation: 0.3,
+    ...changes,
   });
-  const model = createMaskedLanguageModel(config, backend, 1);
+  const model = createModel(task, config, backend, 1);
   await saveCheckpoint(folder, model, { tokenizer, dtype: 'F32' });
   model.dispose();
 }

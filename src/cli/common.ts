@@ -130,6 +130,13 @@ export function parseInteger(text: string): number {
   return value;
 }
 
+/** For options that take a number from 0. */
+export function parseNumber(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !(value >= 0 && value < Number.POSITIVE_INFINITY)) throw new InvalidArgumentError('expected a number from 0.');
+  return value;
+}
+
 /** For options that take a number greater than 0. */
 export function parsePositive(text: string): number {
   const value = Number(text);

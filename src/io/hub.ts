@@ -3,7 +3,7 @@ import { HubApiError, listFiles, modelInfo } from '@huggingface/hub';
 import * as v from 'valibot';
 import { type HubCache, type HubFile, hubEnvironment, openHubCache, WrongContentError } from '#platform';
 import { FailureError, InputError } from '../errors.ts';
-import { modelFiles, pickledError, pickledWeights, weightsIndex } from './model_files.ts';
+import { modelFiles, pickledError, pickledWeights, sentenceFiles, sentenceModule, weightsIndex } from './model_files.ts';
 
 /** How far the download of a file is, as transformers.js tells it. */
 export interface DownloadProgress {
@@ -31,9 +31,8 @@ export interface HubOptions {
   progress_callback?: (progress: DownloadProgress) => void;
 }
 
-/** What there may be besides `modelFiles`, for sentence embeddings. Nothing else is downloaded, whatever a repository has. */
-const optionalFiles = ['modules.json', 'sentence_bert_config.json'];
-const moduleConfiguration = /^\d{1,2}_[A-Z]\w{0,30}\/config\.json$/;
+/** Nothing else is downloaded than `modelFiles` and what sentence embeddings need, whatever a repository has. */
+const isModuleConfiguration = (path: string) => path.endsWith('/config.json') && sentenceModule.test(path.slice(0, -'/config.json'.length));
 const shard = /^model-\d{5}-of-\d{5}\.safetensors$/;
 const weights = modelFiles[1];
 
@@ -128,10 +127,10 @@ function choose(name: string, files: ReadonlyMap<string, HubFile>): { wanted: Hu
   const lacking = modelFiles.filter((path) => !files.has(path) && !(path === weights && files.has(weightsIndex)));
   if (lacking.length > 0)
     throw new InputError(`${name}: lacks ${lacking.join(' and ')} on the hub; a model that can be opened has ${modelFiles.join(', ')}`);
-  const others = [...files.keys()].filter((path) => moduleConfiguration.test(path));
+  const others = [...files.keys()].filter((path) => isModuleConfiguration(path));
   const ofWeights = whole ? [weights] : [...[...files.keys()].filter((path) => shard.test(path)).sort(), weightsIndex];
-  const paths = ['config.json', 'tokenizer.json', ...optionalFiles.filter((path) => files.has(path)), ...others, ...ofWeights];
-  const missing = [...optionalFiles, weights].filter((path) => !files.has(path));
+  const paths = ['config.json', 'tokenizer.json', ...sentenceFiles.filter((path) => files.has(path)), ...others, ...ofWeights];
+  const missing = [...sentenceFiles, weights].filter((path) => !files.has(path));
   return { wanted: paths.map((path) => files.get(path) as HubFile), missing };
 }
 

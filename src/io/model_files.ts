@@ -5,6 +5,10 @@ export const modelFiles = ['config.json', 'model.safetensors', 'tokenizer.json']
 export const weightsIndex = 'model.safetensors.index.json';
 export const pickledWeights = 'pytorch_model.bin';
 
+/** What a sentence-transformers folder has besides, and its folders of modules, each with a config.json. */
+export const sentenceFiles: readonly string[] = ['modules.json', 'sentence_bert_config.json'];
+export const sentenceModule = /^\d{1,2}_[A-Z]\w{0,30}$/;
+
 export function pickledError(model: string): InputError {
   return new InputError(
     `${model}: holds its weights in ${pickledWeights}, a format that can run code when it is opened, expected model.safetensors; convert it where you trust it: python -c "from transformers import AutoModel; AutoModel.from_pretrained('DIR').save_pretrained('DIR')"`,

@@ -1,13 +1,14 @@
 import * as v from 'valibot';
-import { errorCode, isModelFolder, joinPath, kindOf, type RandomAccessFile, shippedModelFolder } from '#platform';
+import { errorCode, isModelFolder, joinPath, kindOf, listFolder, type RandomAccessFile, shippedModelFolder } from '#platform';
 import { InputError } from '../errors.ts';
-import { fileError, readJson } from './files.ts';
+import { fileError, readBytes, readJson, writeFileAtomic } from './files.ts';
 import type { HubOptions } from './hub.ts';
-import { modelFiles, pickledError, pickledWeights, weightsIndex } from './model_files.ts';
+import { modelFiles, pickledError, pickledWeights, sentenceFiles, sentenceModule, weightsIndex } from './model_files.ts';
 import { readSafetensors, SafetensorsFile, type TensorInfo } from './safetensors.ts';
 
 const indexSchema = v.object({ weight_map: v.record(v.string(), v.string()) });
 const mostShards = 1000;
+const mostConfigurationBytes = 2 ** 20;
 
 /** OWNER/NAME as the hub has them; './OWNER/NAME' and '/OWNER/NAME' are folders and nothing else. */
 const hubName = /^[A-Za-z\d][\w.-]{0,95}\/[A-Za-z\d][\w.-]{0,95}$/;
@@ -122,4 +123,13 @@ function joinShards(name: string, shards: readonly SafetensorsFile[]): Safetenso
     },
   };
   return new SafetensorsFile(all, entries, 0, shards[0].metadata);
+}
+
+/** Copies what a sentence-transformers folder says of pooling, scaling and lengths (modules.json and what it names), where it is one. */
+export async function copySentenceFiles(from: string, to: string): Promise<void> {
+  const names = await listFolder(from);
+  const paths = names.flatMap((name) =>
+    sentenceFiles.includes(name) ? [name] : sentenceModule.test(name) ? [joinPath(name, 'config.json')] : [],
+  );
+  for (const path of paths) await writeFileAtomic(joinPath(to, path), await readBytes(joinPath(from, path), mostConfigurationBytes));
 }

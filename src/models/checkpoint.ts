@@ -8,7 +8,7 @@ import { openWeights } from '../io/model_folder.ts';
 import { type SafetensorsFile, type TensorToWrite, writeSafetensors } from '../io/safetensors.ts';
 import { packArrays, unpackArrays } from '../nn/layouts.ts';
 import type { NamedArray, Parameter, ParameterLayout } from '../nn/parameter.ts';
-import { configToJson, type ModelConfig, parseConfig } from './config.ts';
+import { configToJson, type ModelConfig, parseConfig, type Task } from './config.ts';
 import { Encoder } from './encoder.ts';
 import { MaskedLanguageModel } from './masked_language_model.ts';
 import { type ModelNames, modelNames } from './names.ts';
@@ -46,6 +46,12 @@ export function createMaskedLanguageModel(config: ModelConfig, backend: Backend,
 /** A classifier (`config.labels` outputs) with initial weights as {@link createMaskedLanguageModel}'s. */
 export function createSequenceClassifier(config: ModelConfig, backend: Backend, seed: number): SequenceClassifier {
   return create(SequenceClassifier, config, backend, seed);
+}
+
+/** A model of any kind with initial weights as {@link createMaskedLanguageModel}'s. */
+export function createModel(task: Task, config: ModelConfig, backend: Backend, seed: number): Model {
+  const classes = { 'masked-lm': MaskedLanguageModel, 'sequence-classification': SequenceClassifier, encoder: Encoder };
+  return create<Model>(classes[task], config, backend, seed);
 }
 
 function create<M>(

@@ -125,6 +125,24 @@ export class Encoder {
     arena.release(mark);
   }
 
+  /**
+   * Runs every block by itself, block i on inputs[i] [tokens, hidden] instead of what the one before gave: how layers are fitted to
+   * those of another model. The activations have no embedding and no final norm.
+   */
+  forwardBlocks(run: Run, batch: Batch, inputs: readonly Tensor[]): EncoderActivations {
+    const sequence = this.upload(run, batch);
+    const blocks = this.blocks.map((block, i) => block.forward(run, sequence, inputs[i], run.arena.tensor('hidden', inputs[i].shape)));
+    const hiddenStates = [inputs[0], ...blocks.map(({ output }) => output)];
+    return { sequence, output: hiddenStates[blocks.length], hiddenStates, blocks };
+  }
+
+  /** Adds to the gradients of the blocks' feedforward halves after {@link forwardBlocks}; gradients[i] of block i's output is used up. */
+  backwardBlocks(run: Run, { sequence, blocks }: EncoderActivations, gradients: readonly Tensor[]): void {
+    this.blocks.forEach((block, i) => {
+      block.backward(run, sequence, blocks[i], gradients[i], { feedforwardOnly: true });
+    });
+  }
+
   dispose(): void {
     for (const parameter of this.parameters) parameter.dispose();
     this.positionTable?.dispose();

@@ -55,6 +55,7 @@ export class AdamW {
   /**
    * Clips the gradient by its norm, updates every parameter and zeroes the gradients.
    *
+   * @param learningRate times each parameter's `learningRateScale`
    * @param clip [2], overwritten: the factor applied to the gradient, and the gradient's norm before clipping
    */
   step(learningRate: number, clip: Tensor): void {
@@ -73,7 +74,7 @@ export class AdamW {
         variance,
         touched: parameter.touched,
         gradientScale,
-        learningRate,
+        learningRate: learningRate * parameter.learningRateScale,
         beta1: options.beta1,
         beta2: options.beta2,
         epsilon: options.epsilon,

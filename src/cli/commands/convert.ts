@@ -1,0 +1,156 @@
+import { resolve } from 'node:path';
+import { type Command, Option } from 'commander';
+import type { ConversionOptions, ConversionResult } from '../../convert/convert.ts';
+import { InputError } from '../../errors.ts';
+import { type FeedforwardConfig, feedforwardOf } from '../../models/config.ts';
+import {
+  addBackendOptions,
+  addCommonOptions,
+  addFeedforwardOptions,
+  addModelOption,
+  type BackendOptions,
+  type CommonOptions,
+  type FeedforwardOptions,
+  type ModelOptions,
+  notice,
+  openModelFolder,
+  parseCount,
+  parseInteger,
+  parseNumber,
+  parsePositive,
+  print,
+  printJson,
+} from '../common.ts';
+import { openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
+
+type Options = BackendOptions &
+  CommonOptions &
+  ModelOptions &
+  FeedforwardOptions &
+  Omit<ConversionOptions, 'model' | 'feedforward' | 'pooling'> & {
+    feedforward: FeedforwardConfig['kind'];
+    out: string;
+    resume?: boolean;
+    checkpointEvery: number;
+    evaluateEvery: number;
+    log?: string;
+  };
+
+export function convertCommand(program: Command): void {
+  const command = addModelOption(program.command('convert'), 'a model with dense feedforward layers')
+    .description(
+      'turn a dense BERT into one with fast feedforward trees that answers as it does; Ctrl-C saves and stops, --resume goes on exactly',
+    )
+    .option('--corpus <file...>', 'text files, plain or gzipped: one paragraph a line, blank lines between documents')
+    .requiredOption('--out <folder>', 'where the run and the converted model are kept')
+    .option('--resume', 'go on with the run in --out, with the options it was started with')
+    .addOption(
+      new Option('--feedforward <kind>', 'what the layers become; dense (of --intermediate neurons) and none are controls')
+        .choices(['fff', 'dense', 'none'])
+        .default('fff'),
+    );
+  addFeedforwardOptions(command, 12)
+    .option('--layers <count>', 'blocks to keep, evenly spread (default: all)', parseCount)
+    .option('--fit-tokens <count>', 'tokens for fitting the new layers one by one', parseInteger, 1_000_000)
+    .option('--tokens <count>', 'tokens for training the whole network after that', parseInteger, 10_000_000)
+    .option('--batch <tokens>', 'tokens a step', parseCount, 4096)
+    .option('--length <tokens>', 'tokens of a text, at most', parseCount, 128)
+    .option('--learning-rate <rate>', 'peak, of what the model had before', parsePositive, 1e-4)
+    .option('--new-learning-rate <rate>', 'peak, of the new layers', parsePositive, 1e-3)
+    .option('--pooled-weight <number>', "what a text's vector counts beside one layer's hidden states", parsePositive, 1)
+    .option(
+      '--balance <rate>',
+      "how fast splits are drawn towards even ones, of a neuron's input per step; 0: not at all",
+      parseNumber,
+      0.1,
+    )
+    .option('--seed <number>', 'of the new layers and the order of the texts', parseInteger, 0)
+    .option('--held-out-every <count>', 'which documents the agreement is measured on: every so manieth', parseCount, 50)
+    .option('--held-out-texts <count>', 'texts of them', parseCount, 512)
+    .option('--checkpoint-every <seconds>', 'time between two saves', parsePositive, 600)
+    .option('--evaluate-every <seconds>', 'time between two measurements of the agreement', parsePositive, 300)
+    .addOption(new Option('--dtype <type>', 'of the weights in model.safetensors').choices(['f32', 'bf16']).default('f32'))
+    .option('--log <file>', 'add JSON lines about each step to this file');
+  addBackendOptions(addCommonOptions(command))
+    .addHelpText('after', '\nExample:\n  ufb convert --model all-MiniLM-L6-v2 --corpus text.txt.gz --trees 1 --depth 11 --out minilm-1x11')
+    .action(async (options: Options) => {
+      const given = (name: string) => command.getOptionValueSource(name) === 'cli';
+      const result = await run(options, given);
+      if (options.json) printJson({ ...result, out: options.out });
+      else print(await summary(result, options.out));
+    });
+}
+
+async function run(options: Options, given: (name: string) => boolean): Promise<ConversionResult> {
+  const [{ convert }, { JsonLog, ProgressBar }, { readSentenceModules }] = await Promise.all([
+    import('../../convert/convert.ts'),
+    import('../progress.ts'),
+    import('../../pipelines/sentence_transformer.ts'),
+  ]);
+  if (!options.resume && !options.corpus) throw new InputError('--corpus FILE... is missing: name the text files to train on');
+  const folder = options.resume ? undefined : resolve(await openModelFolder(options));
+  const pooling = folder === undefined ? undefined : (await readSentenceModules(folder))?.pooling;
+  const now: ConversionOptions = {
+    model: folder ?? '',
+    corpus: (options.corpus ?? []).map((path) => resolve(path)),
+    feedforward: feedforwardOf(options.feedforward, options),
+    layers: options.layers,
+    fitTokens: options.fitTokens,
+    tokens: options.tokens,
+    batch: options.batch,
+    length: options.length,
+    learningRate: options.learningRate,
+    newLearningRate: options.newLearningRate,
+    pooling: pooling && ({ mean: 'mean', cls: 'first', max: 'max' } as const)[pooling],
+    pooledWeight: options.pooledWeight,
+    balance: options.balance,
+    seed: options.seed,
+    heldOutEvery: options.heldOutEvery,
+    heldOutTexts: options.heldOutTexts,
+    dtype: options.dtype.toUpperCase() as ConversionOptions['dtype'],
+  };
+  const shape = ['feedforward', 'trees', 'depth', 'leafWidth', 'alwaysOn', 'intermediate', 'model'];
+  if (options.resume && shape.some(given))
+    throw new InputError(`--${shape.find(given)} and --resume are both given: the run in ${options.out} has its model and its layers`);
+  const runOptions = options.resume ? await resumedOptions(options.out, now, given) : now;
+  using backend = await openTrainingBackend(options);
+  using stop = stopOnInterrupt(options);
+  const log = await JsonLog.open(options.log);
+  const bar = new ProgressBar(options, '{phase}  loss {loss}  {rate} tokens/s  ');
+  try {
+    return await convert(runOptions, {
+      backend,
+      out: options.out,
+      resume: options.resume ?? false,
+      checkpointEvery: options.checkpointEvery,
+      evaluateEvery: options.evaluateEvery,
+      signal: stop.signal,
+      onStep(report) {
+        const { phase, loss, tokensPerSecond, progress, seconds } = report;
+        bar.update(progress, seconds, { phase, loss: loss.toFixed(3), rate: tokensPerSecond > 0 ? Math.round(tokensPerSecond) : '-' });
+        log.write({ event: 'step', ...report });
+      },
+      onAgreement(report) {
+        log.write({ event: 'agreement', ...report });
+        notice(agreementLine(report), options);
+      },
+      onNotice: (line) => notice(line, options),
+    });
+  } finally {
+    bar.stop();
+    await log.close();
+  }
+}
+
+function agreementLine({ fitted, trained, states, cosine, leaves }: ConversionResult['history'][number]): string {
+  const millions = (tokens: number) => `${(tokens / 1e6).toFixed(1)} M`;
+  const use = leaves.map(({ used, entropy }) => `${used} (${entropy.toFixed(1)} bits)`).join(', ');
+  return `${millions(fitted)} tokens fitted, ${millions(trained)} trained: R2 of hidden states ${states.map((state) => state.toFixed(3)).join(' ')}, cosine ${cosine.toFixed(4)}${use ? `; leaves used ${use}` : ''}`;
+}
+
+async function summary(result: ConversionResult, out: string): Promise<string> {
+  const { duration } = await import('../progress.ts');
+  const state = result.finished ? 'done' : 'stopped (go on with --resume)';
+  const last = result.history.at(-1);
+  return `${state}: step ${result.step}, ${duration(result.seconds)}${last ? `; ${agreementLine(last)}` : ''}; ${out}`;
+}

@@ -1,0 +1,267 @@
+/** Turning a model with dense feedforward layers into one with trees: the run as a whole. */
+import { joinPath } from '#platform';
+import type { Backend, PoolKind } from '../backend/backend.ts';
+import { FailureError, InputError } from '../errors.ts';
+import { copySentenceFiles } from '../io/model_folder.ts';
+import { loadModel, type Model, saveCheckpoint } from '../models/checkpoint.ts';
+import { describeFeedforward, type FeedforwardConfig } from '../models/config.ts';
+import { modelNames } from '../models/names.ts';
+import { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { AdamW } from '../training/optimizer.ts';
+import { createRun, hasState, loadState, readRunOptions, saveState } from '../training/run_state.ts';
+import { cosineWithWarmup } from '../training/schedules.ts';
+import { Trainer } from '../training/trainer.ts';
+import { type Agreement, measureAgreement } from './agreement.ts';
+import { Balancer } from './balance.ts';
+import { Distillation } from './distillation.ts';
+import { blockMap, createStudent, encoderOf, measureTeacher } from './student.ts';
+import { heldOutTexts, type TextOptions, type TextState, TextStream } from './texts.ts';
+
+/** What a run is: recorded in its folder and the same in every session. */
+export interface ConversionOptions {
+  /** Folder of the model to convert. */
+  model: string;
+  /** Text files, plain or gzipped, one paragraph a line, blank lines between documents. */
+  corpus: string[];
+  /** What the blocks' feedforward part becomes. */
+  feedforward: FeedforwardConfig;
+  /** Blocks that are kept; all of them if absent. */
+  layers?: number;
+  /** Tokens for fitting the new layers one by one, and then for training the whole network. */
+  fitTokens: number;
+  tokens: number;
+  /** Tokens a step, about, and of a text at most. */
+  batch: number;
+  length: number;
+  /** Peaks: of what was copied, and of what is new. */
+  learningRate: number;
+  newLearningRate: number;
+  /** How a text's vector is made of its tokens', and what it counts beside one hidden state; absent: hidden states alone. */
+  pooling?: PoolKind;
+  pooledWeight: number;
+  /** How fast splits are drawn towards even ones; 0: not at all. See {@link Balancer}. */
+  balance: number;
+  seed: number;
+  /** Every so manieth document of the corpus is held out; of these, texts that the agreement is measured on. */
+  heldOutEvery: number;
+  heldOutTexts: number;
+  /** Of model.safetensors. */
+  dtype: 'F32' | 'BF16';
+}
+
+export interface ConversionProgress {
+  step: number;
+  /** Tokens of the fit, and of the training after it. */
+  fitted: number;
+  trained: number;
+  /** Over all sessions. */
+  seconds: number;
+  history: (Agreement & { fitted: number; trained: number; seconds: number })[];
+}
+
+export interface ConversionStep {
+  step: number;
+  phase: 'fit' | 'train';
+  tokens: number;
+  /** Sum over the hidden states (and the pooled output) of squared errors over variances. */
+  loss: number;
+  gradientNorm: number;
+  learningRate: number;
+  /** Spent share of the whole run's tokens. */
+  progress: number;
+  seconds: number;
+  /** Over the last steps. */
+  tokensPerSecond: number;
+}
+
+export interface ConversionSession {
+  backend: Backend;
+  out: string;
+  resume: boolean;
+  /** Seconds. */
+  checkpointEvery: number;
+  evaluateEvery: number;
+  /** Stops after the step at hand, saved. */
+  signal?: AbortSignal;
+  onStep?(report: ConversionStep): void;
+  onAgreement?(report: ConversionProgress['history'][number]): void;
+  onNotice?(line: string): void;
+}
+
+export interface ConversionResult extends ConversionProgress {
+  finished: boolean;
+  parameters: number;
+}
+
+const distillationAdamW = { beta1: 0.9, beta2: 0.98, epsilon: 1e-8, weightDecay: 0, clipNorm: 1 };
+/** Of each phase, the share in which the learning rate rises. */
+const warmup = 0.05;
+/** Tokens that the teacher is measured on. */
+const measuredTokens = 16_384;
+
+/**
+ * Runs or resumes a conversion. New layers are first fitted one by one, all of them from the same pass of the model that is converted:
+ * each to the hidden state behind it, with the hidden state before it as input. Then the whole network is trained to have the same hidden
+ * states and pooled output. The folder holds what others open (config.json, model.safetensors, tokenizer.json) from the first save on.
+ * @throws InputError for unusable files and options; FailureError if the loss is not finite
+ */
+export async function convert(options: ConversionOptions, session: ConversionSession): Promise<ConversionResult> {
+  const { backend, out } = session;
+  if (session.resume) await readRunOptions(out);
+  const created = session.resume ? undefined : await createRun(out);
+  const open: Disposable[] = [];
+  try {
+    const tokenizer = await Tokenizer.load(joinPath(options.model, 'tokenizer.json'));
+    const original = await loadModel(options.model, backend);
+    open.push(original);
+    const layers = options.layers ?? original.config.layers;
+    checkOptions(original, options, layers);
+    const length = Math.min(options.length, original.config.positions);
+    const { corpus: paths, batch: batchTokens, seed, heldOutEvery } = options;
+    const texts: TextOptions = { paths, tokenizer, length, batchTokens, seed, heldOutEvery };
+    const heldOut = await heldOutTexts({ ...texts, count: options.heldOutTexts });
+    if (heldOut.length === 0)
+      throw new InputError(`${paths.join(', ')}: no document is held out, expected at least ${heldOutEvery} with blank lines between them`);
+    const heldOutTokens = heldOut.reduce((sum, { ids }) => sum + ids.length, 0);
+    const measured = heldOut.filter((_, i) => i % Math.ceil(heldOutTokens / measuredTokens) === 0);
+    const statistics = await measureTeacher(encoderOf(original), measured, options.pooling);
+    const { model, added } = await createStudent(original, statistics, { feedforward: options.feedforward, layers, seed, backend });
+    open.push(model);
+    original.dispose();
+    open.splice(open.indexOf(original), 1);
+    // Twice as fast as f32, and as exact as its answers are here: the tree's error is a hundred times that of bf16.
+    const teacher = await loadModel(options.model, backend, { dtype: 'bf16' });
+    open.push(teacher);
+    freezeAllButBlocks(model);
+    for (const parameter of added) parameter.learningRateScale = options.newLearningRate / options.learningRate;
+    const trainer = new Trainer(backend, model.parameters, { adamW: distillationAdamW });
+    open.push(trainer);
+
+    const resumed = session.resume && (await hasState(out)) ? await load(out, trainer.optimizer) : undefined;
+    if (session.resume && !resumed) session.onNotice?.('the run was stopped before its first save: starting again');
+    const stream = await TextStream.open(texts, resumed?.texts);
+    try {
+      if (created) {
+        await created.record(options, tokenizer.json);
+        await copySentenceFiles(options.model, out);
+      }
+      const progress = resumed?.progress ?? { step: 0, fitted: 0, trained: 0, seconds: 0, history: [] };
+      const { stateVariance, pooledVariance: variance } = statistics;
+      const pooling = options.pooling && { kind: options.pooling, variance, weight: options.pooledWeight };
+      const map = blockMap(original.config.layers, layers);
+      const balancer = new Balancer(encoderOf(model));
+      const distillation = new Distillation(encoderOf(teacher), encoderOf(model), { map, stateVariance, pooling, balancer });
+      const agreement = () => measureAgreement((work) => trainer.inference(work), encoderOf(teacher), encoderOf(model), map, heldOut);
+      const save = async () => {
+        await saveCheckpoint(out, model, { tokenizer: tokenizer.json, dtype: options.dtype });
+        await saveProgress(out, trainer.optimizer, stream.state, progress);
+      };
+      const finished = await train({ options, session, trainer, stream, distillation, balancer, progress, agreement, save });
+      const parameters = model.parameters.reduce((total, { value }) => total + value.size, 0);
+      return { ...progress, finished, parameters };
+    } finally {
+      await stream.close();
+    }
+  } catch (error) {
+    await created?.discard();
+    throw error;
+  } finally {
+    for (const resource of open.reverse()) resource[Symbol.dispose]();
+  }
+}
+
+function checkOptions(original: Model, options: ConversionOptions, layers: number): void {
+  const { feedforward, layers: all } = original.config;
+  if (feedforward.kind !== 'dense')
+    throw new InputError(
+      `${options.model}: its feedforward layers are ${describeFeedforward(feedforward)}, expected dense ones: they are what is converted`,
+    );
+  if (layers > all) throw new InputError(`--layers ${layers}: ${options.model} has ${all} layers`);
+}
+
+/** What comes before and after the blocks stays as it is. */
+function freezeAllButBlocks(model: Model): void {
+  const encoder = encoderOf(model);
+  for (const parameter of model.parameters) {
+    parameter.frozen = !encoder.parameters.includes(parameter) || !/(^|\.)encoder\.layers?\.\d+\./.test(parameter.name);
+  }
+  const { finalNorm } = modelNames(model.config.family);
+  if (finalNorm) for (const parameter of encoder.parameters) if (parameter.name.startsWith(`${finalNorm}.`)) parameter.frozen = false;
+}
+
+interface Training {
+  options: ConversionOptions;
+  session: ConversionSession;
+  trainer: Trainer;
+  stream: TextStream;
+  distillation: Distillation;
+  balancer: Balancer;
+  progress: ConversionProgress;
+  agreement(): Promise<Agreement>;
+  save(): Promise<void>;
+}
+
+/** Steps until both budgets are spent (true) or the signal says stop (false), with agreements and saves at their intervals and at the end. */
+async function train({ options, session, trainer, stream, distillation, balancer, progress, agreement, save }: Training): Promise<boolean> {
+  const { signal } = session;
+  const started = performance.now() - progress.seconds * 1000;
+  const elapsed = () => (performance.now() - started) / 1000;
+  const done = () => progress.fitted + progress.trained;
+  const evaluate = async () => {
+    const { fitted, trained } = progress;
+    const report = { ...(await agreement()), fitted, trained, seconds: elapsed() };
+    progress.history.push(report);
+    session.onAgreement?.(report);
+  };
+  let [saved, evaluated] = [elapsed(), elapsed()];
+  let rate = { seconds: elapsed(), tokens: done(), tokensPerSecond: 0 };
+  const all = options.fitTokens + options.tokens;
+  const ended = () => progress.fitted >= options.fitTokens && progress.trained >= options.tokens;
+  while (!ended() && !signal?.aborted) {
+    const texts = await stream.next();
+    const phase = progress.fitted < options.fitTokens ? 'fit' : 'train';
+    const [spent, budget] = phase === 'fit' ? [progress.fitted, options.fitTokens] : [progress.trained, options.tokens];
+    const multiplier = cosineWithWarmup(spent / budget, warmup);
+    const learningRate = options.learningRate * multiplier;
+    const pass = distillation.pass(texts, phase === 'fit' ? 'blocks' : 'network');
+    // The next texts are read and tokenised while the backend computes.
+    const [{ loss, gradientNorm }] = await Promise.all([trainer.step([pass], 1, learningRate), stream.prefetch()]);
+    await balancer.apply(options.balance * multiplier);
+    progress.step++;
+    if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm))
+      throw new FailureError(
+        `step ${progress.step}: the loss is not finite (learning rate ${learningRate.toPrecision(3)}); try a lower one`,
+      );
+    if (phase === 'fit') progress.fitted += texts.ids.length;
+    else progress.trained += texts.ids.length;
+    progress.seconds = elapsed();
+    const { step, seconds } = progress;
+    if (seconds - rate.seconds > 5) rate = { seconds, tokens: done(), tokensPerSecond: (done() - rate.tokens) / (seconds - rate.seconds) };
+    const { tokensPerSecond } = rate;
+    session.onStep?.({ step, phase, tokens: done(), loss, gradientNorm, learningRate, progress: done() / all, seconds, tokensPerSecond });
+    const fitEnds = phase === 'fit' && progress.fitted >= options.fitTokens;
+    if (ended() || fitEnds || seconds - evaluated >= session.evaluateEvery) {
+      await evaluate();
+      evaluated = elapsed();
+    }
+    if (!ended() && seconds - saved >= session.checkpointEvery) {
+      await save();
+      saved = elapsed();
+    }
+  }
+  progress.seconds = elapsed();
+  await save();
+  return ended();
+}
+
+function saveProgress(out: string, optimizer: AdamW, texts: TextState, progress: ConversionProgress): Promise<void> {
+  const { waiting, ...place } = texts;
+  return saveState(out, optimizer, { records: { progress, texts: place }, integers: { 'texts.waiting': waiting } });
+}
+
+async function load(out: string, optimizer: AdamW): Promise<{ progress: ConversionProgress; texts: TextState }> {
+  const { records, integers } = await loadState(out, optimizer, { records: ['progress', 'texts'], integers: ['texts.waiting'] });
+  const progress = records.progress as ConversionProgress;
+  optimizer.steps = progress.step;
+  return { progress, texts: { ...(records.texts as Omit<TextState, 'waiting'>), waiting: integers['texts.waiting'] } };
+}

@@ -1,0 +1,215 @@
+/** The network that is trained to answer as another does: the same but for its feedforward layers, or with fewer blocks. */
+import { Arena } from '../backend/arena.ts';
+import type { Backend, PoolKind } from '../backend/backend.ts';
+import { createModel, exportParameter, importParameter, type Model } from '../models/checkpoint.ts';
+import { type FeedforwardConfig, type ModelConfig, neuronsOf } from '../models/config.ts';
+import type { Batch, Encoder } from '../models/encoder.ts';
+import { modelNames } from '../models/names.ts';
+import type { NamedArray, Parameter } from '../nn/parameter.ts';
+import { hashText, normalValues } from '../nn/random.ts';
+
+export const encoderOf = (model: Model): Encoder => (model.task === 'encoder' ? model : model.encoder);
+
+/** What the teacher's feedforward layers take in and give, and how far its hidden states vary: by these the student's start is scaled. */
+export interface TeacherStatistics {
+  /** Of each block: mean and variance of each feature of the feedforward layer's input, mean of its output, variance of an element of it. */
+  blocks: { inputMean: Float64Array; inputVariance: Float64Array; outputMean: Float64Array; outputVariance: number }[];
+  /** Of each hidden state, the embedding's output first: mean over the features of their variances. */
+  stateVariance: number[];
+  /** The same of the texts' pooled outputs, 0 without pooling. */
+  pooledVariance: number;
+}
+
+/** Measures a teacher (not prepared, for it has to keep what lies between) on some text. */
+export async function measureTeacher(teacher: Encoder, batches: readonly Batch[], pooling?: PoolKind): Promise<TeacherStatistics> {
+  const { layers, hiddenSize: width, family } = teacher.config;
+  const { backend } = teacher.parameters[0].value;
+  using arena = new Arena(backend);
+  const moments = () => new Moments(width);
+  const [inputs, outputs] = [0, 1].map(() => Array.from({ length: layers }, moments));
+  const states = Array.from({ length: layers + 1 }, moments);
+  const pooled = moments();
+  for (const batch of batches) {
+    arena.reset();
+    const { hiddenStates, blocks, output: last } = teacher.forward({ backend, arena, training: true }, batch);
+    if (pooling) {
+      const output = arena.tensor('pooled', [batch.batch, width]);
+      backend.pool({ input: last, batch: batch.batch, length: batch.length, kind: pooling, output });
+      pooled.add(await backend.read(output));
+    }
+    for (const [i, state] of hiddenStates.entries()) states[i].add(await backend.read(state));
+    for (const [i, { norm1, norm2, output }] of blocks.entries()) {
+      if (!norm2) throw new Error('the teacher has no feedforward layers');
+      // What joins the stream is what the stream is after it, less what it was before.
+      const [input, before, after] =
+        family === 'crammedBERT' ? [norm2.output, norm2.input, output] : [norm1.output, norm1.output, norm2.input];
+      inputs[i].add(await backend.read(input));
+      const without = await backend.read(before);
+      outputs[i].add((await backend.read(after)).map((value, at) => value - without[at]));
+    }
+  }
+  return {
+    blocks: inputs.map((input, i) => ({
+      inputMean: input.mean,
+      inputVariance: input.variance,
+      outputMean: outputs[i].mean,
+      outputVariance: average(outputs[i].variance),
+    })),
+    stateVariance: states.map(({ variance }) => average(variance)),
+    pooledVariance: pooling ? average(pooled.variance) : 0,
+  };
+}
+
+/** Mean and variance of each column of rows that come in parts. */
+export class Moments {
+  private readonly sums: Float64Array;
+  private readonly squares: Float64Array;
+  private rows = 0;
+
+  constructor(readonly width: number) {
+    this.sums = new Float64Array(width);
+    this.squares = new Float64Array(width);
+  }
+
+  add(values: Float32Array): void {
+    const { sums, squares, width } = this;
+    for (let row = 0; row < values.length; row += width) {
+      for (let i = 0; i < width; i++) {
+        sums[i] += values[row + i];
+        squares[i] += values[row + i] ** 2;
+      }
+    }
+    this.rows += values.length / width;
+  }
+
+  get mean(): Float64Array {
+    return this.sums.map((sum) => sum / this.rows);
+  }
+
+  get variance(): Float64Array {
+    return this.squares.map((square, i) => Math.max(0, square / this.rows - (this.sums[i] / this.rows) ** 2));
+  }
+}
+
+export const average = (values: ArrayLike<number>) => Array.from(values).reduce((sum, value) => sum + value, 0) / values.length;
+
+/** Which of the teacher's blocks each of a student's `layers` stands for: evenly spread, the last one always among them. */
+export function blockMap(teacherLayers: number, layers: number): number[] {
+  return Array.from({ length: layers }, (_, block) => Math.round(((block + 1) * teacherLayers) / layers) - 1);
+}
+
+/** The configuration of a student with other feedforward layers, or fewer blocks. */
+export function studentConfig(teacher: ModelConfig, options: { feedforward: FeedforwardConfig; layers: number }): ModelConfig {
+  const { feedforward, layers } = options;
+  const bert = feedforward.kind === 'dense' ? 'bert' : 'ultrafastbert';
+  return { ...teacher, family: teacher.family === 'crammedBERT' ? 'crammedBERT' : bert, feedforward, layers };
+}
+
+/**
+ * A student: what it has in common with the teacher is copied, its feedforward layers start at random, scaled by `statistics` so that
+ * each neuron's input varies by about 1 around 0 (every split begins even) and outputs are small. The mean of the teacher's layer joins
+ * from the start: by the bias of a dense layer, or, for trees have none, by the norm before it (post-norm only).
+ * @returns the model, and the parameters that were not copied
+ */
+export async function createStudent(
+  teacher: Model,
+  statistics: TeacherStatistics,
+  options: { feedforward: FeedforwardConfig; layers: number; seed: number; backend: Backend },
+): Promise<{ model: Model; added: Parameter[] }> {
+  const { seed, backend, layers } = options;
+  const config = studentConfig(teacher.config, options);
+  const model = createModel(teacher.task, config, backend, seed);
+  const map = blockMap(teacher.config.layers, layers);
+  const known = new Map<string, NamedArray>();
+  for (const parameter of teacher.parameters) for (const array of await exportParameter(parameter)) known.set(bare(array.name), array);
+  const added: Parameter[] = [];
+  for (const parameter of model.parameters) {
+    const arrays = parameter.layout.tensors.map(({ name, shape }) => {
+      const source = known.get(ofTeacher(bare(name), map));
+      return source && `${source.shape}` === `${shape}` ? { ...source, name } : undefined;
+    });
+    if (arrays.every((array) => array !== undefined)) importParameter(parameter, arrays);
+    else added.push(parameter);
+  }
+  const byName = new Map(model.parameters.flatMap((parameter) => parameter.layout.tensors.map(({ name }) => [bare(name), parameter])));
+  for (const [block, source] of map.entries()) await startBlock(block, statistics.blocks[source], byName, added, config, seed);
+  return { model, added };
+}
+
+/** Without the 'bert.' that some checkpoints have before their names. */
+const bare = (name: string) => name.replace(/^bert\./, '');
+
+const ofTeacher = (name: string, map: readonly number[]) =>
+  name.replace(/^(encoder\.layers?\.)(\d+)\./, (_, before, block) => `${before}${map[Number(block)]}.`);
+
+/** Initial values of a block's parameters that the teacher does not have. */
+async function startBlock(
+  block: number,
+  { inputMean, inputVariance, outputMean, outputVariance }: TeacherStatistics['blocks'][number],
+  byName: ReadonlyMap<string, Parameter>,
+  added: readonly Parameter[],
+  config: ModelConfig,
+  seed: number,
+): Promise<void> {
+  const { hiddenSize: width, feedforward, family } = config;
+  const names = modelNames(family, false).block(block);
+  const { fastFeedforward: trees } = names;
+  const isNew = (name: string) => added.some((parameter) => parameter === byName.get(name));
+  const { used } = neuronsOf(feedforward);
+  const scale = (0.3 * Math.sqrt(outputVariance)) / Math.sqrt(Math.max(1, used));
+
+  // Trees have no bias after them: in a post-norm block the norm before them takes it, and they see it in their input.
+  const bias = [`${names.down}.bias`, `${trees}.dense_out.bias`]
+    .map((name) => byName.get(name))
+    .find((parameter) => parameter !== undefined);
+  const inputShift = new Float64Array(width);
+  if (bias && (isNew(`${names.down}.weight`) || isNew(`${trees}.dense_out.weight`))) write(bias, [Float32Array.from(outputMean)]);
+  const norm = byName.get(`${names.norm1}.bias`);
+  if (!bias && norm && family !== 'crammedBERT') {
+    const [{ values }] = await exportParameter(norm);
+    write(norm, [values.map((value, i) => value + outputMean[i])]);
+    inputShift.set(outputMean);
+  }
+
+  const into = (name: string, neurons: number) => {
+    const weight = normalValues(neurons * width, 1 / Math.sqrt(width), seed, hashText(name));
+    const offset = new Float32Array(neurons);
+    for (let neuron = 0; neuron < neurons; neuron++) {
+      for (let i = 0; i < width; i++) {
+        const at = neuron * width + i;
+        weight[at] /= Math.sqrt(inputVariance[i] + 1e-6);
+        offset[neuron] -= weight[at] * (inputMean[i] + inputShift[i]);
+      }
+    }
+    return { weight, offset };
+  };
+  const out = (name: string, neurons: number) => normalValues(neurons * width, scale, seed, hashText(name));
+
+  const nodes = byName.get(`${trees}.linear_in.weight`);
+  if (nodes) {
+    const [, neurons] = nodes.layout.tensors[1].shape;
+    const { weight, offset } = into(`${trees}.linear_in.weight`, neurons);
+    write(nodes, [weight, out(`${trees}.linear_out.weight`, neurons)]);
+    write(byName.get(`${trees}.linear_in.bias`) as Parameter, [offset]);
+  }
+  for (const [up, down] of [
+    [names.up, names.down],
+    [`${trees}.dense_in`, `${trees}.dense_out`],
+  ]) {
+    const upWeight = byName.get(`${up}.weight`);
+    if (!upWeight || !isNew(`${up}.weight`)) continue;
+    const [neurons] = upWeight.layout.tensors[0].shape;
+    const { weight, offset } = into(`${up}.weight`, neurons);
+    write(upWeight, [weight]);
+    const upBias = byName.get(`${up}.bias`);
+    if (upBias) write(upBias, [offset]);
+    write(byName.get(`${down}.weight`) as Parameter, [out(`${down}.weight`, neurons)]);
+  }
+}
+
+function write(parameter: Parameter, values: readonly Float32Array[]): void {
+  importParameter(
+    parameter,
+    parameter.layout.tensors.map(({ name, shape }, i) => ({ name, shape, values: values[i] })),
+  );
+}

@@ -1,0 +1,174 @@
+/** A corpus as texts of the lengths that people embed: single sentences and whole paragraphs, in batches without padding. */
+import type { Batch } from '../models/encoder.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { type FilePosition, isHeldOut, PassageMixture, readPassages } from '../training/documents.ts';
+import { CounterRandom, randomStream } from '../training/random.ts';
+
+/** Sequences of one length, none of them padded. */
+export interface TextsOfOneLength extends Batch {
+  typeIds: Int32Array;
+}
+
+/** Lengths are multiples of this many tokens: at most as many less one are cut off a text, and texts of one length come together soon. */
+const lengthStep = 4;
+/** Batches' worth of texts that wait at each length, from which one batch is drawn at random: neighbours in a document come apart. */
+const batchesWaiting = 8;
+/** Shorter texts say little. */
+const leastTokens = 8;
+
+/** What a resumed run needs to draw the batches that would have come next. */
+export interface TextState {
+  files: FilePosition[];
+  /** Texts and batches drawn so far. */
+  texts: number;
+  batches: number;
+  /** The texts that wait: for each its length and then its ids. */
+  waiting: Int32Array;
+}
+
+export interface TextOptions {
+  paths: readonly string[];
+  tokenizer: Tokenizer;
+  /** Tokens of a text, at most. */
+  length: number;
+  /** Tokens of a batch, about. */
+  batchTokens: number;
+  seed: number;
+  /** Every so manieth document is left out; see {@link isHeldOut}. */
+  heldOutEvery: number;
+}
+
+/** Endless batches of a corpus's texts. The same options give the same batches, resumed or not. */
+export class TextStream {
+  private readonly waiting = new Map<number, number[][]>();
+
+  private constructor(
+    private readonly mixture: PassageMixture,
+    private readonly options: TextOptions,
+    private texts: number,
+    private batches: number,
+  ) {}
+
+  /** @throws InputError if a file cannot be read, is not text or has none */
+  static async open(options: TextOptions, state?: TextState): Promise<TextStream> {
+    const { paths, heldOutEvery } = options;
+    const mixture = await PassageMixture.open(paths, { heldOutEvery, positions: state?.files });
+    const stream = new TextStream(mixture, options, state?.texts ?? 0, state?.batches ?? 0);
+    for (let at = 0; state && at < state.waiting.length; at += 1 + state.waiting[at])
+      stream.place(Array.from(state.waiting.subarray(at + 1, at + 1 + state.waiting[at])));
+    return stream;
+  }
+
+  /** Reads and tokenises what the next batch needs, for the time in which the backend works. Does not change what is drawn. */
+  async prefetch(): Promise<void> {
+    while (!this.ready()) {
+      const { paragraphs } = await this.mixture.next();
+      for (const paragraph of paragraphs) {
+        const random = new CounterRandom(this.options.seed, randomStream.texts, this.texts++);
+        for (const text of random.below(2) === 0 ? [paragraph] : sentencesOf(paragraph)) {
+          const ids = idsOf(text, this.options);
+          if (ids) this.place(ids);
+        }
+      }
+    }
+  }
+
+  async next(): Promise<TextsOfOneLength> {
+    await this.prefetch();
+    const [texts, count] = this.ready() as [number[][], number];
+    const random = new CounterRandom(this.options.seed, randomStream.distillation, this.batches++);
+    const drawn = Array.from({ length: count }, () => {
+      const at = random.below(texts.length);
+      const text = texts[at];
+      texts[at] = texts[texts.length - 1];
+      texts.pop();
+      return text;
+    });
+    return batchOfOneLength(drawn);
+  }
+
+  /** The texts of a length of which enough wait, and how many of them are a batch. */
+  private ready(): [number[][], number] | undefined {
+    for (const [length, texts] of this.waiting) {
+      const count = Math.max(1, Math.round(this.options.batchTokens / length));
+      if (texts.length >= count * batchesWaiting) return [texts, count];
+    }
+    return undefined;
+  }
+
+  /** As of now. */
+  get state(): TextState {
+    const waiting = [...this.waiting.values()].flat();
+    const all = new Int32Array(waiting.reduce((sum, ids) => sum + 1 + ids.length, 0));
+    let at = 0;
+    for (const ids of waiting) {
+      all[at] = ids.length;
+      all.set(ids, at + 1);
+      at += 1 + ids.length;
+    }
+    return { files: this.mixture.positions, texts: this.texts, batches: this.batches, waiting: all };
+  }
+
+  close(): Promise<void> {
+    return this.mixture.close();
+  }
+
+  private place(ids: number[]): void {
+    const { waiting } = this;
+    const texts = waiting.get(ids.length) ?? [];
+    if (texts.length === 0) waiting.set(ids.length, texts);
+    texts.push(ids);
+  }
+}
+
+/** Texts of the documents that training leaves out: at most `count`, as many paragraphs as sentences, from each file alike. */
+export async function heldOutTexts(options: TextOptions & { count: number }): Promise<TextsOfOneLength[]> {
+  const { paths, heldOutEvery, count, batchTokens } = options;
+  const byLength = new Map<number, number[][]>();
+  let found = 0;
+  let paragraphs = 0;
+  for (const [index, path] of paths.entries()) {
+    const until = Math.round((count * (index + 1)) / paths.length);
+    for await (const passage of readPassages(path)) {
+      if (found >= until) break;
+      if (!isHeldOut(passage.document, heldOutEvery)) continue;
+      // A few of each document, so that no single book fills all.
+      for (const paragraph of passage.paragraphs.slice(0, 8)) {
+        for (const text of paragraphs++ % 2 === 0 ? [paragraph] : sentencesOf(paragraph).slice(0, 1)) {
+          const ids = found < until ? idsOf(text, options) : undefined;
+          if (!ids) continue;
+          byLength.set(ids.length, [...(byLength.get(ids.length) ?? []), ids]);
+          found++;
+        }
+      }
+    }
+  }
+  const batches: TextsOfOneLength[] = [];
+  for (const [length, texts] of [...byLength].sort(([a], [b]) => a - b)) {
+    const most = Math.max(1, Math.round(batchTokens / length));
+    for (let first = 0; first < texts.length; first += most) batches.push(batchOfOneLength(texts.slice(first, first + most)));
+  }
+  return batches;
+}
+
+/** A text's ids with special tokens, its end cut so that the length is a multiple of {@link lengthStep}; undefined if it is too short. */
+function idsOf(text: string, { tokenizer, length }: TextOptions): number[] | undefined {
+  const { ids } = tokenizer.encode(text, { maxLength: length });
+  const kept = ids.length - (ids.length % lengthStep);
+  if (kept < leastTokens) return undefined;
+  return kept === ids.length ? ids : tokenizer.encode(text, { maxLength: kept }).ids;
+}
+
+/** Split where a sentence seems to end and another to begin. */
+function sentencesOf(paragraph: string): string[] {
+  return paragraph.split(/(?<=[.!?]["')]?)\s+(?=["'(]?[A-Z0-9])/);
+}
+
+function batchOfOneLength(texts: readonly number[][]): TextsOfOneLength {
+  const [{ length }] = texts;
+  const ids = new Int32Array(texts.length * length);
+  texts.forEach((text, row) => {
+    ids.set(text, row * length);
+  });
+  return { batch: texts.length, length, ids, typeIds: new Int32Array(ids.length) };
+}

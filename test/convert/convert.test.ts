@@ -1,0 +1,152 @@
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { type ConversionOptions, type ConversionSession, convert } from '../../src/convert/convert.ts';
+import { InputError } from '../../src/errors.ts';
+import { loadModel } from '../../src/models/checkpoint.ts';
+import { pipeline } from '../../src/pipelines/pipeline.ts';
+import { temporaryFolder } from '../temporary.ts';
+import { generatedSentences, tinyBert, writeTinyModel } from '../tiny_model.ts';
+import { writeCorpus } from '../training/corpora.ts';
+
+const backend = new ReferenceBackend();
+const folder = temporaryFolder();
+const model = join(folder, 'model');
+let corpus: string;
+beforeAll(async () => {
+  await writeTinyModel(model, tinyBert, 'encoder');
+  mkdirSync(join(model, '1_Pooling'));
+  const modules = [
+    { type: 'sentence_transformers.models.Transformer', path: '' },
+    { type: 'sentence_transformers.models.Pooling', path: '1_Pooling' },
+  ];
+  writeFileSync(join(model, 'modules.json'), JSON.stringify(modules));
+  writeFileSync(join(model, '1_Pooling', 'config.json'), JSON.stringify({ pooling_mode_mean_tokens: true }));
+  const sentences = generatedSentences();
+  corpus = writeCorpus(
+    folder,
+    'corpus.txt',
+    Array.from({ length: 40 }, (_, i) => [sentences.slice(i * 5, i * 5 + 3).join(' '), sentences.slice(i * 5 + 3, i * 5 + 5).join(' ')]),
+  );
+});
+
+let runs = 0;
+const newFolder = () => join(folder, `run-${++runs}`);
+const options = (changes: Partial<ConversionOptions> = {}): ConversionOptions => ({
+  model,
+  corpus: [corpus],
+  feedforward: { kind: 'fff', trees: 1, depth: 2 },
+  fitTokens: 1500,
+  tokens: 3000,
+  batch: 128,
+  length: 32,
+  learningRate: 1e-3,
+  newLearningRate: 1e-2,
+  pooling: 'mean',
+  pooledWeight: 1,
+  balance: 0.05,
+  seed: 1,
+  heldOutEvery: 5,
+  heldOutTexts: 12,
+  dtype: 'F32',
+  ...changes,
+});
+const run = (out: string, changes: Partial<ConversionOptions> = {}, session: Partial<ConversionSession> = {}) =>
+  convert(options(changes), { backend, out, resume: false, checkpointEvery: 1e9, evaluateEvery: 1e9, ...session });
+
+test('a converted model agrees more with every phase, and is a sentence model that opens by itself', async () => {
+  const out = newFolder();
+  const phases: string[] = [];
+  const result = await run(out, {}, { onStep: ({ phase, loss }) => void phases.push(`${phase} ${Number.isFinite(loss)}`) });
+  expect(result).toMatchObject({ finished: true, history: [{ trained: 0 }, { trained: result.trained }] });
+  expect(new Set(phases)).toEqual(new Set(['fit true', 'train true']));
+  const [fitted, trained] = result.history;
+  trained.states.forEach((state, block) => {
+    expect(state).toBeGreaterThan(fitted.states[block]);
+  });
+  expect(trained.cosine).toBeGreaterThan(fitted.cosine);
+  expect(trained.leaves).toHaveLength(2);
+  for (const { used, leaves, entropy } of trained.leaves) {
+    expect([leaves, used >= 1 && used <= 4, entropy >= 0 && entropy <= 2]).toEqual([4, true, true]);
+  }
+  expect(JSON.parse(readFileSync(join(out, 'config.json'), 'utf8'))).toMatchObject({
+    model_type: 'ultrafastbert',
+    intermed_type: 'fff',
+    intermed_depth: 2,
+  });
+  using embed = await pipeline('feature-extraction', out, { backend });
+  using original = await pipeline('feature-extraction', model, { backend });
+  const [{ data, dims }, { data: expected }] = await Promise.all([embed('the cat sees the house .'), original('the cat sees the house .')]);
+  expect(dims).toEqual([1, 16]);
+  const error = data.reduce((sum, value, i) => sum + (value - expected[i]) ** 2, 0) / expected.reduce((sum, value) => sum + value ** 2, 0);
+  expect(error).toBeLessThan(0.5);
+});
+
+test('stopped and resumed, it ends with the same weights as if it had never been stopped', async () => {
+  const [whole, stopped] = [newFolder(), newFolder()];
+  const expected = await run(whole);
+  for (const last of [5, 20]) {
+    const abort = new AbortController();
+    let steps = 0;
+    const result = await run(
+      stopped,
+      {},
+      { resume: last > 5, signal: abort.signal, onStep: () => void (++steps >= last && abort.abort()) },
+    );
+    expect(result.finished).toBe(false);
+  }
+  const result = await run(stopped, {}, { resume: true });
+  expect([result.step, result.fitted, result.trained]).toEqual([expected.step, expected.fitted, expected.trained]);
+  expect(readFileSync(join(stopped, 'model.safetensors')).equals(readFileSync(join(whole, 'model.safetensors')))).toBe(true);
+  expect(result.history.at(-1)?.states).toEqual(expected.history.at(-1)?.states);
+});
+
+test.each<[string, Partial<ConversionOptions>, object]>([
+  ['dense layers of a few neurons', { feedforward: { kind: 'dense', neurons: 3 } }, { model_type: 'bert', intermediate_size: 3 }],
+  ['no feedforward', { feedforward: { kind: 'none' } }, { model_type: 'ultrafastbert', intermed_type: 'none' }],
+  ['fewer blocks', { feedforward: tinyBert.feedforward, layers: 1, fitTokens: 0 }, { model_type: 'bert', num_hidden_layers: 1 }],
+  [
+    'several trees and neurons that are always on',
+    { feedforward: { kind: 'fff', trees: 2, depth: 1, leafWidth: 3, alwaysOn: 2 } },
+    { intermed_leaf_width: 3, intermed_always_on: 2 },
+  ],
+])('%s', async (_, changes, config) => {
+  const out = newFolder();
+  const { history } = await run(out, changes);
+  // A random network's block has no other that could stand for it: there it is enough that it trains.
+  expect(history.at(-1)?.states.at(-1)).toBeGreaterThan(changes.layers ? -1 : 0);
+  expect(JSON.parse(readFileSync(join(out, 'config.json'), 'utf8'))).toMatchObject(config);
+  using again = await loadModel(out, backend);
+  expect(again.task).toBe('encoder');
+});
+
+test('a masked language model keeps its head', async () => {
+  const masked = join(folder, 'masked');
+  await writeTinyModel(masked, { ...tinyBert });
+  const out = newFolder();
+  await run(out, { model: masked, pooling: undefined, tokens: 1000 });
+  using fill = await pipeline('fill-mask', out, { backend });
+  expect(await fill('the cat sees [MASK]')).toHaveLength(5);
+});
+
+describe('what cannot be converted', () => {
+  test('a model with trees', async () => {
+    const trees = join(folder, 'trees');
+    await writeTinyModel(trees);
+    const out = newFolder();
+    await expect(run(out, { model: trees })).rejects.toThrow(/trees: its feedforward layers are 1x3, expected dense ones/);
+    expect(existsSync(out)).toBe(false);
+  });
+
+  test.each<[Partial<ConversionOptions>, RegExp]>([
+    [{ layers: 3 }, /--layers 3: .* has 2 layers/],
+    [{ heldOutEvery: 1000 }, /no document is held out, expected at least 1000/],
+    [{ corpus: ['/nowhere.txt'] }, /nowhere\.txt: cannot read: no such file/],
+  ])('%j', async (changes, message) => {
+    const out = newFolder();
+    await expect(run(out, changes)).rejects.toThrow(InputError);
+    await expect(run(out, changes)).rejects.toThrow(message);
+    expect(existsSync(out)).toBe(false);
+  });
+});

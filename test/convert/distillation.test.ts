@@ -1,0 +1,147 @@
+import { describe, expect, test } from 'vitest';
+import { Arena } from '../../src/backend/arena.ts';
+import { measureAgreement } from '../../src/convert/agreement.ts';
+import { Balancer } from '../../src/convert/balance.ts';
+import { Distillation, type Objective } from '../../src/convert/distillation.ts';
+import { blockMap, createStudent, encoderOf, measureTeacher } from '../../src/convert/student.ts';
+import { createModel } from '../../src/models/checkpoint.ts';
+import { crammedBertConfig, type FeedforwardConfig } from '../../src/models/config.ts';
+import type { Run } from '../../src/nn/parameter.ts';
+import { watchLeaves } from '../../src/training/paths.ts';
+import { Trainer } from '../../src/training/trainer.ts';
+import { DoublePrecisionBackend } from '../backend/double_precision.ts';
+import { tinyBert } from '../tiny_model.ts';
+
+const backend = new DoublePrecisionBackend();
+const config = crammedBertConfig({
+  vocabularySize: 40,
+  hiddenSize: 8,
+  layers: 4,
+  heads: 2,
+  positions: 16,
+  initialDeviation: 0.5,
+  ...tinyBert,
+});
+const teacher = createModel('encoder', config, backend, 3);
+const length = 6;
+const texts = {
+  batch: 5,
+  length,
+  ids: Int32Array.from({ length: 5 * length }, (_, i) => (i * i * 7 + i * 13) % 40),
+  typeIds: new Int32Array(5 * length),
+};
+
+async function setUp(feedforward: FeedforwardConfig, layers = 4, kind: 'mean' | 'max' | 'first' = 'mean') {
+  const statistics = await measureTeacher(encoderOf(teacher), [texts], kind);
+  const { model } = await createStudent(teacher, statistics, { feedforward, layers, seed: 1, backend });
+  const { stateVariance, pooledVariance: variance } = statistics;
+  const map = blockMap(4, layers);
+  const student = encoderOf(model);
+  const balancer = new Balancer(student);
+  const pooling = { kind, variance, weight: 2 };
+  return {
+    model,
+    student,
+    map,
+    stateVariance,
+    balancer,
+    distillation: new Distillation(encoderOf(teacher), student, { map, stateVariance, pooling, balancer }),
+  };
+}
+
+const infer = async <Result>(work: (run: Run) => Promise<Result>) => {
+  using arena = new Arena(backend);
+  return await work({ backend, arena, training: false });
+};
+
+test('a copy agrees in everything: no loss, R2 of 1', async () => {
+  const { model, student, map, distillation } = await setUp(config.feedforward);
+  using trainer = new Trainer(backend, model.parameters);
+  for (const objective of ['blocks', 'network'] as const)
+    expect((await trainer.step([distillation.pass(texts, objective)], 1, 0)).loss).toBeCloseTo(0, 10);
+  const { states, cosine, leaves, tokens } = await measureAgreement(infer, encoderOf(teacher), student, map, [texts]);
+  for (const state of states) expect(state).toBeCloseTo(1, 10);
+  expect([cosine, leaves, tokens]).toEqual([expect.closeTo(1, 10), [], 30]);
+});
+
+test('the loss is the sum of 1 - R2 of the hidden states, and of the pooled output times its weight', async () => {
+  const { model, student, map, distillation, stateVariance } = await setUp({ kind: 'none' }, 2);
+  using trainer = new Trainer(backend, model.parameters);
+  const { loss } = await trainer.step([distillation.pass(texts, 'network')], 1, 0);
+  const { states } = await measureAgreement(infer, encoderOf(teacher), student, map, [texts]);
+  const ofStates = states.reduce((sum, state) => sum + 1 - state, 0);
+  expect(stateVariance).toHaveLength(5);
+  expect(loss).toBeGreaterThan(ofStates);
+  const alone = new Distillation(encoderOf(teacher), student, { map, stateVariance });
+  expect((await trainer.step([alone.pass(texts, 'network')], 1, 0)).loss).toBeCloseTo(ofStates, 6);
+});
+
+describe.each<Objective>(['blocks', 'network'])('gradients of the objective %s', (objective) => {
+  test.each<[string, FeedforwardConfig, number, 'mean' | 'max' | 'first']>([
+    ['trees', { kind: 'fff', trees: 1, depth: 2, alwaysOn: 2 }, 4, 'mean'],
+    ['dense', { kind: 'dense', neurons: 3 }, 4, 'max'],
+    ['fewer blocks', config.feedforward, 2, 'first'],
+  ])('%s: agree with finite differences', async (_, feedforward, layers, kind) => {
+    const { model, distillation } = await setUp(feedforward, layers, kind);
+    using trainer = new Trainer(backend, model.parameters, {
+      adamW: { beta1: 0, beta2: 0, epsilon: 1, weightDecay: 0, clipNorm: Number.POSITIVE_INFINITY },
+    });
+    using arena = new Arena(backend);
+    const pass = distillation.pass(texts, objective);
+    const run = { backend, arena, training: true };
+    const loss = async () => {
+      arena.reset();
+      return (await backend.read(pass(run, 1)))[0];
+    };
+    await loss();
+    const trained = model.parameters.filter(({ name }) =>
+      objective === 'network' ? true : /ffn|intermediate|output\.dense|output\.LayerNorm/.test(name),
+    );
+    const gradients = new Map<(typeof trained)[number], number[]>();
+    for (const parameter of trained) gradients.set(parameter, Array.from(await backend.read(parameter.gradient!)));
+    let checked = 0;
+    for (const [parameter, gradient] of gradients) {
+      const values = Float64Array.from(await backend.read(parameter.value));
+      const at = Math.floor(values.length * 0.37);
+      const step = 2 ** -12; // of values that are float32: both neighbours are too
+      const losses = [];
+      for (const sign of [1, -1]) {
+        const moved = values.slice();
+        moved[at] += sign * step;
+        backend.write(parameter.value, Array.from(moved));
+        losses.push(await loss());
+      }
+      backend.write(parameter.value, Array.from(values));
+      if (objective === 'blocks' && /attention/.test(parameter.name)) expect(gradient.every((value) => value === 0)).toBe(true);
+      else
+        expect(Math.abs((losses[0] - losses[1]) / (2 * step) - gradient[at])).toBeLessThan(
+          1e-3 * Math.max(...gradient.map(Math.abs), 1e-3),
+        );
+      checked++;
+    }
+    expect(checked).toBeGreaterThan(10);
+    expect(trainer.optimizer.steps).toBe(0);
+  });
+});
+
+test('a balancer draws crooked splits towards even ones', async () => {
+  const { model, student, balancer, distillation } = await setUp({ kind: 'fff', trees: 2, depth: 2 });
+  for (const parameter of model.parameters)
+    if (parameter.name.endsWith('linear_in.bias')) backend.fill({ output: parameter.value, value: 4 });
+  using trainer = new Trainer(backend, model.parameters);
+  const used = async () => {
+    using arena = new Arena(backend);
+    const [, leaves] = await watchLeaves({ backend, arena, training: false }, (run) => student.forward(run, texts));
+    return leaves.map((layer) => new Set(layer).size);
+  };
+  const before = await used();
+  for (let step = 0; step < 60; step++) {
+    await trainer.step([distillation.pass(texts, 'network')], 1, 0);
+    await balancer.apply(0.3);
+  }
+  const after = await used();
+  after.forEach((count, layer) => {
+    expect(count).toBeGreaterThanOrEqual(before[layer]);
+  });
+  expect(Math.min(...after)).toBeGreaterThanOrEqual(3);
+});

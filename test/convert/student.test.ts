@@ -1,0 +1,110 @@
+import { beforeAll, describe, expect, test } from 'vitest';
+import { Arena } from '../../src/backend/arena.ts';
+import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { blockMap, createStudent, encoderOf, measureTeacher, type TeacherStatistics } from '../../src/convert/student.ts';
+import { createModel, exportParameter, type Model } from '../../src/models/checkpoint.ts';
+import { crammedBertConfig, type FeedforwardConfig, type ModelConfig } from '../../src/models/config.ts';
+import { watchLeaves } from '../../src/training/paths.ts';
+import { tinyBert } from '../tiny_model.ts';
+
+const backend = new ReferenceBackend();
+const shape = { vocabularySize: 40, hiddenSize: 16, layers: 4, heads: 2, positions: 32, initialDeviation: 0.3 };
+const bert = crammedBertConfig({ ...shape, ...tinyBert });
+const crammed = crammedBertConfig({ ...shape, feedforward: { kind: 'dense', neurons: 24 } });
+const batch = { batch: 16, length: 20, ids: Int32Array.from({ length: 320 }, (_, i) => (i * i * 7 + i * 13) % 40) };
+
+test('the blocks that are kept are evenly spread, the last among them', () => {
+  expect([6, 3, 2, 1, 4].map((layers) => blockMap(6, layers))).toEqual([[0, 1, 2, 3, 4, 5], [1, 3, 5], [2, 5], [5], [1, 2, 4, 5]]);
+});
+
+const outputOf = async (model: Model) => {
+  using arena = new Arena(backend);
+  return backend.read(encoderOf(model).forward({ backend, arena, training: false }, batch).output);
+};
+
+describe.each<[string, ModelConfig]>([
+  ['BERT', bert],
+  ['crammedBERT', crammed],
+])('%s', (_, config) => {
+  const teacher = createModel('encoder', config, backend, 3);
+  let statistics: TeacherStatistics;
+  beforeAll(async () => {
+    statistics = await measureTeacher(encoderOf(teacher), [batch], 'mean');
+  });
+  const student = (feedforward: FeedforwardConfig, layers = 4) =>
+    createStudent(teacher, statistics, { feedforward, layers, seed: 1, backend });
+
+  test('statistics are those of what the layers take in and give', async () => {
+    using arena = new Arena(backend);
+    const { hiddenStates, blocks } = encoderOf(teacher).forward({ backend, arena, training: true }, batch);
+    const { norm1, norm2 } = blocks[1];
+    const input = await backend.read((config.family === 'bert' ? norm1 : norm2)!.output);
+    const column = (values: Float32Array, i: number) => Array.from(values).filter((_, at) => at % 16 === i);
+    const mean = (values: number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
+    expect(statistics.blocks[1].inputMean[3]).toBeCloseTo(mean(column(input, 3)), 5);
+    const variance = (values: number[]) => mean(values.map((value) => (value - mean(values)) ** 2));
+    expect(statistics.blocks[1].inputVariance[3]).toBeCloseTo(variance(column(input, 3)), 5);
+    const state = await backend.read(hiddenStates[2]);
+    const variances = Array.from({ length: 16 }, (_, i) => variance(column(state, i)));
+    expect(statistics.stateVariance[2]).toBeCloseTo(mean(variances), 5);
+    expect(statistics.pooledVariance).toBeGreaterThan(0);
+    expect(statistics.pooledVariance).toBeLessThan(statistics.stateVariance[4]);
+  });
+
+  test('the same layers: the same model', async () => {
+    const { model, added } = await student(config.feedforward);
+    expect(added).toEqual([]);
+    expect(await outputOf(model)).toEqual(await outputOf(teacher));
+  });
+
+  test('fewer blocks are copies of those that they stand for', async () => {
+    const { model, added } = await student(config.feedforward, 2);
+    expect(added).toEqual([]);
+    const [kept, original] = [model, teacher].map((of) =>
+      of.parameters.filter(({ name }) => /layers?\.\d+\..*(up|dense_in|intermediate)/.test(name)),
+    );
+    const half = kept.length / 2;
+    expect(await exportParameter(kept[half])).toEqual(
+      (await exportParameter(original[3 * half])).map(({ name, ...rest }) => ({ ...rest, name: name.replace('.3.', '.1.') })),
+    );
+  });
+
+  test('trees split their tokens evenly from the start, and add little', async () => {
+    const { model, added } = await student({ kind: 'fff', trees: 2, depth: 2 });
+    expect(added.map(({ name }) => name).filter((name) => !/linear_in/.test(name))).toEqual([]);
+    expect(added).toHaveLength(4 * 2);
+    expect(model.config.family).toBe(config.family === 'bert' ? 'ultrafastbert' : 'crammedBERT');
+    using arena = new Arena(backend);
+    const [, leaves] = await watchLeaves({ backend, arena, training: false }, (run) => encoderOf(model).forward(run, batch));
+    const counts = new Int32Array(8);
+    leaves[0].forEach((leaf, walk) => {
+      counts[(walk % 2) * 4 + leaf - 3]++;
+    });
+    for (const count of counts) expect(count).toBeGreaterThan(320 / 40);
+    if (config.family !== 'bert') return;
+    // The layer's mean is there without the trees: a block without feedforward is nearer to the teacher with it than without.
+    const none = await student({ kind: 'none' });
+    const bare = createModel('encoder', none.model.config, backend, 1);
+    for (const parameter of bare.parameters) {
+      const source = teacher.parameters.find(({ name }) => name.replace('bert.', '') === parameter.name);
+      if (source) backend.copy({ input: source.value, output: parameter.value });
+    }
+    const expected = await outputOf(teacher);
+    const distance = (values: Float32Array) => values.reduce((sum, value, i) => sum + (value - expected[i]) ** 2, 0);
+    expect(distance(await outputOf(none.model))).toBeLessThan(distance(await outputOf(bare)));
+  });
+
+  test.each<FeedforwardConfig>([
+    { kind: 'dense', neurons: 5 },
+    { kind: 'fff', trees: 1, depth: 2, alwaysOn: 3 },
+  ])('$kind with layers that have a bias of their own start from the mean', async (feedforward) => {
+    const { model } = await student(feedforward);
+    const bias = model.parameters.find(({ name }) => /(layer\.1\.output\.dense|dense_out)\.bias/.test(name));
+    if (config.family === 'bert') {
+      const [{ values }] = await exportParameter(
+        model.parameters.find(({ name }) => /layer\.1\.(output\.dense|ffn\.dense_out)\.bias/.test(name))!,
+      );
+      expect(values[2]).toBeCloseTo(statistics.blocks[1].outputMean[2], 5);
+    } else expect(bias).toBeUndefined();
+  });
+});

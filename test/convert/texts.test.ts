@@ -1,0 +1,72 @@
+import { join } from 'node:path';
+import { beforeAll, expect, test } from 'vitest';
+import { heldOutTexts, type TextOptions, TextStream, type TextsOfOneLength } from '../../src/convert/texts.ts';
+import { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
+import { temporaryFolder } from '../temporary.ts';
+import { generatedSentences, writeTinyModel } from '../tiny_model.ts';
+import { writeCorpus } from '../training/corpora.ts';
+
+const folder = temporaryFolder();
+let options: TextOptions;
+beforeAll(async () => {
+  await writeTinyModel(folder);
+  const tokenizer = await Tokenizer.load(join(folder, 'tokenizer.json'));
+  // Documents of two paragraphs of four sentences; every third begins each sentence in a way that only held-out texts may show.
+  const capital = (text: string) => text.replace(/^./, (letter) => letter.toUpperCase());
+  const sentences = generatedSentences().map((sentence) => capital(sentence.replace(' .', '.')));
+  const documents = Array.from({ length: 27 }, (_, document) =>
+    [0, 1].map((paragraph) => {
+      const first = document * 8 + paragraph * 4;
+      const text = sentences.slice(first, first + 4).join(' ');
+      return document % 3 === 2 ? text.replaceAll(/(?<=^|\. )/g, 'Apples apples ') : text;
+    }),
+  );
+  const paths = [writeCorpus(folder, 'a.txt', documents), writeCorpus(folder, 'b.txt.gz', documents.slice(0, 18))];
+  options = { paths, tokenizer, length: 24, batchTokens: 64, seed: 3, heldOutEvery: 3 };
+});
+
+const shapesOf = ({ batch, length }: TextsOfOneLength) => [batch, length];
+
+test('batches of one length each, in multiples of four tokens, of sentences and of paragraphs', async () => {
+  const stream = await TextStream.open(options);
+  const lengths = new Set<number>();
+  for (let i = 0; i < 40; i++) {
+    const { batch, length, ids, typeIds } = await stream.next();
+    expect(ids.length).toBe(batch * length);
+    expect(typeIds).toEqual(new Int32Array(ids.length));
+    expect([length % 4, Math.round(64 / length)]).toEqual([0, batch]);
+    expect(length).toBeLessThanOrEqual(24);
+    lengths.add(length);
+    const text = options.tokenizer.decode(ids);
+    expect(text).not.toContain('apples apples');
+  }
+  expect(lengths.size).toBeGreaterThan(1);
+  await stream.close();
+});
+
+test('a stream that is resumed gives what it would have given', async () => {
+  const stream = await TextStream.open(options);
+  for (let i = 0; i < 7; i++) await stream.next();
+  await stream.prefetch();
+  const state = structuredClone(stream.state);
+  const expected = [];
+  for (let i = 0; i < 25; i++) expected.push(await stream.next());
+  await stream.close();
+  const resumed = await TextStream.open(options, state);
+  for (const batch of expected) expect(await resumed.next()).toEqual(batch);
+  await resumed.close();
+  const other = await TextStream.open({ ...options, seed: 4 });
+  for (let i = 0; i < 7; i++) await other.next();
+  expect(await other.next()).not.toEqual(expected[0]);
+  await other.close();
+});
+
+test('held-out texts are those of documents that are not trained on, of every file', async () => {
+  const batches = await heldOutTexts({ ...options, count: 12 });
+  expect(batches.reduce((sum, { batch }) => sum + batch, 0)).toBe(12);
+  expect(batches.map(shapesOf)).toEqual([...batches.map(shapesOf)].sort(([, a], [, b]) => a - b));
+  const texts = batches.flatMap(({ batch, length, ids }) =>
+    Array.from({ length: batch }, (_, row) => options.tokenizer.decode(ids.subarray(row * length, (row + 1) * length))),
+  );
+  for (const text of texts) expect(text).toContain('apples apples');
+});
