@@ -2,6 +2,7 @@
 
 import type { Backend } from '../backend/backend.ts';
 import { InputError } from '../errors.ts';
+import type { ModelConfig } from '../models/config.ts';
 import type { SequenceClassifier } from '../models/sequence_classifier.ts';
 import { batchesByLength, batchOf, type EncodedText } from '../models/text_batches.ts';
 import type { Run } from '../nn/parameter.ts';
@@ -47,7 +48,7 @@ export interface EpochReport {
   epoch: number;
   /** Mean training loss of the epoch: nats, or squared error. */
   loss: number;
-  /** On the validation examples. */
+  /** On the validation examples; without any, none. */
   scores: Scores;
 }
 
@@ -63,7 +64,7 @@ export interface FineTuningProgress {
   /** Sum of the losses of the epoch at hand, a term for each of its examples so far. */
   epochLoss: number;
   epochs: EpochReport[];
-  /** The best epoch, from 1; 0 before the first. */
+  /** The best epoch, from 1; 0 before the first, and where there are no validation examples. */
   best: number;
 }
 
@@ -78,7 +79,7 @@ export interface FineTuningSession {
   afterStep?(progress: FineTuningProgress, optimizer: AdamW): Promise<void>;
   /** When the signal has stopped it. */
   afterStop?(progress: FineTuningProgress, optimizer: AdamW): Promise<void>;
-  /** After each epoch, when it is scored; `best`: the model as it is now is the best so far. */
+  /** After each epoch, when it is scored, if it is; `best`: the model as it is now is the best so far. */
   afterEpoch?(progress: FineTuningProgress, optimizer: AdamW, best: boolean): Promise<void>;
 }
 
@@ -104,6 +105,14 @@ export function metricNames(labels: number): readonly string[] {
 export function scoresOf(labels: number, predictions: ArrayLike<number>, truth: ArrayLike<number>): Scores {
   const metrics = { accuracy, f1, matthews: matthewsCorrelation, pearson, spearman } as Record<string, typeof accuracy>;
   return Object.fromEntries(metricNames(labels).map((name) => [name, metrics[name](predictions, truth)]));
+}
+
+/** @throws InputError if the tokenizer has tokens that the model in the same folder does not know */
+export function checkVocabulary(folder: string, tokenizer: Tokenizer, { vocabularySize }: ModelConfig): void {
+  if (tokenizer.vocabularySize <= vocabularySize) return;
+  throw new InputError(
+    `${folder}: tokenizer.json has ${tokenizer.vocabularySize} tokens, but config.json gives the model ${vocabularySize}: they do not belong together`,
+  );
 }
 
 /** Texts as the model takes them, and how many were cut to `length` tokens. Lets timers fire in between. */
@@ -153,7 +162,7 @@ export async function fineTune(
   model: SequenceClassifier,
   data: {
     training: readonly (EncodedText & { label: number })[];
-    validation: readonly (EncodedText & { label: number })[];
+    validation?: readonly (EncodedText & { label: number })[];
   },
   options: FineTuningOptions,
   session: FineTuningSession,
@@ -183,7 +192,6 @@ export async function fineTune(
   optimizer.steps = progress.step;
   const started = performance.now() - progress.seconds * 1000;
   const before = { tokens: progress.tokens, seconds: progress.seconds };
-  const truth = validation.map(({ label }) => label);
 
   for (let epoch = progress.epochs.length; epoch < epochs; epoch++) {
     const since = epoch - progress.best;
@@ -200,7 +208,7 @@ export async function fineTune(
       const labelled = { ...batch, labels: model.labels === 1 ? Float32Array.from(labels) : Int32Array.from(labels) };
       const pass = (run: Run, scale: number) => model.lossAndGradients(run, labelled, { scale });
       const { loss } = await trainer.step([pass], members.length, learningRate);
-      if (!Number.isFinite(loss)) throw new InputError(`step ${progress.step + 1}: the loss is not finite; try a lower --learning-rate`);
+      if (!Number.isFinite(loss)) throw new InputError(`step ${progress.step + 1}: the loss is not finite; try a lower learning rate`);
       progress.step++;
       progress.stepOfEpoch++;
       progress.tokens += members.reduce((sum, index) => sum + training[index].ids.length, 0);
@@ -218,17 +226,19 @@ export async function fineTune(
       if (progress.stepOfEpoch < order.length) await session.afterStep?.(progress, optimizer);
     }
     if (signal?.aborted) return await stopped();
-    const scores = scoresOf(model.labels, await predict(trainer, model, validation), truth);
+    const scores = validation ? scoresOf(model.labels, await predict(trainer, model, validation), labelsOf(validation)) : {};
     progress.epochs.push({ epoch: epoch + 1, loss: progress.epochLoss / training.length, scores });
     progress.epochLoss = 0;
     progress.stepOfEpoch = 0;
     progress.seconds = (performance.now() - started) / 1000;
-    const best = progress.best === 0 || scores[metric] > progress.epochs[progress.best - 1].scores[metric];
+    const best = !!validation && (progress.best === 0 || scores[metric] > progress.epochs[progress.best - 1].scores[metric]);
     if (best) progress.best = epoch + 1;
     await session.afterEpoch?.(progress, optimizer, best);
   }
   return { ...progress, finished: true };
 }
+
+const labelsOf = (examples: readonly { label: number }[]) => examples.map(({ label }) => label);
 
 /** Pooling that counts every position would make a text's answer depend on what it is batched with. */
 const needsEqualLengths = (model: SequenceClassifier) => model.config.pooler.kind !== 'first';

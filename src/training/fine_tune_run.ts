@@ -8,6 +8,7 @@ import type { EncodedText } from '../models/text_batches.ts';
 import { hashText } from '../nn/random.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
 import {
+  checkVocabulary,
   type EpochReport,
   encodeTexts,
   type FineTuningOptions,
@@ -76,11 +77,7 @@ export async function runFineTuning(options: FineTuningRunOptions, session: Fine
     const { metric } = options;
     if (metric !== undefined && !metricNames(model.labels).includes(metric))
       throw new InputError(`--metric ${metric}: expected ${metricNames(model.labels).join(' or ')} for these labels`);
-    if (tokenizer.vocabularySize > model.config.vocabularySize) {
-      throw new InputError(
-        `${options.model}: tokenizer.json has ${tokenizer.vocabularySize} tokens, but config.json gives the model ${model.config.vocabularySize}: they do not belong together`,
-      );
-    }
+    checkVocabulary(options.model, tokenizer, model.config);
     const length = Math.min(options.length, model.config.positions);
     const encode = async (texts: Examples['training']): Promise<(EncodedText & { label: number })[]> => {
       const { encoded, cut } = await encodeTexts(texts, tokenizer, length);

@@ -17,8 +17,8 @@ export interface LabelledFile {
   records: LabelledRecord[];
 }
 
-/** Characters of one file, at most: they are held in memory, with the tokens made of them. */
-const maximumCharacters = 2 ** 28;
+/** Characters of one file's texts, at most: they are held in memory, with the tokens made of them. */
+export const maximumCharacters = 2 ** 28;
 
 /**
  * Reads the columns (in JSON lines, the keys) `text`, `pair` if there are two texts, and `label` (a class) or `score` (a number); others

@@ -43,8 +43,8 @@ const stateFile = (folder: string) => joinPath(folder, 'run', 'state.safetensors
 
 /** A new run's folder, made but empty until `record`. */
 export interface NewRun {
-  /** Notes the options and the tokenizer: from now on the folder holds a run. */
-  record(options: unknown, tokenizer: unknown): Promise<void>;
+  /** Notes the options, and the tokenizer of a run that makes a model: from now on the folder holds a run. */
+  record(options: unknown, tokenizer?: unknown): Promise<void>;
   /** Takes away the folders that were made. Does nothing after `record`. */
   discard(): Promise<void>;
 }
@@ -64,14 +64,19 @@ export async function createRun(folder: string): Promise<NewRun> {
   }
   return {
     async record(options, tokenizer) {
-      await writeFileAtomic(tokenizerFile(folder), `${JSON.stringify(tokenizer)}\n`);
-      await writeFileAtomic(optionsFile(folder), `${JSON.stringify(options, undefined, 2)}\n`);
+      if (tokenizer !== undefined) await writeFileAtomic(tokenizerFile(folder), `${JSON.stringify(tokenizer)}\n`);
+      await recordOptions(folder, options);
       made = undefined;
     },
     async discard() {
       if (made) await removeFile(made);
     },
   };
+}
+
+/** Notes the options of a folder's run in place of those it has. */
+export function recordOptions(folder: string, options: unknown): Promise<void> {
+  return writeFileAtomic(optionsFile(folder), `${JSON.stringify(options, undefined, 2)}\n`);
 }
 
 /** The options that the run in a folder was started with. @throws InputError if there is no run */

@@ -153,6 +153,16 @@ describe('a fine-tuning', () => {
     expect(best).toEqual([true, false, false]);
   });
 
+  test('without validation examples: no scores, no best epoch, the same weights', async () => {
+    const [scored, unscored] = [setUp(reference.create(), 2), setUp(reference.create(), 2)];
+    const training = examples(20, 2);
+    await fineTune(scored, { training, validation: training }, options, { backend: scored.parameters[0].value.backend });
+    const result = await fineTune(unscored, { training }, options, { backend: unscored.parameters[0].value.backend });
+    expect(result).toMatchObject({ finished: true, best: 0 });
+    expect(result.epochs.map(({ epoch, scores }) => [epoch, scores])).toEqual([1, 2, 3, 4].map((epoch) => [epoch, {}]));
+    expect(await weightsOf(unscored)).toEqual(await weightsOf(scored));
+  });
+
   test('refuses a metric that the task does not have, and no examples', async () => {
     const backend = reference.create();
     const model = setUp(backend, 3);
