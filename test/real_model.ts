@@ -7,5 +7,5 @@ import { join } from 'node:path';
  */
 export const miniLm = process.env.UFB_MODELS ? join(process.env.UFB_MODELS, 'all-MiniLM-L6-v2') : '';
 export const miniLmMissing = existsSync(join(miniLm, 'golden.json')) ? '' : ' (skipped: UFB_MODELS names no folder with all-MiniLM-L6-v2)';
-export const stsB = process.env.UFB_GLUE ? join(process.env.UFB_GLUE, 'STS-B') : '';
-export const stsBMissing = existsSync(join(stsB, 'dev.tsv')) ? '' : ' (skipped: UFB_GLUE names no folder with STS-B)';
+export const glue = process.env.UFB_GLUE ?? '';
+export const glueMissing = existsSync(join(glue, 'STS-B', 'dev.tsv')) ? '' : " (skipped: UFB_GLUE names no folder with GLUE's tasks)";

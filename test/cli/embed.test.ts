@@ -7,7 +7,7 @@ import { parseNpy } from '../../src/io/npy.ts';
 import { loadSequenceClassifier, saveCheckpoint } from '../../src/models/checkpoint.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
 import { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
-import { miniLm, miniLmMissing, stsB, stsBMissing } from '../real_model.ts';
+import { glue, glueMissing, miniLm, miniLmMissing } from '../real_model.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { generatedSentences, writeTinyModel } from '../tiny_model.ts';
 import { program, ufb } from './ufb.ts';
@@ -167,9 +167,9 @@ describe('ufb eval sts', () => {
     expect([code, stderr]).toEqual([2, `ufb: ${join(data, 'dev.tsv')}, line 3: ${message}\n`]);
   });
 
-  const missing = miniLmMissing || stsBMissing;
+  const missing = miniLmMissing || glueMissing;
   test.skipIf(missing)(`all-MiniLM-L6-v2 scores what others measured${missing}`, async () => {
-    const { stdout, stderr, code } = await ufb(['eval', 'sts', '--model', miniLm, '--data', stsB, '--json']);
+    const { stdout, stderr, code } = await ufb(['eval', 'sts', '--model', miniLm, '--data', glue, '--json']);
     expect(code, stderr).toBe(0);
     expect(JSON.parse(stdout).spearman).toBeCloseTo(0.8672, 4);
   });
