@@ -8,11 +8,13 @@ import packageJson from '../../package.json' with { type: 'json' };
 import { FailureError, InputError } from '../errors.ts';
 import { benchCommand } from './commands/bench.ts';
 import { classifyCommand } from './commands/classify.ts';
+import { convertCommand } from './commands/convert.ts';
 import { embedCommand } from './commands/embed.ts';
 import { evalCommand } from './commands/eval.ts';
 import { exportCommand } from './commands/export.ts';
 import { fillMaskCommand } from './commands/fill-mask.ts';
 import { finetuneCommand } from './commands/finetune.ts';
+import { glueCommand } from './commands/glue.ts';
 import { inspectCommand } from './commands/inspect.ts';
 import { pretrainCommand } from './commands/pretrain.ts';
 import { similarCommand } from './commands/similar.ts';
@@ -31,8 +33,10 @@ function createProgram(): Command {
     similarCommand,
     inspectCommand,
     finetuneCommand,
+    convertCommand,
     pretrainCommand,
     evalCommand,
+    glueCommand,
     tokenizerCommand,
     exportCommand,
     benchCommand,

@@ -1,0 +1,215 @@
+import { resolve } from 'node:path';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { InputError } from '../../errors.ts';
+import type { GlueOptions, GlueResults } from '../../glue/results.ts';
+import type { GlueSummary, Kept } from '../../glue/statistics.ts';
+import { glueTask, glueTasks } from '../../glue/tasks.ts';
+import {
+  addBackendOptions,
+  addCommonOptions,
+  addModelOption,
+  type BackendOptions,
+  type CommonOptions,
+  type ModelOptions,
+  notice,
+  openModelFolder,
+  parseCount,
+  print,
+  printJson,
+} from '../common.ts';
+import { openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
+import { table, wordsOf } from './bench_report.ts';
+
+interface Options extends BackendOptions, CommonOptions, ModelOptions {
+  data?: string;
+  tasks?: string;
+  seeds: SeedCounts;
+  epochs: number;
+  out?: string;
+  resume?: boolean;
+  log?: string;
+  against?: string;
+}
+
+type SeedCounts = Pick<GlueOptions, 'seeds' | 'taskSeeds'>;
+type KeptOf = { all: Kept; withoutCola?: Kept };
+
+const taskNames = glueTasks.map(({ name }) => name);
+
+/** Time between two saves of the training at hand, seconds. */
+const checkpointEvery = 300;
+
+export function glueCommand(program: Command): void {
+  const command = addModelOption(program.command('glue'))
+    .description(
+      "fine-tune and score a model on GLUE's tasks by crammedBERT's recipe, the score that of the last epoch on the dev set; Ctrl-C saves and stops, --resume goes on exactly",
+    )
+    .option('--data <folder>', 'holds the tasks as gluebenchmark.com has them: CoLA/train.tsv, CoLA/dev.tsv, and so on')
+    .option('--tasks <names>', `some of ${taskNames.join(', ')}, with commas between them (default: those in --data, without WNLI)`)
+    .addOption(
+      new Option('--seeds <counts>', 'how many seeds, from 0 on, each task is trained with; TASK=COUNT for one task, as in 3,SST-2=1')
+        .argParser(parseSeeds)
+        .default(parseSeeds('3'), '3'),
+    )
+    .option('--epochs <count>', 'times that every example is seen', parseCount, 5)
+    .option(
+      '--out <folder>',
+      'where results.json and predictions are kept: test/NAME.tsv for the GLUE server, dev/NAME.tsv without test set',
+    )
+    .option('--resume', 'go on with the run in --out; --tasks and --seeds may be others, what it has is kept')
+    .option('--against <folder>', "--out of another model's run: how much of its mean this model keeps")
+    .option('--log <file>', 'add JSON lines about each step to this file');
+  addBackendOptions(addCommonOptions(command))
+    .addHelpText('after', '\nExample:\n  ufb glue --model my-model --data glue --out my-model-glue --against bert-base-glue')
+    .action(async (options: Options) => {
+      await glue(options, (name) => command.getOptionValueSource(name) === 'cli');
+    });
+}
+
+/** '3,SST-2=1' as the seeds of all tasks and those of some; 3 where only tasks are named. */
+function parseSeeds(text: string): SeedCounts {
+  const counts: SeedCounts = { seeds: 3, taskSeeds: {} };
+  for (const part of text.split(',')) {
+    const [, task, count] = /^(?:(.+)=)?([^=]+)$/.exec(part) ?? [];
+    if (count === undefined || (task !== undefined && !taskNames.includes(task)))
+      throw new InvalidArgumentError(`'${part}': expected COUNT or TASK=COUNT, TASK one of ${taskNames.join(', ')}.`);
+    if (task === undefined) counts.seeds = parseCount(count);
+    else counts.taskSeeds[task] = parseCount(count);
+  }
+  return counts;
+}
+
+async function glue(options: Options, given: (name: string) => boolean): Promise<void> {
+  const { out } = options;
+  if (options.resume && out === undefined) throw new InputError('--resume needs --out FOLDER, where the run is kept');
+  const [{ runGlue }, { readGlueResults }, { keptOf, summarize }, { JsonLog, ProgressBar }] = await Promise.all([
+    import('../../glue/run.ts'),
+    import('../../glue/results.ts'),
+    import('../../glue/statistics.ts'),
+    import('../progress.ts'),
+  ]);
+  const against = options.against === undefined ? undefined : { folder: options.against, results: await readGlueResults(options.against) };
+  const runOptions = options.resume ? await optionsToResume(options, given) : await newOptions(options);
+  using backend = await openTrainingBackend(options);
+  using stop = stopOnInterrupt(options);
+  const log = await JsonLog.open(options.log);
+  const bar = new ProgressBar(options, '{task} seed {seed} epoch {epoch}  loss {loss}  {rate} tokens/s  ');
+  let results: GlueResults;
+  try {
+    results = await runGlue(runOptions, {
+      backend,
+      out,
+      resume: options.resume ?? false,
+      against,
+      checkpointEvery,
+      signal: stop.signal,
+      onStep(step) {
+        const { task, seed, epoch, loss, tokensPerSecond } = step;
+        bar.update(step.progress, step.seconds, { task, seed, epoch, loss: loss.toFixed(3), rate: Math.round(tokensPerSecond) });
+        log.write({ event: 'step', ...step });
+      },
+      onRun(run) {
+        log.write({ event: 'run', ...run });
+        const { task, seed, scores, seconds } = run;
+        const shown = Object.entries(scores).map(([name, score]) => `${name} ${glueTask(task).metric} ${percent(score)}`);
+        notice(`seed ${seed}: ${shown.join(', ')} in ${Math.round(seconds)} s`, options);
+      },
+      onNotice: (line) => notice(line, options),
+    });
+  } finally {
+    bar.stop();
+    await log.close();
+  }
+  const summary = summarize(results);
+  const kept = against && summary.scores.length > 0 ? keptOf(results, against.results, against.folder) : undefined;
+  if (out !== undefined) predictionsNotice(results, out, options);
+  if (against) for (const line of differences(results, against)) notice(line, options);
+  if (options.json) printJson({ finished: results.finished, options: results.options, ...summary, kept, out });
+  else {
+    print(scoreTable(summary));
+    if (against && kept) print(`\n${keptTable(against.folder, kept)}`);
+    if (!results.finished) print(out === undefined ? 'stopped' : 'stopped (go on with --resume)');
+  }
+}
+
+async function newOptions(options: Options): Promise<GlueOptions> {
+  if (options.data === undefined) throw new InputError("--data FOLDER is missing: name the folder with GLUE's tasks");
+  const model = resolve(await openModelFolder(options));
+  return { model, data: resolve(options.data), tasks: await chosenTasks(options), ...options.seeds, epochs: options.epochs };
+}
+
+/** The run's options; tasks and seeds may be others than they were. */
+async function optionsToResume(options: Options, given: (name: string) => boolean): Promise<GlueOptions> {
+  const { epochs } = options;
+  const model = options.model && resolve(await openModelFolder(options));
+  const data = options.data && resolve(options.data);
+  const stored = (await resumedOptions(options.out as string, { model, data, epochs }, given)) as GlueOptions;
+  const tasks = given('tasks') ? { tasks: await chosenTasks({ ...options, data: stored.data }) } : {};
+  return { ...stored, ...tasks, ...(given('seeds') ? options.seeds : {}) };
+}
+
+async function chosenTasks(options: Options): Promise<string[]> {
+  if (options.tasks !== undefined) return wordsOf('--tasks', options.tasks, taskNames);
+  const { findGlueTasks } = await import('../../glue/read.ts');
+  const folder = options.data as string;
+  const found = await findGlueTasks(folder);
+  const missing = glueTasks.filter((task) => task.inMean && !found.includes(task));
+  const chosen = found.filter(({ inMean }) => inMean);
+  if (chosen.length === 0)
+    throw new InputError(`${folder}: has none of GLUE's tasks, expected folders such as CoLA with train.tsv and dev.tsv`);
+  if (missing.length > 0) notice(`${folder} has no ${namesOf(missing)}: the mean is without`, options);
+  return chosen.map(({ name }) => name);
+}
+
+function predictionsNotice({ tasks }: GlueResults, out: string, options: Options): void {
+  const untested = Object.values(tasks).flatMap(({ runs, labels }) =>
+    Object.keys(labels).filter((name) => runs[0] && !(name in runs[0].test)),
+  );
+  if (untested.length > 0)
+    notice(`no test set of ${untested.join(', ')}: ${out}/dev has predictions of the dev set, which are not for the GLUE server`, options);
+}
+
+/** What should be known of a comparison with another run. */
+function differences({ options }: GlueResults, against: { folder: string; results: GlueResults }): string[] {
+  const { folder, results } = against;
+  const lines = results.finished ? [] : [`${folder}: the run is not finished`];
+  if (results.options.epochs !== options.epochs)
+    lines.push(`${folder}: trained for ${results.options.epochs} epochs, this model for ${options.epochs}`);
+  return lines;
+}
+
+function scoreTable({ scores, mean, meanWithoutCola }: GlueSummary): string {
+  const rows = scores.map(({ name, metric, score, range, seeds, tokensPerSecond }) => [
+    name,
+    metric,
+    percent(score),
+    rangeOf(range, percent),
+    `${seeds}`,
+    `${Math.round(tokensPerSecond)}`,
+  ]);
+  const meanRow = (label: string, value: number | undefined) => (value === undefined ? [] : [[label, '', percent(value), '', '', '']]);
+  const counted = scores.filter(({ inMean }) => inMean);
+  return [
+    table([
+      ['task', 'metric', 'score', 'over seeds', 'seeds', 'tokens/s'],
+      ...rows,
+      ...meanRow('mean', mean),
+      ...meanRow('without CoLA', meanWithoutCola),
+    ]),
+    `scores of dev sets x 100, medians over seeds; the mean is over ${namesOf(counted) || 'none'}`,
+  ].join('\n');
+}
+
+function keptTable(folder: string, { all, withoutCola }: KeptOf): string {
+  const ratio = (value: number) => (Number.isFinite(value) ? value.toFixed(3) : '-');
+  const row = (label: string, kept: Kept) => [label, ratio(kept.ratio), rangeOf(kept.range, ratio), rangeOf(kept.interval, ratio)];
+  return table([
+    [`kept of ${folder}`, 'ratio', 'over seeds', '95 % of resamples'],
+    row(all.sets.join(', '), all),
+    ...(withoutCola ? [row('without CoLA', withoutCola)] : []),
+  ]);
+}
+
+const percent = (score: number) => (100 * score).toFixed(1);
+const rangeOf = ([low, high]: readonly [number, number], text: (value: number) => string) => `${text(low)} - ${text(high)}`;
+const namesOf = (tasks: readonly { name: string }[]) => tasks.map(({ name }) => name).join(', ');

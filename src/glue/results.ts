@@ -1,0 +1,94 @@
+/** What a run over GLUE has found: kept in its folder's results.json, from which it is resumed and others are compared with it. */
+
+import * as v from 'valibot';
+import { joinPath, kindOf } from '#platform';
+import { InputError } from '../errors.ts';
+import { readJson, writeFileAtomic } from '../io/files.ts';
+import { type GlueTask, glueTask, glueTasks } from './tasks.ts';
+
+const count = v.pipe(v.number(), v.integer(), v.minValue(0));
+/** By the names of a task's sets. */
+const bySet = <Value extends v.GenericSchema>(value: Value) => v.record(v.string(), value);
+const numbers = v.array(v.number());
+
+const runSchema = v.object({
+  seed: count,
+  scores: bySet(v.number()),
+  /** Of the training. */
+  seconds: v.number(),
+  tokensPerSecond: v.number(),
+  /** Of the dev sets: classes by number (see `classes` of {@link GlueTask}), or the numbers of a regression. */
+  predictions: bySet(numbers),
+  /** Of the test sets that there were. */
+  test: bySet(numbers),
+});
+
+const schema = v.object({
+  options: v.object({
+    model: v.string(),
+    data: v.string(),
+    tasks: v.array(v.string()),
+    seeds: count,
+    taskSeeds: v.record(v.string(), count),
+    epochs: count,
+  }),
+  finished: v.boolean(),
+  tasks: v.record(
+    v.picklist(glueTasks.map(({ name }) => name)),
+    v.object({
+      /** Examples trained on. */
+      training: count,
+      /** Of the dev sets, as numbers. */
+      labels: bySet(numbers),
+      runs: v.array(runSchema),
+    }),
+  ),
+});
+
+/** What a run is, as its folder keeps it. */
+export type GlueOptions = v.InferOutput<typeof schema>['options'];
+export type GlueResults = v.InferOutput<typeof schema>;
+export type GlueTaskResult = GlueResults['tasks'][string];
+/** One task trained with one seed. */
+export type GlueRun = v.InferOutput<typeof runSchema>;
+
+const resultsFile = (folder: string) => joinPath(folder, 'results.json');
+
+/** Whether a folder has results, as it has from the first task and seed on. */
+export async function hasGlueResults(folder: string): Promise<boolean> {
+  return (await kindOf(resultsFile(folder))) === 'file';
+}
+
+/** @throws InputError naming the file if it is missing, damaged, or its parts do not fit each other */
+export async function readGlueResults(folder: string): Promise<GlueResults> {
+  const path = resultsFile(folder);
+  const { output, issues } = v.safeParse(schema, await readJson(path));
+  if (issues) {
+    const [{ message }] = issues;
+    throw new InputError(`${path}: '${v.getDotPath(issues[0])}': ${message}; expected the results of 'ufb glue --out'`);
+  }
+  const results = output as GlueResults;
+  for (const [name, { labels, runs }] of Object.entries(results.tasks)) {
+    for (const { name: set } of glueTask(name).sets) {
+      const fits = runs.every(({ predictions, scores }) => predictions[set]?.length === labels[set]?.length && set in scores);
+      if (!labels[set]?.length || !fits)
+        throw new InputError(`${path}: 'tasks.${name}': labels, predictions and scores of ${set} do not fit each other`);
+    }
+  }
+  return results;
+}
+
+/** Written aside and renamed. */
+export function writeGlueResults(folder: string, results: GlueResults): Promise<void> {
+  return writeFileAtomic(resultsFile(folder), `${JSON.stringify(results)}\n`);
+}
+
+/** @throws InputError if the results in `folder` are of another dev set than `labels`, so that nothing can be compared */
+export function checkDevSets(task: GlueTask, labels: GlueTaskResult['labels'], folder: string, results: GlueResults): void {
+  const known = results.tasks[task.name]?.labels;
+  const differs = task.sets.find(({ name }) => known && `${known[name]}` !== `${labels[name]}`);
+  if (differs)
+    throw new InputError(
+      `${differs.dev} of ${task.name} differs from that of the results in ${folder}: name the data that they were made with`,
+    );
+}

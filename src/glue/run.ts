@@ -1,0 +1,302 @@
+/** A run over GLUE: a model is fine-tuned on each task with each seed, always from the same start. */
+
+import { joinPath, removeFile } from '#platform';
+import { Arena } from '../backend/arena.ts';
+import type { Backend } from '../backend/backend.ts';
+import { FailureError, InputError } from '../errors.ts';
+import { readJson } from '../io/files.ts';
+import { openWeights } from '../io/model_folder.ts';
+import { loadSequenceClassifier } from '../models/checkpoint.ts';
+import { parseConfig } from '../models/config.ts';
+import { modelNames } from '../models/names.ts';
+import type { EncodedText } from '../models/text_batches.ts';
+import { hashText } from '../nn/random.ts';
+import { Tokenizer } from '../tokenizer/tokenizer.ts';
+import {
+  checkVocabulary,
+  encodeTexts,
+  type FineTuningProgress,
+  type FineTuningStep,
+  fineTune,
+  fineTuningRecipe,
+  predict,
+} from '../training/fine_tune.ts';
+import type { AdamW } from '../training/optimizer.ts';
+import { createRun, hasState, loadState, recordOptions, saveState } from '../training/run_state.ts';
+import { type GlueData, readGlueTask } from './read.ts';
+import {
+  checkDevSets,
+  type GlueOptions,
+  type GlueResults,
+  type GlueRun,
+  type GlueTaskResult,
+  hasGlueResults,
+  readGlueResults,
+  writeGlueResults,
+} from './results.ts';
+import { writePredictions } from './submission.ts';
+import { type GlueTask, glueMetrics, glueTasks } from './tasks.ts';
+
+export interface GlueSession {
+  backend: Backend;
+  /** Keeps results and predictions, and what a resumed run needs; absent: nothing is written. */
+  out?: string;
+  /** Go on with the run in `out`; tasks and seeds that it has are not run again. */
+  resume: boolean;
+  /** Results of another model that these will be compared with: their dev sets must be the same. */
+  against?: { folder: string; results: GlueResults };
+  /** Seconds between saves of the training at hand. */
+  checkpointEvery: number;
+  signal?: AbortSignal;
+  onStep?(step: GlueStep): void;
+  /** After each task and seed. */
+  onRun?(run: Pick<GlueRun, 'seed' | 'scores' | 'seconds' | 'tokensPerSecond'> & { task: string }): void;
+  onNotice?(line: string): void;
+}
+
+export interface GlueStep extends Omit<FineTuningStep, 'progress' | 'seconds'> {
+  task: string;
+  seed: number;
+  /** Of all tasks and seeds, by the characters of their training sets. */
+  progress: number;
+  /** Spent on training for that progress, over all sessions. */
+  seconds: number;
+}
+
+/** A task with the seeds that it is still to be trained with. */
+interface Work {
+  task: GlueTask;
+  seeds: number[];
+  /** Epochs x characters of the training set, for each seed. */
+  size: number;
+}
+
+/**
+ * Fine-tunes and scores a model on GLUE by crammedBERT's recipe (see `fineTuningRecipe`), the same for every task; dropout is what the
+ * model's config.json says, 0.1 unless it says otherwise. Each task and seed starts from the model as it is in its folder, with a new
+ * head. Scores are those of the last epoch, as crammedBERT's: choosing the best one by the dev set's scores would flatter. The same
+ * options, files and backend give the same results, stopped in between or not.
+ *
+ * @returns what was found; `finished` is false if the signal stopped it
+ * @throws InputError for unusable files and options, before anything is trained
+ */
+export async function runGlue(options: GlueOptions, session: GlueSession): Promise<GlueResults> {
+  const { out } = session;
+  const created = out === undefined || session.resume ? undefined : await createRun(out);
+  try {
+    const known = out !== undefined && session.resume && (await hasGlueResults(out)) ? await readGlueResults(out) : { tasks: {} };
+    const results: GlueResults = { ...known, options, finished: false };
+    const work = await survey(options, results, session);
+    const start = work.length > 0 ? await openStart(options.model) : undefined;
+    if (out !== undefined) await (created ? created.record(options) : recordOptions(out, options));
+    results.finished = !start || (await train(work, start, results, session));
+    if (out !== undefined) {
+      await writeGlueResults(out, results);
+      await writePredictions(out, results);
+    }
+    return results;
+  } catch (error) {
+    await created?.discard();
+    throw error;
+  }
+}
+
+/** What all tasks start from. */
+interface Start {
+  folder: string;
+  tokenizer: Tokenizer;
+  /** Tokens of a text, at most. */
+  length: number;
+}
+
+async function openStart(folder: string): Promise<Start> {
+  const path = joinPath(folder, 'config.json');
+  const config = parseConfig(await readJson(path), path);
+  const tokenizer = await Tokenizer.load(joinPath(folder, 'tokenizer.json'));
+  checkVocabulary(folder, tokenizer, config);
+  await using weights = await openWeights(folder);
+  const head = `${modelNames(config.family).classifier}.weight`;
+  if (weights.has(head))
+    throw new InputError(
+      `${weights.source}: holds '${head}', a head that was trained already; name the model from before it was fine-tuned`,
+    );
+  return { folder, tokenizer, length: Math.min(fineTuningRecipe.length, config.positions) };
+}
+
+/** Reads everything once, so that what is wrong with a file is said now and not after days of training. */
+async function survey(options: GlueOptions, results: GlueResults, { out, against, onNotice }: GlueSession): Promise<Work[]> {
+  const work: Work[] = [];
+  for (const task of glueTasks.filter(({ name }) => options.tasks.includes(name))) {
+    const done = results.tasks[task.name]?.runs.map(({ seed }) => seed) ?? [];
+    const count = options.taskSeeds[task.name] ?? options.seeds;
+    const seeds = Array.from({ length: count }, (_, seed) => seed).filter((seed) => !done.includes(seed));
+    if (seeds.length === 0) continue;
+    const data = await readGlueTask(task, options.data);
+    for (const { notices } of [data.train, ...Object.values(data.sets).map(({ dev }) => dev)]) for (const line of notices) onNotice?.(line);
+    const labels = devLabels(data);
+    if (out !== undefined) checkDevSets(task, labels, out, results);
+    if (against) checkDevSets(task, labels, against.folder, against.results);
+    const characters = data.train.texts.reduce((sum, { text, pair = '' }) => sum + text.length + pair.length, 0);
+    work.push({ task, seeds, size: options.epochs * characters });
+  }
+  return work;
+}
+
+const devLabels = ({ sets }: GlueData): GlueTaskResult['labels'] =>
+  Object.fromEntries(Object.entries(sets).map(([name, { dev }]) => [name, dev.labels]));
+
+/** Adds to `results`; false if the signal stopped it. */
+async function train(work: readonly Work[], start: Start, results: GlueResults, session: GlueSession): Promise<boolean> {
+  const { out } = session;
+  const { data: folder } = results.options;
+  const doneRuns = ({ task }: Work) => results.tasks[task.name]?.runs ?? [];
+  // Seconds and progress count what earlier sessions did on these tasks.
+  let spent = work.flatMap(doneRuns).reduce((sum, { seconds }) => sum + seconds, 0);
+  let done = work.reduce((sum, part) => sum + doneRuns(part).length * part.size, 0);
+  const total = work.reduce((sum, { seeds, size }) => sum + seeds.length * size, done);
+  for (const { task, seeds, size } of work) {
+    const data = await readGlueTask(task, folder);
+    const sets = await encodeTask(task, data, start, session);
+    results.tasks[task.name] ??= { training: data.train.texts.length, labels: devLabels(data), runs: [] };
+    const { runs } = results.tasks[task.name];
+    for (const seed of seeds) {
+      const run = await runTask(task, sets, seed, start, results.options.epochs, {
+        ...session,
+        onStep: (step) =>
+          session.onStep?.({
+            ...step,
+            task: task.name,
+            seed,
+            progress: (done + step.progress * size) / total,
+            seconds: spent + step.seconds,
+          }),
+      });
+      if (!run) return false;
+      runs.push(run);
+      runs.sort((a, b) => a.seed - b.seed);
+      if (out !== undefined) {
+        await writeGlueResults(out, results);
+        await removeFile(stateFolder(out, task, seed));
+      }
+      done += size;
+      spent += run.seconds;
+      const { scores, seconds, tokensPerSecond } = run;
+      session.onRun?.({ task: task.name, seed, scores, seconds, tokensPerSecond });
+    }
+  }
+  return true;
+}
+
+interface EncodedTask {
+  training: (EncodedText & { label: number })[];
+  /** Tells one training set from another. */
+  fingerprint: number;
+  dev: Record<string, { encoded: EncodedText[]; labels: number[] }>;
+  test: Record<string, EncodedText[]>;
+}
+
+async function encodeTask(
+  task: GlueTask,
+  { train, sets }: GlueData,
+  { tokenizer, length }: Start,
+  { out, onNotice }: GlueSession,
+): Promise<EncodedTask> {
+  const training = await encodeTexts(train.texts, tokenizer, length);
+  if (training.cut > 0)
+    onNotice?.(
+      `${task.name}: ${training.cut} of ${train.texts.length} training examples have more than ${length} tokens: the end was left out`,
+    );
+  const result: EncodedTask = {
+    training: training.encoded.map((text, index) => ({ ...text, label: train.labels[index] })),
+    fingerprint: training.encoded.reduce((hash, { ids }, index) => hashText(`${hash} ${train.labels[index]} ${ids}`), 0),
+    dev: {},
+    test: {},
+  };
+  for (const [name, { dev, test }] of Object.entries(sets)) {
+    result.dev[name] = { encoded: (await encodeTexts(dev.texts, tokenizer, length)).encoded, labels: dev.labels };
+    // Predictions of the test set go to a file and nowhere else.
+    if (test && out !== undefined) result.test[name] = (await encodeTexts(test.texts, tokenizer, length)).encoded;
+  }
+  return result;
+}
+
+/** Where a training that was stopped is kept. */
+const stateFolder = (out: string, task: GlueTask, seed: number) => joinPath(out, 'run', `${task.name}-${seed}`);
+
+/** One task with one seed; undefined if the signal stopped it. */
+async function runTask(
+  task: GlueTask,
+  { training, fingerprint, dev, test }: EncodedTask,
+  seed: number,
+  start: Start,
+  epochs: number,
+  session: Omit<GlueSession, 'onStep'> & { onStep(step: FineTuningStep): void },
+): Promise<GlueRun | undefined> {
+  const { backend, out, signal, checkpointEvery } = session;
+  using model = await loadSequenceClassifier(start.folder, backend, { fresh: { labels: Math.max(1, task.classes.length), seed } });
+  const state = out === undefined ? undefined : stateFolder(out, task, seed);
+  let saved = performance.now();
+  const save = async (progress: FineTuningProgress, optimizer: AdamW) => {
+    if (state === undefined) return;
+    await saveState(state, optimizer, { records: { progress, examples: fingerprint }, integers: {} });
+    saved = performance.now();
+  };
+  const options = { ...fineTuningRecipe, epochs, length: start.length, seed };
+  const progress = await fineTune(model, { training }, options, {
+    backend,
+    signal,
+    onStep: session.onStep,
+    async restore(optimizer) {
+      if (state === undefined || !(await hasState(state))) return undefined;
+      const { records } = await loadState(state, optimizer, { records: ['progress', 'examples'] });
+      if (records.examples !== fingerprint)
+        throw new InputError(`${task.name}/train.tsv is not what the run in ${out} was started with; put it back, or start another run`);
+      return records.progress as FineTuningProgress;
+    },
+    async afterStep(progress, optimizer) {
+      if (performance.now() - saved >= checkpointEvery * 1000) await save(progress, optimizer);
+    },
+    async afterEpoch(progress, optimizer) {
+      // A stop while the sets are predicted then costs no training; what took less than the time between saves can be done again.
+      if (progress.epochs.length === epochs && progress.seconds >= checkpointEvery) await save(progress, optimizer);
+    },
+    afterStop: save,
+  }).catch((error) => {
+    throw error instanceof InputError ? new InputError(`${task.name}, seed ${seed}: ${error.message}`) : error;
+  });
+  if (!progress.finished) return undefined;
+
+  using arena = new Arena(backend);
+  const inference: Parameters<typeof predict>[0] = {
+    inference(work) {
+      arena.reset();
+      return work({ backend, arena, training: false });
+    },
+  };
+  const predictions = async (encoded: readonly EncodedText[]) => {
+    const values = Array.from(await predict(inference, model, encoded, signal));
+    // No class is the most probable one where logits are not finite.
+    if (!values.every((value) => Number.isFinite(value) && (model.labels === 1 || value >= 0)))
+      throw new FailureError(`${task.name}, seed ${seed}: the trained model's logits are not finite`);
+    return values;
+  };
+  const run: GlueRun = {
+    seed,
+    scores: {},
+    seconds: progress.seconds,
+    tokensPerSecond: progress.tokens / progress.seconds,
+    predictions: {},
+    test: {},
+  };
+  try {
+    for (const [name, { encoded, labels }] of Object.entries(dev)) {
+      run.predictions[name] = await predictions(encoded);
+      run.scores[name] = glueMetrics[task.metric](run.predictions[name], labels);
+    }
+    for (const [name, encoded] of Object.entries(test)) run.test[name] = await predictions(encoded);
+  } catch (error) {
+    if (signal?.aborted && error === signal.reason) return undefined;
+    throw error;
+  }
+  return run;
+}
