@@ -21,4 +21,4 @@ export class CounterRandom {
 }
 
 /** Streams of {@link CounterRandom}, one for each purpose, so that no two purposes share numbers. */
-export const randomStream = { masking: 1, shuffling: 2, evaluation: 3, fineTuning: 4, texts: 5, distillation: 6 } as const;
+export const randomStream = { masking: 1, shuffling: 2, evaluation: 3, fineTuning: 4, texts: 5, distillation: 6, sample: 7 } as const;
