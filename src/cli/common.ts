@@ -89,11 +89,11 @@ export interface ModelOptions {
 /** What models of sentences must be, for {@link addModelOption}. */
 export const sentenceModel = 'a model of sentence-transformers, or any encoder, whose token vectors are then averaged';
 
-/** Adds --model and --revision. `required` says what the model must be, where the shipped one does not do. */
-export function addModelOption(command: Command, required?: string): Command {
+/** Adds --model and --revision. `what` says what the model must be, where the shipped one does not do; unless `mandatory` is false the option must be given. */
+export function addModelOption(command: Command, what?: string, { mandatory = true }: { mandatory?: boolean } = {}): Command {
   const files = 'folder with config.json, model.safetensors and tokenizer.json, or OWNER/NAME of a model on the Hugging Face hub';
-  const withModel = required
-    ? command.requiredOption('--model <model>', `${required}: ${files}`)
+  const withModel = what
+    ? command.addOption(new Option('--model <model>', `${what}: ${files}`).makeOptionMandatory(mandatory))
     : command.option('--model <model>', `${files} (default: the shipped model)`);
   return withModel.option('--revision <name>', 'branch, tag or commit of a model on the hub (default: main)');
 }

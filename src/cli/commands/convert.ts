@@ -37,7 +37,7 @@ type Options = BackendOptions &
   };
 
 export function convertCommand(program: Command): void {
-  const command = addModelOption(program.command('convert'), 'a model with dense feedforward layers')
+  const command = addModelOption(program.command('convert'), 'a model with dense feedforward layers', { mandatory: false })
     .description(
       'turn a dense BERT into one with fast feedforward trees that answers as it does; Ctrl-C saves and stops, --resume goes on exactly',
     )
@@ -87,6 +87,7 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
     import('../progress.ts'),
     import('../../pipelines/sentence_transformer.ts'),
   ]);
+  if (!options.resume && options.model === undefined) throw new InputError('--model is missing: name the model to convert');
   if (!options.resume && !options.corpus) throw new InputError('--corpus FILE... is missing: name the text files to train on');
   const folder = options.resume ? undefined : resolve(await openModelFolder(options));
   const pooling = folder === undefined ? undefined : (await readSentenceModules(folder))?.pooling;

@@ -1,0 +1,84 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, expect, test } from 'vitest';
+import { nativeMissing } from '../../src/backend/create.ts';
+import { temporaryFolder } from '../temporary.ts';
+import { generatedSentences, tinyBert, writeTinyModel } from '../tiny_model.ts';
+import { writeCorpus } from '../training/corpora.ts';
+import { ufb } from './ufb.ts';
+
+const folder = temporaryFolder();
+const [model, out] = [join(folder, 'model'), join(folder, 'out')];
+const backend = nativeMissing() ? ['--backend', 'reference'] : [];
+let corpus: string;
+beforeAll(async () => {
+  await writeTinyModel(model, tinyBert, 'encoder');
+  const sentences = generatedSentences();
+  corpus = writeCorpus(
+    folder,
+    'corpus.txt',
+    Array.from({ length: 40 }, (_, i) => [sentences.slice(i * 5, i * 5 + 3).join(' '), sentences.slice(i * 5 + 3, i * 5 + 5).join(' ')]),
+  );
+});
+const small = [
+  '--depth',
+  '2',
+  '--fit-tokens',
+  '1000',
+  '--tokens',
+  '2000',
+  '--batch',
+  '128',
+  '--held-out-every',
+  '5',
+  '--held-out-texts',
+  '12',
+];
+const convert = (...args: string[]) => ufb(['convert', '--model', model, '--corpus', corpus, ...small, ...backend, ...args]);
+
+test('ufb convert makes a model with trees, and `ufb eval agreement` sets it beside the one it was made from', async () => {
+  const log = join(folder, 'log.jsonl');
+  const { code, stdout, stderr } = await convert('--out', out, '--log', log);
+  expect([code, stderr.trim().split('\n').length]).toEqual([0, 2]);
+  expect(stderr).toMatch(
+    /^0\.0 M tokens fitted, 0\.0 M trained: R2 of hidden states [-\d.]+ [-\d.]+, cosine [\d.]+; leaves used \d \([\d.]+ bits\), \d/,
+  );
+  expect(stdout).toMatch(/^done: step \d+, .*R2 of hidden states/);
+  const events = readFileSync(log, 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  expect(new Set(events.map(({ event, phase }) => phase ?? event))).toEqual(new Set(['fit', 'train', 'agreement']));
+  const evaluate = (of: string, ...more: string[]) =>
+    ufb(['eval', 'agreement', '--model', of, '--against', model, '--text', corpus, '--count', '60', ...backend, ...more]);
+  const itself = await evaluate(model);
+  expect(itself.stdout).toMatch(
+    /^recall@10 +1\.0000 of the nearest 10 among 60 paragraphs \(seed 0\)\ncosine +1\.0000\nR2, hidden states 1\.0000 1\.0000\n$/,
+  );
+  const converted = JSON.parse((await evaluate(out, '--json')).stdout);
+  expect(converted).toMatchObject({ texts: 60, states: [expect.any(Number), expect.any(Number)], leaves: [{ leaves: 4 }, { leaves: 4 }] });
+  expect(converted.recall).toBeGreaterThan(0);
+  expect(converted.recall).toBeLessThan(1);
+});
+
+test('what cannot be is said in one line', async () => {
+  const refused = async (...args: string[]) => {
+    const { code, stderr } = await ufb(['convert', ...backend, ...args]);
+    expect([code, stderr.trim().split('\n').length]).toEqual([2, 1]);
+    return stderr;
+  };
+  expect(await refused('--out', 'x')).toMatch(/--model is missing/);
+  expect(await refused('--model', model, '--out', join(folder, 'other'))).toMatch(/--corpus FILE\.\.\. is missing/);
+  expect(await refused('--model', model, '--corpus', corpus, '--out', out)).toMatch(/holds a run already; add --resume/);
+  expect(await refused('--model', model, '--resume', '--out', out)).toMatch(/--model and --resume are both given/);
+  expect(await refused('--model', model, '--corpus', corpus, '--out', join(folder, 'other'), '--balance', '-1')).toMatch(
+    /expected a number from 0/,
+  );
+});
+
+test('--resume of a finished run changes nothing', async () => {
+  const before = readFileSync(join(out, 'model.safetensors'));
+  const { code, stdout } = await ufb(['convert', '--resume', '--out', out, ...backend]);
+  expect([code, stdout.slice(0, 5)]).toEqual([0, 'done:']);
+  expect(readFileSync(join(out, 'model.safetensors')).equals(before)).toBe(true);
+});
