@@ -121,12 +121,12 @@ async function glue(options: Options, given: (name: string) => boolean): Promise
     await log.close();
   }
   const summary = summarize(results);
-  const kept = against && summary.scores.length > 0 ? keptOf(results, against.results, against.folder) : undefined;
   if (out !== undefined) predictionsNotice(results, out, options);
+  if (!options.json) print(scoreTable(summary));
   if (against) for (const line of differences(results, against)) notice(line, options);
+  const kept = against && summary.scores.length > 0 ? keptOf(results, against.results, against.folder) : undefined;
   if (options.json) printJson({ finished: results.finished, options: results.options, ...summary, kept, out });
   else {
-    print(scoreTable(summary));
     if (against && kept) print(`\n${keptTable(against.folder, kept)}`);
     if (!results.finished) print(out === undefined ? 'stopped' : 'stopped (go on with --resume)');
   }
