@@ -8,12 +8,30 @@
  */
 export class InputError extends Error {
   override readonly name = 'InputError';
+
+  constructor(message: string, options?: ErrorOptions) {
+    super(oneLine(message), options);
+  }
 }
 
 export class FailureError extends Error {
   override readonly name = 'FailureError';
+
+  constructor(message: string, options?: ErrorOptions) {
+    super(oneLine(message), options);
+  }
 }
 
 export class ShapeError extends Error {
   override readonly name = 'ShapeError';
+}
+
+const longestMessage = 4000;
+
+/** What a message quotes, a tensor's name say, came from a file: it may hold line ends, what terminals take as commands, or a megabyte. */
+function oneLine(message: string): string {
+  const short = message.length > longestMessage ? `${message.slice(0, longestMessage - 1000)} ... ${message.slice(-900)}` : message;
+  return short.replace(/[\p{Cc}\p{Zl}\p{Zp}]/gu, (character) =>
+    character === '\n' ? '\\n' : `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
 }

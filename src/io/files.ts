@@ -3,6 +3,8 @@ import { InputError } from '../errors.ts';
 
 /** JSON files here are configurations and tokenizers; anything larger is a mistake. */
 const maximumJsonBytes = 2 ** 28;
+/** Levels, more than any of them has. What calls itself for every level, JSON.stringify too, has stack for some thousands. */
+const deepestJson = 100;
 /** Lines longer than this are handed out in pieces, so that a file without line ends cannot fill the memory. UTF-16 units. */
 const maximumLineLength = 2 ** 20;
 
@@ -54,14 +56,23 @@ export function parseJson(bytes: Uint8Array, source: string): unknown {
   } catch {
     throw new InputError(`${source}: is not UTF-8 text, expected JSON`);
   }
+  let value: unknown;
   try {
-    return JSON.parse(text);
+    value = JSON.parse(text);
   } catch (error) {
     // The parser's message can quote the text, line ends and all.
     const detail = (error as Error).message.replace(/\s+/g, ' ').slice(0, 160);
     throw new InputError(`${source}: is not valid JSON: ${detail}`);
   }
+  let level = [value];
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > deepestJson) throw new InputError(`${source}: is nested more than ${deepestJson} levels deep, expected less`);
+    level = level.flatMap((outer) => (isObject(outer) ? Object.values(outer).filter(isObject) : []));
+  }
+  return value;
 }
+
+const isObject = (value: unknown): value is object => typeof value === 'object' && value !== null;
 
 /** Writes aside, then renames: readers see the old file or the new one, never half of it. The folder is made if it is missing. */
 export async function writeFileAtomic(path: string, data: string | Uint8Array): Promise<void> {

@@ -11,6 +11,8 @@ export interface SentenceModules {
   maxLength?: number;
 }
 
+/** A folder has three or four; each names files to be read. */
+const mostModules = 16;
 const modules = v.array(v.object({ type: v.string(), path: v.string() }));
 const pooling = v.looseObject({
   pooling_mode_cls_token: v.optional(v.boolean(), false),
@@ -28,6 +30,7 @@ export async function readSentenceModules(folder: string): Promise<SentenceModul
   const path = joinPath(folder, 'modules.json');
   const list = await readOptional(path, modules);
   if (!list) return undefined;
+  if (list.length > mostModules) throw new InputError(`${path}: lists ${list.length} modules, expected at most ${mostModules}`);
   let mode: SentenceModules['pooling'] | undefined;
   let normalize = false;
   for (const { type, path: place } of list) {

@@ -1,5 +1,5 @@
 /** Node's files: reading, writing aside, folders. */
-import { createReadStream } from 'node:fs';
+import { constants, createReadStream } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { pipeline as pipeStreams, Readable } from 'node:stream';
@@ -35,7 +35,8 @@ export function errorCode(error: unknown): string | undefined {
 }
 
 export async function openFile(path: string): Promise<RandomAccessFile> {
-  const handle = await open(path, 'r');
+  // What is no file is refused; a pipe would otherwise be waited for until somebody writes to it.
+  const handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
   try {
     const status = await handle.stat();
     if (!status.isFile()) throw Object.assign(new Error(`${path} is not a file`), { code: status.isDirectory() ? 'EISDIR' : 'EINVAL' });

@@ -8,6 +8,7 @@ import { type Pipelines, pipeline } from '../../src/pipelines/pipeline.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { writeTinyClassifier, writeTinyModel } from '../tiny_model.ts';
 import { candidates } from './backends.ts';
+import { watchBlocks } from './blocks.ts';
 
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
@@ -72,18 +73,8 @@ const keep = (backend: Backend) => ({
 
 /** Tells how many blocks a backend has handed out and not got back, from now on; of native's runtime also how many it has in all. */
 function blocksOf(backend: Backend): () => number[] {
-  let held = 0;
-  const { allocate, release } = backend;
-  backend.allocate = (bytes) => {
-    const storage = allocate.call(backend, bytes);
-    held++;
-    return storage;
-  };
-  backend.release = (storage) => {
-    if (!storage.disposed) held--;
-    release.call(backend, storage);
-  };
-  return () => (backend instanceof NativeBackend ? [held, backend.blocks] : [held]);
+  const watch = watchBlocks(backend);
+  return () => (backend instanceof NativeBackend ? [watch.held, backend.blocks] : [watch.held]);
 }
 
 type Input = string | { text: string; text_pair: string };

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -92,6 +93,15 @@ test('JSON files', async () => {
   await expect(readJson(file('empty.json', ''))).rejects.toThrow('is empty, expected JSON');
   await expect(readJson(file('latin.json', Buffer.from([0x22, 0xe9, 0x22])))).rejects.toThrow('is not UTF-8');
   await expect(readJson(folder)).rejects.toThrow('is a folder');
+  const nested = (levels: number) => file('nested.json', `${'[{"a":'.repeat(levels / 2)}1${'}]'.repeat(levels / 2)}`);
+  await readJson(nested(100));
+  for (const levels of [102, 200_000]) await expect(readJson(nested(levels))).rejects.toThrow(/nested more than 100 levels deep/);
+});
+
+test.skipIf(process.platform === 'win32')('a pipe is no file, and is not waited for', async () => {
+  const path = join(folder, 'pipe.json');
+  execFileSync('mkfifo', [path]);
+  await expect(readJson(path)).rejects.toThrow(new InputError(`${path}: cannot read: is not a regular file`));
 });
 
 test('files are written whole or not at all', async () => {

@@ -1,5 +1,6 @@
 import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 import { InputError } from '../../src/errors.ts';
@@ -75,6 +76,32 @@ describe('refused', () => {
     const { to, map } = await shard(`refused ${name}`);
     writeFileSync(join(to, weightsIndex), JSON.stringify(change(map, to)));
     expect(await refusal(to)).toMatch(message);
+  });
+
+  test('a name that could lead out of the folder, though there are weights', async () => {
+    const { to, map } = await shard('hostile');
+    const outside = ['../model/model.safetensors', join(model, 'model.safetensors'), './../model/model.safetensors'];
+    const hostile = fc.oneof(
+      fc.constantFrom(...outside, '../../etc/passwd', '/etc/passwd', 'C:\\model.safetensors', '..\\model.safetensors', '.', '..', ''),
+      fc.constantFrom(
+        'a/b.safetensors',
+        '.a.safetensors',
+        'a.safetensors\n',
+        'a\0.safetensors',
+        'http://a/b.safetensors',
+        'a.safetensors?b',
+      ),
+      fc.string({ unit: 'binary' }).map((name) => `${name}/model.safetensors`),
+      fc.string({ unit: 'binary' }),
+    );
+    await fc.assert(
+      fc.asyncProperty(hostile, fc.constantFrom(...Object.keys(map)), async (name, tensor) => {
+        writeFileSync(join(to, weightsIndex), JSON.stringify({ weight_map: { ...map, [tensor]: name } }));
+        const message = await refusal(to);
+        expect(message).toContain(`${join(to, weightsIndex)}: names the file "`);
+        expect(message).not.toMatch(/[\p{Cc}\u2028\u2029]/u);
+      }),
+    );
   });
 
   test('a file that can run code, with the way to convert it', async () => {

@@ -2,6 +2,7 @@ import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import type { RandomAccessFile } from '#platform';
 import { InputError } from '../../src/errors.ts';
 import { readSafetensors, type TensorToWrite, toBfloat16, toFloat16, writeSafetensors } from '../../src/io/safetensors.ts';
 import { temporaryFolder } from '../temporary.ts';
@@ -128,6 +129,83 @@ describe('reading', () => {
     );
     expect(file.names).toEqual(['a"b\\', 'dtype', '{"x":', '__proto__x']);
     await file.close();
+  });
+});
+
+describe('a header that is not right is refused, and nothing is read that the file does not have', () => {
+  const size = 16;
+  const layout = () => ({ x: f32(0, 8), y: f32(8, 12), z: f32(12, 16) });
+  /** What a header of so many bytes, as its length says, gives. */
+  const refusal = async (header: unknown, lengthOf = (bytes: number) => BigInt(bytes)) => {
+    const path = writeRaw(header, size);
+    const bytes = readFileSync(path);
+    bytes.writeBigUInt64LE(lengthOf(Number(bytes.readBigUInt64LE())));
+    const file: RandomAccessFile = {
+      name: path,
+      size: bytes.length,
+      async read(offset, length) {
+        if (offset < 0 || offset + length > bytes.length) throw new Error(`reads ${length} bytes from ${offset} of ${bytes.length}`);
+        return new Uint8Array(bytes.subarray(offset, offset + length));
+      },
+      async close() {},
+    };
+    const error = await readSafetensors(file).then(
+      () => undefined,
+      (reason: unknown) => reason as Error,
+    );
+    expect(error).toBeInstanceOf(InputError);
+    expect(error?.message).toContain(path);
+    return (error as Error).message;
+  };
+
+  const offset = fc.oneof(fc.nat(40), fc.maxSafeInteger(), fc.double(), fc.constantFrom('0', null, true, [], {}, 2 ** 53, 1e300));
+  test('any one offset', async () => {
+    const name = fc.constantFrom('x' as const, 'y' as const, 'z' as const);
+    await fc.assert(
+      fc.asyncProperty(name, fc.nat(1), offset, async (tensor, end, value) => {
+        const header = layout();
+        fc.pre(header[tensor].data_offsets[end] !== value);
+        header[tensor].data_offsets[end] = value as number;
+        // Named where one is at fault; where two do not fit, one of the two.
+        expect(await refusal(header)).toMatch(/tensor '[xyz]'|16 bytes of values/);
+      }),
+    );
+  });
+
+  test('any other length of the header', async () => {
+    const length = fc.oneof(
+      fc.bigInt({ min: 0n, max: 400n }),
+      fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
+      fc.constantFrom(2n ** 32n, 2n ** 33n, 10n ** 8n),
+    );
+    await fc.assert(
+      fc.asyncProperty(length, async (bytes) => {
+        const header = layout();
+        fc.pre(bytes !== BigInt(JSON.stringify(header).length));
+        await refusal(header, () => bytes);
+      }),
+    );
+  });
+
+  test('any shape, any number of dimensions', async () => {
+    const extent = fc.oneof(fc.nat(4), fc.maxSafeInteger(), fc.constantFrom(2 ** 53, -1, 0.5, '2', null));
+    await fc.assert(
+      fc.asyncProperty(fc.array(extent, { maxLength: 20 }), async (shape) => {
+        fc.pre(
+          shape.some((value) => !Number.isSafeInteger(value) || Number(value) < 0) ||
+            shape.reduce<number>((a, b) => a * Number(b), 1) !== 2,
+        );
+        expect(await refusal({ ...layout(), x: { ...f32(0, 8), shape } })).toContain("tensor 'x'");
+      }),
+    );
+  });
+
+  test('values within each other deeper than the stack', async () => {
+    const nested = `${'['.repeat(100_000)}${']'.repeat(100_000)}`;
+    for (const key of ['dtype', 'shape', 'data_offsets', 'more']) {
+      const text = JSON.stringify({ ...layout(), x: { ...f32(0, 8), [key]: '@' } }).replace('"@"', nested);
+      expect(await refusal(text)).toContain('nested more than');
+    }
   });
 });
 

@@ -1,11 +1,13 @@
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { createBackend } from '../../src/backend/create.ts';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 import { InputError } from '../../src/errors.ts';
 import type { FeatureExtractionPipeline } from '../../src/pipelines/feature_extraction.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
+import { readSentenceModules } from '../../src/pipelines/sentence_transformer.ts';
 import { miniLm, miniLmMissing } from '../real_model.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { writeTinyModel } from '../tiny_model.ts';
@@ -161,6 +163,11 @@ describe('folders of sentence-transformers', () => {
       { '1_Pooling/config.json': { pooling_mode_weightedmean_tokens: true } },
       /config\.json: pools by weightedmean_tokens, expected one of/,
     ],
+    [
+      'many',
+      { 'modules.json': Array(17).fill({ path: '1_Pooling', type: 'x.Pooling' }) },
+      /modules\.json: lists 17 modules, expected at most 16$/,
+    ],
     ['length', { 'sentence_bert_config.json': { max_seq_length: -1 } }, /sentence_bert_config\.json: 'max_seq_length' is not >=3/],
   ])('refused: %s', async (name, changes, message) => {
     const from = write(`refused ${name}`, changes);
@@ -170,6 +177,59 @@ describe('folders of sentence-transformers', () => {
     );
     expect(error).toBeInstanceOf(InputError);
     expect(error?.message).toMatch(message);
+  });
+
+  test('refused: a path that could lead out of the folder, though there is a pooling', async () => {
+    const from = write('hostile');
+    const outside = join(from, '..', 'outside');
+    cpSync(join(from, '1_Pooling'), outside, { recursive: true });
+    const hostile = fc.oneof(
+      fc.constantFrom('../outside', outside, './1_Pooling', '1_Pooling/', '../hostile/1_Pooling', '../../etc', '/etc', '..', '.', '/'),
+      fc.constantFrom('1_Pooling/../../outside', '..\\outside', 'C:\\outside', '1_Pooling\0', '1_Pooling\n', 'http://localhost/1', '1?a'),
+      fc.string({ unit: 'binary' }).map((name) => `${name}/1_Pooling`),
+    );
+    await fc.assert(
+      fc.asyncProperty(hostile, async (path) => {
+        writeFileSync(
+          join(from, 'modules.json'),
+          JSON.stringify([
+            { type: 'x.Transformer', path: '' },
+            { type: 'x.Pooling', path },
+          ]),
+        );
+        const error = await readSentenceModules(from).catch((reason: unknown) => reason);
+        expect(error).toBeInstanceOf(InputError);
+        expect((error as Error).message).toContain(`${join(from, 'modules.json')}: module path "`);
+        expect((error as Error).message).not.toMatch(/[\p{Cc}\u2028\u2029]/u);
+      }),
+    );
+  });
+
+  test('whatever stands in place of a value in one of its files is used or refused in one line', async () => {
+    const from = write('damaged');
+    const value = fc.oneof(fc.jsonValue({ maxDepth: 2 }), fc.constantFrom('../outside', '1_Pooling', -1, 8, 1e300, true, { 'a\nb': true }));
+    const names = Object.keys(files) as (keyof typeof files)[];
+    let refusals = 0;
+    await fc.assert(
+      fc.asyncProperty(fc.constantFrom(...names), fc.nat(10), value, async (name, at, replacement) => {
+        for (const [file, json] of Object.entries(files)) writeFileSync(join(from, file), JSON.stringify(json));
+        let index = 0;
+        // The at-th value of the document, in JSON's own order.
+        const changed = JSON.stringify(files[name], (_, inner) => (index++ === at ? replacement : inner));
+        writeFileSync(join(from, name), changed);
+        const error = await readSentenceModules(from).then(
+          () => undefined,
+          (reason: unknown) => reason,
+        );
+        if (error === undefined) return;
+        refusals++;
+        expect(error).toBeInstanceOf(InputError);
+        expect((error as Error).message).toMatch(/^.*\.json: [^\p{Cc}\u2028\u2029]+$/u);
+        expect((error as Error).message).toContain(from);
+      }),
+      { numRuns: 300 },
+    );
+    expect(refusals).toBeGreaterThan(0);
   });
 });
 

@@ -1,0 +1,13 @@
+import { expect, test } from 'vitest';
+import { FailureError, InputError } from '../src/errors.ts';
+
+test.each([InputError, FailureError])('%o has one line of bounded length, whatever it quotes', (Class) => {
+  const cause = new Error('why');
+  const error = new Class("model.safetensors: tensor 'a\nb\r\u001b[31m\u2028c' is not", { cause });
+  expect(error.message).toBe("model.safetensors: tensor 'a\\nb\\u000d\\u001b[31m\\u2028c' is not");
+  expect(error.cause).toBe(cause);
+  const long = new Class(`model.safetensors: tensor '${'x'.repeat(1e6)}' is missing`).message;
+  expect(long).toMatch(/^model\.safetensors: tensor 'x+ \.\.\. x+' is missing$/);
+  expect(long.length).toBeLessThan(4000);
+  expect(new Class('größer als „möglich“ 😀').message).toBe('größer als „möglich“ 😀');
+});
