@@ -69,14 +69,22 @@ export interface Line {
 export interface Panel {
   title: string;
   xName: string;
-  /** The axis is logarithmic unless said otherwise. */
+  /** x is logarithmic unless said otherwise. */
   linear?: boolean;
+  /** As is y. */
+  linearY?: boolean;
   lines: readonly Line[];
 }
 
-const colours = ['#d9622b', '#3b6fb6', '#f0a35e', '#85aede', '#6b9e4b', '#8c5fa8'];
+const colours = ['#d9622b', '#3b6fb6', '#f0a35e', '#85aede', '#6b9e4b', '#8c5fa8', '#b8860b', '#4aa3a2', '#c2547f', '#5a5a5a'];
 
-/** An SVG document of panels of lines, row by row; y is logarithmic, x as each panel says. */
+/** Whole numbers only, millions as 5M. */
+function axisLabel(value: number): string {
+  if (!Number.isInteger(value)) return '';
+  return value >= 1e6 ? `${value / 1e6}M` : `${value}`;
+}
+
+/** An SVG document of panels of lines, row by row; axes are as each panel says. */
 export function renderPanels(title: string, rows: readonly (readonly Panel[])[]): string {
   const columns = Math.max(...rows.map((row) => row.length));
   const [panelWidth, panelHeight, top] = [330, 280, 76];
@@ -117,11 +125,12 @@ export function renderPanels(title: string, rows: readonly (readonly Panel[])[])
           name: panel.xName,
           nameLocation: 'middle' as const,
           nameGap: 26,
-          axisLabel: { formatter: (value: number) => (Number.isInteger(value) ? `${value}` : ''), hideOverlap: true },
+          axisLabel: { formatter: axisLabel, hideOverlap: true },
         };
       }),
       yAxis: panels.map((panel, i) => {
         const values = panel.lines.flatMap(({ points }) => points.map(([, y]) => y));
+        if (panel.linearY) return { type: 'value' as const, gridIndex: i, scale: true };
         return {
           type: 'log' as const,
           gridIndex: i,

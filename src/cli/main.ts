@@ -9,6 +9,7 @@ import { FailureError, InputError } from '../errors.ts';
 import { benchCommand } from './commands/bench.ts';
 import { classifyCommand } from './commands/classify.ts';
 import { convertCommand } from './commands/convert.ts';
+import { curvesCommand } from './commands/curves.ts';
 import { embedCommand } from './commands/embed.ts';
 import { evalCommand } from './commands/eval.ts';
 import { exportCommand } from './commands/export.ts';
@@ -35,6 +36,7 @@ function createProgram(): Command {
     finetuneCommand,
     convertCommand,
     pretrainCommand,
+    curvesCommand,
     evalCommand,
     glueCommand,
     tokenizerCommand,

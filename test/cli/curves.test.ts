@@ -1,0 +1,49 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { temporaryFolder } from '../temporary.ts';
+import { ufb } from './ufb.ts';
+
+const folder = temporaryFolder();
+
+function writeLog(name: string, losses: readonly number[], secondsEach: number): string {
+  const path = join(folder, name);
+  const lines = losses.flatMap((heldOutLoss, i) => [
+    { event: 'step', step: i, tokens: 1000 * (i + 1), loss: 9 },
+    { event: 'evaluation', step: i, tokens: 1000 * (i + 1), seconds: secondsEach * (i + 1), heldOutLoss },
+  ]);
+  writeFileSync(path, lines.map((line) => JSON.stringify(line)).join('\n'));
+  return path;
+}
+const trees = writeLog('trees.jsonl', [8, 6.5, 5.25], 2);
+const dense = writeLog('dense.jsonl', [7, 5.125], 5);
+
+test('ufb curves prints how each run ended, and draws both', async () => {
+  const out = join(folder, 'curves.svg');
+  const { code, stdout, stderr } = await ufb(['curves', `trees=${trees}`, `dense=${dense}`, '--out', out]);
+  expect([code, stderr]).toEqual([0, `${out}\n`]);
+  expect(stdout).toMatch(/^trees +5\.2500 +0\.00 M +6 +500$/m);
+  expect(stdout).toMatch(/^dense +5\.1250 +0\.00 M +10 +200$/m);
+  const svg = readFileSync(out, 'utf8');
+  for (const text of ['after so many tokens', 'after so many seconds', '>trees<', '>dense<']) expect(svg).toContain(text);
+  const report = JSON.parse((await ufb(['curves', `dense=${dense}`, '--json'])).stdout);
+  expect(report).toEqual([
+    {
+      name: 'dense',
+      points: [expect.objectContaining({ tokens: 1000, seconds: 5, heldOutLoss: 7 }), expect.objectContaining({ heldOutLoss: 5.125 })],
+    },
+  ]);
+});
+
+test.each([
+  ['not json', /line 1: is not what 'ufb pretrain --log' writes/],
+  ['{"event":"evaluation","tokens":-1,"seconds":1,"heldOutLoss":2}', /line 1: is not what/],
+  ['{"event":"step","tokens":1}', /holds no held-out loss/],
+])('%s is refused', async (text, message) => {
+  const path = join(folder, 'wrong.jsonl');
+  writeFileSync(path, text);
+  const { code, stderr } = await ufb(['curves', `x=${path}`]);
+  expect([code, stderr.trim().split('\n').length]).toEqual([2, 1]);
+  expect(stderr).toMatch(message);
+  expect((await ufb(['curves', path])).stderr).toMatch(/expected NAME=FILE/);
+});
