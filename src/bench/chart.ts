@@ -81,7 +81,8 @@ const colours = ['#d9622b', '#3b6fb6', '#f0a35e', '#85aede', '#6b9e4b', '#8c5fa8
 /** Whole numbers only, millions as 5M. */
 function axisLabel(value: number): string {
   if (!Number.isInteger(value)) return '';
-  return value >= 1e6 ? `${value / 1e6}M` : `${value}`;
+  if (value < 1e6) return `${value}`;
+  return value % 1e5 === 0 ? `${value / 1e6}M` : '';
 }
 
 /** An SVG document of panels of lines, row by row; axes are as each panel says. */

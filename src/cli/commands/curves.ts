@@ -44,6 +44,7 @@ async function curves(logs: string[], options: Options): Promise<void> {
   const panel = (title: string, xName: string, x: 'tokens' | 'seconds') => ({
     title,
     xName,
+    linear: true,
     linearY: true,
     lines: runs.map(({ name, points }) => ({
       name,
