@@ -269,7 +269,7 @@ class Hub {
   private refusal(status: number, path: string, wait?: number, revision?: string): Error {
     const what = path ? `${this.name}/${path}` : this.name;
     if (status === 401 || status === 403) {
-      const known = this.accessToken ? 'the token given does not open it' : 'set HF_TOKEN to a token that may read it';
+      const known = this.accessToken ? 'the token given does not open it' : 'set HF_TOKEN (accessToken in a program) to a token that may read it';
       return new InputError(`${what}: ${this.hubUrl} answers ${status}: there is no such model, or it is not public: ${known}`);
     }
     if (status === 404) {

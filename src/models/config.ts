@@ -332,7 +332,12 @@ function validate<Schema extends v.GenericSchema>(schema: Schema, json: unknown,
 }
 
 function shown(value: unknown): string {
-  const text = JSON.stringify(value) ?? 'missing';
+  let text = 'nested too deeply';
+  try {
+    text = JSON.stringify(value) ?? 'missing';
+  } catch {
+    // Cycles and depths that JSON has no words for: told by the text above.
+  }
   return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 }
 

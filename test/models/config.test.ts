@@ -90,6 +90,14 @@ describe('configurations that others wrote', () => {
   });
 });
 
+test('values nested too deeply to be shown are refused all the same', () => {
+  let deep: unknown = [];
+  for (let depth = 0; depth < 1e5; depth++) deep = [deep];
+  expect(() => parseConfig({ model_type: deep }, 'config.json')).toThrow(
+    new InputError(`config.json: 'model_type' is nested too deeply, expected "crammedBERT", "bert" or "ultrafastbert"`),
+  );
+});
+
 describe('configurations that cannot be used', () => {
   const crammed = () =>
     goldenJson<{ arch: Json & { attention: Json; embedding: Json; classification_head: Json } }>('crammed-bert-fff', 'config.json');
