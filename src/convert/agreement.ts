@@ -1,10 +1,12 @@
 /** How far a converted model agrees with the one that it was made from. */
+import type { PoolKind } from '../backend/backend.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import type { FeedforwardConfig } from '../models/config.ts';
 import type { Batch, Encoder } from '../models/encoder.ts';
 import type { Run } from '../nn/parameter.ts';
-import { type Leaves, watchLeaves } from '../training/paths.ts';
-import { Moments } from './student.ts';
+import { cosine } from '../training/metrics.ts';
+import { entropyOf, type Leaves, watchLeaves } from '../training/paths.ts';
+import { Moments } from './moments.ts';
 
 /** On texts that neither was trained on. */
 export interface Agreement {
@@ -13,7 +15,9 @@ export interface Agreement {
    * the squared distances from the features' means (R2). 1 is the same, 0 no more than the mean.
    */
   states: number[];
-  /** Mean over the texts of the cosine between both means of the last hidden states. */
+  /** The same of the texts' vectors, the last hidden states pooled. */
+  vectors: number;
+  /** Mean over the texts of the cosine between both vectors. */
   cosine: number;
   /** For each block, how its tokens spread over the leaves of all its trees; none without trees. */
   leaves: LeafUse[];
@@ -29,17 +33,22 @@ export interface LeafUse {
   entropy: number;
 }
 
-/** `map`: the teacher's block for each of the student's. `infer` runs work on scratch memory that is reset before each call. */
+/**
+ * `map`: the teacher's block for each of the student's; `pooling`: how a text's tokens become its vector; batches without padding. `infer` runs
+ * work on scratch memory that is reset before each call.
+ */
 export async function measureAgreement(
   infer: <Result>(work: (run: Run) => Promise<Result>) => Promise<Result>,
   teacher: Encoder,
   student: Encoder,
-  map: readonly number[],
+  options: { map: readonly number[]; pooling: PoolKind },
   batches: readonly Batch[],
 ): Promise<Agreement> {
+  const { map, pooling } = options;
   const { hiddenSize: width, feedforward } = student.config;
-  const moments = map.map(() => new Moments(width));
-  const errors = map.map(() => 0);
+  // The hidden states and, last, the vectors.
+  const moments = [...map, -1].map(() => new Moments(width));
+  const errors = moments.map(() => 0);
   const counts = new LeafCounts(feedforward, map.length);
   let [cosines, texts, tokens] = [0, 0, 0];
   for (const batch of batches) {
@@ -47,24 +56,26 @@ export async function measureAgreement(
       const theirs = teacher.forward(run, batch, { hiddenStates: true });
       const [own, leaves] = await watchLeaves(run, (watched) => student.forward(watched, batch, { hiddenStates: true }));
       counts.add(leaves);
-      const read = (states: readonly Tensor[], output: Tensor) => Promise.all([...states, output].map((state) => run.backend.read(state)));
+      const vectorsOf = (input: Tensor) => {
+        const output = run.arena.tensor('vectors', [batch.batch, width]);
+        run.backend.pool({ input, batch: batch.batch, length: batch.length, kind: pooling, output });
+        return output;
+      };
+      const read = (tensors: readonly Tensor[]) => Promise.all(tensors.map((tensor) => run.backend.read(tensor)));
       const wanted = map.map((block) => theirs.hiddenStates[block + 1]);
-      return [await read(wanted, theirs.output), await read(own.hiddenStates.slice(1), own.output)];
+      return [await read([...wanted, vectorsOf(theirs.output)]), await read([...own.hiddenStates.slice(1), vectorsOf(own.output)])];
     });
-    for (const [i] of map.entries()) {
-      moments[i].add(expected[i]);
-      errors[i] += expected[i].reduce((sum, value, at) => sum + (value - found[i][at]) ** 2, 0);
+    for (const [i, values] of expected.entries()) {
+      moments[i].add(values);
+      errors[i] += values.reduce((sum, value, at) => sum + (value - found[i][at]) ** 2, 0);
     }
-    const last = map.length;
-    for (let text = 0; text < batch.batch; text++) {
-      const [a, b] = [expected[last], found[last]].map((values) => meanOf(values, text * batch.length, batch.length, width));
-      cosines += cosine(a, b);
-    }
+    const vector = (values: readonly Float32Array[], text: number) => values[map.length].subarray(text * width, (text + 1) * width);
+    for (let text = 0; text < batch.batch; text++) cosines += cosine(vector(expected, text), vector(found, text));
     texts += batch.batch;
     tokens += batch.batch * batch.length;
   }
-  const states = errors.map((error, i) => 1 - error / (tokens * moments[i].variance.reduce((sum, value) => sum + value, 0)));
-  return { states, cosine: cosines / texts, leaves: counts.uses, tokens };
+  const r2 = moments.map(({ rows, variance }, i) => 1 - errors[i] / (rows * variance.reduce((sum, value) => sum + value, 0)));
+  return { states: r2.slice(0, -1), vectors: r2[map.length], cosine: cosines / texts, leaves: counts.uses, tokens };
 }
 
 /** How many tokens reached each leaf of each tree. */
@@ -95,26 +106,4 @@ class LeafCounts {
       return { used: counts.filter((count) => count > 0).length, leaves: counts.length, entropy };
     });
   }
-}
-
-/** Bits. */
-export function entropyOf(counts: Int32Array): number {
-  const total = counts.reduce((sum, count) => sum + count, 0);
-  return counts.reduce((sum, count) => (count > 0 ? sum - (count / total) * Math.log2(count / total) : sum), 0);
-}
-
-function meanOf(values: Float32Array, token: number, length: number, width: number): Float64Array {
-  const mean = new Float64Array(width);
-  for (let at = 0; at < length * width; at++) mean[at % width] += values[token * width + at] / length;
-  return mean;
-}
-
-export function cosine(a: ArrayLike<number>, b: ArrayLike<number>): number {
-  let [ab, aa, bb] = [0, 0, 0];
-  for (let i = 0; i < a.length; i++) {
-    ab += a[i] * b[i];
-    aa += a[i] * a[i];
-    bb += b[i] * b[i];
-  }
-  return ab / Math.sqrt(aa * bb || 1);
 }

@@ -3,12 +3,12 @@ import { neuronsPerTree } from '../backend/tree_shape.ts';
 import type { Encoder } from '../models/encoder.ts';
 import type { Parameter, Run } from '../nn/parameter.ts';
 
-/** Visits that a node must have had before its split is trusted. */
-const doubt = 8;
+/** Even visits that every node is counted with besides, so that a few tokens move it little. */
+const pseudoCount = 8;
 
 /**
  * Keeps a network's trees balanced while they are trained: after each step every inner node's bias moves a little towards an even split
- * of the tokens that came to it. Without it descent makes the upper nodes neurons that fire for all tokens or none, and most leaves are
+ * of the tokens that come to it. Without it descent makes the upper nodes neurons that fire for all tokens or none, and most leaves are
  * never reached (docs/decisions.md). The layer itself stays the paper's.
  */
 export class Balancer {
@@ -28,7 +28,7 @@ export class Balancer {
     return { ...run, watchPaths: (_, visited) => void this.visited.push(visited) };
   }
 
-  /** Moves the biases after the step of the run that was watched, before its scratch memory is used again. `rate`: of a neuron's input, per step, for a split that is all to one side. */
+  /** Moves the biases after the step of the run that was watched, before its scratch memory is used again. `rate`: how far a neuron's logit moves in a step if all its tokens go to one side. */
   async apply(rate: number): Promise<void> {
     const { trees, depth, leafWidth } = this.shape;
     if (trees === 0 || rate === 0) return;
@@ -36,23 +36,23 @@ export class Balancer {
     for (const [layer, visited] of this.visited.entries()) {
       const { value } = this.biases[layer];
       const [nodes, bias] = await Promise.all([value.backend.readIntegers(visited), value.backend.read(value)]);
-      // [trees, inner nodes]: how many came, and how many more of them went right than left.
+      // [trees, inner nodes]: how many tokens came, and how many more of them went right than left.
       const inner = 2 ** depth - 1;
-      const came = new Int32Array(trees * inner);
-      const tilt = new Int32Array(trees * inner);
+      const visits = new Int32Array(trees * inner);
+      const imbalance = new Int32Array(trees * inner);
       for (let walk = 0; walk * (depth + 1) < nodes.length; walk++) {
         const tree = walk % trees;
         for (let level = 0; level < depth; level++) {
           const at = walk * (depth + 1) + level;
           const node = tree * inner + nodes[at];
-          came[node]++;
-          tilt[node] += nodes[at + 1] === 2 * nodes[at] + 2 ? 1 : -1;
+          visits[node]++;
+          imbalance[node] += nodes[at + 1] === 2 * nodes[at] + 2 ? 1 : -1;
         }
       }
       const moved = bias.slice();
-      came.forEach((count, index) => {
+      visits.forEach((count, index) => {
         const [tree, node] = [Math.floor(index / inner), index % inner];
-        moved[tree * neurons + node] -= (rate * tilt[index]) / (count + doubt);
+        moved[tree * neurons + node] -= (rate * imbalance[index]) / (count + pseudoCount);
       });
       value.backend.write(value, moved);
     }

@@ -3,9 +3,8 @@ import { joinPath } from '#platform';
 import type { Backend, PoolKind } from '../backend/backend.ts';
 import { FailureError, InputError } from '../errors.ts';
 import { copySentenceFiles } from '../io/model_folder.ts';
-import { loadModel, type Model, saveCheckpoint } from '../models/checkpoint.ts';
+import { loadModel, type Model, readPooler, saveCheckpoint } from '../models/checkpoint.ts';
 import { describeFeedforward, type FeedforwardConfig } from '../models/config.ts';
-import { modelNames } from '../models/names.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { AdamW } from '../training/optimizer.ts';
 import { createRun, hasState, loadState, readRunOptions, saveState } from '../training/run_state.ts';
@@ -132,6 +131,8 @@ export async function convert(options: ConversionOptions, session: ConversionSes
     // Twice as fast as f32, and as exact as its answers are here: the tree's error is a hundred times that of bf16.
     const teacher = await loadModel(options.model, backend, { dtype: 'bf16' });
     open.push(teacher);
+    // A classifier made of the converted model is to start from what one made of the original does.
+    const pooler = original.task === 'sequence-classification' ? [] : await readPooler(options.model);
     freezeAllButBlocks(model);
     for (const parameter of added) parameter.learningRateScale = options.newLearningRate / options.learningRate;
     const trainer = new Trainer(backend, model.parameters, { adamW: distillationAdamW });
@@ -151,9 +152,16 @@ export async function convert(options: ConversionOptions, session: ConversionSes
       const map = blockMap(original.config.layers, layers);
       const balancer = new Balancer(encoderOf(model));
       const distillation = new Distillation(encoderOf(teacher), encoderOf(model), { map, stateVariance, pooling, balancer });
-      const agreement = () => measureAgreement((work) => trainer.inference(work), encoderOf(teacher), encoderOf(model), map, heldOut);
+      const agreement = () =>
+        measureAgreement(
+          (work) => trainer.inference(work),
+          encoderOf(teacher),
+          encoderOf(model),
+          { map, pooling: options.pooling ?? 'mean' },
+          heldOut,
+        );
       const save = async () => {
-        await saveCheckpoint(out, model, { tokenizer: tokenizer.json, dtype: options.dtype });
+        await saveCheckpoint(out, model, { tokenizer: tokenizer.json, dtype: options.dtype, rest: pooler });
         await saveProgress(out, trainer.optimizer, stream.state, progress);
       };
       const finished = await train({ options, session, trainer, stream, distillation, balancer, progress, agreement, save });
@@ -185,8 +193,6 @@ function freezeAllButBlocks(model: Model): void {
   for (const parameter of model.parameters) {
     parameter.frozen = !encoder.parameters.includes(parameter) || !/(^|\.)encoder\.layers?\.\d+\./.test(parameter.name);
   }
-  const { finalNorm } = modelNames(model.config.family);
-  if (finalNorm) for (const parameter of encoder.parameters) if (parameter.name.startsWith(`${finalNorm}.`)) parameter.frozen = false;
 }
 
 interface Training {
@@ -221,7 +227,7 @@ async function train({ options, session, trainer, stream, distillation, balancer
     const texts = await stream.next();
     const phase = progress.fitted < options.fitTokens ? 'fit' : 'train';
     const [spent, budget] = phase === 'fit' ? [progress.fitted, options.fitTokens] : [progress.trained, options.tokens];
-    const multiplier = cosineWithWarmup(spent / budget, warmup);
+    const multiplier = cosineWithWarmup(Math.min(1, (spent + texts.ids.length / 2) / budget), warmup);
     const learningRate = options.learningRate * multiplier;
     const pass = distillation.pass(texts, phase === 'fit' ? 'blocks' : 'network');
     // The next texts are read and tokenised while the backend computes.
@@ -238,7 +244,17 @@ async function train({ options, session, trainer, stream, distillation, balancer
     const { step, seconds } = progress;
     if (seconds - rate.seconds > 5) rate = { seconds, tokens: done(), tokensPerSecond: (done() - rate.tokens) / (seconds - rate.seconds) };
     const { tokensPerSecond } = rate;
-    session.onStep?.({ step, phase, tokens: done(), loss, gradientNorm, learningRate, progress: done() / all, seconds, tokensPerSecond });
+    session.onStep?.({
+      step,
+      phase,
+      tokens: done(),
+      loss,
+      gradientNorm,
+      learningRate,
+      progress: Math.min(1, done() / all),
+      seconds,
+      tokensPerSecond,
+    });
     const fitEnds = phase === 'fit' && progress.fitted >= options.fitTokens;
     if (ended() || fitEnds || seconds - evaluated >= session.evaluateEvery) {
       await evaluate();

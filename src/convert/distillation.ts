@@ -9,7 +9,7 @@ import type { TextsOfOneLength } from './texts.ts';
 
 /** What a pass is to train. */
 export type Objective =
-  /** Each block by itself, its feedforward half only, on the hidden states that the teacher hands to the block that it stands for. */
+  /** Each block by itself, its feedforward half only, from the teacher's hidden state before it to the one behind it. */
   | 'blocks'
   /** The whole network from the token ids on. */
   | 'network';
@@ -33,30 +33,30 @@ export class Distillation {
     },
   ) {}
 
-  /** A step's work for a trainer; its loss is one number. */
+  /** A step's work for a trainer; its loss is one number, one of as many examples as the step has passes. */
   pass(texts: TextsOfOneLength, objective: Objective): Pass {
-    return (run) => {
+    return (run, share) => {
       const training = this.options.balancer?.watch({ ...run, training: true }) ?? { ...run, training: true };
       const states = this.teacherStates(run, texts);
       const { map } = this.options;
       const targets = map.map((block) => states.hiddenStates[block + 1]);
       if (objective === 'blocks') {
-        const inputs = map.map((block) => states.hiddenStates[block]);
+        // What the student's block before stands for hands on, which with all blocks is its own teacher's input.
+        const inputs = map.map((_, i) => states.hiddenStates[i === 0 ? 0 : map[i - 1] + 1]);
         const activations = this.student.forwardBlocks(training, texts, inputs);
-        const { gradients, sums } = this.compare(run, activations, targets);
+        const { gradients, sums } = this.compare(run, activations, targets, share);
         this.student.backwardBlocks(training, activations, gradients);
         return this.total(run, sums, texts, objective);
       }
       const activations = this.student.forward(training, texts);
-      const { gradients, sums } = this.compare(run, activations, targets);
-      const output = this.comparePooled(run, texts, activations.output, states.output, sums);
+      const { gradients, sums } = this.compare(run, activations, targets, share);
+      const output = this.comparePooled(run, texts, activations.output, states.output, sums, share);
       this.student.backward(training, activations, { output, hiddenStates: [undefined, ...gradients] });
       return this.total(run, sums, texts, objective);
     };
   }
 
-  /** The teacher's hidden states for some texts. */
-  teacherStates(run: Run, texts: TextsOfOneLength): EncoderActivations {
+  private teacherStates(run: Run, texts: TextsOfOneLength): EncoderActivations {
     return this.teacher.forward({ ...run, training: false, dropout: undefined }, texts, { hiddenStates: true });
   }
 
@@ -65,20 +65,32 @@ export class Distillation {
   }
 
   /** Squared errors' sums, one for each state (and one more for the pooled output), and gradients. */
-  private compare(run: Run, { hiddenStates }: EncoderActivations, targets: readonly Tensor[]): { gradients: Tensor[]; sums: Tensor } {
+  private compare(
+    run: Run,
+    { hiddenStates }: EncoderActivations,
+    targets: readonly Tensor[],
+    share: number,
+  ): { gradients: Tensor[]; sums: Tensor } {
     const { backend, arena } = run;
     const sums = arena.tensor('sums of squared errors', [this.terms('network')]);
     const gradients = targets.map((target, i) => {
       const predictions = hiddenStates[i + 1];
       const gradient = arena.tensor('hidden state gradient', predictions.shape);
-      this.squaredError(run, predictions, target, gradient, this.scale(i, predictions.size), sums.view([1], i));
+      this.squaredError(run, predictions, target, gradient, share * this.scale(i, predictions.size), sums.view([1], i));
       return gradient;
     });
     backend.submit();
     return { gradients, sums };
   }
 
-  private comparePooled(run: Run, { batch, length }: TextsOfOneLength, output: Tensor, target: Tensor, sums: Tensor): Tensor | undefined {
+  private comparePooled(
+    run: Run,
+    { batch, length }: TextsOfOneLength,
+    output: Tensor,
+    target: Tensor,
+    sums: Tensor,
+    share: number,
+  ): Tensor | undefined {
     const { pooling, map } = this.options;
     if (!pooling) return undefined;
     const { backend, arena } = run;
@@ -90,7 +102,7 @@ export class Distillation {
     backend.pool({ input: output, batch, length, kind, output: own, selected });
     backend.pool({ input: target, batch, length, kind, output: theirs });
     const index = map.length;
-    this.squaredError(run, own, theirs, gradPooled, this.scale(index, own.size), sums.view([1], index));
+    this.squaredError(run, own, theirs, gradPooled, share * this.scale(index, own.size), sums.view([1], index));
     const gradient = arena.tensor('output gradient', output.shape);
     backend.poolBackward({ batch, length, kind, gradOutput: gradPooled, gradInput: gradient, input: output, output: own, selected });
     return gradient;

@@ -7,6 +7,7 @@ import type { Batch, Encoder } from '../models/encoder.ts';
 import { modelNames } from '../models/names.ts';
 import type { NamedArray, Parameter } from '../nn/parameter.ts';
 import { hashText, normalValues } from '../nn/random.ts';
+import { average, Moments } from './moments.ts';
 
 export const encoderOf = (model: Model): Encoder => (model.task === 'encoder' ? model : model.encoder);
 
@@ -60,39 +61,6 @@ export async function measureTeacher(teacher: Encoder, batches: readonly Batch[]
   };
 }
 
-/** Mean and variance of each column of rows that come in parts. */
-export class Moments {
-  private readonly sums: Float64Array;
-  private readonly squares: Float64Array;
-  private rows = 0;
-
-  constructor(readonly width: number) {
-    this.sums = new Float64Array(width);
-    this.squares = new Float64Array(width);
-  }
-
-  add(values: Float32Array): void {
-    const { sums, squares, width } = this;
-    for (let row = 0; row < values.length; row += width) {
-      for (let i = 0; i < width; i++) {
-        sums[i] += values[row + i];
-        squares[i] += values[row + i] ** 2;
-      }
-    }
-    this.rows += values.length / width;
-  }
-
-  get mean(): Float64Array {
-    return this.sums.map((sum) => sum / this.rows);
-  }
-
-  get variance(): Float64Array {
-    return this.squares.map((square, i) => Math.max(0, square / this.rows - (this.sums[i] / this.rows) ** 2));
-  }
-}
-
-export const average = (values: ArrayLike<number>) => Array.from(values).reduce((sum, value) => sum + value, 0) / values.length;
-
 /** Which of the teacher's blocks each of a student's `layers` stands for: evenly spread, the last one always among them. */
 export function blockMap(teacherLayers: number, layers: number): number[] {
   return Array.from({ length: layers }, (_, block) => Math.round(((block + 1) * teacherLayers) / layers) - 1);
@@ -108,8 +76,8 @@ export function studentConfig(teacher: ModelConfig, options: { feedforward: Feed
 /**
  * A student: what it has in common with the teacher is copied, its feedforward layers start at random, scaled by `statistics` so that
  * each neuron's input varies by about 1 around 0 (every split begins even) and outputs are small. The mean of the teacher's layer joins
- * from the start: by the bias of a dense layer, or, for trees have none, by the norm before it (post-norm only).
- * @returns the model, and the parameters that were not copied
+ * from the start: by the bias of a dense layer, or, as trees have none, by the norm before it (post-norm only).
+ * @returns the model, and the parameters that are new
  */
 export async function createStudent(
   teacher: Model,
@@ -147,7 +115,7 @@ async function startBlock(
   block: number,
   { inputMean, inputVariance, outputMean, outputVariance }: TeacherStatistics['blocks'][number],
   byName: ReadonlyMap<string, Parameter>,
-  added: readonly Parameter[],
+  added: Parameter[],
   config: ModelConfig,
   seed: number,
 ): Promise<void> {
@@ -163,7 +131,10 @@ async function startBlock(
     .map((name) => byName.get(name))
     .find((parameter) => parameter !== undefined);
   const inputShift = new Float64Array(width);
-  if (bias && (isNew(`${names.down}.weight`) || isNew(`${trees}.dense_out.weight`))) write(bias, [Float32Array.from(outputMean)]);
+  if (bias && (isNew(`${names.down}.weight`) || isNew(`${trees}.dense_out.weight`))) {
+    write(bias, [Float32Array.from(outputMean)]);
+    if (!added.includes(bias)) added.push(bias);
+  }
   const norm = byName.get(`${names.norm1}.bias`);
   if (!bias && norm && family !== 'crammedBERT') {
     const [{ values }] = await exportParameter(norm);

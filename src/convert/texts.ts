@@ -132,7 +132,7 @@ export async function heldOutTexts(options: TextOptions & { count: number }): Pr
     for await (const passage of readPassages(path)) {
       if (found >= until) break;
       if (!isHeldOut(passage.document, heldOutEvery)) continue;
-      // A few of each document, so that no single book fills all.
+      // A few of each passage, so that no single book fills all.
       for (const paragraph of passage.paragraphs.slice(0, 8)) {
         for (const text of paragraphs++ % 2 === 0 ? [paragraph] : sentencesOf(paragraph).slice(0, 1)) {
           const ids = found < until ? idsOf(text, options) : undefined;

@@ -64,7 +64,7 @@ export async function readGlueFile(task: GlueTask, path: string, part: 'train' |
     }
     const { length } = columns;
     const cell = (name: string) => cells[(columns as readonly string[]).indexOf(name)];
-    if (task.brokenRows && part === 'train' && (cells.length < length || cell(task.label) === '')) {
+    if (task.brokenRows && part !== 'test' && (cells.length < length || cell(task.label) === '')) {
       broken++;
       continue;
     }

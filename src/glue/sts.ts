@@ -1,6 +1,6 @@
 import { joinPath, kindOf } from '#platform';
 import { InputError } from '../errors.ts';
-import { pearson, spearman } from '../training/metrics.ts';
+import { cosine, pearson, spearman } from '../training/metrics.ts';
 import { type GlueExamples, readGlueFile } from './read.ts';
 import { glueTask } from './tasks.ts';
 
@@ -35,14 +35,4 @@ export async function evaluateSts(
     return cosine(vectors.subarray(start, start + width), vectors.subarray(start + width, start + 2 * width));
   });
   return { pairs: texts.length, spearman: spearman(cosines, labels), pearson: pearson(cosines, labels) };
-}
-
-function cosine(a: Float32Array, b: Float32Array): number {
-  let [product, squaresA, squaresB] = [0, 0, 0];
-  for (let i = 0; i < a.length; i++) {
-    product += a[i] * b[i];
-    squaresA += a[i] ** 2;
-    squaresB += b[i] ** 2;
-  }
-  return squaresA > 0 && squaresB > 0 ? product / Math.sqrt(squaresA * squaresB) : 0;
 }

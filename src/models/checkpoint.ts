@@ -112,14 +112,14 @@ export async function loadSequenceClassifier(
 
 /**
  * Writes config.json, tokenizer.json and model.safetensors, each aside and then renamed. The names are those of the family's published
- * checkpoints. Throws InputError if the folder cannot be written.
+ * checkpoints. `rest`: tensors of BERT that the model itself does not have, {@link readPooler}'s, named without 'bert.'. Throws InputError if the folder cannot be written.
  */
 export async function saveCheckpoint(
   folder: string,
   model: Model,
-  options: { tokenizer?: unknown; dtype?: 'F32' | 'BF16' | 'F16' } = {},
+  options: { tokenizer?: unknown; dtype?: 'F32' | 'BF16' | 'F16'; rest?: readonly NamedArray[] } = {},
 ): Promise<void> {
-  const { tokenizer, dtype = 'F32' } = options;
+  const { tokenizer, dtype = 'F32', rest = [] } = options;
   const { config } = model;
   await makeFolder(folder).catch((error) => Promise.reject(fileError(error, folder, 'write')));
   await writeJson(joinPath(folder, 'config.json'), configToJson(config, model.task));
@@ -133,6 +133,8 @@ export async function saveCheckpoint(
     })),
   );
   for (const { name, value } of normFactors(config)) tensors.push({ name, dtype: 'F32', shape: [], values: Float32Array.of(value) });
+  const prefix = tensors.some(({ name }) => name.startsWith('bert.')) ? 'bert.' : '';
+  for (const { name, shape, values } of rest) tensors.push({ name: `${prefix}${name}`, dtype, shape, values });
   tensors.sort((a, b) => (a.name < b.name ? -1 : 1));
   await writeSafetensors(joinPath(folder, 'model.safetensors'), tensors, { format: 'pt' });
 }
@@ -154,6 +156,17 @@ function normFactors(config: ModelConfig): { name: string; value: number }[] {
 }
 
 // ------------------------------------------------------------------ reading
+
+/** The pooler that a checkpoint of BERT may have beside an encoder or a masked language model, which do not use it: a classifier made of it would. */
+export async function readPooler(folder: string): Promise<NamedArray[]> {
+  await using file = await openWeights(folder);
+  const pooler: NamedArray[] = [];
+  for (const name of file.names) {
+    if (!/^(bert\.)?pooler\.dense\.(weight|bias)$/.test(name)) continue;
+    pooler.push({ name: name.replace(/^bert\./, ''), shape: file.info(name).shape, values: await file.read(name) });
+  }
+  return pooler;
+}
 
 /** A checkpoint folder, its configuration read and its tensors ready to be read. */
 class Checkpoint {
@@ -317,7 +330,7 @@ function loadClassifier(
   if (labels === undefined || labels < 1) throw checkpoint.error(`lacks the tensor '${head}': it holds no classifier`);
   // What transformers needs to read a new head as it was trained.
   const problemType = !fresh ? config.problemType : labels === 1 ? 'regression' : 'single_label_classification';
-  const complete = new Checkpoint({ ...config, labels, labelNames: fresh?.labelNames ?? config.labelNames, problemType }, file);
+  const complete = new Checkpoint({ ...config, labels, labelNames: fresh ? fresh.labelNames : config.labelNames, problemType }, file);
   return load(SequenceClassifier, complete, backend, options, fresh?.seed);
 }
 

@@ -236,7 +236,7 @@ export function parseConfig(json: unknown, source: string): ModelConfig {
 }
 
 function fromCrammedBert({ arch, id2label, problem_type }: v.InferOutput<typeof crammedBert>, source: string): ModelConfig {
-  const labelNames = id2label ? Object.values(id2label) : undefined;
+  const labelNames = labelNamesOf(id2label, arch.num_labels, source);
   const { embedding, attention, classification_head: head } = arch;
   if (embedding.embedding_dim !== arch.hidden_size) {
     throw new InputError(
@@ -282,7 +282,7 @@ function fromFeedforwardEntries(entries: FeedforwardEntries, prefix: string): Fe
 }
 
 function fromBert(json: v.InferOutput<typeof bert> | v.InferOutput<typeof ultraFastBert>, source: string): ModelConfig {
-  const names = json.id2label ? Object.values(json.id2label) : undefined;
+  const names = labelNamesOf(json.id2label, json.num_labels, source);
   return {
     family: json.model_type,
     vocabularySize: json.vocab_size,
@@ -309,6 +309,21 @@ function fromBert(json: v.InferOutput<typeof bert> | v.InferOutput<typeof ultraF
     labelNames: names,
     problemType: json.problem_type ?? undefined,
   };
+}
+
+/** Names of the labels in their order; the keys of `id2label` are their numbers. */
+function labelNamesOf(
+  id2label: Record<string, string> | null | undefined,
+  count: number | null | undefined,
+  source: string,
+): string[] | undefined {
+  if (!id2label) return undefined;
+  const keys = Object.keys(id2label);
+  const missing = keys.findIndex((_, label) => !(String(label) in id2label));
+  if (missing >= 0) throw new InputError(`${source}: 'id2label' has ${keys.length} labels, but none is numbered ${missing}`);
+  if (count !== null && count !== undefined && count !== keys.length)
+    throw new InputError(`${source}: 'id2label' has ${keys.length} labels, but 'num_labels' is ${count}`);
+  return keys.map((_, label) => id2label[String(label)]);
 }
 
 function checkTogether(config: ModelConfig, source: string): void {

@@ -40,13 +40,14 @@ export interface FeatureExtractionPipeline extends Disposable {
   readonly tokenizer: Tokenizer;
   /** Tokens of a text that are used, special ones included. */
   readonly maxLength: number;
-  /** Whether the model's folder says how texts become vectors (modules.json). */
-  readonly sentence: boolean;
+  /** How texts become vectors, if the model's folder says so (modules.json). */
+  readonly pooling: SentenceModules['pooling'] | undefined;
   /** Frees the model, and the backend unless it was handed in. Resolves when calls under way have ended. */
   dispose(): Promise<void>;
 }
 
-const poolKinds = { mean: 'mean', cls: 'first', max: 'max' } as const;
+/** What the backend calls the ways of pooling. */
+export const poolKinds = { mean: 'mean', cls: 'first', max: 'max' } as const;
 
 /** `modules`: what the model's folder says. `notice` is told of texts that were cut; `release` is called once, when the pipeline is disposed. */
 export function createFeatureExtraction(
@@ -118,7 +119,7 @@ export function createFeatureExtraction(
     model,
     tokenizer,
     maxLength,
-    sentence: modules !== undefined,
+    pooling: modules?.pooling,
     dispose,
     [Symbol.dispose]: () => void dispose(),
   };

@@ -4,7 +4,7 @@ import type { Backend } from '../backend/backend.ts';
 import { InputError } from '../errors.ts';
 import type { Encoder } from '../models/encoder.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { watchLeaves } from '../training/paths.ts';
+import { entropyOf, watchLeaves } from '../training/paths.ts';
 
 export interface TokenPaths {
   tokens: string[];
@@ -33,12 +33,22 @@ export async function pathsOf(encoder: Encoder, tokenizer: Tokenizer, backend: B
   return { tokens, trees, depth, leaves };
 }
 
-/** How the tokens spread over the leaves of a layer's trees: leaves that at least one reaches, and the share of the most crowded one. */
-export function spreadOf(leaves: readonly (readonly number[])[]): { used: number; mostCrowded: number } {
-  const counts = new Map<string, number>();
-  for (const token of leaves)
-    for (const [tree, leaf] of token.entries()) counts.set(`${tree} ${leaf}`, (counts.get(`${tree} ${leaf}`) ?? 0) + 1);
-  return { used: counts.size, mostCrowded: Math.max(...counts.values()) / leaves.length };
+/**
+ * How the tokens spread over the leaves of a layer's trees: leaves that at least one reaches, the share of the most crowded one, and the
+ * entropy of their distribution over a tree's leaves, bits, the mean over the trees (as many as the tree is deep: evenly).
+ */
+export function spreadOf(leaves: readonly (readonly number[])[]): { used: number; mostCrowded: number; entropy: number } {
+  const trees = leaves[0]?.length ?? 0;
+  const counts = Array.from({ length: trees }, (_, tree) => {
+    const ofTree = new Map<number, number>();
+    for (const token of leaves) ofTree.set(token[tree], (ofTree.get(token[tree]) ?? 0) + 1);
+    return [...ofTree.values()];
+  });
+  return {
+    used: counts.reduce((sum, { length }) => sum + length, 0),
+    mostCrowded: Math.max(...counts.flat()) / leaves.length,
+    entropy: counts.reduce((sum, ofTree) => sum + entropyOf(ofTree), 0) / trees,
+  };
 }
 
 const panel = { width: 1000, height: 120, left: 90, right: 20, gap: 34, top: 96 };

@@ -1,7 +1,7 @@
 /** Training a classifier on labelled texts: the loop, without files. `ufb finetune` and `ufb glue` both run it. */
 
 import type { Backend } from '../backend/backend.ts';
-import { InputError } from '../errors.ts';
+import { FailureError, InputError } from '../errors.ts';
 import type { ModelConfig } from '../models/config.ts';
 import type { SequenceClassifier } from '../models/sequence_classifier.ts';
 import { batchesByLength, batchOf, type EncodedText } from '../models/text_batches.ts';
@@ -208,7 +208,7 @@ export async function fineTune(
       const labelled = { ...batch, labels: model.labels === 1 ? Float32Array.from(labels) : Int32Array.from(labels) };
       const pass = (run: Run, scale: number) => model.lossAndGradients(run, labelled, { scale });
       const { loss } = await trainer.step([pass], members.length, learningRate);
-      if (!Number.isFinite(loss)) throw new InputError(`step ${progress.step + 1}: the loss is not finite; try a lower learning rate`);
+      if (!Number.isFinite(loss)) throw new FailureError(`step ${progress.step + 1}: the loss is not finite; try a lower learning rate`);
       progress.step++;
       progress.stepOfEpoch++;
       progress.tokens += members.reduce((sum, index) => sum + training[index].ids.length, 0);

@@ -21,6 +21,17 @@ export function matthewsCorrelation(predictions: ArrayLike<number>, labels: Arra
 }
 
 /** Pearson's correlation. */
+/** The cosine of the angle between two vectors; 0 if one of them is all zeros. */
+export function cosine(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  let [product, squaresA, squaresB] = [0, 0, 0];
+  for (let i = 0; i < a.length; i++) {
+    product += a[i] * b[i];
+    squaresA += a[i] ** 2;
+    squaresB += b[i] ** 2;
+  }
+  return squaresA > 0 && squaresB > 0 ? product / Math.sqrt(squaresA * squaresB) : 0;
+}
+
 export function pearson(a: ArrayLike<number>, b: ArrayLike<number>): number {
   const [meanA, meanB] = [mean(a), mean(b)];
   let [products, squaresA, squaresB] = [0, 0, 0];

@@ -37,3 +37,10 @@ export function compareLeaves(leaves: Leaves, others: Leaves): { changed: number
   }
   return { changed, walks };
 }
+
+/** Of a distribution given by counts, bits. */
+export function entropyOf(counts: ArrayLike<number>): number {
+  const all = Array.from(counts);
+  const total = all.reduce((sum, count) => sum + count, 0);
+  return all.reduce((sum, count) => (count > 0 ? sum - (count / total) * Math.log2(count / total) : sum), 0);
+}

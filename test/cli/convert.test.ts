@@ -41,7 +41,7 @@ test('ufb convert makes a model with trees, and `ufb eval agreement` sets it bes
   const { code, stdout, stderr } = await convert('--out', out, '--log', log);
   expect([code, stderr.trim().split('\n').length]).toEqual([0, 2]);
   expect(stderr).toMatch(
-    /^0\.0 M tokens fitted, 0\.0 M trained: R2 of hidden states [-\d.]+ [-\d.]+, cosine [\d.]+; leaves used \d \([\d.]+ bits\), \d/,
+    /^0\.0 M tokens fitted, 0\.0 M trained: R2 of hidden states [-\d.]+ [-\d.]+, of vectors [-\d.]+, cosine [\d.]+; leaves used \d \([\d.]+ bits\), \d/,
   );
   expect(stdout).toMatch(/^done: step \d+, .*R2 of hidden states/);
   const events = readFileSync(log, 'utf8')
@@ -53,7 +53,7 @@ test('ufb convert makes a model with trees, and `ufb eval agreement` sets it bes
     ufb(['eval', 'agreement', '--model', of, '--against', model, '--text', corpus, '--count', '60', ...backend, ...more]);
   const itself = await evaluate(model);
   expect(itself.stdout).toMatch(
-    /^recall@10 +1\.0000 of the nearest 10 among 60 paragraphs \(seed 0\)\ncosine +1\.0000\nR2, hidden states 1\.0000 1\.0000\n$/,
+    /^recall@10 +1\.0000 of the nearest 10 among 60 paragraphs \(seed 0\)\nvectors +R2 1\.0000, cosine 1\.0000\nR2, hidden states 1\.0000 1\.0000\n$/,
   );
   const converted = JSON.parse((await evaluate(out, '--json')).stdout);
   expect(converted).toMatchObject({ texts: 60, states: [expect.any(Number), expect.any(Number)], leaves: [{ leaves: 4 }, { leaves: 4 }] });

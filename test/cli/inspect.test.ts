@@ -34,13 +34,13 @@ test('the paths are those of the walk', async () => {
 });
 
 test('how tokens spread', () => {
-  expect(spreadOf([[1], [1], [3], [1]])).toEqual({ used: 2, mostCrowded: 0.75 });
+  expect(spreadOf([[1], [1], [3], [1]])).toEqual({ used: 2, mostCrowded: 0.75, entropy: expect.closeTo(0.8112781, 6) });
   expect(
     spreadOf([
       [0, 0],
       [0, 1],
     ]),
-  ).toEqual({ used: 3, mostCrowded: 1 });
+  ).toEqual({ used: 3, mostCrowded: 1, entropy: 0.5 });
 });
 
 test('the picture has a path for each token, tree and layer, and says nothing that is markup', () => {

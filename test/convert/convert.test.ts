@@ -4,8 +4,9 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 import { type ConversionOptions, type ConversionSession, convert } from '../../src/convert/convert.ts';
 import { InputError } from '../../src/errors.ts';
-import { loadModel } from '../../src/models/checkpoint.ts';
+import { loadModel, loadSequenceClassifier, saveCheckpoint } from '../../src/models/checkpoint.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
+import { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { generatedSentences, tinyBert, writeTinyModel } from '../tiny_model.ts';
 import { writeCorpus } from '../training/corpora.ts';
@@ -119,6 +120,26 @@ test.each<[string, Partial<ConversionOptions>, object]>([
   expect(JSON.parse(readFileSync(join(out, 'config.json'), 'utf8'))).toMatchObject(config);
   using again = await loadModel(out, backend);
   expect(again.task).toBe('encoder');
+});
+
+test('the pooler that the encoder does not use is carried along, for classifiers made of it', async () => {
+  const [withPooler, out] = [join(folder, 'with-pooler'), newFolder()];
+  const values = Float32Array.from({ length: 16 * 16 }, (_, i) => i / 100);
+  const rest = [
+    { name: 'pooler.dense.weight', shape: [16, 16], values },
+    { name: 'pooler.dense.bias', shape: [16], values: values.slice(0, 16) },
+  ];
+  {
+    using original = await loadModel(model, backend);
+    const { json } = await Tokenizer.load(join(model, 'tokenizer.json'));
+    await saveCheckpoint(withPooler, original, { tokenizer: json, rest });
+  }
+  await run(out, { model: withPooler, tokens: 200, fitTokens: 200, pooling: undefined });
+  for (const folder of [withPooler, out]) {
+    using classifier = await loadSequenceClassifier(folder, backend, { fresh: { labels: 2, seed: 1 } });
+    const pooler = classifier.parameters.find(({ name }) => name.endsWith('pooler.dense.weight'));
+    expect(await backend.read(pooler!.value)).toEqual(values);
+  }
 });
 
 test('a masked language model keeps its head', async () => {

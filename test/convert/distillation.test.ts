@@ -59,19 +59,44 @@ test('a copy agrees in everything: no loss, R2 of 1', async () => {
   using trainer = new Trainer(backend, model.parameters);
   for (const objective of ['blocks', 'network'] as const)
     expect((await trainer.step([distillation.pass(texts, objective)], 1, 0)).loss).toBeCloseTo(0, 10);
-  const { states, cosine, leaves, tokens } = await measureAgreement(infer, encoderOf(teacher), student, map, [texts]);
+  const { states, vectors, cosine, leaves, tokens } = await measureAgreement(infer, encoderOf(teacher), student, { map, pooling: 'mean' }, [
+    texts,
+  ]);
   for (const state of states) expect(state).toBeCloseTo(1, 10);
-  expect([cosine, leaves, tokens]).toEqual([expect.closeTo(1, 10), [], 30]);
+  expect([vectors, cosine, leaves, tokens]).toEqual([expect.closeTo(1, 10), expect.closeTo(1, 10), [], 30]);
+});
+
+test('with fewer blocks each is fitted from the hidden state before it to the one behind it', async () => {
+  const { model, distillation, stateVariance } = await setUp(config.feedforward, 2);
+  using trainer = new Trainer(backend, model.parameters);
+  const { loss } = await trainer.step([distillation.pass(texts, 'blocks')], 1, 0);
+  // By hand: block 1 on the embedding's output to the state behind it, block 3 on that to the last one.
+  using arena = new Arena(backend);
+  const run = { backend, arena, training: false };
+  const { hiddenStates } = encoderOf(teacher).forward(run, texts, { hiddenStates: true });
+  const { hiddenStates: own } = encoderOf(teacher).forwardBlocks(run, texts, [
+    hiddenStates[0],
+    hiddenStates[0],
+    hiddenStates[0],
+    hiddenStates[2],
+  ]);
+  let expected = 0;
+  for (const block of [1, 3]) {
+    const [a, b] = await Promise.all([backend.read(own[block + 1]), backend.read(hiddenStates[block + 1])]);
+    expected += a.reduce((sum, value, i) => sum + (value - b[i]) ** 2, 0) / a.length / stateVariance[block + 1];
+  }
+  expect(expected).toBeGreaterThan(0.01);
+  expect(loss).toBeCloseTo(expected, 5);
 });
 
 test('the loss is the sum of 1 - R2 of the hidden states, and of the pooled output times its weight', async () => {
   const { model, student, map, distillation, stateVariance } = await setUp({ kind: 'none' }, 2);
   using trainer = new Trainer(backend, model.parameters);
   const { loss } = await trainer.step([distillation.pass(texts, 'network')], 1, 0);
-  const { states } = await measureAgreement(infer, encoderOf(teacher), student, map, [texts]);
+  const { states, vectors } = await measureAgreement(infer, encoderOf(teacher), student, { map, pooling: 'mean' }, [texts]);
   const ofStates = states.reduce((sum, state) => sum + 1 - state, 0);
   expect(stateVariance).toHaveLength(5);
-  expect(loss).toBeGreaterThan(ofStates);
+  expect(loss).toBeCloseTo(ofStates + 2 * (1 - vectors), 6);
   const alone = new Distillation(encoderOf(teacher), student, { map, stateVariance });
   expect((await trainer.step([alone.pass(texts, 'network')], 1, 0)).loss).toBeCloseTo(ofStates, 6);
 });

@@ -50,9 +50,13 @@ export function convertCommand(program: Command): void {
         .default('fff'),
     );
   addFeedforwardOptions(command, 12)
-    .option('--layers <count>', 'blocks to keep, evenly spread (default: all)', parseCount)
-    .option('--fit-tokens <count>', 'tokens for fitting the new layers one by one', parseInteger, 1_000_000)
-    .option('--tokens <count>', 'tokens for training the whole network after that', parseInteger, 10_000_000)
+    .option(
+      '--layers <count>',
+      'blocks to keep, evenly spread (default: all); with --feedforward dense they keep their neurons too',
+      parseCount,
+    )
+    .option('--fit-tokens <count>', 'tokens for fitting the new layers one by one', parseInteger, 200_000)
+    .option('--tokens <count>', 'tokens for training the whole network after that', parseInteger, 30_000_000)
     .option('--batch <tokens>', 'tokens a step', parseCount, 4096)
     .option('--length <tokens>', 'tokens of a text, at most', parseCount, 128)
     .option('--learning-rate <rate>', 'peak, of what the model had before', parsePositive, 1e-4)
@@ -82,10 +86,11 @@ export function convertCommand(program: Command): void {
 }
 
 async function run(options: Options, given: (name: string) => boolean): Promise<ConversionResult> {
-  const [{ convert }, { JsonLog, ProgressBar }, { readSentenceModules }] = await Promise.all([
+  const [{ convert }, { JsonLog, ProgressBar }, { readSentenceModules }, { poolKinds }] = await Promise.all([
     import('../../convert/convert.ts'),
     import('../progress.ts'),
     import('../../pipelines/sentence_transformer.ts'),
+    import('../../pipelines/feature_extraction.ts'),
   ]);
   if (!options.resume && options.model === undefined) throw new InputError('--model is missing: name the model to convert');
   if (!options.resume && !options.corpus) throw new InputError('--corpus FILE... is missing: name the text files to train on');
@@ -94,7 +99,7 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
   const now: ConversionOptions = {
     model: folder ?? '',
     corpus: (options.corpus ?? []).map((path) => resolve(path)),
-    feedforward: feedforwardOf(options.feedforward, options),
+    feedforward: feedforwardOf(options.feedforward, folder === undefined ? options : await withOwnNeurons(folder, options, given)),
     layers: options.layers,
     fitTokens: options.fitTokens,
     tokens: options.tokens,
@@ -102,7 +107,7 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
     length: options.length,
     learningRate: options.learningRate,
     newLearningRate: options.newLearningRate,
-    pooling: pooling && ({ mean: 'mean', cls: 'first', max: 'max' } as const)[pooling],
+    pooling: pooling && poolKinds[pooling],
     pooledWeight: options.pooledWeight,
     balance: options.balance,
     seed: options.seed,
@@ -143,15 +148,24 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
   }
 }
 
-function agreementLine({ fitted, trained, states, cosine, leaves }: ConversionResult['history'][number]): string {
+/** Dense layers of fewer blocks have as many neurons as they had, unless --intermediate says otherwise. */
+async function withOwnNeurons(folder: string, options: Options, given: (name: string) => boolean): Promise<FeedforwardOptions> {
+  if (options.layers === undefined || given('intermediate')) return options;
+  const [{ readJson }, { parseConfig }] = await Promise.all([import('../../io/files.ts'), import('../../models/config.ts')]);
+  const { feedforward } = parseConfig(await readJson(`${folder}/config.json`), `${folder}/config.json`);
+  return feedforward.kind === 'dense' ? { ...options, intermediate: feedforward.neurons } : options;
+}
+
+function agreementLine({ fitted, trained, states, vectors, cosine, leaves }: ConversionResult['history'][number]): string {
   const millions = (tokens: number) => `${(tokens / 1e6).toFixed(1)} M`;
   const use = leaves.map(({ used, entropy }) => `${used} (${entropy.toFixed(1)} bits)`).join(', ');
-  return `${millions(fitted)} tokens fitted, ${millions(trained)} trained: R2 of hidden states ${states.map((state) => state.toFixed(3)).join(' ')}, cosine ${cosine.toFixed(4)}${use ? `; leaves used ${use}` : ''}`;
+  return `${millions(fitted)} tokens fitted, ${millions(trained)} trained: R2 of hidden states ${states.map((state) => state.toFixed(3)).join(' ')}, of vectors ${vectors.toFixed(3)}, cosine ${cosine.toFixed(4)}${use ? `; leaves used ${use}` : ''}`;
 }
 
 async function summary(result: ConversionResult, out: string): Promise<string> {
   const { duration } = await import('../progress.ts');
   const state = result.finished ? 'done' : 'stopped (go on with --resume)';
   const last = result.history.at(-1);
-  return `${state}: step ${result.step}, ${duration(result.seconds)}${last ? `; ${agreementLine(last)}` : ''}; ${out}`;
+  const rate = Math.round((result.fitted + result.trained) / result.seconds);
+  return `${state}: step ${result.step}, ${duration(result.seconds)}, ${rate} tokens/s${last ? `; ${agreementLine(last)}` : ''}; ${out}`;
 }

@@ -68,7 +68,7 @@ async function embed(options: Options): Promise<void> {
     if (line < skipped) throw new InputError(`${options.in}: has ${line} lines, but ${options.out} already holds ${skipped}`);
   }
   try {
-    const settings = { pooling: extract.sentence ? undefined : ('mean' as const), signal: stop.signal };
+    const settings = { pooling: extract.pooling ?? ('mean' as const), signal: stop.signal };
     for await (const vector of extract(rest(), settings)) {
       if (output) await output.add(vector);
       else print(JSON.stringify(Array.from(vector)));

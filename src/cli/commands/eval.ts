@@ -1,7 +1,5 @@
 import type { Command } from 'commander';
 import type { Precision } from '../../backend/prepared_weight.ts';
-import { InputError } from '../../errors.ts';
-import type { Run } from '../../nn/parameter.ts';
 import {
   addBackendOptions,
   addModelOption,
@@ -66,7 +64,7 @@ function addSts(command: Command): void {
       notice: (line) => notice(line, options),
     });
     const started = performance.now();
-    const pooling = embed.sentence ? undefined : 'mean';
+    const pooling = embed.pooling ?? 'mean';
     const scores = await evaluateSts(pairs, async (texts) => (await embed(texts, { pooling })).data);
     const seconds = (performance.now() - started) / 1000;
     if (options.json) {
@@ -115,10 +113,6 @@ function addMlm(command: Command): void {
   });
 }
 
-/** Texts whose hidden states are compared; all of them are embedded. */
-const textsOfStates = 512;
-const neighbours = 10;
-
 function addAgreement(command: Command): void {
   const agreement = command
     .command('agreement')
@@ -132,22 +126,12 @@ function addAgreement(command: Command): void {
     .option('--json', 'print JSON instead of text')
     .option('--quiet', 'print results only: no progress, no notices');
   addPrecisionOption(addBackendOptions(addModelOption(agreement, sentenceModel))).action(async (options: AgreementOptions) => {
-    const [
-      { pipeline },
-      { recallOfNeighbours, sampleLines },
-      { measureAgreement },
-      { blockMap },
-      { Arena },
-      { ProgressBar },
-      { batchesByLength, batchOf },
-    ] = await Promise.all([
+    const [{ pipeline }, { poolKinds }, { sampleLines }, { compareModels }, { ProgressBar }] = await Promise.all([
       import('../../pipelines/pipeline.ts'),
+      import('../../pipelines/feature_extraction.ts'),
       import('../../convert/neighbours.ts'),
-      import('../../convert/agreement.ts'),
-      import('../../convert/student.ts'),
-      import('../../backend/arena.ts'),
+      import('../../convert/compare.ts'),
       import('../progress.ts'),
-      import('../../models/text_batches.ts'),
     ]);
     const [folder, reference] = [await openModelFolder(options), await openModelFolder({ quiet: options.quiet, model: options.against })];
     const texts = await sampleLines(options.text, options.count, options.seed);
@@ -155,42 +139,24 @@ function addAgreement(command: Command): void {
     const settings = { backend, notice: () => {} }; // long paragraphs are cut for both models alike
     using theirs = await pipeline('feature-extraction', reference, settings);
     using ours = await pipeline('feature-extraction', folder, { ...settings, dtype: options.dtype });
+    const pooling = theirs.pooling ?? 'mean';
+    const [first, second] = [theirs, ours].map((extract) => {
+      const { model, tokenizer, maxLength } = extract;
+      const embed = async (some: readonly string[]) => (await extract(some, { pooling, normalize: true })).data;
+      return { model, tokenizer, maxLength, embed };
+    });
     const bar = new ProgressBar(options);
     const started = performance.now();
-    const vectors: Float32Array[] = [];
-    const part = 256;
-    for (const [index, embed] of [theirs, ours].entries()) {
-      const all = new Float32Array(texts.length * embed.model.config.hiddenSize);
-      for (let first = 0; first < texts.length; first += part) {
-        const { data } = await embed(texts.slice(first, first + part), { pooling: embed.sentence ? undefined : 'mean', normalize: true });
-        all.set(data, first * embed.model.config.hiddenSize);
-        bar.update((index * texts.length + first) / (2 * texts.length), (performance.now() - started) / 1000);
-      }
-      vectors.push(all);
-    }
+    const onProgress = (done: number, total: number) => bar.update(done / total, (performance.now() - started) / 1000);
+    const comparison = await compareModels(backend, first, second, texts, { pooling: poolKinds[pooling], onProgress });
     bar.stop();
-    const width = theirs.model.config.hiddenSize;
-    if (width !== ours.model.config.hiddenSize)
-      throw new InputError(`${folder}: has a hidden size of ${ours.model.config.hiddenSize}, expected ${width} as ${reference} has`);
-    const recall = await recallOfNeighbours(backend, vectors[0], vectors[1], { width, k: neighbours });
-    const maxLength = Math.min(theirs.maxLength, ours.maxLength);
-    const encoded = texts.slice(0, textsOfStates).map((text) => theirs.tokenizer.encode(text, { maxLength }));
-    const batches = [...batchesByLength(encoded, { unpadded: true })].map((members) => batchOf(encoded, members));
-    using arena = new Arena(backend);
-    const map = blockMap(theirs.model.config.layers, ours.model.config.layers);
-    const infer = <Result>(work: (run: Run) => Promise<Result>) => {
-      arena.reset();
-      return work({ backend, arena, training: false });
-    };
-    const { states, cosine, leaves } = await measureAgreement(infer, theirs.model, ours.model, map, batches);
+    const { recall, states, vectors, cosine, leaves } = comparison;
     if (options.json) {
-      printJson({ texts: texts.length, seed: options.seed, recall, cosine, states, leaves });
+      printJson({ seed: options.seed, ...comparison });
       return;
     }
-    print(
-      `recall@${neighbours}         ${recall.toFixed(4)} of the nearest ${neighbours} among ${texts.length} paragraphs (seed ${options.seed})`,
-    );
-    print(`cosine            ${cosine.toFixed(4)}`);
+    print(`recall@10         ${recall.toFixed(4)} of the nearest 10 among ${texts.length} paragraphs (seed ${options.seed})`);
+    print(`vectors           R2 ${vectors.toFixed(4)}, cosine ${cosine.toFixed(4)}`);
     print(`R2, hidden states ${states.map((state) => state.toFixed(4)).join(' ')}`);
     if (leaves.length > 0)
       print(

@@ -85,6 +85,7 @@ async function inspect(options: Options): Promise<void> {
       ['', ...paths.leaves.map((_, layer) => `layer ${layer + 1}`)],
       ...paths.tokens.map((token, t) => [token, ...paths.leaves.map((layer) => layer[t].join(' '))]),
       ['leaves used', ...paths.leaves.map((layer) => String(spreadOf(layer).used))],
+      ['entropy, bits', ...paths.leaves.map((layer) => spreadOf(layer).entropy.toFixed(2))],
     ];
     const widths = cells[0].map((_, column) => Math.max(...cells.map((row) => row[column].length)));
     print();

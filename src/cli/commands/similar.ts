@@ -50,7 +50,7 @@ export function similarCommand(program: Command): void {
         dtype,
         notice: (line) => notice(line, options),
       });
-      const settings = { pooling: embed.sentence ? undefined : ('mean' as const), normalize: true };
+      const settings = { pooling: embed.pooling ?? ('mean' as const), normalize: true };
       const { data: wanted } = await embed(query, settings);
 
       const best: Found[] = [];

@@ -1,0 +1,67 @@
+/** A converted model beside the one that it was made from, on paragraphs of a text: what `ufb eval agreement` tells. */
+import { Arena } from '../backend/arena.ts';
+import type { Backend, PoolKind } from '../backend/backend.ts';
+import { InputError } from '../errors.ts';
+import type { Encoder } from '../models/encoder.ts';
+import { batchesByLength, batchOf } from '../models/text_batches.ts';
+import type { Run } from '../nn/parameter.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { type Agreement, measureAgreement } from './agreement.ts';
+import { recallOfNeighbours } from './neighbours.ts';
+import { blockMap } from './student.ts';
+
+/** A model that makes texts into vectors of length 1. */
+export interface EmbeddingModel {
+  model: Encoder;
+  tokenizer: Tokenizer;
+  /** Tokens of a text that are used. */
+  maxLength: number;
+  embed(texts: readonly string[]): Promise<Float32Array>;
+}
+
+export interface Comparison extends Agreement {
+  texts: number;
+  /** Recall@10 of neighbours; see {@link recallOfNeighbours}. */
+  recall: number;
+}
+
+const neighbours = 10;
+/** Texts whose hidden states are compared, evenly spread; all are embedded. */
+const textsOfStates = 512;
+/** Texts between two reports of progress. */
+const textsAtOnce = 256;
+
+/** @throws InputError if the models' vectors differ in width, or there are too few texts */
+export async function compareModels(
+  backend: Backend,
+  reference: EmbeddingModel,
+  own: EmbeddingModel,
+  texts: readonly string[],
+  options: { pooling: PoolKind; onProgress?(done: number, total: number): void },
+): Promise<Comparison> {
+  const width = reference.model.config.hiddenSize;
+  if (own.model.config.hiddenSize !== width)
+    throw new InputError(`the models' hidden sizes are ${own.model.config.hiddenSize} and ${width}, expected the same`);
+  const vectors: Float32Array[] = [];
+  for (const [index, { embed }] of [reference, own].entries()) {
+    const all = new Float32Array(texts.length * width);
+    for (let first = 0; first < texts.length; first += textsAtOnce) {
+      all.set(await embed(texts.slice(first, first + textsAtOnce)), first * width);
+      options.onProgress?.(index * texts.length + Math.min(texts.length, first + textsAtOnce), 2 * texts.length);
+    }
+    vectors.push(all);
+  }
+  const recall = await recallOfNeighbours(backend, vectors[0], vectors[1], { width, k: neighbours });
+  const maxLength = Math.min(reference.maxLength, own.maxLength);
+  const stride = Math.ceil(texts.length / textsOfStates);
+  const encoded = texts.filter((_, i) => i % stride === 0).map((text) => reference.tokenizer.encode(text, { maxLength }));
+  const batches = [...batchesByLength(encoded, { unpadded: true })].map((members) => batchOf(encoded, members));
+  using arena = new Arena(backend);
+  const infer = <Result>(work: (run: Run) => Promise<Result>) => {
+    arena.reset();
+    return work({ backend, arena, training: false });
+  };
+  const map = blockMap(reference.model.config.layers, own.model.config.layers);
+  const agreement = await measureAgreement(infer, reference.model, own.model, { map, pooling: options.pooling }, batches);
+  return { ...agreement, texts: texts.length, recall };
+}
