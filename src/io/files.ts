@@ -2,7 +2,7 @@ import { errorCode, gunzip, openFile, readBlocks, writeAside } from '#platform';
 import { InputError } from '../errors.ts';
 
 /** JSON files here are configurations and tokenizers; anything larger is a mistake. */
-const maximumJsonBytes = 2 ** 28;
+export const maximumJsonBytes = 2 ** 28;
 /** Levels, more than any of them has. What calls itself for every level, JSON.stringify too, has stack for some thousands. */
 const deepestJson = 100;
 /** Lines longer than this are handed out in pieces, so that a file without line ends cannot fill the memory. UTF-16 units. */

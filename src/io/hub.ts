@@ -1,8 +1,9 @@
 /** Models by their names on the Hugging Face hub, or a mirror of it. */
-import { HubApiError, listFiles, modelInfo } from '@huggingface/hub';
+import { listFiles, modelInfo } from '@huggingface/hub';
 import * as v from 'valibot';
-import { type HubCache, type HubFile, hubEnvironment, openHubCache, WrongContentError } from '#platform';
+import { type HubCache, type HubFile, hubEnvironment, joinPath, openHubCache, WrongContentError } from '#platform';
 import { FailureError, InputError } from '../errors.ts';
+import { fileError, maximumJsonBytes, readJson } from './files.ts';
 import { modelFiles, pickledError, pickledWeights, sentenceFiles, sentenceModule, weightsIndex } from './model_files.ts';
 
 /** How far the download of a file is, as transformers.js tells it. */
@@ -36,6 +37,9 @@ const isModuleConfiguration = (path: string) => path.endsWith('/config.json') &&
 const shard = /^model-\d{5}-of-\d{5}\.safetensors$/;
 const weights = modelFiles[1];
 
+const moduleList = v.array(v.object({ type: v.string(), path: v.string() }));
+const shardIndex = v.object({ weight_map: v.record(v.string(), v.string()) });
+
 const commitPattern = /^[\da-f]{40}$/;
 const entrySchema = v.object({
   path: v.string(),
@@ -43,12 +47,16 @@ const entrySchema = v.object({
   oid: v.pipe(v.string(), v.regex(commitPattern)),
   lfs: v.optional(v.object({ oid: v.pipe(v.string(), v.regex(/^[\da-f]{64}$/)) })),
 });
-/** A repository with more files is none of a model that this package runs. */
-const mostFiles = 100_000;
+/** A repository with more files and folders is none of a model that this package runs. The hub lists a thousand on a page. */
+const mostEntries = 100_000;
+const mostPages = 1000;
 
 /** How often an answer is asked for before it counts as failed, and how long the hub may have us wait, in seconds. */
 const attempts = 4;
 const longestWait = 300;
+/** How long nothing may come of an answer, in seconds, before it counts as broken off; and for whoever has the model already. */
+const longestSilence = 60;
+const longestSilenceIfKept = 10;
 
 /** The hub cannot be reached, or does not answer for now: what is in the cache may do. */
 class UnavailableError extends FailureError {}
@@ -69,37 +77,56 @@ export async function downloadModel(name: string, options: HubOptions = {}): Pro
   const hubUrl = addressOf(options.hubUrl ?? environment.hubUrl ?? 'https://huggingface.co');
   const hub = new Hub(hubUrl, name, options.accessToken ?? environment.accessToken);
   const cache = await openHubCache(name, hubUrl);
-  const kept = await keptFolder(cache, revision);
-  const lacking = `the cache does not hold revision ${revision} of this model`;
-  if (environment.offline) {
-    if (kept === undefined) throw new FailureError(`${name}: HF_HUB_OFFLINE is set, and ${lacking}`);
-    return kept;
-  }
   try {
-    // Whoever has the model does not wait for a hub that does not answer.
-    const commit = await hub.commitOf(revision, kept === undefined ? attempts : 1);
-    const { wanted, missing } = choose(name, await hub.files(commit));
-    for (const file of wanted) {
-      if (await cache.has(commit, file)) continue;
-      await hub.download(cache, commit, file, (loaded) =>
-        progress_callback?.({
-          status: 'progress',
-          name,
-          file: file.path,
-          loaded,
-          total: file.size,
-          progress: (100 * loaded) / (file.size || 1),
-        }),
-      );
+    const { kept, lacking } = await find(cache, revision);
+    if (kept !== undefined && kept === revision) return cache.folder(kept); // a commit never changes
+    if (environment.offline) {
+      if (kept === undefined) throw new FailureError(`${name}: no such folder here, HF_HUB_OFFLINE is set, and ${lacking}`);
+      return cache.folder(kept);
     }
-    for (const path of missing) await cache.addMissing(commit, path);
-    if (revision !== commit) await cache.remember(revision, commit);
-    return cache.folder(commit);
+    try {
+      // Whoever has the model does not wait for a hub that does not answer.
+      if (kept !== undefined) hub.hurry();
+      const commit = await hub.commitOf(revision);
+      if (commit !== kept) await update(hub, cache, commit, name, progress_callback);
+      // What is needed is there: that a cache cannot be written, for others share it, does not matter any more.
+      if (revision !== commit && (await cache.commitOf(revision)) !== commit) await cache.remember(revision, commit).catch(() => {});
+      return cache.folder(commit);
+    } catch (error) {
+      if (!(error instanceof UnavailableError)) throw error;
+      if (kept === undefined) throw new FailureError(`${error.message}; ${lacking}`, { cause: error });
+      return cache.folder(kept);
+    }
   } catch (error) {
-    if (!(error instanceof UnavailableError)) throw error;
-    if (kept === undefined) throw new FailureError(`${error.message}; ${lacking}`, { cause: error });
-    return kept;
+    throw isOfDisk(error) ? diskError(error) : error;
   }
+}
+
+/** Brings a commit's files that are missing into the cache. */
+async function update(hub: Hub, cache: HubCache, commit: string, name: string, report: HubOptions['progress_callback']): Promise<void> {
+  const { wanted, missing } = choose(name, await hub.files(commit));
+  for (const file of wanted) {
+    if (await cache.has(commit, file.path)) continue;
+    const { path, size } = file;
+    await hub.download(cache, commit, file, (loaded) =>
+      report?.({ status: 'progress', name, file: path, loaded, total: size, progress: (100 * loaded) / (size || 1) }),
+    );
+  }
+  for (const path of missing) if (!(await cache.lacks(commit, path))) await cache.addMissing(commit, path).catch(() => {});
+}
+
+type DiskError = Error & { syscall: string; path?: string };
+
+function isOfDisk(error: unknown): error is DiskError {
+  return error instanceof Error && 'syscall' in error && !isConnectionFailure(error);
+}
+
+function diskError(error: DiskError): Error {
+  const { path = 'the cache of models', syscall, message } = error;
+  const worded = fileError(error, path, /stat|read|scandir/.test(syscall) ? 'read' : 'write');
+  const hint = 'downloads are kept there; the variable HF_HUB_CACHE names another folder for them';
+  if (worded instanceof InputError) return new InputError(`${worded.message}; ${hint}`, { cause: error });
+  return new FailureError(`${path}: ${message}; ${hint}`, { cause: error }); // a full disk, say
 }
 
 function addressOf(hubUrl: string): string {
@@ -108,16 +135,40 @@ function addressOf(hubUrl: string): string {
   return hubUrl.replace(/\/+$/, '');
 }
 
-/** The folder of a revision that the cache holds whole, as it was when it was last asked for. */
-async function keptFolder(cache: HubCache, revision: string): Promise<string | undefined> {
+/** The commit that a revision was when it was last asked for, if the cache holds it whole; otherwise what is lacking. */
+async function find(cache: HubCache, revision: string): Promise<{ kept?: string; lacking: string }> {
   const commit = commitPattern.test(revision) ? revision : await cache.commitOf(revision);
-  const complete = commit !== undefined && commitPattern.test(commit) && (await hasModel(cache, commit));
-  return complete ? cache.folder(commit) : undefined;
+  const nothing = `the cache does not hold revision ${revision} of this model`;
+  if (commit === undefined || !commitPattern.test(commit) || !(await cache.has(commit, 'config.json'))) return { lacking: nothing };
+  const path = await lackingFile(cache, commit);
+  return path === undefined
+    ? { kept: commit, lacking: '' }
+    : { lacking: `the cache holds revision ${revision} of this model without ${path}` };
 }
 
-async function hasModel(cache: HubCache, commit: string): Promise<boolean> {
-  const has = (path: string) => cache.has(commit, { path, size: 0, gitHash: '' });
-  return (await has('config.json')) && (await has('tokenizer.json')) && ((await has(weights)) || (await has(weightsIndex)));
+/**
+ * A file of the model that the cache neither has nor knows to be missing on the hub. Other tools leave commits without those that they do not
+ * read, and without its sentence files a model would give other vectors.
+ */
+async function lackingFile(cache: HubCache, commit: string): Promise<string | undefined> {
+  const has = (path: string) => cache.has(commit, path);
+  /** As far as it is what it should be: whoever opens it says what is wrong. */
+  const read = async <T>(path: string, schema: v.GenericSchema<unknown, T>): Promise<T | undefined> => {
+    const result = v.safeParse(schema, await readJson(joinPath(cache.folder(commit), path)).catch(() => undefined));
+    return result.success ? result.output : undefined;
+  };
+  for (const path of sentenceFiles) if (!(await has(path)) && !(await cache.lacks(commit, path))) return path;
+  const needed = ['config.json', 'tokenizer.json'];
+  const modules = (await has('modules.json')) && (await read('modules.json', moduleList));
+  for (const { type, path } of modules || [])
+    if (/(^|\.)Pooling$/.test(type) && sentenceModule.test(path)) needed.push(`${path}/config.json`);
+  if (!(await has(weights))) {
+    needed.push(weightsIndex);
+    const index = (await has(weightsIndex)) && (await read(weightsIndex, shardIndex));
+    if (index) needed.push(...new Set(Object.values(index.weight_map).filter((path) => shard.test(path))));
+  }
+  for (const path of needed) if (!(await has(path))) return path;
+  return undefined;
 }
 
 /** The files to download, the weights last: whoever finds them finds the rest too. */
@@ -125,19 +176,28 @@ function choose(name: string, files: ReadonlyMap<string, HubFile>): { wanted: Hu
   const whole = files.has(weights);
   if (!whole && !files.has(weightsIndex) && files.has(pickledWeights)) throw pickledError(name);
   const lacking = modelFiles.filter((path) => !files.has(path) && !(path === weights && files.has(weightsIndex)));
+  if (lacking.includes(weights) && [...files.keys()].some((path) => /^onnx\/.*\.onnx$/.test(path)))
+    throw new InputError(
+      `${name}: holds ONNX graphs, for transformers.js, and lacks ${weights}; name the repository of the original model, which has ${weights}`,
+    );
   if (lacking.length > 0)
     throw new InputError(`${name}: lacks ${lacking.join(' and ')} on the hub; a model that can be opened has ${modelFiles.join(', ')}`);
   const others = [...files.keys()].filter((path) => isModuleConfiguration(path));
   const ofWeights = whole ? [weights] : [...[...files.keys()].filter((path) => shard.test(path)).sort(), weightsIndex];
   const paths = ['config.json', 'tokenizer.json', ...sentenceFiles.filter((path) => files.has(path)), ...others, ...ofWeights];
-  const missing = [...sentenceFiles, weights].filter((path) => !files.has(path));
-  return { wanted: paths.map((path) => files.get(path) as HubFile), missing };
+  const wanted = paths.map((path) => files.get(path) as HubFile);
+  const large = wanted.find(({ path, size }) => path.endsWith('.json') && size > maximumJsonBytes);
+  if (large) throw new InputError(`${name}: ${large.path} has ${large.size} bytes on the hub, expected at most ${maximumJsonBytes}`);
+  return { wanted, missing: [...sentenceFiles, weights].filter((path) => !files.has(path)) };
 }
 
 /** One model of the hub. */
 class Hub {
   private readonly origin: string;
-  private readonly fetch = (address: string | URL | Request, init?: RequestInit) => this.ask(String(address), init);
+  private most = attempts;
+  private silence = longestSilence;
+  /** Has answered for this model: its name is no mistyped folder's. */
+  private isKnown = false;
 
   constructor(
     private readonly hubUrl: string,
@@ -147,28 +207,46 @@ class Hub {
     this.origin = new URL(hubUrl).origin;
   }
 
-  /** Asks so many times at most. */
-  async commitOf(revision: string, most: number): Promise<string> {
+  /** From now on the API is asked once, and not waited for long. */
+  hurry(): void {
+    this.most = 1;
+    this.silence = longestSilenceIfKept;
+  }
+
+  async commitOf(revision: string): Promise<string> {
     const { hubUrl, name } = this;
-    const fetch = (address: string | URL | Request, init?: RequestInit) => this.ask(String(address), init, most);
-    const { sha } = await this.explained(() => modelInfo({ name, revision, hubUrl, fetch, additionalFields: ['sha'] }), revision);
+    const { sha } = await this.explained(() => modelInfo({ name, revision, hubUrl, fetch: this.api(revision), additionalFields: ['sha'] }));
     if (typeof sha !== 'string' || !commitPattern.test(sha))
       throw new FailureError(`${name}: ${hubUrl} names the commit ${JSON.stringify(sha)?.slice(0, 80)}, expected 40 hexadecimal digits`);
+    this.isKnown = true;
     return sha;
   }
 
   async files(commit: string): Promise<Map<string, HubFile>> {
-    const { hubUrl, name, fetch } = this;
+    const { hubUrl, name } = this;
     return await this.explained(async () => {
       const files = new Map<string, HubFile>();
-      for await (const entry of listFiles({ repo: name, recursive: true, revision: commit, hubUrl, fetch })) {
+      let count = 0;
+      for await (const entry of listFiles({ repo: name, recursive: true, revision: commit, hubUrl, fetch: this.api(commit) })) {
+        if (++count > mostEntries) throw new InputError(`${name}: has more than ${mostEntries} files and folders on the hub`);
         const { success, output } = v.safeParse(entrySchema, entry);
         if (!success || entry.type !== 'file') continue;
         files.set(output.path, { path: output.path, size: output.size, gitHash: output.oid, sha256: output.lfs?.oid });
-        if (files.size > mostFiles) throw new InputError(`${name}: has more than ${mostFiles} files on the hub`);
       }
       return files;
-    }, commit);
+    });
+  }
+
+  /** What the library calls as fetch: gives whole answers and throws what is a refusal. Each is called for one list, page by page. */
+  private api(revision: string): typeof fetch {
+    let pages = 0;
+    return async (address, init) => {
+      if (++pages > mostPages) throw new InputError(`${this.name}: the list of its files on the hub has more than ${mostPages} pages`);
+      const { most, silence } = this;
+      const response = await this.ask(String(address), { ...init, most, silence, whole: true });
+      if (!response.ok) throw this.refusal(response.status, '', undefined, revision);
+      return response;
+    };
   }
 
   async download(cache: HubCache, commit: string, file: HubFile, onProgress: (loaded: number) => void): Promise<void> {
@@ -195,7 +273,7 @@ class Hub {
             throw new FailureError(`${address}: what came is damaged: ${error.message}; nothing of it was kept, try again later`);
           continue;
         }
-        if (error instanceof Error && 'syscall' in error && !isConnectionFailure(error)) throw error; // of the disk
+        if (isOfDisk(error)) throw error;
         // A connection that broke off: as long as there is progress, it goes on.
         if (loaded > furthest) attempt = 1;
         furthest = Math.max(furthest, loaded);
@@ -235,17 +313,32 @@ class Hub {
     return { offset, body: response.body };
   }
 
-  /** As fetch; answers that say 'later' (429, 5xx) and connections that fail are tried again. The token goes to the hub and nowhere else. */
-  private async ask(address: string, init: RequestInit = {}, most = attempts): Promise<Response> {
+  /**
+   * As fetch; answers that say 'later' (429, 5xx) and connections that fail, or of which nothing comes for `silence` seconds, are tried again.
+   * `whole`: with all of its body. The token goes to the hub and nowhere else.
+   */
+  private async ask(
+    address: string,
+    {
+      most = attempts,
+      silence = longestSilence,
+      whole = false,
+      ...init
+    }: RequestInit & { most?: number; silence?: number; whole?: boolean },
+  ): Promise<Response> {
     const headers = new Headers(init.headers);
     if (this.accessToken && new URL(address).origin === this.origin) headers.set('authorization', `Bearer ${this.accessToken}`);
     for (let attempt = 1; ; attempt++) {
       let response: Response | undefined;
+      const breaker = new AbortController();
+      const answer = async () => {
+        const begun = await fetch(address, { ...init, headers, signal: breaker.signal });
+        return whole ? new Response((await begun.text()) || null, begun) : begun;
+      };
       try {
-        response = await fetch(address, { ...init, headers });
+        response = await within(silence, answer(), () => breaker.abort(new Error(`no answer within ${silence} s`)));
       } catch (error) {
-        if (attempt === most)
-          throw new UnavailableError(`${this.name}: ${this.hubUrl} cannot be reached: ${reasonOf(error)}`, { cause: error });
+        if (attempt === most) throw new UnavailableError(`${this.subject} cannot be reached: ${reasonOf(error)}`, { cause: error });
       }
       if (response && response.status !== 429 && response.status < 500) return response;
       const wait = response ? waitOf(response) : undefined;
@@ -255,32 +348,38 @@ class Hub {
     }
   }
 
-  private async explained<T>(work: () => Promise<T>, revision: string): Promise<T> {
+  /** `work` with the library, which goes by its types: of an answer that is not as they say it fails anyhow. */
+  private async explained<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await work();
     } catch (error) {
-      if (error instanceof HubApiError) throw this.refusal(error.statusCode, '', undefined, revision);
-      if (error instanceof SyntaxError)
-        throw new FailureError(`${this.name}: ${this.hubUrl} does not answer as a hub does: ${error.message}`);
-      throw error;
+      if (error instanceof InputError || error instanceof FailureError) throw error;
+      throw new FailureError(`${this.name}: ${this.hubUrl} does not answer as a hub does: ${(error as Error).message}`, { cause: error });
     }
   }
 
+  /** How messages begin. A name is looked up here first. */
+  private get subject(): string {
+    return this.isKnown ? `${this.name}: ${this.hubUrl}` : `${this.name}: no such folder here, and ${this.hubUrl}`;
+  }
+
   private refusal(status: number, path: string, wait?: number, revision?: string): Error {
-    const what = path ? `${this.name}/${path}` : this.name;
+    const subject = path ? `${this.name}/${path}: ${this.hubUrl}` : this.subject;
     if (status === 401 || status === 403) {
-      const known = this.accessToken ? 'the token given does not open it' : 'set HF_TOKEN (accessToken in a program) to a token that may read it';
-      return new InputError(`${what}: ${this.hubUrl} answers ${status}: there is no such model, or it is not public: ${known}`);
+      const known = this.accessToken
+        ? 'the token given does not open it'
+        : 'set HF_TOKEN (accessToken in a program) to a token that may read it';
+      return new InputError(`${subject} answers ${status}: there is no such model, or it is not public: ${known}`);
     }
     if (status === 404) {
       const where = revision === undefined ? '' : `, or no revision ${JSON.stringify(revision)} of it`;
-      return new InputError(`${what}: no such folder, and ${this.hubUrl} has no such model${where}`);
+      return new InputError(path ? `${subject} lists this file and does not have it (404)` : `${subject} has no such model${where}`);
     }
     if (status === 429) {
       const when = wait === undefined ? 'later' : `in ${Math.ceil(wait)} s`;
-      return new UnavailableError(`${what}: ${this.hubUrl} has had too many requests (429); try again ${when}`);
+      return new UnavailableError(`${subject} has had too many requests (429); try again ${when}`);
     }
-    const message = `${what}: ${this.hubUrl} answers ${status}; try again later`;
+    const message = `${subject} answers ${status}; try again later`;
     return status >= 500 ? new UnavailableError(message) : new FailureError(message);
   }
 }
@@ -288,12 +387,24 @@ class Hub {
 async function* counted(body: ReadableStream<Uint8Array>, count: (length: number) => void): AsyncGenerator<Uint8Array> {
   const reader = body.getReader();
   try {
-    for (let next = await reader.read(); !next.done; next = await reader.read()) {
+    // Cancelled, it ends, and is found to be too short.
+    const read = () => within(longestSilence, reader.read(), () => void reader.cancel().catch(() => {}));
+    for (let next = await read(); !next.done; next = await read()) {
       count(next.value.length);
       yield next.value;
     }
   } finally {
     await reader.cancel().catch(() => {});
+  }
+}
+
+/** What `work` gives; `stop`, which ends it, is called if that takes more than so many seconds. */
+async function within<T>(seconds: number, work: Promise<T>, stop: () => void): Promise<T> {
+  const timer = setTimeout(stop, seconds * 1000);
+  try {
+    return await work;
+  } finally {
+    clearTimeout(timer);
   }
 }
 

@@ -46,12 +46,14 @@ export async function openHubCache(name: string, hubUrl: string): Promise<HubCac
     async remember(revision, commit) {
       await keep(reference(revision), new Response(commit));
     },
-    has: async (commit, { path }) => !cache || (await cache.match(`${folder(commit)}/${path}`))?.ok === true,
+    has: async (commit, path) => (await cache?.match(`${folder(commit)}/${path}`))?.ok === true,
+    lacks: async (commit, path) => (await cache?.match(`${folder(commit)}/${path}`))?.status === 404,
     async add(commit, file, download) {
+      if (!cache) return; // nothing can be kept: files are read from where they lie
       const address = `${folder(commit)}/${file.path}`;
       // One at a time, in whichever of the site's pages.
       await navigator.locks.request(`${cacheName} ${address}`, async () => {
-        if ((await cache?.match(address))?.ok) return;
+        if ((await cache.match(address))?.ok) return;
         const blob = await complete(address, file, download);
         begun.delete(address);
         await check(file, blob);

@@ -1,11 +1,12 @@
 /**
  * The hub's cache on the disk, laid out as huggingface_hub and other tools have it, so that they share it: `blobs` by their hashes, `snapshots`
- * of links to them, `refs` from branches to commits.
+ * of links to them, `refs` from branches to commits, `.no_exist` of empty files for what commits lack. What has not all come is
+ * `HASH.ufb.incomplete`: others write `HASH.incomplete` under locks of their own.
  */
-import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { copyFile, open, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
-import { homedir } from 'node:os';
+import { createHash, randomUUID } from 'node:crypto';
+import { constants } from 'node:fs';
+import { copyFile, type FileHandle, link, lstat, open, readFile, rename, rm, symlink, utimes, writeFile } from 'node:fs/promises';
+import { homedir, hostname } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { errorCode, kindOf, makeFolder, writeAside } from './node_files.ts';
 
@@ -28,7 +29,9 @@ export interface HubCache {
   /** The commit that a revision was when it was last remembered. */
   commitOf(revision: string): Promise<string | undefined>;
   remember(revision: string, commit: string): Promise<void>;
-  has(commit: string, file: HubFile): Promise<boolean>;
+  has(commit: string, path: string): Promise<boolean>;
+  /** Whether it was noted that a commit lacks a file. */
+  lacks(commit: string, path: string): Promise<boolean>;
   /**
    * Adds a file once all of it has come and its hash is right. What came of a download that broke off is kept, and asked for no more.
    * `download` gives the file's bytes from an offset not above the one asked for.
@@ -39,7 +42,7 @@ export interface HubCache {
     file: HubFile,
     download: (offset: number) => Promise<{ offset: number; blocks: AsyncIterable<Uint8Array> }>,
   ): Promise<void>;
-  /** Notes that a commit lacks a file, where that would be asked again. */
+  /** Notes that a commit lacks a file. */
   addMissing(commit: string, path: string): Promise<void>;
 }
 
@@ -55,25 +58,30 @@ export class WrongContentError extends Error {}
 /** Of the variables that huggingface_hub reads too: HF_ENDPOINT, HF_TOKEN or the token that its login keeps, HF_HUB_OFFLINE. */
 export async function hubEnvironment(): Promise<HubEnvironment> {
   const { env } = process;
-  const tokenPath = env.HF_TOKEN_PATH ?? join(hubHome(), 'token');
-  const kept = () => readFile(tokenPath, 'utf8').catch(() => '');
-  const token = (env.HF_TOKEN ?? env.HUGGING_FACE_HUB_TOKEN ?? (await kept())).trim();
+  const kept = () => readFile(folderOf('HF_TOKEN_PATH') ?? join(hubHome(), 'token'), 'utf8').catch(() => '');
+  const token = env.HF_TOKEN?.trim() || env.HUGGING_FACE_HUB_TOKEN?.trim() || (await kept()).trim();
   return {
     hubUrl: env.HF_ENDPOINT || undefined,
     accessToken: token || undefined,
-    offline: /^(1|on|yes|true)$/i.test(env.HF_HUB_OFFLINE ?? env.TRANSFORMERS_OFFLINE ?? ''),
+    offline: /^(1|on|yes|true)$/i.test(env.HF_HUB_OFFLINE || env.TRANSFORMERS_OFFLINE || ''),
   };
 }
 
 function hubHome(): string {
-  return process.env.HF_HOME || join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'huggingface');
+  return folderOf('HF_HOME') ?? join(folderOf('XDG_CACHE_HOME') ?? join(homedir(), '.cache'), 'huggingface');
+}
+
+/** The path in a variable. No shell has expanded a `~` that comes from a service's or a container's settings. */
+function folderOf(variable: string): string | undefined {
+  return process.env[variable]?.replace(/^~(?=\/|$)/, homedir()) || undefined;
 }
 
 /** The cache of the model `name`, OWNER/NAME, of whichever hub: in HF_HUB_CACHE, or `hub` in HF_HOME, or ~/.cache/huggingface/hub. */
 export async function openHubCache(name: string, _hubUrl: string): Promise<HubCache> {
-  const cache = process.env.HF_HUB_CACHE || process.env.HUGGINGFACE_HUB_CACHE || join(hubHome(), 'hub');
+  const cache = folderOf('HF_HUB_CACHE') ?? folderOf('HUGGINGFACE_HUB_CACHE') ?? join(hubHome(), 'hub');
   const repository = join(cache, `models--${name.replace('/', '--')}`);
   const snapshot = (commit: string, path = '') => join(repository, 'snapshots', commit, path);
+  const note = (commit: string, path: string) => join(repository, '.no_exist', commit, path);
   return {
     folder: snapshot,
     async commitOf(revision) {
@@ -85,10 +93,11 @@ export async function openHubCache(name: string, _hubUrl: string): Promise<HubCa
       await file.write(new TextEncoder().encode(commit));
       await file.commit();
     },
-    has: async (commit, { path }) => (await kindOf(snapshot(commit, path))) === 'file',
+    has: async (commit, path) => (await kindOf(snapshot(commit, path))) === 'file',
+    lacks: async (commit, path) => (await kindOf(note(commit, path))) === 'file',
     async add(commit, file, download) {
       const blob = join(repository, 'blobs', file.sha256 ?? file.gitHash);
-      const part = `${blob}.incomplete`;
+      const part = `${blob}.ufb.incomplete`;
       await makeFolder(dirname(blob));
       const unlock = await lock(part);
       try {
@@ -96,53 +105,73 @@ export async function openHubCache(name: string, _hubUrl: string): Promise<HubCa
           await complete(part, file, download);
           await rename(part, blob);
         }
+        const target = snapshot(commit, file.path);
+        if ((await kindOf(target)) !== 'file') await linkTo(blob, target);
       } finally {
         await unlock();
       }
-      const target = snapshot(commit, file.path);
-      await makeFolder(dirname(target));
-      await rm(target, { force: true }); // a link to a blob that somebody removed
-      await symlink(relative(dirname(target), blob), target).catch(async (error) => {
-        if (errorCode(error) === 'EEXIST') return; // another process was faster
-        // File systems and users that may have no links: a copy takes twice the space.
-        await copyFile(blob, `${target}.${process.pid}.part`);
-        await rename(`${target}.${process.pid}.part`, target);
-      });
     },
-    async addMissing() {},
+    async addMissing(commit, path) {
+      await makeFolder(dirname(note(commit, path)));
+      await writeFile(note(commit, path), '');
+    },
   };
 }
 
-/** Brings a part up to the whole file, and checks it. */
+/** Renamed into its place, also over a link to a blob that somebody removed, so that nobody meets a gap. */
+async function linkTo(blob: string, target: string): Promise<void> {
+  await makeFolder(dirname(target));
+  const aside = `${target}.${randomUUID()}.part`;
+  // File systems and users that may have no links: a copy takes twice the space.
+  await symlink(relative(dirname(target), blob), aside).catch(() => copyFile(blob, aside));
+  await rename(aside, target);
+}
+
+/**
+ * Brings a part up to the whole file, and checks it. Bytes are written at their own places: two who both believe that the part is theirs, for
+ * one was stopped until its lock was taken over, then write the same.
+ */
 async function complete(part: string, file: HubFile, download: Parameters<HubCache['add']>[2]): Promise<void> {
-  const handle = await open(part, 'a+');
+  const handle = await open(part, constants.O_RDWR | constants.O_CREAT);
+  let wrong: string | undefined;
   try {
     const { size } = await handle.stat();
+    if (size > file.size) await handle.truncate(0);
     if (size !== file.size || size === 0) {
       const { offset, blocks } = await download(size < file.size ? size : 0);
-      await handle.truncate(offset);
       let length = offset;
       for await (const block of blocks) {
+        if (length + block.length > file.size) {
+          wrong = `more than ${file.size} bytes`;
+          break;
+        }
+        for (let done = 0; done < block.length; )
+          done += (await handle.write(block, done, block.length - done, length + done)).bytesWritten;
         length += block.length;
-        if (length > file.size) break;
-        await handle.appendFile(block);
       }
-      if (length < file.size) throw new Error(`the connection ended after ${length} of ${file.size} bytes`);
-      if (length > file.size) await handle.truncate(0); // its hash will be found wrong
+      if (!wrong && length < file.size) throw new Error(`the connection ended after ${length} of ${file.size} bytes`);
       await handle.sync();
     }
+    wrong ??= await wrongHash(handle, file);
   } finally {
     await handle.close();
   }
-  const { sha256, gitHash } = file;
-  const hash = createHash(sha256 ? 'sha256' : 'sha1');
-  if (!sha256) hash.update(`blob ${file.size}\0`);
-  for await (const block of createReadStream(part)) hash.update(block as Uint8Array);
-  const found = hash.digest('hex');
-  if (found === (sha256 ?? gitHash)) return;
+  if (wrong === undefined) return;
   await rm(part, { force: true });
-  throw new WrongContentError(`hash ${found}, expected ${sha256 ?? gitHash}`);
+  throw new WrongContentError(wrong);
 }
+
+async function wrongHash(handle: FileHandle, { size, sha256, gitHash }: HubFile): Promise<string | undefined> {
+  const hash = createHash(sha256 ? 'sha256' : 'sha1');
+  if (!sha256) hash.update(`blob ${size}\0`);
+  for await (const block of handle.createReadStream({ start: 0, autoClose: false })) hash.update(block as Uint8Array);
+  const found = hash.digest('hex');
+  return found === (sha256 ?? gitHash) ? undefined : `hash ${found}, expected ${sha256 ?? gitHash}`;
+}
+
+/** Who holds a lock touches it so often, and who has not for so long has lost it; in milliseconds. */
+const touchEvery = 10_000;
+const staleAfter = 60_000;
 
 /** The locks that this process holds or waits for, the last of each path. */
 const locks = new Map<string, Promise<void>>();
@@ -152,38 +181,75 @@ async function lock(path: string): Promise<() => Promise<void>> {
   const before = locks.get(path);
   let done = () => {};
   const mine = new Promise<void>((resolve) => {
-    done = resolve;
+    done = () => {
+      if (locks.get(path) === mine) locks.delete(path);
+      resolve();
+    };
   });
   locks.set(path, mine);
   await before;
   const file = `${path}.lock`;
-  for (;;) {
-    try {
-      await writeFile(file, String(process.pid), { flag: 'wx' });
-      break;
-    } catch (error) {
-      if (errorCode(error) !== 'EEXIST') {
-        done();
-        throw error;
-      }
-      const holder = Number(await readFile(file, 'utf8').catch(() => ''));
-      // Within this process, `locks` keeps order: a lock with its number is one that a killed process of the same number left.
-      if (holder > 0 && (holder === process.pid || !isRunning(holder))) await rm(file, { force: true });
-      else await new Promise((resolve) => setTimeout(resolve, 200));
-    }
+  const holder = `${process.pid} ${hostname()} ${randomUUID()}`;
+  try {
+    await take(file, holder);
+  } catch (error) {
+    done();
+    throw error;
   }
+  const touching = setInterval(() => {
+    const now = new Date();
+    utimes(file, now, now).catch(() => {}); // taken over, perhaps
+  }, touchEvery);
   return async () => {
-    await rm(file, { force: true });
-    if (locks.get(path) === mine) locks.delete(path);
+    clearInterval(touching);
+    // Another's, if this process was stopped for a minute.
+    if ((await readFile(file, 'utf8').catch(() => '')) === holder) await rm(file, { force: true });
     done();
   };
 }
 
-function isRunning(process_: number): boolean {
+/** Makes a lock's file, once there is none or nobody stands behind it. */
+async function take(file: string, holder: string): Promise<void> {
+  let touched: number | undefined;
+  let since = 0;
+  for (;;) {
+    try {
+      return await writeFile(file, holder, { flag: 'wx' });
+    } catch (error) {
+      if (errorCode(error) !== 'EEXIST') throw error;
+    }
+    const last = (await lstat(file).catch(() => undefined))?.mtimeMs;
+    if (last !== touched) since = performance.now();
+    touched = last;
+    if (touched === undefined) continue;
+    // By this clock too: a file server's may be ahead of the date here.
+    const isStale = Math.max(Date.now() - touched, performance.now() - since) > staleAfter;
+    if (isStale || (await isOfDead(file))) await takeAway(file, touched);
+    else await new Promise((resolve) => setTimeout(resolve, 200));
+  }
+}
+
+/** Removes a lock that was last touched at `touched`, unless somebody else was faster and this is theirs. */
+async function takeAway(file: string, touched: number): Promise<void> {
+  const aside = `${file}.${randomUUID()}`;
   try {
-    process.kill(process_, 0);
-    return true;
+    await rename(file, aside);
   } catch (error) {
-    return errorCode(error) === 'EPERM';
+    if (errorCode(error) === 'ENOENT') return;
+    throw error;
+  }
+  if ((await lstat(aside)).mtimeMs !== touched) await link(aside, file).catch(() => {});
+  await rm(aside, { force: true, recursive: true });
+}
+
+/** A process of this machine that was killed need not be waited for. Numbers that strangers have are: of theirs, only age tells. */
+async function isOfDead(file: string): Promise<boolean> {
+  const [number, host] = (await readFile(file, 'utf8').catch(() => '')).split(' ');
+  if (!(Number(number) > 0) || host !== hostname()) return false;
+  try {
+    process.kill(Number(number), 0);
+    return false;
+  } catch (error) {
+    return errorCode(error) === 'ESRCH';
   }
 }

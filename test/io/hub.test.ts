@@ -1,12 +1,27 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, realpathSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { homedir, hostname } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { FailureError, InputError } from '../../src/errors.ts';
 import { type DownloadProgress, downloadModel } from '../../src/io/hub.ts';
-import { modelFiles } from '../../src/io/model_files.ts';
+import { modelFiles, sentenceFiles } from '../../src/io/model_files.ts';
 import { resolveModelFolder } from '../../src/io/model_folder.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
+import { openHubCache } from '../../src/platform/node.ts';
 import { ufb } from '../cli/ufb.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { writeTinyModel } from '../tiny_model.ts';
@@ -21,7 +36,13 @@ const files: Repository['files'] = {
   'config.json': Buffer.from('{"model_type": "bert"}'),
   'tokenizer.json': Buffer.from('{}'),
   'model.safetensors': weights,
-  'modules.json': Buffer.from('[]'),
+  'modules.json': Buffer.from(
+    JSON.stringify([
+      { path: '', type: 'sentence_transformers.models.Transformer' },
+      { path: '1_Pooling', type: 'sentence_transformers.models.Pooling' },
+      { path: '2_Normalize', type: 'sentence_transformers.models.Normalize' },
+    ]),
+  ),
   '1_Pooling/config.json': Buffer.from('{"pooling_mode_mean_tokens": true}'),
   'README.md': Buffer.from('# A model'),
   'pytorch_model.bin': randomBytes(2000),
@@ -33,6 +54,9 @@ let cache: string;
 let hub: HubServer;
 const blobs = () => readdirSync(join(repository(), 'blobs')).sort();
 const repository = () => join(cache, 'models--some-owner--some_model.v1');
+const snapshot = (path = '', revision = commit) => join(repository(), 'snapshots', revision, path);
+const without = (...names: string[]) => Object.fromEntries(Object.entries(files).filter(([path]) => !names.includes(path)));
+const lackingIn = (some: Repository['files']) => sentenceFiles.filter((path) => !(path in some)).sort();
 const ofStorage = () => hub.requests.filter(({ host }) => host === 'storage');
 
 async function start(changes: Partial<Repository> = {}): Promise<void> {
@@ -65,11 +89,15 @@ test('a model is downloaded once, into the layout that other tools share', async
   expect(readlinkSync(join(found, '1_Pooling', 'config.json'))).toBe(`../../../blobs/${gitHash(files['1_Pooling/config.json'])}`);
   expect(blobs()).toHaveLength(5);
   expect(readFileSync(join(repository(), 'refs', 'main'), 'utf8')).toBe(commit);
+  expect(readdirSync(join(repository(), '.no_exist', commit))).toEqual(lackingIn(files));
   expect(progress.at(-1)).toEqual({ status: 'progress', name, file: 'model.safetensors', loaded: 300_000, total: 300_000, progress: 100 });
   expect(ofStorage().map(({ path }) => path)).toEqual([`/${sha256(weights)}`]);
   hub.requests.length = 0;
   expect(await downloadModel(name)).toBe(found);
-  expect(hub.requests.every(({ path }) => path.startsWith('/api/'))).toBe(true);
+  expect(hub.requests.map(({ path }) => path)).toEqual([`/api/models/${name}/revision/main`]);
+  hub.requests.length = 0;
+  expect(await downloadModel(name, { revision: commit })).toBe(found);
+  expect(hub.requests).toEqual([]);
 });
 
 test('a revision is a branch, a tag or a commit', async () => {
@@ -134,7 +162,7 @@ describe('a connection cut half way', () => {
     await expect(downloadModel(name)).rejects.toThrow(/answers 503; try again later/);
     expect(existsSync(join(repository(), 'snapshots', commit, 'model.safetensors'))).toBe(false);
     expect(existsSync(join(repository(), 'refs', 'main'))).toBe(false);
-    expect(blobs().filter((blob) => blob.includes('.'))).toEqual([`${sha256(weights)}.incomplete`]);
+    expect(blobs().filter((blob) => blob.includes('.'))).toEqual([`${sha256(weights)}.ufb.incomplete`]);
     hub.fault = () => undefined;
     hub.requests.length = 0;
     const found = await downloadModel(name);
@@ -156,23 +184,88 @@ describe('a connection cut half way', () => {
     expect(readFileSync(join(found, 'model.safetensors')).equals(weights)).toBe(true);
   });
 
-  test('of another tool, with more than the file', async () => {
+  test('with more than the file', async () => {
     await start();
     mkdirSync(join(repository(), 'blobs'), { recursive: true });
-    writeFileSync(join(repository(), 'blobs', `${sha256(weights)}.incomplete`), Buffer.concat([weights, Buffer.from('x')]));
+    writeFileSync(join(repository(), 'blobs', `${sha256(weights)}.ufb.incomplete`), Buffer.concat([weights, Buffer.from('x')]));
     const found = await downloadModel(name);
     expect(readFileSync(join(found, 'model.safetensors')).equals(weights)).toBe(true);
   });
 
-  test('by a process that was killed', async () => {
+  test('of another tool is left to it', async () => {
     await start();
-    mkdirSync(join(repository(), 'blobs'), { recursive: true });
-    writeFileSync(join(repository(), 'blobs', `${sha256(weights)}.incomplete`), weights.subarray(0, 200_000));
+    const theirs = join(repository(), 'blobs', `${sha256(weights)}.incomplete`);
+    mkdirSync(dirname(theirs), { recursive: true });
+    writeFileSync(theirs, weights.subarray(0, 200_000));
+    const found = await downloadModel(name);
+    expect(ofStorage()[0].range).toBeUndefined();
+    expect(readFileSync(join(found, 'model.safetensors')).equals(weights)).toBe(true);
+    expect(readFileSync(theirs)).toHaveLength(200_000);
+  });
+});
+
+describe('the lock of a download', () => {
+  const part = () => join(repository(), 'blobs', `${sha256(weights)}.ufb.incomplete`);
+  const lock = () => `${part()}.lock`;
+  const anHourAgo = Date.now() / 1000 - 3600;
+  const leave = (holder: string) => {
+    mkdirSync(dirname(part()), { recursive: true });
+    writeFileSync(part(), weights.subarray(0, 200_000));
+    writeFileSync(lock(), holder);
+  };
+
+  test.each([
+    ['that was made and not yet written', ''],
+    ['of a process that always runs', `1 ${hostname()} x`],
+    ['of another machine', '1 elsewhere x'],
+    ['that says nothing we know', 'x'],
+  ])('%s does not hold when nobody has touched it for long', async (_, holder) => {
+    await start();
+    leave(holder);
+    utimesSync(lock(), anHourAgo, anHourAgo);
+    const found = await Promise.all([downloadModel(name), downloadModel(name)]);
+    expect(ofStorage().map(({ range }) => range)).toEqual(['bytes=200000-']);
+    expect(readFileSync(join(found[0], 'model.safetensors')).equals(weights)).toBe(true);
+    expect(blobs().every((blob) => /^[\da-f]+$/.test(blob))).toBe(true);
+  });
+
+  test('of a process that was killed does not hold', async () => {
+    await start();
     // No process has this number: Linux counts to 2^22 at most.
-    writeFileSync(join(repository(), 'blobs', `${sha256(weights)}.incomplete.lock`), String(2 ** 30));
+    leave(`${2 ** 30} ${hostname()} x`);
     await downloadModel(name);
     expect(ofStorage()[0].range).toBe('bytes=200000-');
     expect(blobs().every((blob) => /^[\da-f]+$/.test(blob))).toBe(true);
+  });
+
+  test('of others is waited for, until it goes or grows old', async () => {
+    await start();
+    for (const end of [() => rmSync(lock()), () => utimesSync(lock(), anHourAgo, anHourAgo)]) {
+      hub.requests.length = 0;
+      rmSync(repository(), { recursive: true, force: true });
+      leave('1 elsewhere x');
+      const download = downloadModel(name);
+      await vi.waitFor(() => expect(existsSync(snapshot('1_Pooling/config.json'))).toBe(true), { timeout: 60_000 });
+      expect(ofStorage()).toEqual([]);
+      end();
+      await download;
+      expect(ofStorage()).toHaveLength(1);
+    }
+  });
+
+  test('that somebody else took meanwhile stays theirs', async () => {
+    await start();
+    let touched = 0;
+    hub.fault = ({ host }) => {
+      if (host === 'storage') {
+        writeFileSync(lock(), 'theirs');
+        touched = lstatSync(lock()).mtimeMs;
+      }
+      return undefined;
+    };
+    await downloadModel(name);
+    expect(readFileSync(lock(), 'utf8')).toBe('theirs');
+    expect(lstatSync(lock()).mtimeMs).toBe(touched);
   });
 });
 
@@ -198,7 +291,7 @@ describe('wrong content', () => {
   ])('always: %s is never kept', async (_, bytes) => {
     await start();
     hub.fault = ({ host }) => (host === 'storage' ? { kind: 'content', bytes } : undefined);
-    await expect(downloadModel(name)).rejects.toThrow(/what came is damaged: hash [\da-f]{64}, expected/);
+    await expect(downloadModel(name)).rejects.toThrow(/what came is damaged: (hash [\da-f]{64}, expected|more than 300000 bytes)/);
     expect(existsSync(join(repository(), 'snapshots', commit, 'model.safetensors'))).toBe(false);
     expect(blobs().some((blob) => blob.startsWith(sha256(weights)))).toBe(false);
   });
@@ -236,6 +329,55 @@ describe('answers', () => {
     expect(existsSync(join(repository(), 'refs', 'main'))).toBe(false);
   });
 
+  test.each([
+    ['the commit', 'revision', null, /does not answer as a hub does/],
+    ['the commit', 'revision', {}, /names the commit undefined/],
+    ['the commit', 'revision', { sha: 'main' }, /names the commit "main"/],
+    ['the files', 'tree', null, /does not answer as a hub does/],
+    ['the files', 'tree', {}, /does not answer as a hub does/],
+    ['the files', 'tree', [null, 1, {}], /lacks config\.json and model\.safetensors and tokenizer\.json/],
+  ])('JSON that is not %s: %s %j', async (_, part, value, message) => {
+    await start();
+    hub.fault = ({ path }) => (path.includes(`/${part}/`) ? { kind: 'json', value } : undefined);
+    const error = await downloadModel(name).catch((reason: unknown) => reason);
+    expect((error as Error).name).toMatch(/^(InputError|FailureError)$/);
+    expect((error as Error).message).toMatch(message);
+  });
+
+  test('that are no JSON', async () => {
+    await start();
+    hub.fault = ({ path }) => (path.includes('/revision/') ? { kind: 'status', status: 200 } : undefined);
+    await expect(downloadModel(name)).rejects.toThrow(/does not answer as a hub does/);
+    hub.fault = ({ path }) => (path.includes('/revision/') ? { kind: 'status', status: 204 } : undefined);
+    await expect(downloadModel(name)).rejects.toThrow(/does not answer as a hub does/);
+  });
+
+  test('a list that never ends', async () => {
+    await start();
+    const folders = Array.from({ length: 1000 }, (_, i) => ({ type: 'directory', path: `folder-${i}`, size: 0, oid: older }));
+    for (const [value, message] of [
+      [[], /more than 1000 pages/],
+      [folders, /more than 100000 files and folders/],
+    ] as const) {
+      const headers = { link: `<${hub.url}/api/models/${name}/tree/${commit}?cursor=x>; rel="next"` };
+      hub.fault = ({ path }) => (path.includes('/tree/') ? { kind: 'json', value, headers } : undefined);
+      await expect(downloadModel(name)).rejects.toThrow(message);
+    }
+  });
+
+  test('a configuration too large to be one', async () => {
+    await start();
+    const value = Object.entries(files).map(([path, { length }]) => ({
+      type: 'file',
+      path,
+      size: path === 'tokenizer.json' ? 2 ** 40 : length,
+      oid: older,
+    }));
+    hub.fault = ({ path }) => (path.includes('/tree/') ? { kind: 'json', value } : undefined);
+    await expect(downloadModel(name)).rejects.toThrow(/tokenizer\.json has 1099511627776 bytes on the hub, expected at most 268435456/);
+    expect(existsSync(cache)).toBe(false);
+  });
+
   test('of no hub at all', async () => {
     await start();
     hub.fault = ({ path }) => (path.startsWith('/api/') ? { kind: 'content', bytes: Buffer.from('') } : undefined);
@@ -265,10 +407,14 @@ describe('answers', () => {
 });
 
 describe('models that cannot be opened are not downloaded', () => {
-  const without = (...names: string[]) => Object.fromEntries(Object.entries(files).filter(([path]) => !names.includes(path)));
   test.each([
     ['pickled weights', without('model.safetensors'), /pytorch_model\.bin, a format that can run code/],
-    ['no weights', without('model.safetensors', 'pytorch_model.bin'), /lacks model\.safetensors on the hub/],
+    ['no weights', without('model.safetensors', 'pytorch_model.bin', 'onnx/model.onnx'), /lacks model\.safetensors on the hub/],
+    [
+      'ONNX graphs alone',
+      without('model.safetensors', 'pytorch_model.bin'),
+      /for transformers\.js, and lacks model\.safetensors; name the repository of the original model/,
+    ],
     ['no tokenizer', without('tokenizer.json'), /lacks tokenizer\.json on the hub/],
   ])('%s', async (_, some, message) => {
     await start({ files: some });
@@ -300,6 +446,69 @@ describe('without the hub', () => {
     expect(hub.requests).toEqual([]);
   });
 
+  test.each([
+    ['config.json', 'the cache does not hold revision main'],
+    ['tokenizer.json', 'without tokenizer.json'],
+    ['modules.json', 'without modules.json'],
+    ['1_Pooling/config.json', 'without 1_Pooling/config.json'],
+    ['model.safetensors', 'without model.safetensors.index.json'],
+  ])('a model of which another tool left out %s is not whole', async (path, lacking) => {
+    await start();
+    const found = await downloadModel(name);
+    rmSync(join(found, path));
+    vi.stubEnv('HF_HUB_OFFLINE', '1');
+    await expect(downloadModel(name)).rejects.toThrow(lacking);
+    await expect(downloadModel(name, { revision: commit })).rejects.toThrow(lacking.replace('main', commit));
+    vi.stubEnv('HF_HUB_OFFLINE', '');
+    await downloadModel(name);
+    expect(readFileSync(join(found, path)).equals(files[path])).toBe(true);
+  });
+
+  test('what the hub lacks is noted, as other tools note it', async () => {
+    await start({ files: without('modules.json', '1_Pooling/config.json') });
+    const found = await downloadModel(name);
+    const notes = join(repository(), '.no_exist', commit);
+    expect(readdirSync(notes).sort()).toEqual(lackingIn(without('modules.json')));
+    vi.stubEnv('HF_HUB_OFFLINE', '1');
+    expect(await downloadModel(name)).toBe(found);
+    rmSync(join(notes, 'modules.json'));
+    await expect(downloadModel(name)).rejects.toThrow(/without modules\.json/);
+    vi.stubEnv('HF_HUB_OFFLINE', '0');
+    await downloadModel(name);
+    expect(existsSync(join(notes, 'modules.json'))).toBe(true);
+  });
+
+  test('weights in several files are whole with each that the index names', async () => {
+    const shards = ['model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors'];
+    const index = Buffer.from(JSON.stringify({ weight_map: { a: shards[0], b: shards[1], c: shards[1] } }));
+    const ofShards = Object.fromEntries(shards.map((shard) => [shard, randomBytes(1500)]));
+    await start({ files: { ...without('model.safetensors'), ...ofShards, 'model.safetensors.index.json': index } });
+    const found = await downloadModel(name);
+    vi.stubEnv('HF_HUB_OFFLINE', '1');
+    expect(await downloadModel(name)).toBe(found);
+    rmSync(join(found, shards[1]));
+    await expect(downloadModel(name)).rejects.toThrow(/without model-00002-of-00002\.safetensors/);
+  });
+
+  test('a cache that cannot be written does, where it has everything', async () => {
+    await start();
+    const found = await downloadModel(name);
+    // In the way of everything that would be written; root may write where permissions say no.
+    rmSync(join(repository(), 'refs'), { recursive: true });
+    rmSync(join(repository(), '.no_exist'), { recursive: true });
+    for (const path of ['refs', '.no_exist']) writeFileSync(join(repository(), path), '');
+    expect(await downloadModel(name)).toBe(found);
+  });
+
+  test('what is remembered is not written again', async () => {
+    await start();
+    await downloadModel(name);
+    const written = () => lstatSync(join(repository(), 'refs', 'main')).ino;
+    const before = written();
+    await downloadModel(name);
+    expect(written()).toBe(before);
+  });
+
   test('what the cache has is used when it cannot be reached', async () => {
     await start();
     const found = await downloadModel(name);
@@ -327,12 +536,135 @@ describe('without the hub', () => {
   });
 });
 
+/** Of the program's clock, which is then the machine's again. */
+const advance = (seconds: number) => {
+  vi.advanceTimersByTime(seconds * 1000);
+  vi.useRealTimers();
+};
+
+describe('a hub that accepts and says nothing more', () => {
+  beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }));
+  afterEach(() => void vi.useRealTimers());
+
+  test.each(['revision', 'tree'])('is not waited for by who has the model (%s)', async (part) => {
+    await start();
+    const found = await downloadModel(name);
+    writeFileSync(join(repository(), 'refs', 'main'), older);
+    renameSync(found, snapshot('', older));
+    renameSync(join(repository(), '.no_exist', commit), join(repository(), '.no_exist', older));
+    hub.requests.length = 0;
+    hub.fault = ({ path }) => {
+      if (!path.includes(`/${part}/`)) return undefined;
+      advance(10);
+      return { kind: 'stall', after: 0 };
+    };
+    expect(await downloadModel(name)).toBe(snapshot('', older));
+    expect(hub.requests).toHaveLength(part === 'tree' ? 2 : 1);
+  });
+
+  test('is asked again', async () => {
+    await start();
+    let stalls = 0;
+    hub.fault = ({ path }) => {
+      if (!path.includes('/revision/') || stalls++ > 0) return undefined;
+      advance(60);
+      return { kind: 'stall', after: 0 };
+    };
+    await downloadModel(name);
+    expect(stalls).toBe(2);
+  });
+
+  test('half way through a file, is asked for the rest', async () => {
+    await start();
+    hub.fault = ({ host, range }) => (host === 'storage' && !range ? { kind: 'stall', after: 100_000 } : undefined);
+    const part = join(repository(), 'blobs', `${sha256(weights)}.ufb.incomplete`);
+    const hasAllThatComes = () => existsSync(part) && lstatSync(part).size === 100_000;
+    const looking = setInterval(() => vi.isFakeTimers() && hasAllThatComes() && vi.getTimerCount() > 0 && advance(60), 5);
+    onTestFinished(() => clearInterval(looking));
+    const found = await downloadModel(name);
+    expect(ofStorage().map(({ range }) => range)).toEqual([undefined, 'bytes=100000-']);
+    expect(readFileSync(join(found, 'model.safetensors')).equals(weights)).toBe(true);
+  });
+});
+
+describe('the environment', () => {
+  test('a ~ is the home folder', async () => {
+    await start();
+    for (const [variable, rest] of [
+      ['HF_HUB_CACHE', ''],
+      ['HF_HOME', 'hub/'],
+    ]) {
+      vi.stubEnv('HF_HUB_CACHE', undefined);
+      vi.stubEnv(variable, '~/of-models');
+      const expected = join(homedir(), 'of-models', rest, 'models--some-owner--some_model.v1');
+      expect(dirname(dirname((await openHubCache(name, '')).folder(commit)))).toBe(expected);
+    }
+    vi.stubEnv('HF_HUB_CACHE', 'a~b');
+    expect((await openHubCache(name, '')).folder(commit)).toMatch(/^a~b/);
+  });
+
+  test('what is set to nothing hides nothing', async () => {
+    await start({ token: 'kept' });
+    mkdirSync(join(folder, String(count)), { recursive: true });
+    writeFileSync(join(folder, String(count), 'token'), 'kept\n');
+    for (const variable of ['HF_TOKEN', 'HUGGING_FACE_HUB_TOKEN', 'HF_TOKEN_PATH', 'HF_HUB_OFFLINE']) vi.stubEnv(variable, '');
+    await downloadModel(name);
+    vi.stubEnv('TRANSFORMERS_OFFLINE', '1');
+    await expect(downloadModel('some-owner/other')).rejects.toThrow(/OFFLINE is set/);
+  });
+
+  test('a cache that cannot be', async () => {
+    await start();
+    writeFileSync(join(folder, 'a-file'), '');
+    for (const place of ['/proc/nope', join(folder, 'a-file')]) {
+      vi.stubEnv('HF_HUB_CACHE', place);
+      const error = await downloadModel(name).catch((reason: unknown) => reason);
+      expect(error).toBeInstanceOf(InputError);
+      expect((error as Error).message).toMatch(/: cannot write: .*; the variable HF_HUB_CACHE names another folder/);
+      expect((error as Error).message).toContain(place);
+    }
+  });
+});
+
+test('links: a good one is left, a broken one replaced', async () => {
+  await start();
+  const found = join(await downloadModel(name), 'config.json');
+  const hubCache = await openHubCache(name, hub.url);
+  const bytes = files['config.json'];
+  const add = () =>
+    hubCache.add(commit, { path: 'config.json', size: bytes.length, gitHash: gitHash(bytes) }, async () => {
+      throw new Error('is there');
+    });
+  const { ino } = lstatSync(found);
+  await add();
+  expect(lstatSync(found).ino).toBe(ino);
+  rmSync(found);
+  symlinkSync('../../blobs/nothing', found);
+  await add();
+  expect(readFileSync(found).equals(bytes)).toBe(true);
+  expect(readdirSync(dirname(found))).toHaveLength(5);
+});
+
 test('two at once download once', async () => {
   await start();
   const found = await Promise.all([downloadModel(name), downloadModel(name), downloadModel(name)]);
   expect(new Set(found).size).toBe(1);
   expect(ofStorage()).toHaveLength(1);
   expect(readFileSync(join(found[0], 'model.safetensors')).equals(weights)).toBe(true);
+});
+
+test('who cannot be given a model by its name hears that there is no such folder either', async () => {
+  await start();
+  const here = /^some-owner\/unknown: .*no such folder here, /;
+  await expect(downloadModel('some-owner/unknown')).rejects.toThrow(here); // 401
+  for (const status of [403, 404, 418, 429, 503]) {
+    hub.fault = () => ({ kind: 'status', status, headers: { 'retry-after': '0' } });
+    await expect(downloadModel('some-owner/unknown')).rejects.toThrow(here);
+  }
+  await hub.stop();
+  await expect(downloadModel('some-owner/unknown')).rejects.toThrow(here);
+  vi.stubEnv('HF_HUB_OFFLINE', '1');
+  await expect(downloadModel('some-owner/unknown')).rejects.toThrow(here);
 });
 
 test('folders are never asked of the hub, and come before it', async () => {
@@ -356,6 +688,10 @@ test('the program opens a model by its name, and says in one line why not', asyn
   const unknown = await inspect('some-owner/unknown');
   expect(unknown.code).toBe(2);
   expect(unknown.stderr).toMatch(/^ufb: some-owner\/unknown: .*set HF_TOKEN.*\n$/);
+  vi.stubEnv('HF_HUB_CACHE', '/proc/nope');
+  const nowhere = await inspect(name);
+  expect(nowhere.code).toBe(2);
+  expect(nowhere.stderr).toMatch(/^ufb: \/proc\/nope: cannot write: .*HF_HUB_CACHE.*\n$/);
 });
 
 test('a pipeline opens a model by its name', async () => {

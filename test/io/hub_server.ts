@@ -25,6 +25,10 @@ export type Fault =
   | { kind: 'status'; status: number; headers?: Record<string, string> }
   | { kind: 'cut'; after: number }
   | { kind: 'content'; bytes: Buffer }
+  /** What the API says, whatever it is asked. */
+  | { kind: 'json'; value: unknown; headers?: Record<string, string> }
+  /** The connection stays open, and no byte comes after these; of none, not even the headers. */
+  | { kind: 'stall'; after: number }
   | { kind: 'no ranges' };
 
 /** Files from this size on are redirected to the storage, and listed with their SHA-256. */
@@ -86,6 +90,12 @@ export class HubServer {
       response.writeHead(fault.status, fault.headers).end();
       return;
     }
+    if (fault?.kind === 'json') {
+      for (const [header, value] of Object.entries(fault.headers ?? {})) response.setHeader(header, value);
+      json(response, 200, fault.value);
+      return;
+    }
+    if (fault?.kind === 'stall' && fault.after === 0) return;
     if (host === 'storage') {
       const bytes = this.blobs.get(request.path.slice(1));
       if (bytes) sendBytes(response, bytes, range, fault);
@@ -151,6 +161,7 @@ function sendBytes(response: ServerResponse, bytes: Buffer, range: string | unde
   response.setHeader('etag', `"${sha256(bytes)}"`);
   response.setHeader('content-length', content.length);
   if (from > 0) response.writeHead(206, { 'content-range': `bytes ${from}-${bytes.length - 1}/${bytes.length}` });
-  if (fault?.kind !== 'cut') response.end(content);
+  if (fault?.kind === 'stall') response.write(content.subarray(0, fault.after));
+  else if (fault?.kind !== 'cut') response.end(content);
   else response.write(content.subarray(0, fault.after), () => setTimeout(() => response.destroy(), 20));
 }
