@@ -209,7 +209,7 @@ describe.skipIf(!chromium)(`in Chromium${skipped}`, () => {
         const second = await open();
         expectAnswers(second);
         expect(second.last).toBeUndefined();
-        expect(requested()).toEqual(asks);
+        expect(requested()).toEqual(asksForRevision);
 
         hub.fault = () => ({ kind: 'status', status: 503, headers: { 'retry-after': '200' } });
         expectAnswers(await open());
