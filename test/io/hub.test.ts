@@ -189,6 +189,7 @@ describe('a connection cut half way', () => {
     mkdirSync(join(repository(), 'blobs'), { recursive: true });
     writeFileSync(join(repository(), 'blobs', `${sha256(weights)}.ufb.incomplete`), Buffer.concat([weights, Buffer.from('x')]));
     const found = await downloadModel(name);
+    expect(ofStorage()).toHaveLength(1);
     expect(readFileSync(join(found, 'model.safetensors')).equals(weights)).toBe(true);
   });
 
