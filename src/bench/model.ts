@@ -1,6 +1,7 @@
 import { Arena } from '../backend/arena.ts';
 import type { Backend } from '../backend/backend.ts';
 import type { Precision } from '../backend/prepared_weight.ts';
+import { InputError } from '../errors.ts';
 import { exportParameter, loadModel } from '../models/checkpoint.ts';
 import { crammedBertConfig, describeFeedforward, type FeedforwardConfig, type ModelConfig } from '../models/config.ts';
 import { Encoder } from '../models/encoder.ts';
@@ -46,7 +47,8 @@ export async function benchmarkModel(backend: Backend, options: ModelBenchmarkOp
   const { length, onnxRuntime, dtypes, config, other } = options;
   const rows: ModelRow[] = [];
   const [dense, trees] = config.feedforward.kind === 'dense' ? [config.feedforward, other] : [other, config.feedforward];
-  if (dense.kind !== 'dense' || trees.kind !== 'fff') throw new Error('expected trees and dense layers to compare');
+  if (dense.kind !== 'dense' || trees.kind !== 'fff')
+    throw new InputError(`${options.model ?? 'the model'} has no feedforward layers to measure, expected trees or dense ones`);
   using arena = new Arena(backend);
   const run = { backend, arena, training: false };
   const ids = (batch: number, seed: number) =>

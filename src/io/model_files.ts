@@ -6,7 +6,7 @@ export const weightsIndex = 'model.safetensors.index.json';
 export const pickledWeights = 'pytorch_model.bin';
 
 /** What a sentence-transformers folder has besides, and its folders of modules, each with a config.json. */
-export const sentenceFiles: readonly string[] = ['modules.json', 'sentence_bert_config.json'];
+export const sentenceFiles: readonly string[] = ['modules.json', 'sentence_bert_config.json', 'config_sentence_transformers.json'];
 export const sentenceModule = /^\d{1,2}_[A-Z]\w{0,30}$/;
 
 export function pickledError(model: string): InputError {

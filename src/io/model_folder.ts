@@ -131,5 +131,9 @@ export async function copySentenceFiles(from: string, to: string): Promise<void>
   const paths = names.flatMap((name) =>
     sentenceFiles.includes(name) ? [name] : sentenceModule.test(name) ? [joinPath(name, 'config.json')] : [],
   );
-  for (const path of paths) await writeFileAtomic(joinPath(to, path), await readBytes(joinPath(from, path), mostConfigurationBytes));
+  for (const path of paths) {
+    // A module without settings, Normalize say, may be an empty folder.
+    if ((await kindOf(joinPath(from, path))) !== 'file') continue;
+    await writeFileAtomic(joinPath(to, path), await readBytes(joinPath(from, path), mostConfigurationBytes));
+  }
 }

@@ -3,7 +3,7 @@ import { InputError } from '../errors.ts';
 import type { Encoder } from '../models/encoder.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { SentenceModules } from './sentence_transformer.ts';
-import { answerStream, isAsyncIterable, listOf, TextRunner } from './text_runner.ts';
+import { answerStream, encodeAll, isAsyncIterable, listOf, TextRunner } from './text_runner.ts';
 
 /** Vectors of texts, with the names that transformers.js has. */
 export interface Features {
@@ -70,10 +70,10 @@ export function createFeatureExtraction(
     return { pooling, normalize: normalize && pooling !== 'none', signal: options.signal };
   };
 
-  const extract = async (texts: readonly string[], options: FeatureExtractionOptions): Promise<Features> => {
-    runner.refuseIfDisposed();
+  const extract = (texts: readonly string[], options: FeatureExtractionOptions) => runner.call(() => extractInTurn(texts, options));
+  const extractInTurn = async (texts: readonly string[], options: FeatureExtractionOptions): Promise<Features> => {
     const { pooling, normalize, signal } = settle(options);
-    const encoded = texts.map((text) => tokenizer.encode(text, { maxLength }));
+    const encoded = await encodeAll(texts, signal, (text) => tokenizer.encode(text, { maxLength }));
     const cut = encoded.filter(({ truncated }) => truncated > 0).length;
     if (cut > 0)
       notice(`${cut} of ${texts.length} texts ${cut === 1 ? 'has' : 'have'} more than ${maxLength} tokens: the end was left out`);
@@ -106,7 +106,7 @@ export function createFeatureExtraction(
 
   const call = (texts: string | readonly string[] | AsyncIterable<string>, options: FeatureExtractionOptions = {}) => {
     if (!isAsyncIterable(texts)) return (async () => extract(listOf(texts as string, isText, 'a string'), options))();
-    return answerStream(texts as AsyncIterable<string>, async (window) => {
+    return answerStream(texts as AsyncIterable<string>, options.signal, async (window) => {
       if (settle(options).pooling === 'none')
         throw new InputError("a stream of texts gives a vector each: expected a pooling other than 'none'");
       const { data } = await extract(listOf(window as string[], isText, 'a string'), options);

@@ -4,7 +4,7 @@ import type { MaskedLanguageModel } from '../models/masked_language_model.ts';
 import type { EncodedText, TextBatch } from '../models/text_batches.ts';
 import type { Run } from '../nn/parameter.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { answerStream, isAsyncIterable, listOf, TextRunner } from './text_runner.ts';
+import { answerStream, encodeAll, isAsyncIterable, listOf, TextRunner } from './text_runner.ts';
 
 /** One word that may stand in a blank. */
 export interface FillMaskCandidate {
@@ -61,15 +61,16 @@ interface Encoded extends EncodedText {
 export function createFillMask(model: MaskedLanguageModel, tokenizer: Tokenizer, backend: Backend, release: () => void): FillMaskPipeline {
   const runner = new TextRunner('fill-mask', backend, release);
 
-  const fillAll = async (
+  const fillAll = (texts: readonly string[], options: FillMaskOptions, names: (index: number) => string) =>
+    runner.call(() => fillInTurn(texts, options, names));
+  const fillInTurn = async (
     texts: readonly string[],
     options: FillMaskOptions,
     names: (index: number) => string,
   ): Promise<FillMaskAnswer[]> => {
-    runner.refuseIfDisposed();
     const count = options.top_k ?? 5;
     if (!Number.isInteger(count) || count < 1) throw new InputError(`top_k: got ${count}, expected a whole number from 1`);
-    const encoded = texts.map((text, index) => encode(text, tokenizer, model.config.positions, names(index)));
+    const encoded = await encodeAll(texts, options.signal, (text, index) => encode(text, tokenizer, model.config.positions, names(index)));
     const answers: FillMaskAnswer[] = new Array(encoded.length);
     await runner.run(encoded, options, async (run, batch) => {
       const logits = await maskLogits(model, run, batch, encoded);
@@ -86,7 +87,7 @@ export function createFillMask(model: MaskedLanguageModel, tokenizer: Tokenizer,
   const fill = (texts: string | readonly string[] | AsyncIterable<string>, options: FillMaskOptions = {}) => {
     if (isAsyncIterable(texts)) {
       let seen = 0;
-      return answerStream(texts as AsyncIterable<string>, async (window) => {
+      return answerStream(texts as AsyncIterable<string>, options.signal, async (window) => {
         const before = seen;
         seen += window.length;
         return fillAll(window, options, (index) => `text ${before + index + 1}`);

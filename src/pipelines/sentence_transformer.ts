@@ -19,6 +19,7 @@ const pooling = v.looseObject({
   pooling_mode_mean_tokens: v.optional(v.boolean(), false),
   pooling_mode_max_tokens: v.optional(v.boolean(), false),
 });
+const prompts = v.looseObject({ default_prompt_name: v.nullish(v.string()) });
 const lengths = v.looseObject({ max_seq_length: v.nullish(v.pipe(v.number(), v.integer(), v.minValue(3), v.maxValue(2 ** 16))) });
 
 /**
@@ -45,6 +46,11 @@ export async function readSentenceModules(folder: string): Promise<SentenceModul
     else throw new InputError(`${path}: module ${JSON.stringify(name)} is not supported, expected Transformer, Pooling and Normalize`);
   }
   if (!mode) throw new InputError(`${path}: has no Pooling module, expected one`);
+  const prompt = (await readOptional(joinPath(folder, 'config_sentence_transformers.json'), prompts))?.default_prompt_name;
+  if (prompt)
+    throw new InputError(
+      `${joinPath(folder, 'config_sentence_transformers.json')}: 'default_prompt_name' is ${JSON.stringify(prompt)}, expected none: prompts are not put before texts`,
+    );
   const maxLength = (await readOptional(joinPath(folder, 'sentence_bert_config.json'), lengths))?.max_seq_length;
   return { pooling: mode, normalize, maxLength: maxLength ?? undefined };
 }

@@ -3,7 +3,7 @@ import { InputError } from '../errors.ts';
 import type { ModelConfig } from '../models/config.ts';
 import type { SequenceClassifier } from '../models/sequence_classifier.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { answerStream, isAsyncIterable, listOf, TextRunner } from './text_runner.ts';
+import { answerStream, encodeAll, isAsyncIterable, listOf, TextRunner } from './text_runner.ts';
 
 /** A text, or two that are judged together. */
 export type ClassificationInput = string | { text: string; text_pair?: string };
@@ -53,11 +53,12 @@ export function createTextClassification(
   // crammedBERT's other ways of pooling count every position, padding too: a text would be judged by what it is batched with.
   const unpadded = config.pooler.kind !== 'first';
 
-  const classifyAll = async (inputs: readonly ClassificationInput[], options: TextClassificationOptions): Promise<TextClass[][]> => {
-    runner.refuseIfDisposed();
+  const classifyAll = (inputs: readonly ClassificationInput[], options: TextClassificationOptions) =>
+    runner.call(() => classifyInTurn(inputs, options));
+  const classifyInTurn = async (inputs: readonly ClassificationInput[], options: TextClassificationOptions): Promise<TextClass[][]> => {
     const count = options.top_k === null ? labels : (options.top_k ?? 1);
     if (!Number.isInteger(count) || count < 1) throw new InputError(`top_k: got ${count}, expected a whole number from 1, or null for all`);
-    const encoded = inputs.map((input) => {
+    const encoded = await encodeAll(inputs, options.signal, (input) => {
       const { text, text_pair: pair } = typeof input === 'string' ? { text: input, text_pair: undefined } : input;
       return tokenizer.encode(text, { pair, maxLength });
     });
@@ -79,7 +80,7 @@ export function createTextClassification(
     options: TextClassificationOptions = {},
   ) => {
     if (isAsyncIterable(inputs)) {
-      return answerStream(inputs as AsyncIterable<ClassificationInput>, (window) =>
+      return answerStream(inputs as AsyncIterable<ClassificationInput>, options.signal, (window) =>
         classifyAll(listOf(window as ClassificationInput[], isInput, expected), options),
       );
     }

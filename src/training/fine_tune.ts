@@ -9,7 +9,7 @@ import type { Run } from '../nn/parameter.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { accuracy, f1, matthewsCorrelation, pearson, spearman } from './metrics.ts';
 import type { AdamW, AdamWOptions } from './optimizer.ts';
-import { CounterRandom, randomStream } from './random.ts';
+import { CounterRandom, randomStream, shuffled } from './random.ts';
 import { cosineWithWarmup } from './schedules.ts';
 import { Trainer } from './trainer.ts';
 
@@ -259,12 +259,4 @@ function epochBatches(texts: readonly EncodedText[], sequences: number, seed: nu
     result.push(...shuffled([...batchesByLength(texts, { members, sequences, unpadded })], random));
   }
   return result;
-}
-
-function shuffled<Value>(values: Value[], random: CounterRandom): Value[] {
-  for (let last = values.length - 1; last > 0; last--) {
-    const other = random.below(last + 1);
-    [values[last], values[other]] = [values[other], values[last]];
-  }
-  return values;
 }

@@ -19,6 +19,7 @@ import {
 } from './fine_tune.ts';
 import { type LabelledFile, readLabelledFile } from './labelled_files.ts';
 import type { AdamW } from './optimizer.ts';
+import { CounterRandom, randomStream, shuffled } from './random.ts';
 import { createRun, hasState, loadState, readRunOptions, saveState, tokenizerFile } from './run_state.ts';
 
 /** What a run is: recorded in its folder and the same in every session. */
@@ -27,7 +28,7 @@ export interface FineTuningRunOptions extends FineTuningOptions {
   model: string;
   /** Labelled texts; see {@link readLabelledFile}. */
   train: string;
-  /** Labelled texts for the scores; absent: every tenth example of `train` is kept for that. */
+  /** Labelled texts for the scores; absent: a tenth of `train`, of each class alike, is kept for that. */
   validation?: string;
   /** Of model.safetensors. */
   dtype: 'F32' | 'BF16';
@@ -55,7 +56,7 @@ export interface FineTuningResult extends FineTuningProgress {
   validation: number;
 }
 
-/** Without a file of their own, one example of so many is for the scores. */
+/** Without a file of their own, one example of so many of each class is for the scores, drawn by the seed. */
 const heldOutEvery = 10;
 
 /**
@@ -138,7 +139,7 @@ interface Examples {
   fingerprint: number;
 }
 
-async function readExamples({ train, validation }: FineTuningRunOptions): Promise<Examples> {
+async function readExamples({ train, validation, seed }: FineTuningRunOptions): Promise<Examples> {
   const first = await readLabelledFile(train);
   const second = validation === undefined ? undefined : await readLabelledFile(validation);
   if (second && second.kind !== first.kind)
@@ -158,15 +159,26 @@ async function readExamples({ train, validation }: FineTuningRunOptions): Promis
       return { text, pair, label: value };
     });
   const all = numbered(first, train);
-  const isHeldOut = (_: unknown, index: number) => !second && index % heldOutEvery === heldOutEvery - 1;
-  const scored = second ? numbered(second, validation as string) : all.filter(isHeldOut);
+  const heldOut = second ? new Set<number>() : drawHeldOut(all, labels.length > 0, seed);
+  const scored = second ? numbered(second, validation as string) : all.filter((_, index) => heldOut.has(index));
   if (scored.length === 0)
     throw new InputError(
       `${train}: has ${all.length} examples, expected at least ${heldOutEvery}, of which one is kept for the scores; or name a file with --validation`,
     );
-  const training = all.filter((example, index) => !isHeldOut(example, index));
+  const training = all.filter((_, index) => !heldOut.has(index));
   const fingerprint = [...training, ...scored].reduce((hash, { text, pair, label }) => hashText(`${hash} ${label} ${text} ${pair}`), 0);
   return { training, validation: scored, labels, fingerprint };
+}
+
+function drawHeldOut(examples: readonly { label: number }[], classes: boolean, seed: number): Set<number> {
+  const groups = new Map<number, number[]>();
+  for (const [index, { label }] of examples.entries()) {
+    const group = groups.get(classes ? label : 0) ?? [];
+    if (group.length === 0) groups.set(classes ? label : 0, group);
+    group.push(index);
+  }
+  const random = new CounterRandom(seed, randomStream.split, 0);
+  return new Set([...groups.values()].flatMap((group) => shuffled(group, random).slice(0, Math.round(group.length / heldOutEvery))));
 }
 
 /** The classes in order of their names, numbers by value. */

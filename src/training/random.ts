@@ -21,4 +21,22 @@ export class CounterRandom {
 }
 
 /** Streams of {@link CounterRandom}, one for each purpose, so that no two purposes share numbers. */
-export const randomStream = { masking: 1, shuffling: 2, evaluation: 3, fineTuning: 4, texts: 5, distillation: 6, sample: 7 } as const;
+export const randomStream = {
+  masking: 1,
+  shuffling: 2,
+  evaluation: 3,
+  fineTuning: 4,
+  texts: 5,
+  distillation: 6,
+  sample: 7,
+  split: 8,
+} as const;
+
+/** The values in another order, in place (Fisher-Yates). */
+export function shuffled<Value>(values: Value[], random: CounterRandom): Value[] {
+  for (let last = values.length - 1; last > 0; last--) {
+    const other = random.below(last + 1);
+    [values[last], values[other]] = [values[other], values[last]];
+  }
+  return values;
+}

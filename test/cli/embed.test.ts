@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, realpathSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
@@ -28,6 +28,8 @@ const close = (values: ArrayLike<number>) => {
   expect(values.length).toBe(expected.length);
   for (let i = 0; i < expected.length; i++) expect(values[i]).toBeCloseTo(expected[i], 5);
 };
+/** As a run notes of what its vectors are made. */
+const stateOf = (path: string) => ({ path: realpathSync(path), size: statSync(path).size, mtimeMs: statSync(path).mtimeMs });
 const matrix = (path: string) => parseNpy(readFileSync(path), path);
 
 describe('ufb embed', () => {
@@ -60,7 +62,10 @@ describe('ufb embed', () => {
     const bytes = readFileSync(whole);
     writeFileSync(`${out}.part`, bytes);
     truncateSync(`${out}.part`, Math.floor(bytes.length / 3));
-    writeFileSync(`${out}.part.json`, JSON.stringify({ model, in: text, dtype: 'f32', width: 16 }));
+    writeFileSync(
+      `${out}.part.json`,
+      JSON.stringify({ model: stateOf(join(model, 'model.safetensors')), in: stateOf(text), dtype: 'f32', width: 16 }),
+    );
     const refused = await ufb(['embed', ...common, '--out', out]);
     expect([refused.code, refused.stderr]).toEqual([2, `ufb: ${out}.part exists: go on with --resume, or remove it to begin anew\n`]);
     const other = await ufb(['embed', ...common, '--dtype', 'i8', '--out', out, '--resume']);
@@ -95,9 +100,29 @@ describe('ufb embed', () => {
     close(values.subarray(values.length - expected.length));
   });
 
-  test('a folder that is missing', async () => {
-    const { code, stderr } = await ufb(['embed', ...common, '--out', join(folder, 'nowhere', 'x.npy')]);
+  test('folders that are missing are made; where none can be, it is said', async () => {
+    const out = join(folder, 'new', 'folder', 'x.npy');
+    expect((await ufb(['embed', ...common, '--out', out])).code).toBe(0);
+    expect(matrix(out).rows).toBe(60);
+    const { code, stderr } = await ufb(['embed', ...common, '--out', join(text, 'x.npy')]);
     expect([code, stderr]).toEqual([2, expect.stringMatching(/x\.npy\.part: cannot write: /)]);
+  });
+
+  test('the text is not overwritten, a finished file not resumed, a text that is missing leaves nothing', async () => {
+    const before = readFileSync(text, 'utf8');
+    expect(await ufb(['embed', ...common, '--out', text])).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('is the text itself'),
+    });
+    expect(readFileSync(text, 'utf8')).toBe(before);
+    const out = join(folder, 'lines.npy');
+    expect(await ufb(['embed', ...common, '--out', out, '--resume'])).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('is finished'),
+    });
+    const other = join(folder, 'other.npy');
+    expect((await ufb(['embed', '--model', model, '--in', join(folder, 'nowhere.txt'), '--out', other])).code).toBe(2);
+    expect((await ufb(['embed', ...common, '--out', other])).code).toBe(0);
   });
 });
 

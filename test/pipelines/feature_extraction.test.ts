@@ -109,6 +109,24 @@ describe('what is wrong is said', () => {
     await extract('a dog');
   });
 
+  test('a signal stops a call whose stream keeps it waiting', async () => {
+    async function* silent() {
+      yield 'a dog';
+      await new Promise(() => {}); // as a pipe that nobody writes to
+    }
+    const stop = new AbortController();
+    const iterator = extract(silent(), { pooling: 'mean', signal: stop.signal });
+    const next = iterator.next();
+    setTimeout(() => stop.abort(new Error('enough')));
+    await expect(next).rejects.toThrow('enough');
+  });
+
+  test('timers fire while many texts are tokenised, and a signal stops that too', async () => {
+    const stop = new AbortController();
+    setTimeout(() => stop.abort(new Error('enough')));
+    await expect(extract(new Array(5000).fill('a dog sees the house'), { pooling: 'mean', signal: stop.signal })).rejects.toThrow('enough');
+  });
+
   test('a disposed pipeline', async () => {
     const other = await pipeline('feature-extraction', folder, { backend });
     await other.dispose();

@@ -40,17 +40,16 @@ export function classifyCommand(program: Command): void {
         notice: (line) => notice(line, options),
       });
       const answers: { text: string; classes: { label: string; score: number }[] }[] = [];
-      const seen: string[] = [];
+      const waiting: string[] = [];
       async function* inputs() {
         for await (const line of textsOf(texts)) {
-          seen.push(line);
+          waiting.push(line);
           const [text, pair] = line.split('\t');
           yield { text, text_pair: pair };
         }
       }
-      let index = 0;
       for await (const classes of classify(inputs(), { top_k: topK })) {
-        const text = seen[index++];
+        const text = waiting.shift() as string;
         if (options.json) answers.push({ text, classes });
         else print(`${classes.map(({ label, score }) => `${label} ${score.toFixed(4)}`).join('  ')}\t${text}`);
       }

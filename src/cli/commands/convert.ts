@@ -76,7 +76,10 @@ export function convertCommand(program: Command): void {
     .addOption(new Option('--dtype <type>', 'of the weights in model.safetensors').choices(['f32', 'bf16']).default('f32'))
     .option('--log <file>', 'add JSON lines about each step to this file');
   addBackendOptions(addCommonOptions(command))
-    .addHelpText('after', '\nExample:\n  ufb convert --model all-MiniLM-L6-v2 --corpus text.txt.gz --trees 1 --depth 11 --out minilm-1x11')
+    .addHelpText(
+      'after',
+      '\nExample:\n  ufb convert --model sentence-transformers/all-MiniLM-L6-v2 --corpus text.txt.gz --trees 1 --depth 11 --out minilm-1x11',
+    )
     .action(async (options: Options) => {
       const given = (name: string) => command.getOptionValueSource(name) === 'cli';
       const result = await run(options, given);

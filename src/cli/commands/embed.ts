@@ -1,11 +1,13 @@
 import { existsSync } from 'node:fs';
-import { type FileHandle, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { type FileHandle, open, readFile, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import type { Command } from 'commander';
+import { makeFolder } from '#platform';
 import type { Precision } from '../../backend/prepared_weight.ts';
 import { FailureError, InputError } from '../../errors.ts';
+import { weightsIndex } from '../../io/model_files.ts';
 import {
   addBackendOptions,
-  addCommonOptions,
   addModelOption,
   addPrecisionOption,
   type BackendOptions,
@@ -32,8 +34,9 @@ export function embedCommand(program: Command): void {
     .requiredOption('--in <file>', "text, plain or gzipped, one passage a line; '-' is standard input")
     .option('--out <file>', 'a matrix if it ends in .npy, else JSON lines; standard output, as JSON lines, if not given')
     .option('--resume', 'go on with an --out that was stopped');
-  addPrecisionOption(addModelOption(addBackendOptions(addCommonOptions(command)), sentenceModel))
-    .addHelpText('after', '\nExample:\n  ufb embed --model all-MiniLM-L6-v2 --in notes.txt --out notes.npy')
+  addPrecisionOption(addModelOption(addBackendOptions(command), sentenceModel))
+    .option('--quiet', 'print results only: no progress, no notices')
+    .addHelpText('after', '\nExample:\n  ufb embed --model sentence-transformers/all-MiniLM-L6-v2 --in notes.txt --out notes.npy')
     .action(embed);
 }
 
@@ -46,19 +49,22 @@ async function embed(options: Options): Promise<void> {
   if (options.resume && options.out === undefined) throw new InputError('--resume goes on with a file: name it by --out');
   using backend = await openBackend(options);
   const { dtype } = options;
-  using extract = await pipeline('feature-extraction', await openModelFolder(options), {
+  const folder = await openModelFolder(options);
+  using extract = await pipeline('feature-extraction', folder, {
     backend,
     dtype,
     notice: (line) => notice(line, options),
   });
-  const output = options.out === undefined ? undefined : await Output.open(options.out, extract.model.config.hiddenSize, options);
-  const skipped = output?.rows ?? 0;
 
   const stop = new AbortController();
   const onSignal = () => stop.abort();
   process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
   const bar = new ProgressBar(options, '{rate} lines/s  ');
   const total = options.in === '-' ? undefined : await countLines(readLines(options.in));
+  const width = extract.model.config.hiddenSize;
+  const output =
+    options.out === undefined ? undefined : await Output.open(options.out, width, await madeBy(options, folder, width), options);
+  const skipped = output?.rows ?? 0;
   const started = performance.now();
   let done = 0;
   async function* rest() {
@@ -114,16 +120,18 @@ class Output {
     private readonly encode: typeof import('../../io/npy.ts'),
   ) {}
 
-  static async open(path: string, width: number, options: Options): Promise<Output> {
+  /** `now`: by what the vectors are made. */
+  static async open(path: string, width: number, now: string, options: Options): Promise<Output> {
     const encode = await import('../../io/npy.ts');
     const [part, madeBy] = [`${path}.part`, `${path}.part.json`];
-    const now = JSON.stringify({ model: options.model, revision: options.revision, in: options.in, dtype: options.dtype, width });
     const started = existsSync(part) && existsSync(madeBy);
     if (started && !options.resume) throw new InputError(`${part} exists: go on with --resume, or remove it to begin anew`);
     const goesOn = started && options.resume === true;
     if (goesOn && (await readFile(madeBy, 'utf8')) !== now)
       throw new InputError(`${madeBy}: ${await readFile(madeBy, 'utf8')} is not what is asked for now, ${now}: remove it to begin anew`);
+    if (options.resume && !started && existsSync(path)) throw new InputError(`${path}: is finished; leave out --resume to make it anew`);
     try {
+      await makeFolder(dirname(path));
       if (!goesOn) await writeFile(madeBy, now);
       const file = await open(part, goesOn ? 'r+' : 'w');
       const isMatrix = path.endsWith('.npy');
@@ -131,7 +139,7 @@ class Output {
         ? [0, isMatrix ? encode.npyHeaderBytes : 0]
         : isMatrix
           ? await wholeRows(file, 4 * width, encode.npyHeaderBytes)
-          : await wholeLines(part);
+          : await wholeLines(file);
       await file.truncate(position);
       return new Output(path, file, width, rows, position, encode);
     } catch (error) {
@@ -158,10 +166,12 @@ class Output {
     await rm(`${this.path}.part.json`, { force: true });
   }
 
-  /** Keeps what is there for another time. */
+  /** Keeps what is there for another time; nothing, if there is nothing. */
   async close(): Promise<void> {
     await this.flush();
     await this.file.close();
+    if (this.rows > 0) return;
+    for (const name of [`${this.path}.part`, `${this.path}.part.json`]) await rm(name, { force: true });
   }
 
   private async flush(): Promise<void> {
@@ -184,12 +194,30 @@ async function wholeRows(file: FileHandle, rowBytes: number, start: number): Pro
 }
 
 /** The same of lines. */
-async function wholeLines(path: string): Promise<[number, number]> {
-  const bytes = await readFile(path);
+async function wholeLines(file: FileHandle): Promise<[number, number]> {
+  const block = new Uint8Array(2 ** 20);
   let [rows, end] = [0, 0];
-  for (let at = bytes.indexOf(10); at >= 0; at = bytes.indexOf(10, end)) {
-    rows++;
-    end = at + 1;
+  for (let start = 0; ; ) {
+    const { bytesRead } = await file.read(block, 0, block.length, start);
+    if (bytesRead === 0) return [rows, end];
+    for (let at = block.indexOf(10); at >= 0 && at < bytesRead; at = block.indexOf(10, at + 1)) {
+      rows++;
+      end = start + at + 1;
+    }
+    start += bytesRead;
   }
-  return [rows, end];
+}
+
+/** What vectors are made by and of: none made otherwise are added to them. */
+async function madeBy({ in: input, out, dtype }: Options, folder: string, width: number): Promise<string> {
+  const stateOf = async (path: string) => {
+    const { size, mtimeMs } = await stat(path);
+    return { path: await realpath(path), size, mtimeMs };
+  };
+  const text = input === '-' ? input : await stateOf(input);
+  if (out !== undefined && typeof text === 'object' && existsSync(out) && (await realpath(out)) === text.path)
+    throw new InputError(`--out ${out} is the text itself, expected another file`);
+  const weights = join(folder, 'model.safetensors');
+  const model = await stateOf(existsSync(weights) ? weights : join(folder, weightsIndex));
+  return JSON.stringify({ model, in: text, dtype, width });
 }

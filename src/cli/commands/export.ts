@@ -55,9 +55,10 @@ async function exportOnnx(options: OnnxOptions): Promise<void> {
 }
 
 async function exportSafetensors(options: SafetensorsOptions): Promise<void> {
-  const [{ ReferenceBackend }, { readJson }, checkpoint, { resolve }] = await Promise.all([
+  const [{ ReferenceBackend }, { readJson }, { copySentenceFiles }, checkpoint, { resolve }] = await Promise.all([
     import('../../backend/reference.ts'),
     import('../../io/files.ts'),
+    import('../../io/model_folder.ts'),
     import('../../models/checkpoint.ts'),
     import('node:path'),
   ]);
@@ -67,6 +68,9 @@ async function exportSafetensors(options: SafetensorsOptions): Promise<void> {
   using backend = new ReferenceBackend();
   using model = await checkpoint.loadModel(folder, backend);
   const tokenizer = await readJson(`${folder}/tokenizer.json`);
-  await checkpoint.saveCheckpoint(options.out, model, { tokenizer, dtype: options.dtype.toUpperCase() as 'F32' | 'BF16' | 'F16' });
+  const dtype = options.dtype.toUpperCase() as 'F32' | 'BF16' | 'F16';
+  const rest = model.task === 'sequence-classification' ? [] : await checkpoint.readPooler(folder);
+  await checkpoint.saveCheckpoint(options.out, model, { tokenizer, dtype, rest });
+  await copySentenceFiles(folder, options.out);
   notice(`${options.out}: ${model.config.family}, ${options.dtype}`, options);
 }

@@ -49,7 +49,10 @@ export function finetuneCommand(program: Command): void {
       '--train <file>',
       '.tsv, .csv or .jsonl with the columns text, pair (if there are two texts), and label (a class) or score (a number)',
     )
-    .option('--validation <file>', 'such a file for the scores (default: every tenth example of --train, which is then not trained on)')
+    .option(
+      '--validation <file>',
+      'such a file for the scores (default: a tenth of --train, of each class alike, which is then not trained on)',
+    )
     .requiredOption('--out <folder>', 'where the run and the model of its best epoch are kept')
     .option('--resume', 'go on with the run in --out, with the options it was started with')
     .option('--epochs <count>', 'times that every example is seen, at most', parseCount, 5)

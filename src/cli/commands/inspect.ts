@@ -23,22 +23,25 @@ interface Options extends CommonOptions, BackendOptions, ModelOptions {
 export function inspectCommand(program: Command): void {
   const command = program
     .command('inspect')
+    .argument('[model]', 'as --model')
     .description('what a model is made of, and which way the tokens of a text take through its trees')
     .option('--tensors', 'list every tensor')
     .option('--text <text>', 'show the leaf that each token reaches in each layer')
     .option('--out <file>', 'with --text: draw the paths (SVG)');
   addModelOption(addBackendOptions(addCommonOptions(command)))
     .addHelpText('after', '\nExample:\n  ufb inspect --text "The cat sat on the mat." --out paths.svg')
-    .action(inspect);
+    .action((model: string | undefined, options: Options) => inspect({ ...options, model: options.model ?? model }));
 }
 
 async function inspect(options: Options): Promise<void> {
   if (options.out !== undefined && options.text === undefined) throw new InputError('--out draws the paths of a text: give one by --text');
-  const [{ openWeights }, { readJson, writeFileAtomic }, { parseConfig, neuronsOf, describeFeedforward }] = await Promise.all([
-    import('../../io/model_folder.ts'),
-    import('../../io/files.ts'),
-    import('../../models/config.ts'),
-  ]);
+  const [{ openWeights }, { readJson, writeFileAtomic }, { parseConfig, neuronsOf, describeFeedforward }, { readSentenceModules }] =
+    await Promise.all([
+      import('../../io/model_folder.ts'),
+      import('../../io/files.ts'),
+      import('../../models/config.ts'),
+      import('../../pipelines/sentence_transformer.ts'),
+    ]);
   const folder = await openModelFolder(options);
   const config = parseConfig(await readJson(`${folder}/config.json`), `${folder}/config.json`);
   await using weights = await openWeights(folder);
@@ -66,11 +69,13 @@ async function inspect(options: Options): Promise<void> {
   const types = [...new Set(tensors.map(({ dtype }) => dtype))].join(', ');
   print(`model        ${folder}`);
   print(`family       ${config.family}, ${config.layers} layers of ${config.hiddenSize}, ${config.heads} heads`);
-  print(`texts        up to ${config.positions} tokens, vocabulary of ${config.vocabularySize}`);
+  const sentence = await readSentenceModules(folder);
+  const length = Math.min(config.positions, sentence?.maxLength ?? Number.POSITIVE_INFINITY);
+  const vectors = sentence ? `, ${sentence.pooling}-pooled${sentence.normalize ? ' and scaled' : ''} into vectors of sentences` : '';
+  print(`texts        up to ${length} tokens, vocabulary of ${config.vocabularySize}${vectors}`);
+  if (config.labels !== undefined) print(`labels       ${config.labelNames?.join(', ') ?? config.labels}`);
   const share =
-    neurons.total > 0
-      ? `: ${neurons.used} of ${neurons.total} neurons a token and layer (${((100 * neurons.used) / neurons.total).toPrecision(2)} %)`
-      : '';
+    neurons.total > 0 ? `: ${neurons.used} of ${neurons.total} neurons a token and layer (${shareText(neurons.used / neurons.total)})` : '';
   print(`feedforward  ${describeFeedforward(feedforward)}${share}`);
   print(`weights      ${parameters} numbers in ${tensors.length} tensors, ${(bytes / 1e6).toFixed(1)} MB, ${types}`);
   if (options.tensors) {
@@ -106,3 +111,6 @@ async function tracePaths(folder: string, text: string, options: Options) {
   using model = await loadModel(folder, backend, { dtype: 'f32' });
   return await pathsOf('encoder' in model ? model.encoder : model, tokenizer, backend, text);
 }
+
+/** 0.0029 as 0.29 %. */
+const shareText = (share: number) => `${Number((100 * share).toPrecision(2))} %`;

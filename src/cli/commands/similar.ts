@@ -40,7 +40,7 @@ export function similarCommand(program: Command): void {
     .option('--vectors <file>', "the lines' vectors, made by 'ufb embed --out FILE.npy' with the same model; otherwise they are made now")
     .option('--top-k <count>', 'lines to show', parseCount, 5);
   addPrecisionOption(addModelOption(addBackendOptions(addCommonOptions(command)), sentenceModel))
-    .addHelpText('after', '\nExample:\n  ufb similar --model all-MiniLM-L6-v2 --in notes.txt "what to cook tonight"')
+    .addHelpText('after', '\nExample:\n  ufb similar --model sentence-transformers/all-MiniLM-L6-v2 --in notes.txt "what to cook tonight"')
     .action(async (query: string, options: Options) => {
       const [{ pipeline }, { readLines }] = await Promise.all([import('../../pipelines/pipeline.ts'), import('../../io/files.ts')]);
       using backend = await openBackend(options);
