@@ -30,7 +30,9 @@ test('trains a classifier that `ufb classify` runs', async () => {
   const { code, stdout, stderr } = await ufb(finetune('animals', ...args));
   expect(stderr.trim().split('\n')).toHaveLength(3);
   expect(stderr).toMatch(/^epoch 1: loss [\d.]+, accuracy [\d.]+, f1 [\d.]+, matthews/);
-  expect(stdout).toMatch(/^done: 194 examples of 2 classes in \d+ s, scored on 22\nbest, in .*animals: epoch \d: .*accuracy (0\.9\d+|1\.0000)/);
+  expect(stdout).toMatch(
+    /^done: 194 examples of 2 classes in \d+ s, scored on 22\nbest, in .*animals: epoch \d: .*accuracy (0\.9\d+|1\.0000)/,
+  );
   expect(code).toBe(0);
   const events = readFileSync(log, 'utf8')
     .trimEnd()
