@@ -6,6 +6,7 @@ import { copySentenceFiles } from '../io/model_folder.ts';
 import { loadModel, type Model, readPooler, saveCheckpoint } from '../models/checkpoint.ts';
 import { describeFeedforward, type FeedforwardConfig } from '../models/config.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { MaskingOptions } from '../training/masking.ts';
 import type { AdamW } from '../training/optimizer.ts';
 import { createRun, hasState, loadState, readRunOptions, saveState } from '../training/run_state.ts';
 import { cosineWithWarmup } from '../training/schedules.ts';
@@ -117,7 +118,8 @@ export async function convert(options: ConversionOptions, session: ConversionSes
     checkOptions(original, options, layers);
     const length = Math.min(options.length, original.config.positions);
     const { corpus: paths, batch: batchTokens, seed, heldOutEvery } = options;
-    const texts: TextOptions = { paths, tokenizer, length, batchTokens, seed, heldOutEvery };
+    const masking = maskingOf(original, tokenizer);
+    const texts: TextOptions = { paths, tokenizer, length, batchTokens, seed, heldOutEvery, masking };
     const heldOut = await heldOutTexts({ ...texts, count: options.heldOutTexts });
     if (heldOut.length === 0)
       throw new InputError(`${paths.join(', ')}: no document is held out, expected at least ${heldOutEvery} with blank lines between them`);
@@ -185,6 +187,11 @@ function checkOptions(original: Model, options: ConversionOptions, layers: numbe
       `${options.model}: its feedforward layers are ${describeFeedforward(feedforward)}, expected dense ones: they are what is converted`,
     );
   if (layers > all) throw new InputError(`--layers ${layers}: ${options.model} has ${all} layers`);
+}
+
+/** Of a masked language model, how it is masked; of others, nothing. */
+function maskingOf({ task, config }: Model, { maskId, vocabularySize }: Tokenizer): MaskingOptions | undefined {
+  return task === 'masked-lm' && maskId !== undefined ? { maskId, vocabularySize, share: config.predictedFraction } : undefined;
 }
 
 /** What comes before and after the blocks stays as it is. */

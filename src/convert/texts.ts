@@ -2,6 +2,7 @@
 import type { Batch } from '../models/encoder.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { type FilePosition, isHeldOut, PassageMixture, readPassages } from '../training/documents.ts';
+import { type MaskingOptions, maskSequence } from '../training/masking.ts';
 import { CounterRandom, randomStream } from '../training/random.ts';
 
 /** Sequences of one length, none of them padded. */
@@ -36,6 +37,8 @@ export interface TextOptions {
   seed: number;
   /** Every so manieth document is left out; see {@link isHeldOut}. */
   heldOutEvery: number;
+  /** For masked language models: the texts are masked, for that is what such a model is asked about. */
+  masking?: MaskingOptions;
 }
 
 /** Endless batches of a corpus's texts. The same options give the same batches, resumed or not. */
@@ -84,7 +87,7 @@ export class TextStream {
       texts.pop();
       return text;
     });
-    return batchOfOneLength(drawn);
+    return masked(batchOfOneLength(drawn), random, this.options.masking);
   }
 
   /** The texts of a length of which enough wait, and how many of them are a batch. */
@@ -144,9 +147,11 @@ export async function heldOutTexts(options: TextOptions & { count: number }): Pr
     }
   }
   const batches: TextsOfOneLength[] = [];
+  const random = new CounterRandom(options.seed, randomStream.evaluation, 0);
   for (const [length, texts] of [...byLength].sort(([a], [b]) => a - b)) {
     const most = Math.max(1, Math.round(batchTokens / length));
-    for (let first = 0; first < texts.length; first += most) batches.push(batchOfOneLength(texts.slice(first, first + most)));
+    for (let first = 0; first < texts.length; first += most)
+      batches.push(masked(batchOfOneLength(texts.slice(first, first + most)), random, options.masking));
   }
   return batches;
 }
@@ -171,4 +176,12 @@ function batchOfOneLength(texts: readonly number[][]): TextsOfOneLength {
     ids.set(text, row * length);
   });
   return { batch: texts.length, length, ids, typeIds: new Int32Array(ids.length) };
+}
+
+/** The same texts, masked in place if there is anything to mask them with. */
+function masked(texts: TextsOfOneLength, random: CounterRandom, masking?: MaskingOptions): TextsOfOneLength {
+  const { batch, length, ids } = texts;
+  const labels = new Int32Array(length);
+  for (let row = 0; masking && row < batch; row++) maskSequence(ids.subarray(row * length, (row + 1) * length), labels, random, masking);
+  return texts;
 }

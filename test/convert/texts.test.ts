@@ -61,6 +61,30 @@ test('a stream that is resumed gives what it would have given', async () => {
   await other.close();
 });
 
+test('texts for masked language models are masked, the same ones each time', async () => {
+  const { maskId, vocabularySize } = options.tokenizer;
+  const masking = { maskId: maskId as number, vocabularySize, share: 0.25 };
+  const [plain, masked, again] = await Promise.all(
+    [options, { ...options, masking }, { ...options, masking }].map((of) => TextStream.open(of)),
+  );
+  let [changed, all] = [0, 0];
+  for (let i = 0; i < 20; i++) {
+    const [before, after] = [await plain.next(), await masked.next()];
+    expect(await again.next()).toEqual(after);
+    after.ids.forEach((id, at) => {
+      if (id !== before.ids[at]) changed++;
+    });
+    expect(after.ids.includes(masking.maskId)).toBe(true);
+    all += after.ids.length;
+  }
+  // Nine tenths of a quarter, less the random tokens that are the right ones.
+  expect(changed / all).toBeGreaterThan(0.18);
+  expect(changed / all).toBeLessThan(0.26);
+  for (const stream of [plain, masked, again]) await stream.close();
+  const [held] = await heldOutTexts({ ...options, masking, count: 12 });
+  expect(held.ids.includes(masking.maskId)).toBe(true);
+});
+
 test('held-out texts are those of documents that are not trained on, of every file', async () => {
   const batches = await heldOutTexts({ ...options, count: 12 });
   expect(batches.reduce((sum, { batch }) => sum + batch, 0)).toBe(12);
