@@ -55,18 +55,18 @@ export function convertCommand(program: Command): void {
       'blocks to keep, evenly spread (default: all); with --feedforward dense they keep their neurons too',
       parseCount,
     )
-    .option('--fit-tokens <count>', 'tokens for fitting the new layers one by one', parseInteger, 200_000)
-    .option('--tokens <count>', 'tokens for training the whole network after that', parseInteger, 30_000_000)
-    .option('--batch <tokens>', 'tokens a step', parseCount, 4096)
+    .option('--fit-tokens <count>', 'tokens for fitting the new layers one by one', parseInteger, 2_000_000)
+    .option('--tokens <count>', 'tokens for training the whole network after that', parseInteger, 28_000_000)
+    .option('--batch <tokens>', 'tokens a step', parseCount, 1024)
     .option('--length <tokens>', 'tokens of a text, at most', parseCount, 128)
-    .option('--learning-rate <rate>', 'peak, of what the model had before', parsePositive, 1e-4)
-    .option('--new-learning-rate <rate>', 'peak, of the new layers', parsePositive, 1e-3)
+    .option('--learning-rate <rate>', 'peak, of what the model had before', parsePositive, 1e-3)
+    .option('--new-learning-rate <rate>', 'peak, of the new layers', parsePositive, 6e-3)
     .option('--pooled-weight <number>', "what a text's vector counts beside one layer's hidden states", parsePositive, 1)
     .option(
       '--balance <rate>',
-      "how fast splits are drawn towards even ones, of a neuron's input per step; 0: not at all",
+      "how fast splits are drawn towards even ones: how far a neuron's logit moves in a step if all its tokens go to one side; 0: not at all",
       parseNumber,
-      0.1,
+      1,
     )
     .option('--seed <number>', 'of the new layers and the order of the texts', parseInteger, 0)
     .option('--held-out-every <count>', 'which documents the agreement is measured on: every so manieth', parseCount, 50)
