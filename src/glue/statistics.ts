@@ -108,6 +108,38 @@ export function keptOf(results: GlueResults, other: GlueResults, folder: string,
   return { all: keptOver(pairs, resamples), withoutCola: withoutCola.length > 0 ? keptOver(withoutCola, resamples) : undefined };
 }
 
+/** What a model's feedforward layers still do: of a score, or of a mean, (model - none) / (dense - none). */
+export interface Contribution {
+  /** A set's name, or what the mean is over. */
+  name: string;
+  /** Medians over seeds: the model, the one it was made from, and the same without feedforward. */
+  model: number;
+  dense: number;
+  none: number;
+  /** 1: all; 0: nothing; not a number where feedforward makes no difference to the dense model. */
+  kept: number;
+}
+
+/**
+ * The feedforward's contribution kept, of each set that all three have scores of, and of their mean with CoLA and without. Where the
+ * network without feedforward is about as good as the dense one, the ratio says little: both are there to be looked at.
+ * @throws InputError if they have no score in common
+ */
+export function contributionOf(results: GlueResults, dense: GlueResults, none: GlueResults): Contribution[] {
+  const [own, others, bare] = [results, dense, none].map((of) => new Map(summarize(of).scores.map((score) => [score.name, score])));
+  const of = (name: string, sets: readonly string[]): Contribution => {
+    const [a, b, c] = [own, others, bare].map((scores) => mean(sets.map((set) => (scores.get(set) as GlueScore).score)));
+    return { name, model: a, dense: b, none: c, kept: b === c ? Number.NaN : (a - c) / (b - c) };
+  };
+  const sets = [...own.values()].filter(({ name, inMean }) => inMean && others.has(name) && bare.has(name)).map(({ name }) => name);
+  if (sets.length === 0) throw new InputError(`the three have no score in common: ${[results, dense, none].map(taskNames).join('; ')}`);
+  const rows = sets.map((set) => of(set, [set]));
+  const withoutCola = sets.filter((set) => set !== 'CoLA');
+  if (sets.length > 1) rows.push(of('mean', sets));
+  if (withoutCola.length > 1 && withoutCola.length < sets.length) rows.push(of('without CoLA', withoutCola));
+  return rows;
+}
+
 function keptOver(pairs: readonly Pair[], resamples: number): Kept {
   const ratio = (scoreOf: (pair: Pair, side: Side) => number) => {
     const [own, other] = ([0, 1] as const).map((side) => mean(pairs.map((pair) => scoreOf(pair, side))));

@@ -116,6 +116,7 @@ test.each([
   [['--data', folder], 'has none of GLUE'],
   [['--resume'], '--resume needs --out FOLDER'],
   [['--against', folder], 'results.json: cannot read: no such file'],
+  [['--without', folder], '--without needs --against'],
 ])('glue %j is refused', async (args, message) => {
   const { code, stderr } = await ufb(glue(...args));
   expect(stderr).toContain(message);

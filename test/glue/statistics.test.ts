@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { GlueResults, GlueTaskResult } from '../../src/glue/results.ts';
-import { keptOf, median, quantile, summarize } from '../../src/glue/statistics.ts';
+import { contributionOf, keptOf, median, quantile, summarize } from '../../src/glue/statistics.ts';
 import { glueMetrics, glueTask } from '../../src/glue/tasks.ts';
 
 /** Results of a task with one set, a run for each list of predictions. */
@@ -35,6 +35,24 @@ function resultsOf(tasks: GlueResults['tasks']): GlueResults {
 /** `right` of `count` answers are right; the labels are all 1. */
 const answers = (count: number, right: number) => Array.from({ length: count }, (_, index) => (index < right ? 1 : 0));
 const ones = (count: number) => answers(count, count);
+
+test("the feedforward's contribution kept, by set and of the means", () => {
+  const [own, dense, none] = [
+    scored({ CoLA: [0.3], RTE: [0.6, 0.7, 0.5], 'SST-2': [0.9] }),
+    scored({ CoLA: [0.5], RTE: [0.7], 'SST-2': [0.9], MRPC: [0.8] }),
+    scored({ CoLA: [0.1], RTE: [0.5], 'SST-2': [0.9] }),
+  ];
+  const rows = contributionOf(own, dense, none);
+  expect(rows.map(({ name, kept }) => [name, kept])).toEqual([
+    ['CoLA', expect.closeTo(0.5, 10)],
+    ['RTE', expect.closeTo(0.5, 10)],
+    ['SST-2', Number.NaN],
+    ['mean', expect.closeTo(0.3 / 0.6, 10)],
+    ['without CoLA', expect.closeTo(0.5, 10)],
+  ]);
+  expect(rows[0]).toMatchObject({ model: 0.3, dense: 0.5, none: 0.1 });
+  expect(() => contributionOf(own, dense, scored({ QNLI: [0.9] }))).toThrow(/no score in common: CoLA, RTE, SST-2; .*; QNLI/);
+});
 
 test('median and quantiles', () => {
   expect(median([3, 1, 2])).toBe(2);

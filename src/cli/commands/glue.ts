@@ -2,7 +2,7 @@ import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { InputError } from '../../errors.ts';
 import type { GlueOptions, GlueResults } from '../../glue/results.ts';
-import type { GlueSummary, Kept } from '../../glue/statistics.ts';
+import type { Contribution, GlueSummary, Kept } from '../../glue/statistics.ts';
 import { glueTask, glueTasks } from '../../glue/tasks.ts';
 import {
   addBackendOptions,
@@ -29,6 +29,7 @@ interface Options extends BackendOptions, CommonOptions, ModelOptions {
   resume?: boolean;
   log?: string;
   against?: string;
+  without?: string;
 }
 
 type SeedCounts = Pick<GlueOptions, 'seeds' | 'taskSeeds'>;
@@ -58,6 +59,10 @@ export function glueCommand(program: Command): void {
     )
     .option('--resume', 'go on with the run in --out; --tasks and --seeds may be others, what it has is kept')
     .option('--against <folder>', "--out of another model's run: how much of its mean this model keeps")
+    .option(
+      '--without <folder>',
+      '--out of a run of the model without its feedforward layers: with --against, how much of their contribution this model keeps, (model - without) / (against - without)',
+    )
     .option('--log <file>', 'add JSON lines about each step to this file');
   addBackendOptions(addCommonOptions(command))
     .addHelpText('after', '\nExample:\n  ufb glue --model my-model --data glue --out my-model-glue --against bert-base-glue')
@@ -82,13 +87,15 @@ function parseSeeds(text: string): SeedCounts {
 async function glue(options: Options, given: (name: string) => boolean): Promise<void> {
   const { out } = options;
   if (options.resume && out === undefined) throw new InputError('--resume needs --out FOLDER, where the run is kept');
-  const [{ runGlue }, { readGlueResults }, { keptOf, summarize }, { JsonLog, ProgressBar }] = await Promise.all([
+  const [{ runGlue }, { readGlueResults }, { contributionOf, keptOf, summarize }, { JsonLog, ProgressBar }] = await Promise.all([
     import('../../glue/run.ts'),
     import('../../glue/results.ts'),
     import('../../glue/statistics.ts'),
     import('../progress.ts'),
   ]);
   const against = options.against === undefined ? undefined : { folder: options.against, results: await readGlueResults(options.against) };
+  if (options.without !== undefined && !against) throw new InputError('--without needs --against, the run of the dense model');
+  const without = options.without === undefined ? undefined : await readGlueResults(options.without);
   const runOptions = options.resume ? await optionsToResume(options, given) : await newOptions(options);
   using backend = await openTrainingBackend(options);
   using stop = stopOnInterrupt(options);
@@ -125,9 +132,11 @@ async function glue(options: Options, given: (name: string) => boolean): Promise
   if (!options.json) print(scoreTable(summary));
   if (against) for (const line of differences(results, against)) notice(line, options);
   const kept = against && summary.scores.length > 0 ? keptOf(results, against.results, against.folder) : undefined;
-  if (options.json) printJson({ finished: results.finished, options: results.options, ...summary, kept, out });
+  const contribution = against && without && summary.scores.length > 0 ? contributionOf(results, against.results, without) : undefined;
+  if (options.json) printJson({ finished: results.finished, options: results.options, ...summary, kept, contribution, out });
   else {
     if (against && kept) print(`\n${keptTable(against.folder, kept)}`);
+    if (contribution) print(`\n${contributionTable(contribution)}`);
     if (!results.finished) print(out === undefined ? 'stopped' : 'stopped (go on with --resume)');
   }
 }
@@ -207,6 +216,19 @@ function keptTable(folder: string, { all, withoutCola }: KeptOf): string {
     [`kept of ${folder}`, 'ratio', 'over seeds', '95 % of resamples'],
     row(all.sets.join(', '), all),
     ...(withoutCola ? [row('without CoLA', withoutCola)] : []),
+  ]);
+}
+
+function contributionTable(rows: readonly Contribution[]): string {
+  return table([
+    ["the feedforward's contribution", 'model', 'dense', 'without', 'kept'],
+    ...rows.map(({ name, model, dense, none, kept }) => [
+      name,
+      percent(model),
+      percent(dense),
+      percent(none),
+      Number.isFinite(kept) ? kept.toFixed(2) : '-',
+    ]),
   ]);
 }
 
