@@ -2,19 +2,17 @@
 import { Arena } from '../backend/arena.ts';
 import type { Backend, PoolKind } from '../backend/backend.ts';
 import { createModel, exportParameter, importParameter, type Model } from '../models/checkpoint.ts';
-import { type FeedforwardConfig, type ModelConfig, neuronsOf } from '../models/config.ts';
+import type { FeedforwardConfig, ModelConfig } from '../models/config.ts';
 import type { Batch, Encoder } from '../models/encoder.ts';
-import { modelNames } from '../models/names.ts';
 import type { NamedArray, Parameter } from '../nn/parameter.ts';
-import { hashText, normalValues } from '../nn/random.ts';
+import { type LayerStatistics, startBlock } from './initial_values.ts';
 import { average, Moments } from './moments.ts';
 
 export const encoderOf = (model: Model): Encoder => (model.task === 'encoder' ? model : model.encoder);
 
 /** What the teacher's feedforward layers take in and give, and how far its hidden states vary: by these the student's start is scaled. */
 export interface TeacherStatistics {
-  /** Of each block: mean and variance of each feature of the feedforward layer's input, mean of its output, variance of an element of it. */
-  blocks: { inputMean: Float64Array; inputVariance: Float64Array; outputMean: Float64Array; outputVariance: number }[];
+  blocks: LayerStatistics[];
   /** Of each hidden state, the embedding's output first: mean over the features of their variances. */
   stateVariance: number[];
   /** The same of the texts' pooled outputs, 0 without pooling. */
@@ -99,8 +97,8 @@ export async function createStudent(
     if (arrays.every((array) => array !== undefined)) importParameter(parameter, arrays);
     else added.push(parameter);
   }
-  const byName = new Map(model.parameters.flatMap((parameter) => parameter.layout.tensors.map(({ name }) => [bare(name), parameter])));
-  for (const [block, source] of map.entries()) await startBlock(block, statistics.blocks[source], byName, added, config, seed);
+  const parameters = new Map(model.parameters.flatMap((parameter) => parameter.layout.tensors.map(({ name }) => [bare(name), parameter])));
+  for (const [block, source] of map.entries()) await startBlock(block, statistics.blocks[source], { config, parameters, added, seed });
   return { model, added };
 }
 
@@ -109,78 +107,3 @@ const bare = (name: string) => name.replace(/^bert\./, '');
 
 const ofTeacher = (name: string, map: readonly number[]) =>
   name.replace(/^(encoder\.layers?\.)(\d+)\./, (_, before, block) => `${before}${map[Number(block)]}.`);
-
-/** Initial values of a block's parameters that the teacher does not have. */
-async function startBlock(
-  block: number,
-  { inputMean, inputVariance, outputMean, outputVariance }: TeacherStatistics['blocks'][number],
-  byName: ReadonlyMap<string, Parameter>,
-  added: Parameter[],
-  config: ModelConfig,
-  seed: number,
-): Promise<void> {
-  const { hiddenSize: width, feedforward, family } = config;
-  const names = modelNames(family, false).block(block);
-  const { fastFeedforward: trees } = names;
-  const isNew = (name: string) => added.some((parameter) => parameter === byName.get(name));
-  const { used } = neuronsOf(feedforward);
-  const scale = (0.3 * Math.sqrt(outputVariance)) / Math.sqrt(Math.max(1, used));
-
-  // Trees have no bias after them: in a post-norm block the norm before them takes it, and they see it in their input.
-  const bias = [`${names.down}.bias`, `${trees}.dense_out.bias`]
-    .map((name) => byName.get(name))
-    .find((parameter) => parameter !== undefined);
-  const inputShift = new Float64Array(width);
-  if (bias && (isNew(`${names.down}.weight`) || isNew(`${trees}.dense_out.weight`))) {
-    write(bias, [Float32Array.from(outputMean)]);
-    if (!added.includes(bias)) added.push(bias);
-  }
-  const norm = byName.get(`${names.norm1}.bias`);
-  if (!bias && norm && family !== 'crammedBERT') {
-    const [{ values }] = await exportParameter(norm);
-    write(norm, [values.map((value, i) => value + outputMean[i])]);
-    inputShift.set(outputMean);
-  }
-
-  const into = (name: string, neurons: number) => {
-    const weight = normalValues(neurons * width, 1 / Math.sqrt(width), seed, hashText(name));
-    const offset = new Float32Array(neurons);
-    for (let neuron = 0; neuron < neurons; neuron++) {
-      for (let i = 0; i < width; i++) {
-        const at = neuron * width + i;
-        weight[at] /= Math.sqrt(inputVariance[i] + 1e-6);
-        offset[neuron] -= weight[at] * (inputMean[i] + inputShift[i]);
-      }
-    }
-    return { weight, offset };
-  };
-  const out = (name: string, neurons: number) => normalValues(neurons * width, scale, seed, hashText(name));
-
-  const nodes = byName.get(`${trees}.linear_in.weight`);
-  if (nodes) {
-    const [, neurons] = nodes.layout.tensors[1].shape;
-    const { weight, offset } = into(`${trees}.linear_in.weight`, neurons);
-    write(nodes, [weight, out(`${trees}.linear_out.weight`, neurons)]);
-    write(byName.get(`${trees}.linear_in.bias`) as Parameter, [offset]);
-  }
-  for (const [up, down] of [
-    [names.up, names.down],
-    [`${trees}.dense_in`, `${trees}.dense_out`],
-  ]) {
-    const upWeight = byName.get(`${up}.weight`);
-    if (!upWeight || !isNew(`${up}.weight`)) continue;
-    const [neurons] = upWeight.layout.tensors[0].shape;
-    const { weight, offset } = into(`${up}.weight`, neurons);
-    write(upWeight, [weight]);
-    const upBias = byName.get(`${up}.bias`);
-    if (upBias) write(upBias, [offset]);
-    write(byName.get(`${down}.weight`) as Parameter, [out(`${down}.weight`, neurons)]);
-  }
-}
-
-function write(parameter: Parameter, values: readonly Float32Array[]): void {
-  importParameter(
-    parameter,
-    parameter.layout.tensors.map(({ name, shape }, i) => ({ name, shape, values: values[i] })),
-  );
-}
