@@ -5,6 +5,7 @@ import { FailureError, InputError } from '../errors.ts';
 import { copySentenceFiles } from '../io/model_folder.ts';
 import { loadModel, type Model, readPooler, saveCheckpoint } from '../models/checkpoint.ts';
 import { describeFeedforward, type FeedforwardConfig } from '../models/config.ts';
+import { modelNames } from '../models/names.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { MaskingOptions } from '../training/masking.ts';
 import type { AdamW } from '../training/optimizer.ts';
@@ -36,6 +37,8 @@ export interface ConversionOptions {
   /** Peaks: of what was copied, and of what is new. */
   learningRate: number;
   newLearningRate: number;
+  /** Whether the embeddings are trained along with the blocks. */
+  trainEmbeddings: boolean;
   /** How a text's vector is made of its tokens', and what it counts beside one hidden state; absent: hidden states alone. */
   pooling?: PoolKind;
   pooledWeight: number;
@@ -135,7 +138,7 @@ export async function convert(options: ConversionOptions, session: ConversionSes
     open.push(teacher);
     // A classifier made of the converted model is to start from what one made of the original does.
     const pooler = original.task === 'sequence-classification' ? [] : await readPooler(options.model);
-    freezeAllButBlocks(model);
+    freeze(model, options.trainEmbeddings);
     for (const parameter of added) parameter.learningRateScale = options.newLearningRate / options.learningRate;
     const trainer = new Trainer(backend, model.parameters, { adamW: distillationAdamW });
     open.push(trainer);
@@ -194,11 +197,15 @@ function maskingOf({ task, config }: Model, { maskId, vocabularySize }: Tokenize
   return task === 'masked-lm' && maskId !== undefined ? { maskId, vocabularySize, share: config.predictedFraction } : undefined;
 }
 
-/** What comes before and after the blocks stays as it is. */
-function freezeAllButBlocks(model: Model): void {
+/** What comes after the blocks stays as it is, and what comes before them unless it is to be trained along. */
+function freeze(model: Model, trainEmbeddings: boolean): void {
   const encoder = encoderOf(model);
+  const { finalNorm, positionScale } = modelNames(model.config.family);
   for (const parameter of model.parameters) {
-    parameter.frozen = !encoder.parameters.includes(parameter) || !/(^|\.)encoder\.layers?\.\d+\./.test(parameter.name);
+    const { name } = parameter;
+    const isBlock = /(^|\.)encoder\.layers?\.\d+\./.test(name);
+    const isEmbedding = !isBlock && !(finalNorm && name.startsWith(`${finalNorm}.`)) && name !== positionScale;
+    parameter.frozen = !encoder.parameters.includes(parameter) || !(isBlock || (trainEmbeddings && isEmbedding));
   }
 }
 

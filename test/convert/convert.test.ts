@@ -44,6 +44,7 @@ const options = (changes: Partial<ConversionOptions> = {}): ConversionOptions =>
   length: 32,
   learningRate: 1e-3,
   newLearningRate: 1e-2,
+  trainEmbeddings: false,
   pooling: 'mean',
   pooledWeight: 1,
   balance: 0.05,
@@ -140,6 +141,18 @@ test('the pooler that the encoder does not use is carried along, for classifiers
     const pooler = classifier.parameters.find(({ name }) => name.endsWith('pooler.dense.weight'));
     expect(await backend.read(pooler!.value)).toEqual(values);
   }
+});
+
+test('embeddings are trained along only if asked for', async () => {
+  const word = async (of: string) => {
+    using loaded = await loadModel(of, backend);
+    return await backend.read(loaded.parameters[0].value);
+  };
+  const [kept, trained] = [newFolder(), newFolder()];
+  await run(kept, { tokens: 500, fitTokens: 0 });
+  await run(trained, { tokens: 500, fitTokens: 0, trainEmbeddings: true });
+  expect(await word(kept)).toEqual(await word(model));
+  expect(await word(trained)).not.toEqual(await word(model));
 });
 
 test('a masked language model keeps its head', async () => {

@@ -61,6 +61,7 @@ export function convertCommand(program: Command): void {
     .option('--length <tokens>', 'tokens of a text, at most', parseCount, 128)
     .option('--learning-rate <rate>', 'peak, of what the model had before', parsePositive, 1e-3)
     .option('--new-learning-rate <rate>', 'peak, of the new layers', parsePositive, 6e-3)
+    .option('--train-embeddings', 'train the embeddings along with the blocks', false)
     .option('--pooled-weight <number>', "what a text's vector counts beside one layer's hidden states", parsePositive, 1)
     .option(
       '--balance <rate>',
@@ -110,6 +111,7 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
     length: options.length,
     learningRate: options.learningRate,
     newLearningRate: options.newLearningRate,
+    trainEmbeddings: options.trainEmbeddings,
     pooling: pooling && poolKinds[pooling],
     pooledWeight: options.pooledWeight,
     balance: options.balance,
