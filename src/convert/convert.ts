@@ -114,52 +114,20 @@ export async function convert(options: ConversionOptions, session: ConversionSes
   const created = session.resume ? undefined : await createRun(out);
   const open: Disposable[] = [];
   try {
-    const tokenizer = await Tokenizer.load(joinPath(options.model, 'tokenizer.json'));
-    const original = await loadModel(options.model, backend);
-    open.push(original);
-    const layers = options.layers ?? original.config.layers;
-    checkOptions(original, options, layers);
-    const length = Math.min(options.length, original.config.positions);
-    const { corpus: paths, batch: batchTokens, seed, heldOutEvery } = options;
-    const masking = maskingOf(original, tokenizer);
-    const texts: TextOptions = { paths, tokenizer, length, batchTokens, seed, heldOutEvery, masking };
-    const heldOut = await heldOutTexts({ ...texts, count: options.heldOutTexts });
-    if (heldOut.length === 0)
-      throw new InputError(`${paths.join(', ')}: no document is held out, expected at least ${heldOutEvery} with blank lines between them`);
-    const heldOutTokens = heldOut.reduce((sum, { ids }) => sum + ids.length, 0);
-    const measured = heldOut.filter((_, i) => i % Math.ceil(heldOutTokens / measuredTokens) === 0);
-    const statistics = await measureTeacher(encoderOf(original), measured, options.pooling);
-    const { model, added } = await createStudent(original, statistics, { feedforward: options.feedforward, layers, seed, backend });
-    open.push(model);
-    original.dispose();
-    open.splice(open.indexOf(original), 1);
-    // Twice as fast as f32, and as exact as its answers are here: the tree's error is a hundred times that of bf16.
-    const teacher = await loadModel(options.model, backend, { dtype: 'bf16' });
-    open.push(teacher);
-    // A classifier made of the converted model is to start from what one made of the original does.
-    const pooler = original.task === 'sequence-classification' ? [] : await readPooler(options.model);
-    freeze(model, options.trainEmbeddings);
-    for (const parameter of added) parameter.learningRateScale = options.newLearningRate / options.learningRate;
-    const trainer = new Trainer(backend, model.parameters, { adamW: distillationAdamW });
-    open.push(trainer);
-
+    const work = await prepare(options, backend, open);
+    const { tokenizer, pooler, teacher, model, trainer, balancer, distillation, map, heldOut } = work;
     const resumed = session.resume && (await hasState(out)) ? await load(out, trainer.optimizer) : undefined;
     if (session.resume && !resumed) session.onNotice?.('the run was stopped before its first save: starting again');
-    const stream = await TextStream.open(texts, resumed?.texts);
+    const stream = await TextStream.open(work.texts, resumed?.texts);
     try {
       if (created) {
         await created.record(options, tokenizer.json);
         await copySentenceFiles(options.model, out);
       }
       const progress = resumed?.progress ?? { step: 0, fitted: 0, trained: 0, seconds: 0, history: [] };
-      const { stateVariance, pooledVariance: variance } = statistics;
-      const pooling = options.pooling && { kind: options.pooling, variance, weight: options.pooledWeight };
-      const map = blockMap(original.config.layers, layers);
-      const balancer = new Balancer(encoderOf(model));
-      const distillation = new Distillation(encoderOf(teacher), encoderOf(model), { map, stateVariance, pooling, balancer });
       const agreement = () =>
         measureAgreement(
-          (work) => trainer.inference(work),
+          (infer) => trainer.inference(infer),
           encoderOf(teacher),
           encoderOf(model),
           { map, pooling: options.pooling ?? 'mean' },
@@ -181,6 +149,42 @@ export async function convert(options: ConversionOptions, session: ConversionSes
   } finally {
     for (const resource of open.reverse()) resource[Symbol.dispose]();
   }
+}
+
+/** Opens the models and what trains them; what has to be disposed of goes to `open`. */
+async function prepare(options: ConversionOptions, backend: Backend, open: Disposable[]) {
+  const { corpus: paths, batch: batchTokens, seed, heldOutEvery, feedforward } = options;
+  const tokenizer = await Tokenizer.load(joinPath(options.model, 'tokenizer.json'));
+  const original = await loadModel(options.model, backend);
+  open.push(original);
+  const layers = options.layers ?? original.config.layers;
+  checkOptions(original, options, layers);
+  const length = Math.min(options.length, original.config.positions);
+  const texts: TextOptions = { paths, tokenizer, length, batchTokens, seed, heldOutEvery, masking: maskingOf(original, tokenizer) };
+  const heldOut = await heldOutTexts({ ...texts, count: options.heldOutTexts });
+  if (heldOut.length === 0)
+    throw new InputError(`${paths.join(', ')}: no document is held out, expected at least ${heldOutEvery} with blank lines between them`);
+  const heldOutTokens = heldOut.reduce((sum, { ids }) => sum + ids.length, 0);
+  const measured = heldOut.filter((_, i) => i % Math.ceil(heldOutTokens / measuredTokens) === 0);
+  const { stateVariance, pooledVariance: variance, blocks } = await measureTeacher(encoderOf(original), measured, options.pooling);
+  const { model, added } = await createStudent(original, blocks, { feedforward, layers, seed, backend });
+  open.push(model);
+  original.dispose();
+  open.splice(open.indexOf(original), 1);
+  // Twice as fast as f32, and as exact as its answers are here: the tree's error is a hundred times that of bf16.
+  const teacher = await loadModel(options.model, backend, { dtype: 'bf16' });
+  open.push(teacher);
+  // A classifier made of the converted model is to start from what one made of the original does.
+  const pooler = teacher.task === 'sequence-classification' ? [] : await readPooler(options.model);
+  freeze(model, options.trainEmbeddings);
+  for (const parameter of added) parameter.learningRateScale = options.newLearningRate / options.learningRate;
+  const trainer = new Trainer(backend, model.parameters, { adamW: distillationAdamW });
+  open.push(trainer);
+  const map = blockMap(teacher.config.layers, layers);
+  const balancer = new Balancer(encoderOf(model));
+  const pooling = options.pooling && { kind: options.pooling, variance, weight: options.pooledWeight };
+  const distillation = new Distillation(encoderOf(teacher), encoderOf(model), { map, stateVariance, pooling, balancer });
+  return { tokenizer, texts, heldOut, pooler, teacher, model, trainer, balancer, distillation, map };
 }
 
 function checkOptions(original: Model, options: ConversionOptions, layers: number): void {

@@ -72,14 +72,14 @@ export function studentConfig(teacher: ModelConfig, options: { feedforward: Feed
 }
 
 /**
- * A student: what it has in common with the teacher is copied, its feedforward layers start at random, scaled by `statistics` so that
+ * A student: what it has in common with the teacher is copied, its feedforward layers start at random, scaled by `statistics` of the teacher's blocks so that
  * each neuron's input varies by about 1 around 0 (every split begins even) and outputs are small. The mean of the teacher's layer joins
  * from the start: by the bias of a dense layer, or, as trees have none, by the norm before it (post-norm only).
  * @returns the model, and the parameters that are new
  */
 export async function createStudent(
   teacher: Model,
-  statistics: TeacherStatistics,
+  statistics: readonly LayerStatistics[],
   options: { feedforward: FeedforwardConfig; layers: number; seed: number; backend: Backend },
 ): Promise<{ model: Model; added: Parameter[] }> {
   const { seed, backend, layers } = options;
@@ -98,7 +98,7 @@ export async function createStudent(
     else added.push(parameter);
   }
   const parameters = new Map(model.parameters.flatMap((parameter) => parameter.layout.tensors.map(({ name }) => [bare(name), parameter])));
-  for (const [block, source] of map.entries()) await startBlock(block, statistics.blocks[source], { config, parameters, added, seed });
+  for (const [block, source] of map.entries()) await startBlock(block, statistics[source], { config, parameters, added, seed });
   return { model, added };
 }
 

@@ -33,7 +33,7 @@ const texts = {
 
 async function setUp(feedforward: FeedforwardConfig, layers = 4, kind: 'mean' | 'max' | 'first' = 'mean') {
   const statistics = await measureTeacher(encoderOf(teacher), [texts], kind);
-  const { model } = await createStudent(teacher, statistics, { feedforward, layers, seed: 1, backend });
+  const { model } = await createStudent(teacher, statistics.blocks, { feedforward, layers, seed: 1, backend });
   const { stateVariance, pooledVariance: variance } = statistics;
   const map = blockMap(4, layers);
   const student = encoderOf(model);

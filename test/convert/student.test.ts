@@ -32,7 +32,7 @@ describe.each<[string, ModelConfig]>([
     statistics = await measureTeacher(encoderOf(teacher), [batch], 'mean');
   });
   const student = (feedforward: FeedforwardConfig, layers = 4) =>
-    createStudent(teacher, statistics, { feedforward, layers, seed: 1, backend });
+    createStudent(teacher, statistics.blocks, { feedforward, layers, seed: 1, backend });
 
   test('statistics are those of what the layers take in and give', async () => {
     using arena = new Arena(backend);
