@@ -3,8 +3,8 @@ import { neuronsPerTree } from '../backend/tree_shape.ts';
 import type { Encoder } from '../models/encoder.ts';
 import type { Parameter, Run } from '../nn/parameter.ts';
 
-/** Even visits that every node is counted with besides, so that a few tokens move it little. */
-const pseudoCount = 8;
+/** Even visits that every node is counted with besides: the few tokens of a step that come to a deep node say little of how it splits. */
+const pseudoCount = 64;
 
 /**
  * Keeps a network's trees balanced while they are trained: after each step every inner node's bias moves a little towards an even split

@@ -42,7 +42,8 @@ export interface ConversionOptions {
   /** How a text's vector is made of its tokens', and what it counts beside one hidden state; absent: hidden states alone. */
   pooling?: PoolKind;
   pooledWeight: number;
-  /** How fast splits are drawn towards even ones; 0: not at all. See {@link Balancer}. */
+  /** How fast splits are drawn towards even ones while layers are fitted, and after that; 0: not at all. See {@link Balancer}. */
+  fitBalance: number;
   balance: number;
   seed: number;
   /** Every so manieth document of the corpus is held out; of these, texts that the agreement is measured on. */
@@ -250,7 +251,7 @@ async function train({ options, session, trainer, stream, distillation, balancer
     const pass = distillation.pass(texts, phase === 'fit' ? 'blocks' : 'network');
     // The next texts are read and tokenised while the backend computes.
     const [{ loss, gradientNorm }] = await Promise.all([trainer.step([pass], 1, learningRate), stream.prefetch()]);
-    await balancer.apply(options.balance * multiplier);
+    await balancer.apply((phase === 'fit' ? options.fitBalance : options.balance) * multiplier);
     progress.step++;
     if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm))
       throw new FailureError(

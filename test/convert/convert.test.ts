@@ -47,6 +47,7 @@ const options = (changes: Partial<ConversionOptions> = {}): ConversionOptions =>
   trainEmbeddings: false,
   pooling: 'mean',
   pooledWeight: 1,
+  fitBalance: 0.05,
   balance: 0.05,
   seed: 1,
   heldOutEvery: 5,

@@ -55,20 +55,21 @@ export function convertCommand(program: Command): void {
       'blocks to keep, evenly spread (default: all); with --feedforward dense they keep their neurons too',
       parseCount,
     )
-    .option('--fit-tokens <count>', 'tokens for fitting the new layers one by one', parseInteger, 2_000_000)
-    .option('--tokens <count>', 'tokens for training the whole network after that', parseInteger, 28_000_000)
+    .option('--fit-tokens <count>', 'tokens for fitting the new layers one by one', parseInteger, 1_000_000)
+    .option('--tokens <count>', 'tokens for training the whole network after that', parseInteger, 29_000_000)
     .option('--batch <tokens>', 'tokens a step', parseCount, 1024)
     .option('--length <tokens>', 'tokens of a text, at most', parseCount, 128)
-    .option('--learning-rate <rate>', 'peak, of what the model had before', parsePositive, 1e-3)
-    .option('--new-learning-rate <rate>', 'peak, of the new layers', parsePositive, 6e-3)
+    .option('--learning-rate <rate>', 'peak, of what the model had before', parsePositive, 5e-4)
+    .option('--new-learning-rate <rate>', 'peak, of the new layers', parsePositive, 3e-3)
     .option('--train-embeddings', 'train the embeddings along with the blocks', false)
     .option('--pooled-weight <number>', "what a text's vector counts beside one layer's hidden states", parsePositive, 1)
     .option(
-      '--balance <rate>',
-      "how fast splits are drawn towards even ones: how far a neuron's logit moves in a step if all its tokens go to one side; 0: not at all",
+      '--fit-balance <rate>',
+      "how fast splits are drawn towards even ones while layers are fitted: how far a neuron's logit moves in a step if all its tokens go to one side; 0: not at all",
       parseNumber,
       1,
     )
+    .option('--balance <rate>', 'the same while the whole network is trained', parseNumber, 0.1)
     .option('--seed <number>', 'of the new layers and the order of the texts', parseInteger, 0)
     .option('--held-out-every <count>', 'which documents the agreement is measured on: every so manieth', parseCount, 50)
     .option('--held-out-texts <count>', 'texts of them', parseCount, 512)
@@ -114,6 +115,7 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
     trainEmbeddings: options.trainEmbeddings,
     pooling: pooling && poolKinds[pooling],
     pooledWeight: options.pooledWeight,
+    fitBalance: options.fitBalance,
     balance: options.balance,
     seed: options.seed,
     heldOutEvery: options.heldOutEvery,
