@@ -4,6 +4,9 @@
 // matrix multiplication", 2008): a in panels of `tileRows` rows, b in panels of `tileColumns` columns, `depthBlock` deep.
 // The sum over k of every element has one order, whatever m, n, the threads and the element's place: within a depth block one
 // chain of multiply-adds, block after block added to c. A row therefore answers the same bits alone as in a batch.
+//
+// With `bf16` both operands are rounded to bf16 (to nearest, ties to even) once they are packed, and their products summed in f32: by
+// instructions that take pairs of neighbours in k where the processor has them, else as floats.
 
 // A tile's accumulators, one row of b and one element of a fit in the vector registers.
 #if defined(__AVX512F__)
@@ -38,10 +41,9 @@ struct Epilogue {
 
 typedef float Four __attribute__((vector_size(16)));
 #if defined(__clang__) || __GNUC__ >= 12
-#define UFB_SHUFFLE(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#define UFB_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
-typedef int32_t FourIntegers __attribute__((vector_size(16)));
-#define UFB_SHUFFLE(a, b, i, j, k, l) __builtin_shuffle(a, b, FourIntegers{i, j, k, l})
+#define UFB_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, decltype(a == b){__VA_ARGS__})
 #endif
 
 // packed[p width + i] = source[i stride + p] for four i and `count` p.
@@ -87,8 +89,43 @@ inline void packPanel(size_t count, size_t width, size_t depth, const float* sou
   }
 }
 
+// What a tile multiplies panels by.
+#if defined(__AVX512BF16__)
+template <bool bf16> struct PanelProductOf { using Type = FloatProduct; };
+template <> struct PanelProductOf<true> { using Type = Bf16Product; };
+template <bool bf16> using PanelProduct = typename PanelProductOf<bf16>::Type;
+#else
+template <bool bf16> using PanelProduct = FloatProduct;
+#endif
+
+// Rounds a panel, `width` wide, where it lies. Pairs of neighbours in k share a word afterwards if the tile multiplies pairs: word
+// p / 2 width + i holds (p, i) below and (p + 1, i) above, of an odd depth the last with 0.
+UFB_INLINE void roundPanel(size_t width, size_t depth, float* panel) {
+#if defined(__AVX512BF16__)
+  static_assert(2 * tileRows == lanes);
+  size_t p = 0;
+  if (width == tileRows) {  // two pairs at once
+    for (; p + 4 <= depth; p += 4) {
+      const Vector first = load(panel + p * width), second = load(panel + (p + 2) * width);
+      const Vector low = UFB_SHUFFLE(first, second, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23);
+      const Vector high = UFB_SHUFFLE(first, second, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+      store(panel + p / 2 * width, reinterpret_cast<Vector>(packBf16(low, high)));
+    }
+  }
+  for (; p < depth; p += 2) {
+    for (size_t i = 0; i < width; i += lanes) {
+      const size_t n = smaller(lanes, width - i);
+      const Vector low = loadUpTo(panel + p * width + i, n), high = p + 1 < depth ? loadUpTo(panel + (p + 1) * width + i, n) : zero();
+      storeUpTo(panel + p / 2 * width + i, reinterpret_cast<Vector>(packBf16(low, high)), n);
+    }
+  }
+#else
+  eachVector(0, width * depth, [&](size_t i, size_t n) { storeUpTo(panel + i, roundToBf16(loadUpTo(panel + i, n)), n); });
+#endif
+}
+
 // Rows [0, m) of a, `depth` deep: panels of tileRows, the last as wide as what remains. Row i's panel starts at packed + i depth.
-inline void packRows(size_t m, size_t depth, const Matrix& a, float* packed) {
+template <bool bf16> inline void packRows(size_t m, size_t depth, const Matrix& a, float* packed) {
   size_t i = 0;
   if (a.row == 1) {  // two panels at once: one is but half a cache line wide
     for (; i + 2 * tileRows <= m; i += 2 * tileRows) {
@@ -99,44 +136,51 @@ inline void packRows(size_t m, size_t depth, const Matrix& a, float* packed) {
         __builtin_memcpy(left + p * tileRows, source, tileRows * sizeof(float));
         __builtin_memcpy(right + p * tileRows, source + tileRows, tileRows * sizeof(float));
       }
+      if constexpr (bf16) {
+        roundPanel(tileRows, depth, left);
+        roundPanel(tileRows, depth, right);
+      }
     }
   }
   for (; i < m; i += tileRows) {
     const size_t rows = smaller(tileRows, m - i);
     packPanel(rows, rows, depth, a.data + i * a.row, a.row, a.column, packed + i * depth);
+    if constexpr (bf16) roundPanel(rows, depth, packed + i * depth);
   }
 }
 
 // Columns [0, n) of b, `depth` deep: panels of tileColumns, the last rounded up to whole vectors. Column j's panel starts at packed + j depth.
-inline void packColumns(size_t n, size_t depth, const Matrix& b, float* packed) {
+template <bool bf16> inline void packColumns(size_t n, size_t depth, const Matrix& b, float* packed) {
   for (size_t j = 0; j < n; j += tileColumns) {
-    const size_t columns = smaller(tileColumns, n - j);
-    packPanel(columns, roundUp(columns, lanes), depth, b.data + j * b.column, b.column, b.row, packed + j * depth);
+    const size_t columns = smaller(tileColumns, n - j), width = roundUp(columns, lanes);
+    packPanel(columns, width, depth, b.data + j * b.column, b.column, b.row, packed + j * depth);
+    if constexpr (bf16) roundPanel(width, depth, packed + j * depth);
   }
 }
 
 // ------------------------------------------------------------------ tiles
 
 // c [rows, columns] (+)= one panel of a times one of b; columns fill the last vector at least in part.
-template <int rows, int vectors>
-inline void multiplyTile(size_t depth, const float* a, const float* b, float* c, size_t cRow, size_t columns, bool accumulate) {
+template <class Product, int rows, int vectors>
+inline void multiplyTile(size_t depth, const float* panelA, const float* panelB, float* c, size_t cRow, size_t columns, bool accumulate) {
+  const typename Product::Left* a = reinterpret_cast<const typename Product::Left*>(panelA);
+  const typename Product::Right* b = reinterpret_cast<const typename Product::Right*>(panelB);
   Vector sum[rows][vectors];
 #pragma GCC unroll 16
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
     for (int j = 0; j < vectors; j++) sum[i][j] = zero();
-  for (size_t p = 0; p < depth; p++) {
-    Vector right[vectors];
+  for (size_t p = 0; p < depth; p += Product::group) {
+    decltype(Product::right(b)) right[vectors];
 #pragma GCC unroll 4
-    for (int j = 0; j < vectors; j++) right[j] = load(b + j * lanes);
+    for (int j = 0; j < vectors; j++) right[j] = Product::right(b + j * lanes * Product::group);
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) {
-      const Vector left = splat(a[i]);
 #pragma GCC unroll 4
-      for (int j = 0; j < vectors; j++) sum[i][j] = multiplyAdd(left, right[j], sum[i][j]);
+      for (int j = 0; j < vectors; j++) sum[i][j] = Product::multiply(a[i], right[j], sum[i][j]);
     }
     a += rows;
-    b += vectors * lanes;
+    b += vectors * lanes * Product::group;
   }
   const size_t part = columns - (vectors - 1) * lanes;
 #pragma GCC unroll 16
@@ -152,18 +196,18 @@ inline void multiplyTile(size_t depth, const float* a, const float* b, float* c,
 
 using TileKernel = void (*)(size_t depth, const float* a, const float* b, float* c, size_t cRow, size_t columns, bool accumulate);
 
-template <int rows, int vectors> inline TileKernel tileOf(size_t wanted) {
+template <class Product, int rows, int vectors> inline TileKernel tileOf(size_t wanted) {
   if constexpr (rows > 1) {
-    if (wanted != rows) return tileOf<rows - 1, vectors>(wanted);
+    if (wanted != rows) return tileOf<Product, rows - 1, vectors>(wanted);
   }
-  return multiplyTile<rows, vectors>;
+  return multiplyTile<Product, rows, vectors>;
 }
-inline TileKernel tileKernel(size_t rows, size_t columns) {
+template <class Product> inline TileKernel tileKernel(size_t rows, size_t columns) {
   const size_t vectors = (columns + lanes - 1) / lanes;
   if constexpr (tileVectors > 2) {
-    if (vectors == 3) return tileOf<tileRows, 3>(rows);
+    if (vectors == 3) return tileOf<Product, tileRows, 3>(rows);
   }
-  return vectors == 2 ? tileOf<tileRows, 2>(rows) : tileOf<tileRows, 1>(rows);
+  return vectors == 2 ? tileOf<Product, tileRows, 2>(rows) : tileOf<Product, tileRows, 1>(rows);
 }
 
 inline void finishTile(size_t rows, size_t columns, const Epilogue& epilogue, float* c, size_t cRow, size_t row, size_t column) {
@@ -182,13 +226,14 @@ inline void finishTile(size_t rows, size_t columns, const Epilogue& epilogue, fl
 
 // c's rows [row, row + m) and columns [column, column + n) from packed panels, one depth block. b's panel stays in the first-level
 // cache while a's stream past it.
+template <class Product>
 inline void multiplyPanels(size_t m, size_t n, size_t depth, const float* a, const float* b, float* c, size_t cRow, size_t row, size_t column,
                            bool accumulate, const Epilogue* epilogue) {
   for (size_t j = 0; j < n; j += tileColumns) {
     const size_t columns = smaller(tileColumns, n - j);
     for (size_t i = 0; i < m; i += tileRows) {
       const size_t rows = smaller(tileRows, m - i);
-      tileKernel(rows, columns)(depth, a + i * depth, b + j * depth, c + (row + i) * cRow + column + j, cRow, columns, accumulate);
+      tileKernel<Product>(rows, columns)(depth, a + i * depth, b + j * depth, c + (row + i) * cRow + column + j, cRow, columns, accumulate);
       if (epilogue) finishTile(rows, columns, *epilogue, c, cRow, row + i, column + j);
     }
   }
@@ -206,9 +251,9 @@ static inline void multiplyBlock(size_t m, size_t n, size_t k, const float* a, s
   float *packedA = packing, *packedB = packing + roundUp(m, lanes) * smaller(k, depthBlock);
   for (size_t p = 0; p == 0 || p < k; p += depthBlock) {
     const size_t depth = smaller(depthBlock, k - p);
-    packRows(m, depth, {a + p * aColumn, aRow, aColumn}, packedA);
-    packColumns(n, depth, {b + p * bRow, bRow, bColumn}, packedB);
-    multiplyPanels(m, n, depth, packedA, packedB, c, cRow, 0, 0, accumulate || p > 0, nullptr);
+    packRows<false>(m, depth, {a + p * aColumn, aRow, aColumn}, packedA);
+    packColumns<false>(n, depth, {b + p * bRow, bRow, bColumn}, packedB);
+    multiplyPanels<FloatProduct>(m, n, depth, packedA, packedB, c, cRow, 0, 0, accumulate || p > 0, nullptr);
   }
 }
 
@@ -216,6 +261,7 @@ static inline void multiplyBlock(size_t m, size_t n, size_t k, const float* a, s
 
 // c [m, n] (+)= a b, row-major and dense. The operand with the fewer outputs is packed once and shared; each task packs its own part
 // of the other, so that nothing is packed twice.
+template <bool bf16>
 inline void multiply(Context& context, size_t m, size_t n, size_t k, const Matrix& a, const Matrix& b, float* c, bool accumulate, const Epilogue& epilogue) {
   if (m == 0 || n == 0) return;
   const bool byRows = m >= n;  // what tasks divide between them
@@ -243,8 +289,8 @@ inline void multiply(Context& context, size_t m, size_t n, size_t k, const Matri
       for (size_t index = begin; index < end; index++) {
         const size_t p = index / pieces * depthBlock, first = index % pieces * piece, depth = smaller(depthBlock, to - from - p), count = smaller(piece, shared - first);
         float* packed = sharedPanels + p * sharedWidth + first * depth;
-        if (byRows) packColumns(count, depth, {b.data + (from + p) * b.row + first * b.column, b.row, b.column}, packed);
-        else packRows(count, depth, {a.data + first * a.row + (from + p) * a.column, a.row, a.column}, packed);
+        if (byRows) packColumns<bf16>(count, depth, {b.data + (from + p) * b.row + first * b.column, b.row, b.column}, packed);
+        else packRows<bf16>(count, depth, {a.data + first * a.row + (from + p) * a.column, a.row, a.column}, packed);
       }
     });
     parallelRanges(context, divided, step, [&](size_t begin, size_t end, int worker) {
@@ -255,11 +301,11 @@ inline void multiply(Context& context, size_t m, size_t n, size_t k, const Matri
         const float* panels = sharedPanels + (p - from) * sharedWidth;
         const Epilogue* last = epilogue.any() && p + depth == k ? &epilogue : nullptr;
         if (byRows) {
-          packRows(count, depth, {a.data + begin * a.row + p * a.column, a.row, a.column}, own);
-          multiplyPanels(count, n, depth, own, panels, c, n, begin, 0, accumulate || p > 0, last);
+          packRows<bf16>(count, depth, {a.data + begin * a.row + p * a.column, a.row, a.column}, own);
+          multiplyPanels<PanelProduct<bf16>>(count, n, depth, own, panels, c, n, begin, 0, accumulate || p > 0, last);
         } else {
-          packColumns(count, depth, {b.data + p * b.row + begin * b.column, b.row, b.column}, own);
-          multiplyPanels(m, count, depth, panels, own, c, n, 0, begin, accumulate || p > 0, last);
+          packColumns<bf16>(count, depth, {b.data + p * b.row + begin * b.column, b.row, b.column}, own);
+          multiplyPanels<PanelProduct<bf16>>(m, count, depth, panels, own, c, n, 0, begin, accumulate || p > 0, last);
         }
       }
     });

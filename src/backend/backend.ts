@@ -20,7 +20,7 @@
  * test/backend/operation-cases.ts. The order of operands and numbers in `enqueue` is the kernel's signature.
  */
 import { ShapeError } from '../errors.ts';
-import { type Precision, PreparedWeight, precisions } from './prepared_weight.ts';
+import { type Precision, PreparedWeight, type ProductPrecision, precisions, productPrecisions } from './prepared_weight.ts';
 import { arrayTypes, bytesPerElement, type DType, type Storage, sizeOf, Tensor, type TypedArray } from './tensor.ts';
 import { neuronsPerTree } from './tree_shape.ts';
 
@@ -327,7 +327,7 @@ export abstract class Backend {
    * output = activation(input weight^T + bias). input [rows, inputs], weight [outputs, inputs] as PyTorch has it, bias [outputs],
    * output [rows, outputs]. With activation 'gelu', `preActivation` [rows, outputs] keeps what the backward needs.
    * accumulate: output += (without activation only), for residuals. A prepared weight computes in its {@link Precision}, for inference:
-   * without preActivation.
+   * without preActivation. `precision` is of the products with a weight that is not prepared.
    */
   linear(a: {
     input: Tensor;
@@ -337,6 +337,7 @@ export abstract class Backend {
     activation?: 'none' | 'gelu';
     preActivation?: Tensor;
     accumulate?: boolean;
+    precision?: ProductPrecision;
   }): void {
     const { rows, inputs, outputs } = this.linearShape('linear', a.input, a.weight);
     this.expect('linear', { input: a.input }, rows * inputs);
@@ -350,25 +351,43 @@ export abstract class Backend {
       if (a.preActivation) throw new ShapeError('linear: a prepared weight is for inference: it keeps no preActivation');
       this.enqueue('linearPrepared', [a.input, a.weight.data, a.bias, a.output], [...numbers, precisions.indexOf(a.weight.precision)]);
     } else {
-      this.enqueue('linear', [a.input, a.weight, a.bias, a.output, a.preActivation], numbers);
+      this.enqueue(
+        'linear',
+        [a.input, a.weight, a.bias, a.output, a.preActivation],
+        [...numbers, this.precisionNumber('linear', a.precision)],
+      );
     }
   }
 
   /** gradInput (+)= gradOutput weight. gradOutput [rows, outputs], weight [outputs, inputs], gradInput [rows, inputs]. */
-  linearBackwardInput(a: { gradOutput: Tensor; weight: Tensor; gradInput: Tensor; accumulate?: boolean }): void {
+  linearBackwardInput(a: {
+    gradOutput: Tensor;
+    weight: Tensor;
+    gradInput: Tensor;
+    accumulate?: boolean;
+    precision?: ProductPrecision;
+  }): void {
     const { rows, inputs, outputs } = this.linearShape('linearBackwardInput', a.gradInput, a.weight);
+    const precision = this.precisionNumber('linearBackwardInput', a.precision);
     this.expect('linearBackwardInput', { gradOutput: a.gradOutput }, rows * outputs);
     this.expect('linearBackwardInput', { gradInput: a.gradInput }, rows * inputs);
-    this.enqueue('linearBackwardInput', [a.gradOutput, a.weight, a.gradInput], [rows, inputs, outputs, a.accumulate ? 1 : 0]);
+    this.enqueue('linearBackwardInput', [a.gradOutput, a.weight, a.gradInput], [rows, inputs, outputs, a.accumulate ? 1 : 0, precision]);
   }
 
   /** gradWeight += gradOutput^T input, gradBias += column sums of gradOutput. input [rows, inputs], gradOutput [rows, outputs], gradWeight [outputs, inputs]. */
-  linearBackwardWeight(a: { input: Tensor; gradOutput: Tensor; gradWeight: Tensor; gradBias?: Tensor }): void {
+  linearBackwardWeight(a: {
+    input: Tensor;
+    gradOutput: Tensor;
+    gradWeight: Tensor;
+    gradBias?: Tensor;
+    precision?: ProductPrecision;
+  }): void {
     const { rows, inputs, outputs } = this.linearShape('linearBackwardWeight', a.input, a.gradWeight);
+    const precision = this.precisionNumber('linearBackwardWeight', a.precision);
     this.expect('linearBackwardWeight', { input: a.input }, rows * inputs);
     this.expect('linearBackwardWeight', { gradOutput: a.gradOutput }, rows * outputs);
     this.expect('linearBackwardWeight', { gradBias: a.gradBias }, outputs);
-    this.enqueue('linearBackwardWeight', [a.input, a.gradOutput, a.gradWeight, a.gradBias], [rows, inputs, outputs]);
+    this.enqueue('linearBackwardWeight', [a.input, a.gradOutput, a.gradWeight, a.gradBias], [rows, inputs, outputs, precision]);
   }
 
   /**
@@ -767,6 +786,12 @@ export abstract class Backend {
       this.use(operation, weight.data);
       if (weight.operation !== kind) throw new ShapeError(`${operation}: '${weight.name}' was prepared for ${weight.operation}`);
     }
+  }
+
+  private precisionNumber(operation: string, precision: ProductPrecision = 'f32'): number {
+    if (!productPrecisions.includes(precision))
+      throw new ShapeError(`${operation}: precision '${precision}' is none of ${productPrecisions.join(', ')}`);
+    return precisions.indexOf(precision);
   }
 
   private linearShape(operation: string, input: Tensor, weight: Tensor | PreparedWeight) {

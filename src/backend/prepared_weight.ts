@@ -12,6 +12,14 @@ export type Precision = 'f32' | 'bf16' | 'i8';
 
 export const precisions: readonly Precision[] = ['f32', 'bf16', 'i8'];
 
+/**
+ * How products of tensors that change are computed, in training: in f32, or with both operands rounded to bf16 (to nearest, ties to even)
+ * and their products summed in f32. Operands stay as they are in memory, and so do results.
+ */
+export type ProductPrecision = 'f32' | 'bf16';
+
+export const productPrecisions: readonly ProductPrecision[] = ['f32', 'bf16'];
+
 const bytes: Record<Precision, number> = { f32: 4, bf16: 2, i8: 1 };
 
 /**

@@ -1,4 +1,5 @@
 import type { Backend } from '../backend/backend.ts';
+import type { ProductPrecision } from '../backend/prepared_weight.ts';
 import { createMaskedLanguageModel } from '../models/checkpoint.ts';
 import { type ModelConfig, neuronsOf } from '../models/config.ts';
 import { ignoredLabel, type LabelledBatch, type MaskedLanguageModel } from '../models/masked_language_model.ts';
@@ -8,7 +9,7 @@ import { fillUniform, milliseconds, summarise, type Timing } from './timing.ts';
 
 export interface TrainingBenchmarkOptions {
   /** All of one vocabulary. */
-  models: readonly { name: string; config: ModelConfig }[];
+  models: readonly { name: string; config: ModelConfig; precision?: ProductPrecision }[];
   /** Sequences a step, and tokens a sequence. */
   batch: number;
   length: number;
@@ -63,9 +64,9 @@ export function modelArithmetic(config: ModelConfig, length: number): number {
  */
 export async function benchmarkTraining(backend: Backend, options: TrainingBenchmarkOptions): Promise<TrainingBenchmark> {
   const { models, batch, length, rounds, productSize: size = 1024, openPeer } = options;
-  const entrants = models.map(({ name, config }) => {
+  const entrants = models.map(({ name, config, precision }) => {
     const model = createMaskedLanguageModel(config, backend, 1);
-    return { name, config, model, trainer: new Trainer(backend, model.parameters) };
+    return { name, config, model, trainer: new Trainer(backend, model.parameters, { precision }) };
   });
   const last = entrants[entrants.length - 1];
   using input = backend.tensor('left', [size, size], 'f32', fillUniform(new Float32Array(size * size), 1, 1));

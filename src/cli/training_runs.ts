@@ -1,7 +1,21 @@
 /** What the commands that train share. */
+import { type Command, Option } from 'commander';
 import type { Backend } from '../backend/backend.ts';
+import { productPrecisions } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
 import { type BackendOptions, type CommonOptions, notice, openBackend } from './common.ts';
+
+/** Adds --precision. */
+export function addPrecisionOption(command: Command): Command {
+  return command.addOption(
+    new Option(
+      '--precision <precision>',
+      'of products with weights while training; bf16 takes less time where the processor multiplies it. Weights and sums are f32',
+    )
+      .choices(productPrecisions)
+      .default('f32'),
+  );
+}
 
 /** Training on the reference backend is hundreds of times slower: nobody should get it without asking. */
 export async function openTrainingBackend(options: BackendOptions): Promise<Backend> {

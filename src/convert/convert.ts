@@ -1,6 +1,7 @@
 /** Turning a model with dense feedforward layers into one with trees: the run as a whole. */
 import { joinPath } from '#platform';
 import type { Backend, PoolKind } from '../backend/backend.ts';
+import type { ProductPrecision } from '../backend/prepared_weight.ts';
 import { FailureError, InputError } from '../errors.ts';
 import { copySentenceFiles } from '../io/model_folder.ts';
 import { loadModel, type Model, readPooler, saveCheckpoint } from '../models/checkpoint.ts';
@@ -34,6 +35,8 @@ export interface ConversionOptions {
   /** Tokens a step, about, and of a text at most. */
   batch: number;
   length: number;
+  /** Of the student's products with weights; f32 if absent. */
+  precision?: ProductPrecision;
   /** Peaks: of what was copied, and of what is new. */
   learningRate: number;
   newLearningRate: number;
@@ -179,7 +182,7 @@ async function prepare(options: ConversionOptions, backend: Backend, open: Dispo
   const pooler = teacher.task === 'sequence-classification' ? [] : await readPooler(options.model);
   freeze(model, options.trainEmbeddings);
   for (const parameter of added) parameter.learningRateScale = options.newLearningRate / options.learningRate;
-  const trainer = new Trainer(backend, model.parameters, { adamW: distillationAdamW });
+  const trainer = new Trainer(backend, model.parameters, { adamW: distillationAdamW, precision: options.precision });
   open.push(trainer);
   const map = blockMap(teacher.config.layers, layers);
   const balancer = new Balancer(encoderOf(model));

@@ -2,6 +2,7 @@
 
 import * as v from 'valibot';
 import { joinPath, kindOf } from '#platform';
+import { productPrecisions } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
 import { readJson, writeFileAtomic } from '../io/files.ts';
 import { type GlueTask, glueTask, glueTasks } from './tasks.ts';
@@ -31,6 +32,8 @@ const schema = v.object({
     seeds: count,
     taskSeeds: v.record(v.string(), count),
     epochs: count,
+    /** Of products with weights in training; f32 if absent. */
+    precision: v.optional(v.picklist(productPrecisions)),
   }),
   finished: v.boolean(),
   tasks: v.record(

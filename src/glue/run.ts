@@ -160,7 +160,7 @@ async function train(work: readonly Work[], start: Start, results: GlueResults, 
     results.tasks[task.name] ??= { training: data.train.texts.length, labels: devLabels(data), runs: [] };
     const { runs } = results.tasks[task.name];
     for (const seed of seeds) {
-      const run = await runTask(task, sets, seed, start, results.options.epochs, {
+      const run = await runTask(task, sets, seed, start, results.options, {
         ...session,
         onStep: (step) =>
           session.onStep?.({
@@ -229,7 +229,7 @@ async function runTask(
   { training, fingerprint, dev, test }: EncodedTask,
   seed: number,
   start: Start,
-  epochs: number,
+  { epochs, precision }: GlueOptions,
   session: Omit<GlueSession, 'onStep'> & { onStep(step: FineTuningStep): void },
 ): Promise<GlueRun | undefined> {
   const { backend, out, signal, checkpointEvery } = session;
@@ -241,7 +241,7 @@ async function runTask(
     await saveState(state, optimizer, { records: { progress, examples: fingerprint }, integers: {} });
     saved = performance.now();
   };
-  const options = { ...fineTuningRecipe, epochs, length: start.length, seed };
+  const options = { ...fineTuningRecipe, epochs, precision, length: start.length, seed };
   const progress = await fineTune(model, { training }, options, {
     backend,
     signal,

@@ -27,12 +27,12 @@ export function dropoutAt(run: Run, site: number, probability: number): Dropout 
  * gradOutput [rows, outputs].
  */
 export function addLinearGradients(run: Run, weight: Parameter, bias: Parameter | undefined, input: Tensor, gradOutput: Tensor): void {
-  const { backend, arena } = run;
+  const { backend, arena, precision } = run;
   const gradBias = gradientOf(bias);
   if (!gradientOf(weight) && !gradBias) return;
   const mark = arena.mark();
   // The operation makes both in one pass; a frozen weight's goes to scratch.
   const gradWeight = gradientOf(weight) ?? arena.tensor('gradient of a frozen weight', weight.value.shape);
-  backend.linearBackwardWeight({ input, gradOutput, gradWeight, gradBias });
+  backend.linearBackwardWeight({ input, gradOutput, gradWeight, gradBias, precision });
   arena.release(mark);
 }

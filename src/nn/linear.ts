@@ -41,13 +41,14 @@ export class Linear {
       activation,
       preActivation,
       accumulate: target?.accumulate,
+      precision: run.precision,
     });
     return { input, output, preActivation };
   }
 
   /** Adds to the gradients of weight and bias. gradOutput [rows, outputs]; returns the input's gradient [rows, inputs]. */
   backward(run: Run, activations: LinearActivations, gradOutput: Tensor, target?: Target): Tensor {
-    const { backend, arena } = run;
+    const { backend, arena, precision } = run;
     const { input, preActivation } = activations;
     let gradient = gradOutput;
     if (preActivation) {
@@ -56,7 +57,7 @@ export class Linear {
     }
     addLinearGradients(run, this.weight, this.bias, input, gradient);
     const gradInput = target?.tensor ?? arena.tensor('linear input gradient', input.shape);
-    backend.linearBackwardInput({ gradOutput: gradient, weight: this.weight.value, gradInput, accumulate: target?.accumulate });
+    backend.linearBackwardInput({ gradOutput: gradient, weight: this.weight.value, gradInput, accumulate: target?.accumulate, precision });
     return gradInput;
   }
 }

@@ -56,7 +56,7 @@ export class MaskedLanguageModelHead {
 
   /** features [rows, width], output [rows, vocabulary]. */
   logits(run: Run, features: Tensor, output: Tensor): void {
-    run.backend.linear({ input: features, weight: this.word.factor(run), bias: this.bias?.value, output });
+    run.backend.linear({ input: features, weight: this.word.factor(run), bias: this.bias?.value, output, precision: run.precision });
   }
 
   /**
@@ -64,14 +64,14 @@ export class MaskedLanguageModelHead {
    * hidden [rows, width], labels i32 [rows], losses [rows] is overwritten; returns the gradient of hidden.
    */
   lossAndGradient(run: Run, hidden: Tensor, labels: Tensor, losses: Tensor, scale: number): Tensor {
-    const { backend, arena } = run;
+    const { backend, arena, precision } = run;
     const activations = this.features(run, hidden);
     const gradFeatures = arena.tensor('head feature gradient', hidden.shape);
     for (const { first, rows, features, logits } of this.logitBlocks(run, activations.features)) {
       backend.crossEntropy({ logits, labels: labels.view([rows], first), losses: losses.view([rows], first), gradLogits: logits, scale });
       addLinearGradients(run, this.word, this.bias, features, logits);
       const gradInput = gradFeatures.view(features.shape, first * features.shape[1]);
-      backend.linearBackwardInput({ gradOutput: logits, weight: this.word.value, gradInput });
+      backend.linearBackwardInput({ gradOutput: logits, weight: this.word.value, gradInput, precision });
     }
     return this.transformBackward(run, activations, gradFeatures);
   }

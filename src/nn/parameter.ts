@@ -1,6 +1,6 @@
 import type { Arena } from '../backend/arena.ts';
 import type { Backend } from '../backend/backend.ts';
-import type { Precision, PreparedWeight } from '../backend/prepared_weight.ts';
+import type { Precision, PreparedWeight, ProductPrecision } from '../backend/prepared_weight.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import { InputError } from '../errors.ts';
 
@@ -112,6 +112,8 @@ export interface Run {
   readonly training: boolean;
   /** Absent: no dropout. Each site derives its key by dropoutKey(seed, step, site). */
   readonly dropout?: { readonly seed: number; readonly step: number };
+  /** Of products with weights in training, in both directions; f32 if absent. Trees, attention, sums and weights are f32 in any case. */
+  readonly precision?: ProductPrecision;
   /**
    * Called by every fast feedforward layer, in the order of the blocks, when its work is queued: its input [tokens, width], and the nodes
    * visited, i32 [tokens, trees, depth + 1]. Both lie in scratch: queue a copy of what is wanted.

@@ -1,6 +1,7 @@
 /** Training a classifier on labelled texts: the loop, without files. `ufb finetune` and `ufb glue` both run it. */
 
 import type { Backend } from '../backend/backend.ts';
+import type { ProductPrecision } from '../backend/prepared_weight.ts';
 import { FailureError, InputError } from '../errors.ts';
 import type { ModelConfig } from '../models/config.ts';
 import type { SequenceClassifier } from '../models/sequence_classifier.ts';
@@ -25,6 +26,8 @@ export interface FineTuningOptions {
   epochs: number;
   /** Sequences a step. */
   batch: number;
+  /** Of products with weights; f32 if absent. */
+  precision?: ProductPrecision;
   /** Peak; it rises over the first tenth of the steps and falls along half a cosine. */
   learningRate: number;
   /** Tokens of a text, at most; longer ones are cut. */
@@ -178,7 +181,7 @@ export async function fineTune(
     await session.afterStop?.(progress, optimizer);
     return { ...progress, finished: false };
   };
-  using trainer = new Trainer(backend, model.parameters, { adamW: fineTuningAdamW, dropoutSeed: seed });
+  using trainer = new Trainer(backend, model.parameters, { adamW: fineTuningAdamW, dropoutSeed: seed, precision: options.precision });
   const { optimizer } = trainer;
   const progress = (await session.restore?.(optimizer)) ?? {
     step: 0,

@@ -2,6 +2,7 @@
 
 import { joinPath } from '#platform';
 import type { Backend } from '../backend/backend.ts';
+import type { ProductPrecision } from '../backend/prepared_weight.ts';
 import { FailureError, InputError } from '../errors.ts';
 import { readLines, writeFileAtomic } from '../io/files.ts';
 import { createMaskedLanguageModel, saveCheckpoint } from '../models/checkpoint.ts';
@@ -46,6 +47,8 @@ export interface PretrainOptions {
   /** Budget: one of the two. */
   tokens?: number;
   minutes?: number;
+  /** Of products with weights; f32 if absent. */
+  precision?: ProductPrecision;
   /** Peak. */
   learningRate: number;
   schedule: ScheduleName;
@@ -123,7 +126,7 @@ export async function pretrain(options: PretrainOptions, session: PretrainSessio
     const model = createMaskedLanguageModel(modelConfig(options, tokenizer), backend, options.seed);
     open.push(model);
     freezePositionScale(model);
-    const trainer = new Trainer(backend, model.parameters);
+    const trainer = new Trainer(backend, model.parameters, { precision: options.precision });
     open.push(trainer);
     const resumed = session.resume && (await hasState(out)) ? await loadPretraining(out, trainer.optimizer) : undefined;
     if (session.resume && !resumed) session.onNotice?.('the run was stopped before its first save: starting again');

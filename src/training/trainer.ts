@@ -1,5 +1,6 @@
 import { Arena } from '../backend/arena.ts';
 import type { Backend } from '../backend/backend.ts';
+import type { ProductPrecision } from '../backend/prepared_weight.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import type { Parameter, Run } from '../nn/parameter.ts';
 import { AdamW, type AdamWOptions } from './optimizer.ts';
@@ -24,11 +25,11 @@ export class Trainer {
   /** Loss, clip factor, gradient norm: read together. */
   private readonly results: Tensor;
 
-  /** `dropoutSeed`: dropout with the model's probabilities; absent: none. */
+  /** `dropoutSeed`: dropout with the model's probabilities; absent: none. `precision`: of products with weights. */
   constructor(
     readonly backend: Backend,
     parameters: readonly Parameter[],
-    private readonly options: { adamW?: AdamWOptions; dropoutSeed?: number } = {},
+    private readonly options: { adamW?: AdamWOptions; dropoutSeed?: number; precision?: ProductPrecision } = {},
   ) {
     this.optimizer = new AdamW(backend, parameters, options.adamW);
     this.arena = new Arena(backend);
@@ -41,13 +42,13 @@ export class Trainer {
    */
   step(passes: readonly Pass[], examples: number, learningRate: number): Promise<StepResult> {
     const { backend, arena, results, optimizer } = this;
-    const { dropoutSeed: seed } = this.options;
+    const { dropoutSeed: seed, precision } = this.options;
     const loss = results.view([1], 0);
     backend.fill({ output: loss, value: 0 });
     for (const [index, pass] of passes.entries()) {
       arena.reset();
       const dropout = seed === undefined ? undefined : { seed, step: optimizer.steps * passes.length + index };
-      const losses = pass({ backend, arena, training: true, dropout }, 1 / examples);
+      const losses = pass({ backend, arena, training: true, dropout, precision }, 1 / examples);
       backend.sum({ input: losses, output: loss, accumulate: true });
       backend.submit(); // Starts on it while the rest is queued.
     }

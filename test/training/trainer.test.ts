@@ -1,5 +1,6 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { Backend } from '../../src/backend/backend.ts';
+import type { ProductPrecision } from '../../src/backend/prepared_weight.ts';
 import { createMaskedLanguageModel, exportParameter } from '../../src/models/checkpoint.ts';
 import { crammedBertConfig, type ModelConfig } from '../../src/models/config.ts';
 import type { LabelledBatch } from '../../src/models/masked_language_model.ts';
@@ -12,10 +13,10 @@ import { candidates } from '../backend/backends.ts';
 const vocabularySize = 60;
 const length = 16;
 
-function setUp(backend: Backend, changes: Partial<ModelConfig> = {}) {
+function setUp(backend: Backend, changes: Partial<ModelConfig> = {}, precision?: ProductPrecision) {
   const config = { hiddenSize: 32, heads: 2, layers: 2, positions: 128, feedforward: { kind: 'fff', trees: 2, depth: 3 } as const };
   const model = createMaskedLanguageModel(crammedBertConfig({ vocabularySize, ...config, ...changes }), backend, 1);
-  const trainer = new Trainer(backend, model.parameters, { adamW: { ...pretrainingAdamW, epsilon: 1e-8 } });
+  const trainer = new Trainer(backend, model.parameters, { adamW: { ...pretrainingAdamW, epsilon: 1e-8 }, precision });
   onTestFinished(() => {
     trainer.dispose();
     model.dispose();
@@ -60,6 +61,17 @@ describe.each(candidates)('a trainer on $label', ({ create, unavailable }) => {
       expect(result.secondLoss).toBeCloseTo(results[0].secondLoss, 3);
       expect(result.secondLoss).not.toBe(result.loss);
     }
+  });
+
+  test.skipIf(unavailable)('multiplies in bf16 if told to: other numbers, the same training', async () => {
+    const work = batches(4, 4);
+    const [full, rounded] = [setUp(create()), setUp(create(), {}, 'bf16')];
+    const first = await Promise.all([full, rounded].map(({ step }) => step(work, 3e-3)));
+    expect(first[1].loss).not.toBe(first[0].loss);
+    expect(first[1].loss).toBeCloseTo(first[0].loss, 2);
+    expect(first[1].gradientNorm / first[0].gradientNorm).toBeCloseTo(1, 2);
+    for (let step = 1; step < 120; step++) await rounded.step(work, 3e-3);
+    expect(await rounded.loss(work)).toBeLessThan(0.1);
   });
 
   test.skipIf(unavailable)('evaluates without changing anything', async () => {

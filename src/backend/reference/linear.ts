@@ -1,13 +1,19 @@
+import { precisions } from '../prepared_weight.ts';
 import type { Floats } from './arrays.ts';
 import { geluValue } from './gelu.ts';
+import { roundToBf16 } from './prepared.ts';
+
+/** Operands as products take them, by the contract's number of the precision. */
+const operands = (precision: number, ...values: Floats[]): Floats[] =>
+  precisions[precision] === 'bf16' ? values.map((array) => Float32Array.from(array, roundToBf16)) : values;
 
 /**
  * output[r][o] = activation(input[r] . weight[o] + bias[o]). Four outputs at a time: their weights stay in the first-level cache
  * while all rows pass by. Past the last output a tile repeats it and stores nothing.
  */
 export function linear(
-  input: Floats,
-  weight: Floats,
+  inputGiven: Floats,
+  weightGiven: Floats,
   bias: Floats | undefined,
   output: Floats,
   preActivation: Floats | undefined,
@@ -16,7 +22,9 @@ export function linear(
   outputs: number,
   gelu: number,
   accumulate: number,
+  precision: number,
 ): void {
+  const [input, weight] = operands(precision, inputGiven, weightGiven);
   const sums = new Float64Array(4);
   for (let o = 0; o < outputs; o += 4) {
     const tile = Math.min(4, outputs - o);
@@ -62,11 +70,13 @@ export function linearBackwardInput(
   inputs: number,
   outputs: number,
   accumulate: number,
+  precision: number,
 ): void {
+  const [gradients, weights] = operands(precision, gradOutput, weight);
   const sums = new Float64Array(inputs);
   for (let r = 0; r < rows; r++) {
     sums.fill(0);
-    combineRows(sums, gradOutput, r * outputs, 1, weight, outputs);
+    combineRows(sums, gradients, r * outputs, 1, weights, outputs);
     const start = r * inputs;
     for (let i = 0; i < inputs; i++) gradInput[start + i] = accumulate ? gradInput[start + i] + sums[i] : sums[i];
   }
@@ -81,11 +91,13 @@ export function linearBackwardWeight(
   rows: number,
   inputs: number,
   outputs: number,
+  precision: number,
 ): void {
+  const [gradients, values] = operands(precision, gradOutput, input);
   const sums = new Float64Array(inputs);
   for (let o = 0; o < outputs; o++) {
     sums.fill(0);
-    combineRows(sums, gradOutput, o, outputs, input, rows);
+    combineRows(sums, gradients, o, outputs, values, rows);
     const start = o * inputs;
     for (let i = 0; i < inputs; i++) gradWeight[start + i] += sums[i];
     if (gradBias) {

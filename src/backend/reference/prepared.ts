@@ -4,7 +4,7 @@ import { addScaled, dot, type Floats, type Integers } from './arrays.ts';
 import { geluValue } from './gelu.ts';
 
 /** The nearest bf16, ties to even, as a float. NaN stays NaN. */
-function roundToBf16(value: number): number {
+export function roundToBf16(value: number): number {
   if (Number.isNaN(value)) return value;
   word[0] = value;
   bits[0] = (bits[0] + 0x7fff + ((bits[0] >>> 16) & 1)) & 0xffff0000;

@@ -1,4 +1,5 @@
 import { type Command, Option } from 'commander';
+import { productPrecisions } from '../../backend/prepared_weight.ts';
 import type { TrainingRow } from '../../bench/training.ts';
 import type { ModelConfig } from '../../models/config.ts';
 import type { MaskedLanguageModel } from '../../models/masked_language_model.ts';
@@ -39,10 +40,13 @@ export function trainingCommand(parent: Command): void {
         positions: length,
         feedforward,
       });
-    const models = (['fff', 'dense'] as const).map((kind) => {
-      const feedforward = feedforwardOf(kind, options);
-      return { name: `ours, ${kind === 'fff' ? 'trees ' : ''}${describeFeedforward(feedforward)}`, config: configOf(feedforward) };
-    });
+    const models = productPrecisions.toReversed().flatMap((precision) =>
+      (['fff', 'dense'] as const).map((kind) => {
+        const feedforward = feedforwardOf(kind, options);
+        const name = `ours, ${kind === 'fff' ? 'trees ' : ''}${describeFeedforward(feedforward)}, ${precision}`;
+        return { name, config: configOf(feedforward), precision };
+      }),
+    );
     using backend = await openBackend(options);
     const torch = await startTorch(options.python);
     if ('missing' in torch) notice(torch.missing, options);

@@ -17,7 +17,7 @@ import {
   print,
   printJson,
 } from '../common.ts';
-import { openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
+import { addPrecisionOption, openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
 import { table, wordsOf } from './bench_report.ts';
 
 interface Options extends BackendOptions, CommonOptions, ModelOptions {
@@ -25,6 +25,7 @@ interface Options extends BackendOptions, CommonOptions, ModelOptions {
   tasks?: string;
   seeds: SeedCounts;
   epochs: number;
+  precision: GlueOptions['precision'];
   out?: string;
   resume?: boolean;
   log?: string;
@@ -64,7 +65,7 @@ export function glueCommand(program: Command): void {
       '--out of a run of the model without its feedforward layers: with --against, how much of their contribution this model keeps, (model - without) / (against - without)',
     )
     .option('--log <file>', 'add JSON lines about each step to this file');
-  addBackendOptions(addCommonOptions(command))
+  addBackendOptions(addCommonOptions(addPrecisionOption(command)))
     .addHelpText('after', '\nExample:\n  ufb glue --model my-model --data glue --out my-model-glue --against bert-base-glue')
     .action(async (options: Options) => {
       await glue(options, (name) => command.getOptionValueSource(name) === 'cli');
@@ -144,15 +145,22 @@ async function glue(options: Options, given: (name: string) => boolean): Promise
 async function newOptions(options: Options): Promise<GlueOptions> {
   if (options.data === undefined) throw new InputError("--data FOLDER is missing: name the folder with GLUE's tasks");
   const model = resolve(await openModelFolder(options));
-  return { model, data: resolve(options.data), tasks: await chosenTasks(options), ...options.seeds, epochs: options.epochs };
+  return {
+    model,
+    data: resolve(options.data),
+    tasks: await chosenTasks(options),
+    ...options.seeds,
+    epochs: options.epochs,
+    precision: options.precision,
+  };
 }
 
 /** The run's options; tasks and seeds may be others than they were. */
 async function optionsToResume(options: Options, given: (name: string) => boolean): Promise<GlueOptions> {
-  const { epochs } = options;
+  const { epochs, precision } = options;
   const model = options.model && resolve(await openModelFolder(options));
   const data = options.data && resolve(options.data);
-  const stored = (await resumedOptions(options.out as string, { model, data, epochs }, given)) as GlueOptions;
+  const stored = (await resumedOptions(options.out as string, { model, data, epochs, precision }, given)) as GlueOptions;
   const tasks = given('tasks') ? { tasks: await chosenTasks({ ...options, data: stored.data }) } : {};
   return { ...stored, ...tasks, ...(given('seeds') ? options.seeds : {}) };
 }
@@ -184,6 +192,8 @@ function differences({ options }: GlueResults, against: { folder: string; result
   const lines = results.finished ? [] : [`${folder}: the run is not finished`];
   if (results.options.epochs !== options.epochs)
     lines.push(`${folder}: trained for ${results.options.epochs} epochs, this model for ${options.epochs}`);
+  const [theirs = 'f32', ours = 'f32'] = [results.options.precision, options.precision];
+  if (theirs !== ours) lines.push(`${folder}: trained with products in ${theirs}, this model in ${ours}`);
   return lines;
 }
 

@@ -1,3 +1,4 @@
+import { type ProductPrecision, productPrecisions } from '../../../src/backend/prepared_weight.ts';
 import { normal, type OperationCase, output, sums, updated } from './case.ts';
 
 interface Variant {
@@ -33,8 +34,8 @@ const variants: Variant[] = [
   { rows: 19, inputs: 70, outputs: 35, bias: false, accumulate: true },
 ];
 
-const linear = ({ rows, inputs, outputs, bias = true, accumulate = false }: Variant): OperationCase => ({
-  name: `linear ${rows} x ${inputs} x ${outputs}${bias ? '' : ', no bias'}${accumulate ? ', accumulates' : ''}`,
+const linear = (precision: ProductPrecision, { rows, inputs, outputs, bias = true, accumulate = false }: Variant): OperationCase => ({
+  name: `linear ${rows} x ${inputs} x ${outputs} in ${precision}${bias ? '' : ', no bias'}${accumulate ? ', accumulates' : ''}`,
   tolerance: sums,
   operands: (random) => {
     const added = (shape: number[]) => (accumulate ? updated(normal(random, shape)) : output(shape));
@@ -48,14 +49,14 @@ const linear = ({ rows, inputs, outputs, bias = true, accumulate = false }: Vari
       gradWeight: updated(normal(random, [outputs, inputs])),
     };
   },
-  forward: (backend, { input, weight, bias, output }) => backend.linear({ input, weight, bias, output, accumulate }),
+  forward: (backend, { input, weight, bias, output }) => backend.linear({ input, weight, bias, output, accumulate, precision }),
   backward(backend, { input, weight, gradOutput, gradInput, gradWeight, gradBias }) {
-    backend.linearBackwardInput({ gradOutput, weight, gradInput, accumulate });
-    backend.linearBackwardWeight({ input, gradOutput, gradWeight, gradBias });
+    backend.linearBackwardInput({ gradOutput, weight, gradInput, accumulate, precision });
+    backend.linearBackwardWeight({ input, gradOutput, gradWeight, gradBias, precision });
   },
-  // Differentiating the large ones would only repeat the small ones.
+  // Differentiating the large ones would only repeat the small ones, and what is rounded has no slope.
   gradient:
-    rows * inputs * outputs > 10000
+    precision !== 'f32' || rows * inputs * outputs > 10000
       ? undefined
       : {
           outputs: { output: 'gradOutput' },
@@ -94,4 +95,7 @@ const fused = [
   }),
 );
 
-export const linearCases: OperationCase[] = [...variants.map(linear), ...fused];
+export const linearCases: OperationCase[] = [
+  ...productPrecisions.flatMap((precision) => variants.map((variant) => linear(precision, variant))),
+  ...fused,
+];
