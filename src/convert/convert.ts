@@ -37,9 +37,9 @@ export interface ConversionOptions {
   length: number;
   /** Of the student's products with weights; f32 if absent. */
   precision?: ProductPrecision;
-  /** Peaks: of what was copied, and of what is new. */
+  /** Peaks: while the new layers are fitted, and after that. */
+  fitLearningRate: number;
   learningRate: number;
-  newLearningRate: number;
   /** Whether the embeddings are trained along with the blocks. */
   trainEmbeddings: boolean;
   /** How a text's vector is made of its tokens', and what it counts beside one hidden state; absent: hidden states alone. */
@@ -171,17 +171,16 @@ async function prepare(options: ConversionOptions, backend: Backend, open: Dispo
   const heldOutTokens = heldOut.reduce((sum, { ids }) => sum + ids.length, 0);
   const measured = heldOut.filter((_, i) => i % Math.ceil(heldOutTokens / measuredTokens) === 0);
   const { stateVariance, pooledVariance: variance, blocks } = await measureTeacher(encoderOf(original), measured, options.pooling);
-  const { model, added } = await createStudent(original, blocks, { feedforward, layers, seed, backend });
+  const { model } = await createStudent(original, blocks, { feedforward, layers, seed, backend });
   open.push(model);
   original.dispose();
   open.splice(open.indexOf(original), 1);
-  // Twice as fast as f32, and as exact as its answers are here: the tree's error is a hundred times that of bf16.
-  const teacher = await loadModel(options.model, backend, { dtype: 'bf16' });
+  // Several times as fast as f32, and as good a teacher (docs/decisions.md).
+  const teacher = await loadModel(options.model, backend, { dtype: 'i8' });
   open.push(teacher);
   // A classifier made of the converted model is to start from what one made of the original does.
   const pooler = teacher.task === 'sequence-classification' ? [] : await readPooler(options.model);
   freeze(model, options.trainEmbeddings);
-  for (const parameter of added) parameter.learningRateScale = options.newLearningRate / options.learningRate;
   const trainer = new Trainer(backend, model.parameters, { adamW: distillationAdamW, precision: options.precision });
   open.push(trainer);
   const map = blockMap(teacher.config.layers, layers);
@@ -250,7 +249,7 @@ async function train({ options, session, trainer, stream, distillation, balancer
     const phase = progress.fitted < options.fitTokens ? 'fit' : 'train';
     const [spent, budget] = phase === 'fit' ? [progress.fitted, options.fitTokens] : [progress.trained, options.tokens];
     const multiplier = cosineWithWarmup(Math.min(1, (spent + texts.ids.length / 2) / budget), warmup);
-    const learningRate = options.learningRate * multiplier;
+    const learningRate = (phase === 'fit' ? options.fitLearningRate : options.learningRate) * multiplier;
     const pass = distillation.pass(texts, phase === 'fit' ? 'blocks' : 'network');
     // The next texts are read and tokenised while the backend computes.
     const [{ loss, gradientNorm }] = await Promise.all([trainer.step([pass], 1, learningRate), stream.prefetch()]);

@@ -47,8 +47,6 @@ export class Parameter {
   touched?: Tensor;
   /** A frozen parameter gets no gradient and no update. */
   frozen = false;
-  /** Multiplies the learning rate: parts of a model that are new learn faster than those that were trained before. */
-  learningRateScale = 1;
   /** Set by the layer that multiplies by it: the operation, and whether the value is read otherwise too (an embedding that decodes as well). */
   product?: { operation: 'linear' | 'fff'; readOtherwise?: boolean };
   /** What inference multiplies by in place of the value. */

@@ -55,7 +55,6 @@ export class AdamW {
   /**
    * Clips the gradient by its norm, updates every parameter and zeroes the gradients.
    *
-   * @param learningRate times each parameter's `learningRateScale`
    * @param clip [2], overwritten: the factor applied to the gradient, and the gradient's norm before clipping
    */
   step(learningRate: number, clip: Tensor): void {
@@ -74,7 +73,7 @@ export class AdamW {
         variance,
         touched: parameter.touched,
         gradientScale,
-        learningRate: learningRate * parameter.learningRateScale,
+        learningRate,
         beta1: options.beta1,
         beta2: options.beta2,
         epsilon: options.epsilon,

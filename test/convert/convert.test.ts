@@ -43,7 +43,7 @@ const options = (changes: Partial<ConversionOptions> = {}): ConversionOptions =>
   batch: 128,
   length: 32,
   learningRate: 1e-3,
-  newLearningRate: 1e-2,
+  fitLearningRate: 1e-2,
   trainEmbeddings: false,
   pooling: 'mean',
   pooledWeight: 1,

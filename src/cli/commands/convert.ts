@@ -59,8 +59,8 @@ export function convertCommand(program: Command): void {
     .option('--tokens <count>', 'tokens for training the whole network after that', parseInteger, 29_000_000)
     .option('--batch <tokens>', 'tokens a step', parseCount, 1024)
     .option('--length <tokens>', 'tokens of a text, at most', parseCount, 128)
-    .option('--learning-rate <rate>', 'peak, of what the model had before', parsePositive, 5e-4)
-    .option('--new-learning-rate <rate>', 'peak, of the new layers', parsePositive, 3e-3)
+    .option('--fit-learning-rate <rate>', 'peak while the new layers are fitted', parsePositive, 1e-2)
+    .option('--learning-rate <rate>', 'peak while the whole network is trained', parsePositive, 1e-3)
     .option('--train-embeddings', 'train the embeddings along with the blocks', false)
     .option('--pooled-weight <number>', "what a text's vector counts beside one layer's hidden states", parsePositive, 1)
     .option(
@@ -111,8 +111,8 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
     batch: options.batch,
     length: options.length,
     precision: options.precision,
+    fitLearningRate: options.fitLearningRate,
     learningRate: options.learningRate,
-    newLearningRate: options.newLearningRate,
     trainEmbeddings: options.trainEmbeddings,
     pooling: pooling && poolKinds[pooling],
     pooledWeight: options.pooledWeight,
