@@ -1,12 +1,15 @@
 /** How far a converted model agrees with the one that it was made from. */
 import type { PoolKind } from '../backend/backend.ts';
 import type { Tensor } from '../backend/tensor.ts';
+import type { Answer } from '../models/answer.ts';
 import type { FeedforwardConfig } from '../models/config.ts';
-import type { Batch, Encoder } from '../models/encoder.ts';
+import type { Encoder } from '../models/encoder.ts';
 import type { Run } from '../nn/parameter.ts';
 import { cosine } from '../training/metrics.ts';
 import { entropyOf, type Leaves, watchLeaves } from '../training/paths.ts';
+import type { AnswerTo } from './answers.ts';
 import { Moments } from './moments.ts';
+import type { TextsOfOneLength } from './texts.ts';
 
 /** On texts that neither was trained on. */
 export interface Agreement {
@@ -17,6 +20,8 @@ export interface Agreement {
   states: number[];
   /** The same of the texts' vectors, the last hidden states pooled. */
   vectors: number;
+  /** The same of the logits, of models that answer with them. */
+  logits?: number;
   /** Mean over the texts of the cosine between both vectors. */
   cosine: number;
   /** For each block, how its tokens spread over the leaves of all its trees; none without trees. */
@@ -34,25 +39,25 @@ export interface LeafUse {
 }
 
 /**
- * `map`: the teacher's block for each of the student's; `pooling`: how a text's tokens become its vector; batches without padding. `infer` runs
- * work on scratch memory that is reset before each call.
+ * `map`: the teacher's block for each of the student's; `pooling`: how a text's tokens become its vector; `logits`: of models that answer
+ * with them; batches without padding. `infer` runs work on scratch memory that is reset before each call.
  */
 export async function measureAgreement(
   infer: <Result>(work: (run: Run) => Promise<Result>) => Promise<Result>,
   teacher: Encoder,
   student: Encoder,
-  options: { map: readonly number[]; pooling: PoolKind },
-  batches: readonly Batch[],
+  options: { map: readonly number[]; pooling: PoolKind; logits?: { teacher: AnswerTo; student: AnswerTo } },
+  batches: readonly TextsOfOneLength[],
 ): Promise<Agreement> {
-  const { map, pooling } = options;
+  const { map, pooling, logits } = options;
   const { hiddenSize: width, feedforward } = student.config;
   // The hidden states and, last, the vectors.
-  const moments = [...map, -1].map(() => new Moments(width));
-  const errors = moments.map(() => 0);
+  const errors = [...map, -1].map(() => new SquaredErrors());
+  const logitErrors = new SquaredErrors();
   const counts = new LeafCounts(feedforward, map.length);
   let [cosines, texts, tokens] = [0, 0, 0];
   for (const batch of batches) {
-    const [expected, found] = await infer(async (run) => {
+    const { expected, found, answers } = await infer(async (run) => {
       const theirs = teacher.forward(run, batch, { hiddenStates: true });
       const [own, leaves] = await watchLeaves(run, (watched) => student.forward(watched, batch, { hiddenStates: true }));
       counts.add(leaves);
@@ -62,20 +67,48 @@ export async function measureAgreement(
         return output;
       };
       const read = (tensors: readonly Tensor[]) => Promise.all(tensors.map((tensor) => run.backend.read(tensor)));
+      const rowsOf = async ({ output }: Answer) => ({ values: await run.backend.read(output), width: output.shape[1] });
       const wanted = map.map((block) => theirs.hiddenStates[block + 1]);
-      return [await read([...wanted, vectorsOf(theirs.output)]), await read([...own.hiddenStates.slice(1), vectorsOf(own.output)])];
+      return {
+        expected: await read([...wanted, vectorsOf(theirs.output)]),
+        found: await read([...own.hiddenStates.slice(1), vectorsOf(own.output)]),
+        answers: logits && (await Promise.all([logits.teacher(run, theirs, batch), logits.student(run, own, batch)].map(rowsOf))),
+      };
     });
-    for (const [i, values] of expected.entries()) {
-      moments[i].add(values);
-      errors[i] += values.reduce((sum, value, at) => sum + (value - found[i][at]) ** 2, 0);
-    }
+    for (const [i, values] of expected.entries()) errors[i].add(values, found[i], width);
+    if (answers) logitErrors.add(answers[0].values, answers[1].values, answers[0].width);
     const vector = (values: readonly Float32Array[], text: number) => values[map.length].subarray(text * width, (text + 1) * width);
     for (let text = 0; text < batch.batch; text++) cosines += cosine(vector(expected, text), vector(found, text));
     texts += batch.batch;
     tokens += batch.batch * batch.length;
   }
-  const r2 = moments.map(({ rows, variance }, i) => 1 - errors[i] / (rows * variance.reduce((sum, value) => sum + value, 0)));
-  return { states: r2.slice(0, -1), vectors: r2[map.length], cosine: cosines / texts, leaves: counts.uses, tokens };
+  const r2 = errors.map((error) => error.r2);
+  return {
+    states: r2.slice(0, -1),
+    vectors: r2[map.length],
+    ...(logits && { logits: logitErrors.r2 }),
+    cosine: cosines / texts,
+    leaves: counts.uses,
+    tokens,
+  };
+}
+
+/** Squared errors of rows that come in parts, against the squared distances from the columns' means. */
+class SquaredErrors {
+  private moments?: Moments;
+  private sum = 0;
+
+  add(expected: Float32Array, found: Float32Array, width: number): void {
+    this.moments ??= new Moments(width);
+    this.moments.add(expected);
+    for (let i = 0; i < expected.length; i++) this.sum += (expected[i] - found[i]) ** 2;
+  }
+
+  get r2(): number {
+    if (!this.moments) return Number.NaN;
+    const { rows, variance } = this.moments;
+    return 1 - this.sum / (rows * variance.reduce((sum, value) => sum + value, 0));
+  }
 }
 
 /** How many tokens reached each leaf of each tree. */

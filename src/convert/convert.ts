@@ -14,6 +14,7 @@ import { createRun, hasState, loadState, readRunOptions, saveState } from '../tr
 import { cosineWithWarmup } from '../training/schedules.ts';
 import { Trainer } from '../training/trainer.ts';
 import { type Agreement, measureAgreement } from './agreement.ts';
+import { answerTo } from './answers.ts';
 import { Balancer } from './balance.ts';
 import { Distillation } from './distillation.ts';
 import { blockMap, createStudent, encoderOf, measureTeacher } from './student.ts';
@@ -42,9 +43,10 @@ export interface ConversionOptions {
   learningRate: number;
   /** Whether the embeddings are trained along with the blocks. */
   trainEmbeddings: boolean;
-  /** How a text's vector is made of its tokens', and what it counts beside one hidden state; absent: hidden states alone. */
+  /** Of an encoder, how a text's vector is made of its tokens'; absent: hidden states alone are trained. */
   pooling?: PoolKind;
-  pooledWeight: number;
+  /** What the answers (vectors, or logits) count beside one hidden state. */
+  answerWeight: number;
   /** How fast splits are drawn towards even ones while layers are fitted, and after that; 0: not at all. See {@link Balancer}. */
   fitBalance: number;
   balance: number;
@@ -70,7 +72,7 @@ export interface ConversionStep {
   step: number;
   phase: 'fit' | 'train';
   tokens: number;
-  /** Sum over the hidden states (and the pooled output) of squared errors over variances. */
+  /** Sum over the hidden states (and the answers) of squared errors over variances. */
   loss: number;
   gradientNorm: number;
   learningRate: number;
@@ -109,7 +111,7 @@ const measuredTokens = 16_384;
 /**
  * Runs or resumes a conversion. New layers are first fitted one by one, all of them from the same pass of the model that is converted:
  * each to the hidden state behind it, with the hidden state before it as input. Then the whole network is trained to have the same hidden
- * states and pooled output. The folder holds what others open (config.json, model.safetensors, tokenizer.json) from the first save on.
+ * states and to answer alike. The folder holds what others open (config.json, model.safetensors, tokenizer.json) from the first save on.
  * @throws InputError for unusable files and options; FailureError if the loss is not finite
  */
 export async function convert(options: ConversionOptions, session: ConversionSession): Promise<ConversionResult> {
@@ -119,7 +121,7 @@ export async function convert(options: ConversionOptions, session: ConversionSes
   const open: Disposable[] = [];
   try {
     const work = await prepare(options, backend, open);
-    const { tokenizer, pooler, teacher, model, trainer, balancer, distillation, map, heldOut } = work;
+    const { tokenizer, pooler, model, trainer, balancer, distillation, agreement } = work;
     const resumed = session.resume && (await hasState(out)) ? await load(out, trainer.optimizer) : undefined;
     if (session.resume && !resumed) session.onNotice?.('the run was stopped before its first save: starting again');
     const stream = await TextStream.open(work.texts, resumed?.texts);
@@ -129,14 +131,6 @@ export async function convert(options: ConversionOptions, session: ConversionSes
         await copySentenceFiles(options.model, out);
       }
       const progress = resumed?.progress ?? { step: 0, fitted: 0, trained: 0, seconds: 0, history: [] };
-      const agreement = () =>
-        measureAgreement(
-          (infer) => trainer.inference(infer),
-          encoderOf(teacher),
-          encoderOf(model),
-          { map, pooling: options.pooling ?? 'mean' },
-          heldOut,
-        );
       const save = async () => {
         await saveCheckpoint(out, model, { tokenizer: tokenizer.json, dtype: options.dtype, rest: pooler });
         await saveProgress(out, trainer.optimizer, stream.state, progress);
@@ -170,7 +164,11 @@ async function prepare(options: ConversionOptions, backend: Backend, open: Dispo
     throw new InputError(`${paths.join(', ')}: no document is held out, expected at least ${heldOutEvery} with blank lines between them`);
   const heldOutTokens = heldOut.reduce((sum, { ids }) => sum + ids.length, 0);
   const measured = heldOut.filter((_, i) => i % Math.ceil(heldOutTokens / measuredTokens) === 0);
-  const { stateVariance, pooledVariance: variance, blocks } = await measureTeacher(encoderOf(original), measured, options.pooling);
+  const {
+    stateVariance,
+    answerVariance: variance,
+    blocks,
+  } = await measureTeacher(encoderOf(original), measured, answerTo(original, options.pooling));
   const { model } = await createStudent(original, blocks, { feedforward, layers, seed, backend });
   open.push(model);
   original.dispose();
@@ -185,9 +183,24 @@ async function prepare(options: ConversionOptions, backend: Backend, open: Dispo
   open.push(trainer);
   const map = blockMap(teacher.config.layers, layers);
   const balancer = new Balancer(encoderOf(model));
-  const pooling = options.pooling && { kind: options.pooling, variance, weight: options.pooledWeight };
-  const distillation = new Distillation(encoderOf(teacher), encoderOf(model), { map, stateVariance, pooling, balancer });
-  return { tokenizer, texts, heldOut, pooler, teacher, model, trainer, balancer, distillation, map };
+  const [theirs, own] = [teacher, model].map((of) => answerTo(of, options.pooling));
+  const answers = theirs && own && { teacher: theirs, student: own };
+  const distillation = new Distillation(encoderOf(teacher), encoderOf(model), {
+    map,
+    stateVariance,
+    answers: answers && { ...answers, variance, weight: options.answerWeight },
+    balancer,
+  });
+  const logits = teacher.task === 'encoder' ? undefined : answers;
+  const agreement = () =>
+    measureAgreement(
+      (infer) => trainer.inference(infer),
+      encoderOf(teacher),
+      encoderOf(model),
+      { map, pooling: options.pooling ?? 'mean', logits },
+      heldOut,
+    );
+  return { tokenizer, texts, pooler, model, trainer, balancer, distillation, agreement };
 }
 
 function checkOptions(original: Model, options: ConversionOptions, layers: number): void {

@@ -1,9 +1,9 @@
-/** Training a student to have the hidden states, and the pooled output, that its teacher has. */
-import type { PoolKind } from '../backend/backend.ts';
+/** Training a student to have its teacher's hidden states, and to answer as it does. */
 import type { Tensor } from '../backend/tensor.ts';
 import type { Encoder, EncoderActivations } from '../models/encoder.ts';
 import type { Run } from '../nn/parameter.ts';
 import type { Pass } from '../training/trainer.ts';
+import type { AnswerTo } from './answers.ts';
 import type { Balancer } from './balance.ts';
 import type { TextsOfOneLength } from './texts.ts';
 
@@ -16,7 +16,7 @@ export type Objective =
 
 /**
  * The loss is, for each hidden state after the embedding, the squared error over the teacher's variance (so 1 says no more than the mean, 0
- * is perfect: 1 - R2), and, for the objective 'network', the same of the pooled output times `pooledWeight`.
+ * is perfect: 1 - R2), and, for the objective 'network', the same of what the models answer, vectors or logits, times its weight.
  */
 export class Distillation {
   constructor(
@@ -27,7 +27,8 @@ export class Distillation {
       map: readonly number[];
       /** Of an element of each of the teacher's hidden states. */
       stateVariance: readonly number[];
-      pooling?: { kind: PoolKind; variance: number; weight: number };
+      /** What both answer, the variance of an element of the teacher's, and what it counts beside one hidden state. */
+      answers?: { teacher: AnswerTo; student: AnswerTo; variance: number; weight: number };
       /** Is told of the student's runs. */
       balancer?: Balancer;
     },
@@ -40,19 +41,21 @@ export class Distillation {
       const states = this.teacherStates(run, texts);
       const { map } = this.options;
       const targets = map.map((block) => states.hiddenStates[block + 1]);
+      const sums = run.arena.tensor('sums of squared errors', [map.length + 1]);
+      run.backend.fill({ output: sums, value: 0 });
+      const comparison: Comparison = { sums, elements: targets.map(({ size }) => size), share };
       if (objective === 'blocks') {
         // What the student's block before stands for hands on, which with all blocks is its own teacher's input.
         const inputs = map.map((_, i) => states.hiddenStates[i === 0 ? 0 : map[i - 1] + 1]);
         const activations = this.student.forwardBlocks(training, texts, inputs);
-        const { gradients, sums } = this.compare(run, activations, targets, share);
-        this.student.backwardBlocks(training, activations, gradients);
-        return this.total(run, sums, texts, objective);
+        this.student.backwardBlocks(training, activations, this.compareStates(run, activations, targets, comparison));
+      } else {
+        const activations = this.student.forward(training, texts);
+        const hiddenStates = this.compareStates(run, activations, targets, comparison);
+        const output = this.compareAnswers(training, texts, activations, states, comparison);
+        this.student.backward(training, activations, { output, hiddenStates: [undefined, ...hiddenStates] });
       }
-      const activations = this.student.forward(training, texts);
-      const { gradients, sums } = this.compare(run, activations, targets, share);
-      const output = this.comparePooled(run, texts, activations.output, states.output, sums, share);
-      this.student.backward(training, activations, { output, hiddenStates: [undefined, ...gradients] });
-      return this.total(run, sums, texts, objective);
+      return this.total(run, comparison);
     };
   }
 
@@ -60,19 +63,9 @@ export class Distillation {
     return this.teacher.forward({ ...run, training: false, dropout: undefined }, texts, { hiddenStates: true });
   }
 
-  private terms(objective: Objective): number {
-    return this.options.map.length + (objective === 'network' && this.options.pooling ? 1 : 0);
-  }
-
-  /** Squared errors' sums, one for each state (and one more for the pooled output), and gradients. */
-  private compare(
-    run: Run,
-    { hiddenStates }: EncoderActivations,
-    targets: readonly Tensor[],
-    share: number,
-  ): { gradients: Tensor[]; sums: Tensor } {
+  /** Adds the hidden states' terms; returns their gradients. */
+  private compareStates(run: Run, { hiddenStates }: EncoderActivations, targets: readonly Tensor[], { sums, share }: Comparison): Tensor[] {
     const { backend, arena } = run;
-    const sums = arena.tensor('sums of squared errors', [this.terms('network')]);
     const gradients = targets.map((target, i) => {
       const predictions = hiddenStates[i + 1];
       const gradient = arena.tensor('hidden state gradient', predictions.shape);
@@ -80,32 +73,28 @@ export class Distillation {
       return gradient;
     });
     backend.submit();
-    return { gradients, sums };
+    return gradients;
   }
 
-  private comparePooled(
+  /** Adds the answers' term; returns the gradient of the encoder's output. */
+  private compareAnswers(
     run: Run,
-    { batch, length }: TextsOfOneLength,
-    output: Tensor,
-    target: Tensor,
-    sums: Tensor,
-    share: number,
+    texts: TextsOfOneLength,
+    activations: EncoderActivations,
+    states: EncoderActivations,
+    { sums, elements, share }: Comparison,
   ): Tensor | undefined {
-    const { pooling, map } = this.options;
-    if (!pooling) return undefined;
-    const { backend, arena } = run;
-    const { kind } = pooling;
-    const width = this.student.config.hiddenSize;
-    const rows = (name: string) => arena.tensor(name, [batch, width]);
-    const [own, theirs, gradPooled] = [rows('pooled'), rows('pooled by the teacher'), rows('pooled gradient')];
-    const selected = kind === 'max' ? arena.tensor('pooled positions', [batch, width], 'i32') : undefined;
-    backend.pool({ input: output, batch, length, kind, output: own, selected });
-    backend.pool({ input: target, batch, length, kind, output: theirs });
-    const index = map.length;
-    this.squaredError(run, own, theirs, gradPooled, share * this.scale(index, own.size), sums.view([1], index));
-    const gradient = arena.tensor('output gradient', output.shape);
-    backend.poolBackward({ batch, length, kind, gradOutput: gradPooled, gradInput: gradient, input: output, output: own, selected });
-    return gradient;
+    const { answers, map } = this.options;
+    if (!answers) return undefined;
+    const theirs = answers.teacher({ ...run, training: false }, states, texts);
+    const own = answers.student(run, activations, texts);
+    const { size, shape } = own.output;
+    elements.push(size);
+    if (size === 0) return undefined;
+    const term = map.length;
+    const gradient = run.arena.tensor('answer gradient', shape);
+    this.squaredError(run, own.output, theirs.output, gradient, share * this.scale(term, size), sums.view([1], term));
+    return own.backward(gradient);
   }
 
   private squaredError(run: Run, predictions: Tensor, targets: Tensor, gradPredictions: Tensor, scale: number, sum: Tensor): void {
@@ -119,23 +108,31 @@ export class Distillation {
 
   /** What a squared error of one element counts: term i of the loss is the mean of them over the variance. */
   private scale(term: number, elements: number): number {
-    const { map, stateVariance, pooling } = this.options;
-    const [variance, weight] = term < map.length ? [stateVariance[map[term] + 1], 1] : [pooling?.variance ?? 1, pooling?.weight ?? 0];
-    return weight / (Math.max(variance, 1e-12) * elements);
+    const { map, stateVariance, answers } = this.options;
+    const [variance, weight] = term < map.length ? [stateVariance[map[term] + 1], 1] : [answers?.variance ?? 1, answers?.weight ?? 0];
+    return weight / (Math.max(variance, 1e-12) * Math.max(1, elements));
   }
 
-  private total(run: Run, sums: Tensor, { batch, length }: TextsOfOneLength, objective: Objective): Tensor {
+  private total(run: Run, { sums, elements }: Comparison): Tensor {
     const { backend, arena } = run;
-    const width = this.student.config.hiddenSize;
-    const terms = this.terms(objective);
-    const weights = arena.tensor('loss weights', [1, terms]);
-    const elements = (term: number) => batch * width * (term < this.options.map.length ? length : 1);
+    const weights = arena.tensor('loss weights', sums.shape);
     backend.write(
       weights,
-      Float32Array.from({ length: terms }, (_, term) => this.scale(term, elements(term))),
+      Float32Array.from({ length: sums.size }, (_, term) => (term < elements.length ? this.scale(term, elements[term]) : 0)),
     );
     const total = arena.tensor('loss', [1]);
-    backend.linear({ input: sums.view([1, terms]), weight: weights, output: total.view([1, 1]) });
+    const row = [1, sums.size];
+    backend.linear({ input: sums.view(row), weight: weights.view(row), output: total.view([1, 1]) });
     return total;
   }
+}
+
+/** A step's terms: one for each hidden state and, last, one for the answers. */
+interface Comparison {
+  /** Squared errors' sums. */
+  sums: Tensor;
+  /** How many errors are in each. */
+  elements: number[];
+  /** The step's share that this pass is. */
+  share: number;
 }

@@ -1,12 +1,14 @@
 /** The network that is trained to answer as another does: the same but for its feedforward layers, or with fewer blocks. */
 import { Arena } from '../backend/arena.ts';
-import type { Backend, PoolKind } from '../backend/backend.ts';
+import type { Backend } from '../backend/backend.ts';
 import { createModel, exportParameter, importParameter, type Model } from '../models/checkpoint.ts';
 import type { FeedforwardConfig, ModelConfig } from '../models/config.ts';
-import type { Batch, Encoder } from '../models/encoder.ts';
+import type { Encoder } from '../models/encoder.ts';
 import type { NamedArray, Parameter } from '../nn/parameter.ts';
+import type { AnswerTo } from './answers.ts';
 import { type LayerStatistics, startBlock } from './initial_values.ts';
 import { average, Moments } from './moments.ts';
+import type { TextsOfOneLength } from './texts.ts';
 
 export const encoderOf = (model: Model): Encoder => (model.task === 'encoder' ? model : model.encoder);
 
@@ -15,26 +17,32 @@ export interface TeacherStatistics {
   blocks: LayerStatistics[];
   /** Of each hidden state, the embedding's output first: mean over the features of their variances. */
   stateVariance: number[];
-  /** The same of the texts' pooled outputs, 0 without pooling. */
-  pooledVariance: number;
+  /** The same of what it answers; 0 if it does not. */
+  answerVariance: number;
 }
 
 /** Measures a teacher (not prepared, for it has to keep what lies between) on some text. */
-export async function measureTeacher(teacher: Encoder, batches: readonly Batch[], pooling?: PoolKind): Promise<TeacherStatistics> {
+export async function measureTeacher(
+  teacher: Encoder,
+  batches: readonly TextsOfOneLength[],
+  answerTo?: AnswerTo,
+): Promise<TeacherStatistics> {
   const { layers, hiddenSize: width, family } = teacher.config;
   const { backend } = teacher.parameters[0].value;
   using arena = new Arena(backend);
   const moments = () => new Moments(width);
   const [inputs, outputs] = [0, 1].map(() => Array.from({ length: layers }, moments));
   const states = Array.from({ length: layers + 1 }, moments);
-  const pooled = moments();
+  let answers: Moments | undefined;
   for (const batch of batches) {
     arena.reset();
-    const { hiddenStates, blocks, output: last } = teacher.forward({ backend, arena, training: true }, batch);
-    if (pooling) {
-      const output = arena.tensor('pooled', [batch.batch, width]);
-      backend.pool({ input: last, batch: batch.batch, length: batch.length, kind: pooling, output });
-      pooled.add(await backend.read(output));
+    const run = { backend, arena, training: true };
+    const activations = teacher.forward(run, batch);
+    const { hiddenStates, blocks } = activations;
+    const answer = answerTo?.(run, activations, batch).output;
+    if (answer) {
+      answers ??= new Moments(answer.shape[1]);
+      answers.add(await backend.read(answer));
     }
     for (const [i, state] of hiddenStates.entries()) states[i].add(await backend.read(state));
     for (const [i, { norm1, norm2, output }] of blocks.entries()) {
@@ -55,7 +63,7 @@ export async function measureTeacher(teacher: Encoder, batches: readonly Batch[]
       outputVariance: average(outputs[i].variance),
     })),
     stateVariance: states.map(({ variance }) => average(variance)),
-    pooledVariance: pooling ? average(pooled.variance) : 0,
+    answerVariance: answers ? average(answers.variance) : 0,
   };
 }
 

@@ -1,5 +1,6 @@
 /** A corpus as texts of the lengths that people embed: single sentences and whole paragraphs, in batches without padding. */
 import type { Batch } from '../models/encoder.ts';
+import { ignoredLabel } from '../models/masked_language_model.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { type FilePosition, isHeldOut, PassageMixture, readPassages } from '../training/documents.ts';
 import { type MaskingOptions, maskSequence } from '../training/masking.ts';
@@ -7,7 +8,8 @@ import { CounterRandom, randomStream } from '../training/random.ts';
 
 /** Sequences of one length, none of them padded. */
 export interface TextsOfOneLength extends Batch {
-  typeIds: Int32Array;
+  /** If they are masked: what a masked language model is asked about, indices into batch x length. */
+  predicted?: Int32Array;
 }
 
 /** Lengths are multiples of this many tokens: at most as many less one are cut off a text, and texts of one length come together soon. */
@@ -175,13 +177,17 @@ function batchOfOneLength(texts: readonly number[][]): TextsOfOneLength {
   texts.forEach((text, row) => {
     ids.set(text, row * length);
   });
-  return { batch: texts.length, length, ids, typeIds: new Int32Array(ids.length) };
+  return { batch: texts.length, length, ids };
 }
 
 /** The same texts, masked in place if there is anything to mask them with. */
 function masked(texts: TextsOfOneLength, random: CounterRandom, masking?: MaskingOptions): TextsOfOneLength {
+  if (!masking) return texts;
   const { batch, length, ids } = texts;
-  const labels = new Int32Array(length);
-  for (let row = 0; masking && row < batch; row++) maskSequence(ids.subarray(row * length, (row + 1) * length), labels, random, masking);
-  return texts;
+  const labels = new Int32Array(ids.length);
+  for (let row = 0; row < batch; row++) {
+    const [first, end] = [row * length, (row + 1) * length];
+    maskSequence(ids.subarray(first, end), labels.subarray(first, end), random, masking);
+  }
+  return { ...texts, predicted: Int32Array.from(labels.keys()).filter((position) => labels[position] !== ignoredLabel) };
 }

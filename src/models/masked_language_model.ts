@@ -2,8 +2,9 @@ import type { Tensor } from '../backend/tensor.ts';
 import { InputError } from '../errors.ts';
 import { MaskedLanguageModelHead } from '../nn/masked_language_model_head.ts';
 import type { Parameter, Run } from '../nn/parameter.ts';
+import type { Answer } from './answer.ts';
 import type { ModelConfig } from './config.ts';
-import { type Batch, Encoder } from './encoder.ts';
+import { type Batch, Encoder, type EncoderActivations } from './encoder.ts';
 import { type ModelNames, modelNames } from './names.ts';
 import type { ParameterFactory } from './parameter_factory.ts';
 
@@ -53,13 +54,25 @@ export class MaskedLanguageModel {
    * Throws InputError if the batch or a position does not fit the model.
    */
   logits(run: Run, batch: Batch, positions?: Int32Array): Tensor {
-    const { output } = this.encoder.forward(run, batch);
-    const outside = positions?.find((position) => !(position >= 0 && position < batch.ids.length));
-    if (outside !== undefined) throw new InputError(`position ${outside} is not one of the batch's ${batch.ids.length} tokens`);
-    const { features } = this.head.features(run, positions ? this.gather(run, output, positions) : output);
-    const logits = run.arena.tensor('logits', [positions?.length ?? batch.ids.length, this.config.vocabularySize]);
-    this.head.logits(run, features, logits);
-    return logits;
+    return this.answer(run, this.encoder.forward(run, batch), positions).output;
+  }
+
+  /** The same from what the encoder gave, with the way back. Throws InputError if a position is not one of the tokens. */
+  answer(run: Run, { output: encoded }: EncoderActivations, positions?: Int32Array): Answer {
+    const [tokens] = encoded.shape;
+    const outside = positions?.find((position) => !(position >= 0 && position < tokens));
+    if (outside !== undefined) throw new InputError(`position ${outside} is not one of the batch's ${tokens} tokens`);
+    const indices = positions && this.upload(run, 'positions', positions);
+    const activations = this.head.features(run, indices ? this.gather(run, encoded, indices) : encoded);
+    const output = run.arena.tensor('logits', [activations.features.shape[0], this.config.vocabularySize]);
+    this.head.logits(run, activations.features, output);
+    return {
+      output,
+      backward: (gradLogits) => {
+        const gradHidden = this.head.backward(run, activations, gradLogits);
+        return indices ? this.scatter(run, gradHidden, indices, encoded) : gradHidden;
+      },
+    };
   }
 
   /**
@@ -68,20 +81,16 @@ export class MaskedLanguageModel {
    */
   lossAndGradients(run: Run, batch: LabelledBatch, options: { scale?: number } = {}): Tensor {
     const training = { ...run, training: true };
-    const { backend, arena } = run;
+    const { arena } = run;
     const { positions, labels } = this.predicted(batch);
     const losses = arena.tensor('losses', [positions.length]);
     if (positions.length === 0) return losses;
     const activations = this.encoder.forward(training, batch);
     const indices = this.upload(run, 'predicted positions', positions);
-    const hidden = arena.tensor('predicted hidden', [positions.length, this.config.hiddenSize]);
-    backend.embedding({ table: activations.output, indices, output: hidden });
+    const hidden = this.gather(run, activations.output, indices);
     const targets = this.upload(run, 'labels', labels);
     const gradHidden = this.head.lossAndGradient(training, hidden, targets, losses, options.scale ?? 1);
-    const output = arena.tensor('output gradient', activations.output.shape);
-    backend.fill({ output, value: 0 });
-    backend.embeddingBackward({ indices, gradOutput: gradHidden, gradTable: output });
-    this.encoder.backward(training, activations, { output });
+    this.encoder.backward(training, activations, { output: this.scatter(run, gradHidden, indices, activations.output) });
     return losses;
   }
 
@@ -95,7 +104,7 @@ export class MaskedLanguageModel {
     const { output } = this.encoder.forward(inference, batch);
     const targets = this.upload(run, 'labels', labels);
     const losses = arena.tensor('losses', [positions.length]);
-    const { features } = this.head.features(inference, this.gather(run, output, positions));
+    const { features } = this.head.features(inference, this.gather(run, output, this.upload(run, 'positions', positions)));
     for (const { first, rows, logits } of this.head.logitBlocks(inference, features)) {
       backend.crossEntropy({ logits, labels: targets.view([rows], first), losses: losses.view([rows], first) });
       rank(await backend.read(logits), labels.subarray(first, first + rows), result.ranks.subarray(first, first + rows));
@@ -113,9 +122,17 @@ export class MaskedLanguageModel {
     this.dispose();
   }
 
-  private gather(run: Run, hidden: Tensor, positions: Int32Array): Tensor {
-    const output = run.arena.tensor('gathered', [positions.length, this.config.hiddenSize]);
-    run.backend.embedding({ table: hidden, indices: this.upload(run, 'positions', positions), output });
+  private gather(run: Run, hidden: Tensor, indices: Tensor): Tensor {
+    const output = run.arena.tensor('predicted hidden', [indices.size, this.config.hiddenSize]);
+    run.backend.embedding({ table: hidden, indices, output });
+    return output;
+  }
+
+  /** The gradient of all hidden states from that of those which were gathered. */
+  private scatter(run: Run, gradHidden: Tensor, indices: Tensor, hidden: Tensor): Tensor {
+    const output = run.arena.tensor('output gradient', hidden.shape);
+    run.backend.fill({ output, value: 0 });
+    run.backend.embeddingBackward({ indices, gradOutput: gradHidden, gradTable: output });
     return output;
   }
 

@@ -3,8 +3,9 @@ import { InputError } from '../errors.ts';
 import type { Linear } from '../nn/linear.ts';
 import type { Parameter, Run } from '../nn/parameter.ts';
 import { Pooler } from '../nn/pooler.ts';
+import type { Answer } from './answer.ts';
 import type { ModelConfig } from './config.ts';
-import { type Batch, Encoder, poolerDropoutSite } from './encoder.ts';
+import { type Batch, Encoder, type EncoderActivations, poolerDropoutSite } from './encoder.ts';
 import { type ModelNames, modelNames } from './names.ts';
 import type { ParameterFactory } from './parameter_factory.ts';
 
@@ -42,9 +43,17 @@ export class SequenceClassifier {
 
   /** Logits [batch, labels]. Throws InputError if the batch does not fit the model. */
   logits(run: Run, batch: Batch): Tensor {
-    const activations = this.encoder.forward(run, batch);
-    const pooled = this.pooler.forward(run, activations.sequence, activations.output);
-    return this.head.forward(run, pooled.output).output;
+    return this.answer(run, this.encoder.forward(run, batch)).output;
+  }
+
+  /** The same from what the encoder gave, with the way back. */
+  answer(run: Run, { sequence, output }: EncoderActivations): Answer {
+    const pooled = this.pooler.forward(run, sequence, output);
+    const head = this.head.forward(run, pooled.output);
+    return {
+      output: head.output,
+      backward: (gradLogits) => this.pooler.backward(run, sequence, pooled, this.head.backward(run, head, gradLogits)),
+    };
   }
 
   /**
@@ -58,18 +67,14 @@ export class SequenceClassifier {
       throw new InputError("'problem_type' is multi_label_classification, which can be run and not trained");
     this.checkLabels(batch);
     const activations = this.encoder.forward(training, batch);
-    const pooled = this.pooler.forward(training, activations.sequence, activations.output);
-    const head = this.head.forward(training, pooled.output);
+    const { output: logits, backward } = this.answer(training, activations);
     const losses = arena.tensor('losses', [batch.batch]);
     const labels = arena.tensor('labels', [batch.batch], this.labels === 1 ? 'f32' : 'i32');
     backend.write(labels, batch.labels);
     const { scale } = options;
-    const gradLogits = head.output;
-    if (this.labels === 1) backend.squaredError({ predictions: head.output, targets: labels, losses, gradPredictions: gradLogits, scale });
-    else backend.crossEntropy({ logits: head.output, labels, losses, gradLogits, scale });
-    const gradPooled = this.head.backward(training, head, gradLogits);
-    const output = this.pooler.backward(training, activations.sequence, pooled, gradPooled);
-    this.encoder.backward(training, activations, { output });
+    if (this.labels === 1) backend.squaredError({ predictions: logits, targets: labels, losses, gradPredictions: logits, scale });
+    else backend.crossEntropy({ logits, labels, losses, gradLogits: logits, scale });
+    this.encoder.backward(training, activations, { output: backward(logits) });
     return losses;
   }
 

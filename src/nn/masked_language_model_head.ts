@@ -64,15 +64,21 @@ export class MaskedLanguageModelHead {
    * hidden [rows, width], labels i32 [rows], losses [rows] is overwritten; returns the gradient of hidden.
    */
   lossAndGradient(run: Run, hidden: Tensor, labels: Tensor, losses: Tensor, scale: number): Tensor {
-    const { backend, arena, precision } = run;
+    const { backend, arena } = run;
     const activations = this.features(run, hidden);
     const gradFeatures = arena.tensor('head feature gradient', hidden.shape);
     for (const { first, rows, features, logits } of this.logitBlocks(run, activations.features)) {
       backend.crossEntropy({ logits, labels: labels.view([rows], first), losses: losses.view([rows], first), gradLogits: logits, scale });
-      addLinearGradients(run, this.word, this.bias, features, logits);
-      const gradInput = gradFeatures.view(features.shape, first * features.shape[1]);
-      backend.linearBackwardInput({ gradOutput: logits, weight: this.word.value, gradInput, precision });
+      this.logitsBackward(run, features, logits, gradFeatures.view(features.shape, first * features.shape[1]));
     }
+    return this.transformBackward(run, activations, gradFeatures);
+  }
+
+  /** Adds to the weights' gradients from gradLogits [rows, vocabulary]; returns the gradient of hidden [rows, width]. */
+  backward(run: Run, activations: HeadActivations, gradLogits: Tensor): Tensor {
+    const { features } = activations;
+    const gradFeatures = run.arena.tensor('head feature gradient', features.shape);
+    this.logitsBackward(run, features, gradLogits, gradFeatures);
     return this.transformBackward(run, activations, gradFeatures);
   }
 
@@ -90,6 +96,11 @@ export class MaskedLanguageModelHead {
       yield { first, rows, features: part, logits };
       run.arena.release(mark);
     }
+  }
+
+  private logitsBackward(run: Run, features: Tensor, gradLogits: Tensor, gradInput: Tensor): void {
+    addLinearGradients(run, this.word, this.bias, features, gradLogits);
+    run.backend.linearBackwardInput({ gradOutput: gradLogits, weight: this.word.value, gradInput, precision: run.precision });
   }
 
   private transformBackward(run: Run, { transform }: HeadActivations, gradFeatures: Tensor): Tensor {

@@ -46,7 +46,7 @@ const options = (changes: Partial<ConversionOptions> = {}): ConversionOptions =>
   fitLearningRate: 1e-2,
   trainEmbeddings: false,
   pooling: 'mean',
-  pooledWeight: 1,
+  answerWeight: 1,
   fitBalance: 0.05,
   balance: 0.05,
   seed: 1,
@@ -156,13 +156,24 @@ test('embeddings are trained along only if asked for', async () => {
   expect(await word(trained)).not.toEqual(await word(model));
 });
 
-test('a masked language model keeps its head', async () => {
+test('a masked language model keeps its head and is trained to give the same logits', async () => {
   const masked = join(folder, 'masked');
   await writeTinyModel(masked, { ...tinyBert });
   const out = newFolder();
-  await run(out, { model: masked, pooling: undefined, tokens: 1000 });
+  const { history } = await run(out, { model: masked, pooling: undefined, tokens: 1500 });
+  expect(history[1].logits).toBeGreaterThan(history[0].logits!);
   using fill = await pipeline('fill-mask', out, { backend });
   expect(await fill('the cat sees [MASK]')).toHaveLength(5);
+});
+
+test('a classifier keeps its classes and is trained to give the same logits', async () => {
+  const classifier = join(folder, 'classifier');
+  await writeTinyModel(classifier, { ...tinyBert, labels: 3 }, 'sequence-classification');
+  const out = newFolder();
+  const { history } = await run(out, { model: classifier, pooling: undefined, tokens: 1500 });
+  expect(history[1].logits).toBeGreaterThan(history[0].logits!);
+  using classify = await pipeline('text-classification', out, { backend });
+  expect(await classify('the cat sees the house .')).toMatchObject([{ label: expect.any(String) }]);
 });
 
 describe('what cannot be converted', () => {

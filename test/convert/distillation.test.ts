@@ -1,10 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
+import type { PoolKind } from '../../src/backend/backend.ts';
 import { measureAgreement } from '../../src/convert/agreement.ts';
+import { answerTo } from '../../src/convert/answers.ts';
 import { Balancer } from '../../src/convert/balance.ts';
 import { Distillation, type Objective } from '../../src/convert/distillation.ts';
 import { blockMap, createStudent, encoderOf, measureTeacher } from '../../src/convert/student.ts';
-import { createModel } from '../../src/models/checkpoint.ts';
+import { createModel, type Model } from '../../src/models/checkpoint.ts';
 import { crammedBertConfig, type FeedforwardConfig } from '../../src/models/config.ts';
 import type { Run } from '../../src/nn/parameter.ts';
 import { watchLeaves } from '../../src/training/paths.ts';
@@ -22,30 +24,37 @@ const config = crammedBertConfig({
   initialDeviation: 0.5,
   ...tinyBert,
 });
-const teacher = createModel('encoder', config, backend, 3);
+const createTeacher = (task: Model['task']) => createModel(task, { ...config, labels: 3 }, backend, 3);
+const teacher = createTeacher('encoder');
 const length = 6;
 const texts = {
   batch: 5,
   length,
   ids: Int32Array.from({ length: 5 * length }, (_, i) => (i * i * 7 + i * 13) % 40),
-  typeIds: new Int32Array(5 * length),
+  predicted: Int32Array.of(0, 3, 8, 14, 20, 21, 29),
 };
 
-async function setUp(feedforward: FeedforwardConfig, layers = 4, kind: 'mean' | 'max' | 'first' = 'mean') {
-  const statistics = await measureTeacher(encoderOf(teacher), [texts], kind);
+/** `answer`: how an encoder's texts are pooled, or the task of a teacher with a head. */
+async function setUp(feedforward: FeedforwardConfig, layers = 4, answer: PoolKind | Exclude<Model['task'], 'encoder'> = 'mean') {
+  const pooling = (['mean', 'max', 'first'] as const).find((kind) => kind === answer);
+  const teacher = createTeacher(pooling ? 'encoder' : (answer as Model['task']));
+  const theirs = answerTo(teacher, pooling)!;
+  const statistics = await measureTeacher(encoderOf(teacher), [texts], theirs);
   const { model } = await createStudent(teacher, statistics.blocks, { feedforward, layers, seed: 1, backend });
-  const { stateVariance, pooledVariance: variance } = statistics;
+  const { stateVariance, answerVariance: variance } = statistics;
   const map = blockMap(4, layers);
   const student = encoderOf(model);
   const balancer = new Balancer(student);
-  const pooling = { kind, variance, weight: 2 };
+  const answers = { teacher: theirs, student: answerTo(model, pooling)!, variance, weight: 2 };
   return {
+    teacher,
+    answers,
     model,
     student,
     map,
     stateVariance,
     balancer,
-    distillation: new Distillation(encoderOf(teacher), student, { map, stateVariance, pooling, balancer }),
+    distillation: new Distillation(encoderOf(teacher), student, { map, stateVariance, answers, balancer }),
   };
 }
 
@@ -101,13 +110,25 @@ test('the loss is the sum of 1 - R2 of the hidden states, and of the pooled outp
   expect((await trainer.step([alone.pass(texts, 'network')], 1, 0)).loss).toBeCloseTo(ofStates, 6);
 });
 
+test.each(['masked-lm', 'sequence-classification'] as const)('logits count as hidden states do: %s', async (task) => {
+  const { teacher, model, student, map, answers, distillation } = await setUp({ kind: 'none' }, 4, task);
+  using trainer = new Trainer(backend, model.parameters);
+  const { loss } = await trainer.step([distillation.pass(texts, 'network')], 1, 0);
+  const options = { map, pooling: 'mean', logits: answers } as const;
+  const { states, logits } = await measureAgreement(infer, encoderOf(teacher), student, options, [texts]);
+  expect(logits).toBeLessThan(0.99);
+  expect(loss).toBeCloseTo(states.reduce((sum, state) => sum + 1 - state, 0) + 2 * (1 - logits!), 6);
+});
+
 describe.each<Objective>(['blocks', 'network'])('gradients of the objective %s', (objective) => {
-  test.each<[string, FeedforwardConfig, number, 'mean' | 'max' | 'first']>([
+  test.each<[string, FeedforwardConfig, number, PoolKind | Exclude<Model['task'], 'encoder'>]>([
     ['trees', { kind: 'fff', trees: 1, depth: 2, alwaysOn: 2 }, 4, 'mean'],
     ['dense', { kind: 'dense', neurons: 3 }, 4, 'max'],
     ['fewer blocks', config.feedforward, 2, 'first'],
-  ])('%s: agree with finite differences', async (_, feedforward, layers, kind) => {
-    const { model, distillation } = await setUp(feedforward, layers, kind);
+    ['a masked language model', { kind: 'fff', trees: 1, depth: 2 }, 4, 'masked-lm'],
+    ['a classifier', { kind: 'none' }, 4, 'sequence-classification'],
+  ])('%s: agree with finite differences', async (_, feedforward, layers, answer) => {
+    const { model, distillation } = await setUp(feedforward, layers, answer);
     using trainer = new Trainer(backend, model.parameters, {
       adamW: { beta1: 0, beta2: 0, epsilon: 1, weightDecay: 0, clipNorm: Number.POSITIVE_INFINITY },
     });

@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { answerTo } from '../../src/convert/answers.ts';
 import { blockMap, createStudent, encoderOf, measureTeacher, type TeacherStatistics } from '../../src/convert/student.ts';
 import { createModel, exportParameter, type Model } from '../../src/models/checkpoint.ts';
 import { crammedBertConfig, type FeedforwardConfig, type ModelConfig } from '../../src/models/config.ts';
@@ -29,7 +30,7 @@ describe.each<[string, ModelConfig]>([
   const teacher = createModel('encoder', config, backend, 3);
   let statistics: TeacherStatistics;
   beforeAll(async () => {
-    statistics = await measureTeacher(encoderOf(teacher), [batch], 'mean');
+    statistics = await measureTeacher(encoderOf(teacher), [batch], answerTo(teacher, 'mean'));
   });
   const student = (feedforward: FeedforwardConfig, layers = 4) =>
     createStudent(teacher, statistics.blocks, { feedforward, layers, seed: 1, backend });
@@ -47,8 +48,8 @@ describe.each<[string, ModelConfig]>([
     const state = await backend.read(hiddenStates[2]);
     const variances = Array.from({ length: 16 }, (_, i) => variance(column(state, i)));
     expect(statistics.stateVariance[2]).toBeCloseTo(mean(variances), 5);
-    expect(statistics.pooledVariance).toBeGreaterThan(0);
-    expect(statistics.pooledVariance).toBeLessThan(statistics.stateVariance[4]);
+    expect(statistics.answerVariance).toBeGreaterThan(0);
+    expect(statistics.answerVariance).toBeLessThan(statistics.stateVariance[4]);
   });
 
   test('the same layers: the same model', async () => {

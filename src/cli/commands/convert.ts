@@ -60,9 +60,14 @@ export function convertCommand(program: Command): void {
     .option('--batch <tokens>', 'tokens a step', parseCount, 1024)
     .option('--length <tokens>', 'tokens of a text, at most', parseCount, 128)
     .option('--fit-learning-rate <rate>', 'peak while the new layers are fitted', parsePositive, 1e-2)
-    .option('--learning-rate <rate>', 'peak while the whole network is trained', parsePositive, 1e-3)
+    .option('--learning-rate <rate>', 'peak while the whole network is trained', parsePositive, 5e-4)
     .option('--train-embeddings', 'train the embeddings along with the blocks', false)
-    .option('--pooled-weight <number>', "what a text's vector counts beside one layer's hidden states", parsePositive, 1)
+    .option(
+      '--answer-weight <number>',
+      "what the answer (a text's vector, or logits) counts beside one layer's hidden states",
+      parsePositive,
+      1,
+    )
     .option(
       '--fit-balance <rate>',
       "how fast splits are drawn towards even ones while layers are fitted: how far a neuron's logit moves in a step if all its tokens go to one side; 0: not at all",
@@ -115,7 +120,7 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
     learningRate: options.learningRate,
     trainEmbeddings: options.trainEmbeddings,
     pooling: pooling && poolKinds[pooling],
-    pooledWeight: options.pooledWeight,
+    answerWeight: options.answerWeight,
     fitBalance: options.fitBalance,
     balance: options.balance,
     seed: options.seed,
@@ -164,10 +169,11 @@ async function withOwnNeurons(folder: string, options: Options, given: (name: st
   return feedforward.kind === 'dense' ? { ...options, intermediate: feedforward.neurons } : options;
 }
 
-function agreementLine({ fitted, trained, states, vectors, cosine, leaves }: ConversionResult['history'][number]): string {
+function agreementLine({ fitted, trained, states, vectors, logits, cosine, leaves }: ConversionResult['history'][number]): string {
   const millions = (tokens: number) => `${(tokens / 1e6).toFixed(1)} M`;
   const use = leaves.map(({ used, entropy }) => `${used} (${entropy.toFixed(1)} bits)`).join(', ');
-  return `${millions(fitted)} tokens fitted, ${millions(trained)} trained: R2 of hidden states ${states.map((state) => state.toFixed(3)).join(' ')}, of vectors ${vectors.toFixed(3)}, cosine ${cosine.toFixed(4)}${use ? `; leaves used ${use}` : ''}`;
+  const answers = `of vectors ${vectors.toFixed(3)}${logits === undefined ? '' : `, of logits ${logits.toFixed(3)}`}, cosine ${cosine.toFixed(4)}`;
+  return `${millions(fitted)} tokens fitted, ${millions(trained)} trained: R2 of hidden states ${states.map((state) => state.toFixed(3)).join(' ')}, ${answers}${use ? `; leaves used ${use}` : ''}`;
 }
 
 async function summary(result: ConversionResult, out: string): Promise<string> {
