@@ -2,7 +2,7 @@
 import { joinPath } from '#platform';
 import type { Backend, PoolKind } from '../backend/backend.ts';
 import type { ProductPrecision } from '../backend/prepared_weight.ts';
-import { FailureError, InputError } from '../errors.ts';
+import { InputError } from '../errors.ts';
 import { copySentenceFiles } from '../io/model_folder.ts';
 import { loadModel, type Model, readPooler, saveCheckpoint } from '../models/checkpoint.ts';
 import { describeFeedforward, type FeedforwardConfig } from '../models/config.ts';
@@ -10,7 +10,8 @@ import { modelNames } from '../models/names.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { MaskingOptions } from '../training/masking.ts';
 import type { AdamW } from '../training/optimizer.ts';
-import { createRun, hasState, loadState, readRunOptions, saveState } from '../training/run_state.ts';
+import { checkFinite, inRunFolder, RunClock, type RunSession, takeSteps } from '../training/run.ts';
+import { hasState, loadState, saveState } from '../training/run_state.ts';
 import { cosineWithWarmup } from '../training/schedules.ts';
 import { Trainer } from '../training/trainer.ts';
 import { type Agreement, measureAgreement } from './agreement.ts';
@@ -83,18 +84,10 @@ export interface ConversionStep {
   tokensPerSecond: number;
 }
 
-export interface ConversionSession {
+export interface ConversionSession extends RunSession {
   backend: Backend;
-  out: string;
-  resume: boolean;
-  /** Seconds. */
-  checkpointEvery: number;
-  evaluateEvery: number;
-  /** Stops after the step at hand, saved. */
-  signal?: AbortSignal;
   onStep?(report: ConversionStep): void;
   onAgreement?(report: ConversionProgress['history'][number]): void;
-  onNotice?(line: string): void;
 }
 
 export interface ConversionResult extends ConversionProgress {
@@ -114,14 +107,11 @@ const measuredTokens = 16_384;
  * states and to answer alike. The folder holds what others open (config.json, model.safetensors, tokenizer.json) from the first save on.
  * @throws InputError for unusable files and options; FailureError if the loss is not finite
  */
-export async function convert(options: ConversionOptions, session: ConversionSession): Promise<ConversionResult> {
+export function convert(options: ConversionOptions, session: ConversionSession): Promise<ConversionResult> {
   const { backend, out } = session;
-  if (session.resume) await readRunOptions(out);
-  const created = session.resume ? undefined : await createRun(out);
-  const open: Disposable[] = [];
-  try {
+  return inRunFolder(session, async (created, open) => {
     const work = await prepare(options, backend, open);
-    const { tokenizer, pooler, model, trainer, balancer, distillation, agreement } = work;
+    const { tokenizer, pooler, model, trainer } = work;
     const resumed = session.resume && (await hasState(out)) ? await load(out, trainer.optimizer) : undefined;
     if (session.resume && !resumed) session.onNotice?.('the run was stopped before its first save: starting again');
     const stream = await TextStream.open(work.texts, resumed?.texts);
@@ -135,18 +125,13 @@ export async function convert(options: ConversionOptions, session: ConversionSes
         await saveCheckpoint(out, model, { tokenizer: tokenizer.json, dtype: options.dtype, rest: pooler });
         await saveProgress(out, trainer.optimizer, stream.state, progress);
       };
-      const finished = await train({ options, session, trainer, stream, distillation, balancer, progress, agreement, save });
+      const finished = await train({ ...work, options, session, stream, progress, save });
       const parameters = model.parameters.reduce((total, { value }) => total + value.size, 0);
       return { ...progress, finished, parameters };
     } finally {
       await stream.close();
     }
-  } catch (error) {
-    await created?.discard();
-    throw error;
-  } finally {
-    for (const resource of open.reverse()) resource[Symbol.dispose]();
-  }
+  });
 }
 
 /** Opens the models and what trains them; what has to be disposed of goes to `open`. */
@@ -241,67 +226,52 @@ interface Training {
   save(): Promise<void>;
 }
 
-/** Steps until both budgets are spent (true) or the signal says stop (false), with agreements and saves at their intervals and at the end. */
 async function train({ options, session, trainer, stream, distillation, balancer, progress, agreement, save }: Training): Promise<boolean> {
-  const { signal } = session;
-  const started = performance.now() - progress.seconds * 1000;
-  const elapsed = () => (performance.now() - started) / 1000;
-  const done = () => progress.fitted + progress.trained;
-  const evaluate = async () => {
-    const { fitted, trained } = progress;
-    const report = { ...(await agreement()), fitted, trained, seconds: elapsed() };
-    progress.history.push(report);
-    session.onAgreement?.(report);
-  };
-  let [saved, evaluated] = [elapsed(), elapsed()];
-  let rate = { seconds: elapsed(), tokens: done(), tokensPerSecond: 0 };
-  const all = options.fitTokens + options.tokens;
-  const ended = () => progress.fitted >= options.fitTokens && progress.trained >= options.tokens;
-  while (!ended() && !signal?.aborted) {
-    const texts = await stream.next();
-    const phase = progress.fitted < options.fitTokens ? 'fit' : 'train';
-    const [spent, budget] = phase === 'fit' ? [progress.fitted, options.fitTokens] : [progress.trained, options.tokens];
-    const multiplier = cosineWithWarmup(Math.min(1, (spent + texts.ids.length / 2) / budget), warmup);
-    const learningRate = (phase === 'fit' ? options.fitLearningRate : options.learningRate) * multiplier;
-    const pass = distillation.pass(texts, phase === 'fit' ? 'blocks' : 'network');
-    // The next texts are read and tokenised while the backend computes.
-    const [{ loss, gradientNorm }] = await Promise.all([trainer.step([pass], 1, learningRate), stream.prefetch()]);
-    await balancer.apply((phase === 'fit' ? options.fitBalance : options.balance) * multiplier);
-    progress.step++;
-    if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm))
-      throw new FailureError(
-        `step ${progress.step}: the loss is not finite (learning rate ${learningRate.toPrecision(3)}); try a lower one`,
-      );
-    if (phase === 'fit') progress.fitted += texts.ids.length;
-    else progress.trained += texts.ids.length;
-    progress.seconds = elapsed();
-    const { step, seconds } = progress;
-    if (seconds - rate.seconds > 5) rate = { seconds, tokens: done(), tokensPerSecond: (done() - rate.tokens) / (seconds - rate.seconds) };
-    const { tokensPerSecond } = rate;
-    session.onStep?.({
-      step,
-      phase,
-      tokens: done(),
-      loss,
-      gradientNorm,
-      learningRate,
-      progress: Math.min(1, done() / all),
-      seconds,
-      tokensPerSecond,
-    });
-    const fitEnds = phase === 'fit' && progress.fitted >= options.fitTokens;
-    if (ended() || fitEnds || seconds - evaluated >= session.evaluateEvery) {
-      await evaluate();
-      evaluated = elapsed();
-    }
-    if (!ended() && seconds - saved >= session.checkpointEvery) {
+  const tokens = () => progress.fitted + progress.trained;
+  const clock = new RunClock(session, { seconds: progress.seconds, tokens: tokens() });
+  let savedStep = progress.step;
+  return takeSteps(session, clock, {
+    done: () => progress.fitted >= options.fitTokens && progress.trained >= options.tokens,
+    async step() {
+      const texts = await stream.next();
+      const phase = progress.fitted < options.fitTokens ? 'fit' : 'train';
+      const [used, budget, peak, balance] =
+        phase === 'fit'
+          ? [progress.fitted, options.fitTokens, options.fitLearningRate, options.fitBalance]
+          : [progress.trained, options.tokens, options.learningRate, options.balance];
+      const multiplier = cosineWithWarmup(Math.min(1, (used + texts.ids.length / 2) / budget), warmup);
+      const learningRate = peak * multiplier;
+      const pass = distillation.pass(texts, phase === 'fit' ? 'blocks' : 'network');
+      // The next texts are read and tokenised while the backend computes.
+      const [result] = await Promise.all([trainer.step([pass], 1, learningRate), stream.prefetch()]);
+      await balancer.apply(balance * multiplier);
+      progress.step++;
+      checkFinite(result, { step: progress.step, learningRate, savedStep, out: session.out });
+      progress[phase === 'fit' ? 'fitted' : 'trained'] += texts.ids.length;
+      session.onStep?.({
+        step: progress.step,
+        phase,
+        tokens: tokens(),
+        ...result,
+        learningRate,
+        progress: Math.min(1, tokens() / (options.fitTokens + options.tokens)),
+        seconds: clock.seconds,
+        tokensPerSecond: clock.tokensPerSecond(tokens()),
+      });
+      return phase === 'fit' && progress.fitted >= options.fitTokens;
+    },
+    async evaluate() {
+      const { fitted, trained } = progress;
+      const report = { ...(await agreement()), fitted, trained, seconds: clock.seconds };
+      progress.history.push(report);
+      session.onAgreement?.(report);
+    },
+    async save() {
+      progress.seconds = clock.seconds;
       await save();
-      saved = elapsed();
-    }
-  }
-  progress.seconds = elapsed();
-  await save();
-  return ended();
+      savedStep = progress.step;
+    },
+  });
 }
 
 function saveProgress(out: string, optimizer: AdamW, texts: TextState, progress: ConversionProgress): Promise<void> {

@@ -3,7 +3,7 @@
 import { joinPath } from '#platform';
 import type { Backend } from '../backend/backend.ts';
 import type { ProductPrecision } from '../backend/prepared_weight.ts';
-import { FailureError, InputError } from '../errors.ts';
+import { InputError } from '../errors.ts';
 import { readLines, writeFileAtomic } from '../io/files.ts';
 import { createMaskedLanguageModel, saveCheckpoint } from '../models/checkpoint.ts';
 import { configToJson, crammedBertConfig, feedforwardOf, type ModelConfig, parseConfig } from '../models/config.ts';
@@ -17,7 +17,8 @@ import { renderLossCurve } from './loss_curve.ts';
 import { maskedLoss, maskedStep } from './masked_steps.ts';
 import { type MaskingOptions, maskingCounts } from './masking.ts';
 import type { AdamW } from './optimizer.ts';
-import { createRun, hasState, loadState, type RunProgress, readRunOptions, saveState, tokenizerFile } from './run_state.ts';
+import { checkFinite, inRunFolder, RunClock, type RunSession, takeSteps } from './run.ts';
+import { hasState, loadState, type RunProgress, saveState, tokenizerFile } from './run_state.ts';
 import { learningRateMultiplier, type ScheduleName } from './schedules.ts';
 import { heldOutSequences, packText, type SequenceState, SequenceStream } from './sequences.ts';
 import { Trainer } from './trainer.ts';
@@ -80,21 +81,11 @@ export interface StepReport {
 }
 
 /** What may differ from session to session of one run. */
-export interface PretrainSession {
+export interface PretrainSession extends RunSession {
   backend: Backend;
-  out: string;
-  resume: boolean;
-  /** Seconds between saves, and between held-out losses. */
-  checkpointEvery: number;
-  evaluateEvery: number;
-  /** Stops after the step at hand, saved. */
-  signal?: AbortSignal;
   onStep?(report: StepReport): void;
   onEvaluation?(report: { step: number; tokens: number; seconds: number; heldOutLoss: number }): void;
   onCheckpoint?(report: { step: number; tokens: number; seconds: number }): void;
-  onNotice?(line: string): void;
-  /** Milliseconds; for tests. */
-  now?(): number;
 }
 
 export interface PretrainResult extends RunProgress {
@@ -111,12 +102,9 @@ const stepsPerPoint = 20;
  * that was never stopped (with a budget in time, up to the clock's effect on the learning rate).
  * @throws InputError for unusable files and options; FailureError if the loss is not finite
  */
-export async function pretrain(options: PretrainOptions, session: PretrainSession): Promise<PretrainResult> {
+export function pretrain(options: PretrainOptions, session: PretrainSession): Promise<PretrainResult> {
   const { backend, out } = session;
-  if (session.resume) await readRunOptions(out);
-  const created = session.resume ? undefined : await createRun(out);
-  const open: Disposable[] = [];
-  try {
+  return inRunFolder(session, async (created, open) => {
     if (maskingCounts(options.length).predicted === 0)
       throw new InputError(`--length ${options.length} is too short: a quarter of a sequence is predicted, and that is no token`);
     modelConfig(options, { vocabularySize: options.vocabulary }); // Before the work of training a tokenizer.
@@ -143,12 +131,7 @@ export async function pretrain(options: PretrainOptions, session: PretrainSessio
     } finally {
       await stream.close();
     }
-  } catch (error) {
-    await created?.discard();
-    throw error;
-  } finally {
-    for (const resource of open.reverse()) resource[Symbol.dispose]();
-  }
+  });
 }
 
 interface Training {
@@ -163,64 +146,45 @@ interface Training {
   progress: RunProgress;
 }
 
-/** Steps until the budget is spent (true) or the session's signal says stop (false), with held-out losses and saves at their intervals and at the end. */
 async function train({ options, session, tokenizer, masking, model, trainer, heldOut, stream, progress }: Training): Promise<boolean> {
-  const { out, signal } = session;
-  const now = session.now ?? (() => performance.now());
-  const started = now() - progress.seconds * 1000;
-  const elapsed = () => (now() - started) / 1000;
-  const spent = () => (options.minutes ? elapsed() / 60 / options.minutes : progress.tokens / (options.tokens ?? 0));
+  const { out } = session;
+  const clock = new RunClock(session, progress);
   const shape = { count: options.accumulate, batch: options.batch, length: options.length };
   const sequencesPerStep = shape.count * shape.batch;
-  const place = () => ({ step: progress.step, tokens: progress.tokens, seconds: elapsed() });
-  let saved = place();
-  let evaluated = place();
-  let rate = { ...place(), tokensPerSecond: 0 };
-
-  const evaluate = async () => {
-    if (heldOut.length === 0) return;
-    const heldOutLoss = await maskedLoss(trainer, model, heldOut);
-    progress.history.push({ step: progress.step, tokens: progress.tokens, heldOutLoss });
-    evaluated = place();
-    session.onEvaluation?.({ ...evaluated, heldOutLoss });
-  };
-  const save = async () => {
-    progress.seconds = elapsed();
-    // The state last: a crash in between leaves an older state, whose steps are taken again, and never a finished run without its model.
-    await saveCheckpoint(out, model, { tokenizer: tokenizer.json, dtype: options.dtype });
-    await writeFileAtomic(joinPath(out, 'loss.svg'), renderLossCurve(progress.history));
-    await savePretraining(out, trainer.optimizer, stream.state, progress);
-    saved = place();
-    session.onCheckpoint?.(saved);
-  };
-
-  let share = spent();
-  if (share >= 1) return true;
-  while (share < 1 && !signal?.aborted) {
-    const learningRate = options.learningRate * learningRateMultiplier(options.schedule, share);
-    const batches = await nextBatches(stream, shape, options.seed, masking);
-    // The next step's text is read and tokenised while the backend computes this one.
-    const [{ loss, gradientNorm }] = await Promise.all([
-      maskedStep(trainer, model, batches, learningRate),
-      stream.prefetch(sequencesPerStep),
-    ]);
-    progress.step++;
-    progress.tokens += sequencesPerStep * shape.length;
-    if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) throw notFinite(progress.step, loss, learningRate, saved.step, out);
-    recordLoss(progress, loss);
-    const { seconds } = place();
-    if (seconds - rate.seconds > 2) {
-      rate = { ...place(), tokensPerSecond: (progress.tokens - rate.tokens) / (seconds - rate.seconds) };
-    }
-    share = spent();
-    session.onStep?.({ ...place(), loss, gradientNorm, learningRate, progress: Math.min(1, share), tokensPerSecond: rate.tokensPerSecond });
-    if (share >= 1 || signal?.aborted) break;
-    if (seconds - evaluated.seconds >= session.evaluateEvery) await evaluate();
-    if (seconds - saved.seconds >= session.checkpointEvery) await save();
-  }
-  if (share >= 1) await evaluate();
-  await save();
-  return share >= 1;
+  const spent = () => (options.minutes ? clock.seconds / 60 / options.minutes : progress.tokens / (options.tokens ?? 0));
+  const place = () => ({ step: progress.step, tokens: progress.tokens, seconds: clock.seconds });
+  let savedStep = progress.step;
+  return takeSteps(session, clock, {
+    done: () => spent() >= 1,
+    async step() {
+      const learningRate = options.learningRate * learningRateMultiplier(options.schedule, spent());
+      const batches = await nextBatches(stream, shape, options.seed, masking);
+      // The next step's text is read and tokenised while the backend computes this one.
+      const [result] = await Promise.all([maskedStep(trainer, model, batches, learningRate), stream.prefetch(sequencesPerStep)]);
+      progress.step++;
+      progress.tokens += sequencesPerStep * shape.length;
+      checkFinite(result, { step: progress.step, learningRate, savedStep, out });
+      recordLoss(progress, result.loss);
+      const tokensPerSecond = clock.tokensPerSecond(progress.tokens);
+      session.onStep?.({ ...place(), ...result, learningRate, progress: Math.min(1, spent()), tokensPerSecond });
+      return false;
+    },
+    async evaluate() {
+      if (heldOut.length === 0) return;
+      const heldOutLoss = await maskedLoss(trainer, model, heldOut);
+      progress.history.push({ step: progress.step, tokens: progress.tokens, heldOutLoss });
+      session.onEvaluation?.({ ...place(), heldOutLoss });
+    },
+    async save() {
+      progress.seconds = clock.seconds;
+      // The state last: a crash in between leaves an older state, whose steps are taken again, and never a finished run without its model.
+      await saveCheckpoint(out, model, { tokenizer: tokenizer.json, dtype: options.dtype });
+      await writeFileAtomic(joinPath(out, 'loss.svg'), renderLossCurve(progress.history));
+      await savePretraining(out, trainer.optimizer, stream.state, progress);
+      savedStep = progress.step;
+      session.onCheckpoint?.(place());
+    },
+  });
 }
 
 /** The place in the corpus goes beside the weights: tokens that wait and the shuffling pool as tensors, the rest as records. */
@@ -249,14 +213,6 @@ function recordLoss(progress: RunProgress, loss: number): void {
   const mean = progress.recentLosses.reduce((a, b) => a + b) / stepsPerPoint;
   progress.history.push({ step: progress.step, tokens: progress.tokens, loss: mean });
   progress.recentLosses = [];
-}
-
-function notFinite(step: number, loss: number, learningRate: number, savedStep: number, out: string): FailureError {
-  const what = Number.isFinite(loss) ? "the gradient's norm" : 'the loss';
-  const checkpoint = savedStep > 0 ? `the last good checkpoint is that of step ${savedStep} in ${out}` : 'there is no checkpoint yet';
-  return new FailureError(
-    `step ${step}: ${what} is not finite (learning rate ${learningRate.toPrecision(3)}); ${checkpoint}; try a lower --learning-rate`,
-  );
 }
 
 function specialId(tokenizer: Tokenizer, key: 'maskId' | 'sepId', token: string, options: PretrainOptions): number {

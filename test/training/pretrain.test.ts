@@ -309,7 +309,7 @@ describe('what stops a run', () => {
     let updates = 0;
     backend.adamw = (a) => {
       poison(a);
-      if (saved && ++updates === 100) backend.fill({ output: a.parameter, value: Number.NaN });
+      if (saved && ++updates === 40) backend.fill({ output: a.parameter, value: Number.NaN });
     };
     const failure = run(
       out,

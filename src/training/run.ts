@@ -1,0 +1,116 @@
+/** What every training that can be stopped and resumed has in common: its folder, its clock, and when it measures and saves. */
+import { FailureError } from '../errors.ts';
+import { createRun, type NewRun, readRunOptions } from './run_state.ts';
+import type { StepResult } from './trainer.ts';
+
+/** What may differ from session to session of one run. */
+export interface RunSession {
+  out: string;
+  resume: boolean;
+  /** Seconds between saves, and between measurements on held-out text. */
+  checkpointEvery: number;
+  evaluateEvery: number;
+  /** Stops after the step at hand, saved. */
+  signal?: AbortSignal;
+  onNotice?(line: string): void;
+  /** Milliseconds; for tests. */
+  now?(): number;
+}
+
+/**
+ * Does `work` in the folder of a run, a new one unless it is resumed. What `work` adds to `open` is disposed at the end, in reverse; a
+ * folder that was made and in which no run was recorded is taken away if it fails.
+ */
+export async function inRunFolder<Result>(
+  { out, resume }: RunSession,
+  work: (created: NewRun | undefined, open: Disposable[]) => Promise<Result>,
+): Promise<Result> {
+  if (resume) await readRunOptions(out);
+  const created = resume ? undefined : await createRun(out);
+  const open: Disposable[] = [];
+  try {
+    return await work(created, open);
+  } catch (error) {
+    await created?.discard();
+    throw error;
+  } finally {
+    for (const resource of open.reverse()) resource[Symbol.dispose]();
+  }
+}
+
+/** Seconds over all sessions of a run, and how many tokens each of the last of them took. */
+export class RunClock {
+  private readonly now: () => number;
+  private readonly started: number;
+  private mark: { seconds: number; tokens: number };
+  private rate = 0;
+
+  constructor({ now }: RunSession, spent: { seconds: number; tokens: number }) {
+    this.now = now ?? (() => performance.now());
+    this.started = this.now() - spent.seconds * 1000;
+    this.mark = { ...spent };
+  }
+
+  get seconds(): number {
+    return (this.now() - this.started) / 1000;
+  }
+
+  /** Over the last seconds; 0 in the first. `tokens`: of the whole run. */
+  tokensPerSecond(tokens: number): number {
+    const { seconds } = this;
+    if (seconds - this.mark.seconds > 2) {
+      this.rate = (tokens - this.mark.tokens) / (seconds - this.mark.seconds);
+      this.mark = { seconds, tokens };
+    }
+    return this.rate;
+  }
+}
+
+/** A training in steps. */
+export interface Steps {
+  /** Whether the budget is spent. */
+  done(): boolean;
+  /** Takes one; true if a measurement is due after it, whatever the clock says. */
+  step(): Promise<boolean>;
+  /** Measures on held-out text. */
+  evaluate(): Promise<void>;
+  save(): Promise<void>;
+}
+
+/** Steps until the budget is spent (true) or the signal says stop (false); measures and saves at the session's intervals and at the end. */
+export async function takeSteps(session: RunSession, clock: RunClock, steps: Steps): Promise<boolean> {
+  const { signal, checkpointEvery, evaluateEvery } = session;
+  if (steps.done()) return true;
+  let [saved, evaluated] = [clock.seconds, clock.seconds];
+  let ended = false;
+  while (!ended && !signal?.aborted) {
+    const due = await steps.step();
+    ended = steps.done();
+    if (ended || signal?.aborted) break;
+    if (due || clock.seconds - evaluated >= evaluateEvery) {
+      await steps.evaluate();
+      evaluated = clock.seconds;
+    }
+    if (clock.seconds - saved >= checkpointEvery) {
+      await steps.save();
+      saved = clock.seconds;
+    }
+  }
+  if (ended) await steps.evaluate();
+  await steps.save();
+  return ended;
+}
+
+/** @throws FailureError, naming the last checkpoint (0: none yet), if a step's loss or gradient is not finite */
+export function checkFinite(
+  { loss, gradientNorm }: StepResult,
+  at: { step: number; learningRate: number; savedStep: number; out: string },
+): void {
+  if (Number.isFinite(loss) && Number.isFinite(gradientNorm)) return;
+  const what = Number.isFinite(loss) ? "the gradient's norm" : 'the loss';
+  const checkpoint =
+    at.savedStep > 0 ? `the last good checkpoint is that of step ${at.savedStep} in ${at.out}` : 'there is no checkpoint yet';
+  throw new FailureError(
+    `step ${at.step}: ${what} is not finite (learning rate ${at.learningRate.toPrecision(3)}); ${checkpoint}; try a lower --learning-rate`,
+  );
+}
