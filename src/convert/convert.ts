@@ -111,7 +111,7 @@ export function convert(options: ConversionOptions, session: ConversionSession):
   const { backend, out } = session;
   return inRunFolder(session, async (created, open) => {
     const work = await prepare(options, backend, open);
-    const { tokenizer, pooler, model, trainer } = work;
+    const { tokenizer, pooler, model, trainer, centring } = work;
     const resumed = session.resume && (await hasState(out)) ? await load(out, trainer.optimizer) : undefined;
     if (session.resume && !resumed) session.onNotice?.('the run was stopped before its first save: starting again');
     const stream = await TextStream.open(work.texts, resumed?.texts);
@@ -122,7 +122,7 @@ export function convert(options: ConversionOptions, session: ConversionSession):
       }
       const progress = resumed?.progress ?? { step: 0, fitted: 0, trained: 0, seconds: 0, history: [] };
       const save = async () => {
-        await saveCheckpoint(out, model, { tokenizer: tokenizer.json, dtype: options.dtype, rest: pooler });
+        await centring.folded(() => saveCheckpoint(out, model, { tokenizer: tokenizer.json, dtype: options.dtype, rest: pooler }));
         await saveProgress(out, trainer.optimizer, stream.state, progress);
       };
       const finished = await train({ ...work, options, session, stream, progress, save });
@@ -154,8 +154,8 @@ async function prepare(options: ConversionOptions, backend: Backend, open: Dispo
     answerVariance: variance,
     blocks,
   } = await measureTeacher(encoderOf(original), measured, answerTo(original, options.pooling));
-  const { model } = await createStudent(original, blocks, { feedforward, layers, seed, backend });
-  open.push(model);
+  const { model, centring } = await createStudent(original, blocks, { feedforward, layers, seed, backend });
+  open.push(model, centring);
   original.dispose();
   open.splice(open.indexOf(original), 1);
   // Several times as fast as f32, and as good a teacher (docs/decisions.md).
@@ -178,14 +178,16 @@ async function prepare(options: ConversionOptions, backend: Backend, open: Dispo
   });
   const logits = teacher.task === 'encoder' ? undefined : answers;
   const agreement = () =>
-    measureAgreement(
-      (infer) => trainer.inference(infer),
-      encoderOf(teacher),
-      encoderOf(model),
-      { map, pooling: options.pooling ?? 'mean', logits },
-      heldOut,
+    centring.folded(() =>
+      measureAgreement(
+        (infer) => trainer.inference(infer),
+        encoderOf(teacher),
+        encoderOf(model),
+        { map, pooling: options.pooling ?? 'mean', logits },
+        heldOut,
+      ),
     );
-  return { tokenizer, texts, pooler, model, trainer, balancer, distillation, agreement };
+  return { tokenizer, texts, pooler, model, centring, trainer, balancer, distillation, agreement };
 }
 
 function checkOptions(original: Model, options: ConversionOptions, layers: number): void {

@@ -4,6 +4,7 @@ import { type ModelConfig, neuronsOf } from '../models/config.ts';
 import { modelNames } from '../models/names.ts';
 import type { Parameter } from '../nn/parameter.ts';
 import { hashText, normalValues } from '../nn/random.ts';
+import { type CentredLayer, foldedBiases, type InputWeights } from './centring.ts';
 
 /** Of what a feedforward layer of the teacher takes in and gives. */
 export interface LayerStatistics {
@@ -25,11 +26,13 @@ export interface Student {
   seed: number;
 }
 
+/** Deviation of logits at the start. */
+const initialLogit = 0.3;
 /** Outputs' deviation at the start, of the teacher's. */
 const initialOutput = 0.3;
 
 /** Gives a block's new parameters their initial values; see {@link createStudent}. */
-export async function startBlock(block: number, statistics: LayerStatistics, student: Student): Promise<void> {
+export async function startBlock(block: number, statistics: LayerStatistics, student: Student): Promise<CentredLayer | undefined> {
   const inputMean = await joinMean(block, statistics, student);
   const { config, parameters, added, seed } = student;
   const { hiddenSize: width, family } = config;
@@ -37,27 +40,33 @@ export async function startBlock(block: number, statistics: LayerStatistics, stu
   const deviation = (initialOutput * Math.sqrt(statistics.outputVariance)) / Math.sqrt(Math.max(1, neuronsOf(config.feedforward).used));
   const weightsOut = (name: string, neurons: number) => normalValues(neurons * width, deviation, seed, hashText(name));
 
+  const layers: { weight: Parameter; bias?: Parameter; values: Float32Array }[] = [];
+  const startLayer = (into: string, out: string, weights: { into: Parameter; out?: Parameter }) => {
+    const [{ shape }] = weights.into.layout.tensors;
+    const neurons = shape[shape.length - 2];
+    const [valuesIn, valuesOut] = [weightsIn(`${into}.weight`, neurons, statistics, seed), weightsOut(`${out}.weight`, neurons)];
+    if (weights.out) {
+      write(weights.into, valuesIn);
+      write(weights.out, valuesOut);
+    } else write(weights.into, valuesIn, valuesOut);
+    layers.push({ weight: weights.into, bias: parameters.get(`${into}.bias`), values: valuesIn });
+  };
   const nodes = parameters.get(`${trees}.linear_in.weight`);
-  if (nodes) {
-    const [, neurons] = nodes.layout.tensors[1].shape;
-    const { weights, biases } = neuronsIn(`${trees}.linear_in.weight`, neurons, { ...statistics, inputMean }, seed);
-    write(nodes, weights, weightsOut(`${trees}.linear_out.weight`, neurons));
-    write(parameters.get(`${trees}.linear_in.bias`) as Parameter, biases);
-  }
+  if (nodes) startLayer(`${trees}.linear_in`, `${trees}.linear_out`, { into: nodes });
   const denseLayers = [
     [up, down],
     [`${trees}.dense_in`, `${trees}.dense_out`],
   ];
   for (const [into, out] of denseLayers) {
     const weight = parameters.get(`${into}.weight`);
-    if (!weight || !added.includes(weight)) continue;
-    const [neurons] = weight.layout.tensors[0].shape;
-    const { weights, biases } = neuronsIn(`${into}.weight`, neurons, { ...statistics, inputMean }, seed);
-    write(weight, weights);
-    const bias = parameters.get(`${into}.bias`);
-    if (bias) write(bias, biases);
-    write(parameters.get(`${out}.weight`) as Parameter, weightsOut(`${out}.weight`, neurons));
+    if (weight && added.includes(weight)) startLayer(into, out, { into: weight, out: parameters.get(`${out}.weight`) });
   }
+  for (const { bias } of layers) if (bias) write(bias, new Float32Array(bias.value.size));
+  const weights = layers.filter((layer): layer is InputWeights & typeof layer => layer.bias !== undefined);
+  if (weights.length === layers.length) return layers.length > 0 ? { mean: inputMean, weights } : undefined;
+  // A layer without biases cannot be trained around another origin, nor one beside it.
+  for (const { bias, values } of weights) write(bias, foldedBiases(values, new Float32Array(bias.value.size), inputMean));
+  return undefined;
 }
 
 /**
@@ -89,19 +98,11 @@ async function joinMean(
   return inputMean.map((mean, i) => mean + outputMean[i]);
 }
 
-/** Neurons whose input varies by about 1 around 0, each feature with an equal say. */
-function neuronsIn(name: string, neurons: number, { inputMean, inputVariance }: LayerStatistics, seed: number) {
-  const width = inputMean.length;
-  const weights = normalValues(neurons * width, 1 / Math.sqrt(width), seed, hashText(name));
-  const biases = new Float32Array(neurons);
-  for (let neuron = 0; neuron < neurons; neuron++) {
-    for (let i = 0; i < width; i++) {
-      const at = neuron * width + i;
-      weights[at] /= Math.sqrt(inputVariance[i] + 1e-6);
-      biases[neuron] -= weights[at] * inputMean[i];
-    }
-  }
-  return { weights, biases };
+/** Neurons whose logits vary around 0, by about `initialLogit`. */
+function weightsIn(name: string, neurons: number, { inputVariance: variance }: LayerStatistics, seed: number): Float32Array {
+  const width = variance.length;
+  const deviation = initialLogit / Math.sqrt(variance.reduce((sum, value) => sum + value, 1e-6));
+  return normalValues(neurons * width, deviation, seed, hashText(name));
 }
 
 function write(parameter: Parameter, ...values: Float32Array[]): void {

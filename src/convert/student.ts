@@ -6,6 +6,7 @@ import type { FeedforwardConfig, ModelConfig } from '../models/config.ts';
 import type { Encoder } from '../models/encoder.ts';
 import type { NamedArray, Parameter } from '../nn/parameter.ts';
 import type { AnswerTo } from './answers.ts';
+import { type CentredLayer, Centring } from './centring.ts';
 import { type LayerStatistics, startBlock } from './initial_values.ts';
 import { average, Moments } from './moments.ts';
 import type { TextsOfOneLength } from './texts.ts';
@@ -81,7 +82,7 @@ export function studentConfig(teacher: ModelConfig, options: { feedforward: Feed
 
 /**
  * A student: what it has in common with the teacher is copied, its feedforward layers start at random, scaled by `statistics` of the teacher's blocks so that
- * each neuron's input varies by about 1 around 0 (every split begins even) and outputs are small. The mean of the teacher's layer joins
+ * logits vary around 0 (every split begins even) and outputs are small. The mean of the teacher's layer joins
  * from the start: by the bias of a dense layer, or, as trees have none, by the norm before it (post-norm only).
  * @returns the model, and the parameters that are new
  */
@@ -89,7 +90,7 @@ export async function createStudent(
   teacher: Model,
   statistics: readonly LayerStatistics[],
   options: { feedforward: FeedforwardConfig; layers: number; seed: number; backend: Backend },
-): Promise<{ model: Model; added: Parameter[] }> {
+): Promise<{ model: Model; added: Parameter[]; centring: Centring }> {
   const { seed, backend, layers } = options;
   const config = studentConfig(teacher.config, options);
   const model = createModel(teacher.task, config, backend, seed);
@@ -106,8 +107,10 @@ export async function createStudent(
     else added.push(parameter);
   }
   const parameters = new Map(model.parameters.flatMap((parameter) => parameter.layout.tensors.map(({ name }) => [bare(name), parameter])));
-  for (const [block, source] of map.entries()) await startBlock(block, statistics[source], { config, parameters, added, seed });
-  return { model, added };
+  const centred: (CentredLayer | undefined)[] = [];
+  for (const [block, source] of map.entries())
+    centred.push(await startBlock(block, statistics[source], { config, parameters, added, seed }));
+  return { model, added, centring: new Centring(encoderOf(model), centred) };
 }
 
 /** Without the 'bert.' that some checkpoints have before their names. */

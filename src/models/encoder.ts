@@ -79,6 +79,13 @@ export class Encoder {
     this.stages = starts.map((start, i) => factory.parameters.slice(start, starts[i + 1]));
   }
 
+  /** Adds a vector [hidden] to what each block's feedforward layer takes in; nothing where there is none. */
+  shiftFeedforwardInputs(shifts: readonly (Float32Array | undefined)[]): void {
+    this.blocks.forEach((block, i) => {
+      block.feedforwardShift = shifts[i];
+    });
+  }
+
   /** Tokens to hidden states. Throws InputError if an id, a type or the length does not fit the model. */
   forward(run: Run, batch: Batch, options: { hiddenStates?: boolean } = {}): EncoderActivations {
     const { arena } = run;

@@ -33,6 +33,9 @@ export interface BlockActivations {
  * Post-norm (BERT): x = norm1(x + attention(x)); x = norm2(x + feedforward(x)). Dropout on what joins x.
  */
 export class Block {
+  /** [width], added to what the feedforward layer takes in: where it is trained around another origin (src/convert/centring.ts). */
+  feedforwardShift?: Float32Array;
+
   constructor(
     readonly layers: BlockLayers,
     readonly placement: 'pre' | 'post',
@@ -44,7 +47,8 @@ export class Block {
     const { attention, feedforward, norm1, norm2 } = this.layers;
     const mark = run.arena.mark();
     const feed = (from: Tensor, normed: Tensor, sum: Tensor) =>
-      feedforward && addBranch(run, from, sum, this.feedforwardDropout(run), (target) => feedforward.forward(run, normed, target));
+      feedforward &&
+      addBranch(run, from, sum, this.feedforwardDropout(run), (target) => feedforward.forward(run, this.shifted(run, normed), target));
     let activations: BlockActivations;
     if (this.placement === 'pre') {
       const normed1 = norm1.forward(run, input);
@@ -114,6 +118,21 @@ export class Block {
     // The activations are those of this very layer.
     const layer = this.layers.feedforward as FastFeedforward;
     return layer.backward(run, activations.feedforward as FastFeedforwardActivations, gradOutput);
+  }
+
+  private shifted({ backend, arena }: Run, input: Tensor): Tensor {
+    const { feedforwardShift: shift } = this;
+    if (!shift) return input;
+    const [rows, width] = input.shape;
+    const output = arena.tensor('shifted', input.shape);
+    const mark = arena.mark();
+    const [ones, column] = [arena.tensor('ones', [rows, 1]), arena.tensor('shift', [width, 1])];
+    backend.fill({ output: ones, value: 1 });
+    backend.write(column, shift);
+    backend.copy({ input, output });
+    backend.linear({ input: ones, weight: column, output, accumulate: true });
+    arena.release(mark);
+    return output;
   }
 
   private attentionDropout(run: Run): Dropout | undefined {

@@ -96,6 +96,30 @@ describe.each<[string, ModelConfig]>([
   });
 
   test.each<FeedforwardConfig>([
+    { kind: 'fff', trees: 2, depth: 2 },
+    { kind: 'fff', trees: 1, depth: 1, leafWidth: 3, alwaysOn: 2 },
+    { kind: 'dense', neurons: 5 },
+  ])('$kind layers on centred inputs compute what the plain ones do that they are folded into', async (feedforward) => {
+    const { model, centring } = await student(feedforward);
+    const ofLayers = model.parameters.filter(({ name }) => /linear_in|dense_in|intermediate/.test(name));
+    const values = () => Promise.all(ofLayers.map(({ value }) => backend.read(value)));
+    const [centred, before] = [await outputOf(model), await values()];
+    await centring.folded(async () => {
+      const plain = await outputOf(model);
+      plain.forEach((value, i) => {
+        expect(value).toBeCloseTo(centred[i], 4);
+      });
+      const biased = config.family === 'bert' || (feedforward.kind === 'fff' && !feedforward.alwaysOn);
+      if (biased) expect(await values()).not.toEqual(before);
+      else expect(await values()).toEqual(before);
+    });
+    expect(await values()).toEqual(before);
+    expect(await outputOf(model)).toEqual(centred);
+    centring.dispose();
+    if (config.family === 'bert') expect(await outputOf(model)).not.toEqual(centred);
+  });
+
+  test.each<FeedforwardConfig>([
     { kind: 'dense', neurons: 5 },
     { kind: 'fff', trees: 1, depth: 2, alwaysOn: 3 },
   ])('$kind with layers that have a bias of their own start from the mean', async (feedforward) => {

@@ -72,7 +72,7 @@ export function convertCommand(program: Command): void {
       '--fit-balance <rate>',
       "how fast splits are drawn towards even ones while layers are fitted: how far a neuron's logit moves in a step if all its tokens go to one side; 0: not at all",
       parseNumber,
-      1,
+      0.3,
     )
     .option('--balance <rate>', 'the same while the whole network is trained', parseNumber, 0.1)
     .option('--seed <number>', 'of the new layers and the order of the texts', parseInteger, 0)
