@@ -7,7 +7,7 @@ import { FailureError, InputError } from '../errors.ts';
 import { readJson } from '../io/files.ts';
 import { openWeights } from '../io/model_folder.ts';
 import { loadSequenceClassifier } from '../models/checkpoint.ts';
-import { parseConfig } from '../models/config.ts';
+import { parseConfig } from '../models/config_json.ts';
 import { modelNames } from '../models/names.ts';
 import type { EncodedText } from '../models/text_batches.ts';
 import { hashText } from '../nn/random.ts';

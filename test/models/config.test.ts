@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { InputError } from '../../src/errors.ts';
-import { configToJson, crammedBertConfig, parseConfig, type Task } from '../../src/models/config.ts';
+import { crammedBertConfig, type Task } from '../../src/models/config.ts';
+import { configToJson, parseConfig } from '../../src/models/config_json.ts';
 import { goldenJson } from '../goldens.ts';
 
 type Json = Record<string, unknown>;

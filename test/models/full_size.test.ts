@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
 import { fmix32 } from '../../src/backend/backend.ts';
 import { importParameter } from '../../src/models/checkpoint.ts';
-import { parseConfig } from '../../src/models/config.ts';
+import { parseConfig } from '../../src/models/config_json.ts';
 import { MaskedLanguageModel } from '../../src/models/masked_language_model.ts';
 import { ParameterFactory } from '../../src/models/parameter_factory.ts';
 import { hashText } from '../../src/nn/random.ts';

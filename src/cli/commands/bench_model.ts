@@ -90,7 +90,7 @@ export function modelCommand(parent: Command): void {
 const shapeOptions = ['layers', 'hidden', 'heads'] as const;
 
 async function configOf(folder: string, { length }: Options): Promise<ModelConfig> {
-  const [{ readJson }, { parseConfig }] = await Promise.all([import('../../io/files.ts'), import('../../models/config.ts')]);
+  const [{ readJson }, { parseConfig }] = await Promise.all([import('../../io/files.ts'), import('../../models/config_json.ts')]);
   const path = `${folder}/config.json`;
   const config = parseConfig(await readJson(path), path);
   if (config.family === 'crammedBERT')

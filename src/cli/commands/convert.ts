@@ -164,7 +164,7 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
 /** Dense layers of fewer blocks have as many neurons as they had, unless --intermediate says otherwise. */
 async function withOwnNeurons(folder: string, options: Options, given: (name: string) => boolean): Promise<FeedforwardOptions> {
   if (options.layers === undefined || given('intermediate')) return options;
-  const [{ readJson }, { parseConfig }] = await Promise.all([import('../../io/files.ts'), import('../../models/config.ts')]);
+  const [{ readJson }, { parseConfig }] = await Promise.all([import('../../io/files.ts'), import('../../models/config_json.ts')]);
   const { feedforward } = parseConfig(await readJson(`${folder}/config.json`), `${folder}/config.json`);
   return feedforward.kind === 'dense' ? { ...options, intermediate: feedforward.neurons } : options;
 }

@@ -35,11 +35,12 @@ export function inspectCommand(program: Command): void {
 
 async function inspect(options: Options): Promise<void> {
   if (options.out !== undefined && options.text === undefined) throw new InputError('--out draws the paths of a text: give one by --text');
-  const [{ openWeights }, { readJson, writeFileAtomic }, { parseConfig, neuronsOf, describeFeedforward }, { readSentenceModules }] =
+  const [{ openWeights }, { readJson, writeFileAtomic }, { neuronsOf, describeFeedforward }, { parseConfig }, { readSentenceModules }] =
     await Promise.all([
       import('../../io/model_folder.ts'),
       import('../../io/files.ts'),
       import('../../models/config.ts'),
+      import('../../models/config_json.ts'),
       import('../../pipelines/sentence_transformer.ts'),
     ]);
   const folder = await openModelFolder(options);

@@ -1,0 +1,375 @@
+/** How config.json says what a model is: crammedBERT's form and BERT's, read and written. */
+import * as v from 'valibot';
+import { InputError } from '../errors.ts';
+import { describeFeedforward, type FeedforwardConfig, type ModelConfig, neuronsOf, problemTypes, type Task } from './config.ts';
+
+// Limits that no real model reaches; they keep a damaged file from asking for absurd amounts of memory.
+const count = (most: number) => v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(most));
+const probability = v.pipe(v.number(), v.minValue(0), v.ltValue(1));
+const positive = v.pipe(v.number(), v.gtValue(0), v.maxValue(1));
+const vocabulary = count(2 ** 21);
+const hidden = count(2 ** 14);
+const layerCount = count(512);
+const positionCount = count(2 ** 16);
+const depth = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(24));
+const leafWidth = count(2 ** 16);
+const mostNeurons = 2 ** 24;
+const neurons = count(mostNeurons);
+const labelCount = count(2 ** 16);
+const tokenId = v.pipe(v.number(), v.integer(), v.minValue(0));
+
+const poolKinds = { zero_index: 'first', avg: 'mean', max: 'max', lse: 'logSumExp' } as const;
+
+/** Neurons or trees, the trees' depth, and two entries of our own: they stay away where they say nothing, so that the authors' code knows every key. */
+const feedforwardEntries = {
+  intermed_size: v.optional(neurons),
+  intermed_depth: v.optional(depth),
+  intermed_leaf_width: v.optional(leafWidth),
+  intermed_always_on: v.optional(neurons),
+};
+type FeedforwardEntries = v.InferOutput<v.ObjectSchema<typeof feedforwardEntries, undefined>> & { intermed_type: 'fff' | 'ff' | 'none' };
+
+const crammedBert = v.object({
+  model_type: v.literal('crammedBERT'),
+  id2label: v.nullish(v.record(v.string(), v.string())),
+  problem_type: v.nullish(v.picklist(problemTypes)),
+  arch: v.object({
+    hidden_size: hidden,
+    num_transformer_layers: layerCount,
+    intermed_type: v.picklist(['fff', 'ff', 'none']),
+    ...feedforwardEntries,
+    use_bias: v.optional(v.boolean(), false),
+    hidden_dropout_prob: v.optional(probability, 0.1),
+    norm: v.optional(v.literal('LayerNorm'), 'LayerNorm'),
+    norm_eps: v.optional(positive, 1e-12),
+    norm_scheme: v.optional(v.literal('pre'), 'pre'),
+    nonlin: v.optional(v.literal('GELU'), 'GELU'),
+    tie_weights: v.optional(v.literal(true), true),
+    decoder_bias: v.optional(v.literal(false), false),
+    skip_head_transform: v.optional(v.literal(true), true),
+    final_norm: v.optional(v.literal(true), true),
+    ffn_layer_frequency: v.optional(v.literal(1), 1),
+    sparse_prediction: v.optional(positive, 0.25),
+    objective_layout: v.optional(v.literal('MLM'), 'MLM'),
+    loss: v.optional(v.literal('cross-entropy'), 'cross-entropy'),
+    num_labels: v.nullish(labelCount),
+    embedding: v.object({
+      vocab_size: vocabulary,
+      embedding_dim: hidden,
+      max_seq_length: positionCount,
+      pad_token_id: v.optional(tokenId, 0),
+      pos_embedding: v.literal('scaled-sinusoidal'),
+      normalization: v.optional(v.literal(true), true),
+      dropout_prob: v.optional(probability, 0.1),
+      stable_low_precision: v.optional(v.literal(false), false),
+    }),
+    attention: v.object({
+      type: v.optional(v.literal('self-attention'), 'self-attention'),
+      num_attention_heads: count(2 ** 10),
+      causal_attention: v.optional(v.literal(false), false),
+      rotary_embedding: v.optional(v.literal(false), false),
+      skip_output_projection: v.optional(v.literal(false), false),
+      sequence_op: v.optional(v.literal('torch-softmax'), 'torch-softmax'),
+      seq_op_in_fp32: v.optional(v.boolean(), false),
+      qkv_bias: v.optional(v.boolean(), false),
+      dropout_prob: v.optional(probability, 0.1),
+    }),
+    init: v.optional(v.object({ type: v.optional(v.literal('normal'), 'normal'), std: v.optional(positive, 0.02) }), {}),
+    classification_head: v.optional(
+      v.object({
+        pooler: v.optional(v.picklist(['zero_index', 'avg', 'max', 'lse']), 'zero_index'),
+        include_ff_layer: v.optional(v.literal(true), true),
+        head_dim: v.optional(hidden),
+        nonlin: v.optional(v.literal('Tanh'), 'Tanh'),
+        classifier_dropout: v.optional(probability, 0.1),
+      }),
+      {},
+    ),
+  }),
+});
+
+const bertEntries = {
+  vocab_size: vocabulary,
+  hidden_size: hidden,
+  num_hidden_layers: layerCount,
+  num_attention_heads: count(2 ** 10),
+  max_position_embeddings: positionCount,
+  type_vocab_size: v.optional(count(2 ** 10), 2),
+  pad_token_id: v.optional(tokenId, 0),
+  hidden_act: v.optional(v.literal('gelu'), 'gelu'),
+  layer_norm_eps: v.optional(positive, 1e-12),
+  initializer_range: v.optional(positive, 0.02),
+  hidden_dropout_prob: v.optional(probability, 0.1),
+  attention_probs_dropout_prob: v.optional(probability, 0.1),
+  classifier_dropout: v.nullish(probability),
+  position_embedding_type: v.optional(v.literal('absolute'), 'absolute'),
+  is_decoder: v.optional(v.literal(false), false),
+  add_cross_attention: v.optional(v.literal(false), false),
+  tie_word_embeddings: v.optional(v.literal(true), true),
+  num_labels: v.nullish(labelCount),
+  id2label: v.nullish(v.record(v.string(), v.string())),
+  problem_type: v.nullish(v.picklist(problemTypes)),
+};
+const bert = v.object({ ...bertEntries, model_type: v.literal('bert'), intermediate_size: neurons });
+const ultraFastBert = v.object({
+  ...bertEntries,
+  model_type: v.literal('ultrafastbert'),
+  intermed_type: v.picklist(['fff', 'none']),
+  ...feedforwardEntries,
+});
+
+/**
+ * A checkpoint's config.json, checked; `source` names it in messages.
+ * @throws InputError naming the key if it is missing, of the wrong kind, absurdly large, or asks for what is not supported.
+ */
+export function parseConfig(json: unknown, source: string): ModelConfig {
+  if (typeof json !== 'object' || json === null || Array.isArray(json)) throw new InputError(`${source}: is not a JSON object`);
+  const family = (json as { model_type?: unknown }).model_type;
+  let config: ModelConfig;
+  if (family === 'crammedBERT') config = fromCrammedBert(validate(crammedBert, json, source), source);
+  else if (family === 'bert' || family === 'ultrafastbert')
+    config = fromBert(validate(family === 'bert' ? bert : ultraFastBert, json, source), source);
+  else throw new InputError(`${source}: 'model_type' is ${shown(family)}, expected "crammedBERT", "bert" or "ultrafastbert"`);
+  checkTogether(config, source);
+  return config;
+}
+
+function fromCrammedBert({ arch, id2label, problem_type }: v.InferOutput<typeof crammedBert>, source: string): ModelConfig {
+  const labelNames = labelNamesOf(id2label, arch.num_labels, source);
+  const { embedding, attention, classification_head: head } = arch;
+  if (embedding.embedding_dim !== arch.hidden_size) {
+    throw new InputError(
+      `${source}: 'arch.embedding.embedding_dim' is ${embedding.embedding_dim}, expected hidden_size, ${arch.hidden_size}`,
+    );
+  }
+  return {
+    family: 'crammedBERT',
+    vocabularySize: embedding.vocab_size,
+    hiddenSize: arch.hidden_size,
+    layers: arch.num_transformer_layers,
+    heads: attention.num_attention_heads,
+    positions: embedding.max_seq_length,
+    padId: embedding.pad_token_id,
+    tokenTypes: 0,
+    feedforward: fromFeedforwardEntries(arch, `${source}: 'arch.`),
+    bias: { queryKeyValue: attention.qkv_bias, dense: arch.use_bias },
+    normEpsilon: arch.norm_eps,
+    initialDeviation: arch.init.std ?? 0.02,
+    dropout: {
+      embedding: embedding.dropout_prob,
+      attention: attention.dropout_prob,
+      hidden: arch.hidden_dropout_prob,
+      classifier: head.classifier_dropout ?? 0.1,
+    },
+    predictedFraction: arch.sparse_prediction,
+    pooler: { kind: poolKinds[head.pooler ?? 'zero_index'], size: head.head_dim ?? arch.hidden_size },
+    labels: arch.num_labels ?? labelNames?.length,
+    labelNames,
+    problemType: problem_type ?? undefined,
+  };
+}
+
+/** `prefix`: of the keys' names in messages. */
+function fromFeedforwardEntries(entries: FeedforwardEntries, prefix: string): FeedforwardConfig {
+  const { intermed_type: kind, intermed_size: size, intermed_depth: levels } = entries;
+  if (kind === 'none') return { kind };
+  if (size === undefined)
+    throw new InputError(`${prefix}intermed_size' is missing, expected how many ${kind === 'fff' ? 'trees' : 'neurons'} there are`);
+  if (kind === 'ff') return { kind: 'dense', neurons: size };
+  if (levels === undefined) throw new InputError(`${prefix}intermed_depth' is missing, expected the depth of the trees`);
+  return { kind, trees: size, depth: levels, leafWidth: entries.intermed_leaf_width, alwaysOn: entries.intermed_always_on };
+}
+
+function fromBert(json: v.InferOutput<typeof bert> | v.InferOutput<typeof ultraFastBert>, source: string): ModelConfig {
+  const names = labelNamesOf(json.id2label, json.num_labels, source);
+  return {
+    family: json.model_type,
+    vocabularySize: json.vocab_size,
+    hiddenSize: json.hidden_size,
+    layers: json.num_hidden_layers,
+    heads: json.num_attention_heads,
+    positions: json.max_position_embeddings,
+    padId: json.pad_token_id,
+    tokenTypes: json.type_vocab_size,
+    feedforward:
+      json.model_type === 'bert' ? { kind: 'dense', neurons: json.intermediate_size } : fromFeedforwardEntries(json, `${source}: '`),
+    bias: { queryKeyValue: true, dense: true },
+    normEpsilon: json.layer_norm_eps,
+    initialDeviation: json.initializer_range,
+    dropout: {
+      embedding: json.hidden_dropout_prob,
+      attention: json.attention_probs_dropout_prob,
+      hidden: json.hidden_dropout_prob,
+      classifier: json.classifier_dropout ?? json.hidden_dropout_prob,
+    },
+    predictedFraction: 0.15,
+    pooler: { kind: 'first', size: json.hidden_size },
+    labels: json.num_labels ?? names?.length,
+    labelNames: names,
+    problemType: json.problem_type ?? undefined,
+  };
+}
+
+/** Names of the labels in their order; the keys of `id2label` are their numbers. */
+function labelNamesOf(
+  id2label: Record<string, string> | null | undefined,
+  count: number | null | undefined,
+  source: string,
+): string[] | undefined {
+  if (!id2label) return undefined;
+  const keys = Object.keys(id2label);
+  const missing = keys.findIndex((_, label) => !(String(label) in id2label));
+  if (missing >= 0) throw new InputError(`${source}: 'id2label' has ${keys.length} labels, but none is numbered ${missing}`);
+  if (count !== null && count !== undefined && count !== keys.length)
+    throw new InputError(`${source}: 'id2label' has ${keys.length} labels, but 'num_labels' is ${count}`);
+  return keys.map((_, label) => id2label[String(label)]);
+}
+
+function checkTogether(config: ModelConfig, source: string): void {
+  const { hiddenSize, heads, padId, vocabularySize, feedforward } = config;
+  if (hiddenSize % heads !== 0)
+    throw new InputError(`${source}: hidden size ${hiddenSize} cannot be divided among ${heads} attention heads`);
+  if (padId >= vocabularySize)
+    throw new InputError(`${source}: 'pad_token_id' is ${padId}, expected less than the vocabulary's ${vocabularySize}`);
+  if (neuronsOf(feedforward).total > mostNeurons)
+    throw new InputError(
+      `${source}: 'intermed_size' and 'intermed_depth' ask for ${describeFeedforward(feedforward)}, more than ${mostNeurons} neurons a layer`,
+    );
+}
+
+function validate<Schema extends v.GenericSchema>(schema: Schema, json: unknown, source: string): v.InferOutput<Schema> {
+  const result = v.safeParse(schema, json);
+  if (result.success) return result.output;
+  const [issue] = result.issues;
+  const found = issue.received === 'undefined' ? 'missing' : shown(issue.input);
+  throw new InputError(`${source}: '${v.getDotPath(issue)}' is ${found}, expected ${issue.expected}`);
+}
+
+function shown(value: unknown): string {
+  let text = 'nested too deeply';
+  try {
+    text = JSON.stringify(value) ?? 'missing';
+  } catch {
+    // Cycles and depths that JSON has no words for: told by the text above.
+  }
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+}
+
+/** The config.json of a checkpoint; the inverse of {@link parseConfig}. */
+export function configToJson(config: ModelConfig, task: Task = 'masked-lm'): Record<string, unknown> {
+  return config.family === 'crammedBERT' ? toCrammedBert(config) : toBert(config, task);
+}
+
+function toCrammedBert(config: ModelConfig): Record<string, unknown> {
+  const { feedforward, dropout } = config;
+  const pooler = Object.entries(poolKinds).find(([, kind]) => kind === config.pooler.kind)?.[0];
+  return {
+    model_type: 'crammedBERT',
+    ...labelEntries(config.labelNames),
+    ...problemEntry(config),
+    arch: {
+      architectures: ['ScriptableCrammedBERT'],
+      num_transformer_layers: config.layers,
+      hidden_size: config.hiddenSize,
+      ...toFeedforwardEntries(feedforward),
+      hidden_dropout_prob: dropout.hidden,
+      norm: 'LayerNorm',
+      norm_eps: config.normEpsilon,
+      norm_scheme: 'pre',
+      nonlin: 'GELU',
+      tie_weights: true,
+      decoder_bias: false,
+      sparse_prediction: config.predictedFraction,
+      loss: 'cross-entropy',
+      objective_layout: 'MLM',
+      embedding: {
+        vocab_size: config.vocabularySize,
+        pos_embedding: 'scaled-sinusoidal',
+        dropout_prob: dropout.embedding,
+        pad_token_id: config.padId,
+        max_seq_length: config.positions,
+        embedding_dim: config.hiddenSize,
+        normalization: true,
+        stable_low_precision: false,
+      },
+      attention: {
+        type: 'self-attention',
+        causal_attention: false,
+        num_attention_heads: config.heads,
+        dropout_prob: dropout.attention,
+        skip_output_projection: false,
+        qkv_bias: config.bias.queryKeyValue,
+        rotary_embedding: false,
+        seq_op_in_fp32: false,
+        sequence_op: 'torch-softmax',
+      },
+      init: { type: 'normal', std: config.initialDeviation },
+      ffn_layer_frequency: 1,
+      skip_head_transform: true,
+      use_bias: config.bias.dense,
+      final_norm: true,
+      num_labels: config.labels ?? null,
+      classification_head: {
+        pooler,
+        include_ff_layer: true,
+        head_dim: config.pooler.size,
+        nonlin: 'Tanh',
+        classifier_dropout: dropout.classifier,
+      },
+    },
+  };
+}
+
+function toFeedforwardEntries(feedforward: FeedforwardConfig): FeedforwardEntries {
+  if (feedforward.kind === 'none') return { intermed_type: 'none' };
+  if (feedforward.kind === 'dense') return { intermed_type: 'ff', intermed_size: feedforward.neurons };
+  const { trees, depth, leafWidth = 1, alwaysOn = 0 } = feedforward;
+  return {
+    intermed_type: 'fff',
+    intermed_size: trees,
+    intermed_depth: depth,
+    ...(leafWidth > 1 && { intermed_leaf_width: leafWidth }),
+    ...(alwaysOn > 0 && { intermed_always_on: alwaysOn }),
+  };
+}
+
+/** transformers' names of the classes, for every family. */
+function labelEntries(names: readonly string[] | undefined): Record<string, unknown> {
+  if (!names) return {};
+  return {
+    id2label: Object.fromEntries(names.map((label, i) => [i, label])),
+    label2id: Object.fromEntries(names.map((label, i) => [label, i])),
+  };
+}
+
+const problemEntry = ({ problemType }: ModelConfig) => (problemType ? { problem_type: problemType } : {});
+
+function toBert(config: ModelConfig, task: Task): Record<string, unknown> {
+  const { feedforward, dropout } = config;
+  const name = config.family === 'bert' ? 'Bert' : 'UltraFastBert';
+  const architecture = { 'masked-lm': 'ForMaskedLM', 'sequence-classification': 'ForSequenceClassification', encoder: 'Model' }[task];
+  const names = config.labelNames;
+  return {
+    architectures: [`${name}${architecture}`],
+    model_type: config.family,
+    vocab_size: config.vocabularySize,
+    hidden_size: config.hiddenSize,
+    num_hidden_layers: config.layers,
+    num_attention_heads: config.heads,
+    ...(config.family === 'bert' && feedforward.kind === 'dense'
+      ? { intermediate_size: feedforward.neurons }
+      : toFeedforwardEntries(feedforward)),
+    hidden_act: 'gelu',
+    hidden_dropout_prob: dropout.hidden,
+    attention_probs_dropout_prob: dropout.attention,
+    classifier_dropout: dropout.classifier === dropout.hidden ? null : dropout.classifier,
+    max_position_embeddings: config.positions,
+    type_vocab_size: config.tokenTypes,
+    initializer_range: config.initialDeviation,
+    layer_norm_eps: config.normEpsilon,
+    pad_token_id: config.padId,
+    position_embedding_type: 'absolute',
+    ...(names ? labelEntries(names) : config.labels === undefined ? {} : { num_labels: config.labels }),
+    ...problemEntry(config),
+  };
+}
