@@ -53,7 +53,7 @@ const oneLine = (text: string) => text.trim().replace(/\s*\n\s*/g, ' ');
 async function main(argv: string[]): Promise<number> {
   try {
     await createProgram().parseAsync(argv);
-    return 0;
+    return Number(process.exitCode ?? 0); // a run that was stopped has set it
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2; // commander has printed its message
     if (error instanceof InputError || error instanceof FailureError) {

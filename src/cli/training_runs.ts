@@ -51,6 +51,11 @@ export async function resumedOptions<Options extends object>(
 
 const dashed = (name: string) => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 
+/** A run that was stopped is no success to whoever waits for its end: `ufb pretrain ... && ufb eval ...`. */
+export function failUnlessFinished({ finished }: { finished: boolean }): void {
+  if (!finished) process.exitCode = 1;
+}
+
 /** A signal that Ctrl-C (or SIGTERM) sets; a second one ends the process. Dispose it when the work is done. */
 export function stopOnInterrupt(options: CommonOptions): { signal: AbortSignal } & Disposable {
   const stop = new AbortController();

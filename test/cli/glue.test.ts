@@ -92,7 +92,7 @@ test('stopped by Ctrl-C and resumed: the same results as a run that was never st
   while (child.exitCode === null && !(existsSync(log) && readFileSync(log, 'utf8').split('\n').length > 12))
     await new Promise((resolve) => setTimeout(resolve, 5));
   child.kill('SIGINT');
-  expect(await ended).toBe(0);
+  expect(await ended).toBe(1);
   const resumed = await ufb(['glue', '--resume', '--out', outOf('stopped'), ...reference, '--json', '--quiet']);
   expect(resumed.code, resumed.stderr).toBe(0);
   const found = (out: string) => {

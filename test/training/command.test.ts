@@ -89,8 +89,9 @@ describe.each(backends.map((backend) => ({ backend })))('pretrain $backend', ({ 
       while (child.exitCode === null && !(existsSync(log) && readFileSync(log, 'utf8').includes('checkpoint')))
         await new Promise((resolve) => setTimeout(resolve, 5));
       child.kill(signal);
-      expect(await ended).toBe(signal === 'SIGKILL' ? null : 0);
-      if (signal !== 'SIGKILL') expect(stdout).toMatch(/^(stopped \(go on with --resume\)|done): step \d+/);
+      const code = await ended;
+      if (signal === 'SIGKILL') expect(code).toBeNull();
+      else expect(`${code} ${stdout}`).toMatch(/^(1 stopped \(go on with --resume\)|0 done): step \d+/);
       const resumed = await ufb([...args, '--resume', '--quiet']);
       expect(resumed.stderr).toBe('');
       expect(resumed.code).toBe(0);

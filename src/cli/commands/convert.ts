@@ -21,7 +21,7 @@ import {
   print,
   printJson,
 } from '../common.ts';
-import { addPrecisionOption, openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
+import { addPrecisionOption, failUnlessFinished, openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
 
 type Options = BackendOptions &
   CommonOptions &
@@ -92,6 +92,7 @@ export function convertCommand(program: Command): void {
       const result = await run(options, given);
       if (options.json) printJson({ ...result, out: options.out });
       else print(await summary(result, options.out));
+      failUnlessFinished(result);
     });
 }
 

@@ -17,7 +17,7 @@ import {
   print,
   printJson,
 } from '../common.ts';
-import { addPrecisionOption, openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
+import { addPrecisionOption, failUnlessFinished, openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
 
 interface Options extends BackendOptions, CommonOptions, ModelOptions, Omit<FineTuningRunOptions, 'model' | 'train'> {
   train?: string;
@@ -73,6 +73,7 @@ export function finetuneCommand(program: Command): void {
       const result = await run(options, given);
       if (options.json) printJson({ ...result, out: options.out });
       else print(summary(result, options.out));
+      failUnlessFinished(result);
     });
 }
 

@@ -17,7 +17,7 @@ import {
   print,
   printJson,
 } from '../common.ts';
-import { addPrecisionOption, openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
+import { addPrecisionOption, failUnlessFinished, openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
 import { table, wordsOf } from './bench_report.ts';
 
 interface Options extends BackendOptions, CommonOptions, ModelOptions {
@@ -128,6 +128,7 @@ async function glue(options: Options, given: (name: string) => boolean): Promise
     bar.stop();
     await log.close();
   }
+  failUnlessFinished(results);
   const summary = summarize(results);
   if (out !== undefined) predictionsNotice(results, out, options);
   if (!options.json) print(scoreTable(summary));

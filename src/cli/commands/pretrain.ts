@@ -16,7 +16,7 @@ import {
   print,
   printJson,
 } from '../common.ts';
-import { addPrecisionOption, openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
+import { addPrecisionOption, failUnlessFinished, openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
 
 interface Options extends BackendOptions, CommonOptions, PretrainOptions {
   out: string;
@@ -96,6 +96,7 @@ export function pretrainCommand(program: Command): void {
     const result = await run(options, given);
     if (options.json) printJson({ ...result, out: options.out });
     else print(await summary(result, options.out));
+    failUnlessFinished(result);
   });
 }
 
