@@ -9,11 +9,13 @@ import { fillUniform, milliseconds, summarise, type Timing } from './timing.ts';
 
 export interface TrainingBenchmarkOptions {
   /** All of one vocabulary. */
-  models: readonly { name: string; config: ModelConfig; precision?: ProductPrecision }[];
+  models: readonly { name: string; config: ModelConfig }[];
   /** Sequences a step, and tokens a sequence. */
   batch: number;
   length: number;
   rounds: number;
+  /** Of products with weights; f32 if absent. */
+  precision?: ProductPrecision;
   /** Rows and columns of the matrices whose product the steps are measured by; 1024 by default. */
   productSize?: number;
   /** Opens another program that trains the last of the models, from the same weights. */
@@ -42,7 +44,7 @@ export interface TrainingRow {
 
 export interface TrainingBenchmark {
   rows: TrainingRow[];
-  /** The backend's own product of two square matrices, GFLOP/s, measured between the steps. */
+  /** The backend's own product of two square matrices in the same precision, GFLOP/s, measured between the steps. */
   matrixProduct: Timing;
 }
 
@@ -63,8 +65,8 @@ export function modelArithmetic(config: ModelConfig, length: number): number {
  * are measured by. The first round is not counted.
  */
 export async function benchmarkTraining(backend: Backend, options: TrainingBenchmarkOptions): Promise<TrainingBenchmark> {
-  const { models, batch, length, rounds, productSize: size = 1024, openPeer } = options;
-  const entrants = models.map(({ name, config, precision }) => {
+  const { models, batch, length, rounds, precision, productSize: size = 1024, openPeer } = options;
+  const entrants = models.map(({ name, config }) => {
     const model = createMaskedLanguageModel(config, backend, 1);
     return { name, config, model, trainer: new Trainer(backend, model.parameters, { precision }) };
   });
@@ -100,7 +102,7 @@ export async function benchmarkTraining(backend: Backend, options: TrainingBench
       }
       const product = await milliseconds(
         () => {
-          for (let i = 0; i < products; i++) backend.linear({ input, weight, output });
+          for (let i = 0; i < products; i++) backend.linear({ input, weight, output, precision });
         },
         () => backend.finish(),
       );

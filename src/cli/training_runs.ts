@@ -6,11 +6,11 @@ import { InputError } from '../errors.ts';
 import { type BackendOptions, type CommonOptions, notice, openBackend } from './common.ts';
 
 /** Adds --precision. */
-export function addPrecisionOption(command: Command): Command {
+export function addTrainingPrecisionOption(command: Command): Command {
   return command.addOption(
     new Option(
       '--precision <precision>',
-      'of products with weights while training; bf16 takes less time where the processor multiplies it. Weights and sums are f32',
+      'of the products with weights in training (not of the file, which --dtype is about): bf16 takes less time where the processor multiplies it; weights and sums stay in f32',
     )
       .choices(productPrecisions)
       .default('f32'),

@@ -11,13 +11,14 @@ import type { TextsOfOneLength } from './texts.ts';
 export type AnswerTo = (run: Run, encoded: EncoderActivations, texts: TextsOfOneLength) => Answer;
 
 /**
- * Of a masked language model the logits [predicted positions, vocabulary], of a classifier those [texts, labels], of an encoder the texts'
- * pooled vectors [texts, width], or undefined if it is not said how they are pooled.
+ * The texts' pooled vectors [texts, width] if it is said how they are pooled; else, of a masked language model, the logits
+ * [predicted positions, vocabulary], of a classifier those [texts, labels], of an encoder nothing.
  */
 export function answerTo(model: Model, pooling?: PoolKind): AnswerTo | undefined {
+  if (pooling) return (run, { output }, { batch, length }) => pooled(run, output, { batch, length, kind: pooling });
   if (model.task === 'masked-lm') return (run, encoded, { predicted }) => model.answer(run, encoded, predicted);
   if (model.task === 'sequence-classification') return (run, encoded) => model.answer(run, encoded);
-  return pooling && ((run, { output }, { batch, length }) => pooled(run, output, { batch, length, kind: pooling }));
+  return undefined;
 }
 
 function pooled(run: Run, input: Tensor, options: { batch: number; length: number; kind: PoolKind }): Answer {

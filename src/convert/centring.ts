@@ -48,12 +48,14 @@ export class Centring {
     }
   }
 
-  dispose(): void {
-    this.encoder.shiftFeedforwardInputs([]);
+  /** Of each block's layers, in the order of the blocks; null where they are plain. A resumed run has those it began with. */
+  get means(): (number[] | null)[] {
+    return this.layers.map((layer) => (layer ? Array.from(layer.mean) : null));
   }
 
-  [Symbol.dispose](): void {
-    this.dispose();
+  set means(means: (number[] | null)[]) {
+    for (const [i, layer] of this.layers.entries()) if (layer) layer.mean = Float64Array.from(means[i] ?? []);
+    this.centre();
   }
 
   private centre(): void {

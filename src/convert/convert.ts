@@ -17,6 +17,7 @@ import { Trainer } from '../training/trainer.ts';
 import { type Agreement, measureAgreement } from './agreement.ts';
 import { answerTo } from './answers.ts';
 import { Balancer } from './balance.ts';
+import type { Centring } from './centring.ts';
 import { Distillation } from './distillation.ts';
 import { blockMap, createStudent, encoderOf, measureTeacher } from './student.ts';
 import { heldOutTexts, type TextOptions, type TextState, TextStream } from './texts.ts';
@@ -44,7 +45,7 @@ export interface ConversionOptions {
   learningRate: number;
   /** Whether the embeddings are trained along with the blocks. */
   trainEmbeddings: boolean;
-  /** Of an encoder, how a text's vector is made of its tokens'; absent: hidden states alone are trained. */
+  /** Of a sentence model, how a text's vector is made of its tokens'; of others, logits are trained if they have a head, and hidden states. */
   pooling?: PoolKind;
   /** What the answers (vectors, or logits) count beside one hidden state. */
   answerWeight: number;
@@ -112,7 +113,7 @@ export function convert(options: ConversionOptions, session: ConversionSession):
   return inRunFolder(session, async (created, open) => {
     const work = await prepare(options, backend, open);
     const { tokenizer, pooler, model, trainer, centring } = work;
-    const resumed = session.resume && (await hasState(out)) ? await load(out, trainer.optimizer) : undefined;
+    const resumed = session.resume && (await hasState(out)) ? await load(out, trainer.optimizer, centring) : undefined;
     if (session.resume && !resumed) session.onNotice?.('the run was stopped before its first save: starting again');
     const stream = await TextStream.open(work.texts, resumed?.texts);
     try {
@@ -123,7 +124,7 @@ export function convert(options: ConversionOptions, session: ConversionSession):
       const progress = resumed?.progress ?? { step: 0, fitted: 0, trained: 0, seconds: 0, history: [] };
       const save = async () => {
         await centring.folded(() => saveCheckpoint(out, model, { tokenizer: tokenizer.json, dtype: options.dtype, rest: pooler }));
-        await saveProgress(out, trainer.optimizer, stream.state, progress);
+        await saveProgress(out, trainer.optimizer, { texts: stream.state, means: centring.means, progress });
       };
       const finished = await train({ ...work, options, session, stream, progress, save });
       const parameters = model.parameters.reduce((total, { value }) => total + value.size, 0);
@@ -143,7 +144,15 @@ async function prepare(options: ConversionOptions, backend: Backend, open: Dispo
   const layers = options.layers ?? original.config.layers;
   checkOptions(original, options, layers);
   const length = Math.min(options.length, original.config.positions);
-  const texts: TextOptions = { paths, tokenizer, length, batchTokens, seed, heldOutEvery, masking: maskingOf(original, tokenizer) };
+  const texts: TextOptions = {
+    paths,
+    tokenizer,
+    length,
+    batchTokens,
+    seed,
+    heldOutEvery,
+    masking: options.pooling ? undefined : maskingOf(original, tokenizer, options.model),
+  };
   const heldOut = await heldOutTexts({ ...texts, count: options.heldOutTexts });
   if (heldOut.length === 0)
     throw new InputError(`${paths.join(', ')}: no document is held out, expected at least ${heldOutEvery} with blank lines between them`);
@@ -155,7 +164,7 @@ async function prepare(options: ConversionOptions, backend: Backend, open: Dispo
     blocks,
   } = await measureTeacher(encoderOf(original), measured, answerTo(original, options.pooling));
   const { model, centring } = await createStudent(original, blocks, { feedforward, layers, seed, backend });
-  open.push(model, centring);
+  open.push(model);
   original.dispose();
   open.splice(open.indexOf(original), 1);
   // Several times as fast as f32, and as good a teacher (docs/decisions.md).
@@ -176,7 +185,7 @@ async function prepare(options: ConversionOptions, backend: Backend, open: Dispo
     answers: answers && { ...answers, variance, weight: options.answerWeight },
     balancer,
   });
-  const logits = teacher.task === 'encoder' ? undefined : answers;
+  const logits = options.pooling || teacher.task === 'encoder' ? undefined : answers;
   const agreement = () =>
     centring.folded(() =>
       measureAgreement(
@@ -200,8 +209,10 @@ function checkOptions(original: Model, options: ConversionOptions, layers: numbe
 }
 
 /** Of a masked language model, how it is masked; of others, nothing. */
-function maskingOf({ task, config }: Model, { maskId, vocabularySize }: Tokenizer): MaskingOptions | undefined {
-  return task === 'masked-lm' && maskId !== undefined ? { maskId, vocabularySize, share: config.predictedFraction } : undefined;
+function maskingOf({ task, config }: Model, { maskId, vocabularySize }: Tokenizer, folder: string): MaskingOptions | undefined {
+  if (task !== 'masked-lm') return undefined;
+  if (maskId === undefined) throw new InputError(`${folder}: its tokenizer has no [MASK], which a masked language model is asked about`);
+  return { maskId, vocabularySize, share: config.predictedFraction };
 }
 
 /** What comes after the blocks stays as it is, and what comes before them unless it is to be trained along. */
@@ -248,7 +259,8 @@ async function train({ options, session, trainer, stream, distillation, balancer
       const [result] = await Promise.all([trainer.step([pass], 1, learningRate), stream.prefetch()]);
       await balancer.apply(balance * multiplier);
       progress.step++;
-      checkFinite(result, { step: progress.step, learningRate, savedStep, out: session.out });
+      const option = phase === 'fit' ? '--fit-learning-rate' : '--learning-rate';
+      checkFinite(result, { step: progress.step, learningRate, option, savedStep, out: session.out });
       progress[phase === 'fit' ? 'fitted' : 'trained'] += texts.ids.length;
       session.onStep?.({
         step: progress.step,
@@ -276,14 +288,23 @@ async function train({ options, session, trainer, stream, distillation, balancer
   });
 }
 
-function saveProgress(out: string, optimizer: AdamW, texts: TextState, progress: ConversionProgress): Promise<void> {
+/** Means go with the biases that were trained around them. */
+function saveProgress(
+  out: string,
+  optimizer: AdamW,
+  { texts, means, progress }: { texts: TextState; means: Centring['means']; progress: ConversionProgress },
+): Promise<void> {
   const { waiting, ...place } = texts;
-  return saveState(out, optimizer, { records: { progress, texts: place }, integers: { 'texts.waiting': waiting } });
+  return saveState(out, optimizer, { records: { progress, texts: place, means }, integers: { 'texts.waiting': waiting } });
 }
 
-async function load(out: string, optimizer: AdamW): Promise<{ progress: ConversionProgress; texts: TextState }> {
-  const { records, integers } = await loadState(out, optimizer, { records: ['progress', 'texts'], integers: ['texts.waiting'] });
+async function load(out: string, optimizer: AdamW, centring: Centring): Promise<{ progress: ConversionProgress; texts: TextState }> {
+  const { records, integers } = await loadState(out, optimizer, {
+    records: ['progress', 'texts', 'means'],
+    integers: ['texts.waiting'],
+  });
   const progress = records.progress as ConversionProgress;
   optimizer.steps = progress.step;
+  centring.means = records.means as Centring['means'];
   return { progress, texts: { ...(records.texts as Omit<TextState, 'waiting'>), waiting: integers['texts.waiting'] } };
 }

@@ -109,7 +109,7 @@ export class Distillation {
   /** What a squared error of one element counts: term i of the loss is the mean of them over the variance. */
   private scale(term: number, elements: number): number {
     const { map, stateVariance, answers } = this.options;
-    const [variance, weight] = term < map.length ? [stateVariance[map[term] + 1], 1] : [answers?.variance ?? 1, answers?.weight ?? 0];
+    const [variance, weight] = term < map.length ? [stateVariance[map[term] + 1], 1] : [answers!.variance, answers!.weight];
     return weight / (Math.max(variance, 1e-12) * Math.max(1, elements));
   }
 

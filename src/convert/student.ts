@@ -84,7 +84,7 @@ export function studentConfig(teacher: ModelConfig, options: { feedforward: Feed
  * A student: what it has in common with the teacher is copied, its feedforward layers start at random, scaled by `statistics` of the teacher's blocks so that
  * logits vary around 0 (every split begins even) and outputs are small. The mean of the teacher's layer joins
  * from the start: by the bias of a dense layer, or, as trees have none, by the norm before it (post-norm only).
- * @returns the model, and the parameters that are new
+ * @returns the model, the parameters that are new, and what folds the model, whose new layers are to be trained on centred inputs, into the plain one
  */
 export async function createStudent(
   teacher: Model,

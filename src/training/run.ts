@@ -1,4 +1,4 @@
-/** What every training that can be stopped and resumed has in common: its folder, its clock, and when it measures and saves. */
+/** What pretraining and conversion have in common, that can be stopped and resumed: a folder, a clock, and when they measure and save. */
 import { FailureError } from '../errors.ts';
 import { createRun, type NewRun, readRunOptions } from './run_state.ts';
 import type { StepResult } from './trainer.ts';
@@ -38,7 +38,7 @@ export async function inRunFolder<Result>(
   }
 }
 
-/** Seconds over all sessions of a run, and how many tokens each of the last of them took. */
+/** Seconds over all sessions of a run, and tokens a second over the last of them. */
 export class RunClock {
   private readonly now: () => number;
   private readonly started: number;
@@ -104,13 +104,13 @@ export async function takeSteps(session: RunSession, clock: RunClock, steps: Ste
 /** @throws FailureError, naming the last checkpoint (0: none yet), if a step's loss or gradient is not finite */
 export function checkFinite(
   { loss, gradientNorm }: StepResult,
-  at: { step: number; learningRate: number; savedStep: number; out: string },
+  at: { step: number; learningRate: number; option?: string; savedStep: number; out: string },
 ): void {
   if (Number.isFinite(loss) && Number.isFinite(gradientNorm)) return;
   const what = Number.isFinite(loss) ? "the gradient's norm" : 'the loss';
   const checkpoint =
     at.savedStep > 0 ? `the last good checkpoint is that of step ${at.savedStep} in ${at.out}` : 'there is no checkpoint yet';
   throw new FailureError(
-    `step ${at.step}: ${what} is not finite (learning rate ${at.learningRate.toPrecision(3)}); ${checkpoint}; try a lower --learning-rate`,
+    `step ${at.step}: ${what} is not finite (learning rate ${at.learningRate.toPrecision(3)}); ${checkpoint}; try a lower ${at.option ?? '--learning-rate'}`,
   );
 }

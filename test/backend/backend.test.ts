@@ -189,6 +189,11 @@ for (const { label, create, unavailable } of candidates) {
           /^poolBackward: kind 'max' needs selected$/,
         ],
         [
+          'a precision that products of tensors do not have',
+          () => backend.linear({ input: f32('x', 2, 3), weight: f32('w', 4, 3), output: f32('y', 2, 4), precision: 'i8' as 'bf16' }),
+          /^linear: precision 'i8' is none of f32, bf16$/,
+        ],
+        [
           'embedding',
           () => backend.embedding({ table: f32('t', 5, 4), indices: f32('i', 2), output: f32('y', 2, 4) }),
           /^embedding: indices 'i' f32 \[2\] must be i32$/,

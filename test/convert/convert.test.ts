@@ -1,10 +1,15 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { Arena } from '../../src/backend/arena.ts';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { measureAgreement } from '../../src/convert/agreement.ts';
 import { type ConversionOptions, type ConversionSession, convert } from '../../src/convert/convert.ts';
+import { encoderOf } from '../../src/convert/student.ts';
+import { heldOutTexts } from '../../src/convert/texts.ts';
 import { InputError } from '../../src/errors.ts';
 import { loadModel, loadSequenceClassifier, saveCheckpoint } from '../../src/models/checkpoint.ts';
+import type { Run } from '../../src/nn/parameter.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
 import { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
 import { temporaryFolder } from '../temporary.ts';
@@ -84,6 +89,25 @@ test('a converted model agrees more with every phase, and is a sentence model th
   expect(dims).toEqual([1, 16]);
   const error = data.reduce((sum, value, i) => sum + (value - expected[i]) ** 2, 0) / expected.reduce((sum, value) => sum + value ** 2, 0);
   expect(error).toBeLessThan(0.5);
+});
+
+test('what was measured last is the model that was saved', async () => {
+  const out = newFolder();
+  const { history } = await run(out);
+  using teacher = await loadModel(model, backend);
+  using own = await loadModel(out, backend);
+  const tokenizer = await Tokenizer.load(join(out, 'tokenizer.json'));
+  const { heldOutEvery, heldOutTexts: count, length, batch: batchTokens, seed } = options();
+  const texts = await heldOutTexts({ paths: [corpus], tokenizer, length, batchTokens, seed, heldOutEvery, count });
+  const infer = async <Result>(work: (run: Run) => Promise<Result>) => {
+    using arena = new Arena(backend);
+    return await work({ backend, arena, training: false });
+  };
+  const { states } = await measureAgreement(infer, encoderOf(teacher), encoderOf(own), { map: [0, 1], pooling: 'mean' }, texts);
+  // The teacher of the run is in int8.
+  states.forEach((state, block) => {
+    expect(Math.abs(state - (history.at(-1)?.states[block] as number))).toBeLessThan(0.01);
+  });
 });
 
 test('stopped and resumed, it ends with the same weights as if it had never been stopped', async () => {

@@ -156,6 +156,12 @@ const linear: SpeedCase[] = [
     }),
   ),
   {
+    name: `linear ${tokens} x ${width} x ${inner} in bf16, not prepared`,
+    operands: linearOperands(tokens, 'input', 'weight', 'output'),
+    run: (backend, { input, weight, output }) => backend.linear({ input, weight, output, precision: 'bf16' }),
+    operations: 2 * tokens * width * inner,
+  },
+  {
     name: 'linearBackwardInput',
     operands: linearOperands(tokens, 'input', 'weight', 'output'),
     run: (backend, { input, weight, output }) => backend.linearBackwardInput({ gradOutput: output, weight, gradInput: input }),

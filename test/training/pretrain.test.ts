@@ -151,6 +151,19 @@ describe('a run', () => {
   });
 });
 
+test('products in bf16 give another model, by the same steps', async () => {
+  const folder = testFolder();
+  const losses = [];
+  for (const precision of ['f32', 'bf16'] as const) {
+    const steps: number[] = [];
+    await run(join(folder, precision), { ...tinyRun(folder), precision }, { onStep: ({ loss }) => void steps.push(loss) });
+    losses.push(steps);
+  }
+  expect(losses[1]).not.toEqual(losses[0]);
+  expect(losses[1]).toHaveLength(losses[0].length);
+  expect(losses[1].at(-1)).toBeCloseTo(losses[0].at(-1) as number, 1);
+});
+
 describe('resuming', () => {
   test.each<Partial<PretrainOptions>>([{ feedforward: 'fff' }, { feedforward: 'fff', leafWidth: 3 }, { feedforward: 'dense' }])(
     'goes on exactly (%o): stopped three times, the same bits as never stopped',

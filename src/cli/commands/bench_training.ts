@@ -1,9 +1,10 @@
 import { type Command, Option } from 'commander';
-import { productPrecisions } from '../../backend/prepared_weight.ts';
+import type { ProductPrecision } from '../../backend/prepared_weight.ts';
 import type { TrainingRow } from '../../bench/training.ts';
 import type { ModelConfig } from '../../models/config.ts';
 import type { MaskedLanguageModel } from '../../models/masked_language_model.ts';
 import { addShapeOptions, checkShape, type FeedforwardOptions, notice, openBackend, parseCount, print } from '../common.ts';
+import { addTrainingPrecisionOption } from '../training_runs.ts';
 import { addContestOptions, type ContestOptions, report } from './bench_contest.ts';
 import { machine, table } from './bench_report.ts';
 
@@ -14,6 +15,7 @@ interface TrainingOptions extends ContestOptions, FeedforwardOptions {
   vocabulary: number;
   length: number;
   batch: number;
+  precision: ProductPrecision;
   python: string;
 }
 
@@ -23,14 +25,14 @@ export function trainingCommand(parent: Command): void {
     .option('--vocabulary <count>', 'entries of the vocabulary', parseCount, 8192)
     .option('--batch <sequences>', 'sequences a step', parseCount, 8)
     .addOption(new Option('--python <program>', 'a Python that has PyTorch').env('UFB_PYTHON').default('python3'));
-  addContestOptions(command, 7).action(async (options: TrainingOptions) => {
+  addContestOptions(addTrainingPrecisionOption(command), 7).action(async (options: TrainingOptions) => {
     checkShape(options);
     const [{ benchmarkTraining }, { crammedBertConfig, describeFeedforward, feedforwardOf }, { startTorch }] = await Promise.all([
       import('../../bench/training.ts'),
       import('../../models/config.ts'),
       import('../torch_peer.ts'),
     ]);
-    const { batch, length } = options;
+    const { batch, length, precision } = options;
     const configOf = (feedforward: ModelConfig['feedforward']) =>
       crammedBertConfig({
         vocabularySize: options.vocabulary,
@@ -40,13 +42,10 @@ export function trainingCommand(parent: Command): void {
         positions: length,
         feedforward,
       });
-    const models = productPrecisions.toReversed().flatMap((precision) =>
-      (['fff', 'dense'] as const).map((kind) => {
-        const feedforward = feedforwardOf(kind, options);
-        const name = `ours, ${kind === 'fff' ? 'trees ' : ''}${describeFeedforward(feedforward)}, ${precision}`;
-        return { name, config: configOf(feedforward), precision };
-      }),
-    );
+    const models = (['fff', 'dense'] as const).map((kind) => {
+      const feedforward = feedforwardOf(kind, options);
+      return { name: `ours, ${kind === 'fff' ? 'trees ' : ''}${describeFeedforward(feedforward)}`, config: configOf(feedforward) };
+    });
     using backend = await openBackend(options);
     const torch = await startTorch(options.python);
     if ('missing' in torch) notice(torch.missing, options);
@@ -58,17 +57,17 @@ export function trainingCommand(parent: Command): void {
             return { ...peer, name: `${peer.name}, dense ${options.intermediate}` };
           };
     const rounds = options.quick ? Math.min(options.rounds, 2) : options.rounds;
-    const { rows, matrixProduct } = await benchmarkTraining(backend, { models, batch, length, rounds, openPeer }).finally(() => {
+    const { rows, matrixProduct } = await benchmarkTraining(backend, { models, batch, length, rounds, precision, openPeer }).finally(() => {
       if (!('missing' in torch)) torch.dispose();
     });
     if (!options.json) {
       print(
-        `${machine(backend)}\n${options.layers} layers of ${options.hidden}, ${batch} x ${length} tokens a step, AdamW included; median (quartiles)\n`,
+        `${machine(backend)}\n${options.layers} layers of ${options.hidden}, ${batch} x ${length} tokens a step, AdamW included, ours in ${precision}; median (quartiles)\n`,
       );
       print(trainingTable(rows));
-      print(`\nour matrix product, 1024 cubed: ${Math.round(matrixProduct.median)} GFLOP/s`);
+      print(`\nour matrix product in ${precision}, 1024 cubed: ${Math.round(matrixProduct.median)} GFLOP/s`);
     }
-    const shape = { configs: models.map(({ config }) => config), batch, length };
+    const shape = { configs: models.map(({ config }) => config), batch, length, precision };
     await report('training', backend, options, { ...shape, results: rows, matrixProduct }, ({ renderBars }) => {
       const bars = rows.map(({ name, tokensPerSecond }) => ({ label: name, value: tokensPerSecond.median, ours: name.startsWith('ours') }));
       return renderBars('Training', 'tokens a second', bars);

@@ -21,7 +21,7 @@ import {
   print,
   printJson,
 } from '../common.ts';
-import { addPrecisionOption, failUnlessFinished, openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
+import { addTrainingPrecisionOption, failUnlessFinished, openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
 
 type Options = BackendOptions &
   CommonOptions &
@@ -82,7 +82,7 @@ export function convertCommand(program: Command): void {
     .option('--evaluate-every <seconds>', 'time between two measurements of the agreement', parsePositive, 300)
     .addOption(new Option('--dtype <type>', 'of the weights in model.safetensors').choices(['f32', 'bf16']).default('f32'))
     .option('--log <file>', 'add JSON lines about each step to this file');
-  addBackendOptions(addCommonOptions(addPrecisionOption(command)))
+  addBackendOptions(addCommonOptions(addTrainingPrecisionOption(command)))
     .addHelpText(
       'after',
       '\nExample:\n  ufb convert --model sentence-transformers/all-MiniLM-L6-v2 --corpus text.txt.gz --trees 1 --depth 11 --out minilm-1x11',

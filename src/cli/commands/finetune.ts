@@ -17,7 +17,7 @@ import {
   print,
   printJson,
 } from '../common.ts';
-import { addPrecisionOption, failUnlessFinished, openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
+import { addTrainingPrecisionOption, failUnlessFinished, openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
 
 interface Options extends BackendOptions, CommonOptions, ModelOptions, Omit<FineTuningRunOptions, 'model' | 'train'> {
   train?: string;
@@ -66,7 +66,7 @@ export function finetuneCommand(program: Command): void {
     .option('--checkpoint-every <seconds>', 'time between two saves', parsePositive, 300)
     .addOption(new Option('--dtype <type>', 'of the weights in model.safetensors').choices(['f32', 'bf16']).default('f32'))
     .option('--log <file>', 'add JSON lines about each step to this file');
-  addBackendOptions(addCommonOptions(addPrecisionOption(command)))
+  addBackendOptions(addCommonOptions(addTrainingPrecisionOption(command)))
     .addHelpText('after', '\nExample:\n  ufb finetune --train reviews.csv --out reviews\n  ufb classify --model reviews "What a fine day."')
     .action(async (options: Options) => {
       const given = (name: string) => command.getOptionValueSource(name) === 'cli';

@@ -17,7 +17,7 @@ import {
   print,
   printJson,
 } from '../common.ts';
-import { addPrecisionOption, failUnlessFinished, openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
+import { addTrainingPrecisionOption, failUnlessFinished, openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
 import { table, wordsOf } from './bench_report.ts';
 
 interface Options extends BackendOptions, CommonOptions, ModelOptions {
@@ -65,7 +65,7 @@ export function glueCommand(program: Command): void {
       '--out of a run of the model without its feedforward layers: with --against, how much of their contribution this model keeps, (model - without) / (against - without)',
     )
     .option('--log <file>', 'add JSON lines about each step to this file');
-  addBackendOptions(addCommonOptions(addPrecisionOption(command)))
+  addBackendOptions(addCommonOptions(addTrainingPrecisionOption(command)))
     .addHelpText('after', '\nExample:\n  ufb glue --model my-model --data glue --out my-model-glue --against bert-base-glue')
     .action(async (options: Options) => {
       await glue(options, (name) => command.getOptionValueSource(name) === 'cli');

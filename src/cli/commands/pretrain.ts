@@ -16,7 +16,7 @@ import {
   print,
   printJson,
 } from '../common.ts';
-import { addPrecisionOption, failUnlessFinished, openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
+import { addTrainingPrecisionOption, failUnlessFinished, openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
 
 interface Options extends BackendOptions, CommonOptions, PretrainOptions {
   out: string;
@@ -91,7 +91,7 @@ export function pretrainCommand(program: Command): void {
     .option('--log <file>', 'add JSON lines about each step to this file')
     .option('--json', 'print the result as JSON')
     .option('--quiet', 'print the result only: no progress, no notices');
-  addBackendOptions(addPrecisionOption(command)).action(async (options: Options) => {
+  addBackendOptions(addTrainingPrecisionOption(command)).action(async (options: Options) => {
     const given = (name: string) => command.getOptionValueSource(name) === 'cli';
     const result = await run(options, given);
     if (options.json) printJson({ ...result, out: options.out });

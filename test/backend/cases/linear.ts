@@ -65,12 +65,13 @@ const linear = (precision: ProductPrecision, { rows, inputs, outputs, bias = tru
 });
 
 const fused = [
-  { rows: 1, inputs: 33, outputs: 17, bias: true },
-  { rows: 7, inputs: 12, outputs: 31, bias: true },
-  { rows: 13, inputs: 20, outputs: 70, bias: false },
+  { rows: 1, inputs: 33, outputs: 17, bias: true, precision: 'f32' as const },
+  { rows: 7, inputs: 12, outputs: 31, bias: true, precision: 'f32' as const },
+  { rows: 13, inputs: 20, outputs: 70, bias: false, precision: 'f32' as const },
+  { rows: 13, inputs: 21, outputs: 70, bias: true, precision: 'bf16' as const },
 ].map(
-  ({ rows, inputs, outputs, bias }): OperationCase => ({
-    name: `linear ${rows} x ${inputs} x ${outputs} with GELU${bias ? '' : ', no bias'}`,
+  ({ rows, inputs, outputs, bias, precision }): OperationCase => ({
+    name: `linear ${rows} x ${inputs} x ${outputs} with GELU in ${precision}${bias ? '' : ', no bias'}`,
     tolerance: sums,
     operands: (random) => ({
       input: normal(random, [rows, inputs]),
@@ -84,14 +85,14 @@ const fused = [
       gradInput: output([rows, inputs]),
     }),
     forward(backend, { input, weight, bias, output, preActivation, inference }) {
-      backend.linear({ input, weight, bias, output, activation: 'gelu', preActivation });
-      backend.linear({ input, weight, bias, output: inference, activation: 'gelu' });
+      backend.linear({ input, weight, bias, output, activation: 'gelu', preActivation, precision });
+      backend.linear({ input, weight, bias, output: inference, activation: 'gelu', precision });
     },
     backward(backend, { weight, preActivation, gradOutput, gradPreActivation, gradInput }) {
       backend.geluBackward({ input: preActivation, gradOutput, gradInput: gradPreActivation });
-      backend.linearBackwardInput({ gradOutput: gradPreActivation, weight, gradInput });
+      backend.linearBackwardInput({ gradOutput: gradPreActivation, weight, gradInput, precision });
     },
-    gradient: { outputs: { output: 'gradOutput' }, inputs: { input: 'gradInput' } },
+    gradient: precision === 'f32' ? { outputs: { output: 'gradOutput' }, inputs: { input: 'gradInput' } } : undefined,
   }),
 );
 
