@@ -1,7 +1,6 @@
 import { precisions } from '../prepared_weight.ts';
-import type { Floats } from './arrays.ts';
+import { type Floats, roundToBf16 } from './arrays.ts';
 import { geluValue } from './gelu.ts';
-import { roundToBf16 } from './prepared.ts';
 
 /** Operands as products take them, by the contract's number of the precision. */
 const operands = (precision: number, ...values: Floats[]): Floats[] =>

@@ -1,17 +1,7 @@
 import { type Precision, precisions } from '../prepared_weight.ts';
 import { firstNeuron, neuronsPerTree } from '../tree_shape.ts';
-import { addScaled, dot, type Floats, type Integers } from './arrays.ts';
+import { addScaled, dot, type Floats, type Integers, roundToBf16 } from './arrays.ts';
 import { geluValue } from './gelu.ts';
-
-/** The nearest bf16, ties to even, as a float. NaN stays NaN. */
-export function roundToBf16(value: number): number {
-  if (Number.isNaN(value)) return value;
-  word[0] = value;
-  bits[0] = (bits[0] + 0x7fff + ((bits[0] >>> 16) & 1)) & 0xffff0000;
-  return word[0];
-}
-const word = new Float32Array(1);
-const bits = new Uint32Array(word.buffer);
 
 /** The nearest integer, ties to even. */
 function roundToEven(value: number): number {
