@@ -25,7 +25,13 @@ export class Balancer {
   /** A run that remembers where its tokens go, until the next one. */
   watch(run: Run): Run {
     this.visited = [];
-    return { ...run, watchPaths: (_, visited) => void this.visited.push(visited) };
+    return {
+      ...run,
+      watchPaths: (input, visited) => {
+        run.watchPaths?.(input, visited);
+        this.visited.push(visited);
+      },
+    };
   }
 
   /** Moves the biases after the step of the run that was watched, before its scratch memory is used again. `rate`: how far a neuron's logit moves in a step if all its tokens go to one side. */

@@ -1,7 +1,8 @@
 /** Training feedforward layers on inputs whose mean is 0. */
+import type { Tensor } from '../backend/tensor.ts';
 import { exportParameter } from '../models/checkpoint.ts';
 import type { Encoder } from '../models/encoder.ts';
-import type { Parameter } from '../nn/parameter.ts';
+import type { Parameter, Run } from '../nn/parameter.ts';
 
 /** Of a layer's weights, those [neurons, width] that meet its input (of an FFF beside its output weights), and their biases. */
 export interface InputWeights {
@@ -16,16 +17,47 @@ export interface CentredLayer {
   weights: InputWeights[];
 }
 
+/** Of a step's deviation, how much the mean follows: the last hundred steps or so count. */
+const followed = 0.01;
+
 /**
  * A student whose feedforward layers take in x - mean, and whose biases c are those of that input: a plain layer computes the same with the
  * biases c - w . mean. The hidden states of BERT have a mean far longer than they deviate from it, so that a step of plain weights moves the
  * logits of all tokens together, and tokens come to one side of every split.
  */
 export class Centring {
+  /** Of the watched run, for each layer of trees: how far the mean of what it took in was from `mean`, [1, width]. */
+  private readonly deviations: Tensor[] = [];
+  private seen = 0;
+
   constructor(
     private readonly encoder: Encoder,
     private readonly layers: readonly (CentredLayer | undefined)[],
   ) {
+    this.centre();
+  }
+
+  /** A run that remembers the means of what trees take in, until the next one. */
+  watch(run: Run): Run {
+    this.seen = 0;
+    return {
+      ...run,
+      watchPaths: (input, visited) => {
+        run.watchPaths?.(input, visited);
+        const [length, width] = input.shape;
+        this.deviations[this.seen] ??= run.backend.tensor('deviation', [1, width]);
+        run.backend.pool({ input, batch: 1, length, kind: 'mean', output: this.deviations[this.seen++] });
+      },
+    };
+  }
+
+  /** After a step: the means follow those of the run that was watched, which training moves, and with them each neuron's threshold. */
+  async follow(): Promise<void> {
+    const deviations = await Promise.all(this.deviations.slice(0, this.seen).map((tensor) => tensor.backend.read(tensor)));
+    for (const [i, deviation] of deviations.entries()) {
+      const layer = this.layers[i];
+      if (layer) layer.mean = layer.mean.map((mean, at) => mean + followed * deviation[at]);
+    }
     this.centre();
   }
 
@@ -56,6 +88,14 @@ export class Centring {
   set means(means: (number[] | null)[]) {
     for (const [i, layer] of this.layers.entries()) if (layer) layer.mean = Float64Array.from(means[i] ?? []);
     this.centre();
+  }
+
+  dispose(): void {
+    for (const tensor of this.deviations) tensor.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
   }
 
   private centre(): void {

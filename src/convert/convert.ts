@@ -164,7 +164,7 @@ async function prepare(options: ConversionOptions, backend: Backend, open: Dispo
     blocks,
   } = await measureTeacher(encoderOf(original), measured, answerTo(original, options.pooling));
   const { model, centring } = await createStudent(original, blocks, { feedforward, layers, seed, backend });
-  open.push(model);
+  open.push(model, centring);
   original.dispose();
   open.splice(open.indexOf(original), 1);
   // Several times as fast as f32, and as good a teacher (docs/decisions.md).
@@ -183,7 +183,7 @@ async function prepare(options: ConversionOptions, backend: Backend, open: Dispo
     map,
     stateVariance,
     answers: answers && { ...answers, variance, weight: options.answerWeight },
-    balancer,
+    watchers: [balancer, centring],
   });
   const logits = options.pooling || teacher.task === 'encoder' ? undefined : answers;
   const agreement = () =>
@@ -234,12 +234,24 @@ interface Training {
   stream: TextStream;
   distillation: Distillation;
   balancer: Balancer;
+  centring: Centring;
   progress: ConversionProgress;
   agreement(): Promise<Agreement>;
   save(): Promise<void>;
 }
 
-async function train({ options, session, trainer, stream, distillation, balancer, progress, agreement, save }: Training): Promise<boolean> {
+async function train({
+  options,
+  session,
+  trainer,
+  stream,
+  distillation,
+  balancer,
+  centring,
+  progress,
+  agreement,
+  save,
+}: Training): Promise<boolean> {
   const tokens = () => progress.fitted + progress.trained;
   const clock = new RunClock(session, { seconds: progress.seconds, tokens: tokens() });
   let savedStep = progress.step;
@@ -258,6 +270,7 @@ async function train({ options, session, trainer, stream, distillation, balancer
       // The next texts are read and tokenised while the backend computes.
       const [result] = await Promise.all([trainer.step([pass], 1, learningRate), stream.prefetch()]);
       await balancer.apply(balance * multiplier);
+      await centring.follow();
       progress.step++;
       const option = phase === 'fit' ? '--fit-learning-rate' : '--learning-rate';
       checkFinite(result, { step: progress.step, learningRate, option, savedStep, out: session.out });

@@ -4,7 +4,6 @@ import type { Encoder, EncoderActivations } from '../models/encoder.ts';
 import type { Run } from '../nn/parameter.ts';
 import type { Pass } from '../training/trainer.ts';
 import type { AnswerTo } from './answers.ts';
-import type { Balancer } from './balance.ts';
 import type { TextsOfOneLength } from './texts.ts';
 
 /** What a pass is to train. */
@@ -29,15 +28,16 @@ export class Distillation {
       stateVariance: readonly number[];
       /** What both answer, the variance of an element of the teacher's, and what it counts beside one hidden state. */
       answers?: { teacher: AnswerTo; student: AnswerTo; variance: number; weight: number };
-      /** Is told of the student's runs. */
-      balancer?: Balancer;
+      /** Are told of the student's runs. */
+      watchers?: readonly { watch(run: Run): Run }[];
     },
   ) {}
 
   /** A step's work for a trainer; its loss is one number, one of as many examples as the step has passes. */
   pass(texts: TextsOfOneLength, objective: Objective): Pass {
     return (run, share) => {
-      const training = this.options.balancer?.watch({ ...run, training: true }) ?? { ...run, training: true };
+      const { watchers = [] } = this.options;
+      const training = watchers.reduce<Run>((watched, watcher) => watcher.watch(watched), { ...run, training: true });
       const states = this.teacherStates(run, texts);
       const { map } = this.options;
       const targets = map.map((block) => states.hiddenStates[block + 1]);

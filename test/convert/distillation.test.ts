@@ -40,7 +40,7 @@ async function setUp(feedforward: FeedforwardConfig, layers = 4, answer: PoolKin
   const teacher = createTeacher(pooling ? 'encoder' : (answer as Model['task']));
   const theirs = answerTo(teacher, pooling)!;
   const statistics = await measureTeacher(encoderOf(teacher), [texts], theirs);
-  const { model } = await createStudent(teacher, statistics.blocks, { feedforward, layers, seed: 1, backend });
+  const { model, centring } = await createStudent(teacher, statistics.blocks, { feedforward, layers, seed: 1, backend });
   const { stateVariance, answerVariance: variance } = statistics;
   const map = blockMap(4, layers);
   const student = encoderOf(model);
@@ -54,7 +54,8 @@ async function setUp(feedforward: FeedforwardConfig, layers = 4, answer: PoolKin
     map,
     stateVariance,
     balancer,
-    distillation: new Distillation(encoderOf(teacher), student, { map, stateVariance, answers, balancer }),
+    centring,
+    distillation: new Distillation(encoderOf(teacher), student, { map, stateVariance, answers, watchers: [balancer, centring] }),
   };
 }
 
@@ -190,4 +191,24 @@ test('a balancer draws crooked splits towards even ones', async () => {
     expect(count).toBeGreaterThanOrEqual(before[layer]);
   });
   expect(Math.min(...after)).toBeGreaterThanOrEqual(3);
+});
+
+test('the means that inputs are centred on follow the inputs', async () => {
+  const { model, centring, distillation } = await setUp({ kind: 'fff', trees: 1, depth: 2 });
+  const [, before] = centring.means as number[][];
+  const norm = model.parameters.find(({ name }) => name.includes('layer.1.attention.output.LayerNorm.bias'))!;
+  const beta = await backend.read(norm.value);
+  backend.write(
+    norm.value,
+    Array.from(beta, (value) => value + 2),
+  );
+  using trainer = new Trainer(backend, model.parameters);
+  for (let step = 0; step < 300; step++) {
+    await trainer.step([distillation.pass(texts, 'network')], 1, 0);
+    await centring.follow();
+  }
+  // 1 - 0.99^300 of the way, and what the blocks before changed.
+  const [, after] = centring.means as number[][];
+  const moved = after.reduce((sum, mean, i) => sum + mean - before[i], 0) / after.length;
+  expect(moved).toBeCloseTo(1.9, 0);
 });
