@@ -7,7 +7,7 @@ import type { Encoder } from '../models/encoder.ts';
 import type { Run } from '../nn/parameter.ts';
 import { cosine } from '../training/metrics.ts';
 import { entropyOf, type Leaves, watchLeaves } from '../training/paths.ts';
-import type { AnswerTo } from './answers.ts';
+import { type AnswerTo, pooled } from './answers.ts';
 import { Moments } from './moments.ts';
 import type { TextsOfOneLength } from './texts.ts';
 
@@ -61,11 +61,8 @@ export async function measureAgreement(
       const theirs = teacher.forward(run, batch, { hiddenStates: true });
       const [own, leaves] = await watchLeaves(run, (watched) => student.forward(watched, batch, { hiddenStates: true }));
       counts.add(leaves);
-      const vectorsOf = (input: Tensor) => {
-        const output = run.arena.tensor('vectors', [batch.batch, width]);
-        run.backend.pool({ input, batch: batch.batch, length: batch.length, kind: pooling, output });
-        return output;
-      };
+      const { batch: count, length } = batch;
+      const vectorsOf = (input: Tensor) => pooled(run, input, { batch: count, length, kind: pooling }).output;
       const read = (tensors: readonly Tensor[]) => Promise.all(tensors.map((tensor) => run.backend.read(tensor)));
       const rowsOf = async ({ output }: Answer) => ({ values: await run.backend.read(output), width: output.shape[1] });
       const wanted = map.map((block) => theirs.hiddenStates[block + 1]);

@@ -21,7 +21,8 @@ export function answerTo(model: Model, pooling?: PoolKind): AnswerTo | undefined
   return undefined;
 }
 
-function pooled(run: Run, input: Tensor, options: { batch: number; length: number; kind: PoolKind }): Answer {
+/** Texts' vectors [texts, width] from their tokens' [tokens, width], without padding. */
+export function pooled(run: Run, input: Tensor, options: { batch: number; length: number; kind: PoolKind }): Answer {
   const { backend, arena } = run;
   const shape = [options.batch, input.shape[1]];
   const output = arena.tensor('pooled', shape);

@@ -80,7 +80,7 @@ export class Centring {
     }
   }
 
-  /** Of each block's layers, in the order of the blocks; null where they are plain. A resumed run has those it began with. */
+  /** Of each block's layers, in the order of the blocks; null where they are plain. A resumed run goes on with those it had. */
   get means(): (number[] | null)[] {
     return this.layers.map((layer) => (layer ? Array.from(layer.mean) : null));
   }

@@ -82,10 +82,7 @@ async function joinMean(
   for (const dense of [down, `${trees}.dense_out`]) {
     const [weight, bias] = [parameters.get(`${dense}.weight`), parameters.get(`${dense}.bias`)];
     if (!weight || !bias) continue;
-    if (added.includes(weight)) {
-      write(bias, Float32Array.from(outputMean));
-      if (!added.includes(bias)) added.push(bias);
-    }
+    if (added.includes(weight)) write(bias, Float32Array.from(outputMean));
     return inputMean;
   }
   const beta = parameters.get(`${norm1}.bias`);
