@@ -24,8 +24,9 @@ inline void embedding(Context& context, const Arguments& a) {
 
 inline void embeddingBackward(Context& context, const Arguments& a) {
   const int32_t* indices = a.integers(0);
-  const float *gradOutput = a.floats(1), *scalePointer = a.floats(3);
+  const float *gradOutput = a.floats(1), *scalePointer = a.floats(4);
   float* gradTable = a.floats(2);
+  int32_t* touched = a.integers(3);
   size_t rows = a.count(0), width = a.count(1), count = a.count(2);
   double skipped = a.numbers[3];
 
@@ -59,6 +60,7 @@ inline void embeddingBackward(Context& context, const Arguments& a) {
       size_t end = begin + 1;
       while (end < entries && keys[sorted[end]] == row) end++;
       sumRows(gradTable + row * width + column, gradOutput + column, width, sortedTokens + begin, scales + begin, end - begin, columns, true);
+      if (touched && column == 0) touched[row] = 1;
       begin = end;
     }
   });

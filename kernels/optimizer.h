@@ -17,6 +17,20 @@ UFB_INLINE double power(double base, uint64_t exponent) {
   return result;
 }
 
+UFB_INLINE bool isZero(const float* row, size_t width) {
+  constexpr size_t piece = 64;
+  for (size_t begin = 0; begin < width; begin += piece) {
+    uint32_t bits = 0;
+    for (size_t i = begin, end = smaller(begin + piece, width); i < end; i++) {
+      uint32_t value;
+      __builtin_memcpy(&value, row + i, sizeof value);
+      bits |= value << 1;  // without the sign
+    }
+    if (bits != 0) return false;
+  }
+  return true;
+}
+
 inline void adamw(Context& context, const Arguments& a) {
   float *parameter = a.floats(0), *mean = a.floats(2), *variance = a.floats(3);
   const float *gradient = a.floats(1), *gradientScale = a.floats(5);
@@ -45,7 +59,11 @@ inline void adamw(Context& context, const Arguments& a) {
   };
   if (!touched) parallelRanges(context, rows * width, pieceSize, [&](size_t begin, size_t end, int) { update(begin, end, true); });
   else parallelRanges(context, rows, rowsPerPiece(width), [&](size_t begin, size_t end, int) {
-    for (size_t r = begin; r < end; r++) update(r * width, (r + 1) * width, touched[r] != 0);
+    for (size_t r = begin; r < end; r++) {
+      // What never had a gradient does not move; to read that takes a third of the time of writing it.
+      if (!touched[r] && a.numbers[6] == 0 && isZero(mean + r * width, width) && isZero(variance + r * width, width)) continue;
+      update(r * width, (r + 1) * width, touched[r] != 0);
+    }
   });
 }
 

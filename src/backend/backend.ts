@@ -443,11 +443,22 @@ export abstract class Backend {
     this.enqueue('embedding', [a.table, a.indices, a.output, a.scale], [rows, width, count, a.accumulate ? 1 : 0]);
   }
 
-  /** gradTable[indices[t]] += scale gradOutput[t], in order of t; rows whose index is `skipIndex` (padding) are left out. */
-  embeddingBackward(a: { indices: Tensor; gradOutput: Tensor; gradTable: Tensor; scale?: Tensor; skipIndex?: number }): void {
+  /**
+   * gradTable[indices[t]] += scale gradOutput[t], in order of t; rows whose index is `skipIndex` (padding) are left out. touched
+   * i32 [count] gets 1 at every row that was added to.
+   */
+  embeddingBackward(a: {
+    indices: Tensor;
+    gradOutput: Tensor;
+    gradTable: Tensor;
+    touched?: Tensor;
+    scale?: Tensor;
+    skipIndex?: number;
+  }): void {
     const { rows, width, count } = this.embeddingShape('embeddingBackward', a.gradTable, a.indices, a.gradOutput);
     this.expect('embeddingBackward', { scale: a.scale }, 1);
-    this.enqueue('embeddingBackward', [a.indices, a.gradOutput, a.gradTable, a.scale], [rows, width, count, a.skipIndex ?? -1]);
+    this.expectIntegers('embeddingBackward', { touched: a.touched }, count);
+    this.enqueue('embeddingBackward', [a.indices, a.gradOutput, a.gradTable, a.touched, a.scale], [rows, width, count, a.skipIndex ?? -1]);
   }
 
   /** gradScale += sum over t of gradOutput[t] . table[indices[t]]. */

@@ -18,6 +18,8 @@ export interface GlueData {
   train: GlueExamples;
   /** By the names of the task's sets; `test` where its file is there. */
   sets: Record<string, { dev: GlueExamples; test?: GlueExamples }>;
+  /** Where its file is there. */
+  diagnostic?: GlueExamples;
 }
 
 /** The tasks whose folders are in `data`. */
@@ -38,6 +40,10 @@ export async function readGlueTask(task: GlueTask, data: string): Promise<GlueDa
       dev: await readGlueFile(task, file(dev), 'dev'),
       test: hasTest ? await readGlueFile(task, file(test), 'test') : undefined,
     };
+  }
+  for (const name of task.diagnostic?.files ?? []) {
+    const path = joinPath(data, name);
+    if ((await kindOf(path)) === 'file') return { train, sets, diagnostic: await readGlueFile(task, path, 'test') };
   }
   return { train, sets };
 }

@@ -197,7 +197,7 @@ interface EncodedTask {
 
 async function encodeTask(
   task: GlueTask,
-  { train, sets }: GlueData,
+  { train, sets, diagnostic }: GlueData,
   { tokenizer, length }: Start,
   { out, onNotice }: GlueSession,
 ): Promise<EncodedTask> {
@@ -212,11 +212,13 @@ async function encodeTask(
     dev: {},
     test: {},
   };
-  for (const [name, { dev, test }] of Object.entries(sets)) {
+  for (const [name, { dev }] of Object.entries(sets))
     result.dev[name] = { encoded: (await encodeTexts(dev.texts, tokenizer, length)).encoded, labels: dev.labels };
-    // Predictions of the test set go to a file and nowhere else.
-    if (test && out !== undefined) result.test[name] = (await encodeTexts(test.texts, tokenizer, length)).encoded;
-  }
+  // Predictions of test sets go to files and nowhere else.
+  const tests = Object.entries(sets).map(([name, { test }]) => [name, test] as const);
+  if (task.diagnostic) tests.push([task.diagnostic.name, diagnostic]);
+  for (const [name, test] of out === undefined ? [] : tests)
+    if (test) result.test[name] = (await encodeTexts(test.texts, tokenizer, length)).encoded;
   return result;
 }
 

@@ -7,17 +7,24 @@ import { type GlueTask, glueTasks } from './tasks.ts';
 
 /**
  * Writes the predictions of each task, of the seed with the median score, in the form that gluebenchmark.com takes: those of
- * the test set in test/NAME.tsv, where there is none those of the dev set in dev/NAME.tsv, which are not for the server.
+ * the test set in test/NAME.tsv, where there is none those of the dev set in dev/NAME.tsv, which are not for the server; those of the
+ * diagnostic set, if it was there, of the seed that is the median of the task's first set.
  */
 export async function writePredictions(folder: string, results: GlueResults): Promise<void> {
   for (const task of glueTasks) {
     const runs = results.tasks[task.name]?.runs ?? [];
-    for (const { name } of runs.length > 0 ? task.sets : []) {
+    if (runs.length === 0) continue;
+    const write = (part: string, name: string, values: readonly number[]) => {
+      const rows = values.map((value, index) => `${index}\t${serverLabel(task, value)}\n`);
+      return writeFileAtomic(joinPath(folder, part, `${name}.tsv`), `index\tprediction\n${rows.join('')}`);
+    };
+    for (const { name } of task.sets) {
       const { test, predictions } = medianRun(runs, name);
-      const part = name in test ? 'test' : 'dev';
-      const rows = (test[name] ?? predictions[name]).map((value, index) => `${index}\t${serverLabel(task, value)}\n`);
-      await writeFileAtomic(joinPath(folder, part, `${name}.tsv`), `index\tprediction\n${rows.join('')}`);
+      await (name in test ? write('test', name, test[name]) : write('dev', name, predictions[name]));
     }
+    const diagnostic = task.diagnostic?.name ?? '';
+    const { test } = medianRun(runs, task.sets[0].name);
+    if (diagnostic in test) await write('test', diagnostic, test[diagnostic]);
   }
 }
 

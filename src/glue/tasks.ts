@@ -21,6 +21,8 @@ export interface GlueTask {
   classes: readonly string[];
   metric: keyof typeof glueMetrics;
   sets: readonly GlueSet[];
+  /** A test set of other texts that the task's models answer too: the GLUE server's name for it, and where its file may be. */
+  diagnostic?: { name: string; files: readonly string[] };
   /** Rows with this label are no examples: those who labelled them did not agree. */
   undecided?: string;
   /** train.tsv has rows that lack columns (a text had a line end in it), which are left out. */
@@ -100,6 +102,7 @@ export const glueTasks: readonly GlueTask[] = [
       { name: 'MNLI-m', dev: 'dev_matched.tsv', test: 'test_matched.tsv' },
       { name: 'MNLI-mm', dev: 'dev_mismatched.tsv', test: 'test_mismatched.tsv' },
     ],
+    diagnostic: { name: 'AX', files: ['AX/AX.tsv', 'diagnostic/diagnostic.tsv'] },
     undecided: '-',
     inMean: true,
   },

@@ -185,6 +185,8 @@ export class Encoder {
 function createEmbedding(config: ModelConfig, factory: ParameterFactory, names: ModelNames): Embedding {
   const { hiddenSize: width, vocabularySize, positions, tokenTypes, padId, initialDeviation: normal } = config;
   const word = factory.plain(`${names.word}.weight`, [vocabularySize, width], { normal, zeroRow: padId });
+  // A step's texts have few of the vocabulary's words.
+  word.touched = factory.backend.zeros(`${names.word} touched`, [vocabularySize], 'i32');
   let position: ScaledSinusoid | LearnedPositions;
   if (config.family === 'crammedBERT') {
     const scale = factory.plain(names.positionScale, [1], { constant: 1 / Math.sqrt(width) });

@@ -82,7 +82,7 @@ export class Embedding {
 
     const addTo = (table: Parameter, indices: Tensor, skipIndex?: number) => {
       const gradTable = gradientOf(table);
-      if (gradTable) backend.embeddingBackward({ indices, gradOutput: gradient, gradTable, skipIndex });
+      if (gradTable) backend.embeddingBackward({ indices, gradOutput: gradient, gradTable, touched: table.touched, skipIndex });
     };
     addTo(this.word, ids, this.padId);
     if ('scale' in this.position) {

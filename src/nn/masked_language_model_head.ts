@@ -100,6 +100,7 @@ export class MaskedLanguageModelHead {
 
   private logitsBackward(run: Run, features: Tensor, gradLogits: Tensor, gradInput: Tensor): void {
     addLinearGradients(run, this.word, this.bias, features, gradLogits);
+    if (this.word.touched) run.backend.fill({ output: this.word.touched, value: 1 });
     run.backend.linearBackwardInput({ gradOutput: gradLogits, weight: this.word.value, gradInput, precision: run.precision });
   }
 

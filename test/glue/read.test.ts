@@ -1,5 +1,5 @@
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { findGlueTasks, readGlueFile, readGlueTask } from '../../src/glue/read.ts';
@@ -34,6 +34,22 @@ describe('every task in its own layout', () => {
       expect([dev.texts.length, dev.labels.length, test?.texts.length, test?.labels]).toEqual([12, 12, 5, []]);
       expect(test?.texts[0].pair === undefined).toBe(single);
     }
+  });
+
+  test.each(['AX/AX.tsv', 'diagnostic/diagnostic.tsv'])('the diagnostic set, in %s, goes with MNLI', async (name) => {
+    const path = join(folder, 'with', name);
+    const data = dirname(dirname(path));
+    rmSync(data, { recursive: true, force: true });
+    writeTinyGlue(data, ['MNLI', 'RTE']);
+    expect((await readGlueTask(glueTask('MNLI'), data)).diagnostic).toBe(undefined);
+    mkdirSync(dirname(path));
+    writeFileSync(path, tinyGlueFile('AX', 'test', 3));
+    const { diagnostic } = await readGlueTask(glueTask('MNLI'), data);
+    expect(diagnostic?.texts[1]).toEqual({ text: 'the cat finds a river .', pair: 'the cat draws a long road .' });
+    expect(diagnostic?.texts).toHaveLength(3);
+    expect((await readGlueTask(glueTask('RTE'), data)).diagnostic).toBe(undefined);
+    writeFileSync(path, `${tinyGlueFile('AX', 'test', 3)}one cell\n`);
+    await expect(readGlueTask(glueTask('MNLI'), data)).rejects.toThrow(`${path}, line 5: has 1 columns, expected 3`);
   });
 
   test('classes by their numbers, scores as they are', async () => {

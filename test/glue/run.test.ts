@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
@@ -18,6 +18,8 @@ beforeAll(async () => {
   await writeTinyModel(model);
   writeTinyGlue(data, ['RTE', 'MNLI'], { test: true });
   writeTinyGlue(data, ['STS-B', 'CoLA']);
+  mkdirSync(join(data, 'AX'));
+  writeFileSync(join(data, 'AX', 'AX.tsv'), tinyGlueFile('AX', 'test', 7));
 });
 
 const optionsOf = (changes: Partial<GlueOptions> = {}): GlueOptions => ({
@@ -86,8 +88,14 @@ test('a class or a number for each example of the dev sets, scored as the task a
 
   const written = (name: string) => readFileSync(join(out, name), 'utf8');
   expect(written('test/RTE.tsv')).toMatch(/^index\tprediction\n(?:\d\t(?:not_)?entailment\n){5}$/);
-  for (const name of ['MNLI-m', 'MNLI-mm'])
-    expect(written(`test/${name}.tsv`)).toMatch(/^index\tprediction\n(?:\d\t(?:entailment|neutral|contradiction)\n){5}$/);
+  for (const [name, rows] of [
+    ['MNLI-m', 5],
+    ['MNLI-mm', 5],
+    ['AX', 7],
+  ] as const)
+    expect(written(`test/${name}.tsv`)).toMatch(
+      new RegExp(`^index\\tprediction\\n(?:\\d\\t(?:entailment|neutral|contradiction)\\n){${rows}}$`),
+    );
   expect(written('dev/STS-B.tsv')).toMatch(/^index\tprediction\n0\t[0-5]\.\d{3}\n(?:\d+\t[0-5]\.\d{3}\n){11}$/);
   expect(existsSync(join(out, 'dev', 'RTE.tsv')) || existsSync(join(out, 'test', 'STS-B.tsv'))).toBe(false);
 });

@@ -53,6 +53,8 @@ const layouts: Record<string, Layout> = {
   },
   QNLI: pairs(entailment, 'question\tsentence'),
   RTE: pairs(entailment),
+  // Only a test set.
+  AX: () => ({ header: 'index\tsentence1\tsentence2', row: (index, a, b) => `${index}\t${a}\t${b}` }),
   WNLI: pairs(bit),
 };
 

@@ -26,11 +26,12 @@ export function embedding(
   }
 }
 
-/** gradTable[indices[t]] += scale gradOutput[t], except where the index is skipIndex. */
+/** gradTable[indices[t]] += scale gradOutput[t], except where the index is skipIndex; flags the rows. */
 export function embeddingBackward(
   indices: Integers,
   gradOutput: Floats,
   gradTable: Floats,
+  touched: Integers | undefined,
   scale: Floats | undefined,
   _rows: number,
   width: number,
@@ -45,6 +46,7 @@ export function embeddingBackward(
     sums.fill(0);
     for (const t of positions) addScaled(sums, factor, gradOutput, t * width, width);
     for (let i = 0; i < width; i++) gradTable[to + i] += sums[i];
+    if (touched) touched[index] = 1;
   }
 }
 

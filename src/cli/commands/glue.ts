@@ -56,7 +56,7 @@ export function glueCommand(program: Command): void {
     .option('--epochs <count>', 'times that every example is seen', parseCount, 5)
     .option(
       '--out <folder>',
-      'where results.json and predictions are kept: test/NAME.tsv for the GLUE server, dev/NAME.tsv without test set',
+      'where results.json and predictions are kept: test/NAME.tsv for the GLUE server (AX.tsv too if --data has AX/AX.tsv and MNLI is trained), dev/NAME.tsv without test set',
     )
     .option('--resume', 'go on with the run in --out; --tasks and --seeds may be others, what it has is kept')
     .option('--against <folder>', "--out of another model's run: how much of its mean this model keeps")

@@ -7,6 +7,7 @@ interface Variant {
   scale?: boolean;
   accumulate?: boolean;
   skipIndex?: number;
+  flags?: boolean;
 }
 
 const variants: Variant[] = [
@@ -16,16 +17,19 @@ const variants: Variant[] = [
   { rows: 9, width: 33, count: 4, scale: true },
   { rows: 5, width: 16, count: 6, accumulate: true },
   { rows: 12, width: 10, count: 3, scale: true, accumulate: true, skipIndex: 0 },
-  { rows: 1000, width: 20, count: 5, skipIndex: 3 },
+  { rows: 1000, width: 20, count: 5, skipIndex: 3, flags: true },
   { rows: 300, width: 257, count: 1000, scale: true },
+  { rows: 300, width: 257, count: 1000, flags: true },
+  { rows: 3, width: 40, count: 70, flags: true },
 ];
 
-const embedding = ({ rows, width, count, scale = false, accumulate = false, skipIndex }: Variant): OperationCase => {
+const embedding = ({ rows, width, count, scale = false, accumulate = false, skipIndex, flags }: Variant): OperationCase => {
   const options = [
     `${rows} of ${count} x ${width}`,
     scale && 'scale',
     accumulate && 'accumulates',
     skipIndex !== undefined && 'skips padding',
+    flags && 'flags rows',
   ];
   return {
     name: `embedding ${options.filter(Boolean).join(', ')}`,
@@ -37,10 +41,19 @@ const embedding = ({ rows, width, count, scale = false, accumulate = false, skip
       output: accumulate ? updated(normal(random, [rows, width])) : output([rows, width]),
       gradOutput: normal(random, [rows, width]),
       gradTable: updated(normal(random, [count, width])),
+      // Flags of earlier calls stay.
+      ...(flags && {
+        touched: updated(
+          input(
+            [count],
+            Int32Array.from({ length: count }, (_, row) => (row % 9 === 0 ? 1 : 0)),
+          ),
+        ),
+      }),
     }),
     forward: (backend, { table, indices, scale, output }) => backend.embedding({ table, indices, scale, output, accumulate }),
-    backward(backend, { table, indices, scale, gradOutput, gradTable, gradScale }) {
-      backend.embeddingBackward({ indices, gradOutput, gradTable, scale, skipIndex });
+    backward(backend, { table, indices, scale, gradOutput, gradTable, gradScale, touched }) {
+      backend.embeddingBackward({ indices, gradOutput, gradTable, touched, scale, skipIndex });
       if (gradScale) backend.embeddingScaleBackward({ table, indices, gradOutput, gradScale });
     },
     // The skipped index has a derivative that embeddingBackward leaves out on purpose.

@@ -10,6 +10,8 @@ interface Variant {
   beta2?: number;
   clipped?: boolean;
   sparse?: boolean;
+  /** Some rows have no moments; see {@link resting}. */
+  resting?: boolean;
 }
 
 const variants: Variant[] = [
@@ -20,6 +22,8 @@ const variants: Variant[] = [
   { what: 'clipped', shape: [4, 16], step: 10, epsilon: 1e-12, weightDecay: 0.01, clipped: true },
   { what: 'row-sparse', shape: [40, 19], step: 3, epsilon: 1e-12, weightDecay: 0.01, clipped: true, sparse: true },
   { what: 'many elements', shape: [300, 101], step: 1000, epsilon: 1e-12, weightDecay: 0.1, sparse: true },
+  { what: 'rows at rest', shape: [60, 83], step: 3, epsilon: 1e-12, weightDecay: 0, sparse: true, resting: true },
+  { what: 'rows at rest, decaying', shape: [12, 83], step: 3, epsilon: 1e-12, weightDecay: 0.1, sparse: true, resting: true },
   { what: 'no elements', shape: [0, 4], step: 1, epsilon: 1e-12, weightDecay: 0.01 },
 ];
 
@@ -30,7 +34,16 @@ function rowSparse(random: Random, [rows, width]: [number, number]) {
   return { touched: input([rows], touched), gradient: input([rows, width], values) };
 }
 
-const adamw = ({ what, shape, step, epsilon, weightDecay, beta2 = 0.98, clipped, sparse }: Variant): OperationCase => ({
+/** Moments of which rows in turn have none, a variance in the last column alone, a mean there alone, and all. */
+function resting(random: Random, [rows, width]: [number, number]) {
+  const values = (deviation: number, keep: (row: number, last: boolean) => boolean) =>
+    random.normals(rows * width, deviation).map((x, i) => (keep(Math.floor(i / width) % 4, i % width === width - 1) ? x : 0));
+  const mean = values(0.1, (row, last) => row === 3 || (row === 2 && last));
+  const variance = values(0.1, (row, last) => row > 1 || (row === 1 && last)).map((x) => x * x);
+  return { mean: updated(input([rows, width], mean)), variance: updated(input([rows, width], variance)) };
+}
+
+const adamw = ({ what, shape, step, epsilon, weightDecay, beta2 = 0.98, clipped, sparse, resting: rests }: Variant): OperationCase => ({
   name: `adamw ${shape[0]} x ${shape[1]}, ${what}`,
   tolerance: rounding,
   operands: (random) => ({
@@ -43,6 +56,7 @@ const adamw = ({ what, shape, step, epsilon, weightDecay, beta2 = 0.98, clipped,
       ),
     ),
     gradient: normal(random, shape),
+    ...(rests && resting(random, shape)),
     ...(sparse && rowSparse(random, shape)),
     ...(clipped && { gradientScale: input([2], [0.125, 8]) }),
   }),
