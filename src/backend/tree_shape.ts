@@ -19,3 +19,17 @@ export function neuronCounts({ trees, depth, leafWidth = 1 }: { trees: number; d
 } {
   return { total: trees * neuronsPerTree(depth, leafWidth), used: trees * (depth + leafWidth) };
 }
+
+/**
+ * For each neuron, which of the neurons that a token uses it can be: a number below `used`, tree after tree, of each its levels from the
+ * root down and then the neurons of a leaf.
+ */
+export function placesOnPath({ trees, depth, leafWidth = 1 }: { trees: number; depth: number; leafWidth?: number }): Int32Array {
+  const perTree = neuronsPerTree(depth, leafWidth);
+  const inner = 2 ** depth - 1;
+  return Int32Array.from({ length: trees * perTree }, (_, neuron) => {
+    const [tree, within] = [Math.floor(neuron / perTree), neuron % perTree];
+    const place = within < inner ? Math.floor(Math.log2(within + 1)) : depth + ((within - inner) % leafWidth);
+    return tree * (depth + leafWidth) + place;
+  });
+}

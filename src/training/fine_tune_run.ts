@@ -20,7 +20,8 @@ import {
 import { type LabelledFile, readLabelledFile } from './labelled_files.ts';
 import type { AdamW } from './optimizer.ts';
 import { CounterRandom, randomStream, shuffled } from './random.ts';
-import { createRun, hasState, loadState, readRunOptions, saveState, tokenizerFile } from './run_state.ts';
+import { inRunFolder } from './run.ts';
+import { hasState, loadState, saveState, tokenizerFile } from './run_state.ts';
 
 /** What a run is: recorded in its folder and the same in every session. */
 export interface FineTuningRunOptions extends FineTuningOptions {
@@ -64,12 +65,10 @@ const heldOutEvery = 10;
  * exactly.
  * @throws InputError for unusable files and options
  */
-export async function runFineTuning(options: FineTuningRunOptions, session: FineTuningRunSession): Promise<FineTuningResult> {
+export function runFineTuning(options: FineTuningRunOptions, session: FineTuningRunSession): Promise<FineTuningResult> {
   const { backend, out } = session;
-  if (session.resume) await readRunOptions(out);
-  const data = await readExamples(options);
-  const created = session.resume ? undefined : await createRun(out);
-  try {
+  return inRunFolder(session, async (created) => {
+    const data = await readExamples(options);
     const tokenizer = await Tokenizer.load(created ? joinPath(options.model, 'tokenizer.json') : tokenizerFile(out));
     const { labels } = data;
     using model = await loadSequenceClassifier(options.model, backend, {
@@ -124,10 +123,7 @@ export async function runFineTuning(options: FineTuningRunOptions, session: Fine
       afterStop: save,
     });
     return { ...result, labels, training: data.training.length, validation: data.validation.length };
-  } catch (error) {
-    await created?.discard();
-    throw error;
-  }
+  });
 }
 
 interface Examples {

@@ -1,4 +1,4 @@
-/** What pretraining and conversion have in common, that can be stopped and resumed: a folder, a clock, and when they measure and save. */
+/** What trainings that can be stopped and resumed have in common: a folder, a clock, and when they measure and save. */
 import { FailureError } from '../errors.ts';
 import { createRun, type NewRun, readRunOptions } from './run_state.ts';
 import type { StepResult } from './trainer.ts';
@@ -22,7 +22,7 @@ export interface RunSession {
  * folder that was made and in which no run was recorded is taken away if it fails.
  */
 export async function inRunFolder<Result>(
-  { out, resume }: RunSession,
+  { out, resume }: Pick<RunSession, 'out' | 'resume'>,
   work: (created: NewRun | undefined, open: Disposable[]) => Promise<Result>,
 ): Promise<Result> {
   if (resume) await readRunOptions(out);

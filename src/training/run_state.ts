@@ -9,6 +9,7 @@
  * Every file is written aside and renamed, so that a crash loses at most what came after the last save and never half a file.
  */
 import { joinPath, kindOf, listFolder, makeFolder, removeFile } from '#platform';
+import type { Tensor } from '../backend/tensor.ts';
 import { InputError } from '../errors.ts';
 import { fileError, readJson, writeFileAtomic } from '../io/files.ts';
 import { readSafetensors, type TensorToWrite, writeSafetensors } from '../io/safetensors.ts';
@@ -94,7 +95,10 @@ export interface RunState<Records extends string = string, Integers extends stri
 
 /** Saves weights, moments and what else the run needs to go on. */
 export async function saveState(folder: string, optimizer: AdamW, { records, integers }: RunState): Promise<void> {
-  const tensors: TensorToWrite[] = optimizer.parameters.flatMap((parameter) => parameterTensors(parameter));
+  const tensors: TensorToWrite[] = optimizer.parameters.flatMap((parameter) => [
+    ...parameterTensors(parameter),
+    ...groupTensors(parameter),
+  ]);
   for (const [name, values] of Object.entries(integers)) tensors.push({ name, dtype: 'I32', shape: [values.length], values });
   const metadata = Object.entries(records).map(([name, value]) => [name, JSON.stringify(value)]);
   await writeSafetensors(stateFile(folder), tensors, Object.fromEntries(metadata));
@@ -123,6 +127,21 @@ function parameterTensors(optimized: OptimizedParameter): TensorToWrite[] {
       },
     }));
   });
+}
+
+/** The moments of a parameter's groups, as they lie. */
+function groupMoments({ parameter, group }: OptimizedParameter): { name: string; tensor: Tensor }[] {
+  if (!group) return [];
+  return (['mean', 'variance'] as const).map((part) => ({ name: `group.${part}.${parameter.name}`, tensor: group[part] }));
+}
+
+function groupTensors(optimized: OptimizedParameter): TensorToWrite[] {
+  return groupMoments(optimized).map(({ name, tensor }) => ({
+    name,
+    dtype: 'F32' as const,
+    shape: tensor.shape,
+    values: () => tensor.backend.read(tensor),
+  }));
 }
 
 /** Whether a folder has a state to resume from; a run that was stopped before its first save has none and starts again. */
@@ -154,6 +173,13 @@ export async function loadState<Records extends string, Integers extends string 
           arrays.push({ name, shape, values: await file.read(stored) });
         }
         importParameter(optimized.parameter, arrays, partOf(optimized, part));
+      }
+      for (const { name, tensor } of groupMoments(optimized)) {
+        if (`${file.info(name).shape}` !== `${tensor.shape}`)
+          throw new InputError(
+            `${file.source}: tensor '${name}' is [${file.info(name).shape}], expected [${tensor.shape}] for the run's configuration`,
+          );
+        tensor.backend.write(tensor, await file.read(name));
       }
     }
     const records = wanted.records.map((name) => [name, parseMetadata(file.metadata[name], file.source)]);

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 import { plainLayout } from '../../src/nn/layouts.ts';
 import { Parameter } from '../../src/nn/parameter.ts';
-import { AdamW, pretrainingAdamW } from '../../src/training/optimizer.ts';
+import { AdamW, pretrainingAdamW, startGroupsAlike } from '../../src/training/optimizer.ts';
 
 function setUp(shape: number[], options: { decay?: boolean; sparse?: boolean } = {}) {
   const backend = new ReferenceBackend();
@@ -58,6 +58,46 @@ describe('AdamW', () => {
     for (let i = 0; i < 6; i++) expect(after[i]).toBeLessThan(before[i]);
     expect((await backend.read(parameter.gradient!)).slice(2, 4)).toEqual(new Float32Array(2));
     expect(await backend.readIntegers(parameter.touched!)).toEqual(new Int32Array(3));
+  });
+
+  test('rows of a group also step together, as one row would on the sum of their gradients', async () => {
+    const options = { ...pretrainingAdamW, clipNorm: Number.POSITIVE_INFINITY };
+    const groups = Int32Array.of(0, 1, 1, 2, 2, 2);
+    const rows = setUp([6, 2], { sparse: true });
+    rows.parameter.groups = groups;
+    const [alone, sums] = [setUp([6, 2]), setUp([3, 2])];
+    const together = new AdamW(rows.backend, [rows.parameter], { ...options, groupRate: 0.5 });
+    const [own, common] = [new AdamW(alone.backend, [alone.parameter], options), new AdamW(sums.backend, [sums.parameter], options)];
+    const start = await sums.backend.read(sums.parameter.value);
+    for (const touched of [
+      [1, 1, 0, 0, 1, 0],
+      [1, 0, 1, 1, 0, 1],
+      [1, 1, 1, 0, 0, 0],
+    ]) {
+      const gradient = touched.flatMap((flag, row) => (flag ? [row + 1, -2 * row] : [0, 0]));
+      const total = new Float32Array(6);
+      for (const [i, value] of gradient.entries()) total[2 * groups[i >> 1] + (i % 2)] += value;
+      rows.backend.write(rows.parameter.touched!, touched);
+      rows.backend.write(rows.parameter.gradient!, gradient);
+      alone.backend.write(alone.parameter.gradient!, gradient);
+      sums.backend.write(sums.parameter.gradient!, total);
+      together.step(0.01, rows.clip);
+      own.step(0.01, alone.clip);
+      common.step(0.005, sums.clip);
+    }
+    const [value, byItself, moved] = await Promise.all([rows, alone, sums].map(({ backend, parameter }) => backend.read(parameter.value)));
+    for (const [i, x] of value.entries()) {
+      const at = 2 * groups[i >> 1] + (i % 2);
+      expect(x).toBeCloseTo(byItself[i] + moved[at] - start[at], 5);
+    }
+  });
+
+  test('rows of a group start as the first of them', async () => {
+    const { backend, parameter } = setUp([4, 2]);
+    parameter.groups = Int32Array.of(0, 1, 0, 1);
+    await startGroupsAlike(parameter);
+    const [a, b, c, d] = [0.1, 0.2, 0.3, 0.4];
+    expect(await backend.read(parameter.value)).toEqual(Float32Array.of(a, b, c, d, a, b, c, d));
   });
 
   test('frozen parameters get no gradient and stay', async () => {

@@ -75,6 +75,12 @@ export function convertCommand(program: Command): void {
       0.3,
     )
     .option('--balance <rate>', 'the same while the whole network is trained', parseNumber, 0.1)
+    .option(
+      '--level-rate <factor>',
+      'fff: how fast the neurons of a level learn together, beside each by itself: a factor of the learning rate; 0: not at all',
+      parseNumber,
+      0,
+    )
     .option('--seed <number>', 'of the new layers and the order of the texts', parseInteger, 0)
     .option('--held-out-every <count>', 'which documents the agreement is measured on: every so manieth', parseCount, 50)
     .option('--held-out-texts <count>', 'texts of them', parseCount, 512)
@@ -124,6 +130,7 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
     answerWeight: options.answerWeight,
     fitBalance: options.fitBalance,
     balance: options.balance,
+    levelRate: options.levelRate,
     seed: options.seed,
     heldOutEvery: options.heldOutEvery,
     heldOutTexts: options.heldOutTexts,

@@ -12,6 +12,7 @@ import {
   notice,
   parseCount,
   parseInteger,
+  parseNumber,
   parsePositive,
   print,
   printJson,
@@ -47,6 +48,7 @@ const runOptionNames = [
   'tokens',
   'minutes',
   'learningRate',
+  'levelRate',
   'schedule',
   'seed',
   'heldOut',
@@ -77,6 +79,12 @@ export function pretrainCommand(program: Command): void {
     .option('--tokens <count>', 'budget: stop after so many tokens', parseCount)
     .option('--minutes <count>', 'budget: stop after so much time', parsePositive)
     .option('--learning-rate <rate>', 'peak learning rate', parsePositive, 1e-3)
+    .option(
+      '--level-rate <factor>',
+      'fff: how fast the neurons of a level learn together, beside each by itself: a factor of the learning rate; 0: not at all',
+      parseNumber,
+      0,
+    )
     .addOption(
       new Option('--schedule <name>', 'how the learning rate follows the budget').choices([...scheduleNames]).default('budget-triangle'),
     )
