@@ -21,15 +21,40 @@ export function neuronCounts({ trees, depth, leafWidth = 1 }: { trees: number; d
 }
 
 /**
- * For each neuron, which of the neurons that a token uses it can be: a number below `used`, tree after tree, of each its levels from the
- * root down and then the neurons of a leaf.
+ * The branches that each neuron belongs to, a list for each of some levels, the deepest first: neurons are of one branch if they lie below
+ * (or are) the same node of that level and have the same place on the path, that is their tree and their level or, in a leaf, their number.
+ * The first list gives each neuron's branch, every further one that branch's own, so that the last one's are the places themselves.
+ * Branches are numbered from 0 in each list.
  */
-export function placesOnPath({ trees, depth, leafWidth = 1 }: { trees: number; depth: number; leafWidth?: number }): Int32Array {
+export function branches({ trees, depth, leafWidth = 1 }: { trees: number; depth: number; leafWidth?: number }): Int32Array[] {
   const perTree = neuronsPerTree(depth, leafWidth);
   const inner = 2 ** depth - 1;
-  return Int32Array.from({ length: trees * perTree }, (_, neuron) => {
+  // Counted from 1, a node's ancestor so many levels above it is its number shifted right so often.
+  let members = Array.from({ length: trees * perTree }, (_, neuron) => {
     const [tree, within] = [Math.floor(neuron / perTree), neuron % perTree];
-    const place = within < inner ? Math.floor(Math.log2(within + 1)) : depth + ((within - inner) % leafWidth);
-    return tree * (depth + leafWidth) + place;
+    const node = within < inner ? within : inner + Math.floor((within - inner) / leafWidth);
+    return { tree, node: node + 1, level: levelOf(node + 1), number: within < inner ? 0 : (within - inner) % leafWidth };
   });
+  const lists: Int32Array[] = [];
+  for (let top = Math.max(0, 2 * Math.ceil(depth / 2 - 1.5)); top >= 0; top -= 2) {
+    const found = new Map<string, number>();
+    const next: typeof members = [];
+    lists.push(
+      Int32Array.from(members, (member) => {
+        const node = member.node >> Math.max(0, levelOf(member.node) - top);
+        const key = `${member.tree} ${member.level} ${member.number} ${node}`;
+        let branch = found.get(key);
+        if (branch === undefined) {
+          branch = found.size;
+          found.set(key, branch);
+          next.push({ ...member, node });
+        }
+        return branch;
+      }),
+    );
+    members = next;
+  }
+  return lists;
 }
+
+const levelOf = (node: number) => Math.floor(Math.log2(node));

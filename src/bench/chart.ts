@@ -88,8 +88,13 @@ function axisLabel(value: number): string {
 /** An SVG document of panels of lines, row by row; axes are as each panel says. */
 export function renderPanels(title: string, rows: readonly (readonly Panel[])[]): string {
   const columns = Math.max(...rows.map((row) => row.length));
-  const [panelWidth, panelHeight, top] = [330, 280, 76];
-  const [width, height] = [columns * panelWidth, top + rows.length * panelHeight];
+  const [panelWidth, panelHeight] = rows.length === 1 ? [440, 380] : [330, 280];
+  const width = columns * panelWidth;
+  const names = new Set(rows.flat().flatMap(({ lines }) => lines.map(({ name }) => name)));
+  // The legend breaks its lines by itself; so wide is about what it takes a name for.
+  const legendWidth = [...names].reduce((sum, name) => sum + 52 + 7 * name.length, 0);
+  const top = 52 + 24 * Math.ceil(legendWidth / (0.9 * width));
+  const height = top + rows.length * panelHeight;
   const panels = rows.flatMap((row, r) => row.map((panel, c) => ({ ...panel, left: c * panelWidth, top: top + r * panelHeight })));
   const solid = [...new Set(panels.flatMap(({ lines }) => lines.filter(({ dashed }) => !dashed).map(({ name }) => name)))];
   const colourOf = (name: string) => (solid.includes(name) ? colours[solid.indexOf(name) % colours.length] : '#777777');
@@ -117,7 +122,7 @@ export function renderPanels(title: string, rows: readonly (readonly Panel[])[])
       xAxis: panels.map((panel, i) => {
         const values = panel.lines.flatMap(({ points }) => points.map(([x]) => x));
         const [least, most] = [Math.min(...values), Math.max(...values)];
-        const ends = panel.linear ? { min: least, max: most } : { min: least / 1.1, max: most * 1.1 };
+        const ends = panel.linear ? { min: 0, max: most } : { min: least / 1.1, max: most * 1.1 };
         return {
           type: panel.linear ? ('value' as const) : ('log' as const),
           ...(panel.linear ? {} : { logBase: 2 }),

@@ -4,6 +4,7 @@ import { createMaskedLanguageModel } from '../models/checkpoint.ts';
 import { type ModelConfig, neuronsOf } from '../models/config.ts';
 import { ignoredLabel, type LabelledBatch, type MaskedLanguageModel } from '../models/masked_language_model.ts';
 import { maskedStep } from '../training/masked_steps.ts';
+import { pretrainingAdamW } from '../training/optimizer.ts';
 import { Trainer } from '../training/trainer.ts';
 import { fillUniform, milliseconds, summarise, type Timing } from './timing.ts';
 
@@ -66,9 +67,11 @@ export function modelArithmetic(config: ModelConfig, length: number): number {
  */
 export async function benchmarkTraining(backend: Backend, options: TrainingBenchmarkOptions): Promise<TrainingBenchmark> {
   const { models, batch, length, rounds, precision, productSize: size = 1024, openPeer } = options;
+  // As `ufb pretrain` trains by default.
+  const adamW = { ...pretrainingAdamW, branchRate: 1 };
   const entrants = models.map(({ name, config }) => {
     const model = createMaskedLanguageModel(config, backend, 1);
-    return { name, config, model, trainer: new Trainer(backend, model.parameters, { precision }) };
+    return { name, config, model, trainer: new Trainer(backend, model.parameters, { adamW, precision }) };
   });
   const last = entrants[entrants.length - 1];
   using input = backend.tensor('left', [size, size], 'f32', fillUniform(new Float32Array(size * size), 1, 1));

@@ -9,7 +9,7 @@ import { describeFeedforward, type FeedforwardConfig } from '../models/config.ts
 import { modelNames } from '../models/names.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { MaskingOptions } from '../training/masking.ts';
-import { type AdamW, startGroupsAlike } from '../training/optimizer.ts';
+import { type AdamW, startBranchesAlike } from '../training/optimizer.ts';
 import { checkFinite, inRunFolder, RunClock, type RunSession, takeSteps } from '../training/run.ts';
 import { hasState, loadState, saveState } from '../training/run_state.ts';
 import { cosineWithWarmup } from '../training/schedules.ts';
@@ -52,8 +52,8 @@ export interface ConversionOptions {
   /** How fast splits are drawn towards even ones while layers are fitted, and after that; 0: not at all. See {@link Balancer}. */
   fitBalance: number;
   balance: number;
-  /** Trees: see `AdamWOptions.groupRate`; above 0, the neurons of a level also start alike. */
-  levelRate?: number;
+  /** Of trees; see `AdamWOptions`. Above 0 they also start alike. */
+  branchRate?: number;
   seed: number;
   /** Every so manieth document of the corpus is held out; of these, texts that the agreement is measured on. */
   heldOutEvery: number;
@@ -167,7 +167,7 @@ async function prepare(options: ConversionOptions, backend: Backend, open: Dispo
   } = await measureTeacher(encoderOf(original), measured, answerTo(original, options.pooling));
   const { model, added, centring } = await createStudent(original, blocks, { feedforward, layers, seed, backend });
   open.push(model, centring);
-  if (options.levelRate) for (const parameter of added) await startGroupsAlike(parameter);
+  if (options.branchRate) for (const parameter of added) await startBranchesAlike(parameter);
   original.dispose();
   open.splice(open.indexOf(original), 1);
   // Several times as fast as f32, and as good a teacher (docs/decisions.md).
@@ -177,7 +177,7 @@ async function prepare(options: ConversionOptions, backend: Backend, open: Dispo
   const pooler = teacher.task === 'sequence-classification' ? [] : await readPooler(options.model);
   freeze(model, options.trainEmbeddings);
   const trainer = new Trainer(backend, model.parameters, {
-    adamW: { ...distillationAdamW, groupRate: options.levelRate },
+    adamW: { ...distillationAdamW, branchRate: options.branchRate },
     precision: options.precision,
   });
   open.push(trainer);

@@ -1,6 +1,6 @@
 import type { Backend } from '../backend/backend.ts';
 import type { Tensor } from '../backend/tensor.ts';
-import { neuronCounts, placesOnPath } from '../backend/tree_shape.ts';
+import { branches, neuronCounts } from '../backend/tree_shape.ts';
 import { gradientOf, type Target } from './layer.ts';
 import { nodesLayout, packArrays, plainLayout } from './layouts.ts';
 import { Parameter, type ParameterLayout, type Run } from './parameter.ts';
@@ -78,8 +78,7 @@ export class FastFeedforward {
     const bias = new Parameter(backend.tensor(biasName, [count]), layouts.bias, false);
     nodes.touched = backend.zeros(`${nodesName} touched`, [count], 'i32');
     bias.touched = nodes.touched;
-    nodes.groups = placesOnPath(shape);
-    bias.groups = nodes.groups;
+    nodes.branches = bias.branches = () => branches(shape);
     return new FastFeedforward(nodes, bias, shape.trees, shape.depth, shape.leafWidth ?? 1);
   }
 

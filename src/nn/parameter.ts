@@ -45,8 +45,8 @@ export class Parameter {
   gradient?: Tensor;
   /** i32 flags, one a row, if the gradient is row-sparse: rows flagged 0 hold no gradient. May be shared between parameters. */
   touched?: Tensor;
-  /** Of each row, the group that it is in: a token uses one row of every group. Absent where all rows are used. */
-  groups?: Int32Array;
+  /** Of trees: the branches that its rows fall into, and these into wider ones; see `branches` in tree_shape.ts. */
+  branches?: () => readonly Int32Array[];
   /** A frozen parameter gets no gradient and no update. */
   frozen = false;
   /** Set by the layer that multiplies by it: the operation, and whether the value is read otherwise too (an embedding that decodes as well). */

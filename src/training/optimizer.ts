@@ -10,11 +10,8 @@ export interface AdamWOptions {
   weightDecay: number;
   /** Largest norm of the whole gradient; a longer one is scaled down to it. Infinity: no clipping. */
   clipNorm: number;
-  /**
-   * Rows of a group (see `Parameter.groups`) also take a step together, so many times as large as their own: an AdamW step on the sum of
-   * their gradients. 0, or absent: each row learns by itself.
-   */
-  groupRate?: number;
+  /** Of trees: how far branches step, of the learning rate; 0, or absent: each neuron learns by itself. See {@link AdamW}. */
+  branchRate?: number;
 }
 
 /** crammedBERT's pretraining (arXiv 2212.14034). */
@@ -25,25 +22,34 @@ export interface OptimizedParameter {
   readonly parameter: Parameter;
   readonly mean: Tensor;
   readonly variance: Tensor;
-  readonly group?: GroupState;
+  /** Where it steps by branches: of each list of its branches, from the narrow ones to the wide. */
+  readonly branches: readonly BranchState[];
 }
 
-/** What the groups of a parameter's rows step by. */
-export interface GroupState {
-  /** i32 [rows]: the group of each. */
+/** What branches step by. */
+interface BranchState {
+  /** i32: the branch of each row or, after the first, of each narrower branch. */
   readonly of: Tensor;
-  /** [groups, width]: sums of gradients, their moments, and the step. */
+  /** [branches, width]: sums of gradients, their moments, and the step. */
   readonly gradient: Tensor;
   readonly mean: Tensor;
   readonly variance: Tensor;
   readonly change: Tensor;
 }
 
+/** Of a step by its own gradient, what a row takes that steps by branches as well: the fewer tokens it has seen, the noisier. */
+const ownShare = 0.3;
+
 /**
  * AdamW (arXiv 1711.05101) over the parameters that are not frozen. Gives each a gradient, zero at first; a model's backward adds
  * to it, `step` uses it up and zeroes it again. Everything is queued, nothing waits.
  *
  * Row-sparse gradients stay sparse: norm, update and clearing read the touched rows only (the moments of the others move all the same).
+ *
+ * With a `branchRate` a tree's neurons learn from each other: for every other level, the neurons of one place on the path that lie below
+ * one node of that level take a step together, an AdamW step on the sum of their gradients, beside a small one of their own. A token
+ * passes one neuron of each place, so what all branches step by is a dense layer of as many neurons as a token uses, and what narrower ones add is
+ * learnt the later the fewer tokens they see. Without it, a leaf learns from its own tokens alone, one in thousands (docs/decisions.md).
  */
 export class AdamW {
   readonly parameters: readonly OptimizedParameter[];
@@ -66,7 +72,7 @@ export class AdamW {
           parameter,
           mean: backend.zeros(`${name}.mean`, value.shape),
           variance: backend.zeros(`${name}.variance`, value.shape),
-          group: options.groupRate ? groupState(backend, parameter) : undefined,
+          branches: options.branchRate ? branchStates(backend, parameter) : [],
         };
       });
     this.flags = new Set(this.parameters.flatMap(({ parameter }) => parameter.touched ?? []));
@@ -89,30 +95,38 @@ export class AdamW {
     const gradientScale = clip.view([1]);
     const { beta1, beta2, epsilon } = options;
     const common = { gradientScale, beta1, beta2, epsilon, step: this.steps };
-    for (const { parameter, mean, variance, group } of this.parameters) {
+    for (const { parameter, mean, variance, branches } of this.parameters) {
       const { value, touched } = parameter;
       const gradient = gradientOf(parameter);
       const weightDecay = parameter.decay ? options.weightDecay : 0;
-      backend.adamw({ parameter: value, gradient, mean, variance, touched, learningRate, weightDecay, ...common });
-      if (group) this.stepTogether(value, gradient, group, { learningRate: learningRate * (options.groupRate as number), ...common });
+      const rate = branches.length > 0 ? ownShare * learningRate : learningRate;
+      backend.adamw({ parameter: value, gradient, mean, variance, touched, learningRate: rate, weightDecay, ...common });
+      this.stepBranches(value, gradient, branches, { learningRate: learningRate * (options.branchRate ?? 0), ...common });
     }
     this.clearGradients();
   }
 
-  private stepTogether(
+  private stepBranches(
     value: Tensor,
     gradient: Tensor,
-    group: GroupState,
-    how: Omit<Parameters<Backend['adamw']>[0], keyof GroupState | 'parameter' | 'weightDecay'>,
-  ) {
+    branches: readonly BranchState[],
+    how: { learningRate: number; gradientScale: Tensor; beta1: number; beta2: number; epsilon: number; step: number },
+  ): void {
     const { backend } = this;
-    const rows = [group.of.size, value.size / group.of.size];
-    const { change, mean, variance } = group;
-    backend.fill({ output: group.gradient, value: 0 });
-    backend.embeddingBackward({ indices: group.of, gradOutput: gradient.view(rows), gradTable: group.gradient });
-    backend.fill({ output: change, value: 0 });
-    backend.adamw({ parameter: change, gradient: group.gradient, mean, variance, weightDecay: 0, ...how });
-    backend.embedding({ table: change, indices: group.of, output: value.view(rows), accumulate: true });
+    const asRows = (tensor: Tensor, { of }: BranchState) => tensor.view([of.size, tensor.size / of.size]);
+    for (const [i, branch] of branches.entries()) {
+      const { of, mean, variance, change } = branch;
+      const members = asRows(i === 0 ? gradient : branches[i - 1].gradient, branch);
+      backend.fill({ output: branch.gradient, value: 0 });
+      backend.embeddingBackward({ indices: of, gradOutput: members, gradTable: branch.gradient });
+      backend.fill({ output: change, value: 0 });
+      backend.adamw({ parameter: change, gradient: branch.gradient, mean, variance, weightDecay: 0, ...how });
+    }
+    // Steps of wide branches join those of the narrow ones, and these the rows.
+    for (const [i, branch] of [...branches.entries()].reverse()) {
+      const members = asRows(i === 0 ? value : branches[i - 1].change, branch);
+      backend.embedding({ table: branch.change, indices: branch.of, output: members, accumulate: true });
+    }
   }
 
   private clearGradients(): void {
@@ -128,8 +142,8 @@ export class AdamW {
   /** Frees the moments and the gradients; the parameters stay. */
   dispose(): void {
     this.sums.dispose();
-    for (const { parameter, mean, variance, group } of this.parameters) {
-      for (const tensor of [mean, variance, ...Object.values(group ?? {})]) tensor.dispose();
+    for (const { parameter, mean, variance, branches } of this.parameters) {
+      for (const tensor of [mean, variance, ...branches.flatMap((branch) => Object.values(branch))]) tensor.dispose();
       parameter.gradient?.dispose();
       parameter.gradient = undefined;
     }
@@ -140,31 +154,38 @@ export class AdamW {
   }
 }
 
-/** Lets the rows of each group start as its first one does. */
-export async function startGroupsAlike({ value, groups }: Parameter): Promise<void> {
-  if (!groups) return;
+/** Lets the neurons of a place start as the first of them, in trees that step by branches: what they have in common is not to be hidden by chance. */
+export async function startBranchesAlike({ value, branches }: Parameter): Promise<void> {
+  if (!branches) return;
+  const [narrowest, ...wider] = branches();
   const values = await value.backend.read(value);
-  const width = values.length / groups.length;
+  const width = values.length / narrowest.length;
   const first = new Map<number, number>();
-  for (const [row, group] of groups.entries()) {
-    const from = first.get(group) ?? row;
-    first.set(group, from);
+  for (const [row, branch] of narrowest.entries()) {
+    const place = wider.reduce((narrow, wide) => wide[narrow], branch);
+    const from = first.get(place) ?? row;
+    first.set(place, from);
     values.copyWithin(row * width, from * width, (from + 1) * width);
   }
   value.backend.write(value, values);
 }
 
-function groupState(backend: Backend, { groups, value, name }: Parameter): GroupState | undefined {
-  if (!groups) return undefined;
-  const shape = [groups.reduce((count, group) => Math.max(count, group + 1), 0), value.size / groups.length];
-  const zeros = (what: string) => backend.zeros(`${name}.group ${what}`, shape);
-  return {
-    of: backend.tensor(`${name}.groups`, [groups.length], 'i32', groups),
-    gradient: zeros('gradient'),
-    mean: zeros('mean'),
-    variance: zeros('variance'),
-    change: zeros('change'),
-  };
+function branchStates(backend: Backend, { branches, value, name }: Parameter): BranchState[] {
+  const width = value.size / value.shape[0];
+  let [rows] = value.shape;
+  return (branches?.() ?? []).map((of, i) => {
+    const count = of.reduce((most, branch) => Math.max(most, branch + 1), 0);
+    const zeros = (what: string) => backend.zeros(`${name}.branches ${i} ${what}`, [count, width]);
+    const state = {
+      of: backend.tensor(`${name}.branches ${i}`, [rows], 'i32', of),
+      gradient: zeros('gradient'),
+      mean: zeros('mean'),
+      variance: zeros('variance'),
+      change: zeros('change'),
+    };
+    rows = count;
+    return state;
+  });
 }
 
 function gradientOf(parameter: Parameter): Tensor {

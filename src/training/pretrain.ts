@@ -17,7 +17,7 @@ import type { FilePosition } from './documents.ts';
 import { renderLossCurve } from './loss_curve.ts';
 import { maskedLoss, maskedStep } from './masked_steps.ts';
 import { type MaskingOptions, maskingCounts } from './masking.ts';
-import { type AdamW, pretrainingAdamW, startGroupsAlike } from './optimizer.ts';
+import { type AdamW, pretrainingAdamW, startBranchesAlike } from './optimizer.ts';
 import { checkFinite, inRunFolder, RunClock, type RunSession, takeSteps } from './run.ts';
 import { hasState, loadState, type RunProgress, saveState, tokenizerFile } from './run_state.ts';
 import { learningRateMultiplier, type ScheduleName } from './schedules.ts';
@@ -53,8 +53,8 @@ export interface PretrainOptions {
   precision?: ProductPrecision;
   /** Peak. */
   learningRate: number;
-  /** Trees: see `AdamWOptions.groupRate`; above 0, the neurons of a level also start alike. */
-  levelRate?: number;
+  /** Of trees; see `AdamWOptions`. Above 0 they also start alike. */
+  branchRate?: number;
   schedule: ScheduleName;
   seed: number;
   /** Text for the held-out loss; without it every `heldOutEvery`-th document of the corpus is kept for that and never trained on. */
@@ -117,9 +117,9 @@ export function pretrain(options: PretrainOptions, session: PretrainSession): Pr
     const model = createMaskedLanguageModel(modelConfig(options, tokenizer), backend, options.seed);
     open.push(model);
     freezePositionScale(model);
-    const { precision, levelRate } = options;
-    if (levelRate) for (const parameter of model.parameters) await startGroupsAlike(parameter);
-    const trainer = new Trainer(backend, model.parameters, { adamW: { ...pretrainingAdamW, groupRate: levelRate }, precision });
+    const { precision, branchRate } = options;
+    if (branchRate) for (const parameter of model.parameters) await startBranchesAlike(parameter);
+    const trainer = new Trainer(backend, model.parameters, { adamW: { ...pretrainingAdamW, branchRate }, precision });
     open.push(trainer);
     const resumed = session.resume && (await hasState(out)) ? await loadPretraining(out, trainer.optimizer) : undefined;
     if (session.resume && !resumed) session.onNotice?.('the run was stopped before its first save: starting again');

@@ -97,7 +97,7 @@ export interface RunState<Records extends string = string, Integers extends stri
 export async function saveState(folder: string, optimizer: AdamW, { records, integers }: RunState): Promise<void> {
   const tensors: TensorToWrite[] = optimizer.parameters.flatMap((parameter) => [
     ...parameterTensors(parameter),
-    ...groupTensors(parameter),
+    ...branchTensors(parameter),
   ]);
   for (const [name, values] of Object.entries(integers)) tensors.push({ name, dtype: 'I32', shape: [values.length], values });
   const metadata = Object.entries(records).map(([name, value]) => [name, JSON.stringify(value)]);
@@ -129,14 +129,15 @@ function parameterTensors(optimized: OptimizedParameter): TensorToWrite[] {
   });
 }
 
-/** The moments of a parameter's groups, as they lie. */
-function groupMoments({ parameter, group }: OptimizedParameter): { name: string; tensor: Tensor }[] {
-  if (!group) return [];
-  return (['mean', 'variance'] as const).map((part) => ({ name: `group.${part}.${parameter.name}`, tensor: group[part] }));
+/** The moments of a parameter's branches, as they lie. */
+function branchMoments({ parameter, branches }: OptimizedParameter): { name: string; tensor: Tensor }[] {
+  return branches.flatMap((branch, i) =>
+    (['mean', 'variance'] as const).map((part) => ({ name: `branches.${i}.${part}.${parameter.name}`, tensor: branch[part] })),
+  );
 }
 
-function groupTensors(optimized: OptimizedParameter): TensorToWrite[] {
-  return groupMoments(optimized).map(({ name, tensor }) => ({
+function branchTensors(optimized: OptimizedParameter): TensorToWrite[] {
+  return branchMoments(optimized).map(({ name, tensor }) => ({
     name,
     dtype: 'F32' as const,
     shape: tensor.shape,
@@ -174,7 +175,7 @@ export async function loadState<Records extends string, Integers extends string 
         }
         importParameter(optimized.parameter, arrays, partOf(optimized, part));
       }
-      for (const { name, tensor } of groupMoments(optimized)) {
+      for (const { name, tensor } of branchMoments(optimized)) {
         if (`${file.info(name).shape}` !== `${tensor.shape}`)
           throw new InputError(
             `${file.source}: tensor '${name}' is [${file.info(name).shape}], expected [${tensor.shape}] for the run's configuration`,

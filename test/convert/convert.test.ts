@@ -54,6 +54,7 @@ const options = (changes: Partial<ConversionOptions> = {}): ConversionOptions =>
   answerWeight: 1,
   fitBalance: 0.05,
   balance: 0.05,
+  branchRate: 0.2,
   seed: 1,
   heldOutEvery: 5,
   heldOutTexts: 12,

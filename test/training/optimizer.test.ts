@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 import { plainLayout } from '../../src/nn/layouts.ts';
 import { Parameter } from '../../src/nn/parameter.ts';
-import { AdamW, pretrainingAdamW, startGroupsAlike } from '../../src/training/optimizer.ts';
+import { AdamW, pretrainingAdamW, startBranchesAlike } from '../../src/training/optimizer.ts';
 
 function setUp(shape: number[], options: { decay?: boolean; sparse?: boolean } = {}) {
   const backend = new ReferenceBackend();
@@ -60,44 +60,52 @@ describe('AdamW', () => {
     expect(await backend.readIntegers(parameter.touched!)).toEqual(new Int32Array(3));
   });
 
-  test('rows of a group also step together, as one row would on the sum of their gradients', async () => {
+  test('with branches a row steps as it would alone, a little, and as each of its branches would on the sum of their gradients', async () => {
     const options = { ...pretrainingAdamW, clipNorm: Number.POSITIVE_INFINITY };
-    const groups = Int32Array.of(0, 1, 1, 2, 2, 2);
+    const [narrow, wide] = [Int32Array.of(0, 1, 1, 2, 2, 2), Int32Array.of(0, 1, 1)];
     const rows = setUp([6, 2], { sparse: true });
-    rows.parameter.groups = groups;
-    const [alone, sums] = [setUp([6, 2]), setUp([3, 2])];
-    const together = new AdamW(rows.backend, [rows.parameter], { ...options, groupRate: 0.5 });
-    const [own, common] = [new AdamW(alone.backend, [alone.parameter], options), new AdamW(sums.backend, [sums.parameter], options)];
-    const start = await sums.backend.read(sums.parameter.value);
+    rows.parameter.branches = () => [narrow, wide];
+    const trained = new AdamW(rows.backend, [rows.parameter], { ...options, branchRate: 0.5 });
+    // What the row, its branch and that one's branch would each come to by themselves; `of`: where a row finds its own.
+    const parts = [
+      { of: (row: number) => row, rate: 0.3 },
+      { of: (row: number) => narrow[row], rate: 0.5 },
+      { of: (row: number) => wide[narrow[row]], rate: 0.5 },
+    ].map(({ of, rate }) => {
+      const part = setUp([6, 2]);
+      return { ...part, of, rate, optimizer: new AdamW(part.backend, [part.parameter], options) };
+    });
+    const start = await rows.backend.read(rows.parameter.value);
     for (const touched of [
       [1, 1, 0, 0, 1, 0],
       [1, 0, 1, 1, 0, 1],
       [1, 1, 1, 0, 0, 0],
     ]) {
       const gradient = touched.flatMap((flag, row) => (flag ? [row + 1, -2 * row] : [0, 0]));
-      const total = new Float32Array(6);
-      for (const [i, value] of gradient.entries()) total[2 * groups[i >> 1] + (i % 2)] += value;
       rows.backend.write(rows.parameter.touched!, touched);
       rows.backend.write(rows.parameter.gradient!, gradient);
-      alone.backend.write(alone.parameter.gradient!, gradient);
-      sums.backend.write(sums.parameter.gradient!, total);
-      together.step(0.01, rows.clip);
-      own.step(0.01, alone.clip);
-      common.step(0.005, sums.clip);
+      trained.step(0.01, rows.clip);
+      for (const { backend, parameter, of, rate, optimizer, clip } of parts) {
+        const sums = new Float32Array(12);
+        for (const [i, value] of gradient.entries()) sums[2 * of(i >> 1) + (i % 2)] += value;
+        backend.write(parameter.gradient!, sums);
+        optimizer.step(rate * 0.01, clip);
+      }
     }
-    const [value, byItself, moved] = await Promise.all([rows, alone, sums].map(({ backend, parameter }) => backend.read(parameter.value)));
-    for (const [i, x] of value.entries()) {
-      const at = 2 * groups[i >> 1] + (i % 2);
-      expect(x).toBeCloseTo(byItself[i] + moved[at] - start[at], 5);
+    const expected = start.slice();
+    for (const { backend, parameter, of } of parts) {
+      const value = await backend.read(parameter.value);
+      for (const i of expected.keys()) expected[i] += value[2 * of(i >> 1) + (i % 2)] - start[2 * of(i >> 1) + (i % 2)];
     }
+    for (const [i, value] of (await rows.backend.read(rows.parameter.value)).entries()) expect(value).toBeCloseTo(expected[i], 5);
   });
 
-  test('rows of a group start as the first of them', async () => {
+  test('neurons of a place start as the first of them', async () => {
     const { backend, parameter } = setUp([4, 2]);
-    parameter.groups = Int32Array.of(0, 1, 0, 1);
-    await startGroupsAlike(parameter);
+    parameter.branches = () => [Int32Array.of(0, 1, 0, 2), Int32Array.of(0, 1, 0)];
+    await startBranchesAlike(parameter);
     const [a, b, c, d] = [0.1, 0.2, 0.3, 0.4];
-    expect(await backend.read(parameter.value)).toEqual(Float32Array.of(a, b, c, d, a, b, c, d));
+    expect(await backend.read(parameter.value)).toEqual(Float32Array.of(a, b, c, d, a, b, a, b));
   });
 
   test('frozen parameters get no gradient and stay', async () => {

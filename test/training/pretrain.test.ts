@@ -165,25 +165,26 @@ test('products in bf16 give another model, by the same steps', async () => {
 });
 
 describe('resuming', () => {
-  test.each<Partial<PretrainOptions>>([{ feedforward: 'fff' }, { feedforward: 'fff', leafWidth: 3 }, { feedforward: 'dense' }])(
-    'goes on exactly (%o): stopped three times, the same bits as never stopped',
-    async (changes) => {
-      const folder = testFolder();
-      const options = tinyRun(folder, changes);
-      const whole = join(folder, 'whole');
-      await run(whole, options);
-      const parts = join(folder, 'parts');
-      for (const [session, stopAfter] of [7, 8, 25, 100].entries()) {
-        const stop = new AbortController();
-        const onStep = ({ step }: StepReport) => step === stopAfter && stop.abort();
-        const result = await run(parts, options, { resume: session > 0, signal: stop.signal, onStep });
-        expect(result.finished).toBe(session === 3);
-      }
-      const expected = await remains(whole);
-      // The last held-out loss is taken at the end in both; nothing else tells the two apart.
-      expect(await remains(parts)).toEqual(expected);
-    },
-  );
+  test.each<Partial<PretrainOptions>>([
+    { feedforward: 'fff' },
+    { feedforward: 'fff', leafWidth: 3, depth: 4, branchRate: 1 },
+    { feedforward: 'dense' },
+  ])('goes on exactly (%o): stopped three times, the same bits as never stopped', async (changes) => {
+    const folder = testFolder();
+    const options = tinyRun(folder, changes);
+    const whole = join(folder, 'whole');
+    await run(whole, options);
+    const parts = join(folder, 'parts');
+    for (const [session, stopAfter] of [7, 8, 25, 100].entries()) {
+      const stop = new AbortController();
+      const onStep = ({ step }: StepReport) => step === stopAfter && stop.abort();
+      const result = await run(parts, options, { resume: session > 0, signal: stop.signal, onStep });
+      expect(result.finished).toBe(session === 3);
+    }
+    const expected = await remains(whole);
+    // The last held-out loss is taken at the end in both; nothing else tells the two apart.
+    expect(await remains(parts)).toEqual(expected);
+  });
 
   test('after a crash between saves goes on from the last save', async () => {
     const folder = testFolder();

@@ -76,10 +76,10 @@ export function convertCommand(program: Command): void {
     )
     .option('--balance <rate>', 'the same while the whole network is trained', parseNumber, 0.1)
     .option(
-      '--level-rate <factor>',
-      'fff: how fast the neurons of a level learn together, beside each by itself: a factor of the learning rate; 0: not at all',
+      '--branch-rate <factor>',
+      'fff: how far the neurons of a branch of a tree step together, level by level, of the learning rate; 0: each learns by itself',
       parseNumber,
-      0,
+      0.2,
     )
     .option('--seed <number>', 'of the new layers and the order of the texts', parseInteger, 0)
     .option('--held-out-every <count>', 'which documents the agreement is measured on: every so manieth', parseCount, 50)
@@ -130,7 +130,7 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
     answerWeight: options.answerWeight,
     fitBalance: options.fitBalance,
     balance: options.balance,
-    levelRate: options.levelRate,
+    branchRate: options.branchRate,
     seed: options.seed,
     heldOutEvery: options.heldOutEvery,
     heldOutTexts: options.heldOutTexts,

@@ -48,7 +48,7 @@ const runOptionNames = [
   'tokens',
   'minutes',
   'learningRate',
-  'levelRate',
+  'branchRate',
   'schedule',
   'seed',
   'heldOut',
@@ -80,10 +80,10 @@ export function pretrainCommand(program: Command): void {
     .option('--minutes <count>', 'budget: stop after so much time', parsePositive)
     .option('--learning-rate <rate>', 'peak learning rate', parsePositive, 1e-3)
     .option(
-      '--level-rate <factor>',
-      'fff: how fast the neurons of a level learn together, beside each by itself: a factor of the learning rate; 0: not at all',
+      '--branch-rate <factor>',
+      'fff: how far the neurons of a branch of a tree step together, level by level, of the learning rate; 0: each learns by itself',
       parseNumber,
-      0,
+      1,
     )
     .addOption(
       new Option('--schedule <name>', 'how the learning rate follows the budget').choices([...scheduleNames]).default('budget-triangle'),
