@@ -33,21 +33,21 @@ export function branches({ trees, depth, leafWidth = 1 }: { trees: number; depth
   let members = Array.from({ length: trees * perTree }, (_, neuron) => {
     const [tree, within] = [Math.floor(neuron / perTree), neuron % perTree];
     const node = within < inner ? within : inner + Math.floor((within - inner) / leafWidth);
-    return { tree, node: node + 1, level: levelOf(node + 1), number: within < inner ? 0 : (within - inner) % leafWidth };
+    return { tree, top: node + 1, level: levelOf(node + 1), number: within < inner ? 0 : (within - inner) % leafWidth };
   });
   const lists: Int32Array[] = [];
-  for (let top = Math.max(0, 2 * Math.ceil(depth / 2 - 1.5)); top >= 0; top -= 2) {
+  for (let among = Math.max(0, 2 * Math.ceil(depth / 2 - 1.5)); among >= 0; among -= 2) {
     const found = new Map<string, number>();
     const next: typeof members = [];
     lists.push(
       Int32Array.from(members, (member) => {
-        const node = member.node >> Math.max(0, levelOf(member.node) - top);
-        const key = `${member.tree} ${member.level} ${member.number} ${node}`;
+        const top = member.top >> Math.max(0, levelOf(member.top) - among);
+        const key = `${member.tree} ${member.level} ${member.number} ${top}`;
         let branch = found.get(key);
         if (branch === undefined) {
           branch = found.size;
           found.set(key, branch);
-          next.push({ ...member, node });
+          next.push({ ...member, top });
         }
         return branch;
       }),
