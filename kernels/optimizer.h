@@ -57,11 +57,12 @@ inline void adamw(Context& context, const Arguments& a) {
       storeUpTo(parameter + i, multiplyAdd(change, rate, loadUpTo(parameter + i, n) * decay), n);
     });
   };
+  // What never had a gradient does not move, 0 / epsilon being 0; to read that takes a third of the time of writing it.
+  const bool mayRest = a.numbers[6] == 0 && a.number(5) > 0;
   if (!touched) parallelRanges(context, rows * width, pieceSize, [&](size_t begin, size_t end, int) { update(begin, end, true); });
   else parallelRanges(context, rows, rowsPerPiece(width), [&](size_t begin, size_t end, int) {
     for (size_t r = begin; r < end; r++) {
-      // What never had a gradient does not move; to read that takes a third of the time of writing it.
-      if (!touched[r] && a.numbers[6] == 0 && isZero(mean + r * width, width) && isZero(variance + r * width, width)) continue;
+      if (!touched[r] && mayRest && isZero(mean + r * width, width) && isZero(variance + r * width, width)) continue;
       update(r * width, (r + 1) * width, touched[r] != 0);
     }
   });

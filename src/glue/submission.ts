@@ -22,9 +22,9 @@ export async function writePredictions(folder: string, results: GlueResults): Pr
       const { test, predictions } = medianRun(runs, name);
       await (name in test ? write('test', name, test[name]) : write('dev', name, predictions[name]));
     }
-    const diagnostic = task.diagnostic?.name ?? '';
+    const { diagnostic } = task;
     const { test } = medianRun(runs, task.sets[0].name);
-    if (diagnostic in test) await write('test', diagnostic, test[diagnostic]);
+    if (diagnostic && diagnostic.name in test) await write('test', diagnostic.name, test[diagnostic.name]);
   }
 }
 

@@ -78,7 +78,11 @@ export class FastFeedforward {
     const bias = new Parameter(backend.tensor(biasName, [count]), layouts.bias, false);
     nodes.touched = backend.zeros(`${nodesName} touched`, [count], 'i32');
     bias.touched = nodes.touched;
-    nodes.branches = bias.branches = () => branches(shape);
+    let lists: Int32Array[] | undefined;
+    nodes.branches = bias.branches = () => {
+      lists ??= branches(shape);
+      return lists;
+    };
     return new FastFeedforward(nodes, bias, shape.trees, shape.depth, shape.leafWidth ?? 1);
   }
 

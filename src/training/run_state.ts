@@ -160,28 +160,21 @@ export async function loadState<Records extends string, Integers extends string 
   wanted: { records: readonly Records[]; integers?: readonly Integers[] },
 ): Promise<RunState<Records, Integers>> {
   const file = await readSafetensors(stateFile(folder));
+  const read = (name: string, shape: readonly number[]) => {
+    const stored = file.info(name).shape;
+    if (`${stored}` !== `${shape}`)
+      throw new InputError(`${file.source}: tensor '${name}' is [${stored}], expected [${shape}] for the run's configuration`);
+    return file.read(name);
+  };
   try {
     for (const optimized of optimizer.parameters) {
       for (const part of parts) {
         const arrays = [];
-        for (const { name, shape } of optimized.parameter.layout.tensors) {
-          const stored = `${part}.${name}`;
-          if (`${file.info(stored).shape}` !== `${shape}`) {
-            throw new InputError(
-              `${file.source}: tensor '${stored}' is [${file.info(stored).shape}], expected [${shape}] for the run's configuration`,
-            );
-          }
-          arrays.push({ name, shape, values: await file.read(stored) });
-        }
+        for (const { name, shape } of optimized.parameter.layout.tensors)
+          arrays.push({ name, shape, values: await read(`${part}.${name}`, shape) });
         importParameter(optimized.parameter, arrays, partOf(optimized, part));
       }
-      for (const { name, tensor } of branchMoments(optimized)) {
-        if (`${file.info(name).shape}` !== `${tensor.shape}`)
-          throw new InputError(
-            `${file.source}: tensor '${name}' is [${file.info(name).shape}], expected [${tensor.shape}] for the run's configuration`,
-          );
-        tensor.backend.write(tensor, await file.read(name));
-      }
+      for (const { name, tensor } of branchMoments(optimized)) tensor.backend.write(tensor, await read(name, tensor.shape));
     }
     const records = wanted.records.map((name) => [name, parseMetadata(file.metadata[name], file.source)]);
     const integers: [string, Int32Array][] = [];
