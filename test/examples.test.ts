@@ -41,6 +41,15 @@ test.each(readdirSync(join(root, 'examples')).filter((name) => name.endsWith('.m
   await runs[name]();
 });
 
+test('WASM computes in a program that is given by --eval', async () => {
+  const code = `import { createBackend } from 'ultrafastbert';
+    const backend = createBackend({ name: 'wasm' });
+    console.log(await backend.read(backend.zeros('zeros', [2])));
+    backend.dispose();`;
+  const ended = await run(['--input-type=module', '--eval', code]);
+  expect(ended).toEqual({ code: 0, stdout: 'Float32Array(2) [ 0, 0 ]\n', stderr: '' });
+});
+
 test('the JavaScript in the README runs', async () => {
   const readme = readFileSync(join(root, 'README.md'), 'utf8');
   const blocks = [...readme.matchAll(/```js\n(.*?)```/gs)].map(([, code]) =>

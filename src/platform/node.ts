@@ -29,7 +29,8 @@ export interface ComputeWorker {
 }
 
 export function startComputeWorker(receive: (message: unknown) => void, failed: (error: Error) => void): ComputeWorker {
-  const worker = new Worker(join(sourceFolder(), 'wasm_worker_node.js'));
+  // A worker does not start with some of the program's own flags, as --input-type.
+  const worker = new Worker(join(sourceFolder(), 'wasm_worker_node.js'), { execArgv: [] });
   worker.on('message', receive);
   worker.on('error', failed);
   worker.unref();

@@ -165,7 +165,7 @@ test('installed without a prebuilt add-on but with a compiler: builds it', async
   rmSync(join(installed(place), 'prebuilds'), { recursive: true, force: true });
   const { code, stderr } = await run(process.execPath, ['scripts/install.mjs'], installed(place));
   expect(code, stderr).toBe(0);
-  const compiler = (await run('c++', ['--version'], place)).code === 0;
+  const compiler = (await run(process.env.CXX || 'c++', ['--version'], place)).code === 0;
   const answer = await fillMask(place);
   expect(JSON.parse(answer.stdout).backend, answer.stderr).toBe(compiler ? 'native' : 'wasm');
 });
