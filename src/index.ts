@@ -40,4 +40,4 @@ export type {
 } from './pipelines/text_classification.ts';
 export { type Encoding, Tokenizer } from './tokenizer/tokenizer.ts';
 export { type TrainWordPieceOptions, trainWordPiece } from './tokenizer/train_wordpiece.ts';
-export { AdamW, type AdamWOptions } from './training/optimizer.ts';
+export { AdamW, type AdamWOptions, startBranchesAlike } from './training/optimizer.ts';

@@ -21,8 +21,9 @@ export function neuronCounts({ trees, depth, leafWidth = 1 }: { trees: number; d
 }
 
 /**
- * The branches that each neuron belongs to, a list for each of some levels, the deepest first: neurons are of one branch if they lie below
- * (or are) the same node of that level and have the same place on the path, that is their tree and their level or, in a leaf, their number.
+ * The branches that each neuron belongs to, a list for every second level from the deepest with two levels below it up to the root's:
+ * neurons are of one branch if they lie below (or are) the same node of that level and have the same place on the path, that is their
+ * tree and their level or, in a leaf, their number. A neuron above that level is a branch by itself.
  * The first list gives each neuron's branch, every further one that branch's own, so that the last one's are the places themselves.
  * Branches are numbered from 0 in each list.
  */
@@ -33,21 +34,22 @@ export function branches({ trees, depth, leafWidth = 1 }: { trees: number; depth
   let members = Array.from({ length: trees * perTree }, (_, neuron) => {
     const [tree, within] = [Math.floor(neuron / perTree), neuron % perTree];
     const node = within < inner ? within : inner + Math.floor((within - inner) / leafWidth);
-    return { tree, top: node + 1, level: levelOf(node + 1), number: within < inner ? 0 : (within - inner) % leafWidth };
+    return { tree, ancestor: node + 1, level: levelOf(node + 1), numberInLeaf: within < inner ? 0 : (within - inner) % leafWidth };
   });
   const lists: Int32Array[] = [];
-  for (let among = Math.max(0, 2 * Math.ceil(depth / 2 - 1.5)); among >= 0; among -= 2) {
+  const deepest = Math.max(0, 2 * Math.floor((depth - 2) / 2));
+  for (let rootLevel = deepest; rootLevel >= 0; rootLevel -= 2) {
     const found = new Map<string, number>();
     const next: typeof members = [];
     lists.push(
       Int32Array.from(members, (member) => {
-        const top = member.top >> Math.max(0, levelOf(member.top) - among);
-        const key = `${member.tree} ${member.level} ${member.number} ${top}`;
+        const ancestor = member.ancestor >> Math.max(0, levelOf(member.ancestor) - rootLevel);
+        const key = `${member.tree} ${member.level} ${member.numberInLeaf} ${ancestor}`;
         let branch = found.get(key);
         if (branch === undefined) {
           branch = found.size;
           found.set(key, branch);
-          next.push({ ...member, top });
+          next.push({ ...member, ancestor });
         }
         return branch;
       }),

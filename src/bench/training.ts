@@ -67,7 +67,7 @@ export function modelArithmetic(config: ModelConfig, length: number): number {
  */
 export async function benchmarkTraining(backend: Backend, options: TrainingBenchmarkOptions): Promise<TrainingBenchmark> {
   const { models, batch, length, rounds, precision, productSize: size = 1024, openPeer } = options;
-  // As `ufb pretrain` trains by default.
+  // As `ufb pretrain` trains by default; where the weights start takes no time.
   const adamW = { ...pretrainingAdamW, branchRate: 1 };
   const entrants = models.map(({ name, config }) => {
     const model = createMaskedLanguageModel(config, backend, 1);

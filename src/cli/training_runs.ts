@@ -3,7 +3,7 @@ import { type Command, Option } from 'commander';
 import type { Backend } from '../backend/backend.ts';
 import { productPrecisions } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
-import { type BackendOptions, type CommonOptions, notice, openBackend } from './common.ts';
+import { type BackendOptions, type CommonOptions, notice, openBackend, parseNumber } from './common.ts';
 
 /** Adds --precision. */
 export function addTrainingPrecisionOption(command: Command): Command {
@@ -17,6 +17,16 @@ export function addTrainingPrecisionOption(command: Command): Command {
   );
 }
 
+/** --branch-rate, of what is trained from scratch or converted. */
+export function branchRateOption(rate: number): Option {
+  return new Option(
+    '--branch-rate <factor>',
+    'fff: how far the neurons of a branch of a tree step together, level by level, of the learning rate; 0: each learns by itself, else it takes three tenths of a step of its own',
+  )
+    .argParser(parseNumber)
+    .default(rate);
+}
+
 /** Training on the reference backend is hundreds of times slower: nobody should get it without asking. */
 export async function openTrainingBackend(options: BackendOptions): Promise<Backend> {
   const backend = await openBackend({ ...options, quiet: true });
@@ -27,6 +37,9 @@ export async function openTrainingBackend(options: BackendOptions): Promise<Back
   }
   return backend;
 }
+
+/** How runs trained that do not say it, being older than the option. */
+const beforeOptions = { branchRate: 0, leafWidth: 1, alwaysOn: 0, precision: 'f32' };
 
 /**
  * The options that the run in `out` was started with. @throws InputError if one that is given again is another than it was; `given` tells
@@ -40,9 +53,10 @@ export async function resumedOptions<Options extends object>(
   const { readRunOptions } = await import('../training/run_state.ts');
   const stored = (await readRunOptions(out)) as Options;
   for (const name of Object.keys(now) as (keyof Options & string)[]) {
-    if (given(name) && JSON.stringify(now[name]) !== JSON.stringify(stored[name])) {
+    const was = stored[name] ?? (beforeOptions as Record<string, unknown>)[name];
+    if (given(name) && JSON.stringify(now[name]) !== JSON.stringify(was)) {
       throw new InputError(
-        `--${dashed(name)} ${now[name]} differs from the run's ${stored[name]}; leave it out, or start a new run in another folder`,
+        `--${dashed(name)} ${now[name]} differs from the run's ${was}; leave it out, or start a new run in another folder`,
       );
     }
   }

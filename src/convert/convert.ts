@@ -120,8 +120,9 @@ export function convert(options: ConversionOptions, session: ConversionSession):
     const stream = await TextStream.open(work.texts, resumed?.texts);
     try {
       if (created) {
-        await created.record(options, tokenizer.json);
+        // Before the folder holds a run: one that is resumed does not copy them again.
         await copySentenceFiles(options.model, out);
+        await created.record(options, tokenizer.json);
       }
       const progress = resumed?.progress ?? { step: 0, fitted: 0, trained: 0, seconds: 0, history: [] };
       const save = async () => {
@@ -207,6 +208,8 @@ async function prepare(options: ConversionOptions, backend: Backend, open: Dispo
 
 function checkOptions(original: Model, options: ConversionOptions, layers: number): void {
   const { feedforward, layers: all } = original.config;
+  if (options.fitTokens + options.tokens === 0)
+    throw new InputError('--fit-tokens and --tokens are both 0: there is nothing to do, expected at least 1 in all');
   if (feedforward.kind !== 'dense')
     throw new InputError(
       `${options.model}: its feedforward layers are ${describeFeedforward(feedforward)}, expected dense ones: they are what is converted`,
@@ -279,7 +282,7 @@ async function train({
       await centring.follow();
       progress.step++;
       const option = phase === 'fit' ? '--fit-learning-rate' : '--learning-rate';
-      checkFinite(result, { step: progress.step, learningRate, option, savedStep, out: session.out });
+      checkFinite(result, { step: progress.step, learningRate, option, saved: { step: savedStep, out: session.out } });
       progress[phase === 'fit' ? 'fitted' : 'trained'] += texts.ids.length;
       session.onStep?.({
         step: progress.step,

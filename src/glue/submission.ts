@@ -6,7 +6,8 @@ import type { GlueResults, GlueRun } from './results.ts';
 import { type GlueTask, glueTasks } from './tasks.ts';
 
 /**
- * Writes the predictions of each task, of the seed with the median score, in the form that gluebenchmark.com takes: those of
+ * Writes the predictions of each task, of the seed with the median score (of those that have predicted the set: a test set may have come
+ * to the data after some were trained), in the form that gluebenchmark.com takes: those of
  * the test set in test/NAME.tsv, where there is none those of the dev set in dev/NAME.tsv, which are not for the server; those of the
  * diagnostic set, if it was there, of the seed that is the median of the task's first set.
  */
@@ -19,12 +20,15 @@ export async function writePredictions(folder: string, results: GlueResults): Pr
       return writeFileAtomic(joinPath(folder, part, `${name}.tsv`), `index\tprediction\n${rows.join('')}`);
     };
     for (const { name } of task.sets) {
-      const { test, predictions } = medianRun(runs, name);
-      await (name in test ? write('test', name, test[name]) : write('dev', name, predictions[name]));
+      const tested = runs.filter(({ test }) => name in test);
+      await (tested.length > 0
+        ? write('test', name, medianRun(tested, name).test[name])
+        : write('dev', name, medianRun(runs, name).predictions[name]));
     }
     const { diagnostic } = task;
-    const { test } = medianRun(runs, task.sets[0].name);
-    if (diagnostic && diagnostic.name in test) await write('test', diagnostic.name, test[diagnostic.name]);
+    const diagnosed = diagnostic ? runs.filter(({ test }) => diagnostic.name in test) : [];
+    if (diagnostic && diagnosed.length > 0)
+      await write('test', diagnostic.name, medianRun(diagnosed, task.sets[0].name).test[diagnostic.name]);
   }
 }
 

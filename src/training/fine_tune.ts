@@ -2,7 +2,7 @@
 
 import type { Backend } from '../backend/backend.ts';
 import type { ProductPrecision } from '../backend/prepared_weight.ts';
-import { FailureError, InputError } from '../errors.ts';
+import { InputError } from '../errors.ts';
 import type { ModelConfig } from '../models/config.ts';
 import type { SequenceClassifier } from '../models/sequence_classifier.ts';
 import { batchesByLength, batchOf, type EncodedText } from '../models/text_batches.ts';
@@ -11,6 +11,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { accuracy, f1, matthewsCorrelation, pearson, spearman } from './metrics.ts';
 import type { AdamW, AdamWOptions } from './optimizer.ts';
 import { CounterRandom, randomStream, shuffled } from './random.ts';
+import { checkFinite } from './run.ts';
 import { cosineWithWarmup } from './schedules.ts';
 import { Trainer } from './trainer.ts';
 
@@ -210,8 +211,9 @@ export async function fineTune(
       const labels = members.map((index) => training[index].label);
       const labelled = { ...batch, labels: model.labels === 1 ? Float32Array.from(labels) : Int32Array.from(labels) };
       const pass = (run: Run, scale: number) => model.lossAndGradients(run, labelled, { scale });
-      const { loss } = await trainer.step([pass], members.length, learningRate);
-      if (!Number.isFinite(loss)) throw new FailureError(`step ${progress.step + 1}: the loss is not finite; try a lower learning rate`);
+      const result = await trainer.step([pass], members.length, learningRate);
+      checkFinite(result, { step: progress.step + 1, learningRate });
+      const { loss } = result;
       progress.step++;
       progress.stepOfEpoch++;
       progress.tokens += members.reduce((sum, index) => sum + training[index].ids.length, 0);

@@ -20,7 +20,6 @@ export function matthewsCorrelation(predictions: ArrayLike<number>, labels: Arra
   return pearson(predictions, labels);
 }
 
-/** Pearson's correlation. */
 /** The cosine of the angle between two vectors; 0 if one of them is all zeros. */
 export function cosine(a: ArrayLike<number>, b: ArrayLike<number>): number {
   let [product, squaresA, squaresB] = [0, 0, 0];
@@ -32,6 +31,7 @@ export function cosine(a: ArrayLike<number>, b: ArrayLike<number>): number {
   return squaresA > 0 && squaresB > 0 ? product / Math.sqrt(squaresA * squaresB) : 0;
 }
 
+/** Pearson's correlation. */
 export function pearson(a: ArrayLike<number>, b: ArrayLike<number>): number {
   const [meanA, meanB] = [mean(a), mean(b)];
   let [products, squaresA, squaresB] = [0, 0, 0];

@@ -10,7 +10,10 @@ export interface AdamWOptions {
   weightDecay: number;
   /** Largest norm of the whole gradient; a longer one is scaled down to it. Infinity: no clipping. */
   clipNorm: number;
-  /** Of trees: how far branches step, of the learning rate; 0, or absent: each neuron learns by itself. See {@link AdamW}. */
+  /**
+   * Of trees: how far branches step, of the learning rate; 0, or absent: each neuron learns by itself. See {@link AdamW}; trees that
+   * train from scratch are to start alike as well, by {@link startBranchesAlike}.
+   */
   branchRate?: number;
 }
 
@@ -30,10 +33,11 @@ export interface OptimizedParameter {
 interface BranchState {
   /** i32: the branch of each row or, after the first, of each narrower branch. */
   readonly of: Tensor;
-  /** [branches, width]: sums of gradients, their moments, and the step. */
-  readonly gradient: Tensor;
+  /** [branches, width]: moments of the sums of their gradients. */
   readonly mean: Tensor;
   readonly variance: Tensor;
+  /** [branches, width]: those sums, and the step. Of use within one step only, so parameters of one shape share them. */
+  readonly gradient: Tensor;
   readonly change: Tensor;
 }
 
@@ -44,12 +48,15 @@ const ownShare = 0.3;
  * AdamW (arXiv 1711.05101) over the parameters that are not frozen. Gives each a gradient, zero at first; a model's backward adds
  * to it, `step` uses it up and zeroes it again. Everything is queued, nothing waits.
  *
- * Row-sparse gradients stay sparse: norm, update and clearing read the touched rows only (the moments of the others move all the same).
+ * Row-sparse gradients stay sparse: norm, update and clearing read the touched rows only (the moments of the others move all the same);
+ * branches read all rows, of which the untouched are 0.
  *
  * With a `branchRate` a tree's neurons learn from each other: for every other level, the neurons of one place on the path that lie below
  * one node of that level take a step together, an AdamW step on the sum of their gradients, beside a small one of their own. A token
  * passes one neuron of each place, so what all branches step by is a dense layer of as many neurons as a token uses, and what narrower ones add is
  * learnt the later the fewer tokens they see. Without it, a leaf learns from its own tokens alone, one in thousands (docs/decisions.md).
+ * Steps add up: a neuron far below takes 0.3 of a step of its own and one of `branchRate` for each of these levels, six of them at
+ * depth 12, five at 10 and 11, one at 2 and 3. So does one far above, which is a branch by itself: all of its steps are its own.
  */
 export class AdamW {
   readonly parameters: readonly OptimizedParameter[];
@@ -57,6 +64,7 @@ export class AdamW {
   steps = 0;
   private readonly sums: Tensor;
   private readonly flags: ReadonlySet<Tensor>;
+  private readonly scratch = new Map<string, Tensor>();
 
   constructor(
     readonly backend: Backend,
@@ -72,7 +80,7 @@ export class AdamW {
           parameter,
           mean: backend.zeros(`${name}.mean`, value.shape),
           variance: backend.zeros(`${name}.variance`, value.shape),
-          branches: options.branchRate ? branchStates(backend, parameter) : [],
+          branches: options.branchRate ? this.branchStates(parameter) : [],
         };
       });
     this.flags = new Set(this.parameters.flatMap(({ parameter }) => parameter.touched ?? []));
@@ -98,9 +106,10 @@ export class AdamW {
     for (const { parameter, mean, variance, branches } of this.parameters) {
       const { value, touched } = parameter;
       const gradient = gradientOf(parameter);
-      const weightDecay = parameter.decay ? options.weightDecay : 0;
-      const rate = branches.length > 0 ? ownShare * learningRate : learningRate;
-      backend.adamw({ parameter: value, gradient, mean, variance, touched, learningRate: rate, weightDecay, ...common });
+      // The whole decay comes with a row's own step.
+      const share = branches.length > 0 ? ownShare : 1;
+      const own = { learningRate: share * learningRate, weightDecay: parameter.decay ? options.weightDecay / share : 0 };
+      backend.adamw({ parameter: value, gradient, mean, variance, touched, ...own, ...common });
       this.stepBranches(value, gradient, branches, { learningRate: learningRate * (options.branchRate ?? 0), ...common });
     }
     this.clearGradients();
@@ -139,11 +148,37 @@ export class AdamW {
     for (const flags of this.flags) backend.fill({ output: flags, value: 0 });
   }
 
+  private branchStates({ branches, value, name }: Parameter): BranchState[] {
+    const { backend, scratch } = this;
+    const width = value.size / value.shape[0];
+    let [rows] = value.shape;
+    return (branches?.() ?? []).map((of, i) => {
+      const count = of.reduce((most, branch) => Math.max(most, branch + 1), 0);
+      const shape = [count, width];
+      const zeros = (what: string) => backend.zeros(`${name}.branches ${i} ${what}`, shape);
+      const shared = (what: string) => {
+        const key = `${what} of branches ${i} [${shape}]`;
+        const tensor = scratch.get(key) ?? backend.tensor(key, shape);
+        scratch.set(key, tensor);
+        return tensor;
+      };
+      const state = {
+        of: backend.tensor(`${name}.branches ${i}`, [rows], 'i32', of),
+        mean: zeros('mean'),
+        variance: zeros('variance'),
+        gradient: shared('gradient'),
+        change: shared('change'),
+      };
+      rows = count;
+      return state;
+    });
+  }
+
   /** Frees the moments and the gradients; the parameters stay. */
   dispose(): void {
-    this.sums.dispose();
+    for (const tensor of [this.sums, ...this.scratch.values()]) tensor.dispose();
     for (const { parameter, mean, variance, branches } of this.parameters) {
-      for (const tensor of [mean, variance, ...branches.flatMap((branch) => Object.values(branch))]) tensor.dispose();
+      for (const tensor of [mean, variance, ...branches.flatMap((branch) => [branch.of, branch.mean, branch.variance])]) tensor.dispose();
       parameter.gradient?.dispose();
       parameter.gradient = undefined;
     }
@@ -168,24 +203,6 @@ export async function startBranchesAlike({ value, branches }: Parameter): Promis
     values.copyWithin(row * width, from * width, (from + 1) * width);
   }
   value.backend.write(value, values);
-}
-
-function branchStates(backend: Backend, { branches, value, name }: Parameter): BranchState[] {
-  const width = value.size / value.shape[0];
-  let [rows] = value.shape;
-  return (branches?.() ?? []).map((of, i) => {
-    const count = of.reduce((most, branch) => Math.max(most, branch + 1), 0);
-    const zeros = (what: string) => backend.zeros(`${name}.branches ${i} ${what}`, [count, width]);
-    const state = {
-      of: backend.tensor(`${name}.branches ${i}`, [rows], 'i32', of),
-      gradient: zeros('gradient'),
-      mean: zeros('mean'),
-      variance: zeros('variance'),
-      change: zeros('change'),
-    };
-    rows = count;
-    return state;
-  });
 }
 
 function gradientOf(parameter: Parameter): Tensor {

@@ -168,7 +168,7 @@ async function train({ options, session, tokenizer, masking, model, trainer, hel
       const [result] = await Promise.all([maskedStep(trainer, model, batches, learningRate), stream.prefetch(sequencesPerStep)]);
       progress.step++;
       progress.tokens += sequencesPerStep * shape.length;
-      checkFinite(result, { step: progress.step, learningRate, savedStep, out });
+      checkFinite(result, { step: progress.step, learningRate, option: '--learning-rate', saved: { step: savedStep, out } });
       recordLoss(progress, result.loss);
       const tokensPerSecond = clock.tokensPerSecond(progress.tokens);
       session.onStep?.({ ...place(), ...result, learningRate, progress: Math.min(1, spent()), tokensPerSecond });

@@ -86,7 +86,12 @@ export async function takeSteps(session: RunSession, clock: RunClock, steps: Ste
   while (!ended && !signal?.aborted) {
     const due = await steps.step();
     ended = steps.done();
-    if (ended || signal?.aborted) break;
+    if (ended) break;
+    if (signal?.aborted) {
+      // What a resumed run would not come by again.
+      if (due) await steps.evaluate();
+      break;
+    }
     if (due || clock.seconds - evaluated >= evaluateEvery) {
       await steps.evaluate();
       evaluated = clock.seconds;
@@ -101,16 +106,16 @@ export async function takeSteps(session: RunSession, clock: RunClock, steps: Ste
   return ended;
 }
 
-/** @throws FailureError, naming the last checkpoint (0: none yet), if a step's loss or gradient is not finite */
+/** @throws FailureError, naming the last checkpoint (of step 0: none yet) where there are any, if a step's loss or gradient is not finite */
 export function checkFinite(
   { loss, gradientNorm }: StepResult,
-  at: { step: number; learningRate: number; option?: string; savedStep: number; out: string },
+  at: { step: number; learningRate: number; option?: string; saved?: { step: number; out: string } },
 ): void {
   if (Number.isFinite(loss) && Number.isFinite(gradientNorm)) return;
   const what = Number.isFinite(loss) ? "the gradient's norm" : 'the loss';
-  const checkpoint =
-    at.savedStep > 0 ? `the last good checkpoint is that of step ${at.savedStep} in ${at.out}` : 'there is no checkpoint yet';
+  const { saved, option = 'learning rate' } = at;
+  const checkpoint = saved?.step ? `the last good checkpoint is that of step ${saved.step} in ${saved.out}` : 'there is no checkpoint yet';
   throw new FailureError(
-    `step ${at.step}: ${what} is not finite (learning rate ${at.learningRate.toPrecision(3)}); ${checkpoint}; try a lower ${at.option ?? '--learning-rate'}`,
+    `step ${at.step}: ${what} is not finite (learning rate ${at.learningRate.toPrecision(3)}); ${saved ? `${checkpoint}; ` : ''}try a lower ${option}`,
   );
 }

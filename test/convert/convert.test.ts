@@ -8,6 +8,7 @@ import { type ConversionOptions, type ConversionSession, convert } from '../../s
 import { encoderOf } from '../../src/convert/student.ts';
 import { heldOutTexts } from '../../src/convert/texts.ts';
 import { InputError } from '../../src/errors.ts';
+import { readSafetensors } from '../../src/io/safetensors.ts';
 import { loadModel, loadSequenceClassifier, saveCheckpoint } from '../../src/models/checkpoint.ts';
 import type { Run } from '../../src/nn/parameter.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
@@ -90,6 +91,33 @@ test('a converted model agrees more with every phase, and is a sentence model th
   expect(dims).toEqual([1, 16]);
   const error = data.reduce((sum, value, i) => sum + (value - expected[i]) ** 2, 0) / expected.reduce((sum, value) => sum + value ** 2, 0);
   expect(error).toBeLessThan(0.5);
+});
+
+test('a branch rate reaches the optimiser: moments of branches are in the state', async () => {
+  const [alone, together] = [newFolder(), newFolder()];
+  const short = { fitTokens: 128, tokens: 128 };
+  await run(alone, { ...short, branchRate: 0 });
+  await run(together, short);
+  const names = async (out: string) => {
+    await using state = await readSafetensors(join(out, 'run', 'state.safetensors'));
+    return [...state.names].filter((name) => name.startsWith('branches.'));
+  };
+  expect(await names(alone)).toEqual([]);
+  expect((await names(together)).length).toBeGreaterThan(0);
+});
+
+test('nothing to do is refused, and leaves nothing behind', async () => {
+  const out = newFolder();
+  await expect(run(out, { fitTokens: 0, tokens: 0 })).rejects.toThrow('--fit-tokens and --tokens are both 0');
+  expect(existsSync(out)).toBe(false);
+});
+
+test('stopped with the last step of the fit: what is due then is measured', async () => {
+  const stop = new AbortController();
+  const onStep = ({ tokens }: { tokens: number }) => tokens >= 256 && stop.abort();
+  const { history, finished } = await run(newFolder(), { fitTokens: 256, tokens: 256 }, { onStep, signal: stop.signal });
+  expect(finished).toBe(false);
+  expect(history).toMatchObject([{ trained: 0 }]);
 });
 
 test('what was measured last is the model that was saved', async () => {

@@ -1,8 +1,9 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import type { GlueResults } from '../../src/glue/results.ts';
 import { writePredictions } from '../../src/glue/submission.ts';
+import { glueTask } from '../../src/glue/tasks.ts';
 import { temporaryFolder } from '../temporary.ts';
 
 /** Runs of one task by their scores; what each predicts is its seed. */
@@ -35,4 +36,15 @@ test('the predictions are those of the median seed, the lower of two; numbers st
   expect(written('STS-B')).toBe('index\tprediction\n0\t2.123\n1\t0.000\n2\t5.000\n');
   expect(written('WNLI')).toBe('index\tprediction\n0\t0\n1\t1\n');
   expect(written('SST-2')).toBe('index\tprediction\n0\t0\n1\t1\n');
+});
+
+test('a test set that came after some seeds were trained: the median of those that have predicted it', async () => {
+  const folder = temporaryFolder();
+  const task = taskOf('RTE', [1, 0], [0.9, 0.5, 0.7], (seed) => [seed, 0]);
+  Object.assign(task.runs[1].test, { RTE: [1, 1] });
+  const options = { model: '', data: '', tasks: [], seeds: 3, taskSeeds: {}, epochs: 5 };
+  await writePredictions(folder, { options, finished: true, tasks: { RTE: task } });
+  const { classes } = glueTask('RTE');
+  expect(readFileSync(join(folder, 'test', 'RTE.tsv'), 'utf8')).toBe(`index\tprediction\n0\t${classes[1]}\n1\t${classes[1]}\n`);
+  expect(existsSync(join(folder, 'dev', 'RTE.tsv'))).toBe(false);
 });

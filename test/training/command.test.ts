@@ -146,6 +146,15 @@ describe('refusals: one line, exit code 2', () => {
     const other = await ufb(tinyRun(folder, ...budget, ...reference, '--resume', '--learning-rate', '0.1'));
     expect(other.code).toBe(2);
     expect(other.stderr).toMatch(/--learning-rate 0\.1 differs from the run's 0\.001/);
+    const path = join(folder, 'out', 'run', 'options.json');
+    const { branchRate, ...older } = JSON.parse(readFileSync(path, 'utf8'));
+    expect(branchRate).toBe(1);
+    expect((await ufb(tinyRun(folder, ...budget, ...reference, '--resume', '--branch-rate', '1'))).code).toBe(0);
+    // As runs wrote it that are older than the option, and trained without.
+    writeFileSync(path, JSON.stringify(older));
+    const changed = await ufb(tinyRun(folder, ...budget, ...reference, '--resume', '--branch-rate', '1'));
+    expect(changed).toMatchObject({ code: 2, stderr: expect.stringContaining("--branch-rate 1 differs from the run's 0;") });
+    writeFileSync(path, JSON.stringify({ branchRate, ...older }));
     expect((await ufb(tinyRun(folder, ...budget, ...reference, '--resume'))).code).toBe(0);
   });
 

@@ -137,6 +137,21 @@ describe('a fine-tuning', () => {
     expect(await weightsOf(other)).not.toEqual(await weightsOf(whole));
   });
 
+  test('a gradient that is not finite ends it before it is kept', async () => {
+    const backend = reference.create();
+    const model = setUp(backend, 2);
+    const clip = backend.clipScale.bind(backend);
+    backend.clipScale = (a) => {
+      clip(a);
+      backend.fill({ output: a.output, value: Number.POSITIVE_INFINITY });
+    };
+    const kept: number[] = [];
+    const afterStep = async ({ step }: FineTuningProgress) => void kept.push(step);
+    const run = fineTune(model, { training: examples(20, 2) }, options, { backend, afterStep });
+    await expect(run).rejects.toThrow(/^step 1: the gradient's norm is not finite .*try a lower learning rate$/);
+    expect(kept).toEqual([]);
+  });
+
   test('stops after `patience` epochs without a better score, and says which epoch is best', async () => {
     const backend = reference.create();
     const model = setUp(backend, 2);

@@ -1,11 +1,13 @@
 import { describe, expect, test } from 'vitest';
+import type { Backend } from '../../src/backend/backend.ts';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 import { plainLayout } from '../../src/nn/layouts.ts';
 import { Parameter } from '../../src/nn/parameter.ts';
 import { AdamW, pretrainingAdamW, startBranchesAlike } from '../../src/training/optimizer.ts';
+import { candidates } from '../backend/backends.ts';
 
-function setUp(shape: number[], options: { decay?: boolean; sparse?: boolean } = {}) {
-  const backend = new ReferenceBackend();
+function setUp(shape: number[], options: { decay?: boolean; sparse?: boolean; backend?: Backend } = {}) {
+  const { backend = new ReferenceBackend() } = options;
   const size = shape.reduce((a, b) => a * b);
   const value = backend.tensor(
     'w',
@@ -60,44 +62,61 @@ describe('AdamW', () => {
     expect(await backend.readIntegers(parameter.touched!)).toEqual(new Int32Array(3));
   });
 
-  test('with branches a row steps as it would alone, a little, and as each of its branches would on the sum of their gradients', async () => {
-    const options = { ...pretrainingAdamW, clipNorm: Number.POSITIVE_INFINITY };
-    const [narrow, wide] = [Int32Array.of(0, 1, 1, 2, 2, 2), Int32Array.of(0, 1, 1)];
-    const rows = setUp([6, 2], { sparse: true });
-    rows.parameter.branches = () => [narrow, wide];
-    const trained = new AdamW(rows.backend, [rows.parameter], { ...options, branchRate: 0.5 });
-    // What the row, its branch and that one's branch would each come to by themselves; `of`: where a row finds its own.
-    const parts = [
-      { of: (row: number) => row, rate: 0.3 },
-      { of: (row: number) => narrow[row], rate: 0.5 },
-      { of: (row: number) => wide[narrow[row]], rate: 0.5 },
-    ].map(({ of, rate }) => {
-      const part = setUp([6, 2]);
-      return { ...part, of, rate, optimizer: new AdamW(part.backend, [part.parameter], options) };
-    });
-    const start = await rows.backend.read(rows.parameter.value);
-    for (const touched of [
-      [1, 1, 0, 0, 1, 0],
-      [1, 0, 1, 1, 0, 1],
-      [1, 1, 1, 0, 0, 0],
-    ]) {
-      const gradient = touched.flatMap((flag, row) => (flag ? [row + 1, -2 * row] : [0, 0]));
-      rows.backend.write(rows.parameter.touched!, touched);
-      rows.backend.write(rows.parameter.gradient!, gradient);
-      trained.step(0.01, rows.clip);
-      for (const { backend, parameter, of, rate, optimizer, clip } of parts) {
-        const sums = new Float32Array(12);
-        for (const [i, value] of gradient.entries()) sums[2 * of(i >> 1) + (i % 2)] += value;
-        backend.write(parameter.gradient!, sums);
-        optimizer.step(rate * 0.01, clip);
+  const alone = 'a row steps as it would alone, a little, and as each of its branches would on the sum of their gradients';
+  for (const { label, create, unavailable } of candidates)
+    test.skipIf(unavailable)(`with branches ${alone} (${label})`, async () => {
+      const options = { ...pretrainingAdamW, clipNorm: Number.POSITIVE_INFINITY };
+      const [narrow, wide] = [Int32Array.of(0, 1, 1, 2, 2, 2), Int32Array.of(0, 1, 1)];
+      using backend = create();
+      const rows = setUp([6, 2], { sparse: true, backend });
+      rows.parameter.branches = () => [narrow, wide];
+      const trained = new AdamW(rows.backend, [rows.parameter], { ...options, branchRate: 0.5 });
+      // What the row, its branch and that one's branch would each come to by themselves; `of`: where a row finds its own.
+      const parts = [
+        { of: (row: number) => row, rate: 0.3 },
+        { of: (row: number) => narrow[row], rate: 0.5 },
+        { of: (row: number) => wide[narrow[row]], rate: 0.5 },
+      ].map(({ of, rate }) => {
+        const part = setUp([6, 2]);
+        return { ...part, of, rate, optimizer: new AdamW(part.backend, [part.parameter], options) };
+      });
+      const start = await rows.backend.read(rows.parameter.value);
+      for (const touched of [
+        [1, 1, 0, 0, 1, 0],
+        [1, 0, 1, 1, 0, 1],
+        [1, 1, 1, 0, 0, 0],
+      ]) {
+        const gradient = touched.flatMap((flag, row) => (flag ? [row + 1, -2 * row] : [0, 0]));
+        rows.backend.write(rows.parameter.touched!, touched);
+        rows.backend.write(rows.parameter.gradient!, gradient);
+        trained.step(0.01, rows.clip);
+        for (const { backend, parameter, of, rate, optimizer, clip } of parts) {
+          const sums = new Float32Array(12);
+          for (const [i, value] of gradient.entries()) sums[2 * of(i >> 1) + (i % 2)] += value;
+          backend.write(parameter.gradient!, sums);
+          optimizer.step(rate * 0.01, clip);
+        }
       }
+      const expected = start.slice();
+      for (const { backend, parameter, of } of parts) {
+        const value = await backend.read(parameter.value);
+        for (const i of expected.keys()) expected[i] += value[2 * of(i >> 1) + (i % 2)] - start[2 * of(i >> 1) + (i % 2)];
+      }
+      for (const [i, value] of (await rows.backend.read(rows.parameter.value)).entries()) expect(value).toBeCloseTo(expected[i], 5);
+      trained.dispose();
+    });
+
+  test('with branches weights decay as without', async () => {
+    const values = [];
+    for (const branchRate of [0, 1]) {
+      const { backend, parameter, clip } = setUp([6, 2], { sparse: true, decay: true });
+      parameter.branches = () => [Int32Array.of(0, 1, 1, 2, 2, 2)];
+      const optimizer = new AdamW(backend, [parameter], { ...pretrainingAdamW, weightDecay: 0.1, branchRate });
+      optimizer.step(0.5, clip);
+      values.push(await backend.read(parameter.value));
     }
-    const expected = start.slice();
-    for (const { backend, parameter, of } of parts) {
-      const value = await backend.read(parameter.value);
-      for (const i of expected.keys()) expected[i] += value[2 * of(i >> 1) + (i % 2)] - start[2 * of(i >> 1) + (i % 2)];
-    }
-    for (const [i, value] of (await rows.backend.read(rows.parameter.value)).entries()) expect(value).toBeCloseTo(expected[i], 5);
+    for (const [i, value] of values[1].entries()) expect(value).toBeCloseTo(values[0][i], 6);
+    expect(values[0][0]).toBeCloseTo(0.1 * (1 - 0.5 * 0.1), 6);
   });
 
   test('neurons of a place start as the first of them', async () => {

@@ -164,6 +164,20 @@ test('products in bf16 give another model, by the same steps', async () => {
   expect(losses[1].at(-1)).toBeCloseTo(losses[0].at(-1) as number, 1);
 });
 
+test('with a branch rate neurons of a branch learn together: other weights, and moments of theirs in the state', async () => {
+  const folder = testFolder();
+  const [alone, together] = [0, 1].map((branchRate) => ({ out: join(folder, `${branchRate}`), branchRate }));
+  const moments = [];
+  for (const { out, branchRate } of [alone, together]) {
+    await run(out, tinyRun(folder, { tokens: tokensPerStep, branchRate }));
+    await using state = await readSafetensors(join(out, 'run', 'state.safetensors'));
+    moments.push(state.names.filter((name) => name.startsWith('branches.0.mean.')));
+  }
+  expect(moments[0]).toEqual([]);
+  expect(moments[1].length).toBeGreaterThan(0);
+  expect((await remains(together.out)).model).not.toEqual((await remains(alone.out)).model);
+});
+
 describe('resuming', () => {
   test.each<Partial<PretrainOptions>>([
     { feedforward: 'fff' },

@@ -21,7 +21,14 @@ import {
   print,
   printJson,
 } from '../common.ts';
-import { addTrainingPrecisionOption, failUnlessFinished, openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
+import {
+  addTrainingPrecisionOption,
+  branchRateOption,
+  failUnlessFinished,
+  openTrainingBackend,
+  resumedOptions,
+  stopOnInterrupt,
+} from '../training_runs.ts';
 
 type Options = BackendOptions &
   CommonOptions &
@@ -75,12 +82,7 @@ export function convertCommand(program: Command): void {
       0.3,
     )
     .option('--balance <rate>', 'the same while the whole network is trained', parseNumber, 0.1)
-    .option(
-      '--branch-rate <factor>',
-      'fff: how far the neurons of a branch of a tree step together, level by level, of the learning rate; 0: each learns by itself',
-      parseNumber,
-      0.2,
-    )
+    .addOption(branchRateOption(0.2))
     .option('--seed <number>', 'of the new layers and the order of the texts', parseInteger, 0)
     .option('--held-out-every <count>', 'which documents the agreement is measured on: every so manieth', parseCount, 50)
     .option('--held-out-texts <count>', 'texts of them', parseCount, 512)

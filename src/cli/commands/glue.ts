@@ -181,7 +181,7 @@ async function chosenTasks(options: Options): Promise<string[]> {
 
 function predictionsNotice({ tasks }: GlueResults, out: string, options: Options): void {
   const untested = Object.values(tasks).flatMap(({ runs, labels }) =>
-    Object.keys(labels).filter((name) => runs[0] && !(name in runs[0].test)),
+    Object.keys(labels).filter((name) => runs.length > 0 && !runs.some(({ test }) => name in test)),
   );
   if (untested.length > 0)
     notice(`no test set of ${untested.join(', ')}: ${out}/dev has predictions of the dev set, which are not for the GLUE server`, options);

@@ -12,12 +12,18 @@ import {
   notice,
   parseCount,
   parseInteger,
-  parseNumber,
   parsePositive,
   print,
   printJson,
 } from '../common.ts';
-import { addTrainingPrecisionOption, failUnlessFinished, openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
+import {
+  addTrainingPrecisionOption,
+  branchRateOption,
+  failUnlessFinished,
+  openTrainingBackend,
+  resumedOptions,
+  stopOnInterrupt,
+} from '../training_runs.ts';
 
 interface Options extends BackendOptions, CommonOptions, PretrainOptions {
   out: string;
@@ -79,12 +85,7 @@ export function pretrainCommand(program: Command): void {
     .option('--tokens <count>', 'budget: stop after so many tokens', parseCount)
     .option('--minutes <count>', 'budget: stop after so much time', parsePositive)
     .option('--learning-rate <rate>', 'peak learning rate', parsePositive, 1e-3)
-    .option(
-      '--branch-rate <factor>',
-      'fff: how far the neurons of a branch of a tree step together, level by level, of the learning rate; 0: each learns by itself',
-      parseNumber,
-      1,
-    )
+    .addOption(branchRateOption(1))
     .addOption(
       new Option('--schedule <name>', 'how the learning rate follows the budget').choices([...scheduleNames]).default('budget-triangle'),
     )
