@@ -86,7 +86,7 @@ export class Centring {
   }
 
   set means(means: (number[] | null)[]) {
-    for (const [i, layer] of this.layers.entries()) if (layer) layer.mean = Float64Array.from(means[i] ?? []);
+    for (const [i, layer] of this.layers.entries()) if (layer) layer.mean = Float64Array.from(means[i] as number[]);
     this.centre();
   }
 

@@ -1,4 +1,5 @@
 /** Turning a model with dense feedforward layers into one with trees: the run as a whole. */
+import * as v from 'valibot';
 import { joinPath } from '#platform';
 import type { Backend, PoolKind } from '../backend/backend.ts';
 import type { ProductPrecision } from '../backend/prepared_weight.ts';
@@ -8,10 +9,11 @@ import { loadModel, type Model, readPooler, saveCheckpoint } from '../models/che
 import { describeFeedforward, type FeedforwardConfig } from '../models/config.ts';
 import { modelNames } from '../models/names.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { filePositionSchema } from '../training/documents.ts';
 import type { MaskingOptions } from '../training/masking.ts';
 import { type AdamW, startBranchesAlike } from '../training/optimizer.ts';
 import { checkFinite, inRunFolder, RunClock, type RunSession, takeSteps } from '../training/run.ts';
-import { hasState, loadState, saveState } from '../training/run_state.ts';
+import { countSchema, hasState, loadState, saveState, secondsSchema } from '../training/run_state.ts';
 import { cosineWithWarmup } from '../training/schedules.ts';
 import { Trainer } from '../training/trainer.ts';
 import { type Agreement, measureAgreement } from './agreement.ts';
@@ -62,15 +64,18 @@ export interface ConversionOptions {
   dtype: 'F32' | 'BF16';
 }
 
-export interface ConversionProgress {
-  step: number;
+const progressSchema = v.object({
+  step: countSchema,
   /** Tokens of the fit, and of the training after it. */
-  fitted: number;
-  trained: number;
+  fitted: countSchema,
+  trained: countSchema,
   /** Over all sessions. */
-  seconds: number;
-  history: (Agreement & { fitted: number; trained: number; seconds: number })[];
-}
+  seconds: secondsSchema,
+  history: v.array(v.custom<Agreement & { fitted: number; trained: number; seconds: number }>((point) => typeof point === 'object')),
+});
+
+/** How far a conversion has come. */
+export type ConversionProgress = v.InferOutput<typeof progressSchema>;
 
 export interface ConversionStep {
   step: number;
@@ -322,11 +327,18 @@ function saveProgress(
 
 async function load(out: string, optimizer: AdamW, centring: Centring): Promise<{ progress: ConversionProgress; texts: TextState }> {
   const { records, integers } = await loadState(out, optimizer, {
-    records: ['progress', 'texts', 'means'],
+    records: {
+      progress: progressSchema,
+      texts: v.object({ files: v.array(filePositionSchema), texts: countSchema, batches: countSchema }),
+      means: v.pipe(
+        v.array(v.nullable(v.array(v.number()))),
+        v.check((means) => `${means.map((mean) => mean?.length)}` === `${centring.means.map((mean) => mean?.length)}`, 'other layers'),
+      ),
+    },
     integers: ['texts.waiting'],
   });
-  const progress = records.progress as ConversionProgress;
+  const { progress } = records;
   optimizer.steps = progress.step;
-  centring.means = records.means as Centring['means'];
-  return { progress, texts: { ...(records.texts as Omit<TextState, 'waiting'>), waiting: integers['texts.waiting'] } };
+  centring.means = records.means;
+  return { progress, texts: { ...records.texts, waiting: integers['texts.waiting'] } };
 }

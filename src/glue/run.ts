@@ -1,5 +1,6 @@
 /** A run over GLUE: a model is fine-tuned on each task with each seed, always from the same start. */
 
+import * as v from 'valibot';
 import { joinPath, removeFile } from '#platform';
 import { Arena } from '../backend/arena.ts';
 import type { Backend } from '../backend/backend.ts';
@@ -18,6 +19,7 @@ import {
   type FineTuningProgress,
   type FineTuningStep,
   fineTune,
+  fineTuningProgressSchema,
   fineTuningRecipe,
   predict,
 } from '../training/fine_tune.ts';
@@ -250,10 +252,10 @@ async function runTask(
     onStep: session.onStep,
     async restore(optimizer) {
       if (state === undefined || !(await hasState(state))) return undefined;
-      const { records } = await loadState(state, optimizer, { records: ['progress', 'examples'] });
+      const { records } = await loadState(state, optimizer, { records: { progress: fineTuningProgressSchema, examples: v.number() } });
       if (records.examples !== fingerprint)
         throw new InputError(`${task.name}/train.tsv is not what the run in ${out} was started with; put it back, or start another run`);
-      return records.progress as FineTuningProgress;
+      return records.progress;
     },
     async afterStep(progress, optimizer) {
       if (performance.now() - saved >= checkpointEvery * 1000) await save(progress, optimizer);

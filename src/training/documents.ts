@@ -2,6 +2,7 @@
  * Text files as streams of passages. A document is what stands between blank lines, one paragraph a line; a passage is a run of
  * consecutive paragraphs of one document, the unit in which several files are interleaved.
  */
+import * as v from 'valibot';
 import { openFile } from '#platform';
 import { InputError } from '../errors.ts';
 import { fileError, readLines } from '../io/files.ts';
@@ -52,17 +53,20 @@ export function isHeldOut(document: number, every: number): boolean {
   return every > 0 && document % every === every - 1;
 }
 
+const count = v.pipe(v.number(), v.integer(), v.minValue(0));
+
 /** Where a {@link PassageMixture} stands in one file: what a resumed run needs. */
-export interface FilePosition {
+export const filePositionSchema = v.object({
   /** Times that the file has been read to its end. */
-  epoch: number;
+  epoch: count,
   /** Passages taken in this epoch, held-out ones included. */
-  passages: number;
+  passages: count,
   /** Characters taken since the start of the run, held-out ones left out. */
-  characters: number;
+  characters: count,
   /** The file's {@link textSize}, its weight in the mixture. */
-  size: number;
-}
+  size: count,
+});
+export type FilePosition = v.InferOutput<typeof filePositionSchema>;
 
 /**
  * Endless passages of several files, mixed in proportion to the files' sizes at every moment: the next one comes from the file

@@ -1,5 +1,6 @@
 /** Training a classifier on labelled texts: the loop, without files. `ufb finetune` and `ufb glue` both run it. */
 
+import * as v from 'valibot';
 import type { Backend } from '../backend/backend.ts';
 import type { ProductPrecision } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
@@ -12,6 +13,7 @@ import { accuracy, f1, matthewsCorrelation, pearson, spearman } from './metrics.
 import type { AdamW, AdamWOptions } from './optimizer.ts';
 import { CounterRandom, randomStream, shuffled } from './random.ts';
 import { checkFinite } from './run.ts';
+import { countSchema, secondsSchema } from './run_state.ts';
 import { cosineWithWarmup } from './schedules.ts';
 import { Trainer } from './trainer.ts';
 
@@ -47,30 +49,33 @@ const fineTuningAdamW: AdamWOptions = { beta1: 0.9, beta2: 0.98, epsilon: 1e-6, 
 /** Scores by name, as {@link metricNames} lists them. */
 export type Scores = Record<string, number>;
 
-export interface EpochReport {
+const epochSchema = v.object({
   /** Epochs done, from 1. */
-  epoch: number;
+  epoch: countSchema,
   /** Mean training loss of the epoch: nats, or squared error. */
-  loss: number;
+  loss: v.number(),
   /** On the validation examples; without any, none. */
-  scores: Scores;
-}
+  scores: v.record(v.string(), v.number()),
+});
+export type EpochReport = v.InferOutput<typeof epochSchema>;
+
+export const fineTuningProgressSchema = v.object({
+  /** Optimiser steps taken, in all and in the epoch at hand. */
+  step: countSchema,
+  stepOfEpoch: countSchema,
+  /** Tokens trained on, without padding. */
+  tokens: countSchema,
+  /** Seconds spent, over all sessions. */
+  seconds: secondsSchema,
+  /** Sum of the losses of the epoch at hand, a term for each of its examples so far. */
+  epochLoss: v.number(),
+  epochs: v.array(epochSchema),
+  /** The best epoch, from 1; 0 before the first, and where there are no validation examples. */
+  best: countSchema,
+});
 
 /** How far a fine-tuning has come. */
-export interface FineTuningProgress {
-  /** Optimiser steps taken, in all and in the epoch at hand. */
-  step: number;
-  stepOfEpoch: number;
-  /** Tokens trained on, without padding. */
-  tokens: number;
-  /** Seconds spent, over all sessions. */
-  seconds: number;
-  /** Sum of the losses of the epoch at hand, a term for each of its examples so far. */
-  epochLoss: number;
-  epochs: EpochReport[];
-  /** The best epoch, from 1; 0 before the first, and where there are no validation examples. */
-  best: number;
-}
+export type FineTuningProgress = v.InferOutput<typeof fineTuningProgressSchema>;
 
 export interface FineTuningSession {
   backend: Backend;

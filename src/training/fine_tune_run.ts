@@ -1,5 +1,6 @@
 /** Fine-tuning on files of the user's own: the run as a whole. */
 
+import * as v from 'valibot';
 import { joinPath } from '#platform';
 import type { Backend } from '../backend/backend.ts';
 import { InputError } from '../errors.ts';
@@ -15,6 +16,7 @@ import {
   type FineTuningProgress,
   type FineTuningStep,
   fineTune,
+  fineTuningProgressSchema,
   metricNames,
 } from './fine_tune.ts';
 import { type LabelledFile, readLabelledFile } from './labelled_files.ts';
@@ -104,10 +106,10 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
           session.onNotice?.('the run was stopped before its first save: starting again');
           return undefined;
         }
-        const { records } = await loadState(out, optimizer, { records: ['progress', 'examples'] });
+        const { records } = await loadState(out, optimizer, { records: { progress: fineTuningProgressSchema, examples: v.number() } });
         if (records.examples !== data.fingerprint)
           throw new InputError(`${options.train}: is not what the run in ${out} was started with; put the file back, or start another run`);
-        return records.progress as FineTuningProgress;
+        return records.progress;
       },
       onStep: session.onStep,
       async afterStep(progress, optimizer) {

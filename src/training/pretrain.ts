@@ -1,5 +1,6 @@
 /** Masked language model pretraining from text files: the run as a whole. */
 
+import * as v from 'valibot';
 import { joinPath } from '#platform';
 import type { Backend } from '../backend/backend.ts';
 import type { ProductPrecision } from '../backend/prepared_weight.ts';
@@ -13,13 +14,13 @@ import { modelNames } from '../models/names.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { trainWordPiece } from '../tokenizer/train_wordpiece.ts';
 import { evaluationBatches, nextBatches } from './batches.ts';
-import type { FilePosition } from './documents.ts';
+import { filePositionSchema } from './documents.ts';
 import { renderLossCurve } from './loss_curve.ts';
 import { maskedLoss, maskedStep } from './masked_steps.ts';
 import { type MaskingOptions, maskingCounts } from './masking.ts';
 import { type AdamW, pretrainingAdamW, startBranchesAlike } from './optimizer.ts';
 import { checkFinite, inRunFolder, RunClock, type RunSession, takeSteps } from './run.ts';
-import { hasState, loadState, type RunProgress, saveState, tokenizerFile } from './run_state.ts';
+import { countSchema, hasState, loadState, type RunProgress, runProgressSchema, saveState, tokenizerFile } from './run_state.ts';
 import { learningRateMultiplier, type ScheduleName } from './schedules.ts';
 import { heldOutSequences, packText, type SequenceState, SequenceStream } from './sequences.ts';
 import { Trainer } from './trainer.ts';
@@ -203,13 +204,12 @@ function savePretraining(out: string, optimizer: AdamW, state: SequenceState, pr
 
 async function loadPretraining(out: string, optimizer: AdamW): Promise<{ stream: SequenceState; progress: RunProgress }> {
   const { records, integers } = await loadState(out, optimizer, {
-    records: ['progress', 'stream'],
+    records: { progress: runProgressSchema, stream: v.object({ files: v.array(filePositionSchema), drawn: countSchema }) },
     integers: ['stream.pool', 'stream.pending'],
   });
-  const progress = records.progress as RunProgress;
+  const { progress, stream } = records;
   optimizer.steps = progress.step;
-  const place = records.stream as { files: FilePosition[]; drawn: number };
-  return { progress, stream: { ...place, pool: integers['stream.pool'], pending: integers['stream.pending'] } };
+  return { progress, stream: { ...stream, pool: integers['stream.pool'], pending: integers['stream.pending'] } };
 }
 
 function recordLoss(progress: RunProgress, loss: number): void {

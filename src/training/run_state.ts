@@ -8,35 +8,44 @@
  *
  * Every file is written aside and renamed, so that a crash loses at most what came after the last save and never half a file.
  */
+import * as v from 'valibot';
 import { joinPath, kindOf, listFolder, makeFolder, removeFile } from '#platform';
 import type { Tensor } from '../backend/tensor.ts';
 import { InputError } from '../errors.ts';
 import { fileError, readJson, writeFileAtomic } from '../io/files.ts';
-import { readSafetensors, type TensorToWrite, writeSafetensors } from '../io/safetensors.ts';
+import { readSafetensors, type SafetensorsFile, type TensorToWrite, writeSafetensors } from '../io/safetensors.ts';
 import { exportParameter, importParameter } from '../models/checkpoint.ts';
 import type { AdamW, OptimizedParameter } from './optimizer.ts';
 
-/** One point of the loss curve. */
-export interface CurvePoint {
-  step: number;
-  tokens: number;
+/** Of what states keep. */
+export const countSchema = v.pipe(v.number(), v.integer(), v.minValue(0));
+export const secondsSchema = v.pipe(v.number(), v.minValue(0));
+
+const curvePointSchema = v.object({
+  step: countSchema,
+  tokens: countSchema,
   /** Mean over the steps since the point before, nats; absent where only the held-out loss was taken. */
-  loss?: number;
-  heldOutLoss?: number;
-}
+  loss: v.optional(v.number()),
+  heldOutLoss: v.optional(v.number()),
+});
+
+/** One point of the loss curve. */
+export type CurvePoint = v.InferOutput<typeof curvePointSchema>;
+
+export const runProgressSchema = v.object({
+  /** Optimiser steps taken. */
+  step: countSchema,
+  /** Tokens trained on. */
+  tokens: countSchema,
+  /** Seconds spent, over all sessions. */
+  seconds: secondsSchema,
+  history: v.array(curvePointSchema),
+  /** Losses since the last point of the curve. */
+  recentLosses: v.array(v.number()),
+});
 
 /** How far a run has come. */
-export interface RunProgress {
-  /** Optimiser steps taken. */
-  step: number;
-  /** Tokens trained on. */
-  tokens: number;
-  /** Seconds spent, over all sessions. */
-  seconds: number;
-  history: CurvePoint[];
-  /** Losses since the last point of the curve. */
-  recentLosses: number[];
-}
+export type RunProgress = v.InferOutput<typeof runProgressSchema>;
 
 const optionsFile = (folder: string) => joinPath(folder, 'run', 'options.json');
 export const tokenizerFile = (folder: string) => joinPath(folder, 'tokenizer.json');
@@ -88,9 +97,9 @@ export async function readRunOptions(folder: string): Promise<unknown> {
 }
 
 /** What a run keeps beside weights and moments: values that JSON can hold, and lists of integers. */
-export interface RunState<Records extends string = string, Integers extends string = string> {
-  records: Record<Records, unknown>;
-  integers: Record<Integers, Int32Array>;
+export interface RunState {
+  records: Record<string, unknown>;
+  integers: Record<string, Int32Array>;
 }
 
 /** Saves weights, moments and what else the run needs to go on. */
@@ -151,14 +160,15 @@ export async function hasState(folder: string): Promise<boolean> {
 }
 
 /**
- * Puts weights and moments back and returns what was saved beside them; the optimiser's count of steps is the caller's to set.
+ * Puts weights and moments back and returns what was saved beside them, records by what they must look like; the optimiser's count of
+ * steps is the caller's to set.
  * @throws InputError if the state does not fit the model or is damaged
  */
-export async function loadState<Records extends string, Integers extends string = never>(
+export async function loadState<Records extends Record<string, v.GenericSchema>, Integers extends string = never>(
   folder: string,
   optimizer: AdamW,
-  wanted: { records: readonly Records[]; integers?: readonly Integers[] },
-): Promise<RunState<Records, Integers>> {
+  wanted: { records: Records; integers?: readonly Integers[] },
+): Promise<{ records: { [Name in keyof Records]: v.InferOutput<Records[Name]> }; integers: Record<Integers, Int32Array> }> {
   const file = await readSafetensors(stateFile(folder));
   const read = (name: string, shape: readonly number[]) => {
     const stored = file.info(name).shape;
@@ -176,7 +186,7 @@ export async function loadState<Records extends string, Integers extends string 
       }
       for (const { name, tensor } of branchMoments(optimized)) tensor.backend.write(tensor, await read(name, tensor.shape));
     }
-    const records = wanted.records.map((name) => [name, parseMetadata(file.metadata[name], file.source)]);
+    const records = Object.entries(wanted.records).map(([name, schema]) => [name, parseRecord(name, schema, file)]);
     const integers: [string, Int32Array][] = [];
     for (const name of wanted.integers ?? []) integers.push([name, await file.readIntegers(name)]);
     return { records: Object.fromEntries(records), integers: Object.fromEntries(integers) as Record<Integers, Int32Array> };
@@ -185,11 +195,19 @@ export async function loadState<Records extends string, Integers extends string 
   }
 }
 
-function parseMetadata(text: string | undefined, source: string): unknown {
-  if (text === undefined) throw new InputError(`${source}: has no record of the run's progress; it is not a state that this program wrote`);
+function parseRecord(name: string, schema: v.GenericSchema, { metadata, source }: Pick<SafetensorsFile, 'metadata' | 'source'>): unknown {
+  const text = metadata[name];
+  if (text === undefined) throw new InputError(`${source}: has no record '${name}'; it is not a state that this program wrote`);
+  let value: unknown;
   try {
-    return JSON.parse(text);
-  } catch {
-    throw new InputError(`${source}: the record of the run's progress is damaged; start the run again in another folder`);
+    value = JSON.parse(text);
+  } catch {}
+  const { output, issues } = v.safeParse(schema, value);
+  if (issues) {
+    const at = v.getDotPath(issues[0]);
+    throw new InputError(
+      `${source}: the record '${name}' is damaged${at ? ` at '${at}'` : ''} (${issues[0].message}); start the run again in another folder`,
+    );
   }
+  return output;
 }

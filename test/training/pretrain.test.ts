@@ -254,6 +254,21 @@ describe('resuming', () => {
     expect(notices.join()).toMatch(/starting again/);
   });
 
+  test('a state whose records are not what they must be is refused', async () => {
+    const folder = testFolder();
+    const out = join(folder, 'out');
+    const options = tinyRun(folder, { tokens: tokensPerStep });
+    await run(out, options);
+    const file = join(out, 'run', 'state.safetensors');
+    const state = readFileSync(file);
+    const at = state.indexOf('step');
+    state.write('stop', at);
+    writeFileSync(file, state);
+    await expect(run(out, options, { resume: true })).rejects.toThrow(
+      /^.*state\.safetensors: the record 'progress' is damaged at 'step' \(.*\); start/,
+    );
+  });
+
   test('a damaged state is refused in one line', async () => {
     const folder = testFolder();
     const out = join(folder, 'out');
