@@ -56,6 +56,8 @@ export interface ConversionOptions {
   balance: number;
   /** Of trees; see `AdamWOptions`. Above 0 they also start alike. */
   branchRate?: number;
+  /** Of the new layers' weights, as AdamW has it; 0 if absent. What is kept of the model does not decay. */
+  weightDecay?: number;
   seed: number;
   /** Every so manieth document of the corpus is held out; of these, texts that the agreement is measured on. */
   heldOutEvery: number;
@@ -103,7 +105,7 @@ export interface ConversionResult extends ConversionProgress {
   parameters: number;
 }
 
-const distillationAdamW = { beta1: 0.9, beta2: 0.98, epsilon: 1e-8, weightDecay: 0, clipNorm: 1 };
+const distillationAdamW = { beta1: 0.9, beta2: 0.98, epsilon: 1e-8, clipNorm: 1 };
 /** Of each phase, the share in which the learning rate rises. */
 const warmup = 0.05;
 /** Tokens that the teacher is measured on. */
@@ -182,9 +184,11 @@ async function prepare(options: ConversionOptions, backend: Backend, open: Dispo
   // A classifier made of the converted model is to start from what one made of the original does.
   const pooler = teacher.task === 'sequence-classification' ? [] : await readPooler(options.model);
   freeze(model, options.trainEmbeddings);
+  const { branchRate, weightDecay = 0, precision } = options;
+  for (const parameter of model.parameters) parameter.decay &&= added.includes(parameter);
   const trainer = new Trainer(backend, model.parameters, {
-    adamW: { ...distillationAdamW, branchRate: options.branchRate },
-    precision: options.precision,
+    adamW: { ...distillationAdamW, branchRate, weightDecay },
+    precision,
   });
   open.push(trainer);
   const map = blockMap(teacher.config.layers, layers);

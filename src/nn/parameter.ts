@@ -58,7 +58,7 @@ export class Parameter {
     readonly value: Tensor,
     readonly layout: ParameterLayout,
     /** AdamW's weight decay applies, i.e. the checkpoint's name holds neither 'bias' nor 'norm' (nor 'LayerNorm'). */
-    readonly decay: boolean,
+    public decay: boolean,
   ) {}
 
   get name(): string {

@@ -106,6 +106,22 @@ test('a branch rate reaches the optimiser: moments of branches are in the state'
   expect((await names(together)).length).toBeGreaterThan(0);
 });
 
+test('weights of new layers decay if told to, what is kept does not', async () => {
+  const [plain, decayed] = [newFolder(), newFolder()];
+  const short = { fitTokens: 0, tokens: 128, learningRate: 1e-6, branchRate: 0 };
+  await run(plain, short);
+  await run(decayed, { ...short, weightDecay: 1e5 });
+  const norms = async (out: string, name: string) => {
+    await using weights = await readSafetensors(join(out, 'model.safetensors'));
+    const names = [...weights.names].filter((each) => each.includes(name));
+    const values = await Promise.all(names.map((each) => weights.read(each)));
+    return Math.hypot(...values.flatMap((each) => Array.from(each)));
+  };
+  const ratio = async (name: string) => (await norms(decayed, name)) / (await norms(plain, name));
+  expect(await ratio('linear_out.weight')).toBeLessThan(0.95);
+  expect(await ratio('attention.self.query.weight')).toBeCloseTo(1, 4);
+});
+
 test('nothing to do is refused, and leaves nothing behind', async () => {
   const out = newFolder();
   await expect(run(out, { fitTokens: 0, tokens: 0 })).rejects.toThrow('--fit-tokens and --tokens are both 0');

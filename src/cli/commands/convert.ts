@@ -83,6 +83,7 @@ export function convertCommand(program: Command): void {
     )
     .option('--balance <rate>', 'the same while the whole network is trained', parseNumber, 0.1)
     .addOption(branchRateOption(0.2))
+    .option('--weight-decay <factor>', "AdamW's, of the new layers; what is kept of the model does not decay", parseNumber, 1)
     .option('--seed <number>', 'of the new layers and the order of the texts', parseInteger, 0)
     .option('--held-out-every <count>', 'which documents the agreement is measured on: every so manieth', parseCount, 50)
     .option('--held-out-texts <count>', 'texts of them', parseCount, 512)
@@ -133,6 +134,7 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
     fitBalance: options.fitBalance,
     balance: options.balance,
     branchRate: options.branchRate,
+    weightDecay: options.weightDecay,
     seed: options.seed,
     heldOutEvery: options.heldOutEvery,
     heldOutTexts: options.heldOutTexts,
