@@ -5,15 +5,15 @@ import { joinPath, kindOf } from '#platform';
 import { productPrecisions } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
 import { readJson, writeFileAtomic } from '../io/files.ts';
+import { countSchema } from '../io/schemas.ts';
 import { type GlueTask, glueTask, glueTasks } from './tasks.ts';
 
-const count = v.pipe(v.number(), v.integer(), v.minValue(0));
 /** By the names of a task's sets. */
 const bySet = <Value extends v.GenericSchema>(value: Value) => v.record(v.string(), value);
 const numbers = v.array(v.number());
 
 const runSchema = v.object({
-  seed: count,
+  seed: countSchema,
   scores: bySet(v.number()),
   /** Of the training. */
   seconds: v.number(),
@@ -29,9 +29,9 @@ const schema = v.object({
     model: v.string(),
     data: v.string(),
     tasks: v.array(v.string()),
-    seeds: count,
-    taskSeeds: v.record(v.string(), count),
-    epochs: count,
+    seeds: countSchema,
+    taskSeeds: v.record(v.string(), countSchema),
+    epochs: countSchema,
     /** Of products with weights in training; f32 if absent. */
     precision: v.optional(v.picklist(productPrecisions)),
   }),
@@ -40,7 +40,7 @@ const schema = v.object({
     v.picklist(glueTasks.map(({ name }) => name)),
     v.object({
       /** Examples trained on. */
-      training: count,
+      training: countSchema,
       /** Of the dev sets, as numbers. */
       labels: bySet(numbers),
       runs: v.array(runSchema),

@@ -6,6 +6,7 @@ import * as v from 'valibot';
 import { openFile } from '#platform';
 import { InputError } from '../errors.ts';
 import { fileError, readLines } from '../io/files.ts';
+import { countSchema } from '../io/schemas.ts';
 
 /** Characters after which a passage ends with the paragraph: small against the shuffling pool, large against a sequence. */
 const passageLength = 2 ** 15;
@@ -53,18 +54,16 @@ export function isHeldOut(document: number, every: number): boolean {
   return every > 0 && document % every === every - 1;
 }
 
-const count = v.pipe(v.number(), v.integer(), v.minValue(0));
-
 /** Where a {@link PassageMixture} stands in one file: what a resumed run needs. */
 export const filePositionSchema = v.object({
   /** Times that the file has been read to its end. */
-  epoch: count,
+  epoch: countSchema,
   /** Passages taken in this epoch, held-out ones included. */
-  passages: count,
+  passages: countSchema,
   /** Characters taken since the start of the run, held-out ones left out. */
-  characters: count,
+  characters: countSchema,
   /** The file's {@link textSize}, its weight in the mixture. */
-  size: count,
+  size: countSchema,
 });
 export type FilePosition = v.InferOutput<typeof filePositionSchema>;
 

@@ -4,6 +4,7 @@ import * as v from 'valibot';
 import type { Backend } from '../backend/backend.ts';
 import type { ProductPrecision } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
+import { countSchema, secondsSchema } from '../io/schemas.ts';
 import type { ModelConfig } from '../models/config.ts';
 import type { SequenceClassifier } from '../models/sequence_classifier.ts';
 import { batchesByLength, batchOf, type EncodedText } from '../models/text_batches.ts';
@@ -13,7 +14,6 @@ import { accuracy, f1, matthewsCorrelation, pearson, spearman } from './metrics.
 import type { AdamW, AdamWOptions } from './optimizer.ts';
 import { CounterRandom, randomStream, shuffled } from './random.ts';
 import { checkFinite } from './run.ts';
-import { countSchema, secondsSchema } from './run_state.ts';
 import { cosineWithWarmup } from './schedules.ts';
 import { Trainer } from './trainer.ts';
 

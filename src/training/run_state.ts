@@ -14,12 +14,9 @@ import type { Tensor } from '../backend/tensor.ts';
 import { InputError } from '../errors.ts';
 import { fileError, readJson, writeFileAtomic } from '../io/files.ts';
 import { readSafetensors, type SafetensorsFile, type TensorToWrite, writeSafetensors } from '../io/safetensors.ts';
+import { countSchema, secondsSchema } from '../io/schemas.ts';
 import { exportParameter, importParameter } from '../models/checkpoint.ts';
 import type { AdamW, OptimizedParameter } from './optimizer.ts';
-
-/** Of what states keep. */
-export const countSchema = v.pipe(v.number(), v.integer(), v.minValue(0));
-export const secondsSchema = v.pipe(v.number(), v.minValue(0));
 
 const curvePointSchema = v.object({
   step: countSchema,
