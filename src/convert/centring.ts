@@ -26,7 +26,7 @@ const followed = 0.01;
  * logits of all tokens together, and tokens come to one side of every split.
  */
 export class Centring {
-  /** Of the watched run, for each layer of trees: how far the mean of what it took in was from `mean`, [1, width]. */
+  /** Of the watched run, for each centred layer: how far the mean of what it took in was from `mean`, [1, width]. */
   private readonly deviations: Tensor[] = [];
   private seen = 0;
 
@@ -37,13 +37,12 @@ export class Centring {
     this.centre();
   }
 
-  /** A run that remembers the means of what trees take in, until the next one. */
+  /** A run that remembers the means of what centred layers take in, until the next one. */
   watch(run: Run): Run {
     this.seen = 0;
     return {
       ...run,
-      watchPaths: (input, visited) => {
-        run.watchPaths?.(input, visited);
+      watchCentred: (input) => {
         const [length, width] = input.shape;
         this.deviations[this.seen] ??= run.backend.tensor('deviation', [1, width]);
         run.backend.pool({ input, batch: 1, length, kind: 'mean', output: this.deviations[this.seen++] });
@@ -51,13 +50,14 @@ export class Centring {
     };
   }
 
-  /** After a step: the means follow those of the run that was watched, which training moves, and with them each neuron's threshold. */
-  async follow(): Promise<void> {
+  /**
+   * After a step: the means follow those of the run that was watched, which training moves, and with them each neuron's threshold. `share`:
+   * of how far they are.
+   */
+  async follow(share = followed): Promise<void> {
     const deviations = await Promise.all(this.deviations.slice(0, this.seen).map((tensor) => tensor.backend.read(tensor)));
-    for (const [i, deviation] of deviations.entries()) {
-      const layer = this.layers[i];
-      if (layer) layer.mean = layer.mean.map((mean, at) => mean + followed * deviation[at]);
-    }
+    const centred = this.layers.filter((layer) => layer !== undefined);
+    for (const [i, deviation] of deviations.entries()) centred[i].mean = centred[i].mean.map((mean, at) => mean + share * deviation[at]);
     this.centre();
   }
 
@@ -99,7 +99,7 @@ export class Centring {
   }
 
   private centre(): void {
-    this.encoder.shiftFeedforwardInputs(this.layers.map((layer) => layer && Float32Array.from(layer.mean, (mean) => -mean)));
+    this.encoder.shiftFeedforwardInputs(this.layers.map((layer) => layer && Array.from(layer.mean, (mean) => -mean)));
   }
 }
 

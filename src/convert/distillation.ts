@@ -43,19 +43,19 @@ export class Distillation {
       const targets = map.map((block) => states.hiddenStates[block + 1]);
       const sums = run.arena.tensor('sums of squared errors', [map.length + 1]);
       run.backend.fill({ output: sums, value: 0 });
-      const comparison: Comparison = { sums, elements: targets.map(({ size }) => size), share };
+      const errors: ErrorSums = { sums, elements: targets.map(({ size }) => size), share };
       if (objective === 'blocks') {
         // What the student's block before stands for hands on, which with all blocks is its own teacher's input.
         const inputs = map.map((_, i) => states.hiddenStates[i === 0 ? 0 : map[i - 1] + 1]);
         const activations = this.student.forwardBlocks(training, texts, inputs);
-        this.student.backwardBlocks(training, activations, this.compareStates(run, activations, targets, comparison));
+        this.student.backwardBlocks(training, activations, this.compareStates(run, activations, targets, errors));
       } else {
         const activations = this.student.forward(training, texts);
-        const hiddenStates = this.compareStates(run, activations, targets, comparison);
-        const output = this.compareAnswers(training, texts, activations, states, comparison);
+        const hiddenStates = this.compareStates(run, activations, targets, errors);
+        const output = this.compareAnswers(training, texts, activations, states, errors);
         this.student.backward(training, activations, { output, hiddenStates: [undefined, ...hiddenStates] });
       }
-      return this.total(run, comparison);
+      return this.total(run, errors);
     };
   }
 
@@ -64,7 +64,7 @@ export class Distillation {
   }
 
   /** Adds the hidden states' terms; returns their gradients. */
-  private compareStates(run: Run, { hiddenStates }: EncoderActivations, targets: readonly Tensor[], { sums, share }: Comparison): Tensor[] {
+  private compareStates(run: Run, { hiddenStates }: EncoderActivations, targets: readonly Tensor[], { sums, share }: ErrorSums): Tensor[] {
     const { backend, arena } = run;
     const gradients = targets.map((target, i) => {
       const predictions = hiddenStates[i + 1];
@@ -82,7 +82,7 @@ export class Distillation {
     texts: TextsOfOneLength,
     activations: EncoderActivations,
     states: EncoderActivations,
-    { sums, elements, share }: Comparison,
+    { sums, elements, share }: ErrorSums,
   ): Tensor | undefined {
     const { answers, map } = this.options;
     if (!answers) return undefined;
@@ -113,7 +113,7 @@ export class Distillation {
     return weight / (Math.max(variance, 1e-12) * Math.max(1, elements));
   }
 
-  private total(run: Run, { sums, elements }: Comparison): Tensor {
+  private total(run: Run, { sums, elements }: ErrorSums): Tensor {
     const { backend, arena } = run;
     const weights = arena.tensor('loss weights', sums.shape);
     backend.write(
@@ -128,7 +128,7 @@ export class Distillation {
 }
 
 /** A step's terms: one for each hidden state and, last, one for the answers. */
-interface Comparison {
+interface ErrorSums {
   /** Squared errors' sums. */
   sums: Tensor;
   /** How many errors are in each. */

@@ -80,7 +80,7 @@ export class Encoder {
   }
 
   /** Adds a vector [hidden] to what each block's feedforward layer takes in; nothing where there is none. */
-  shiftFeedforwardInputs(shifts: readonly (Float32Array | undefined)[]): void {
+  shiftFeedforwardInputs(shifts: readonly (readonly number[] | undefined)[]): void {
     this.blocks.forEach((block, i) => {
       block.feedforwardShift = shifts[i];
     });

@@ -33,8 +33,11 @@ export interface BlockActivations {
  * Post-norm (BERT): x = norm1(x + attention(x)); x = norm2(x + feedforward(x)). Dropout on what joins x.
  */
 export class Block {
-  /** [width], added to what the feedforward layer takes in: where it is trained around another origin (src/convert/centring.ts). */
-  feedforwardShift?: Float32Array;
+  /**
+   * [width], added to what the feedforward layer takes in, where it is trained around the mean of its inputs (src/convert/centring.ts). As
+   * the shift follows the mean, what moves all inputs alike changes nothing in the end: that part of their gradient is left out.
+   */
+  feedforwardShift?: readonly number[];
 
   constructor(
     readonly layers: BlockLayers,
@@ -117,10 +120,22 @@ export class Block {
   private feedforwardBackward(run: Run, activations: BlockActivations, gradOutput: Tensor): Tensor {
     // The activations are those of this very layer.
     const layer = this.layers.feedforward as FastFeedforward;
-    return layer.backward(run, activations.feedforward as FastFeedforwardActivations, gradOutput);
+    const gradient = layer.backward(run, activations.feedforward as FastFeedforwardActivations, gradOutput);
+    if (this.feedforwardShift) this.removeMean(run, gradient);
+    return gradient;
   }
 
-  private shifted({ backend, arena }: Run, input: Tensor): Tensor {
+  private removeMean({ backend, arena }: Run, values: Tensor): void {
+    const [rows, width] = values.shape;
+    const mark = arena.mark();
+    const [minus, mean] = [arena.tensor('minus ones', [rows, 1]), arena.tensor('mean', [1, width])];
+    backend.fill({ output: minus, value: -1 });
+    backend.pool({ input: values, batch: 1, length: rows, kind: 'mean', output: mean });
+    backend.linear({ input: minus, weight: mean.view([width, 1]), output: values, accumulate: true });
+    arena.release(mark);
+  }
+
+  private shifted({ backend, arena, watchCentred }: Run, input: Tensor): Tensor {
     const { feedforwardShift: shift } = this;
     if (!shift) return input;
     const [rows, width] = input.shape;
@@ -132,6 +147,7 @@ export class Block {
     backend.copy({ input, output });
     backend.linear({ input: ones, weight: column, output, accumulate: true });
     arena.release(mark);
+    watchCentred?.(output);
     return output;
   }
 

@@ -65,10 +65,10 @@ export function convertCommand(program: Command): void {
     .option('--fit-tokens <count>', 'tokens for fitting the new layers one by one', parseInteger, 1_000_000)
     .option('--tokens <count>', 'tokens for training the whole network after that', parseInteger, 29_000_000)
     .option('--batch <tokens>', 'tokens a step', parseCount, 1024)
-    .option('--length <tokens>', 'tokens of a text, at most', parseCount, 128)
+    .option('--length <tokens>', 'tokens of a text, at most', parseCount, 256)
     .option('--fit-learning-rate <rate>', 'peak while the new layers are fitted', parsePositive, 1e-2)
-    .option('--learning-rate <rate>', 'peak while the whole network is trained', parsePositive, 5e-4)
-    .option('--train-embeddings', 'train the embeddings along with the blocks', false)
+    .option('--learning-rate <rate>', 'peak while the whole network is trained', parsePositive, 1e-3)
+    .option('--no-train-embeddings', 'leave the embeddings as they are; else they are trained along with the blocks')
     .option(
       '--answer-weight <number>',
       "what the answer (a text's vector, or logits) counts beside one layer's hidden states",
