@@ -55,9 +55,11 @@ export async function resumedOptions<Options extends object>(
   for (const name of Object.keys(now) as (keyof Options & string)[]) {
     const was = stored[name] ?? (beforeOptions as Record<string, unknown>)[name];
     if (given(name) && JSON.stringify(now[name]) !== JSON.stringify(was)) {
-      throw new InputError(
-        `--${dashed(name)} ${now[name]} differs from the run's ${was}; leave it out, or start a new run in another folder`,
-      );
+      const differs =
+        now[name] === false
+          ? `--no-${dashed(name)}: the run was started without it`
+          : `--${dashed(name)} ${now[name]} differs from the run's ${was}`;
+      throw new InputError(`${differs}; leave it out, or start a new run in another folder`);
     }
   }
   return stored;

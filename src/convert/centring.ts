@@ -43,6 +43,7 @@ export class Centring {
     return {
       ...run,
       watchCentred: (input) => {
+        run.watchCentred?.(input);
         const [length, width] = input.shape;
         this.deviations[this.seen] ??= run.backend.tensor('deviation', [1, width]);
         run.backend.pool({ input, batch: 1, length, kind: 'mean', output: this.deviations[this.seen++] });
@@ -52,7 +53,7 @@ export class Centring {
 
   /**
    * After a step: the means follow those of the run that was watched, which training moves, and with them each neuron's threshold. `share`:
-   * of how far they are.
+   * how much of the way they go.
    */
   async follow(share = followed): Promise<void> {
     const deviations = await Promise.all(this.deviations.slice(0, this.seen).map((tensor) => tensor.backend.read(tensor)));
@@ -68,7 +69,7 @@ export class Centring {
     );
     const kept = await Promise.all(folds.map(({ bias: { value } }) => value.backend.read(value)));
     try {
-      this.encoder.shiftFeedforwardInputs([]);
+      this.encoder.centreFeedforwardInputs([]);
       for (const [i, { weight, bias, mean }] of folds.entries()) {
         const [{ values }] = await exportParameter(weight);
         bias.value.backend.write(bias.value, foldedBiases(values, kept[i], mean));
@@ -99,7 +100,7 @@ export class Centring {
   }
 
   private centre(): void {
-    this.encoder.shiftFeedforwardInputs(this.layers.map((layer) => layer && Array.from(layer.mean, (mean) => -mean)));
+    this.encoder.centreFeedforwardInputs(this.means.map((mean) => mean ?? undefined));
   }
 }
 

@@ -79,10 +79,10 @@ export class Encoder {
     this.stages = starts.map((start, i) => factory.parameters.slice(start, starts[i + 1]));
   }
 
-  /** Adds a vector [hidden] to what each block's feedforward layer takes in; nothing where there is none. */
-  shiftFeedforwardInputs(shifts: readonly (readonly number[] | undefined)[]): void {
+  /** Has each block's feedforward layer trained around a centre [hidden] of its inputs (see {@link Block}); as it is where there is none. */
+  centreFeedforwardInputs(centres: readonly (readonly number[] | undefined)[]): void {
     this.blocks.forEach((block, i) => {
-      block.feedforwardShift = shifts[i];
+      block.feedforwardCentre = centres[i];
     });
   }
 

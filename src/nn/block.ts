@@ -34,10 +34,11 @@ export interface BlockActivations {
  */
 export class Block {
   /**
-   * [width], added to what the feedforward layer takes in, where it is trained around the mean of its inputs (src/convert/centring.ts). As
-   * the shift follows the mean, what moves all inputs alike changes nothing in the end: that part of their gradient is left out.
+   * [width], taken from each input of the feedforward layer, where it is trained around their mean (src/convert/centring.ts). As the centre
+   * follows the mean, what moves all inputs alike changes nothing in the end, and their gradient is given without that part, its mean over
+   * the rows: exact for a centre at the mean of these rows, of which none may be padding.
    */
-  feedforwardShift?: readonly number[];
+  feedforwardCentre?: readonly number[];
 
   constructor(
     readonly layers: BlockLayers,
@@ -51,7 +52,7 @@ export class Block {
     const mark = run.arena.mark();
     const feed = (from: Tensor, normed: Tensor, sum: Tensor) =>
       feedforward &&
-      addBranch(run, from, sum, this.feedforwardDropout(run), (target) => feedforward.forward(run, this.shifted(run, normed), target));
+      addBranch(run, from, sum, this.feedforwardDropout(run), (target) => feedforward.forward(run, this.centred(run, normed), target));
     let activations: BlockActivations;
     if (this.placement === 'pre') {
       const normed1 = norm1.forward(run, input);
@@ -121,31 +122,19 @@ export class Block {
     // The activations are those of this very layer.
     const layer = this.layers.feedforward as FastFeedforward;
     const gradient = layer.backward(run, activations.feedforward as FastFeedforwardActivations, gradOutput);
-    if (this.feedforwardShift) this.removeMean(run, gradient);
+    if (this.feedforwardCentre) subtractMean(run, gradient);
     return gradient;
   }
 
-  private removeMean({ backend, arena }: Run, values: Tensor): void {
-    const [rows, width] = values.shape;
+  private centred(run: Run, input: Tensor): Tensor {
+    const { backend, arena, watchCentred } = run;
+    if (!this.feedforwardCentre) return input;
+    const output = arena.tensor('centred', input.shape);
     const mark = arena.mark();
-    const [minus, mean] = [arena.tensor('minus ones', [rows, 1]), arena.tensor('mean', [1, width])];
-    backend.fill({ output: minus, value: -1 });
-    backend.pool({ input: values, batch: 1, length: rows, kind: 'mean', output: mean });
-    backend.linear({ input: minus, weight: mean.view([width, 1]), output: values, accumulate: true });
-    arena.release(mark);
-  }
-
-  private shifted({ backend, arena, watchCentred }: Run, input: Tensor): Tensor {
-    const { feedforwardShift: shift } = this;
-    if (!shift) return input;
-    const [rows, width] = input.shape;
-    const output = arena.tensor('shifted', input.shape);
-    const mark = arena.mark();
-    const [ones, column] = [arena.tensor('ones', [rows, 1]), arena.tensor('shift', [width, 1])];
-    backend.fill({ output: ones, value: 1 });
-    backend.write(column, shift);
+    const centre = arena.tensor('centre', [1, input.shape[1]]);
+    backend.write(centre, this.feedforwardCentre);
     backend.copy({ input, output });
-    backend.linear({ input: ones, weight: column, output, accumulate: true });
+    subtractRow(run, output, centre);
     arena.release(mark);
     watchCentred?.(output);
     return output;
@@ -167,6 +156,26 @@ interface Half {
   dropout: Dropout | undefined;
   /** The branch's backward: from its output's gradient to its input's. Absent: the norm is all there is. */
   branch?: (gradOutput: Tensor) => Tensor;
+}
+
+function subtractMean(run: Run, values: Tensor): void {
+  const { backend, arena } = run;
+  const [rows, width] = values.shape;
+  const mark = arena.mark();
+  const mean = arena.tensor('mean', [1, width]);
+  backend.pool({ input: values, batch: 1, length: rows, kind: 'mean', output: mean });
+  subtractRow(run, values, mean);
+  arena.release(mark);
+}
+
+/** Takes `row` [1, width] from each row of `values` [rows, width], in place. */
+function subtractRow({ backend, arena }: Run, values: Tensor, row: Tensor): void {
+  const [rows, width] = values.shape;
+  const mark = arena.mark();
+  const minusOnes = arena.tensor('minus ones', [rows, 1]);
+  backend.fill({ output: minusOnes, value: -1 });
+  backend.linear({ input: minusOnes, weight: row.view([width, 1]), output: values, accumulate: true });
+  arena.release(mark);
 }
 
 /** sum = input + dropout(branch's output); `sum` may be `input`. Without dropout the branch adds itself to a copy of the input. */

@@ -119,6 +119,9 @@ export interface Run {
    * visited, i32 [tokens, trees, depth + 1]. Both lie in scratch: queue a copy of what is wanted.
    */
   readonly watchPaths?: (input: Tensor, visited: Tensor) => void;
-  /** Called by every block whose feedforward layer is trained around its inputs' mean, when that is queued: the input less it, in scratch. */
+  /**
+   * Called by every block whose feedforward layer is trained around its inputs' mean, in the order of the blocks, when the centred input
+   * [tokens, width] is queued. It lies in scratch: queue a copy of what is wanted.
+   */
   readonly watchCentred?: (input: Tensor) => void;
 }

@@ -7,7 +7,7 @@ import { Balancer } from '../../src/convert/balance.ts';
 import { Distillation, type Objective } from '../../src/convert/distillation.ts';
 import { blockMap, createStudent, encoderOf, measureTeacher } from '../../src/convert/student.ts';
 import { createModel, type Model } from '../../src/models/checkpoint.ts';
-import { crammedBertConfig, type FeedforwardConfig } from '../../src/models/config.ts';
+import { crammedBertConfig, type FeedforwardConfig, type ModelConfig } from '../../src/models/config.ts';
 import type { Run } from '../../src/nn/parameter.ts';
 import { watchLeaves } from '../../src/training/paths.ts';
 import { Trainer } from '../../src/training/trainer.ts';
@@ -15,16 +15,10 @@ import { DoublePrecisionBackend } from '../backend/double_precision.ts';
 import { tinyBert } from '../tiny_model.ts';
 
 const backend = new DoublePrecisionBackend();
-const config = crammedBertConfig({
-  vocabularySize: 40,
-  hiddenSize: 8,
-  layers: 4,
-  heads: 2,
-  positions: 16,
-  initialDeviation: 0.5,
-  ...tinyBert,
-});
-const createTeacher = (task: Model['task']) => createModel(task, { ...config, labels: 3 }, backend, 3);
+const shape = { vocabularySize: 40, hiddenSize: 8, layers: 4, heads: 2, positions: 16, initialDeviation: 0.5 };
+const config = crammedBertConfig({ ...shape, ...tinyBert });
+const preNorm = crammedBertConfig({ ...shape, feedforward: config.feedforward });
+const createTeacher = (task: Model['task'], of = config) => createModel(task, { ...of, labels: 3 }, backend, 3);
 const teacher = createTeacher('encoder');
 const length = 6;
 const texts = {
@@ -35,9 +29,14 @@ const texts = {
 };
 
 /** `answer`: how an encoder's texts are pooled, or the task of a teacher with a head. */
-async function setUp(feedforward: FeedforwardConfig, layers = 4, answer: PoolKind | Exclude<Model['task'], 'encoder'> = 'mean') {
+async function setUp(
+  feedforward: FeedforwardConfig,
+  layers = 4,
+  answer: PoolKind | Exclude<Model['task'], 'encoder'> = 'mean',
+  of = config,
+) {
   const pooling = (['mean', 'max', 'first'] as const).find((kind) => kind === answer);
-  const teacher = createTeacher(pooling ? 'encoder' : (answer as Model['task']));
+  const teacher = createTeacher(pooling ? 'encoder' : (answer as Model['task']), of);
   const theirs = answerTo(teacher, pooling)!;
   const statistics = await measureTeacher(encoderOf(teacher), [texts], theirs);
   const { model, centring } = await createStudent(teacher, statistics.blocks, { feedforward, layers, seed: 1, backend });
@@ -122,14 +121,15 @@ test.each(['masked-lm', 'sequence-classification'] as const)('logits count as hi
 });
 
 describe.each<Objective>(['blocks', 'network'])('gradients of the objective %s', (objective) => {
-  test.each<[string, FeedforwardConfig, number, PoolKind | Exclude<Model['task'], 'encoder'>]>([
+  test.each<[string, FeedforwardConfig, number, PoolKind | Exclude<Model['task'], 'encoder'>, ModelConfig?]>([
     ['trees', { kind: 'fff', trees: 1, depth: 2, alwaysOn: 2 }, 4, 'mean'],
+    ['trees of a pre-norm model', { kind: 'fff', trees: 1, depth: 2 }, 4, 'mean', preNorm],
     ['dense', { kind: 'dense', neurons: 3 }, 4, 'max'],
     ['fewer blocks', config.feedforward, 2, 'first'],
     ['a masked language model', { kind: 'fff', trees: 1, depth: 2 }, 4, 'masked-lm'],
     ['a classifier', { kind: 'none' }, 4, 'sequence-classification'],
-  ])('%s: agree with finite differences', async (_, feedforward, layers, answer) => {
-    const { model, centring, distillation } = await setUp(feedforward, layers, answer);
+  ])('%s: agree with finite differences', async (_, feedforward, layers, answer, of) => {
+    const { model, centring, distillation } = await setUp(feedforward, layers, answer, of);
     using trainer = new Trainer(backend, model.parameters, {
       adamW: { beta1: 0, beta2: 0, epsilon: 1, weightDecay: 0, clipNorm: Number.POSITIVE_INFINITY },
     });
@@ -137,7 +137,7 @@ describe.each<Objective>(['blocks', 'network'])('gradients of the objective %s',
     const pass = distillation.pass(texts, objective);
     const run = { backend, arena, training: true };
     const loss = async () => {
-      // The gradient is that of layers whose origins are where their inputs' means are, and a block's inputs depend on the origins below.
+      // The gradient is that of layers that are centred on their inputs' means, and a block's inputs depend on the centres below.
       const centred = centring.means.some((mean) => mean !== null);
       for (let block = 0; centred && block < (objective === 'blocks' ? 1 : layers); block++) {
         arena.reset();
@@ -150,7 +150,7 @@ describe.each<Objective>(['blocks', 'network'])('gradients of the objective %s',
     };
     await loss();
     const trained = model.parameters.filter(({ name }) =>
-      objective === 'network' ? true : /ffn|intermediate|output\.dense|output\.LayerNorm/.test(name),
+      objective === 'network' ? true : /ffn|intermediate|norm2|output\.dense|output\.LayerNorm/.test(name),
     );
     const gradients = new Map<(typeof trained)[number], number[]>();
     for (const parameter of trained) gradients.set(parameter, Array.from(await backend.read(parameter.gradient!)));
