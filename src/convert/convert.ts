@@ -46,7 +46,7 @@ export interface ConversionOptions {
   /** Peaks: while the new layers are fitted, and after that. */
   fitLearningRate: number;
   learningRate: number;
-  /** Whether the embeddings are trained along with the blocks, and with them a masked language model's decoder, which is the word embedding. */
+  /** Whether the embeddings are trained along, and with them a masked language model's decoder, which is the word embedding. */
   trainEmbeddings: boolean;
   /** Of a sentence model, how a text's vector is made of its tokens'; of others, logits are trained if they have a head, and hidden states. */
   pooling?: PoolKind;
@@ -234,7 +234,7 @@ function maskingOf({ task, config }: Model, { maskId, vocabularySize }: Tokenize
   return { maskId, vocabularySize, share: config.predictedFraction };
 }
 
-/** What comes after the blocks stays as it is (but for a decoder that is the word embedding), and what comes before them unless it is to be trained along. */
+/** What comes after the blocks stays as it is, but for a decoder that is the word embedding; so does what comes before, unless it is trained along. */
 function freeze(model: Model, trainEmbeddings: boolean): void {
   const encoder = encoderOf(model);
   const { finalNorm, positionScale } = modelNames(model.config.family);
