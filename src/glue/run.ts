@@ -1,6 +1,5 @@
 /** A run over GLUE: a model is fine-tuned on each task with each seed, always from the same start. */
 
-import * as v from 'valibot';
 import { joinPath, removeFile } from '#platform';
 import { Arena } from '../backend/arena.ts';
 import type { Backend } from '../backend/backend.ts';
@@ -13,18 +12,9 @@ import { modelNames } from '../models/names.ts';
 import type { EncodedText } from '../models/text_batches.ts';
 import { hashText } from '../nn/random.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
-import {
-  checkVocabulary,
-  encodeTexts,
-  type FineTuningProgress,
-  type FineTuningStep,
-  fineTune,
-  fineTuningProgressSchema,
-  fineTuningRecipe,
-  predict,
-} from '../training/fine_tune.ts';
-import type { AdamW } from '../training/optimizer.ts';
-import { createRun, hasState, loadState, recordOptions, saveState } from '../training/run_state.ts';
+import { checkVocabulary, encodeTexts, type FineTuningStep, fineTune, fineTuningRecipe, predict } from '../training/fine_tune.ts';
+import { FineTuningState } from '../training/fine_tune_state.ts';
+import { createRun, recordOptions } from '../training/run_state.ts';
 import { type GlueData, readGlueTask } from './read.ts';
 import {
   checkDevSets,
@@ -238,33 +228,26 @@ async function runTask(
 ): Promise<GlueRun | undefined> {
   const { backend, out, signal, checkpointEvery } = session;
   using model = await loadSequenceClassifier(start.folder, backend, { fresh: { labels: Math.max(1, task.classes.length), seed } });
-  const state = out === undefined ? undefined : stateFolder(out, task, seed);
-  let saved = performance.now();
-  const save = async (progress: FineTuningProgress, optimizer: AdamW) => {
-    if (state === undefined) return;
-    await saveState(state, optimizer, { records: { progress, examples: fingerprint }, integers: {} });
-    saved = performance.now();
-  };
+  const state =
+    out === undefined
+      ? undefined
+      : new FineTuningState(stateFolder(out, task, seed), {
+          fingerprint,
+          every: checkpointEvery,
+          changed: `${task.name}/train.tsv is not what the run in ${out} was started with; put it back, or start another run`,
+        });
   const options = { ...fineTuningRecipe, epochs, precision, length: start.length, seed };
   const progress = await fineTune(model, { training }, options, {
     backend,
     signal,
     onStep: session.onStep,
-    async restore(optimizer) {
-      if (state === undefined || !(await hasState(state))) return undefined;
-      const { records } = await loadState(state, optimizer, { records: { progress: fineTuningProgressSchema, examples: v.number() } });
-      if (records.examples !== fingerprint)
-        throw new InputError(`${task.name}/train.tsv is not what the run in ${out} was started with; put it back, or start another run`);
-      return records.progress;
-    },
-    async afterStep(progress, optimizer) {
-      if (performance.now() - saved >= checkpointEvery * 1000) await save(progress, optimizer);
-    },
+    restore: async (optimizer) => ((await state?.exists()) ? state?.restore(optimizer) : undefined),
+    afterStep: async (progress, optimizer) => state?.saveIfDue(progress, optimizer),
     async afterEpoch(progress, optimizer) {
       // A stop while the sets are predicted then costs no training; what took less than the time between saves can be done again.
-      if (progress.epochs.length === epochs && progress.seconds >= checkpointEvery) await save(progress, optimizer);
+      if (progress.epochs.length === epochs && progress.seconds >= checkpointEvery) await state?.save(progress, optimizer);
     },
-    afterStop: save,
+    afterStop: async (progress, optimizer) => state?.save(progress, optimizer),
   }).catch((error) => {
     throw error instanceof InputError ? new InputError(`${task.name}, seed ${seed}: ${error.message}`) : error;
   });

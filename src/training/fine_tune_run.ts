@@ -1,6 +1,5 @@
 /** Fine-tuning on files of the user's own: the run as a whole. */
 
-import * as v from 'valibot';
 import { joinPath } from '#platform';
 import type { Backend } from '../backend/backend.ts';
 import { InputError } from '../errors.ts';
@@ -16,14 +15,13 @@ import {
   type FineTuningProgress,
   type FineTuningStep,
   fineTune,
-  fineTuningProgressSchema,
   metricNames,
 } from './fine_tune.ts';
+import { FineTuningState } from './fine_tune_state.ts';
 import { type LabelledFile, readLabelledFile } from './labelled_files.ts';
-import type { AdamW } from './optimizer.ts';
 import { CounterRandom, randomStream, shuffled } from './random.ts';
 import { inRunFolder } from './run.ts';
-import { hasState, loadState, saveState, tokenizerFile } from './run_state.ts';
+import { tokenizerFile } from './run_state.ts';
 
 /** What a run is: recorded in its folder and the same in every session. */
 export interface FineTuningRunOptions extends FineTuningOptions {
@@ -92,37 +90,30 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
     const examples = { training: await encode(data.training), validation: await encode(data.validation) };
     await created?.record(options, tokenizer.json);
 
-    let saved = performance.now();
-    const save = async (progress: FineTuningProgress, optimizer: AdamW) => {
-      await saveState(out, optimizer, { records: { progress, examples: data.fingerprint }, integers: {} });
-      saved = performance.now();
-    };
+    const state = new FineTuningState(out, {
+      fingerprint: data.fingerprint,
+      every: session.checkpointEvery,
+      changed: `${options.train}: is not what the run in ${out} was started with; put the file back, or start another run`,
+    });
     const result = await fineTune(model, examples, options, {
       backend,
       signal: session.signal,
       async restore(optimizer) {
         if (!session.resume) return undefined;
-        if (!(await hasState(out))) {
-          session.onNotice?.('the run was stopped before its first save: starting again');
-          return undefined;
-        }
-        const { records } = await loadState(out, optimizer, { records: { progress: fineTuningProgressSchema, examples: v.number() } });
-        if (records.examples !== data.fingerprint)
-          throw new InputError(`${options.train}: is not what the run in ${out} was started with; put the file back, or start another run`);
-        return records.progress;
+        if (await state.exists()) return state.restore(optimizer);
+        session.onNotice?.('the run was stopped before its first save: starting again');
+        return undefined;
       },
       onStep: session.onStep,
-      async afterStep(progress, optimizer) {
-        if (performance.now() - saved >= session.checkpointEvery * 1000) await save(progress, optimizer);
-      },
+      afterStep: (progress, optimizer) => state.saveIfDue(progress, optimizer),
       async afterEpoch(progress, optimizer, best) {
         // The state last: a crash in between leaves an older state, whose steps are taken again.
         if (best) await saveCheckpoint(out, model, { tokenizer: tokenizer.json, dtype: options.dtype });
-        await save(progress, optimizer);
+        await state.save(progress, optimizer);
         const report = progress.epochs[progress.epochs.length - 1];
         session.onEpoch?.({ ...report, best, seconds: progress.seconds });
       },
-      afterStop: save,
+      afterStop: (progress, optimizer) => state.save(progress, optimizer),
     });
     return { ...result, labels, training: data.training.length, validation: data.validation.length };
   });

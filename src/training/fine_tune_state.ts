@@ -1,0 +1,37 @@
+/** What is kept of a fine-tuning, to go on with when it was stopped. */
+
+import * as v from 'valibot';
+import { InputError } from '../errors.ts';
+import { type FineTuningProgress, fineTuningProgressSchema } from './fine_tune.ts';
+import type { AdamW } from './optimizer.ts';
+import { hasState, loadState, saveState } from './run_state.ts';
+
+export class FineTuningState {
+  private saved = performance.now();
+
+  /** `fingerprint` tells the examples from others; `every`: seconds between saves; `changed`: what to tell the user if the state is of other examples. */
+  constructor(
+    private readonly folder: string,
+    private readonly options: { fingerprint: number; every: number; changed: string },
+  ) {}
+
+  exists(): Promise<boolean> {
+    return hasState(this.folder);
+  }
+
+  /** Puts weights and moments back. @throws InputError if it is damaged, does not fit the model, or is of other examples */
+  async restore(optimizer: AdamW): Promise<FineTuningProgress> {
+    const { records } = await loadState(this.folder, optimizer, { records: { progress: fineTuningProgressSchema, examples: v.number() } });
+    if (records.examples !== this.options.fingerprint) throw new InputError(this.options.changed);
+    return records.progress;
+  }
+
+  async save(progress: FineTuningProgress, optimizer: AdamW): Promise<void> {
+    await saveState(this.folder, optimizer, { records: { progress, examples: this.options.fingerprint }, integers: {} });
+    this.saved = performance.now();
+  }
+
+  async saveIfDue(progress: FineTuningProgress, optimizer: AdamW): Promise<void> {
+    if (performance.now() - this.saved >= this.options.every * 1000) await this.save(progress, optimizer);
+  }
+}
