@@ -40,18 +40,13 @@ struct Epilogue {
 // ------------------------------------------------------------------ packing
 
 typedef float Four __attribute__((vector_size(16)));
-#if defined(__clang__) || __GNUC__ >= 12
-#define UFB_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-#define UFB_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, decltype(a == b){__VA_ARGS__})
-#endif
 
 // packed[p width + i] = source[i stride + p] for four i and `count` p.
 UFB_INLINE void packFour(size_t count, const float* source, size_t stride, size_t width, float* packed) {
   size_t p = 0;
   for (; p + 4 <= count; p += 4) {
-    // The rows of the next call: strided rows are too short for the processor to see them coming.
-    if (p % 16 == 0) for (size_t i = 4; i < 8; i++) __builtin_prefetch(source + i * stride + p);
+    // Rows of a later call: strided rows are too short for the processor to see them coming.
+    if (p % 16 == 0) for (size_t i = 12; i < 16; i++) __builtin_prefetch(source + i * stride + p);
     Four a, b, c, d;
     __builtin_memcpy(&a, source + p, 16);
     __builtin_memcpy(&b, source + stride + p, 16);
@@ -160,10 +155,11 @@ template <bool bf16> inline void packColumns(size_t n, size_t depth, const Matri
 
 // ------------------------------------------------------------------ tiles
 
-// c [rows, columns] (+)= one panel of a times one of b; columns fill the last vector at least in part.
-template <class Product, int rows, int vectors>
-inline void multiplyTile(size_t depth, const float* panelA, const float* panelB, float* c, size_t cRow, size_t columns, bool accumulate) {
-  const typename Product::Left* a = reinterpret_cast<const typename Product::Left*>(panelA);
+// c [rows, columns] (+)= one panel of a times one of b; columns fill the last vector at least in part. Not packed, a's rows lie aRow apart.
+template <class Product, bool packed, int rows, int vectors>
+inline void multiplyTile(size_t depth, const float* rowsOfA, size_t aRow, const float* panelB, float* c, size_t cRow, size_t columns, bool accumulate) {
+  static_assert(packed || Product::group == 1);
+  const typename Product::Left* a = reinterpret_cast<const typename Product::Left*>(rowsOfA);
   const typename Product::Right* b = reinterpret_cast<const typename Product::Right*>(panelB);
   Vector sum[rows][vectors];
 #pragma GCC unroll 16
@@ -177,9 +173,9 @@ inline void multiplyTile(size_t depth, const float* panelA, const float* panelB,
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) {
 #pragma GCC unroll 4
-      for (int j = 0; j < vectors; j++) sum[i][j] = Product::multiply(a[i], right[j], sum[i][j]);
+      for (int j = 0; j < vectors; j++) sum[i][j] = Product::multiply(packed ? a[i] : a[static_cast<size_t>(i) * aRow], right[j], sum[i][j]);
     }
-    a += rows;
+    a += packed ? rows : 1;
     b += vectors * lanes * Product::group;
   }
   const size_t part = columns - (vectors - 1) * lanes;
@@ -194,20 +190,20 @@ inline void multiplyTile(size_t depth, const float* panelA, const float* panelB,
   }
 }
 
-using TileKernel = void (*)(size_t depth, const float* a, const float* b, float* c, size_t cRow, size_t columns, bool accumulate);
+using TileKernel = void (*)(size_t depth, const float* a, size_t aRow, const float* b, float* c, size_t cRow, size_t columns, bool accumulate);
 
-template <class Product, int rows, int vectors> inline TileKernel tileOf(size_t wanted) {
+template <class Product, bool packed, int rows, int vectors> inline TileKernel tileOf(size_t wanted) {
   if constexpr (rows > 1) {
-    if (wanted != rows) return tileOf<Product, rows - 1, vectors>(wanted);
+    if (wanted != rows) return tileOf<Product, packed, rows - 1, vectors>(wanted);
   }
-  return multiplyTile<Product, rows, vectors>;
+  return multiplyTile<Product, packed, rows, vectors>;
 }
-template <class Product> inline TileKernel tileKernel(size_t rows, size_t columns) {
+template <class Product, bool packed> inline TileKernel tileKernel(size_t rows, size_t columns) {
   const size_t vectors = (columns + lanes - 1) / lanes;
   if constexpr (tileVectors > 2) {
-    if (vectors == 3) return tileOf<Product, tileRows, 3>(rows);
+    if (vectors == 3) return tileOf<Product, packed, tileRows, 3>(rows);
   }
-  return vectors == 2 ? tileOf<Product, tileRows, 2>(rows) : tileOf<Product, tileRows, 1>(rows);
+  return vectors == 2 ? tileOf<Product, packed, tileRows, 2>(rows) : tileOf<Product, packed, tileRows, 1>(rows);
 }
 
 inline void finishTile(size_t rows, size_t columns, const Epilogue& epilogue, float* c, size_t cRow, size_t row, size_t column) {
@@ -233,7 +229,7 @@ inline void multiplyPanels(size_t m, size_t n, size_t depth, const float* a, con
     const size_t columns = smaller(tileColumns, n - j);
     for (size_t i = 0; i < m; i += tileRows) {
       const size_t rows = smaller(tileRows, m - i);
-      tileKernel<Product>(rows, columns)(depth, a + i * depth, b + j * depth, c + (row + i) * cRow + column + j, cRow, columns, accumulate);
+      tileKernel<Product, true>(rows, columns)(depth, a + i * depth, 0, b + j * depth, c + (row + i) * cRow + column + j, cRow, columns, accumulate);
       if (epilogue) finishTile(rows, columns, *epilogue, c, cRow, row + i, column + j);
     }
   }
@@ -254,6 +250,26 @@ static inline void multiplyBlock(size_t m, size_t n, size_t k, const float* a, s
     packRows<false>(m, depth, {a + p * aColumn, aRow, aColumn}, packedA);
     packColumns<false>(n, depth, {b + p * bRow, bRow, bColumn}, packedB);
     multiplyPanels<FloatProduct>(m, n, depth, packedA, packedB, c, cRow, 0, 0, accumulate || p > 0, nullptr);
+  }
+}
+
+// b [k, n] for multiplyRows: packedBlocks(n, k) floats.
+static inline size_t packedBlocks(size_t n, size_t k) { return roundUp(n, lanes) * k; }
+static inline void packBlocks(size_t n, size_t k, const Matrix& b, float* packed) {
+  for (size_t p = 0; p < k; p += depthBlock) {
+    packColumns<false>(n, smaller(depthBlock, k - p), {b.data + p * b.row, b.row, b.column}, packed + p * roundUp(n, lanes));
+  }
+}
+
+// c [m, n] = a b on the calling thread, for a few rows (m <= tileRows) that need no packing, `aRow` apart; b from packBlocks.
+static inline void multiplyRows(size_t m, size_t n, size_t k, const float* a, size_t aRow, const float* b, float* c, size_t cRow) {
+  for (size_t p = 0; p == 0 || p < k; p += depthBlock) {
+    const size_t depth = smaller(depthBlock, k - p);
+    const float* panels = b + p * roundUp(n, lanes);
+    for (size_t j = 0; j < n; j += tileColumns) {
+      const size_t columns = smaller(tileColumns, n - j);
+      tileKernel<FloatProduct, false>(m, columns)(depth, a + p, aRow, panels + j * depth, c + j, cRow, columns, p > 0);
+    }
   }
 }
 

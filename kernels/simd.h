@@ -15,6 +15,12 @@ typedef uint32_t UnsignedVector __attribute__((vector_size(lanes * 4)));
 
 #define UFB_INLINE inline __attribute__((always_inline))
 
+#if defined(__clang__) || __GNUC__ >= 12
+#define UFB_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define UFB_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, decltype(a == b){__VA_ARGS__})
+#endif
+
 UFB_INLINE Vector load(const float* p) { Vector v; __builtin_memcpy(&v, p, sizeof v); return v; }
 UFB_INLINE void store(float* p, Vector v) { __builtin_memcpy(p, &v, sizeof v); }
 UFB_INLINE Vector splat(float x) { return x - Vector{}; }
@@ -52,30 +58,29 @@ UFB_INLINE Vector multiplyAdd(Vector a, Vector b, Vector c) { return a * b + c; 
 UFB_INLINE Vector maximum(Vector a, Vector b) { return a > b ? a : b; }
 UFB_INLINE Vector select(IntVector mask, Vector a, Vector b) { return mask ? a : b; }
 
-// Sums of all lanes, always in the same order (halves folded onto each other).
-typedef float Four __attribute__((vector_size(16)));
-template <class Half, class Whole> UFB_INLINE Half foldHalves(const Whole& v) {
-  Half low, high;
-  __builtin_memcpy(&low, &v, sizeof low);
-  __builtin_memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof low, sizeof high);
-  return low + high;
+// All lanes into one, always in the same order: halves folded onto each other. By shuffles, since lanes taken out of memory would keep a
+// loop's sum there.
+template <class Fold> UFB_INLINE float foldLanes(Vector v, Fold&& fold) {
+#if defined(__AVX512F__)
+  v = fold(v, UFB_SHUFFLE(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
+  v = fold(v, UFB_SHUFFLE(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3));
+  v = fold(v, UFB_SHUFFLE(v, v, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1));
+  v = fold(v, UFB_SHUFFLE(v, v, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0));
+#elif defined(__AVX__)
+  v = fold(v, UFB_SHUFFLE(v, v, 4, 5, 6, 7, 0, 1, 2, 3));
+  v = fold(v, UFB_SHUFFLE(v, v, 2, 3, 0, 1, 2, 3, 0, 1));
+  v = fold(v, UFB_SHUFFLE(v, v, 1, 0, 1, 0, 1, 0, 1, 0));
+#else
+  v = fold(v, UFB_SHUFFLE(v, v, 2, 3, 0, 1));
+  v = fold(v, UFB_SHUFFLE(v, v, 1, 0, 1, 0));
+#endif
+  return v[0];
 }
 UFB_INLINE float sumLanes(Vector v) {
-#if defined(__AVX512F__)
-  typedef float Eight __attribute__((vector_size(32)));
-  const Four four = foldHalves<Four>(foldHalves<Eight>(v));
-#elif defined(__AVX__)
-  const Four four = foldHalves<Four>(v);
-#else
-  const Four four = v;
-#endif
-  return (four[0] + four[2]) + (four[1] + four[3]);
+  return foldLanes(v, [](Vector a, Vector b) { return a + b; });
 }
-
 UFB_INLINE float maximumLane(Vector v) {
-  float best = v[0];
-  for (int i = 1; i < lanes; i++) best = v[i] > best ? v[i] : best;
-  return best;
+  return foldLanes(v, [](Vector a, Vector b) { return maximum(a, b); });
 }
 
 // a . b over n elements: four partial sums, then a fixed fold. This one order is what every routing decision is made by.

@@ -31,9 +31,13 @@ UFB_INLINE Vector exponential(Vector x) {
   r = multiplyAdd(n, splat(2.12194440e-4f), r);
   const Vector p = polynomial(r, 0.5f, 0.166666657f, 0.0416662954f, 0.00833349768f, 0.00139447593f, 0.000197902496f);
   const Vector value = multiplyAdd(p, r * r, r) + splat(1.0f);
+#if defined(__AVX512F__)
+  return __builtin_ia32_scalefps512_mask(value, n, value, 0xffff, 4);  // 4: rounded as everything else
+#else
   // 2^n in two factors: n reaches from -150 to 128, a float's exponent only from -126 to 127.
   const IntVector exponent = bitsOf(shifted) - bitsOf(rounder), half = exponent >> 1;
   return value * fromBits((half + 127) << 23) * fromBits((exponent - half + 127) << 23);
+#endif
 }
 
 // Natural logarithm of x > 0 = 2^n (1 + f), 1 + f in [sqrt(1/2), sqrt(2)); log(0) = -infinity, of a negative number NaN.
