@@ -12,10 +12,12 @@ struct AttentionShape {
       : batch(a.count(0)), heads(a.count(1)), headSize(a.count(2)), queryLength(a.count(3)), keyLength(a.count(4)), causal(a.flag(5)),
         scale(1.0f / __builtin_sqrtf(a.number(2))), dropout(a.numbers[6], a.numbers[7]), paddingMask(a.integers(3)) {}
 
+  // The most queries that a task of the forward, or a block of the backward, takes on.
+  static constexpr size_t mostQueries = 128;
   // Queries in a block of the backward: their scores should fit the second-level cache.
-  size_t block() const {
+  size_t backwardBlock() const {
     const size_t rows = 65536 / keyLength / 16 * 16;
-    return smaller(queryLength, rows < 64 ? 64 : smaller(rows, 128));
+    return smaller(queryLength, rows < 64 ? 64 : smaller(rows, mostQueries));
   }
   // Elements from one row of scores to the next.
   size_t scoreStride() const { return roundUp(keyLength, 16); }
@@ -58,43 +60,40 @@ inline RowSoftmax softmaxRow(const AttentionShape& s, float* scores, const float
   Vector sums = zero();
   for (size_t j = 0; j < visible; j += lanes) {
     const Vector e = exponential(load(scores + j) - top);
-    store(scores + j, e);
-    sums = sums + e;
+    sums += e;
+    store(scores + j, s.dropout.any() ? select(s.dropout.keeps(element + static_cast<uint32_t>(j)), e, zero()) : e);
   }
   for (size_t j = roundUp(visible, lanes); j < count; j += lanes) store(scores + j, zero());
-  if (s.dropout.any()) {
-    for (size_t j = 0; j < visible; j += lanes) store(scores + j, select(s.dropout.keeps(element + static_cast<uint32_t>(j)), load(scores + j), zero()));
-  }
   return {top[0], sumLanes(sums)};
 }
 
 inline void attention(Context& context, const Arguments& a) {
   const AttentionShape s(a);
   float *output = a.floats(4), *logSumExp = a.floats(5);
-  // A task packs the keys and values for its block of queries, of which a few at a time meet them while their scores are in the first cache.
-  constexpr size_t block = 128;
+  // A task packs the keys and values for its queries, of which a few at a time meet them while their scores are in the first cache.
+  constexpr size_t block = AttentionShape::mostQueries;
   const size_t blocks = (s.queryLength + block - 1) / block, stride = s.scoreStride(), outputStride = s.heads * s.headSize;
-  const size_t packedKeys = packedBlocks(s.keyLength, s.headSize), packedValues = packedBlocks(s.headSize, s.keyLength);
+  const size_t columnFloats = packedSize(s.keyLength, s.headSize), rowFloats = packedSize(s.headSize, s.keyLength);
   parallel(context, s.batch * s.heads * blocks, [&](size_t task, int worker) {
     const size_t b = task / blocks / s.heads, h = task / blocks % s.heads, begin = task % blocks * block;
     const size_t end = smaller(begin + block, s.queryLength), keys = s.visibleKeys(end - 1);
     const AttentionRows query(a, 0, 8, b, h), key(a, 1, 12, b, h), value(a, 2, 16, b, h);
-    char* scratch = static_cast<char*>(context.scratch(&context, worker, takes(tileRows * stride * 4) + takes(stride * 4) + takes(packedKeys * 4) + takes(packedValues * 4)));
+    char* scratch = static_cast<char*>(context.scratch(&context, worker, takes(tileRows * stride * 4) + takes(stride * 4) + takes(columnFloats * 4) + takes(rowFloats * 4)));
     float *scores = take<float>(scratch, tileRows * stride), *bias = take<float>(scratch, stride);
-    float *keyPanels = take<float>(scratch, packedKeys), *valuePanels = take<float>(scratch, packedValues);
+    float *keyColumns = take<float>(scratch, columnFloats), *valueRows = take<float>(scratch, rowFloats);
 
     keyBias(s, b, bias);
-    packBlocks(keys, s.headSize, {key.data, 1, key.stride}, keyPanels);
-    packBlocks(s.headSize, keys, {value.data, value.stride, 1}, valuePanels);
+    packForRows(keys, s.headSize, {key.data, 1, key.stride}, keyColumns);
+    packForRows(s.headSize, keys, {value.data, value.stride, 1}, valueRows);
     for (size_t first = begin; first < end; first += tileRows) {
       const size_t queries = smaller(tileRows, end - first);
       float* out = output + (b * s.queryLength + first) * outputStride + h * s.headSize;
       for (size_t i = first + tileRows; i < smaller(first + 2 * tileRows, end); i++)
         for (size_t c = 0; c < s.headSize; c += lanes) __builtin_prefetch(query.row(i) + c);
-      multiplyRows(queries, keys, s.headSize, query.row(first), query.stride, keyPanels, scores, stride);
+      multiplyRows(queries, keys, s.headSize, query.row(first), query.stride, keyColumns, scores, stride);
       RowSoftmax rows[tileRows];
       for (size_t i = 0; i < queries; i++) rows[i] = softmaxRow(s, scores + i * stride, bias, s.visibleKeys(first + i), keys, s.element(b, h, first + i));
-      multiplyRows(queries, s.headSize, keys, scores, stride, valuePanels, out, outputStride);
+      multiplyRows(queries, s.headSize, keys, scores, stride, valueRows, out, outputStride);
       for (size_t i = 0; i < queries; i++) {
         float* y = out + i * outputStride;
         const Vector factor = splat(s.dropout.scale / rows[i].sum);
@@ -110,19 +109,17 @@ inline void softmaxRowBackward(const AttentionShape& s, float* scores, float* gr
                                size_t visible, size_t count, uint32_t element) {
   const Vector scale = splat(s.scale), shift = splat(logSumExp), dotted = splat(outputDot);
   for (size_t j = 0; j < visible; j += lanes) {
-    Vector p = exponential(multiplyAdd(load(scores + j), scale, load(bias + j)) - shift), gradient = load(gradients + j);
-    if (visible - j < lanes) {
-      p = select(firstLanes(visible - j), p, zero());
-      gradient = select(firstLanes(visible - j), gradient, zero());
-    }
-    Vector kept = p;
+    const Vector p = exponential(multiplyAdd(load(scores + j), scale, load(bias + j)) - shift);
+    Vector kept = p, gradient = load(gradients + j);
     if (s.dropout.any()) {
       const Vector factor = s.dropout.factors(element + static_cast<uint32_t>(j));
       kept *= factor;
       gradient *= factor;
     }
-    store(scores + j, kept);
-    store(gradients + j, p * (gradient - dotted) * scale);
+    gradient = p * (gradient - dotted) * scale;
+    const IntVector seen = firstLanes(smaller(lanes, visible - j));
+    store(scores + j, select(seen, kept, zero()));
+    store(gradients + j, select(seen, gradient, zero()));
   }
   for (size_t j = roundUp(visible, lanes); j < count; j += lanes) {
     store(scores + j, zero());
@@ -133,29 +130,29 @@ inline void softmaxRowBackward(const AttentionShape& s, float* scores, float* gr
 inline void attentionBackward(Context& context, const Arguments& a) {
   const AttentionShape s(a);
   const float *output = a.floats(4), *logSumExp = a.floats(5), *gradOutput = a.floats(6);
-  const size_t block = s.block(), stride = s.scoreStride(), outputStride = s.heads * s.headSize;
-  const size_t packed = packedBlocks(s.keyLength, s.headSize), packedKeys = packedBlocks(s.headSize, s.keyLength);
-  const size_t packing = multiplyBlockScratch(s.keyLength, s.headSize, block);
+  const size_t block = s.backwardBlock(), stride = s.scoreStride(), outputStride = s.heads * s.headSize;
+  const size_t columnFloats = packedSize(s.keyLength, s.headSize), rowFloats = packedSize(s.headSize, s.keyLength);
+  const size_t sumFloats = multiplyBlockScratch(s.keyLength, s.headSize, block);
+  const size_t bytes = 2 * takes(block * stride * 4) + takes(stride * 4) + 2 * takes(columnFloats * 4) + takes(rowFloats * 4) + takes(sumFloats * 4);
   // One task a head, since the gradients of keys and values sum over all queries.
   parallel(context, s.batch * s.heads, [&](size_t task, int worker) {
     const size_t b = task / s.heads, h = task % s.heads;
     const AttentionRows query(a, 0, 8, b, h), key(a, 1, 12, b, h), value(a, 2, 16, b, h);
     const AttentionRows gradQuery(a, 7, 20, b, h), gradKey(a, 8, 24, b, h), gradValue(a, 9, 28, b, h);
-    const size_t floats[] = {block * stride, block * stride, stride, packed, packed, packedKeys, packing};
-    size_t bytes = 0;
-    for (const size_t count : floats) bytes += takes(count * 4);
     char* scratch = static_cast<char*>(context.scratch(&context, worker, bytes));
-    float* part[7];
-    for (int i = 0; i < 7; i++) part[i] = take<float>(scratch, floats[i]);
-    auto [scores, gradients, bias, keyColumns, valueColumns, keyRows, forSums] = part;
+    float *scores = take<float>(scratch, block * stride), *gradients = take<float>(scratch, block * stride), *bias = take<float>(scratch, stride);
+    float *keyColumns = take<float>(scratch, columnFloats), *valueColumns = take<float>(scratch, columnFloats);
+    float *keyRows = take<float>(scratch, rowFloats), *forSums = take<float>(scratch, sumFloats);
     keyBias(s, b, bias);
     // Last block first: it sees all keys, so its products begin the sums over queries, to which the others add.
     for (size_t end = s.queryLength; end > 0;) {
       const size_t queries = end % block ? end % block : block, begin = end - queries, keys = s.visibleKeys(end - 1);
       const bool accumulate = end < s.queryLength;
-      packBlocks(keys, s.headSize, {key.data, 1, key.stride}, keyColumns);
-      packBlocks(keys, s.headSize, {value.data, 1, value.stride}, valueColumns);
-      packBlocks(s.headSize, keys, {key.data, key.stride, 1}, keyRows);
+      if (!accumulate || s.causal) {  // otherwise they are those of the block before
+        packForRows(keys, s.headSize, {key.data, 1, key.stride}, keyColumns);
+        packForRows(keys, s.headSize, {value.data, 1, value.stride}, valueColumns);
+        packForRows(s.headSize, keys, {key.data, key.stride, 1}, keyRows);
+      }
       const float* gradOut = gradOutput + (b * s.queryLength + begin) * outputStride + h * s.headSize;
       const float* out = output + (b * s.queryLength + begin) * outputStride + h * s.headSize;
       for (size_t first = 0; first < queries; first += tileRows) {

@@ -1,7 +1,7 @@
 // Matrix multiplication: c [m, n] (+)= a [m, k] b [k, n], a and b with any strides, c row-major.
 //
-// Both operands are packed into panels that the tile kernel reads in order (Goto and van de Geijn, "Anatomy of high-performance
-// matrix multiplication", 2008): a in panels of `tileRows` rows, b in panels of `tileColumns` columns, `depthBlock` deep.
+// Both operands are packed (but for multiplyRows, which reads a as it lies) into panels that the tile kernel reads in order (Goto and van
+// de Geijn, "Anatomy of high-performance matrix multiplication", 2008): a in panels of `tileRows` rows, b in panels of `tileColumns` columns, `depthBlock` deep.
 // The sum over k of every element has one order, whatever m, n, the threads and the element's place: within a depth block one
 // chain of multiply-adds, block after block added to c. A row therefore answers the same bits alone as in a batch.
 //
@@ -45,7 +45,7 @@ typedef float Four __attribute__((vector_size(16)));
 UFB_INLINE void packFour(size_t count, const float* source, size_t stride, size_t width, float* packed) {
   size_t p = 0;
   for (; p + 4 <= count; p += 4) {
-    // Rows of a later call: strided rows are too short for the processor to see them coming.
+    // The rows of a call a little later: strided rows are too short for the processor to see them coming.
     if (p % 16 == 0) for (size_t i = 12; i < 16; i++) __builtin_prefetch(source + i * stride + p);
     Four a, b, c, d;
     __builtin_memcpy(&a, source + p, 16);
@@ -253,15 +253,15 @@ static inline void multiplyBlock(size_t m, size_t n, size_t k, const float* a, s
   }
 }
 
-// b [k, n] for multiplyRows: packedBlocks(n, k) floats.
-static inline size_t packedBlocks(size_t n, size_t k) { return roundUp(n, lanes) * k; }
-static inline void packBlocks(size_t n, size_t k, const Matrix& b, float* packed) {
+// Packs b [k, n] for multiplyRows, into packedSize(n, k) floats.
+static inline size_t packedSize(size_t n, size_t k) { return roundUp(n, lanes) * k; }
+static inline void packForRows(size_t n, size_t k, const Matrix& b, float* packed) {
   for (size_t p = 0; p < k; p += depthBlock) {
     packColumns<false>(n, smaller(depthBlock, k - p), {b.data + p * b.row, b.row, b.column}, packed + p * roundUp(n, lanes));
   }
 }
 
-// c [m, n] = a b on the calling thread, for a few rows (m <= tileRows) that need no packing, `aRow` apart; b from packBlocks.
+// c [m, n] = a b on the calling thread, for a few rows (m <= tileRows) that are not packed, `aRow` apart; b from packForRows with this n and k.
 static inline void multiplyRows(size_t m, size_t n, size_t k, const float* a, size_t aRow, const float* b, float* c, size_t cRow) {
   for (size_t p = 0; p == 0 || p < k; p += depthBlock) {
     const size_t depth = smaller(depthBlock, k - p);

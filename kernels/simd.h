@@ -59,7 +59,7 @@ UFB_INLINE Vector maximum(Vector a, Vector b) { return a > b ? a : b; }
 UFB_INLINE Vector select(IntVector mask, Vector a, Vector b) { return mask ? a : b; }
 
 // All lanes into one, always in the same order: halves folded onto each other. By shuffles, since lanes taken out of memory would keep a
-// loop's sum there.
+// loop's sum there. Lanes beyond what is still to be folded hold leftovers.
 template <class Fold> UFB_INLINE float foldLanes(Vector v, Fold&& fold) {
 #if defined(__AVX512F__)
   v = fold(v, UFB_SHUFFLE(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));

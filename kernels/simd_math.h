@@ -32,7 +32,7 @@ UFB_INLINE Vector exponential(Vector x) {
   const Vector p = polynomial(r, 0.5f, 0.166666657f, 0.0416662954f, 0.00833349768f, 0.00139447593f, 0.000197902496f);
   const Vector value = multiplyAdd(p, r * r, r) + splat(1.0f);
 #if defined(__AVX512F__)
-  return __builtin_ia32_scalefps512_mask(value, n, value, 0xffff, 4);  // 4: rounded as everything else
+  return __builtin_ia32_scalefps512_mask(value, n, value, 0xffff, 4);  // of all lanes; 4: rounded as everything else
 #else
   // 2^n in two factors: n reaches from -150 to 128, a float's exponent only from -126 to 127.
   const IntVector exponent = bitsOf(shifted) - bitsOf(rounder), half = exponent >> 1;

@@ -49,6 +49,7 @@ const variants: Variant[] = [
   { batch: 1, heads: 2, headSize: 32, queryLength: 300 },
   { batch: 1, heads: 1, headSize: 80, queryLength: 65, keyLength: 301, causal: true },
   { batch: 1, heads: 3, headSize: 24, queryLength: 130, causal: true, dropout: 0.1 },
+  { batch: 1, heads: 1, headSize: 259, queryLength: 9, causal: true },
   {
     what: 'saturated',
     batch: 1,
