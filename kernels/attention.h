@@ -1,16 +1,18 @@
 // Scaled dot-product attention (see the contract), a head at a time, a few queries at a time that keep their whole rows of scores (those of a
 // block of queries in the backward, which computes probabilities again from logSumExp): the scratch is bounded, whatever the query length.
+// With `bf16` the operands of every product are rounded, probabilities before they are divided by their sum, which is that of the exact ones.
 
 struct AttentionShape {
   size_t batch, heads, headSize, queryLength, keyLength;
   bool causal;
   float scale;
   DropoutRule dropout;
+  bool bf16;
   const int32_t* paddingMask;
 
   AttentionShape(const Arguments& a)
       : batch(a.count(0)), heads(a.count(1)), headSize(a.count(2)), queryLength(a.count(3)), keyLength(a.count(4)), causal(a.flag(5)),
-        scale(1.0f / __builtin_sqrtf(a.number(2))), dropout(a.numbers[6], a.numbers[7]), paddingMask(a.integers(3)) {}
+        scale(1.0f / __builtin_sqrtf(a.number(2))), dropout(a.numbers[6], a.numbers[7]), bf16(a.flag(8)), paddingMask(a.integers(3)) {}
 
   // The most queries that a task of the forward, or a block of the backward, takes on.
   static constexpr size_t mostQueries = 128;
@@ -21,6 +23,8 @@ struct AttentionShape {
   }
   // Elements from one row of scores to the next.
   size_t scoreStride() const { return roundUp(keyLength, 16); }
+  // Elements from one rounded row of a head to the next.
+  size_t headStride() const { return roundUp(headSize, 16); }
   size_t visibleKeys(size_t query) const { return causal ? query + 1 + keyLength - queryLength : keyLength; }
   uint32_t element(size_t b, size_t h, size_t query) const {
     return static_cast<uint32_t>(((b * heads + h) * queryLength + query) * keyLength);
@@ -34,6 +38,7 @@ struct AttentionRows {
   AttentionRows(const Arguments& a, int operand, int number, size_t b, size_t h)
       : data(a.floats(operand) + a.count(number) + b * a.count(number + 1) + h * a.count(number + 3)), stride(a.count(number + 2)) {}
   float* row(size_t t) const { return data + t * stride; }
+  Rows from(size_t t) const { return {row(t), stride}; }
 };
 
 // What is added to the scores of each key: 0, or -10000 where it is padding. Zeros up to scoreStride.
@@ -67,33 +72,34 @@ inline RowSoftmax softmaxRow(const AttentionShape& s, float* scores, const float
   return {top[0], sumLanes(sums)};
 }
 
-inline void attention(Context& context, const Arguments& a) {
-  const AttentionShape s(a);
+template <bool bf16> inline void attentionIn(Context& context, const Arguments& a, const AttentionShape& s) {
   float *output = a.floats(4), *logSumExp = a.floats(5);
   // A task packs the keys and values for its queries, of which a few at a time meet them while their scores are in the first cache.
   constexpr size_t block = AttentionShape::mostQueries;
-  const size_t blocks = (s.queryLength + block - 1) / block, stride = s.scoreStride(), outputStride = s.heads * s.headSize;
+  const size_t blocks = (s.queryLength + block - 1) / block, stride = s.scoreStride(), headStride = s.headStride(), outputStride = s.heads * s.headSize;
   const size_t columnFloats = packedSize(s.keyLength, s.headSize), rowFloats = packedSize(s.headSize, s.keyLength);
+  const size_t bytes = takes(tileRows * stride * 4) + takes(stride * 4) + takes(columnFloats * 4) + takes(rowFloats * 4) + takes(tileRows * headStride * 4);
   parallel(context, s.batch * s.heads * blocks, [&](size_t task, int worker) {
     const size_t b = task / blocks / s.heads, h = task / blocks % s.heads, begin = task % blocks * block;
     const size_t end = smaller(begin + block, s.queryLength), keys = s.visibleKeys(end - 1);
-    const AttentionRows query(a, 0, 8, b, h), key(a, 1, 12, b, h), value(a, 2, 16, b, h);
-    char* scratch = static_cast<char*>(context.scratch(&context, worker, takes(tileRows * stride * 4) + takes(stride * 4) + takes(columnFloats * 4) + takes(rowFloats * 4)));
+    const AttentionRows query(a, 0, 9, b, h), key(a, 1, 13, b, h), value(a, 2, 17, b, h);
+    char* scratch = static_cast<char*>(context.scratch(&context, worker, bytes));
     float *scores = take<float>(scratch, tileRows * stride), *bias = take<float>(scratch, stride);
     float *keyColumns = take<float>(scratch, columnFloats), *valueRows = take<float>(scratch, rowFloats);
+    float* rounded = take<float>(scratch, tileRows * headStride);
 
     keyBias(s, b, bias);
-    packForRows(keys, s.headSize, {key.data, 1, key.stride}, keyColumns);
-    packForRows(s.headSize, keys, {value.data, value.stride, 1}, valueRows);
+    packForRows<bf16>(keys, s.headSize, {key.data, 1, key.stride}, keyColumns);
+    packForRows<bf16>(s.headSize, keys, {value.data, value.stride, 1}, valueRows);
     for (size_t first = begin; first < end; first += tileRows) {
       const size_t queries = smaller(tileRows, end - first);
       float* out = output + (b * s.queryLength + first) * outputStride + h * s.headSize;
       for (size_t i = first + tileRows; i < smaller(first + 2 * tileRows, end); i++)
         for (size_t c = 0; c < s.headSize; c += lanes) __builtin_prefetch(query.row(i) + c);
-      multiplyRows(queries, keys, s.headSize, query.row(first), query.stride, keyColumns, scores, stride);
+      multiplyRows<bf16>(queries, keys, s.headSize, rowsFor<bf16>(queries, s.headSize, query.from(first), rounded, headStride), keyColumns, scores, stride);
       RowSoftmax rows[tileRows];
       for (size_t i = 0; i < queries; i++) rows[i] = softmaxRow(s, scores + i * stride, bias, s.visibleKeys(first + i), keys, s.element(b, h, first + i));
-      multiplyRows(queries, s.headSize, keys, scores, stride, valueRows, out, outputStride);
+      multiplyRows<bf16>(queries, s.headSize, keys, rowsFor<bf16>(queries, keys, {scores, stride}, scores, stride), valueRows, out, outputStride);
       for (size_t i = 0; i < queries; i++) {
         float* y = out + i * outputStride;
         const Vector factor = splat(s.dropout.scale / rows[i].sum);
@@ -102,6 +108,11 @@ inline void attention(Context& context, const Arguments& a) {
       }
     }
   });
+}
+inline void attention(Context& context, const Arguments& a) {
+  const AttentionShape s(a);
+  if (s.bf16) attentionIn<true>(context, a, s);
+  else attentionIn<false>(context, a, s);
 }
 
 // From scores and the gradients of the probabilities after dropout: probabilities after dropout and the gradients of q . k, in place.
@@ -127,48 +138,52 @@ inline void softmaxRowBackward(const AttentionShape& s, float* scores, float* gr
   }
 }
 
-inline void attentionBackward(Context& context, const Arguments& a) {
-  const AttentionShape s(a);
+template <bool bf16> inline void attentionBackwardIn(Context& context, const Arguments& a, const AttentionShape& s) {
   const float *output = a.floats(4), *logSumExp = a.floats(5), *gradOutput = a.floats(6);
-  const size_t block = s.backwardBlock(), stride = s.scoreStride(), outputStride = s.heads * s.headSize;
+  const size_t block = s.backwardBlock(), stride = s.scoreStride(), headStride = s.headStride(), outputStride = s.heads * s.headSize;
   const size_t columnFloats = packedSize(s.keyLength, s.headSize), rowFloats = packedSize(s.headSize, s.keyLength);
-  const size_t sumFloats = multiplyBlockScratch(s.keyLength, s.headSize, block);
-  const size_t bytes = 2 * takes(block * stride * 4) + takes(stride * 4) + 2 * takes(columnFloats * 4) + takes(rowFloats * 4) + takes(sumFloats * 4);
+  const size_t sumFloats = multiplyBlockScratch(s.keyLength, s.headSize, block), roundedFloats = tileRows * (stride > headStride ? stride : headStride);
+  const size_t bytes = 2 * takes(block * stride * 4) + takes(stride * 4) + 2 * takes(columnFloats * 4) + takes(rowFloats * 4) + takes(sumFloats * 4) + takes(roundedFloats * 4);
   // One task a head, since the gradients of keys and values sum over all queries.
   parallel(context, s.batch * s.heads, [&](size_t task, int worker) {
     const size_t b = task / s.heads, h = task % s.heads;
-    const AttentionRows query(a, 0, 8, b, h), key(a, 1, 12, b, h), value(a, 2, 16, b, h);
-    const AttentionRows gradQuery(a, 7, 20, b, h), gradKey(a, 8, 24, b, h), gradValue(a, 9, 28, b, h);
+    const AttentionRows query(a, 0, 9, b, h), key(a, 1, 13, b, h), value(a, 2, 17, b, h);
+    const AttentionRows gradQuery(a, 7, 21, b, h), gradKey(a, 8, 25, b, h), gradValue(a, 9, 29, b, h);
     char* scratch = static_cast<char*>(context.scratch(&context, worker, bytes));
     float *scores = take<float>(scratch, block * stride), *gradients = take<float>(scratch, block * stride), *bias = take<float>(scratch, stride);
     float *keyColumns = take<float>(scratch, columnFloats), *valueColumns = take<float>(scratch, columnFloats);
-    float *keyRows = take<float>(scratch, rowFloats), *forSums = take<float>(scratch, sumFloats);
+    float *keyRows = take<float>(scratch, rowFloats), *forSums = take<float>(scratch, sumFloats), *rounded = take<float>(scratch, roundedFloats);
     keyBias(s, b, bias);
     // Last block first: it sees all keys, so its products begin the sums over queries, to which the others add.
     for (size_t end = s.queryLength; end > 0;) {
       const size_t queries = end % block ? end % block : block, begin = end - queries, keys = s.visibleKeys(end - 1);
       const bool accumulate = end < s.queryLength;
       if (!accumulate || s.causal) {  // otherwise they are those of the block before
-        packForRows(keys, s.headSize, {key.data, 1, key.stride}, keyColumns);
-        packForRows(keys, s.headSize, {value.data, 1, value.stride}, valueColumns);
-        packForRows(s.headSize, keys, {key.data, key.stride, 1}, keyRows);
+        packForRows<bf16>(keys, s.headSize, {key.data, 1, key.stride}, keyColumns);
+        packForRows<bf16>(keys, s.headSize, {value.data, 1, value.stride}, valueColumns);
+        packForRows<bf16>(s.headSize, keys, {key.data, key.stride, 1}, keyRows);
       }
       const float* gradOut = gradOutput + (b * s.queryLength + begin) * outputStride + h * s.headSize;
       const float* out = output + (b * s.queryLength + begin) * outputStride + h * s.headSize;
       for (size_t first = 0; first < queries; first += tileRows) {
         const size_t rows = smaller(tileRows, queries - first);
         float *score = scores + first * stride, *gradient = gradients + first * stride;
-        multiplyRows(rows, keys, s.headSize, query.row(begin + first), query.stride, keyColumns, score, stride);
-        multiplyRows(rows, keys, s.headSize, gradOut + first * outputStride, outputStride, valueColumns, gradient, stride);
+        multiplyRows<bf16>(rows, keys, s.headSize, rowsFor<bf16>(rows, s.headSize, query.from(begin + first), rounded, headStride), keyColumns, score, stride);
+        multiplyRows<bf16>(rows, keys, s.headSize, rowsFor<bf16>(rows, s.headSize, {gradOut + first * outputStride, outputStride}, rounded, headStride), valueColumns, gradient, stride);
         for (size_t i = first; i < first + rows; i++) {
           softmaxRowBackward(s, scores + i * stride, gradients + i * stride, bias, logSumExp[(b * s.heads + h) * s.queryLength + begin + i],
                              dot(gradOut + i * outputStride, out + i * outputStride, s.headSize), s.visibleKeys(begin + i), keys, s.element(b, h, begin + i));
         }
-        multiplyRows(rows, s.headSize, keys, gradient, stride, keyRows, gradQuery.row(begin + first), gradQuery.stride);
+        multiplyRows<bf16>(rows, s.headSize, keys, rowsFor<bf16>(rows, keys, {gradient, stride}, rounded, stride), keyRows, gradQuery.row(begin + first), gradQuery.stride);
       }
-      multiplyBlock(keys, s.headSize, queries, gradients, 1, stride, query.row(begin), query.stride, 1, gradKey.data, gradKey.stride, accumulate, forSums);
-      multiplyBlock(keys, s.headSize, queries, scores, 1, stride, gradOut, outputStride, 1, gradValue.data, gradValue.stride, accumulate, forSums);
+      multiplyBlock<bf16>(keys, s.headSize, queries, {gradients, 1, stride}, {query.row(begin), query.stride, 1}, gradKey.data, gradKey.stride, accumulate, forSums);
+      multiplyBlock<bf16>(keys, s.headSize, queries, {scores, 1, stride}, {gradOut, outputStride, 1}, gradValue.data, gradValue.stride, accumulate, forSums);
       end = begin;
     }
   });
+}
+inline void attentionBackward(Context& context, const Arguments& a) {
+  const AttentionShape s(a);
+  if (s.bf16) attentionBackwardIn<true>(context, a, s);
+  else attentionBackwardIn<false>(context, a, s);
 }

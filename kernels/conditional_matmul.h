@@ -71,7 +71,7 @@ inline void conditionalMatmul(Context& context, const Arguments& a) {
           for (size_t j = 0; j < size; j++) products[i * size + j] = dot(input + entries[i] / choices.choices * inputs, weight + (weightRow + j) * inputs, inputs);
       } else {
         for (size_t i = 0; i < count; i++) __builtin_memcpy(gathered + i * inputs, input + entries[i] / choices.choices * inputs, inputs * sizeof(float));
-        multiplyBlock(count, size, inputs, gathered, inputs, 1, weight + weightRow * inputs, 1, inputs, products, size, false, packed);
+        multiplyBlock<false>(count, size, inputs, {gathered, inputs, 1}, {weight + weightRow * inputs, 1, inputs}, products, size, false, packed);
       }
       for (size_t i = 0; i < count; i++) {
         float* y = output + entries[i] * size;

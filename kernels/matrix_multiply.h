@@ -119,6 +119,19 @@ UFB_INLINE void roundPanel(size_t width, size_t depth, float* panel) {
 #endif
 }
 
+// Rounds a row that a tile reads unpacked; its words hold pairs of neighbours if the tile multiplies pairs. `rounded` has room for whole
+// vectors and may be the row itself.
+UFB_INLINE void roundRow(const float* row, size_t count, float* rounded) {
+#if defined(__AVX512BF16__)
+  for (size_t i = 0; i < count; i += 2 * lanes) {
+    const Vector low = loadUpTo(row + i, smaller(lanes, count - i)), high = i + lanes < count ? loadUpTo(row + i + lanes, smaller(lanes, count - i - lanes)) : zero();
+    store(rounded + i / 2, pairBf16(low, high));
+  }
+#else
+  for (size_t i = 0; i < count; i += lanes) store(rounded + i, roundToBf16(loadUpTo(row + i, smaller(lanes, count - i))));
+#endif
+}
+
 // Rows [0, m) of a, `depth` deep: panels of tileRows, the last as wide as what remains. Row i's panel starts at packed + i depth.
 template <bool bf16> inline void packRows(size_t m, size_t depth, const Matrix& a, float* packed) {
   size_t i = 0;
@@ -158,7 +171,7 @@ template <bool bf16> inline void packColumns(size_t n, size_t depth, const Matri
 // c [rows, columns] (+)= one panel of a times one of b; columns fill the last vector at least in part. Not packed, a's rows lie aRow apart.
 template <class Product, bool packed, int rows, int vectors>
 inline void multiplyTile(size_t depth, const float* rowsOfA, size_t aRow, const float* panelB, float* c, size_t cRow, size_t columns, bool accumulate) {
-  static_assert(packed || Product::group == 1);
+  static_assert(packed || sizeof(typename Product::Left) == sizeof(float));
   const typename Product::Left* a = reinterpret_cast<const typename Product::Left*>(rowsOfA);
   const typename Product::Right* b = reinterpret_cast<const typename Product::Right*>(panelB);
   Vector sum[rows][vectors];
@@ -240,35 +253,48 @@ inline void multiplyPanels(size_t m, size_t n, size_t depth, const float* a, con
 // Floats of scratch that multiplyBlock needs.
 static inline size_t multiplyBlockScratch(size_t m, size_t n, size_t k) { return (roundUp(m, lanes) + roundUp(n, lanes)) * smaller(k, depthBlock); }
 
-// c [m, n] (+)= a [m, k] b [k, n] on the calling thread; element (i, j) of a lies at a[i aRow + j aColumn], of b likewise.
-// `packing` holds multiplyBlockScratch(m, n, k) floats.
-static inline void multiplyBlock(size_t m, size_t n, size_t k, const float* a, size_t aRow, size_t aColumn, const float* b, size_t bRow, size_t bColumn, float* c,
-                                 size_t cRow, bool accumulate, float* packing) {
+// c [m, n] (+)= a [m, k] b [k, n] on the calling thread; `packing` holds multiplyBlockScratch(m, n, k) floats.
+template <bool bf16>
+static inline void multiplyBlock(size_t m, size_t n, size_t k, const Matrix& a, const Matrix& b, float* c, size_t cRow, bool accumulate, float* packing) {
   float *packedA = packing, *packedB = packing + roundUp(m, lanes) * smaller(k, depthBlock);
   for (size_t p = 0; p == 0 || p < k; p += depthBlock) {
     const size_t depth = smaller(depthBlock, k - p);
-    packRows<false>(m, depth, {a + p * aColumn, aRow, aColumn}, packedA);
-    packColumns<false>(n, depth, {b + p * bRow, bRow, bColumn}, packedB);
-    multiplyPanels<FloatProduct>(m, n, depth, packedA, packedB, c, cRow, 0, 0, accumulate || p > 0, nullptr);
+    packRows<bf16>(m, depth, {a.data + p * a.column, a.row, a.column}, packedA);
+    packColumns<bf16>(n, depth, {b.data + p * b.row, b.row, b.column}, packedB);
+    multiplyPanels<PanelProduct<bf16>>(m, n, depth, packedA, packedB, c, cRow, 0, 0, accumulate || p > 0, nullptr);
   }
 }
 
 // Packs b [k, n] for multiplyRows, into packedSize(n, k) floats.
 static inline size_t packedSize(size_t n, size_t k) { return roundUp(n, lanes) * k; }
-static inline void packForRows(size_t n, size_t k, const Matrix& b, float* packed) {
+template <bool bf16> static inline void packForRows(size_t n, size_t k, const Matrix& b, float* packed) {
   for (size_t p = 0; p < k; p += depthBlock) {
-    packColumns<false>(n, smaller(depthBlock, k - p), {b.data + p * b.row, b.row, b.column}, packed + p * roundUp(n, lanes));
+    packColumns<bf16>(n, smaller(depthBlock, k - p), {b.data + p * b.row, b.row, b.column}, packed + p * roundUp(n, lanes));
   }
 }
 
-// c [m, n] = a b on the calling thread, for a few rows (m <= tileRows) that are not packed, `aRow` apart; b from packForRows with this n and k.
-static inline void multiplyRows(size_t m, size_t n, size_t k, const float* a, size_t aRow, const float* b, float* c, size_t cRow) {
+// Rows as multiplyRows takes them.
+struct Rows {
+  const float* data;
+  size_t stride;
+};
+// Rows of k floats for multiplyRows: in f32 where they lie, in bf16 rounded into `rounded`, whose rows are `roundedStride` (k rounded up to
+// whole vectors at least) apart and which may be the rows themselves.
+template <bool bf16> static inline Rows rowsFor(size_t m, size_t k, const Rows& rows, float* rounded, size_t roundedStride) {
+  if constexpr (!bf16) return rows;
+  for (size_t i = 0; i < m; i++) roundRow(rows.data + i * rows.stride, k, rounded + i * roundedStride);
+  return {rounded, roundedStride};
+}
+
+// c [m, n] = a b on the calling thread, for a few rows (m <= tileRows) from rowsFor; b from packForRows with this n and k.
+template <bool bf16> static inline void multiplyRows(size_t m, size_t n, size_t k, const Rows& a, const float* b, float* c, size_t cRow) {
+  using Product = PanelProduct<bf16>;
   for (size_t p = 0; p == 0 || p < k; p += depthBlock) {
     const size_t depth = smaller(depthBlock, k - p);
     const float* panels = b + p * roundUp(n, lanes);
     for (size_t j = 0; j < n; j += tileColumns) {
       const size_t columns = smaller(tileColumns, n - j);
-      tileKernel<FloatProduct, false>(m, columns)(depth, a + p, aRow, panels + j * depth, c + j, cRow, columns, p > 0);
+      tileKernel<Product, false>(m, columns)(depth, a.data + p / Product::group, a.stride, panels + j * depth, c + j, cRow, columns, p > 0);
     }
   }
 }

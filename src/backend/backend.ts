@@ -56,6 +56,11 @@ export interface AttentionArguments {
   causal?: boolean;
   /** On the attention probabilities; element index ((b heads + h) queryLength + i) keyLength + j. */
   dropout?: Dropout;
+  /**
+   * Of every product, f32 if absent. In bf16, probabilities enter the product with the values before they are divided by their sum, which
+   * stays that of the exact ones.
+   */
+  precision?: ProductPrecision;
 }
 
 /** Bytes of a value of each type that {@link Backend.place} reads: IEEE 754 in 32 and 16 bits, and bfloat16. */
@@ -92,6 +97,11 @@ export abstract class Backend {
   abstract readonly threads: number;
   /** What runs, for reports: 'AVX-512, 2 threads', say. */
   abstract readonly description: string;
+
+  /** Whether products take less time in bf16 than in f32 (see {@link ProductPrecision}). */
+  get multipliesBf16(): boolean {
+    return false;
+  }
 
   // ------------------------------------------------------------------ memory and execution
 
@@ -872,7 +882,7 @@ export abstract class Backend {
     return width;
   }
 
-  /** [batch, heads, headSize, queryLength, keyLength, causal, dropout probability, dropout key, then offset, batchStride, rowStride, headStride of each operand]. */
+  /** [batch, heads, headSize, queryLength, keyLength, causal, dropout probability, dropout key, precision, then offset, batchStride, rowStride, headStride of each operand]. */
   private attentionNumbers(operation: string, a: AttentionArguments, operands: AttentionOperand[]): number[] {
     for (const count of [a.batch, a.heads, a.headSize, a.queryLength, a.keyLength]) {
       if (!Number.isInteger(count) || count < 1)
@@ -891,6 +901,7 @@ export abstract class Backend {
       a.causal ? 1 : 0,
       a.dropout?.probability ?? 0,
       a.dropout?.key ?? 0,
+      this.precisionNumber(operation, a.precision),
     ];
     operands.forEach((operand, index) => {
       const { tensor, offset, batchStride, rowStride, headStride } = operand;

@@ -66,6 +66,10 @@ export class NativeBackend extends Backend {
     return `${names[this.instructionSet] ?? this.instructionSet}, ${this.threads} thread${this.threads > 1 ? 's' : ''}`;
   }
 
+  override get multipliesBf16(): boolean {
+    return this.instructionSet === 'avx512'; // a processor without AVX512-BF16 takes avx2
+  }
+
   get disposed(): boolean {
     return this.closed;
   }

@@ -13,7 +13,7 @@ export type Precision = 'f32' | 'bf16' | 'i8';
 export const precisions: readonly Precision[] = ['f32', 'bf16', 'i8'];
 
 /**
- * How products of tensors that change are computed, in training: in f32, or with both operands rounded to bf16 (to nearest, ties to even)
+ * How products of tensors that change are computed, of weights in training and in attention: in f32, or with both operands rounded to bf16 (to nearest, ties to even)
  * and their products summed in f32. Operands stay as they are in memory, and so do results.
  */
 export type ProductPrecision = 'f32' | 'bf16';

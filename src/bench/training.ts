@@ -15,7 +15,7 @@ export interface TrainingBenchmarkOptions {
   batch: number;
   length: number;
   rounds: number;
-  /** Of products with weights; f32 if absent. */
+  /** Of products of matrices; f32 if absent. */
   precision?: ProductPrecision;
   /** Rows and columns of the matrices whose product the steps are measured by; 1024 by default. */
   productSize?: number;

@@ -10,7 +10,7 @@ export function addTrainingPrecisionOption(command: Command): Command {
   return command.addOption(
     new Option(
       '--precision <precision>',
-      'of the products with weights in training (not of the file, which --dtype is about): bf16 takes less time where the processor multiplies it; weights and sums stay in f32',
+      'of products in training (not of the file, which --dtype is about): bf16 takes less time where the processor multiplies it; weights and sums stay in f32',
     )
       .choices(productPrecisions)
       .default('f32'),

@@ -41,7 +41,7 @@ export interface ConversionOptions {
   /** Tokens a step, about, and of a text at most. */
   batch: number;
   length: number;
-  /** Of the student's products with weights; f32 if absent. */
+  /** Of the student's products of matrices; f32 if absent. */
   precision?: ProductPrecision;
   /** Peaks: while the new layers are fitted, and after that. */
   fitLearningRate: number;

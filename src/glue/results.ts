@@ -32,7 +32,7 @@ const schema = v.object({
     seeds: countSchema,
     taskSeeds: v.record(v.string(), countSchema),
     epochs: countSchema,
-    /** Of products with weights in training; f32 if absent. */
+    /** Of products of matrices in training; f32 if absent. */
     precision: v.optional(v.picklist(productPrecisions)),
   }),
   finished: v.boolean(),

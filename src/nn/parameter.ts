@@ -112,7 +112,7 @@ export interface Run {
   readonly training: boolean;
   /** Absent: no dropout. Each site derives its key by dropoutKey(seed, step, site). */
   readonly dropout?: { readonly seed: number; readonly step: number };
-  /** Of products with weights in training, in both directions; f32 if absent. Trees, attention, sums and weights are f32 in any case. */
+  /** Of products of matrices in training, in both directions; f32 if absent. Trees, sums and weights are f32 in any case. */
   readonly precision?: ProductPrecision;
   /**
    * Called by every fast feedforward layer, in the order of the blocks, when its work is queued: its input [tokens, width], and the nodes

@@ -1,4 +1,5 @@
 import type { AttentionArguments, AttentionOperand } from '../backend/backend.ts';
+import type { ProductPrecision } from '../backend/prepared_weight.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import { dropoutAt, type Target } from './layer.ts';
 import type { Linear, LinearActivations } from './linear.ts';
@@ -78,7 +79,15 @@ export class SelfAttention {
       keyLength: sequence.length,
       paddingMask: sequence.paddingMask,
       dropout: dropoutAt(run, this.dropout.site, this.dropout.probability),
+      precision: this.precision(run),
     };
+  }
+
+  /** In training the run's. With weights rounded to bf16 or i8 what attention multiplies is rounded too, where that takes less time. */
+  private precision(run: Run): ProductPrecision | undefined {
+    const { prepared } = this.queryKeyValue.weight;
+    if (!prepared) return run.precision;
+    return prepared.precision !== 'f32' && run.backend.multipliesBf16 ? 'bf16' : 'f32';
   }
 
   private parts(sequence: Sequence, tensor: Tensor): AttentionOperand[] {

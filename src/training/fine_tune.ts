@@ -29,7 +29,7 @@ export interface FineTuningOptions {
   epochs: number;
   /** Sequences a step. */
   batch: number;
-  /** Of products with weights; f32 if absent. */
+  /** Of products of matrices; f32 if absent. */
   precision?: ProductPrecision;
   /** Peak; it rises over the first tenth of the steps and falls along half a cosine. */
   learningRate: number;

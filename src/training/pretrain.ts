@@ -51,7 +51,7 @@ export interface PretrainOptions {
   /** Budget: one of the two. */
   tokens?: number;
   minutes?: number;
-  /** Of products with weights; f32 if absent. */
+  /** Of products of matrices; f32 if absent. */
   precision?: ProductPrecision;
   /** Peak. */
   learningRate: number;

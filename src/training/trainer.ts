@@ -25,7 +25,7 @@ export class Trainer {
   /** Loss, clip factor, gradient norm: read together. */
   private readonly results: Tensor;
 
-  /** `dropoutSeed`: dropout with the model's probabilities; absent: none. `precision`: of products with weights. */
+  /** `dropoutSeed`: dropout with the model's probabilities; absent: none. `precision`: of products of matrices. */
   constructor(
     readonly backend: Backend,
     parameters: readonly Parameter[],

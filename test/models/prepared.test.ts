@@ -23,6 +23,16 @@ async function logitsOf(folder: string, golden: GoldenTensors, backend: Backend,
   return backend.read(model.logits({ backend, arena, training: false }, tokens));
 }
 
+/** The reference, rounding in attention where the backend that it is compared with does. */
+class ReferenceOf extends ReferenceBackend {
+  constructor(private readonly backend: Backend) {
+    super();
+  }
+  override get multipliesBf16(): boolean {
+    return this.backend.multipliesBf16;
+  }
+}
+
 /** Root of the mean square of the differences over that of the values. */
 function relativeError(actual: Float32Array, expected: Float32Array): number {
   const squares = (values: Float32Array) => values.reduce((sum, value) => sum + value * value, 0);
@@ -54,7 +64,7 @@ for (const { label, create, unavailable } of candidates) {
         const error = relativeError(logits, golden.floats('logits'));
         expect(error).toBeGreaterThan(0);
         expect(error).toBeLessThan(allowed);
-        using reference = new ReferenceBackend();
+        using reference = new ReferenceOf(backend);
         const expected = await logitsOf(folder, golden, reference, dtype);
         // A float32 difference in a hidden state can move an element by one step of rounding.
         expect(relativeError(logits, expected)).toBeLessThan(allowed / 4);
@@ -78,7 +88,7 @@ for (const { label, create, unavailable } of candidates) {
       const [exact, rounded] = [await logits('f32'), await logits(dtype)];
       expect(rounded).not.toEqual(exact);
       expect(relativeError(rounded, exact)).toBeLessThan(allowed);
-      using reference = new ReferenceBackend();
+      using reference = new ReferenceOf(backend);
       expect(relativeError(rounded, await logits(dtype, reference))).toBeLessThan(allowed / 4);
     });
 

@@ -26,13 +26,3 @@ export function dot(a: Floats, aStart: number, b: Floats, bStart: number, count:
 export function addScaled(sums: Float64Array, scale: number, values: Floats, start: number, count: number): void {
   for (let i = 0; i < count; i++) sums[i] += scale * values[start + i];
 }
-
-/** The nearest bf16, ties to even, as a float. NaN stays NaN. */
-export function roundToBf16(value: number): number {
-  if (Number.isNaN(value)) return value;
-  word[0] = value;
-  bits[0] = (bits[0] + 0x7fff + ((bits[0] >>> 16) & 1)) & 0xffff0000;
-  return word[0];
-}
-const word = new Float32Array(1);
-const bits = new Uint32Array(word.buffer);

@@ -1,5 +1,6 @@
 import { addScaled, dot, type Floats, type Integers } from './arrays.ts';
 import { dropoutFactor } from './dropout.ts';
+import { operand, operands } from './rounding.ts';
 
 /** Added to the scores of padding, as crammedBERT and BERT do; a row of nothing but padding stays a distribution. */
 const paddingScore = -10000;
@@ -61,9 +62,9 @@ class Shape {
 
 /** Scaled dot-product attention (arXiv 1706.03762, equation 1). Shapes as in Backend.attention. */
 export function attention(
-  query: Floats,
-  key: Floats,
-  value: Floats,
+  queryGiven: Floats,
+  keyGiven: Floats,
+  valueGiven: Floats,
   paddingMask: Integers | undefined,
   output: Floats,
   logSumExp: Floats | undefined,
@@ -75,9 +76,12 @@ export function attention(
   causal: number,
   dropout: number,
   dropoutKey: number,
+  precision: number,
   ...layout: number[]
 ): void {
   const shape = new Shape(batch, heads, headSize, queryLength, keyLength, causal, dropout, dropoutKey, layout);
+  const rounded = operand(precision);
+  const [query, key, value] = operands(precision, queryGiven, keyGiven, valueGiven);
   const scores = new Float64Array(keyLength);
   const sums = new Float64Array(headSize);
   for (let b = 0; b < batch; b++) {
@@ -95,8 +99,8 @@ export function attention(
 
         sums.fill(0);
         for (let j = 0; j < visible; j++) {
-          const probability = Math.exp(scores[j] - maximum) / total;
-          addScaled(sums, probability * shape.dropoutFactor(b, h, i, j), value, valueStart + j * valueStride, headSize);
+          const weight = rounded(Math.exp(scores[j] - maximum)) / total;
+          addScaled(sums, weight * shape.dropoutFactor(b, h, i, j), value, valueStart + j * valueStride, headSize);
         }
         output.set(sums, shape.outputStart(b, h, i));
         if (logSumExp) logSumExp[(b * heads + h) * queryLength + i] = rowLogSumExp;
@@ -109,15 +113,16 @@ export function attention(
  * With probabilities P = exp(scores - logSumExp) and dropout's factors M:
  * gradValue_j = sum over i of P_ij M_ij gradOutput_i, gradScore_ij = P_ij (M_ij gradOutput_i . value_j - gradOutput_i . output_i),
  * gradQuery_i = sum over j of gradScore_ij key_j / sqrt(headSize), gradKey_j = sum over i of gradScore_ij query_i / sqrt(headSize).
+ * Operands of products are rounded where they enter one; gradOutput_i . output_i is no product of matrices and exact.
  */
 export function attentionBackward(
-  query: Floats,
-  key: Floats,
-  value: Floats,
+  queryGiven: Floats,
+  keyGiven: Floats,
+  valueGiven: Floats,
   paddingMask: Integers | undefined,
   output: Floats,
   logSumExp: Floats,
-  gradOutput: Floats,
+  gradOutputGiven: Floats,
   gradQuery: Floats,
   gradKey: Floats,
   gradValue: Floats,
@@ -129,9 +134,12 @@ export function attentionBackward(
   causal: number,
   dropout: number,
   dropoutKey: number,
+  precision: number,
   ...layout: number[]
 ): void {
   const shape = new Shape(batch, heads, headSize, queryLength, keyLength, causal, dropout, dropoutKey, layout);
+  const rounded = operand(precision);
+  const [query, key, value, gradOutput] = operands(precision, queryGiven, keyGiven, valueGiven, gradOutputGiven);
   const scale = 1 / Math.sqrt(headSize);
   const scores = new Float64Array(keyLength);
   const querySums = new Float64Array(headSize);
@@ -151,17 +159,17 @@ export function attentionBackward(
         const queryStart = shape.start(0, b, h, i);
         const outputStart = shape.outputStart(b, h, i);
         const rowLogSumExp = logSumExp[(b * heads + h) * queryLength + i];
-        const gradWithOutput = dot(gradOutput, outputStart, output, outputStart, headSize);
+        const gradWithOutput = dot(gradOutputGiven, outputStart, output, outputStart, headSize);
 
         querySums.fill(0);
         for (let j = 0; j < visible; j++) {
           const probability = Math.exp(scores[j] - rowLogSumExp);
           const factor = shape.dropoutFactor(b, h, i, j);
           const gradProbability = factor * dot(gradOutput, outputStart, value, valueStart + j * valueStride, headSize);
-          const gradScore = probability * (gradProbability - gradWithOutput);
-          addScaled(valueSums[j], probability * factor, gradOutput, outputStart, headSize);
-          addScaled(keySums[j], scale * gradScore, query, queryStart, headSize);
-          addScaled(querySums, scale * gradScore, key, keyStart + j * keyStride, headSize);
+          const gradScore = rounded(scale * probability * (gradProbability - gradWithOutput));
+          addScaled(valueSums[j], rounded(probability * factor), gradOutput, outputStart, headSize);
+          addScaled(keySums[j], gradScore, query, queryStart, headSize);
+          addScaled(querySums, gradScore, key, keyStart + j * keyStride, headSize);
         }
         gradQuery.set(querySums, shape.start(3, b, h, i));
       }

@@ -1,10 +1,6 @@
-import { precisions } from '../prepared_weight.ts';
-import { type Floats, roundToBf16 } from './arrays.ts';
+import type { Floats } from './arrays.ts';
 import { geluValue } from './gelu.ts';
-
-/** Operands as products take them, by the contract's number of the precision. */
-const operands = (precision: number, ...values: Floats[]): Floats[] =>
-  precisions[precision] === 'bf16' ? values.map((array) => Float32Array.from(array, roundToBf16)) : values;
+import { operands } from './rounding.ts';
 
 /**
  * output[r][o] = activation(input[r] . weight[o] + bias[o]). Four outputs at a time: their weights stay in the first-level cache

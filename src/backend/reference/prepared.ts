@@ -1,7 +1,8 @@
 import { type Precision, precisions } from '../prepared_weight.ts';
 import { firstNeuron, neuronsPerTree } from '../tree_shape.ts';
-import { addScaled, dot, type Floats, type Integers, roundToBf16 } from './arrays.ts';
+import { addScaled, dot, type Floats, type Integers } from './arrays.ts';
 import { geluValue } from './gelu.ts';
+import { roundToBf16 } from './rounding.ts';
 
 /** The nearest integer, ties to even. */
 function roundToEven(value: number): number {

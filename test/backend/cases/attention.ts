@@ -1,11 +1,17 @@
 import type { AttentionOperand } from '../../../src/backend/backend.ts';
 import { dropoutKey } from '../../../src/backend/backend.ts';
+import type { ProductPrecision } from '../../../src/backend/prepared_weight.ts';
 import type { Tensor } from '../../../src/backend/tensor.ts';
 import { input, normal, type OperationCase, output, type Tensors, type Tolerance } from './case.ts';
 
 const softmax: Tolerance = {
   value: 1e-5,
   reason: 'float32 scores of a few units, whose rounding the exponential passes on, and sums over keys',
+};
+
+const rounded: Tolerance = {
+  value: 5e-4,
+  reason: 'a float32 difference in a score can move a probability, or the gradient of a score, by one step of rounding to bf16, 2^-8',
 };
 
 interface Variant {
@@ -21,6 +27,7 @@ interface Variant {
   padding?: number[];
   causal?: boolean;
   dropout?: number;
+  precision?: ProductPrecision;
   tolerance?: Tolerance;
   differentiate?: boolean;
 }
@@ -68,10 +75,18 @@ const variants: Variant[] = [
     padding: [5, 1],
     tolerance: { value: 5e-3, reason: 'scores of -10000 are rounded to 1e-3' },
   },
+  ...[
+    { batch: 2, heads: 3, headSize: 5, queryLength: 4 },
+    { batch: 1, heads: 1, headSize: 1, queryLength: 1 },
+    { batch: 2, heads: 1, headSize: 9, queryLength: 3, keyLength: 8, causal: true },
+    { batch: 2, heads: 2, headSize: 32, queryLength: 128, padding: [0, 37] },
+    { batch: 1, heads: 2, headSize: 17, queryLength: 150, keyLength: 301, causal: true, dropout: 0.1 },
+    { batch: 1, heads: 1, headSize: 259, queryLength: 9 },
+  ].map((shape) => ({ ...shape, precision: 'bf16' as const, tolerance: rounded })),
 ];
 
 const attention = (v: Variant): OperationCase => {
-  const { what, batch, heads, headSize, queryLength, keyLength = queryLength, spread = 1, padding, causal, dropout } = v;
+  const { what, batch, heads, headSize, queryLength, keyLength = queryLength, spread = 1, padding, causal, dropout, precision } = v;
   const width = heads * headSize;
   const operand = (tensor: Tensor, length: number): AttentionOperand => ({
     tensor,
@@ -92,6 +107,7 @@ const attention = (v: Variant): OperationCase => {
     causal,
     paddingMask: t.paddingMask,
     dropout: dropout ? { probability: dropout, key: dropoutKey(1, 2, 3) } : undefined,
+    precision,
   });
   const options = [
     `${batch} x ${heads} heads of ${headSize}, ${queryLength} queries, ${keyLength} keys`,
@@ -99,6 +115,7 @@ const attention = (v: Variant): OperationCase => {
     causal && 'causal',
     padding && 'padding',
     dropout && 'dropout',
+    precision,
   ];
   return {
     name: `attention ${options.filter(Boolean).join(', ')}`,
