@@ -92,16 +92,13 @@ export class Encoder {
     const sequence = this.upload(run, batch);
     const shape = [sequence.ids.size, this.config.hiddenSize];
     const keep = run.training || options.hiddenStates === true;
-    // Without keeping, two buffers take turns: a block's input and its output.
-    const spare = keep ? [] : [arena.tensor('hidden', shape), arena.tensor('hidden', shape)];
-    const next = (index: number) => (keep ? arena.tensor('hidden', shape) : spare[index % 2]);
-
-    const embedding = this.embedding.forward(run, sequence, next(0));
+    const embedding = this.embedding.forward(run, sequence, arena.tensor('hidden', shape));
     const hiddenStates = [embedding.output];
     const blocks: BlockActivations[] = [];
     let hidden = embedding.output;
-    this.blocks.forEach((block, index) => {
-      const activations = block.forward(run, sequence, hidden, next(index + 1));
+    this.blocks.forEach((block) => {
+      // Without keeping, one buffer goes through all blocks.
+      const activations = block.forward(run, sequence, hidden, keep ? arena.tensor('hidden', shape) : hidden);
       hidden = activations.output;
       if (keep) hiddenStates.push(hidden);
       if (run.training) blocks.push(activations);
