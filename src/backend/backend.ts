@@ -20,9 +20,9 @@
  * test/backend/operation-cases.ts. The order of operands and numbers in `enqueue` is the kernel's signature.
  */
 import { ShapeError } from '../errors.ts';
-import { type Precision, PreparedWeight, type ProductPrecision, precisions, productPrecisions } from './prepared_weight.ts';
+import { Checks, describe, poolKinds } from './checks.ts';
+import { type Precision, PreparedWeight, type ProductPrecision, precisions } from './prepared_weight.ts';
 import { arrayTypes, bytesPerElement, type DType, type Storage, sizeOf, Tensor, type TypedArray } from './tensor.ts';
-import { neuronsPerTree } from './tree_shape.ts';
 
 /** Where attention finds one of its operands: element (batch b, position t, head h, i) is at offset + b batchStride + t rowStride + h headStride + i. */
 export interface AttentionOperand {
@@ -70,7 +70,6 @@ export type FileType = keyof typeof bytesPerFileValue;
 export type PoolKind = 'first' | 'mean' | 'max' | 'logSumExp';
 /** Kernels multiply unsigned bytes by signed ones: 255 x 127 x this is what int32 holds. */
 const mostI8Inputs = 2 ** 16;
-const poolKinds: readonly PoolKind[] = ['first', 'mean', 'max', 'logSumExp'];
 
 /** murmur3's 32-bit finaliser. */
 export function fmix32(value: number): number {
@@ -88,15 +87,14 @@ export function dropoutKey(seed: number, step: number, site: number): number {
   return fmix32(fmix32(fmix32(seed >>> 0) ^ (step >>> 0)) + site);
 }
 
-const describe = (tensor: Tensor | PreparedWeight) =>
-  `'${tensor.name}' ${tensor instanceof Tensor ? tensor.dtype : `prepared in ${tensor.precision}`} [${tensor.shape}]`;
-
 export abstract class Backend {
   abstract readonly name: string;
   /** Threads that share an operation's work. */
   abstract readonly threads: number;
   /** What runs, for reports: 'AVX-512, 2 threads', say. */
   abstract readonly description: string;
+
+  private readonly checks = new Checks(this);
 
   /** Whether products take less time in bf16 than in f32 (see {@link ProductPrecision}). */
   get multipliesBf16(): boolean {
@@ -141,7 +139,7 @@ export abstract class Backend {
 
   /** Copies values in, in queue order. The array may be reused at once. */
   write(tensor: Tensor, values: TypedArray | readonly number[]): void {
-    this.use('write', tensor);
+    this.checks.use('write', tensor);
     if (values.length !== tensor.size) throw new ShapeError(`write: ${describe(tensor)} takes ${tensor.size} values, got ${values.length}`);
     const ArrayType = arrayTypes[tensor.dtype];
     this.upload(tensor, values instanceof ArrayType ? values : ArrayType.from(values as ArrayLike<number>));
@@ -158,18 +156,18 @@ export abstract class Backend {
   /** A copy of the tensor's values once everything queued before has run. Float32Array for f32, Int32Array for i32. */
   async read(tensor: Tensor): Promise<Float32Array<ArrayBuffer>>;
   async read(tensor: Tensor): Promise<TypedArray> {
-    this.use('read', tensor);
+    this.checks.use('read', tensor);
     return this.download(tensor);
   }
 
   async readIntegers(tensor: Tensor): Promise<Int32Array> {
-    this.expectType('readIntegers', 'tensor', tensor, 'i32');
+    this.checks.expectType('readIntegers', 'tensor', tensor, 'i32');
     return (await this.download(tensor)) as Int32Array;
   }
 
   /** As {@link read}, but runs the queue on the calling thread: for small work only, it blocks the event loop. */
   readNow(tensor: Tensor): Float32Array {
-    this.use('readNow', tensor);
+    this.checks.use('readNow', tensor);
     return this.downloadNow(tensor) as Float32Array;
   }
 
@@ -177,55 +175,55 @@ export abstract class Backend {
 
   /** output = value. For i32 the value is rounded towards zero. */
   fill(a: { output: Tensor; value: number }): void {
-    this.use('fill', a.output);
-    this.expectWords('fill', a.output);
+    this.checks.use('fill', a.output);
+    this.checks.expectWords('fill', a.output);
     this.enqueue(a.output.dtype === 'f32' ? 'fill' : 'fillIntegers', [a.output], [a.output.size, a.value]);
   }
 
   /** output = input; same size and dtype, f32 or i32. */
   copy(a: { input: Tensor; output: Tensor }): void {
-    this.use('copy', a.input);
-    this.expectWords('copy', a.input);
-    this.expectType('copy', 'output', a.output, a.input.dtype);
-    this.expectSize('copy', 'output', a.output, a.input.size);
+    this.checks.use('copy', a.input);
+    this.checks.expectWords('copy', a.input);
+    this.checks.expectType('copy', 'output', a.output, a.input.dtype);
+    this.checks.expectSize('copy', 'output', a.output, a.input.size);
     this.enqueue('copy', [a.input, a.output], [a.input.size]);
   }
 
   /** output = a + scale b, elementwise; output may be a or b. scale is 1 by default. */
   add(a: { a: Tensor; b: Tensor; output: Tensor; scale?: number }): void {
     const n = a.a.size;
-    this.expect('add', { a: a.a, b: a.b, output: a.output }, n);
+    this.checks.expect('add', { a: a.a, b: a.b, output: a.output }, n);
     this.enqueue('add', [a.a, a.b, a.output], [n, a.scale ?? 1]);
   }
 
   /** Exact GELU, x Phi(x) by erf. output may be input. */
   gelu(a: { input: Tensor; output: Tensor }): void {
-    this.expect('gelu', { input: a.input, output: a.output }, a.input.size);
+    this.checks.expect('gelu', { input: a.input, output: a.output }, a.input.size);
     this.enqueue('gelu', [a.input, a.output], [a.input.size]);
   }
 
   /** gradInput = gradOutput gelu'(input); gradInput may be gradOutput. */
   geluBackward(a: { input: Tensor; gradOutput: Tensor; gradInput: Tensor }): void {
-    this.expect('geluBackward', a, a.input.size);
+    this.checks.expect('geluBackward', a, a.input.size);
     this.enqueue('geluBackward', [a.input, a.gradOutput, a.gradInput], [a.input.size]);
   }
 
   /** output may be input. */
   tanh(a: { input: Tensor; output: Tensor }): void {
-    this.expect('tanh', { input: a.input, output: a.output }, a.input.size);
+    this.checks.expect('tanh', { input: a.input, output: a.output }, a.input.size);
     this.enqueue('tanh', [a.input, a.output], [a.input.size]);
   }
 
   /** From the forward's output: gradInput = gradOutput (1 - output^2); gradInput may be gradOutput. */
   tanhBackward(a: { output: Tensor; gradOutput: Tensor; gradInput: Tensor }): void {
-    this.expect('tanhBackward', a, a.output.size);
+    this.checks.expect('tanhBackward', a, a.output.size);
     this.enqueue('tanhBackward', [a.output, a.gradOutput, a.gradInput], [a.output.size]);
   }
 
   /** output = kept(input) / (1 - probability); its own backward, applied to the gradient. output may be input. */
   dropout(a: { input: Tensor; output: Tensor; dropout: Dropout }): void {
-    this.expect('dropout', { input: a.input, output: a.output }, a.input.size);
-    this.expectProbability('dropout', a.dropout.probability);
+    this.checks.expect('dropout', { input: a.input, output: a.output }, a.input.size);
+    this.checks.expectProbability('dropout', a.dropout.probability);
     this.enqueue('dropout', [a.input, a.output], [a.input.size, a.dropout.probability, a.dropout.key]);
   }
 
@@ -248,9 +246,9 @@ export abstract class Backend {
     const numbers = [rows, columns, offset, rowStride, columnStride];
     if (!numbers.every((n) => Number.isSafeInteger(n) && n >= 0)) throw new ShapeError(`place: [${numbers}] are not all sizes`);
     if (!(a.type in bytesPerFileValue)) throw new ShapeError(`place: type '${a.type}' is none of ${Object.keys(bytesPerFileValue)}`);
-    this.expectType('place', 'input', a.input, 'i8');
-    this.expectSize('place', 'input', a.input, rows * columns * bytesPerFileValue[a.type]);
-    this.expectType('place', 'output', a.output, 'f32');
+    this.checks.expectType('place', 'input', a.input, 'i8');
+    this.checks.expectSize('place', 'input', a.input, rows * columns * bytesPerFileValue[a.type]);
+    this.checks.expectType('place', 'output', a.output, 'f32');
     if (a.input.size === 0) return;
     const [lastRow, lastColumn] = [(rows - 1) * rowStride, (columns - 1) * columnStride];
     if (!(offset + lastRow + lastColumn < a.output.size))
@@ -265,13 +263,13 @@ export abstract class Backend {
 
   /** A copy of weight [outputs, inputs] for {@link linear} in inference; the caller disposes it. A weight that is not finite is a late error for i8. */
   prepareLinear(a: { weight: Tensor; precision: Precision }): PreparedWeight {
-    const { outputs, inputs } = this.linearShape('prepareLinear', a.weight, a.weight);
+    const { outputs, inputs } = this.checks.linearShape('prepareLinear', a.weight, a.weight);
     return this.prepare('linear', a.weight, [outputs, inputs], a.precision);
   }
 
   /** A copy of an FFF's nodes [nodes, 2 width] for {@link fff} in inference; the caller disposes it. For i8, w_in and w_out have a scale each. */
   prepareNodes(a: { nodes: Tensor; precision: Precision }): PreparedWeight {
-    this.expectType('prepareNodes', 'nodes', a.nodes, 'f32');
+    this.checks.expectType('prepareNodes', 'nodes', a.nodes, 'f32');
     const { shape } = a.nodes;
     if (shape.length !== 2 || shape[1] % 2 !== 0) throw new ShapeError(`prepareNodes: nodes ${describe(a.nodes)} must be [nodes, 2 width]`);
     return this.prepare('fff', a.nodes, [shape[0], shape[1]], a.precision);
@@ -302,10 +300,10 @@ export abstract class Backend {
    */
   layerNorm(a: { input: Tensor; gamma: Tensor; beta: Tensor; epsilon: number; output: Tensor; mean?: Tensor; reciprocal?: Tensor }): void {
     const width = a.gamma.size;
-    const rows = this.rows('layerNorm', 'input', a.input, width);
-    this.expect('layerNorm', { input: a.input, output: a.output }, rows * width);
-    this.expect('layerNorm', { gamma: a.gamma, beta: a.beta }, width);
-    this.expect('layerNorm', { mean: a.mean, reciprocal: a.reciprocal }, rows);
+    const rows = this.checks.rows('layerNorm', 'input', a.input, width);
+    this.checks.expect('layerNorm', { input: a.input, output: a.output }, rows * width);
+    this.checks.expect('layerNorm', { gamma: a.gamma, beta: a.beta }, width);
+    this.checks.expect('layerNorm', { mean: a.mean, reciprocal: a.reciprocal }, rows);
     this.enqueue('layerNorm', [a.input, a.gamma, a.beta, a.output, a.mean, a.reciprocal], [rows, width, a.epsilon]);
   }
 
@@ -322,10 +320,10 @@ export abstract class Backend {
     gradBeta?: Tensor;
   }): void {
     const width = a.gamma.size;
-    const rows = this.rows('layerNormBackward', 'input', a.input, width);
-    this.expect('layerNormBackward', { input: a.input, gradOutput: a.gradOutput, gradInput: a.gradInput }, rows * width);
-    this.expect('layerNormBackward', { gamma: a.gamma, gradGamma: a.gradGamma, gradBeta: a.gradBeta }, width);
-    this.expect('layerNormBackward', { mean: a.mean, reciprocal: a.reciprocal }, rows);
+    const rows = this.checks.rows('layerNormBackward', 'input', a.input, width);
+    this.checks.expect('layerNormBackward', { input: a.input, gradOutput: a.gradOutput, gradInput: a.gradInput }, rows * width);
+    this.checks.expect('layerNormBackward', { gamma: a.gamma, gradGamma: a.gradGamma, gradBeta: a.gradBeta }, width);
+    this.checks.expect('layerNormBackward', { mean: a.mean, reciprocal: a.reciprocal }, rows);
     this.enqueue(
       'layerNormBackward',
       [a.input, a.gamma, a.mean, a.reciprocal, a.gradOutput, a.gradInput, a.gradGamma, a.gradBeta],
@@ -349,10 +347,10 @@ export abstract class Backend {
     accumulate?: boolean;
     precision?: ProductPrecision;
   }): void {
-    const { rows, inputs, outputs } = this.linearShape('linear', a.input, a.weight);
-    this.expect('linear', { input: a.input }, rows * inputs);
-    this.expect('linear', { output: a.output, preActivation: a.preActivation }, rows * outputs);
-    this.expect('linear', { bias: a.bias }, outputs);
+    const { rows, inputs, outputs } = this.checks.linearShape('linear', a.input, a.weight);
+    this.checks.expect('linear', { input: a.input }, rows * inputs);
+    this.checks.expect('linear', { output: a.output, preActivation: a.preActivation }, rows * outputs);
+    this.checks.expect('linear', { bias: a.bias }, outputs);
     const gelu = a.activation === 'gelu';
     if (gelu && a.accumulate) throw new ShapeError('linear: accumulate and an activation exclude each other');
     if (a.preActivation && !gelu) throw new ShapeError("linear: preActivation is kept only with activation 'gelu'");
@@ -364,7 +362,7 @@ export abstract class Backend {
       this.enqueue(
         'linear',
         [a.input, a.weight, a.bias, a.output, a.preActivation],
-        [...numbers, this.precisionNumber('linear', a.precision)],
+        [...numbers, this.checks.precisionNumber('linear', a.precision)],
       );
     }
   }
@@ -377,10 +375,10 @@ export abstract class Backend {
     accumulate?: boolean;
     precision?: ProductPrecision;
   }): void {
-    const { rows, inputs, outputs } = this.linearShape('linearBackwardInput', a.gradInput, a.weight);
-    const precision = this.precisionNumber('linearBackwardInput', a.precision);
-    this.expect('linearBackwardInput', { gradOutput: a.gradOutput }, rows * outputs);
-    this.expect('linearBackwardInput', { gradInput: a.gradInput }, rows * inputs);
+    const { rows, inputs, outputs } = this.checks.linearShape('linearBackwardInput', a.gradInput, a.weight);
+    const precision = this.checks.precisionNumber('linearBackwardInput', a.precision);
+    this.checks.expect('linearBackwardInput', { gradOutput: a.gradOutput }, rows * outputs);
+    this.checks.expect('linearBackwardInput', { gradInput: a.gradInput }, rows * inputs);
     this.enqueue('linearBackwardInput', [a.gradOutput, a.weight, a.gradInput], [rows, inputs, outputs, a.accumulate ? 1 : 0, precision]);
   }
 
@@ -392,11 +390,11 @@ export abstract class Backend {
     gradBias?: Tensor;
     precision?: ProductPrecision;
   }): void {
-    const { rows, inputs, outputs } = this.linearShape('linearBackwardWeight', a.input, a.gradWeight);
-    const precision = this.precisionNumber('linearBackwardWeight', a.precision);
-    this.expect('linearBackwardWeight', { input: a.input }, rows * inputs);
-    this.expect('linearBackwardWeight', { gradOutput: a.gradOutput }, rows * outputs);
-    this.expect('linearBackwardWeight', { gradBias: a.gradBias }, outputs);
+    const { rows, inputs, outputs } = this.checks.linearShape('linearBackwardWeight', a.input, a.gradWeight);
+    const precision = this.checks.precisionNumber('linearBackwardWeight', a.precision);
+    this.checks.expect('linearBackwardWeight', { input: a.input }, rows * inputs);
+    this.checks.expect('linearBackwardWeight', { gradOutput: a.gradOutput }, rows * outputs);
+    this.checks.expect('linearBackwardWeight', { gradBias: a.gradBias }, outputs);
     this.enqueue('linearBackwardWeight', [a.input, a.gradOutput, a.gradWeight, a.gradBias], [rows, inputs, outputs, precision]);
   }
 
@@ -405,9 +403,9 @@ export abstract class Backend {
    * output [batch queryLength, heads headSize]; logSumExp [batch, heads, queryLength], of the masked scaled scores, is kept for the backward if given.
    */
   attention(a: AttentionArguments & { output: Tensor; logSumExp?: Tensor }): void {
-    const numbers = this.attentionNumbers('attention', a, [a.query, a.key, a.value]);
-    this.expect('attention', { output: a.output }, a.batch * a.queryLength * a.heads * a.headSize);
-    this.expect('attention', { logSumExp: a.logSumExp }, a.batch * a.heads * a.queryLength);
+    const numbers = this.checks.attentionNumbers('attention', a, [a.query, a.key, a.value]);
+    this.checks.expect('attention', { output: a.output }, a.batch * a.queryLength * a.heads * a.headSize);
+    this.checks.expect('attention', { logSumExp: a.logSumExp }, a.batch * a.heads * a.queryLength);
     this.enqueue('attention', [a.query.tensor, a.key.tensor, a.value.tensor, a.paddingMask, a.output, a.logSumExp], numbers);
   }
 
@@ -422,9 +420,9 @@ export abstract class Backend {
       gradValue: AttentionOperand;
     },
   ): void {
-    const numbers = this.attentionNumbers('attentionBackward', a, [a.query, a.key, a.value, a.gradQuery, a.gradKey, a.gradValue]);
-    this.expect('attentionBackward', { output: a.output, gradOutput: a.gradOutput }, a.batch * a.queryLength * a.heads * a.headSize);
-    this.expect('attentionBackward', { logSumExp: a.logSumExp }, a.batch * a.heads * a.queryLength);
+    const numbers = this.checks.attentionNumbers('attentionBackward', a, [a.query, a.key, a.value, a.gradQuery, a.gradKey, a.gradValue]);
+    this.checks.expect('attentionBackward', { output: a.output, gradOutput: a.gradOutput }, a.batch * a.queryLength * a.heads * a.headSize);
+    this.checks.expect('attentionBackward', { logSumExp: a.logSumExp }, a.batch * a.heads * a.queryLength);
     this.enqueue(
       'attentionBackward',
       [
@@ -448,8 +446,8 @@ export abstract class Backend {
    * element (a learned factor), 1 if absent. An index outside the table is a late error. Also gathers rows of any matrix.
    */
   embedding(a: { table: Tensor; indices: Tensor; output: Tensor; scale?: Tensor; accumulate?: boolean }): void {
-    const { rows, width, count } = this.embeddingShape('embedding', a.table, a.indices, a.output);
-    this.expect('embedding', { scale: a.scale }, 1);
+    const { rows, width, count } = this.checks.embeddingShape('embedding', a.table, a.indices, a.output);
+    this.checks.expect('embedding', { scale: a.scale }, 1);
     this.enqueue('embedding', [a.table, a.indices, a.output, a.scale], [rows, width, count, a.accumulate ? 1 : 0]);
   }
 
@@ -465,16 +463,16 @@ export abstract class Backend {
     scale?: Tensor;
     skipIndex?: number;
   }): void {
-    const { rows, width, count } = this.embeddingShape('embeddingBackward', a.gradTable, a.indices, a.gradOutput);
-    this.expect('embeddingBackward', { scale: a.scale }, 1);
-    this.expectIntegers('embeddingBackward', { touched: a.touched }, count);
+    const { rows, width, count } = this.checks.embeddingShape('embeddingBackward', a.gradTable, a.indices, a.gradOutput);
+    this.checks.expect('embeddingBackward', { scale: a.scale }, 1);
+    this.checks.expectIntegers('embeddingBackward', { touched: a.touched }, count);
     this.enqueue('embeddingBackward', [a.indices, a.gradOutput, a.gradTable, a.touched, a.scale], [rows, width, count, a.skipIndex ?? -1]);
   }
 
   /** gradScale += sum over t of gradOutput[t] . table[indices[t]]. */
   embeddingScaleBackward(a: { table: Tensor; indices: Tensor; gradOutput: Tensor; gradScale: Tensor }): void {
-    const { rows, width, count } = this.embeddingShape('embeddingScaleBackward', a.table, a.indices, a.gradOutput);
-    this.expect('embeddingScaleBackward', { gradScale: a.gradScale }, 1);
+    const { rows, width, count } = this.checks.embeddingShape('embeddingScaleBackward', a.table, a.indices, a.gradOutput);
+    this.checks.expect('embeddingScaleBackward', { gradScale: a.gradScale }, 1);
     this.enqueue('embeddingScaleBackward', [a.table, a.indices, a.gradOutput, a.gradScale], [rows, width, count]);
   }
 
@@ -500,10 +498,10 @@ export abstract class Backend {
     visited?: Tensor;
     logits?: Tensor;
   }): void {
-    const { rows, width, leafWidth } = this.fffShape('fff', a);
-    this.expect('fff', { input: a.input, output: a.output }, rows * width);
-    this.expect('fff', { logits: a.logits }, rows * a.trees * (a.depth + leafWidth));
-    this.expectIntegers('fff', { visited: a.visited }, rows * a.trees * (a.depth + 1));
+    const { rows, width, leafWidth } = this.checks.fffShape('fff', a);
+    this.checks.expect('fff', { input: a.input, output: a.output }, rows * width);
+    this.checks.expect('fff', { logits: a.logits }, rows * a.trees * (a.depth + leafWidth));
+    this.checks.expectIntegers('fff', { visited: a.visited }, rows * a.trees * (a.depth + 1));
     const numbers = [rows, width, a.trees, a.depth, leafWidth, a.accumulate ? 1 : 0];
     if (a.nodes instanceof PreparedWeight) {
       const operands = [a.input, a.nodes.data, a.bias, a.output, a.visited, a.logits];
@@ -533,15 +531,15 @@ export abstract class Backend {
     gradBias?: Tensor;
     touched?: Tensor;
   }): void {
-    const { rows, width, leafWidth, neurons } = this.fffShape('fffBackward', a);
-    this.expect('fffBackward', { input: a.input, gradOutput: a.gradOutput, gradInput: a.gradInput }, rows * width);
-    this.expect('fffBackward', { logits: a.logits }, rows * a.trees * (a.depth + leafWidth));
-    this.expectIntegers('fffBackward', { visited: a.visited }, rows * a.trees * (a.depth + 1));
+    const { rows, width, leafWidth, neurons } = this.checks.fffShape('fffBackward', a);
+    this.checks.expect('fffBackward', { input: a.input, gradOutput: a.gradOutput, gradInput: a.gradInput }, rows * width);
+    this.checks.expect('fffBackward', { logits: a.logits }, rows * a.trees * (a.depth + leafWidth));
+    this.checks.expectIntegers('fffBackward', { visited: a.visited }, rows * a.trees * (a.depth + 1));
     if (!a.gradNodes !== !a.gradBias || !a.gradNodes !== !a.touched)
       throw new ShapeError('fffBackward: gradNodes, gradBias and touched are given together or not at all');
-    this.expect('fffBackward', { gradNodes: a.gradNodes }, neurons * 2 * width);
-    this.expect('fffBackward', { gradBias: a.gradBias }, neurons);
-    this.expectIntegers('fffBackward', { touched: a.touched }, neurons);
+    this.checks.expect('fffBackward', { gradNodes: a.gradNodes }, neurons * 2 * width);
+    this.checks.expect('fffBackward', { gradBias: a.gradBias }, neurons);
+    this.checks.expectIntegers('fffBackward', { touched: a.touched }, neurons);
     this.enqueue(
       'fffBackward',
       [a.input, a.nodes, a.visited, a.logits, a.gradOutput, a.gradInput, a.gradNodes, a.gradBias, a.touched],
@@ -565,9 +563,9 @@ export abstract class Backend {
     output: Tensor;
     accumulate?: boolean;
   }): void {
-    const { numbers, rows, outputs } = this.choiceShape('conditionalMatmul', a.input, a.weight, a.chosen, a.blockSize);
-    this.expect('conditionalMatmul', { bias: a.bias }, a.weight.shape[0]);
-    this.expect('conditionalMatmul', { output: a.output }, rows * outputs);
+    const { numbers, rows, outputs } = this.checks.choiceShape('conditionalMatmul', a.input, a.weight, a.chosen, a.blockSize);
+    this.checks.expect('conditionalMatmul', { bias: a.bias }, a.weight.shape[0]);
+    this.checks.expect('conditionalMatmul', { output: a.output }, rows * outputs);
     this.enqueue('conditionalMatmul', [a.input, a.weight, a.chosen, a.bias, a.output], [...numbers, a.accumulate ? 1 : 0]);
   }
 
@@ -583,8 +581,14 @@ export abstract class Backend {
     gradInput: Tensor;
     accumulate?: boolean;
   }): void {
-    const { numbers, rows, outputs } = this.choiceShape('conditionalMatmulBackwardInput', a.gradInput, a.weight, a.chosen, a.blockSize);
-    this.expect('conditionalMatmulBackwardInput', { gradOutput: a.gradOutput }, rows * outputs);
+    const { numbers, rows, outputs } = this.checks.choiceShape(
+      'conditionalMatmulBackwardInput',
+      a.gradInput,
+      a.weight,
+      a.chosen,
+      a.blockSize,
+    );
+    this.checks.expect('conditionalMatmulBackwardInput', { gradOutput: a.gradOutput }, rows * outputs);
     this.enqueue('conditionalMatmulBackwardInput', [a.gradOutput, a.weight, a.chosen, a.gradInput], [...numbers, a.accumulate ? 1 : 0]);
   }
 
@@ -602,10 +606,10 @@ export abstract class Backend {
     touched?: Tensor;
   }): void {
     const operation = 'conditionalMatmulBackwardWeight';
-    const { numbers, rows, outputs } = this.choiceShape(operation, a.input, a.gradWeight, a.chosen, a.blockSize);
-    this.expect(operation, { gradOutput: a.gradOutput }, rows * outputs);
-    this.expect(operation, { gradBias: a.gradBias }, a.gradWeight.shape[0]);
-    this.expectIntegers(operation, { touched: a.touched }, a.gradWeight.shape[0]);
+    const { numbers, rows, outputs } = this.checks.choiceShape(operation, a.input, a.gradWeight, a.chosen, a.blockSize);
+    this.checks.expect(operation, { gradOutput: a.gradOutput }, rows * outputs);
+    this.checks.expect(operation, { gradBias: a.gradBias }, a.gradWeight.shape[0]);
+    this.checks.expectIntegers(operation, { touched: a.touched }, a.gradWeight.shape[0]);
     this.enqueue('conditionalMatmulBackwardWeight', [a.input, a.gradOutput, a.chosen, a.gradWeight, a.gradBias, a.touched], numbers);
   }
 
@@ -615,8 +619,8 @@ export abstract class Backend {
    * the mean is 0, the others are -Infinity). selected i32 [batch, width] keeps the maximum's position (kind 'max').
    */
   pool(a: { input: Tensor; batch: number; length: number; kind: PoolKind; output: Tensor; selected?: Tensor; mask?: Tensor }): void {
-    const width = this.poolWidth('pool', a.input, a.output, a);
-    this.expectIntegers('pool', { selected: a.selected }, a.batch * width);
+    const width = this.checks.poolWidth('pool', a.input, a.output, a);
+    this.checks.expectIntegers('pool', { selected: a.selected }, a.batch * width);
     this.enqueue('pool', [a.input, a.output, a.selected, a.mask], [a.batch, a.length, width, poolKinds.indexOf(a.kind)]);
   }
 
@@ -632,12 +636,12 @@ export abstract class Backend {
     selected?: Tensor;
     mask?: Tensor;
   }): void {
-    const width = this.poolWidth('poolBackward', a.gradInput, a.gradOutput, a);
+    const width = this.checks.poolWidth('poolBackward', a.gradInput, a.gradOutput, a);
     if (a.kind === 'max' && !a.selected) throw new ShapeError("poolBackward: kind 'max' needs selected");
     if (a.kind === 'logSumExp' && !(a.input && a.output)) throw new ShapeError("poolBackward: kind 'logSumExp' needs input and output");
-    this.expect('poolBackward', { input: a.input }, a.batch * a.length * width);
-    this.expect('poolBackward', { output: a.output }, a.batch * width);
-    this.expectIntegers('poolBackward', { selected: a.selected }, a.batch * width);
+    this.checks.expect('poolBackward', { input: a.input }, a.batch * a.length * width);
+    this.checks.expect('poolBackward', { output: a.output }, a.batch * width);
+    this.checks.expectIntegers('poolBackward', { selected: a.selected }, a.batch * width);
     this.enqueue(
       'poolBackward',
       [a.gradOutput, a.gradInput, a.input, a.output, a.selected, a.mask],
@@ -656,9 +660,9 @@ export abstract class Backend {
     const classes = a.logits.size / rows;
     if (rows > 0 && !Number.isInteger(classes))
       throw new ShapeError(`crossEntropy: logits ${describe(a.logits)} are not rows of classes for ${rows} labels`);
-    this.expect('crossEntropy', { logits: a.logits, gradLogits: a.gradLogits }, a.logits.size);
-    this.expectIntegers('crossEntropy', { labels: a.labels }, rows);
-    this.expect('crossEntropy', { losses: a.losses }, rows);
+    this.checks.expect('crossEntropy', { logits: a.logits, gradLogits: a.gradLogits }, a.logits.size);
+    this.checks.expectIntegers('crossEntropy', { labels: a.labels }, rows);
+    this.checks.expect('crossEntropy', { losses: a.losses }, rows);
     this.enqueue(
       'crossEntropy',
       [a.logits, a.labels, a.losses, a.gradLogits],
@@ -669,7 +673,7 @@ export abstract class Backend {
   /** losses = (predictions - targets)^2, elementwise; gradPredictions = 2 scale (predictions - targets), which may be the predictions themselves. */
   squaredError(a: { predictions: Tensor; targets: Tensor; losses: Tensor; gradPredictions?: Tensor; scale?: number }): void {
     const n = a.predictions.size;
-    this.expect(
+    this.checks.expect(
       'squaredError',
       { predictions: a.predictions, targets: a.targets, losses: a.losses, gradPredictions: a.gradPredictions },
       n,
@@ -679,18 +683,18 @@ export abstract class Backend {
 
   /** output[0] (+)= sum of input. */
   sum(a: { input: Tensor; output: Tensor; accumulate?: boolean }): void {
-    this.expect('sum', { input: a.input }, a.input.size);
-    this.expect('sum', { output: a.output }, 1);
+    this.checks.expect('sum', { input: a.input }, a.input.size);
+    this.checks.expect('sum', { output: a.output }, 1);
     this.enqueue('sum', [a.input, a.output], [a.input.size, a.accumulate ? 1 : 0]);
   }
 
   /** output[0] = sum of squares of input [rows, ...]. With touched i32 [rows], rows whose flag is 0 are not read and count as zero. */
   sumOfSquares(a: { input: Tensor; touched?: Tensor; output: Tensor }): void {
     const rows = a.touched?.size ?? 1;
-    const width = this.rowWidth('sumOfSquares', a.input, rows);
-    this.expect('sumOfSquares', { input: a.input }, a.input.size);
-    this.expectIntegers('sumOfSquares', { touched: a.touched }, rows);
-    this.expect('sumOfSquares', { output: a.output }, 1);
+    const width = this.checks.rowWidth('sumOfSquares', a.input, rows);
+    this.checks.expect('sumOfSquares', { input: a.input }, a.input.size);
+    this.checks.expectIntegers('sumOfSquares', { touched: a.touched }, rows);
+    this.checks.expect('sumOfSquares', { output: a.output }, 1);
     this.enqueue('sumOfSquares', [a.input, a.touched, a.output], [rows, width]);
   }
 
@@ -698,8 +702,8 @@ export abstract class Backend {
 
   /** From sums of squares: output[0] = min(1, maximum / (norm + 1e-6)) and output[1] = norm, the square root of their sum (PyTorch's clip_grad_norm_). */
   clipScale(a: { sums: Tensor; maximum: number; output: Tensor }): void {
-    this.expect('clipScale', { sums: a.sums }, a.sums.size);
-    this.expect('clipScale', { output: a.output }, 2);
+    this.checks.expect('clipScale', { sums: a.sums }, a.sums.size);
+    this.checks.expect('clipScale', { output: a.output }, 2);
     this.enqueue('clipScale', [a.sums, a.output], [a.sums.size, a.maximum]);
   }
 
@@ -723,11 +727,11 @@ export abstract class Backend {
     step: number;
   }): void {
     const n = a.parameter.size;
-    this.expect('adamw', { parameter: a.parameter, gradient: a.gradient, mean: a.mean, variance: a.variance }, n);
+    this.checks.expect('adamw', { parameter: a.parameter, gradient: a.gradient, mean: a.mean, variance: a.variance }, n);
     const rows = a.touched?.size ?? 1;
-    const width = this.rowWidth('adamw', a.parameter, rows);
-    this.expectIntegers('adamw', { touched: a.touched }, rows);
-    if (a.gradientScale) this.expectType('adamw', 'gradientScale', a.gradientScale, 'f32');
+    const width = this.checks.rowWidth('adamw', a.parameter, rows);
+    this.checks.expectIntegers('adamw', { touched: a.touched }, rows);
+    if (a.gradientScale) this.checks.expectType('adamw', 'gradientScale', a.gradientScale, 'f32');
     if (!Number.isInteger(a.step) || a.step < 1) throw new ShapeError(`adamw: step ${a.step} is not a count from 1`);
     this.enqueue(
       'adamw',
@@ -739,180 +743,9 @@ export abstract class Backend {
   /** Zeroes the rows of gradient [rows, ...] whose flag is not 0. The flags stay: several gradients can share them. */
   clearRows(a: { gradient: Tensor; touched: Tensor }): void {
     const rows = a.touched.size;
-    const width = this.rowWidth('clearRows', a.gradient, rows);
-    this.expect('clearRows', { gradient: a.gradient }, a.gradient.size);
-    this.expectIntegers('clearRows', { touched: a.touched }, rows);
+    const width = this.checks.rowWidth('clearRows', a.gradient, rows);
+    this.checks.expect('clearRows', { gradient: a.gradient }, a.gradient.size);
+    this.checks.expectIntegers('clearRows', { touched: a.touched }, rows);
     this.enqueue('clearRows', [a.gradient, a.touched], [rows, width]);
-  }
-
-  // ------------------------------------------------------------------ checks
-
-  private use(operation: string, tensor: Tensor): void {
-    if (tensor.backend !== this) throw new ShapeError(`${operation}: ${describe(tensor)} belongs to another backend`);
-    if (tensor.disposed) throw new ShapeError(`${operation}: tensor '${tensor.name}' was disposed`);
-  }
-
-  private expectType(operation: string, argument: string, tensor: Tensor, dtype: DType): void {
-    this.use(operation, tensor);
-    if (tensor.dtype !== dtype) throw new ShapeError(`${operation}: ${argument} ${describe(tensor)} must be ${dtype}`);
-  }
-
-  private expectWords(operation: string, tensor: Tensor): void {
-    if (bytesPerElement[tensor.dtype] !== 4) throw new ShapeError(`${operation}: ${describe(tensor)} must be f32 or i32`);
-  }
-
-  private expectSize(operation: string, argument: string, tensor: Tensor, size: number): void {
-    if (tensor.size !== size)
-      throw new ShapeError(`${operation}: ${argument} ${describe(tensor)} has ${tensor.size} elements, expected ${size}`);
-  }
-
-  /** Each tensor given is f32, alive, and has `size` elements. */
-  private expect(operation: string, tensors: Record<string, unknown>, size: number): void {
-    for (const argument in tensors) {
-      const tensor = tensors[argument];
-      if (!(tensor instanceof Tensor)) continue;
-      this.expectType(operation, argument, tensor, 'f32');
-      this.expectSize(operation, argument, tensor, size);
-    }
-  }
-
-  private expectIntegers(operation: string, tensors: Record<string, Tensor | undefined>, size: number): void {
-    for (const argument in tensors) {
-      const tensor = tensors[argument];
-      if (!tensor) continue;
-      this.expectType(operation, argument, tensor, 'i32');
-      this.expectSize(operation, argument, tensor, size);
-    }
-  }
-
-  private expectProbability(operation: string, probability: number): void {
-    if (!(probability >= 0 && probability < 1)) throw new ShapeError(`${operation}: dropout probability ${probability} is not in [0, 1)`);
-  }
-
-  private rows(operation: string, argument: string, tensor: Tensor, width: number): number {
-    const rows = width > 0 ? tensor.size / width : Number.NaN;
-    if (!Number.isInteger(rows)) throw new ShapeError(`${operation}: ${argument} ${describe(tensor)} is not made of rows of ${width}`);
-    return rows;
-  }
-
-  private rowWidth(operation: string, tensor: Tensor, rows: number): number {
-    const width = rows > 0 ? tensor.size / rows : 0;
-    if (!Number.isInteger(width)) throw new ShapeError(`${operation}: ${describe(tensor)} is not made of ${rows} rows`);
-    return width;
-  }
-
-  private expectWeight(operation: string, kind: PreparedWeight['operation'], weight: Tensor | PreparedWeight): void {
-    if (weight instanceof Tensor) this.expectType(operation, 'weight', weight, 'f32');
-    else {
-      this.use(operation, weight.data);
-      if (weight.operation !== kind) throw new ShapeError(`${operation}: '${weight.name}' was prepared for ${weight.operation}`);
-    }
-  }
-
-  private precisionNumber(operation: string, precision: ProductPrecision = 'f32'): number {
-    if (!productPrecisions.includes(precision))
-      throw new ShapeError(`${operation}: precision '${precision}' is none of ${productPrecisions.join(', ')}`);
-    return precisions.indexOf(precision);
-  }
-
-  private linearShape(operation: string, input: Tensor, weight: Tensor | PreparedWeight) {
-    this.expectWeight(operation, 'linear', weight);
-    if (weight.shape.length !== 2) throw new ShapeError(`${operation}: weight ${describe(weight)} must be [outputs, inputs]`);
-    const [outputs, inputs] = weight.shape as [number, number];
-    return { rows: this.rows(operation, 'input', input, inputs), inputs, outputs };
-  }
-
-  private embeddingShape(operation: string, table: Tensor, indices: Tensor, output: Tensor) {
-    this.expectType(operation, 'table', table, 'f32');
-    this.expectType(operation, 'indices', indices, 'i32');
-    this.expectType(operation, 'output', output, 'f32');
-    if (table.shape.length !== 2) throw new ShapeError(`${operation}: table ${describe(table)} must be [count, width]`);
-    const [count, width] = table.shape as [number, number];
-    const rows = indices.size;
-    this.expectSize(operation, 'output', output, rows * width);
-    return { rows, width, count };
-  }
-
-  private fffShape(
-    operation: string,
-    a: { input: Tensor; nodes: Tensor | PreparedWeight; bias?: Tensor; trees: number; depth: number; leafWidth?: number },
-  ) {
-    const { input, nodes, bias, trees, depth, leafWidth = 1 } = a;
-    if (!Number.isInteger(trees) || trees < 1) throw new ShapeError(`${operation}: trees ${trees} is not a count`);
-    if (!Number.isInteger(depth) || depth < 0 || depth > 24) throw new ShapeError(`${operation}: depth ${depth} is not in 0 .. 24`);
-    if (!Number.isInteger(leafWidth) || leafWidth < 1) throw new ShapeError(`${operation}: leafWidth ${leafWidth} is not a count`);
-    this.expectWeight(operation, 'fff', nodes);
-    const neurons = trees * neuronsPerTree(depth, leafWidth);
-    if (nodes.shape.length !== 2 || nodes.shape[0] !== neurons || nodes.shape[1] % 2 !== 0) {
-      const leaves = leafWidth === 1 ? '' : ` with ${leafWidth} neurons a leaf`;
-      throw new ShapeError(
-        `${operation}: nodes ${describe(nodes)} must be [${neurons}, 2 width] for ${trees} trees of depth ${depth}${leaves}`,
-      );
-    }
-    if (bias) this.expect(operation, { bias }, neurons);
-    const width = nodes.shape[1] / 2;
-    return { rows: this.rows(operation, 'input', input, width), width, leafWidth, neurons };
-  }
-
-  /** numbers: [rows, inputs, choices, blockSize, blocks]. */
-  private choiceShape(operation: string, input: Tensor, weight: Tensor, chosen: Tensor, blockSize = 1) {
-    const { rows, inputs } = this.linearShape(operation, input, weight);
-    this.expect(operation, { input }, rows * inputs);
-    if (!Number.isInteger(blockSize) || blockSize < 1) throw new ShapeError(`${operation}: blockSize ${blockSize} is not a count`);
-    const blocks = weight.shape[0] / blockSize;
-    if (!Number.isInteger(blocks))
-      throw new ShapeError(`${operation}: weight ${describe(weight)} is not made of blocks of ${blockSize} rows`);
-    const choices = this.rowWidth(operation, chosen, rows);
-    this.expectIntegers(operation, { chosen }, rows * choices);
-    return { numbers: [rows, inputs, choices, blockSize, blocks], rows, outputs: choices * blockSize };
-  }
-
-  private poolWidth(
-    operation: string,
-    input: Tensor,
-    output: Tensor,
-    a: { batch: number; length: number; kind: PoolKind; mask?: Tensor },
-  ): number {
-    if (!poolKinds.includes(a.kind)) throw new ShapeError(`${operation}: kind '${a.kind}' is none of ${poolKinds.join(', ')}`);
-    if (a.length < 1) throw new ShapeError(`${operation}: length ${a.length} is not at least 1`);
-    const width = this.rowWidth(operation, output, a.batch);
-    this.expect(operation, { output }, a.batch * width);
-    this.expect(operation, { input }, a.batch * a.length * width);
-    this.expectIntegers(operation, { mask: a.mask }, a.batch * a.length);
-    return width;
-  }
-
-  /** [batch, heads, headSize, queryLength, keyLength, causal, dropout probability, dropout key, precision, then offset, batchStride, rowStride, headStride of each operand]. */
-  private attentionNumbers(operation: string, a: AttentionArguments, operands: AttentionOperand[]): number[] {
-    for (const count of [a.batch, a.heads, a.headSize, a.queryLength, a.keyLength]) {
-      if (!Number.isInteger(count) || count < 1)
-        throw new ShapeError(`${operation}: batch, heads, headSize and lengths must be counts, got ${count}`);
-    }
-    if (a.causal && a.queryLength > a.keyLength)
-      throw new ShapeError(`${operation}: causal attention of ${a.queryLength} queries over ${a.keyLength} keys`);
-    this.expectIntegers(operation, { paddingMask: a.paddingMask }, a.batch * a.keyLength);
-    if (a.dropout) this.expectProbability(operation, a.dropout.probability);
-    const numbers = [
-      a.batch,
-      a.heads,
-      a.headSize,
-      a.queryLength,
-      a.keyLength,
-      a.causal ? 1 : 0,
-      a.dropout?.probability ?? 0,
-      a.dropout?.key ?? 0,
-      this.precisionNumber(operation, a.precision),
-    ];
-    operands.forEach((operand, index) => {
-      const { tensor, offset, batchStride, rowStride, headStride } = operand;
-      this.expectType(operation, 'operand', tensor, 'f32');
-      const length = index % 3 === 0 ? a.queryLength : a.keyLength;
-      const last = offset + (a.batch - 1) * batchStride + (length - 1) * rowStride + (a.heads - 1) * headStride + a.headSize;
-      if (![offset, batchStride, rowStride, headStride].every((n) => Number.isInteger(n) && n >= 0) || last > tensor.size) {
-        throw new ShapeError(`${operation}: an operand reaches element ${last} of ${describe(tensor)}`);
-      }
-      numbers.push(offset, batchStride, rowStride, headStride);
-    });
-    return numbers;
   }
 }
