@@ -12,7 +12,7 @@ struct AttentionShape {
 
   AttentionShape(const Arguments& a)
       : batch(a.count(0)), heads(a.count(1)), headSize(a.count(2)), queryLength(a.count(3)), keyLength(a.count(4)), causal(a.flag(5)),
-        scale(1.0f / __builtin_sqrtf(a.number(2))), dropout(a.numbers[6], a.numbers[7]), bf16(a.flag(8)), paddingMask(a.integers(3)) {}
+        scale(1.0f / __builtin_sqrtf(a.number(2))), dropout(a.numbers[6], a.numbers[7]), bf16(static_cast<Precision>(a.count(8)) == Precision::bf16), paddingMask(a.integers(3)) {}
 
   // The most queries that a task of the forward, or a block of the backward, takes on.
   static constexpr size_t mostQueries = 128;
@@ -78,7 +78,7 @@ template <bool bf16> inline void attentionIn(Context& context, const Arguments& 
   constexpr size_t block = AttentionShape::mostQueries;
   const size_t blocks = (s.queryLength + block - 1) / block, stride = s.scoreStride(), headStride = s.headStride(), outputStride = s.heads * s.headSize;
   const size_t columnFloats = packedSize(s.keyLength, s.headSize), rowFloats = packedSize(s.headSize, s.keyLength);
-  const size_t bytes = takes(tileRows * stride * 4) + takes(stride * 4) + takes(columnFloats * 4) + takes(rowFloats * 4) + takes(tileRows * headStride * 4);
+  const size_t bytes = takes(tileRows * stride * 4) + takes(stride * 4) + takes(columnFloats * 4) + takes(rowFloats * 4) + (bf16 ? takes(tileRows * headStride * 4) : 0);
   parallel(context, s.batch * s.heads * blocks, [&](size_t task, int worker) {
     const size_t b = task / blocks / s.heads, h = task / blocks % s.heads, begin = task % blocks * block;
     const size_t end = smaller(begin + block, s.queryLength), keys = s.visibleKeys(end - 1);
@@ -86,7 +86,7 @@ template <bool bf16> inline void attentionIn(Context& context, const Arguments& 
     char* scratch = static_cast<char*>(context.scratch(&context, worker, bytes));
     float *scores = take<float>(scratch, tileRows * stride), *bias = take<float>(scratch, stride);
     float *keyColumns = take<float>(scratch, columnFloats), *valueRows = take<float>(scratch, rowFloats);
-    float* rounded = take<float>(scratch, tileRows * headStride);
+    float* rounded = bf16 ? take<float>(scratch, tileRows * headStride) : nullptr;
 
     keyBias(s, b, bias);
     packForRows<bf16>(keys, s.headSize, {key.data, 1, key.stride}, keyColumns);
@@ -138,11 +138,19 @@ inline void softmaxRowBackward(const AttentionShape& s, float* scores, float* gr
   }
 }
 
+// rounded(gradOutput) . output of a row: rounded as in the products with the values, so that what all values have in common cancels.
+template <bool bf16> inline float rowDot(const float* gradOutput, const float* output, size_t count) {
+  if constexpr (!bf16) return dot(gradOutput, output, count);
+  Vector sum = zero();
+  eachVector(0, count, [&](size_t c, size_t n) { sum = multiplyAdd(roundToBf16(loadUpTo(gradOutput + c, n)), loadUpTo(output + c, n), sum); });
+  return sumLanes(sum);
+}
+
 template <bool bf16> inline void attentionBackwardIn(Context& context, const Arguments& a, const AttentionShape& s) {
   const float *output = a.floats(4), *logSumExp = a.floats(5), *gradOutput = a.floats(6);
   const size_t block = s.backwardBlock(), stride = s.scoreStride(), headStride = s.headStride(), outputStride = s.heads * s.headSize;
   const size_t columnFloats = packedSize(s.keyLength, s.headSize), rowFloats = packedSize(s.headSize, s.keyLength);
-  const size_t sumFloats = multiplyBlockScratch(s.keyLength, s.headSize, block), roundedFloats = tileRows * (stride > headStride ? stride : headStride);
+  const size_t sumFloats = multiplyBlockScratch(s.keyLength, s.headSize, block), roundedFloats = bf16 ? tileRows * (stride > headStride ? stride : headStride) : 0;
   const size_t bytes = 2 * takes(block * stride * 4) + takes(stride * 4) + 2 * takes(columnFloats * 4) + takes(rowFloats * 4) + takes(sumFloats * 4) + takes(roundedFloats * 4);
   // One task a head, since the gradients of keys and values sum over all queries.
   parallel(context, s.batch * s.heads, [&](size_t task, int worker) {
@@ -172,7 +180,7 @@ template <bool bf16> inline void attentionBackwardIn(Context& context, const Arg
         multiplyRows<bf16>(rows, keys, s.headSize, rowsFor<bf16>(rows, s.headSize, {gradOut + first * outputStride, outputStride}, rounded, headStride), valueColumns, gradient, stride);
         for (size_t i = first; i < first + rows; i++) {
           softmaxRowBackward(s, scores + i * stride, gradients + i * stride, bias, logSumExp[(b * s.heads + h) * s.queryLength + begin + i],
-                             dot(gradOut + i * outputStride, out + i * outputStride, s.headSize), s.visibleKeys(begin + i), keys, s.element(b, h, begin + i));
+                             rowDot<bf16>(gradOut + i * outputStride, out + i * outputStride, s.headSize), s.visibleKeys(begin + i), keys, s.element(b, h, begin + i));
         }
         multiplyRows<bf16>(rows, s.headSize, keys, rowsFor<bf16>(rows, keys, {gradient, stride}, rounded, stride), keyRows, gradQuery.row(begin + first), gradQuery.stride);
       }

@@ -38,7 +38,7 @@ typedef __bf16 Bf16Vector __attribute__((vector_size(64)));
 #else
 typedef int16_t Bf16Vector __attribute__((vector_size(64)));
 #endif
-// The lanes of low, then those of high, two neighbours to a word; what is denormal becomes 0.
+// The lanes of low, then those of high, two neighbours to a word (packBf16 pairs elements a vector apart); what is denormal becomes 0.
 UFB_INLINE Vector pairBf16(Vector low, Vector high) {
 #if defined(__clang__)
   return reinterpret_cast<Vector>(__builtin_ia32_cvtne2ps2bf16_512(high, low));

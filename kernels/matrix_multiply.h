@@ -1,11 +1,11 @@
 // Matrix multiplication: c [m, n] (+)= a [m, k] b [k, n], a and b with any strides, c row-major.
 //
-// Both operands are packed (but for multiplyRows, which reads a as it lies) into panels that the tile kernel reads in order (Goto and van
+// Both operands are packed (but for the few rows of multiplyRows) into panels that the tile kernel reads in order (Goto and van
 // de Geijn, "Anatomy of high-performance matrix multiplication", 2008): a in panels of `tileRows` rows, b in panels of `tileColumns` columns, `depthBlock` deep.
 // The sum over k of every element has one order, whatever m, n, the threads and the element's place: within a depth block one
 // chain of multiply-adds, block after block added to c. A row therefore answers the same bits alone as in a batch.
 //
-// With `bf16` both operands are rounded to bf16 (to nearest, ties to even) once they are packed, and their products summed in f32: by
+// With `bf16` both operands are rounded to bf16 (to nearest, ties to even), where they are packed or by rowsFor, and their products summed in f32: by
 // instructions that take pairs of neighbours in k where the processor has them, else as floats.
 
 // A tile's accumulators, one row of b and one element of a fit in the vector registers.

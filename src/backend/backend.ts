@@ -16,7 +16,7 @@
  *
  * Notation: [rows, width] are row-major shapes; a tensor with more leading dimensions is taken as rows x width by its size.
  *
- * To add an operation: declare and check it here, write it in reference/, write one kernel file, add one case to
+ * To add an operation: declare it here and check its arguments (checks.ts), write it in reference/, write one kernel file, add one case to
  * test/backend/operation-cases.ts. The order of operands and numbers in `enqueue` is the kernel's signature.
  */
 import { ShapeError } from '../errors.ts';
@@ -57,8 +57,9 @@ export interface AttentionArguments {
   /** On the attention probabilities; element index ((b heads + h) queryLength + i) keyLength + j. */
   dropout?: Dropout;
   /**
-   * Of every product, f32 if absent. In bf16, probabilities enter the product with the values before they are divided by their sum, which
-   * stays that of the exact ones.
+   * Of every product, f32 if absent. In bf16 probabilities are rounded before they are divided by their sum, which stays that of the exact
+   * ones; the backward rounds gradOutput, probabilities (divided, after dropout's factor) and the gradients of scores (after the factor
+   * 1 / sqrt(headSize)).
    */
   precision?: ProductPrecision;
 }

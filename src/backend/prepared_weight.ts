@@ -7,14 +7,15 @@ import { type Storage, sizeOf, Tensor } from './tensor.ts';
  * - bf16: weights and, in products, inputs are rounded to bf16 (to nearest, ties to even); products are summed in f32.
  * - i8: each row of the weight is rounded to 8-bit integers by a scale of its own, s = max |w| / 127 (q = w / s, to nearest, ties to even;
  *   a row of zeros has scale 0), and so is, at each call, each row of the input; the integer products are summed exactly and scaled by both.
+ * Attention in a model of bf16 or i8 weights multiplies in bf16 if {@link Backend.multipliesBf16}, else in f32.
  */
 export type Precision = 'f32' | 'bf16' | 'i8';
 
 export const precisions: readonly Precision[] = ['f32', 'bf16', 'i8'];
 
 /**
- * How products of tensors that change are computed, of weights in training and in attention: in f32, or with both operands rounded to bf16 (to nearest, ties to even)
- * and their products summed in f32. Operands stay as they are in memory, and so do results.
+ * How products of tensors that change are computed, of weights in training and in attention: in f32, or with both operands rounded to
+ * bf16 (to nearest, ties to even) and their products summed in f32. Operands stay as they are in memory, and so do results.
  */
 export type ProductPrecision = 'f32' | 'bf16';
 

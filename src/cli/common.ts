@@ -38,7 +38,10 @@ export function addBackendOptions(command: Command): Command {
 /** Adds --dtype, for commands that run a model without training it. */
 export function addPrecisionOption(command: Command): Command {
   return command.addOption(
-    new Option('--dtype <precision>', 'of products with weights; bf16 and i8 take less memory and, where the processor has them, less time')
+    new Option(
+      '--dtype <precision>',
+      'of weights and what they are multiplied by; bf16 and i8 take less memory and, where the processor has them, less time',
+    )
       .choices(precisions)
       .default('f32'),
   );

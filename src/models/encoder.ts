@@ -104,7 +104,8 @@ export class Encoder {
       if (run.training) blocks.push(activations);
     });
     const finalNorm = this.finalNorm?.forward(run, hidden);
-    return { sequence, output: finalNorm?.output ?? hidden, hiddenStates: keep ? hiddenStates : [], embedding, blocks, finalNorm };
+    const output = finalNorm?.output ?? hidden;
+    return { sequence, output, hiddenStates: keep ? hiddenStates : [], embedding: run.training ? embedding : undefined, blocks, finalNorm };
   }
 
   /**

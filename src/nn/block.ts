@@ -46,7 +46,7 @@ export class Block {
     readonly dropout: { probability: number; attentionSite: number; feedforwardSite: number },
   ) {}
 
-  /** input [tokens, width]; output of the same shape, in inference it may be input. There the scratch is released before it returns. */
+  /** input [tokens, width]; output, of the same shape. In inference it may be input, and the scratch is released before it returns. */
   forward(run: Run, sequence: Sequence, input: Tensor, output: Tensor): BlockActivations {
     const { attention, feedforward, norm1, norm2 } = this.layers;
     const mark = run.arena.mark();
@@ -65,7 +65,7 @@ export class Block {
       const fed = normed2 && feed(middle, normed2.output, output);
       activations = { norm1: normed1, attention: attended, norm2: normed2, feedforward: fed, output };
     } else {
-      const sum1 = output === input ? input : run.arena.tensor('block sum 1', input.shape);
+      const sum1 = run.training ? run.arena.tensor('block sum 1', input.shape) : output;
       const attended = addBranch(run, input, sum1, this.attentionDropout(run), (target) => attention.forward(run, sequence, input, target));
       const normed1 = norm1.forward(run, sum1);
       const middle = normed1.output;

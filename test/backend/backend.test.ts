@@ -194,6 +194,15 @@ for (const { label, create, unavailable } of candidates) {
           /^linear: precision 'i8' is none of f32, bf16$/,
         ],
         [
+          'a precision that attention does not have',
+          () => {
+            const operand = { tensor: f32('qkv', 2, 12), offset: 0, batchStride: 0, rowStride: 12, headStride: 4 };
+            const shape = { batch: 1, heads: 1, headSize: 4, queryLength: 2, keyLength: 2, precision: 'i8' as 'bf16' };
+            backend.attention({ query: operand, key: operand, value: operand, ...shape, output: f32('y', 2, 4) });
+          },
+          /^attention: precision 'i8' is none of f32, bf16$/,
+        ],
+        [
           'embedding',
           () => backend.embedding({ table: f32('t', 5, 4), indices: f32('i', 2), output: f32('y', 2, 4) }),
           /^embedding: indices 'i' f32 \[2\] must be i32$/,

@@ -1,6 +1,7 @@
 import { afterAll, describe, expect, test } from 'vitest';
 import { dropoutKey, fmix32 } from '../../src/backend/backend.ts';
 import { geluSlope, geluValue, normalDistribution } from '../../src/backend/reference/gelu.ts';
+import { roundToBf16 } from '../../src/backend/reference/rounding.ts';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 
 /**
@@ -83,6 +84,18 @@ describe('operations by hand', () => {
     backend.attention({ ...shape, query, key: operand(0, 5, 5, 5, 1, 5, 5, 5), value: operand(0, 4, 8, 0, 4, 0, 8, 4), output, logSumExp });
     close(backend.readNow(output), [3, 1, 8, 3]);
     close(backend.readNow(logSumExp), [Math.log(4)]);
+  });
+
+  test('the only key gets no gradient, whatever values and gradients have in common, in bf16 neither', () => {
+    const operand = (...values: number[]) => ({ tensor: of(...values), offset: 0, batchStride: 4, rowStride: 4, headStride: 4 });
+    const [query, key, value] = [operand(1, 2, 3, 4), operand(0.1, 0.2, 0.3, 0.4), operand(9.1, 9.2, 9.3, 9.4)];
+    const [gradQuery, gradKey, gradValue] = [operand(7, 7, 7, 7), operand(7, 7, 7, 7), operand(0, 0, 0, 0)];
+    const shape = { batch: 1, heads: 1, headSize: 4, queryLength: 1, keyLength: 1, query, key, value, precision: 'bf16' as const };
+    const [output, logSumExp] = [empty(4), empty(1)];
+    backend.attention({ ...shape, output, logSumExp });
+    backend.attentionBackward({ ...shape, output, logSumExp, gradOutput: of(5.1, 5.2, 5.3, 5.4), gradQuery, gradKey, gradValue });
+    for (const { tensor } of [gradQuery, gradKey]) for (const slope of backend.readNow(tensor)) expect(Math.abs(slope)).toBeLessThan(1e-6);
+    close(backend.readNow(gradValue.tensor), [5.1, 5.2, 5.3, 5.4].map(roundToBf16));
   });
 
   test('crossEntropy', () => {

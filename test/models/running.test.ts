@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
 import type { Backend } from '../../src/backend/backend.ts';
+import type { ProductPrecision } from '../../src/backend/prepared_weight.ts';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 import type { Storage } from '../../src/backend/tensor.ts';
 import { InputError } from '../../src/errors.ts';
@@ -171,6 +172,66 @@ test('hidden states are the same whether kept for training or asked for', async 
   expect(asked).toEqual(await states(true));
   const run = { backend, arena: new Arena(backend), training: false };
   expect(model.encoder.forward(run, batch).hiddenStates).toHaveLength(0);
+});
+
+test.each([
+  ['pre-norm', config],
+  ['post-norm', { ...config, family: 'ultrafastbert', tokenTypes: 2 }],
+  ['post-norm, attention alone', { ...config, family: 'ultrafastbert', tokenTypes: 2, feedforward: { kind: 'none' } }],
+] as [string, ModelConfig][])(
+  'the output is the same whether hidden states are kept or one buffer goes through all blocks: %s',
+  async (_, config) => {
+    using backend = new ReferenceBackend();
+    using model = createMaskedLanguageModel(config, backend, 1);
+    const output = (hiddenStates: boolean) => {
+      const run = { backend, arena: new Arena(backend), training: false };
+      return backend.read(model.encoder.forward(run, batch, { hiddenStates }).output);
+    };
+    expect(await output(false)).toEqual(await output(true));
+  },
+);
+
+describe('what attention multiplies in', () => {
+  class RecordingBackend extends ReferenceBackend {
+    readonly precisions: (ProductPrecision | undefined)[] = [];
+    constructor(private readonly faster: boolean) {
+      super();
+    }
+    override get multipliesBf16(): boolean {
+      return this.faster;
+    }
+    override attention(a: Parameters<Backend['attention']>[0]): void {
+      this.precisions.push(a.precision);
+      super.attention(a);
+    }
+    override attentionBackward(a: Parameters<Backend['attentionBackward']>[0]): void {
+      this.precisions.push(a.precision);
+      super.attentionBackward(a);
+    }
+  }
+
+  test.each([
+    ['f32', false, 'f32'],
+    ['f32', true, 'f32'],
+    ['bf16', false, 'f32'],
+    ['bf16', true, 'bf16'],
+    ['i8', false, 'f32'],
+    ['i8', true, 'bf16'],
+  ] as const)('weights in %s, bf16 faster: %s', (dtype, multipliesBf16, expected) => {
+    using backend = new RecordingBackend(multipliesBf16);
+    using model = createMaskedLanguageModel(config, backend, 1);
+    for (const parameter of model.parameters) parameter.prepare(dtype);
+    model.encoder.forward({ backend, arena: new Arena(backend), training: false }, batch);
+    expect(backend.precisions).toEqual([expected, expected]);
+  });
+
+  test.each(['f32', 'bf16'] as const)('training in %s, forward and backward', (precision) => {
+    using backend = new RecordingBackend(false);
+    using model = createMaskedLanguageModel(config, backend, 1);
+    allocateGradients(backend, model.parameters);
+    model.lossAndGradients({ backend, arena: new Arena(backend), training: true, precision }, { ...batch, labels });
+    expect(backend.precisions).toEqual(Array(2 * config.layers).fill(precision));
+  });
 });
 
 test('many logits are made block by block, with the same result', { timeout: 60_000 }, async () => {

@@ -1,5 +1,5 @@
 import { type AttentionOperand, type Backend, dropoutKey } from '../../src/backend/backend.ts';
-import { precisions } from '../../src/backend/prepared_weight.ts';
+import { precisions, productPrecisions } from '../../src/backend/prepared_weight.ts';
 import type { Tensor } from '../../src/backend/tensor.ts';
 import { input, normal, type Operand, output, type Tensors } from '../backend/cases/case.ts';
 import type { Random } from '../backend/random.ts';
@@ -188,15 +188,15 @@ const attentionArguments = (t: Tensors) => ({
   value: operand(t.value),
   ...{ batch: 1, heads, headSize, queryLength: tokens, keyLength: tokens },
 });
-const attention: SpeedCase[] = [
+const attention: SpeedCase[] = productPrecisions.flatMap((precision): SpeedCase[] => [
   {
-    name: 'attention',
+    name: precision === 'f32' ? 'attention' : `attention in ${precision}`,
     operands: alike([tokens, width], 'query', 'key', 'value', 'output'),
-    run: (backend, t) => backend.attention({ ...attentionArguments(t), output: t.output }),
+    run: (backend, t) => backend.attention({ ...attentionArguments(t), precision, output: t.output }),
     operations: 4 * tokens * tokens * width,
   },
   {
-    name: 'attentionBackward',
+    name: precision === 'f32' ? 'attentionBackward' : `attentionBackward in ${precision}`,
     operands: (random) => ({
       ...alike([tokens, width], 'query', 'key', 'value', 'output', 'gradOutput', 'gradQuery', 'gradKey', 'gradValue')(random),
       logSumExp: input([heads, tokens], new Float32Array(heads * tokens).fill(40)),
@@ -204,6 +204,7 @@ const attention: SpeedCase[] = [
     run: (backend, t) =>
       backend.attentionBackward({
         ...attentionArguments(t),
+        precision,
         output: t.output,
         logSumExp: t.logSumExp,
         gradOutput: t.gradOutput,
@@ -213,7 +214,7 @@ const attention: SpeedCase[] = [
       }),
     operations: 10 * tokens * tokens * width,
   },
-];
+]);
 
 const embeddingOperands = (random: Random) => ({
   table: normal(random, [vocabulary, width]),

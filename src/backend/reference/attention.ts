@@ -1,6 +1,6 @@
 import { addScaled, dot, type Floats, type Integers } from './arrays.ts';
 import { dropoutFactor } from './dropout.ts';
-import { operand, operands } from './rounding.ts';
+import { operands, roundingTo } from './rounding.ts';
 
 /** Added to the scores of padding, as crammedBERT and BERT do; a row of nothing but padding stays a distribution. */
 const paddingScore = -10000;
@@ -80,7 +80,7 @@ export function attention(
   ...layout: number[]
 ): void {
   const shape = new Shape(batch, heads, headSize, queryLength, keyLength, causal, dropout, dropoutKey, layout);
-  const rounded = operand(precision);
+  const rounded = roundingTo(precision);
   const [query, key, value] = operands(precision, queryGiven, keyGiven, valueGiven);
   const scores = new Float64Array(keyLength);
   const sums = new Float64Array(headSize);
@@ -113,7 +113,7 @@ export function attention(
  * With probabilities P = exp(scores - logSumExp) and dropout's factors M:
  * gradValue_j = sum over i of P_ij M_ij gradOutput_i, gradScore_ij = P_ij (M_ij gradOutput_i . value_j - gradOutput_i . output_i),
  * gradQuery_i = sum over j of gradScore_ij key_j / sqrt(headSize), gradKey_j = sum over i of gradScore_ij query_i / sqrt(headSize).
- * Operands of products are rounded where they enter one; gradOutput_i . output_i is no product of matrices and exact.
+ * In bf16 operands are rounded where they enter a product: P_ij M_ij and gradScore_ij / sqrt(headSize) too, but output_i not.
  */
 export function attentionBackward(
   queryGiven: Floats,
@@ -138,7 +138,7 @@ export function attentionBackward(
   ...layout: number[]
 ): void {
   const shape = new Shape(batch, heads, headSize, queryLength, keyLength, causal, dropout, dropoutKey, layout);
-  const rounded = operand(precision);
+  const rounded = roundingTo(precision);
   const [query, key, value, gradOutput] = operands(precision, queryGiven, keyGiven, valueGiven, gradOutputGiven);
   const scale = 1 / Math.sqrt(headSize);
   const scores = new Float64Array(keyLength);
@@ -159,7 +159,7 @@ export function attentionBackward(
         const queryStart = shape.start(0, b, h, i);
         const outputStart = shape.outputStart(b, h, i);
         const rowLogSumExp = logSumExp[(b * heads + h) * queryLength + i];
-        const gradWithOutput = dot(gradOutputGiven, outputStart, output, outputStart, headSize);
+        const gradWithOutput = dot(gradOutput, outputStart, output, outputStart, headSize);
 
         querySums.fill(0);
         for (let j = 0; j < visible; j++) {

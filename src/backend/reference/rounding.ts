@@ -12,10 +12,10 @@ export function roundToBf16(value: number): number {
   return word[0];
 }
 
-/** One operand of a product as the product takes it, by the contract's number of the precision. */
-export const operand = (precision: number): ((value: number) => number) =>
+/** How a product takes each value of its operands, by the contract's number of the precision. */
+export const roundingTo = (precision: number): ((value: number) => number) =>
   precisions[precision] === 'bf16' ? roundToBf16 : (value) => value;
 
-/** All values of operands of products as the products take them. */
+/** Operands of products as the products take them. */
 export const operands = (precision: number, ...values: Floats[]): Floats[] =>
-  precisions[precision] === 'bf16' ? values.map((array) => Float32Array.from(array, roundToBf16)) : values;
+  precisions[precision] === 'f32' ? values : values.map((array) => Float32Array.from(array, roundingTo(precision)));
