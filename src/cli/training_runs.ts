@@ -39,7 +39,7 @@ export async function openTrainingBackend(options: BackendOptions): Promise<Back
 }
 
 /** How runs trained that do not say it, being older than the option. */
-const beforeOptions = { branchRate: 0, weightDecay: 0, leafWidth: 1, alwaysOn: 0, precision: 'f32' };
+const beforeOptions = { branchRate: 0, weightDecay: 0, variedShare: 0, leafWidth: 1, alwaysOn: 0, precision: 'f32' };
 
 /**
  * The options that the run in `out` was started with. @throws InputError if one that is given again is another than it was; `given` tells

@@ -3,25 +3,42 @@ import { type MaskingOptions, maskSequence } from './masking.ts';
 import { CounterRandom, randomStream } from './random.ts';
 import type { SequenceStream } from './sequences.ts';
 
-/** The next `count` micro-batches of `batch` sequences of `length`, masked by the seed and the number of each sequence. */
+/** Into how many pieces a sequence is cut, as far as they are of equal length and not shorter than {@link shortestPiece}. */
+const cuts = [1, 2, 4, 8, 16];
+const shortestPiece = 8;
+
+/**
+ * The next `count` micro-batches of `batch` sequences of `length`, masked by the seed and the number of each sequence.
+ *
+ * `variedShare` of the micro-batches are what a model meets outside of pretraining: their sequences are cut into shorter ones, and of each
+ * any number of positions up to half is predicted, one perhaps. A model that only ever sees full sequences, a quarter of them masked,
+ * comes to rely on both (docs/decisions.md); BERT's own pretraining shortens a tenth of its sequences.
+ */
 export async function nextBatches(
   stream: SequenceStream,
-  shape: { count: number; batch: number; length: number },
+  shape: { count: number; batch: number; length: number; variedShare?: number },
   seed: number,
   masking: MaskingOptions,
 ): Promise<LabelledBatch[]> {
-  const { count, batch, length } = shape;
+  const { count, batch, length, variedShare = 0 } = shape;
+  const possible = cuts.filter((pieces) => pieces === 1 || (length % pieces === 0 && length / pieces >= shortestPiece));
   const batches: LabelledBatch[] = [];
   for (let i = 0; i < count; i++) {
     const ids = new Int32Array(batch * length);
     const labels = new Int32Array(batch * length);
+    const forms = new CounterRandom(seed, randomStream.forms, stream.position);
+    const varied = forms.below(2 ** 20) < variedShare * 2 ** 20;
+    const pieces = varied ? possible[forms.below(possible.length)] : 1;
+    const size = length / pieces;
     for (let row = 0; row < batch; row++) {
-      const sequence = ids.subarray(row * length, (row + 1) * length);
       const random = new CounterRandom(seed, randomStream.masking, stream.position);
-      await stream.next(sequence);
-      maskSequence(sequence, labels.subarray(row * length, (row + 1) * length), random, masking);
+      await stream.next(ids.subarray(row * length, (row + 1) * length));
+      for (let from = row * length; from < (row + 1) * length; from += size) {
+        const share = varied ? (1 + forms.below(Math.ceil(size / 2))) / size : masking.share;
+        maskSequence(ids.subarray(from, from + size), labels.subarray(from, from + size), random, { ...masking, share });
+      }
     }
-    batches.push({ batch, length, ids, labels });
+    batches.push({ batch: batch * pieces, length: size, ids, labels });
   }
   return batches;
 }

@@ -48,6 +48,8 @@ export interface PretrainOptions {
   length: number;
   batch: number;
   accumulate: number;
+  /** Share of the micro-batches that are cut into shorter sequences, of which other shares are predicted (see `nextBatches`). */
+  variedShare?: number;
   /** Budget: one of the two. */
   tokens?: number;
   minutes?: number;
@@ -156,7 +158,7 @@ interface Training {
 async function train({ options, session, tokenizer, masking, model, trainer, heldOut, stream, progress }: Training): Promise<boolean> {
   const { out } = session;
   const clock = new RunClock(session, progress);
-  const shape = { count: options.accumulate, batch: options.batch, length: options.length };
+  const shape = { count: options.accumulate, batch: options.batch, length: options.length, variedShare: options.variedShare };
   const sequencesPerStep = shape.count * shape.batch;
   const spent = () => (options.minutes ? clock.seconds / 60 / options.minutes : progress.tokens / (options.tokens ?? 0));
   const place = () => ({ step: progress.step, tokens: progress.tokens, seconds: clock.seconds });

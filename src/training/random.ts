@@ -30,6 +30,7 @@ export const randomStream = {
   distillation: 6,
   sample: 7,
   split: 8,
+  forms: 9,
 } as const;
 
 /** The values in another order, in place (Fisher-Yates). */

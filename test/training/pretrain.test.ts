@@ -181,6 +181,7 @@ test('with a branch rate neurons of a branch learn together: other weights, and 
 describe('resuming', () => {
   test.each<Partial<PretrainOptions>>([
     { feedforward: 'fff' },
+    { feedforward: 'fff', variedShare: 0.5 },
     { feedforward: 'fff', leafWidth: 3, depth: 4, branchRate: 1 },
     { feedforward: 'dense' },
   ])('goes on exactly (%o): stopped three times, the same bits as never stopped', async (changes) => {

@@ -12,6 +12,7 @@ import {
   notice,
   parseCount,
   parseInteger,
+  parseNumber,
   parsePositive,
   print,
   printJson,
@@ -26,6 +27,7 @@ import {
 } from '../training_runs.ts';
 
 interface Options extends BackendOptions, CommonOptions, PretrainOptions {
+  variedShare: number;
   out: string;
   resume?: boolean;
   checkpointEvery: number;
@@ -50,6 +52,7 @@ const runOptionNames = [
   'length',
   'batch',
   'accumulate',
+  'variedShare',
   'precision',
   'tokens',
   'minutes',
@@ -82,6 +85,12 @@ export function pretrainCommand(program: Command): void {
     .option('--vocabulary <count>', 'entries of the tokenizer that is trained', parseCount, 8192)
     .option('--batch <sequences>', 'sequences computed together', parseCount, 8)
     .option('--accumulate <count>', 'such batches for each step of the optimiser', parseCount, 1)
+    .option(
+      '--varied-share <share>',
+      'share of the batches whose sequences are cut into shorter ones, any number of tokens predicted, one perhaps: what blanks look like in use',
+      parseNumber,
+      0,
+    )
     .option('--tokens <count>', 'budget: stop after so many tokens', parseCount)
     .option('--minutes <count>', 'budget: stop after so much time', parsePositive)
     .option('--learning-rate <rate>', 'peak learning rate', parsePositive, 1e-3)
@@ -152,6 +161,7 @@ function newOptions(options: Options): PretrainOptions {
   if (options.tokens === undefined && options.minutes === undefined)
     throw new InputError('the budget is missing: pass --tokens COUNT or --minutes COUNT');
   checkShape(options);
+  if (options.variedShare > 1) throw new InputError(`--varied-share ${options.variedShare} is more than all batches, 1`);
   const { batch, length, accumulate } = options;
   if (batch * length * accumulate > maximumStepTokens)
     throw new InputError(
