@@ -65,7 +65,8 @@ export async function resumedOptions<Options extends object>(
   return stored;
 }
 
-const dashed = (name: string) => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+/** An option as it is written. */
+export const dashed = (name: string) => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 
 /** A run that was stopped is no success to whoever waits for its end: `ufb pretrain ... && ufb eval ...`. */
 export function failUnlessFinished({ finished }: { finished: boolean }): void {

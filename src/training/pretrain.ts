@@ -7,7 +7,7 @@ import type { ProductPrecision } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
 import { readLines, writeFileAtomic } from '../io/files.ts';
 import { countSchema } from '../io/schemas.ts';
-import { createMaskedLanguageModel, saveCheckpoint } from '../models/checkpoint.ts';
+import { createMaskedLanguageModel, loadMaskedLanguageModel, saveCheckpoint } from '../models/checkpoint.ts';
 import { crammedBertConfig, feedforwardOf, type ModelConfig } from '../models/config.ts';
 import { configToJson, parseConfig } from '../models/config_json.ts';
 import type { LabelledBatch, MaskedLanguageModel } from '../models/masked_language_model.ts';
@@ -28,6 +28,8 @@ import { Trainer } from './trainer.ts';
 
 /** What a run is: recorded in its folder and the same in every session. */
 export interface PretrainOptions {
+  /** Folder of a masked language model that the run starts from instead of new weights; what is said of a new model's shape is then not read. */
+  model?: string;
   /** Text files, plain or gzipped, one paragraph a line, blank lines between documents. */
   corpus: string[];
   /** tokenizer.json to use; otherwise one of `vocabulary` entries is trained on the corpus. */
@@ -114,18 +116,21 @@ export function pretrain(options: PretrainOptions, session: PretrainSession): Pr
   return inRunFolder(session, async (created, open) => {
     if (maskingCounts(options.length).predicted === 0)
       throw new InputError(`--length ${options.length} is too short: a quarter of a sequence is predicted, and that is no token`);
-    modelConfig(options, { vocabularySize: options.vocabulary }); // Before the work of training a tokenizer.
+    if (!options.model) modelConfig(options, { vocabularySize: options.vocabulary }); // Before the work of training a tokenizer.
     const tokenizer = created ? await newTokenizer(options, session) : await Tokenizer.load(tokenizerFile(out));
     const masking = { maskId: specialId(tokenizer, 'maskId', '[MASK]', options), vocabularySize: tokenizer.vocabularySize };
     specialId(tokenizer, 'sepId', '[SEP]', options);
-    const model = createMaskedLanguageModel(modelConfig(options, tokenizer), backend, options.seed);
+    const saved = session.resume && (await hasState(out));
+    const model = options.model
+      ? await startingModel(options, saved ? out : options.model, tokenizer, backend)
+      : createMaskedLanguageModel(modelConfig(options, tokenizer), backend, options.seed);
     open.push(model);
     freezePositionScale(model);
     const { precision, branchRate } = options;
-    if (branchRate) for (const parameter of model.parameters) await startBranchesAlike(parameter);
+    if (branchRate && !options.model) for (const parameter of model.parameters) await startBranchesAlike(parameter);
     const trainer = new Trainer(backend, model.parameters, { adamW: { ...pretrainingAdamW, branchRate }, precision });
     open.push(trainer);
-    const resumed = session.resume && (await hasState(out)) ? await loadPretraining(out, trainer.optimizer) : undefined;
+    const resumed = saved ? await loadPretraining(out, trainer.optimizer) : undefined;
     if (session.resume && !resumed) session.onNotice?.('the run was stopped before its first save: starting again');
     const heldOut = await heldOutBatches(options, tokenizer, masking);
     if (heldOut.length === 0)
@@ -272,6 +277,26 @@ async function heldOutBatches(options: PretrainOptions, tokenizer: Tokenizer, ma
 function freezePositionScale(model: MaskedLanguageModel): void {
   const { positionScale } = modelNames('crammedBERT');
   for (const parameter of model.parameters) if (parameter.name === positionScale) parameter.frozen = true;
+}
+
+/** The model to go on from. @throws InputError if it does not take the run's sequences or the tokenizer's ids */
+async function startingModel(
+  options: PretrainOptions,
+  folder: string,
+  tokenizer: Tokenizer,
+  backend: Backend,
+): Promise<MaskedLanguageModel> {
+  const model = await loadMaskedLanguageModel(folder, backend);
+  const { positions, vocabularySize } = model.config;
+  const problem =
+    options.length > positions
+      ? `takes at most ${positions} tokens, but --length is ${options.length}`
+      : tokenizer.vocabularySize > vocabularySize
+        ? `has ${vocabularySize} entries, but its tokenizer.json ${tokenizer.vocabularySize}`
+        : undefined;
+  if (!problem) return model;
+  model.dispose();
+  throw new InputError(`${folder}: the model ${problem}`);
 }
 
 /** crammedBERT's weights start with deviation 0.02 at 768 wide; narrower or wider, what keeps a layer's output as large. */

@@ -137,6 +137,32 @@ describe('refusals: one line, exit code 2', () => {
     expect(existsSync(join(folder, 'out'))).toBe(false);
   });
 
+  test('goes on from a model, whose shape it has', async () => {
+    const folder = testFolder();
+    expect((await ufb(tinyRun(folder, ...budget, ...reference))).code).toBe(0);
+    const model = join(folder, 'out');
+    const next = [
+      'pretrain',
+      '--model',
+      model,
+      '--corpus',
+      join(folder, 'corpus.txt'),
+      '--out',
+      join(folder, 'next'),
+      ...budget,
+      ...reference,
+    ];
+    const shaped = await ufb([...next, '--leaf-width', '2']);
+    expect(shaped.code).toBe(2);
+    expect(shaped.stderr).toMatch(/--model and --leaf-width are both given: the model has its shape and its tokenizer/);
+    const varied = ['--length', '16', '--batch', '2', '--shuffle', '64', '--varied-share', '0.5'];
+    expect(await ufb([...next, ...varied])).toMatchObject({ code: 0 });
+    expect(JSON.parse(readFileSync(join(folder, 'next', 'config.json'), 'utf8')).arch.hidden_size).toBe(16);
+    expect(await ufb([...next, ...varied, '--resume'])).toMatchObject({ code: 0 });
+    const all = await ufb([...next, '--varied-share', '1.5']);
+    expect(all).toMatchObject({ code: 2, stderr: expect.stringContaining('--varied-share 1.5 is more than all batches, 1') });
+  });
+
   test('a run that is there already, and other options than it was started with', async () => {
     const folder = testFolder();
     expect((await ufb(tinyRun(folder, ...budget, ...reference))).code).toBe(0);

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { Backend } from '../../src/backend/backend.ts';
@@ -7,6 +7,7 @@ import { FailureError, InputError } from '../../src/errors.ts';
 import { readSafetensors } from '../../src/io/safetensors.ts';
 import { evaluateMaskedLanguageModel } from '../../src/training/evaluate.ts';
 import { type PretrainOptions, type PretrainSession, pretrain, type StepReport } from '../../src/training/pretrain.ts';
+import { expectClose } from '../goldens.ts';
 import { generatedSentences } from '../tiny_model.ts';
 import { testFolder, writeCorpus } from './corpora.ts';
 
@@ -176,6 +177,49 @@ test('with a branch rate neurons of a branch learn together: other weights, and 
   expect(moments[0]).toEqual([]);
   expect(moments[1].length).toBeGreaterThan(0);
   expect((await remains(together.out)).model).not.toEqual((await remains(alone.out)).model);
+});
+
+describe('going on from a model', () => {
+  const start = async (changes: Partial<PretrainOptions> = {}) => {
+    const folder = testFolder();
+    const model = join(folder, 'start');
+    await run(model, tinyRun(folder));
+    // Of another shape than the model, which is not read.
+    return {
+      folder,
+      model,
+      options: tinyRun(folder, { layers: 1, hidden: 8, model, tokenizer: join(model, 'tokenizer.json'), ...changes }),
+    };
+  };
+  const weights = async (folder: string) => {
+    await using file = await readSafetensors(join(folder, 'model.safetensors'));
+    return Promise.all(file.names.map(async (name) => [name, await file.read(name)] as const));
+  };
+
+  test('begins with its weights', async () => {
+    const { folder, model, options } = await start({ tokens: tokensPerStep, learningRate: 1e-12 });
+    await run(join(folder, 'next'), options);
+    const [before, after] = [await weights(model), await weights(join(folder, 'next'))];
+    expect(after.map(([name]) => name)).toEqual(before.map(([name]) => name));
+    for (const [i, [name, values]] of after.entries()) expectClose(name, values as Float32Array, before[i][1] as Float32Array, 1e-9);
+  });
+
+  test('stopped and resumed, though the model is gone: the same bits as never stopped', async () => {
+    const { folder, model, options } = await start({ branchRate: 1, variedShare: 0.5 });
+    await run(join(folder, 'whole'), options);
+    const parts = join(folder, 'parts');
+    const stop = new AbortController();
+    await run(parts, options, { signal: stop.signal, onStep: ({ step }) => step === 7 && stop.abort() });
+    rmSync(model, { recursive: true });
+    await run(parts, options, { resume: true });
+    expect(await remains(parts)).toEqual(await remains(join(folder, 'whole')));
+  });
+
+  test('a model of shorter sequences is refused', async () => {
+    const { folder, model, options } = await start({ length: 32 });
+    await expect(run(join(folder, 'next'), options)).rejects.toThrow(`${model}: the model takes at most 16 tokens, but --length is 32`);
+    expect(existsSync(join(folder, 'next'))).toBe(false);
+  });
 });
 
 describe('resuming', () => {

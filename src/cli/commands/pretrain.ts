@@ -1,15 +1,18 @@
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { InputError } from '../../errors.ts';
 import type { PretrainOptions, PretrainResult } from '../../training/pretrain.ts';
 import { scheduleNames } from '../../training/schedules.ts';
 import {
   addBackendOptions,
+  addModelOption,
   addShapeOptions,
   type BackendOptions,
   type CommonOptions,
   checkShape,
+  type ModelOptions,
   notice,
+  openModelFolder,
   parseCount,
   parseInteger,
   parseNumber,
@@ -20,13 +23,14 @@ import {
 import {
   addTrainingPrecisionOption,
   branchRateOption,
+  dashed,
   failUnlessFinished,
   openTrainingBackend,
   resumedOptions,
   stopOnInterrupt,
 } from '../training_runs.ts';
 
-interface Options extends BackendOptions, CommonOptions, PretrainOptions {
+interface Options extends BackendOptions, CommonOptions, ModelOptions, Omit<PretrainOptions, 'model'> {
   variedShare: number;
   out: string;
   resume?: boolean;
@@ -37,6 +41,7 @@ interface Options extends BackendOptions, CommonOptions, PretrainOptions {
 
 /** Options that make the run what it is, as opposed to those that may change from session to session. */
 const runOptionNames = [
+  'model',
   'corpus',
   'tokenizer',
   'vocabulary',
@@ -67,11 +72,23 @@ const runOptionNames = [
   'dtype',
 ] as const satisfies (keyof PretrainOptions)[];
 
+/** Options of a new model, which one that is named has already. */
+const newModelOptions = [
+  ...['tokenizer', 'vocabulary', 'layers', 'hidden', 'heads', 'feedforward'],
+  ...['trees', 'depth', 'leafWidth', 'alwaysOn', 'intermediate'],
+];
+
 /** A step's tokens are all in memory. 16 times the batch of crammedBERT. */
 const maximumStepTokens = 2 ** 24;
 
 export function pretrainCommand(program: Command): void {
-  const command = addShapeOptions(program.command('pretrain'))
+  const command = addModelOption(
+    addShapeOptions(program.command('pretrain')),
+    'a masked language model to go on from (default: a new one)',
+    {
+      mandatory: false,
+    },
+  )
     .description('pretrain a masked language model on text files; Ctrl-C saves and stops, --resume goes on exactly')
     .option('--corpus <file...>', 'text files, plain or gzipped: one paragraph a line, blank lines between documents')
     .addOption(
@@ -122,7 +139,7 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
   const [{ pretrain }, { JsonLog, ProgressBar }] = await Promise.all([import('../../training/pretrain.ts'), import('../progress.ts')]);
   const runOptions = options.resume
     ? await resumedOptions(options.out, { ...pick(options), dtype: options.dtype.toUpperCase() as PretrainOptions['dtype'] }, given)
-    : newOptions(options);
+    : await newOptions(options, given);
   const backend = await openTrainingBackend(options);
   const log = await JsonLog.open(options.log);
   const bar = new ProgressBar(options, 'step {step}  loss {loss}  {rate} tokens/s  ');
@@ -154,7 +171,7 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
   }
 }
 
-function newOptions(options: Options): PretrainOptions {
+async function newOptions(options: Options, given: (name: string) => boolean): Promise<PretrainOptions> {
   if (!options.corpus) throw new InputError('--corpus FILE... is missing: name the text files to train on');
   if (options.tokens !== undefined && options.minutes !== undefined)
     throw new InputError('--tokens and --minutes are both given; a run has one budget');
@@ -167,7 +184,11 @@ function newOptions(options: Options): PretrainOptions {
     throw new InputError(
       `--batch ${batch} sequences of --length ${length}, --accumulate ${accumulate}: a step has ${batch * length * accumulate} tokens, expected at most ${maximumStepTokens}`,
     );
-  return { ...pick(options), dtype: options.dtype.toUpperCase() as PretrainOptions['dtype'] };
+  const own = options.model === undefined ? undefined : newModelOptions.find(given);
+  if (own) throw new InputError(`--model and --${dashed(own)} are both given: the model has its shape and its tokenizer`);
+  const model = options.model === undefined ? undefined : resolve(await openModelFolder(options));
+  const picked = { ...pick(options), dtype: options.dtype.toUpperCase() as PretrainOptions['dtype'] };
+  return model ? { ...picked, model, tokenizer: join(model, 'tokenizer.json') } : picked;
 }
 
 function pick(options: Options): PretrainOptions {
@@ -175,6 +196,7 @@ function pick(options: Options): PretrainOptions {
   const absolute = (path: string | undefined) => path && resolve(path);
   return {
     ...picked,
+    model: absolute(options.model),
     corpus: (options.corpus ?? []).map((path) => resolve(path)),
     tokenizer: absolute(options.tokenizer),
     heldOut: absolute(options.heldOut),
