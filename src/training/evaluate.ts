@@ -45,6 +45,10 @@ export interface EvaluationOptions {
   seed: number;
   /** Only so much of the text. */
   maxTokens?: number;
+  /** Tokens of a sequence; as many as the model has positions by default. */
+  length?: number;
+  /** Positions of each sequence that are predicted, each of them [MASK]; masked as in the model's training by default. */
+  blanks?: number;
   /** Of products with weights, 'f32' by default. */
   dtype?: Precision;
   onProgress?(done: number, total: number): void;
@@ -69,7 +73,10 @@ export async function evaluateMaskedLanguageModel(options: EvaluationOptions): P
   try {
     if (dtype !== 'f32' && model.config.feedforward.kind === 'fff')
       exact = await loadMaskedLanguageModel(options.model, backend, { dtype: 'f32' });
-    const { positions: length, vocabularySize, predictedFraction } = model.config;
+    const { positions, vocabularySize, predictedFraction } = model.config;
+    const { length = positions, blanks } = options;
+    if (length > positions) throw new InputError(`--length ${length} is more than the ${positions} positions that ${options.model} has`);
+    if (blanks !== undefined && blanks > length) throw new InputError(`--blanks ${blanks} is more than the ${length} tokens of a sequence`);
     if (tokenizer.vocabularySize > vocabularySize) {
       throw new InputError(
         `${options.model}: tokenizer.json has ${tokenizer.vocabularySize} entries, but config.json's model only ${vocabularySize}; they belong to different models`,
@@ -83,6 +90,7 @@ export async function evaluateMaskedLanguageModel(options: EvaluationOptions): P
       maskId,
       vocabularySize,
       share: predictedFraction,
+      blanks,
     });
     const predicted = batches.flatMap(({ labels }) => Array.from(labels.filter((label) => label >= 0)));
     const { loss, top1, top5, changedPaths } = await scoreModel(backend, model, exact, batches, options.onProgress);

@@ -6,6 +6,8 @@ export interface MaskingOptions {
   vocabularySize: number;
   /** Share of the positions that are predicted. crammedBERT: 0.25. */
   share?: number;
+  /** In place of a share: so many positions, each of them [MASK], as in a text that someone wants filled. */
+  blanks?: number;
 }
 
 /** Rounds halves to even, as Python does, so that counts agree with crammedBERT's. */
@@ -23,14 +25,15 @@ export function maskingCounts(length: number, share = 0.25): { predicted: number
 
 /**
  * Masks one sequence in place as crammedBERT does (arXiv 2212.14034): exactly 25 % of the positions are predicted, special tokens
- * not exempt; of these 80 % become [MASK], 10 % a random token of the vocabulary, 10 % stay as they are.
+ * not exempt; of these 80 % become [MASK], 10 % a random token of the vocabulary, 10 % stay as they are. Or `blanks` positions.
  *
  * @param ids [length], changed in place
  * @param labels [length], overwritten: the original id where predicted, {@link ignoredLabel} elsewhere
  */
 export function maskSequence(ids: Int32Array, labels: Int32Array, random: CounterRandom, options: MaskingOptions): void {
   const { length } = ids;
-  const counts = maskingCounts(length, options.share);
+  const { blanks, share } = options;
+  const counts = blanks === undefined ? maskingCounts(length, share) : { predicted: blanks, masked: blanks, random: 0 };
   const positions = Int32Array.from({ length }, (_, position) => position);
   labels.fill(ignoredLabel);
   for (let i = 0; i < counts.predicted; i++) {

@@ -198,6 +198,8 @@ describe('refusals: one line, exit code 2', () => {
       [['--model', model, '--text', short], /short\.txt: has 3 tokens, expected at least one sequence of 16/],
       [['--model', model, '--text', binary], /binary\.txt: is not UTF-8 text/],
       [['--model', model, '--text', short, '--max-tokens', '3'], /--max-tokens 3/],
+      [['--model', model, '--text', short, '--length', '17'], /--length 17 is more than the 16 positions/],
+      [['--model', model, '--text', short, '--length', '3', '--blanks', '4'], /--blanks 4 is more than the 3 tokens/],
     ] as [string[], RegExp][]) {
       const { code, stderr } = await ufb(['eval', 'mlm', ...args, ...reference]);
       expect(stderr).toMatch(message);

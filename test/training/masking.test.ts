@@ -6,11 +6,11 @@ import { CounterRandom, randomStream } from '../../src/training/random.ts';
 const maskId = 4;
 const vocabularySize = 1000;
 
-function masked(seed: number, index: number, length = 128) {
+function masked(seed: number, index: number, length = 128, blanks?: number) {
   const original = Int32Array.from({ length }, (_, position) => 5 + ((position * 31 + index) % 900));
   const ids = original.slice();
   const labels = new Int32Array(length);
-  maskSequence(ids, labels, new CounterRandom(seed, randomStream.masking, index), { maskId, vocabularySize });
+  maskSequence(ids, labels, new CounterRandom(seed, randomStream.masking, index), { maskId, vocabularySize, blanks });
   return { original, ids, labels };
 }
 
@@ -31,6 +31,18 @@ describe('masking a sequence', () => {
       for (const position of positions) expect(labels[position]).toBe(original[position]);
       for (const position of ids.keys()) if (labels[position] === ignoredLabel) expect(ids[position]).toBe(original[position]);
       expect(positions.filter((position) => ids[position] === maskId).length).toBeGreaterThanOrEqual(maskedCount);
+    }
+  });
+
+  test('of which so many are to be blanks: those are predicted, and all of them [MASK]', () => {
+    for (const blanks of [1, 5, 16]) {
+      const { original, ids, labels } = masked(7, 0, 16, blanks);
+      const positions = [...labels.keys()].filter((position) => labels[position] !== ignoredLabel);
+      expect(positions).toHaveLength(blanks);
+      for (const position of ids.keys())
+        expect([ids[position], labels[position]]).toEqual(
+          positions.includes(position) ? [maskId, original[position]] : [original[position], ignoredLabel],
+        );
     }
   });
 

@@ -121,6 +121,11 @@ describe('a run', () => {
     expect(scores.lossPerByte).toBeLessThan(scores.loss);
     expect(scores.changedPaths).toBeUndefined();
 
+    const blanks = await evaluateMaskedLanguageModel({ backend, model: out, text: options.corpus[0], seed: 0, length: 8, blanks: 1 });
+    expect(blanks.tokens % 8).toBe(0);
+    expect(blanks.predicted).toBe(blanks.tokens / 8);
+    expect(blanks.loss).not.toBeCloseTo(scores.loss, 3);
+
     const rounded = await evaluateMaskedLanguageModel({ backend, model: out, text: options.corpus[0], seed: 0, dtype: 'i8' });
     expect(rounded.loss).toBeCloseTo(scores.loss, 1);
     expect(rounded.changedPaths).toBeGreaterThan(0);

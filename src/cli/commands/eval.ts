@@ -21,6 +21,8 @@ interface Options extends BackendOptions, CommonOptions, ModelOptions {
   text: string;
   seed: number;
   maxTokens?: number;
+  length?: number;
+  blanks?: number;
   dtype: Precision;
 }
 
@@ -84,6 +86,12 @@ function addMlm(command: Command): void {
     .requiredOption('--text <file>', 'text that was not trained on, plain or gzipped: one paragraph a line, blank lines between documents')
     .option('--seed <number>', 'of the masking', parseInteger, 0)
     .option('--max-tokens <count>', 'only so much of the text', parseCount)
+    .option('--length <tokens>', 'tokens a sequence (default: as many as the model has positions)', parseCount)
+    .option(
+      '--blanks <count>',
+      'tokens of each sequence that are predicted, each of them [MASK] (default: masked as in training)',
+      parseCount,
+    )
     .option('--json', 'print JSON instead of text')
     .option('--quiet', 'print results only: no progress, no notices');
   addPrecisionOption(addBackendOptions(addModelOption(mlm))).action(async (options: Options) => {
