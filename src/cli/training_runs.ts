@@ -58,7 +58,9 @@ export async function resumedOptions<Options extends object>(
       const differs =
         now[name] === false
           ? `--no-${dashed(name)}: the run was started without it`
-          : `--${dashed(name)} ${now[name]} differs from the run's ${was}`;
+          : was === undefined
+            ? `--${dashed(name)}: the run was started without it`
+            : `--${dashed(name)} ${now[name]} differs from the run's ${was}`;
       throw new InputError(`${differs}; leave it out, or start a new run in another folder`);
     }
   }

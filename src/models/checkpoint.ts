@@ -128,7 +128,8 @@ export async function saveCheckpoint(
   const tensors: TensorToWrite[] = model.parameters.flatMap((parameter) =>
     parameter.layout.tensors.map(({ name, shape }, i) => ({
       name: savedName(name, model),
-      dtype,
+      // A scalar costs nothing, and one that training leaves alone has to be the same when it goes on.
+      dtype: shape.length === 1 && shape[0] === 1 ? 'F32' : dtype,
       shape,
       values: async () => (await exportParameter(parameter))[i].values,
     })),
@@ -157,6 +158,14 @@ function normFactors(config: ModelConfig): { name: string; value: number }[] {
 }
 
 // ------------------------------------------------------------------ reading
+
+/** @throws InputError if the tokenizer has tokens that the model in the same folder does not know */
+export function checkVocabulary(folder: string, tokenizer: { vocabularySize: number }, { vocabularySize }: ModelConfig): void {
+  if (tokenizer.vocabularySize <= vocabularySize) return;
+  throw new InputError(
+    `${folder}: tokenizer.json has ${tokenizer.vocabularySize} tokens, but config.json gives the model ${vocabularySize}: they do not belong together`,
+  );
+}
 
 /** The pooler that a checkpoint of BERT may have beside an encoder or a masked language model, which do not use it: a classifier made of it would. */
 export async function readPooler(folder: string): Promise<NamedArray[]> {

@@ -3,15 +3,21 @@ import { type MaskingOptions, maskSequence } from './masking.ts';
 import { CounterRandom, randomStream } from './random.ts';
 import type { SequenceStream } from './sequences.ts';
 
-/** Into how many pieces a sequence is cut, as far as they are of equal length and not shorter than {@link shortestPiece}. */
-const cuts = [1, 2, 4, 8, 16];
+/** Tokens. Of so few none that is predicted stays as it is: the recipe's tenth rounds to nothing. */
 const shortestPiece = 8;
+
+/** Into how many pieces of equal length a sequence may be cut: halved, and halved again. [1] if it cannot be. */
+export function possibleCuts(length: number): number[] {
+  const cuts = [1];
+  for (let size = length / 2; Number.isInteger(size) && size >= shortestPiece; size /= 2) cuts.push(length / size);
+  return cuts;
+}
 
 /**
  * The next `count` micro-batches of `batch` sequences of `length`, masked by the seed and the number of each sequence.
  *
- * `variedShare` of the micro-batches are what a model meets outside of pretraining: their sequences are cut into shorter ones, and of each
- * any number of positions up to half is predicted, one perhaps. A model that only ever sees full sequences, a quarter of them masked,
+ * `variedShare` of the micro-batches are what a model meets outside of pretraining: their sequences are whole or cut into shorter ones, one
+ * way as often as another, and of each any number of positions up to half is predicted, one perhaps. A model that only ever sees full sequences, a quarter of them masked,
  * comes to rely on both (docs/decisions.md); BERT's own pretraining shortens a tenth of its sequences.
  */
 export async function nextBatches(
@@ -21,20 +27,20 @@ export async function nextBatches(
   masking: MaskingOptions,
 ): Promise<LabelledBatch[]> {
   const { count, batch, length, variedShare = 0 } = shape;
-  const possible = cuts.filter((pieces) => pieces === 1 || (length % pieces === 0 && length / pieces >= shortestPiece));
+  const cuts = possibleCuts(length);
   const batches: LabelledBatch[] = [];
   for (let i = 0; i < count; i++) {
     const ids = new Int32Array(batch * length);
     const labels = new Int32Array(batch * length);
     const forms = new CounterRandom(seed, randomStream.forms, stream.position);
     const varied = forms.below(2 ** 20) < variedShare * 2 ** 20;
-    const pieces = varied ? possible[forms.below(possible.length)] : 1;
+    const pieces = varied ? cuts[forms.below(cuts.length)] : 1;
     const size = length / pieces;
     for (let row = 0; row < batch; row++) {
       const random = new CounterRandom(seed, randomStream.masking, stream.position);
       await stream.next(ids.subarray(row * length, (row + 1) * length));
       for (let from = row * length; from < (row + 1) * length; from += size) {
-        const share = varied ? (1 + forms.below(Math.ceil(size / 2))) / size : masking.share;
+        const share = varied ? (1 + forms.below(Math.floor(size / 2))) / size : masking.share;
         maskSequence(ids.subarray(from, from + size), labels.subarray(from, from + size), random, { ...masking, share });
       }
     }

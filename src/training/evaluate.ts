@@ -5,7 +5,7 @@ import { Arena } from '../backend/arena.ts';
 import type { Backend } from '../backend/backend.ts';
 import type { Precision } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
-import { loadMaskedLanguageModel } from '../models/checkpoint.ts';
+import { checkVocabulary, loadMaskedLanguageModel } from '../models/checkpoint.ts';
 import type { LabelledBatch, MaskedLanguageModel } from '../models/masked_language_model.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { evaluationBatches } from './batches.ts';
@@ -77,11 +77,7 @@ export async function evaluateMaskedLanguageModel(options: EvaluationOptions): P
     const { length = positions, blanks } = options;
     if (length > positions) throw new InputError(`--length ${length} is more than the ${positions} positions that ${options.model} has`);
     if (blanks !== undefined && blanks > length) throw new InputError(`--blanks ${blanks} is more than the ${length} tokens of a sequence`);
-    if (tokenizer.vocabularySize > vocabularySize) {
-      throw new InputError(
-        `${options.model}: tokenizer.json has ${tokenizer.vocabularySize} entries, but config.json's model only ${vocabularySize}; they belong to different models`,
-      );
-    }
+    checkVocabulary(options.model, tokenizer, model.config);
     const count = options.maxTokens === undefined ? undefined : Math.floor(options.maxTokens / length);
     if (count === 0) throw new InputError(`--max-tokens ${options.maxTokens} is less than one sequence of ${length} tokens`);
     const { sequences, tokens, bytes } = await packText({ path: options.text, tokenizer, length, count });

@@ -5,7 +5,6 @@ import type { Backend } from '../backend/backend.ts';
 import type { ProductPrecision } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
 import { countSchema, secondsSchema } from '../io/schemas.ts';
-import type { ModelConfig } from '../models/config.ts';
 import type { SequenceClassifier } from '../models/sequence_classifier.ts';
 import { batchesByLength, batchOf, type EncodedText } from '../models/text_batches.ts';
 import type { Run } from '../nn/parameter.ts';
@@ -114,14 +113,6 @@ export function metricNames(labels: number): readonly string[] {
 export function scoresOf(labels: number, predictions: ArrayLike<number>, truth: ArrayLike<number>): Scores {
   const metrics = { accuracy, f1, matthews: matthewsCorrelation, pearson, spearman } as Record<string, typeof accuracy>;
   return Object.fromEntries(metricNames(labels).map((name) => [name, metrics[name](predictions, truth)]));
-}
-
-/** @throws InputError if the tokenizer has tokens that the model in the same folder does not know */
-export function checkVocabulary(folder: string, tokenizer: Tokenizer, { vocabularySize }: ModelConfig): void {
-  if (tokenizer.vocabularySize <= vocabularySize) return;
-  throw new InputError(
-    `${folder}: tokenizer.json has ${tokenizer.vocabularySize} tokens, but config.json gives the model ${vocabularySize}: they do not belong together`,
-  );
 }
 
 /** Texts as the model takes them, and how many were cut to `length` tokens. Lets timers fire in between. */

@@ -3,12 +3,11 @@
 import { joinPath } from '#platform';
 import type { Backend } from '../backend/backend.ts';
 import { InputError } from '../errors.ts';
-import { loadSequenceClassifier, saveCheckpoint } from '../models/checkpoint.ts';
+import { checkVocabulary, loadSequenceClassifier, saveCheckpoint } from '../models/checkpoint.ts';
 import type { EncodedText } from '../models/text_batches.ts';
 import { hashText } from '../nn/random.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
 import {
-  checkVocabulary,
   type EpochReport,
   encodeTexts,
   type FineTuningOptions,

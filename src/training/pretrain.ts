@@ -7,14 +7,14 @@ import type { ProductPrecision } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
 import { readLines, writeFileAtomic } from '../io/files.ts';
 import { countSchema } from '../io/schemas.ts';
-import { createMaskedLanguageModel, loadMaskedLanguageModel, saveCheckpoint } from '../models/checkpoint.ts';
+import { checkVocabulary, createMaskedLanguageModel, loadMaskedLanguageModel, saveCheckpoint } from '../models/checkpoint.ts';
 import { crammedBertConfig, feedforwardOf, type ModelConfig } from '../models/config.ts';
 import { configToJson, parseConfig } from '../models/config_json.ts';
 import type { LabelledBatch, MaskedLanguageModel } from '../models/masked_language_model.ts';
 import { modelNames } from '../models/names.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { trainWordPiece } from '../tokenizer/train_wordpiece.ts';
-import { evaluationBatches, nextBatches } from './batches.ts';
+import { evaluationBatches, nextBatches, possibleCuts } from './batches.ts';
 import { filePositionSchema } from './documents.ts';
 import { renderLossCurve } from './loss_curve.ts';
 import { maskedLoss, maskedStep } from './masked_steps.ts';
@@ -28,7 +28,7 @@ import { Trainer } from './trainer.ts';
 
 /** What a run is: recorded in its folder and the same in every session. */
 export interface PretrainOptions {
-  /** Folder of a masked language model that the run starts from instead of new weights; what is said of a new model's shape is then not read. */
+  /** Folder of a crammedBERT that the run starts from instead of new weights; its shape and tokenizer are then those of the run, whatever is said of a new model's. */
   model?: string;
   /** Text files, plain or gzipped, one paragraph a line, blank lines between documents. */
   corpus: string[];
@@ -50,7 +50,7 @@ export interface PretrainOptions {
   length: number;
   batch: number;
   accumulate: number;
-  /** Share of the micro-batches that are cut into shorter sequences, of which other shares are predicted (see `nextBatches`). */
+  /** Share of the micro-batches whose sequences are perhaps cut, and of which other shares are predicted (see `nextBatches`). */
   variedShare?: number;
   /** Budget: one of the two. */
   tokens?: number;
@@ -59,7 +59,7 @@ export interface PretrainOptions {
   precision?: ProductPrecision;
   /** Peak. */
   learningRate: number;
-  /** Of trees; see `AdamWOptions`. Above 0 they also start alike. */
+  /** Of trees; see `AdamWOptions`. Above 0 new ones also start alike. */
   branchRate?: number;
   schedule: ScheduleName;
   seed: number;
@@ -114,17 +114,21 @@ const stepsPerPoint = 20;
 export function pretrain(options: PretrainOptions, session: PretrainSession): Promise<PretrainResult> {
   const { backend, out } = session;
   return inRunFolder(session, async (created, open) => {
-    if (maskingCounts(options.length).predicted === 0)
-      throw new InputError(`--length ${options.length} is too short: a quarter of a sequence is predicted, and that is no token`);
     if (!options.model) modelConfig(options, { vocabularySize: options.vocabulary }); // Before the work of training a tokenizer.
     const tokenizer = created ? await newTokenizer(options, session) : await Tokenizer.load(tokenizerFile(out));
-    const masking = { maskId: specialId(tokenizer, 'maskId', '[MASK]', options), vocabularySize: tokenizer.vocabularySize };
+    const maskId = specialId(tokenizer, 'maskId', '[MASK]', options);
     specialId(tokenizer, 'sepId', '[SEP]', options);
     const saved = session.resume && (await hasState(out));
     const model = options.model
       ? await startingModel(options, saved ? out : options.model, tokenizer, backend)
       : createMaskedLanguageModel(modelConfig(options, tokenizer), backend, options.seed);
     open.push(model);
+    const { predictedFraction: share } = model.config;
+    const masking = { maskId, vocabularySize: tokenizer.vocabularySize, share };
+    if (maskingCounts(options.length, share).predicted === 0)
+      throw new InputError(`--length ${options.length} is too short: ${100 * share} % of a sequence are predicted, and that is no token`);
+    if (options.variedShare && possibleCuts(options.length).length === 1)
+      session.onNotice?.(`--length ${options.length} cannot be halved: what varies is only how much of a sequence is predicted`);
     freezePositionScale(model);
     const { precision, branchRate } = options;
     if (branchRate && !options.model) for (const parameter of model.parameters) await startBranchesAlike(parameter);
@@ -230,7 +234,7 @@ function recordLoss(progress: RunProgress, loss: number): void {
 
 function specialId(tokenizer: Tokenizer, key: 'maskId' | 'sepId', token: string, options: PretrainOptions): number {
   const id = tokenizer[key];
-  if (id === undefined) throw new InputError(`${options.tokenizer}: has no ${token} token, which pretraining needs`);
+  if (id === undefined) throw new InputError(`${namedTokenizer(options)}: has no ${token} token, which pretraining needs`);
   return id;
 }
 
@@ -246,9 +250,12 @@ function openStream(options: PretrainOptions, tokenizer: Tokenizer, state?: Sequ
   });
 }
 
-/** The tokenizer of a new run: the one named, or one trained on the corpus. */
+const namedTokenizer = ({ model, tokenizer }: PretrainOptions) => (model ? tokenizerFile(model) : tokenizer);
+
+/** The tokenizer of a new run: that of the model to go on from, the one named, or one trained on the corpus. */
 async function newTokenizer(options: PretrainOptions, session: PretrainSession): Promise<Tokenizer> {
-  if (options.tokenizer) return Tokenizer.load(options.tokenizer);
+  const named = namedTokenizer(options);
+  if (named) return Tokenizer.load(named);
   session.onNotice?.(`training a tokenizer of ${options.vocabulary} entries`);
   const json = await trainWordPiece(allLines(options.corpus), { vocabularySize: options.vocabulary });
   return Tokenizer.fromJson(json, 'the tokenizer trained on the corpus');
@@ -279,7 +286,7 @@ function freezePositionScale(model: MaskedLanguageModel): void {
   for (const parameter of model.parameters) if (parameter.name === positionScale) parameter.frozen = true;
 }
 
-/** The model to go on from. @throws InputError if it does not take the run's sequences or the tokenizer's ids */
+/** The model to go on from. @throws InputError if it is no crammedBERT or does not take the run's sequences or the tokenizer's ids */
 async function startingModel(
   options: PretrainOptions,
   folder: string,
@@ -287,16 +294,22 @@ async function startingModel(
   backend: Backend,
 ): Promise<MaskedLanguageModel> {
   const model = await loadMaskedLanguageModel(folder, backend);
-  const { positions, vocabularySize } = model.config;
-  const problem =
-    options.length > positions
-      ? `takes at most ${positions} tokens, but --length is ${options.length}`
-      : tokenizer.vocabularySize > vocabularySize
-        ? `has ${vocabularySize} entries, but its tokenizer.json ${tokenizer.vocabularySize}`
-        : undefined;
-  if (!problem) return model;
-  model.dispose();
-  throw new InputError(`${folder}: the model ${problem}`);
+  const { family, positions } = model.config;
+  try {
+    if (family !== 'crammedBERT')
+      throw new InputError(
+        `${folder}: is of the family '${family}', expected a crammedBERT, as 'ufb pretrain' makes: texts are packed as that has them, without [CLS]`,
+      );
+    if (options.length > positions)
+      throw new InputError(
+        `${folder}: the model takes at most ${positions} tokens, but sequences have ${options.length}: pass --length ${positions} or less`,
+      );
+    checkVocabulary(folder, tokenizer, model.config);
+    return model;
+  } catch (error) {
+    model.dispose();
+    throw error;
+  }
 }
 
 /** crammedBERT's weights start with deviation 0.02 at 768 wide; narrower or wider, what keeps a layer's output as large. */

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { ignoredLabel } from '../../src/models/masked_language_model.ts';
-import { nextBatches } from '../../src/training/batches.ts';
+import { nextBatches, possibleCuts } from '../../src/training/batches.ts';
 import { SequenceStream } from '../../src/training/sequences.ts';
 import { namedDocuments, testFolder, characterTokenizer as tokenizer, writeCorpus } from './corpora.ts';
 
@@ -69,9 +69,20 @@ test('seed and place in the text alone decide, and the share is kept', async () 
   expect(shortened).toBeLessThan(75);
 });
 
-test('a length that cannot be halved stays', async () => {
+test('sequences are halved as long as their pieces have 8 tokens', () => {
+  expect(possibleCuts(128)).toEqual([1, 2, 4, 8, 16]);
+  expect(possibleCuts(512)).toEqual([1, 2, 4, 8, 16, 32, 64]);
+  expect(possibleCuts(100)).toEqual([1, 2, 4]);
+  expect(possibleCuts(15)).toEqual([1]);
+});
+
+test('a length that cannot be halved stays, and no more than half of it is predicted', async () => {
   const paths = [writeCorpus(testFolder(), 'a.txt', namedDocuments('alpha', 120))];
   const stream = await SequenceStream.open({ paths, tokenizer, length: 15, seed: 1, poolSize: 50, heldOutEvery: 0 });
-  for (const batch of await nextBatches(stream, { count: 20, batch: 2, length: 15, variedShare: 1 }, 7, masking))
-    expect(batch.length).toBe(15);
+  const counts = new Set<number>();
+  for (const { length, labels } of await nextBatches(stream, { count: 40, batch: 2, length: 15, variedShare: 1 }, 7, masking)) {
+    expect(length).toBe(15);
+    for (const from of [0, 15]) counts.add(predicted(labels.subarray(from, from + 15)));
+  }
+  expect([...counts].sort()).toEqual([1, 2, 3, 4, 5, 6, 7]);
 });

@@ -105,8 +105,37 @@ describe.each(backends.map((backend) => ({ backend })))('pretrain $backend', ({ 
   );
 });
 
+const budget = ['--tokens', '320'];
+
+test('pretrain --model goes on from a model, whose shape it has', async () => {
+  const folder = testFolder();
+  expect((await ufb(tinyRun(folder, ...budget, ...reference))).code).toBe(0);
+  const model = join(folder, 'out');
+  const next = [
+    'pretrain',
+    '--model',
+    model,
+    '--corpus',
+    join(folder, 'corpus.txt'),
+    '--out',
+    join(folder, 'next'),
+    ...budget,
+    ...reference,
+  ];
+  const shaped = await ufb([...next, '--leaf-width', '2']);
+  expect(shaped.code).toBe(2);
+  expect(shaped.stderr).toMatch(/--model and --leaf-width are both given: the model has its shape and its tokenizer/);
+  const varied = ['--length', '16', '--batch', '2', '--shuffle', '64', '--varied-share', '0.5'];
+  expect(await ufb([...next, ...varied])).toMatchObject({ code: 0 });
+  expect(JSON.parse(readFileSync(join(folder, 'next', 'config.json'), 'utf8')).arch.hidden_size).toBe(16);
+  expect(await ufb([...next, ...varied, '--resume'])).toMatchObject({ code: 0 });
+  const without = await ufb(tinyRun(folder, ...budget, ...reference, '--resume', '--tokenizer', join(model, 'tokenizer.json')));
+  expect(without).toMatchObject({ code: 2, stderr: expect.stringContaining('--tokenizer: the run was started without it; leave it out') });
+  const all = await ufb([...next, '--varied-share', '1.5']);
+  expect(all).toMatchObject({ code: 2, stderr: expect.stringContaining('--varied-share 1.5 is more than all batches, 1') });
+});
+
 describe('refusals: one line, exit code 2', () => {
-  const budget = ['--tokens', '320'];
   const cases: [string, (folder: string) => string[], RegExp][] = [
     ['no corpus', (folder) => ['pretrain', '--out', join(folder, 'out'), ...budget], /--corpus FILE\.\.\. is missing/],
     ['no budget', (folder) => tinyRun(folder), /the budget is missing/],
@@ -117,6 +146,7 @@ describe('refusals: one line, exit code 2', () => {
     ['a tree too deep', (folder) => tinyRun(folder, ...budget, '--depth', '40'), /depth/],
     ['a missing tokenizer', (folder) => tinyRun(folder, ...budget, '--tokenizer', join(folder, 'none.json')), /none\.json.*no such file/],
     ['a folder as log', (folder) => tinyRun(folder, ...budget, '--log', folder), /cannot write/],
+    ['a revision of nothing', (folder) => tinyRun(folder, ...budget, '--revision', 'main'), /--revision is of a model on the hub/],
     ['nothing to resume', (folder) => tinyRun(folder, ...budget, '--resume'), /no run to resume/],
   ];
   test.each(cases)('%s', async (_, args, message) => {
@@ -135,32 +165,6 @@ describe('refusals: one line, exit code 2', () => {
     expect(code).toBe(2);
     expect(stderr).toMatch(/--backend reference/);
     expect(existsSync(join(folder, 'out'))).toBe(false);
-  });
-
-  test('goes on from a model, whose shape it has', async () => {
-    const folder = testFolder();
-    expect((await ufb(tinyRun(folder, ...budget, ...reference))).code).toBe(0);
-    const model = join(folder, 'out');
-    const next = [
-      'pretrain',
-      '--model',
-      model,
-      '--corpus',
-      join(folder, 'corpus.txt'),
-      '--out',
-      join(folder, 'next'),
-      ...budget,
-      ...reference,
-    ];
-    const shaped = await ufb([...next, '--leaf-width', '2']);
-    expect(shaped.code).toBe(2);
-    expect(shaped.stderr).toMatch(/--model and --leaf-width are both given: the model has its shape and its tokenizer/);
-    const varied = ['--length', '16', '--batch', '2', '--shuffle', '64', '--varied-share', '0.5'];
-    expect(await ufb([...next, ...varied])).toMatchObject({ code: 0 });
-    expect(JSON.parse(readFileSync(join(folder, 'next', 'config.json'), 'utf8')).arch.hidden_size).toBe(16);
-    expect(await ufb([...next, ...varied, '--resume'])).toMatchObject({ code: 0 });
-    const all = await ufb([...next, '--varied-share', '1.5']);
-    expect(all).toMatchObject({ code: 2, stderr: expect.stringContaining('--varied-share 1.5 is more than all batches, 1') });
   });
 
   test('a run that is there already, and other options than it was started with', async () => {

@@ -1,4 +1,4 @@
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { InputError } from '../../errors.ts';
 import type { PretrainOptions, PretrainResult } from '../../training/pretrain.ts';
@@ -74,9 +74,18 @@ const runOptionNames = [
 
 /** Options of a new model, which one that is named has already. */
 const newModelOptions = [
-  ...['tokenizer', 'vocabulary', 'layers', 'hidden', 'heads', 'feedforward'],
-  ...['trees', 'depth', 'leafWidth', 'alwaysOn', 'intermediate'],
-];
+  'tokenizer',
+  'vocabulary',
+  'layers',
+  'hidden',
+  'heads',
+  'feedforward',
+  'trees',
+  'depth',
+  'leafWidth',
+  'alwaysOn',
+  'intermediate',
+] as const satisfies (keyof PretrainOptions)[];
 
 /** A step's tokens are all in memory. 16 times the batch of crammedBERT. */
 const maximumStepTokens = 2 ** 24;
@@ -84,10 +93,8 @@ const maximumStepTokens = 2 ** 24;
 export function pretrainCommand(program: Command): void {
   const command = addModelOption(
     addShapeOptions(program.command('pretrain')),
-    'a masked language model to go on from (default: a new one)',
-    {
-      mandatory: false,
-    },
+    'a crammedBERT to go on from, whose shape and tokenizer it then is (default: a new one)',
+    { mandatory: false },
   )
     .description('pretrain a masked language model on text files; Ctrl-C saves and stops, --resume goes on exactly')
     .option('--corpus <file...>', 'text files, plain or gzipped: one paragraph a line, blank lines between documents')
@@ -104,13 +111,13 @@ export function pretrainCommand(program: Command): void {
     .option('--accumulate <count>', 'such batches for each step of the optimiser', parseCount, 1)
     .option(
       '--varied-share <share>',
-      'share of the batches whose sequences are cut into shorter ones, any number of tokens predicted, one perhaps: what blanks look like in use',
+      'share of the batches in a varied form, as texts with blanks are: sequences whole or cut shorter, from one token to half of each predicted',
       parseNumber,
       0,
     )
     .option('--tokens <count>', 'budget: stop after so many tokens', parseCount)
     .option('--minutes <count>', 'budget: stop after so much time', parsePositive)
-    .option('--learning-rate <rate>', 'peak learning rate', parsePositive, 1e-3)
+    .option('--learning-rate <rate>', 'peak learning rate; a model to go on from takes less, 3e-4 say', parsePositive, 1e-3)
     .addOption(branchRateOption(1))
     .addOption(
       new Option('--schedule <name>', 'how the learning rate follows the budget').choices([...scheduleNames]).default('budget-triangle'),
@@ -137,9 +144,7 @@ export function pretrainCommand(program: Command): void {
 
 async function run(options: Options, given: (name: string) => boolean): Promise<PretrainResult & { seconds: number }> {
   const [{ pretrain }, { JsonLog, ProgressBar }] = await Promise.all([import('../../training/pretrain.ts'), import('../progress.ts')]);
-  const runOptions = options.resume
-    ? await resumedOptions(options.out, { ...pick(options), dtype: options.dtype.toUpperCase() as PretrainOptions['dtype'] }, given)
-    : await newOptions(options, given);
+  const runOptions = await (options.resume ? oldOptions : newOptions)(options, given);
   const backend = await openTrainingBackend(options);
   const log = await JsonLog.open(options.log);
   const bar = new ProgressBar(options, 'step {step}  loss {loss}  {rate} tokens/s  ');
@@ -184,22 +189,32 @@ async function newOptions(options: Options, given: (name: string) => boolean): P
     throw new InputError(
       `--batch ${batch} sequences of --length ${length}, --accumulate ${accumulate}: a step has ${batch * length * accumulate} tokens, expected at most ${maximumStepTokens}`,
     );
-  const own = options.model === undefined ? undefined : newModelOptions.find(given);
-  if (own) throw new InputError(`--model and --${dashed(own)} are both given: the model has its shape and its tokenizer`);
-  const model = options.model === undefined ? undefined : resolve(await openModelFolder(options));
-  const picked = { ...pick(options), dtype: options.dtype.toUpperCase() as PretrainOptions['dtype'] };
-  return model ? { ...picked, model, tokenizer: join(model, 'tokenizer.json') } : picked;
+  if (options.model !== undefined) checkNoShape(given);
+  else if (options.revision !== undefined) throw new InputError('--revision is of a model on the hub, but there is no --model');
+  return pick(options);
 }
 
-function pick(options: Options): PretrainOptions {
+/** The options that the run in --out was started with. */
+async function oldOptions(options: Options, given: (name: string) => boolean): Promise<PretrainOptions> {
+  if (options.model !== undefined) checkNoShape(given);
+  return resumedOptions(options.out, await pick(options), given);
+}
+
+function checkNoShape(given: (name: string) => boolean): void {
+  const own = newModelOptions.find(given);
+  if (own) throw new InputError(`--model and --${dashed(own)} are both given: the model has its shape and its tokenizer`);
+}
+
+async function pick(options: Options): Promise<PretrainOptions> {
   const picked = Object.fromEntries(runOptionNames.map((name) => [name, options[name]])) as unknown as PretrainOptions;
   const absolute = (path: string | undefined) => path && resolve(path);
   return {
     ...picked,
-    model: absolute(options.model),
+    model: options.model === undefined ? undefined : resolve(await openModelFolder(options)),
     corpus: (options.corpus ?? []).map((path) => resolve(path)),
     tokenizer: absolute(options.tokenizer),
     heldOut: absolute(options.heldOut),
+    dtype: options.dtype.toUpperCase() as PretrainOptions['dtype'],
   };
 }
 
