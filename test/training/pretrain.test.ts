@@ -8,7 +8,7 @@ import { readSafetensors } from '../../src/io/safetensors.ts';
 import { evaluateMaskedLanguageModel } from '../../src/training/evaluate.ts';
 import { type PretrainOptions, type PretrainSession, pretrain, type StepReport } from '../../src/training/pretrain.ts';
 import { expectClose } from '../goldens.ts';
-import { generatedSentences } from '../tiny_model.ts';
+import { generatedSentences, tinyBert, writeTinyModel } from '../tiny_model.ts';
 import { testFolder, writeCorpus } from './corpora.ts';
 
 /** Documents of five sentences. */
@@ -230,6 +230,13 @@ describe('going on from a model', () => {
     writeFileSync(join(model, 'config.json'), JSON.stringify(config));
     await run(join(folder, 'next'), options);
     expect(readFileSync(join(folder, 'next', 'tokenizer.json'))).toEqual(readFileSync(join(model, 'tokenizer.json')));
+  });
+
+  test('a BERT, which other texts are packed for, is refused', async () => {
+    const { folder, options } = await start();
+    const model = join(folder, 'bert');
+    await writeTinyModel(model, tinyBert);
+    await expect(run(join(folder, 'next'), { ...options, model })).rejects.toThrow("bert: is of the family 'bert', expected a crammedBERT");
   });
 
   test('a model of shorter sequences is refused', async () => {
