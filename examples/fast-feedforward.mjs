@@ -3,7 +3,7 @@
 import { AdamW, Arena, createBackend, FastFeedforward } from 'ultrafastbert';
 
 const [tokens, width, trees, depth] = [256, 16, 4, 4];
-const backend = createBackend({ name: process.argv[2] }); // 'native', 'reference', or the best there is
+const backend = createBackend({ name: process.argv[2] }); // 'native', 'wasm', 'reference', or the best there is
 const layer = FastFeedforward.create(backend, { width, trees, depth, seed: 1 });
 const optimizer = new AdamW(backend, layer.parameters, { beta1: 0.9, beta2: 0.98, epsilon: 1e-8, weightDecay: 0, clipNorm: 1 });
 const run = { backend, arena: new Arena(backend), training: true };

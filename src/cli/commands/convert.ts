@@ -85,7 +85,7 @@ export function convertCommand(program: Command): void {
     .addOption(branchRateOption(0.2))
     .option('--weight-decay <factor>', "AdamW's, of the new layers; what is kept of the model does not decay", parseNumber, 1)
     .option('--seed <number>', 'of the new layers and the order of the texts', parseInteger, 0)
-    .option('--held-out-every <count>', 'which documents the agreement is measured on: every so manieth', parseCount, 50)
+    .option('--held-out-every <count>', 'which documents the agreement is measured on: every N-th', parseCount, 50)
     .option('--held-out-texts <count>', 'texts of them', parseCount, 512)
     .option('--checkpoint-every <seconds>', 'time between two saves', parsePositive, 600)
     .option('--evaluate-every <seconds>', 'time between two measurements of the agreement', parsePositive, 300)

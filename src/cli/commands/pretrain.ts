@@ -124,7 +124,7 @@ export function pretrainCommand(program: Command): void {
     )
     .option('--seed <number>', 'of the start, the shuffling and the masking', parseInteger, 0)
     .option('--held-out <file>', 'text for the held-out loss (default: a share of the corpus that is then not trained on)')
-    .option('--held-out-every <count>', 'which documents of the corpus are held out: every so manieth', parseCount, 50)
+    .option('--held-out-every <count>', 'which documents of the corpus are held out: every N-th', parseCount, 50)
     .option('--held-out-sequences <count>', 'sequences of the held-out loss, at most', parseCount, 256)
     .option('--shuffle <sequences>', 'sequences in the pool through which the corpus is shuffled', parseCount, 32768)
     .option('--checkpoint-every <seconds>', 'time between two saves', parsePositive, 600)
