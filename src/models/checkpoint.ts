@@ -113,7 +113,7 @@ export async function loadSequenceClassifier(
 
 /**
  * Writes config.json, tokenizer.json and model.safetensors, each aside and then renamed. The names are those of the family's published
- * checkpoints. `rest`: tensors of BERT that the model itself does not have, {@link readPooler}'s, named without 'bert.'. Throws InputError if the folder cannot be written.
+ * checkpoints. `dtype`: of all tensors but single numbers, which are F32. `rest`: tensors of BERT that the model itself does not have, {@link readPooler}'s, named without 'bert.'. Throws InputError if the folder cannot be written.
  */
 export async function saveCheckpoint(
   folder: string,
