@@ -39,10 +39,8 @@ interface Options extends BackendOptions, CommonOptions, ModelOptions, Omit<Pret
   log?: string;
 }
 
-/** Options that make the run what it is, as opposed to those that may change from session to session. */
-const runOptionNames = [
-  'model',
-  'corpus',
+/** Options of a new model, which one that is named has already. */
+const newModelOptions = [
   'tokenizer',
   'vocabulary',
   'layers',
@@ -54,6 +52,13 @@ const runOptionNames = [
   'leafWidth',
   'alwaysOn',
   'intermediate',
+] as const satisfies (keyof PretrainOptions)[];
+
+/** Options that make the run what it is, as opposed to those that may change from session to session. */
+const runOptionNames = [
+  'model',
+  ...newModelOptions,
+  'corpus',
   'length',
   'batch',
   'accumulate',
@@ -70,21 +75,6 @@ const runOptionNames = [
   'heldOutSequences',
   'shuffle',
   'dtype',
-] as const satisfies (keyof PretrainOptions)[];
-
-/** Options of a new model, which one that is named has already. */
-const newModelOptions = [
-  'tokenizer',
-  'vocabulary',
-  'layers',
-  'hidden',
-  'heads',
-  'feedforward',
-  'trees',
-  'depth',
-  'leafWidth',
-  'alwaysOn',
-  'intermediate',
 ] as const satisfies (keyof PretrainOptions)[];
 
 /** A step's tokens are all in memory. 16 times the batch of crammedBERT. */
