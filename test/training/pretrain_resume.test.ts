@@ -1,0 +1,111 @@
+import { mkdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { InputError } from '../../src/errors.ts';
+import type { PretrainOptions, StepReport } from '../../src/training/pretrain.ts';
+import { testFolder } from './corpora.ts';
+import { remains, run, steadyClock, tinyRun, tokensPerStep } from './tiny_run.ts';
+
+describe('resuming', () => {
+  test.each<Partial<PretrainOptions>>([
+    { feedforward: 'fff' },
+    { feedforward: 'fff', variedShare: 0.5 },
+    { feedforward: 'fff', leafWidth: 3, depth: 4, branchRate: 1 },
+    { feedforward: 'dense' },
+  ])('goes on exactly (%o): stopped three times, the same bits as never stopped', async (changes) => {
+    const folder = testFolder();
+    const options = tinyRun(folder, changes);
+    const whole = join(folder, 'whole');
+    await run(whole, options);
+    const parts = join(folder, 'parts');
+    for (const [session, stopAfter] of [7, 8, 25, 100].entries()) {
+      const stop = new AbortController();
+      const onStep = ({ step }: StepReport) => step === stopAfter && stop.abort();
+      const result = await run(parts, options, { resume: session > 0, signal: stop.signal, onStep });
+      expect(result.finished).toBe(session === 3);
+    }
+    const expected = await remains(whole);
+    // The last held-out loss is taken at the end in both; nothing else tells the two apart.
+    expect(await remains(parts)).toEqual(expected);
+  });
+
+  test('after a crash between saves goes on from the last save', async () => {
+    const folder = testFolder();
+    const options = tinyRun(folder);
+    const whole = join(folder, 'whole');
+    await run(whole, options);
+    const crashed = join(folder, 'crashed');
+    const saves: number[] = [];
+    const crash = run(crashed, options, {
+      checkpointEvery: 12,
+      now: steadyClock(),
+      onCheckpoint: ({ step }) => void saves.push(step),
+      onStep: ({ step }) => {
+        if (step === 17) throw new Error('crash');
+      },
+    });
+    await expect(crash).rejects.toThrow('crash');
+    expect(saves.length).toBeGreaterThan(0);
+    expect(saves.at(-1)).toBeLessThan(17);
+    const steps: number[] = [];
+    await run(crashed, options, { resume: true, onStep: ({ step }) => void steps.push(step) });
+    expect(steps[0]).toBe((saves.at(-1) as number) + 1);
+    expect(await remains(crashed)).toEqual(await remains(whole));
+  });
+
+  test('after a crash in the midst of the last save writes the model after all', async () => {
+    const folder = testFolder();
+    const options = tinyRun(folder, { tokens: 3 * tokensPerStep });
+    const whole = join(folder, 'whole');
+    await run(whole, options);
+    const crashed = join(folder, 'crashed');
+    const blockade = join(crashed, 'model.safetensors');
+    await expect(run(crashed, options, { onStep: ({ step }) => void (step === 3 && mkdirSync(blockade)) })).rejects.toThrow(InputError);
+    rmdirSync(blockade);
+    await run(crashed, options, { resume: true });
+    expect(await remains(crashed)).toEqual(await remains(whole));
+  });
+
+  test('a run that was stopped before its first save starts again', async () => {
+    const folder = testFolder();
+    const options = tinyRun(folder);
+    const out = join(folder, 'out');
+    await expect(
+      run(out, options, {
+        onStep: () => {
+          throw new Error('crash');
+        },
+      }),
+    ).rejects.toThrow('crash');
+    const notices: string[] = [];
+    const result = await run(out, options, { resume: true, onNotice: (line) => void notices.push(line) });
+    expect(result).toMatchObject({ finished: true, step: 30 });
+    expect(notices.join()).toMatch(/starting again/);
+  });
+
+  test('a state whose records are not what they must be is refused', async () => {
+    const folder = testFolder();
+    const out = join(folder, 'out');
+    const options = tinyRun(folder, { tokens: tokensPerStep });
+    await run(out, options);
+    const file = join(out, 'run', 'state.safetensors');
+    const state = readFileSync(file);
+    const at = state.indexOf('step');
+    state.write('stop', at);
+    writeFileSync(file, state);
+    await expect(run(out, options, { resume: true })).rejects.toThrow(
+      /^.*state\.safetensors: the record 'progress' is damaged at 'step' \(.*\); start/,
+    );
+  });
+
+  test('a damaged state is refused in one line', async () => {
+    const folder = testFolder();
+    const out = join(folder, 'out');
+    const options = tinyRun(folder, { tokens: tokensPerStep });
+    await run(out, options);
+    const file = join(out, 'run', 'state.safetensors');
+    writeFileSync(file, readFileSync(file).subarray(0, statSync(file).size - 100));
+    await expect(run(out, options, { resume: true })).rejects.toThrow(InputError);
+    await expect(run(out, { ...options, hidden: 32 }, { resume: true })).rejects.toThrow(InputError);
+  });
+});
