@@ -1,6 +1,8 @@
 /** How far a converted model agrees with the one that it was made from. */
+import * as v from 'valibot';
 import type { PoolKind } from '../backend/backend.ts';
 import type { Tensor } from '../backend/tensor.ts';
+import { countSchema } from '../io/schemas.ts';
 import type { Answer } from '../models/answer.ts';
 import type { FeedforwardConfig } from '../models/config.ts';
 import type { Encoder } from '../models/encoder.ts';
@@ -11,32 +13,35 @@ import { type AnswerTo, pooled } from './answers.ts';
 import { Moments } from './moments.ts';
 import type { TextsOfOneLength } from './texts.ts';
 
-/** On texts that neither was trained on. */
-export interface Agreement {
+const leafUseSchema = v.object({
+  /** Leaves that at least one token reached, and how many there are. */
+  used: countSchema,
+  leaves: countSchema,
+  /** Of the tokens' distribution over a tree's leaves, bits, the mean over the trees; the depth is the most that there can be. */
+  entropy: v.number(),
+});
+export type LeafUse = v.InferOutput<typeof leafUseSchema>;
+
+export const agreementSchema = v.object({
   /**
    * For each of the student's blocks the share of the variance of the teacher's hidden state that the student's has: 1 - squared error over
    * the squared distances from the features' means (R2). 1 is the same, 0 no more than the mean.
    */
-  states: number[];
+  states: v.array(v.number()),
   /** The same of the texts' vectors, the last hidden states pooled. */
-  vectors: number;
+  vectors: v.number(),
   /** The same of the logits, of models that answer with them. */
-  logits?: number;
+  logits: v.optional(v.number()),
   /** Mean over the texts of the cosine between both vectors. */
-  cosine: number;
+  cosine: v.number(),
   /** For each block, how its tokens spread over the leaves of all its trees; none without trees. */
-  leaves: LeafUse[];
+  leaves: v.array(leafUseSchema),
   /** Tokens compared. */
-  tokens: number;
-}
+  tokens: countSchema,
+});
 
-export interface LeafUse {
-  /** Leaves that at least one token reached, and how many there are. */
-  used: number;
-  leaves: number;
-  /** Of the tokens' distribution over a tree's leaves, bits, the mean over the trees; the depth is the most that there can be. */
-  entropy: number;
-}
+/** On texts that neither was trained on. */
+export type Agreement = v.InferOutput<typeof agreementSchema>;
 
 /**
  * `map`: the teacher's block for each of the student's; `pooling`: how a text's tokens become its vector; `logits`: of models that answer
@@ -104,7 +109,10 @@ class SquaredErrors {
   get r2(): number {
     if (!this.moments) return Number.NaN;
     const { rows, variance } = this.moments;
-    return 1 - this.sum / (rows * variance.reduce((sum, value) => sum + value, 0));
+    const distances = rows * variance.reduce((sum, value) => sum + value, 0);
+    // Of rows that are all alike there is no more to know than their mean.
+    if (distances === 0) return this.sum === 0 ? 1 : 0;
+    return 1 - this.sum / distances;
   }
 }
 

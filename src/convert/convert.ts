@@ -8,6 +8,7 @@ import { copySentenceFiles } from '../io/model_folder.ts';
 import { countSchema, secondsSchema } from '../io/schemas.ts';
 import { loadModel, type Model, readPooler, saveCheckpoint } from '../models/checkpoint.ts';
 import { describeFeedforward, type FeedforwardConfig } from '../models/config.ts';
+import { configToJson, parseConfig } from '../models/config_json.ts';
 import { modelNames } from '../models/names.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { filePositionSchema } from '../training/documents.ts';
@@ -17,13 +18,13 @@ import { checkFinite, inRunFolder, RunClock, type RunSession, takeSteps } from '
 import { hasState, loadState, saveState } from '../training/run_state.ts';
 import { cosineWithWarmup } from '../training/schedules.ts';
 import { Trainer } from '../training/trainer.ts';
-import { type Agreement, measureAgreement } from './agreement.ts';
+import { type Agreement, agreementSchema, measureAgreement } from './agreement.ts';
 import { answerTo } from './answers.ts';
 import { Balancer } from './balance.ts';
 import type { Centring } from './centring.ts';
 import { Distillation } from './distillation.ts';
-import { blockMap, createStudent, encoderOf, measureTeacher } from './student.ts';
-import { heldOutTexts, type TextOptions, type TextState, TextStream } from './texts.ts';
+import { blockMap, createStudent, encoderOf, measureTeacher, studentConfig } from './student.ts';
+import { heldOutTexts, leastTokens, type TextOptions, type TextState, TextStream, type TextsOfOneLength } from './texts.ts';
 
 /** What a run is: recorded in its folder and the same in every session. */
 export interface ConversionOptions {
@@ -35,7 +36,7 @@ export interface ConversionOptions {
   feedforward: FeedforwardConfig;
   /** Blocks that are kept; all of them if absent. */
   layers?: number;
-  /** Tokens for fitting the new layers one by one, and then for training the whole network. */
+  /** Tokens for fitting the new layers one by one, and then for training the whole network; without new layers all of them are for that. */
   fitTokens: number;
   tokens: number;
   /** Tokens a step, about, and of a text at most. */
@@ -60,7 +61,7 @@ export interface ConversionOptions {
   /** Of the new layers' weights, as AdamW has it; 0 if absent. What is kept of the model does not decay. */
   weightDecay?: number;
   seed: number;
-  /** Every so manieth document of the corpus is held out; of these, texts that the agreement is measured on. */
+  /** Every N-th document of the corpus is held out; of these, texts that the agreement is measured on. */
   heldOutEvery: number;
   heldOutTexts: number;
   /** Of model.safetensors. */
@@ -74,7 +75,7 @@ const progressSchema = v.object({
   trained: countSchema,
   /** Over all sessions. */
   seconds: secondsSchema,
-  history: v.array(v.custom<Agreement & { fitted: number; trained: number; seconds: number }>((point) => typeof point === 'object')),
+  history: v.array(v.object({ ...agreementSchema.entries, fitted: countSchema, trained: countSchema, seconds: secondsSchema })),
 });
 
 /** How far a conversion has come. */
@@ -165,8 +166,7 @@ async function prepare(options: ConversionOptions, backend: Backend, open: Dispo
     masking: options.pooling ? undefined : maskingOf(original, tokenizer, options.model),
   };
   const heldOut = await heldOutTexts({ ...texts, count: options.heldOutTexts });
-  if (heldOut.length === 0)
-    throw new InputError(`${paths.join(', ')}: no document is held out, expected at least ${heldOutEvery} with blank lines between them`);
+  checkHeldOut(heldOut, options);
   const heldOutTokens = heldOut.reduce((sum, { ids }) => sum + ids.length, 0);
   const measured = heldOut.filter((_, i) => i % Math.ceil(heldOutTokens / measuredTokens) === 0);
   const {
@@ -213,7 +213,26 @@ async function prepare(options: ConversionOptions, backend: Backend, open: Dispo
         heldOut,
       ),
     );
-  return { tokenizer, texts, pooler, model, centring, trainer, balancer, distillation, agreement };
+  // What is kept of the model is where it should be; fitting it alone would move it away.
+  const budgets: Budgets =
+    added.length > 0 ? { fit: options.fitTokens, train: options.tokens } : { fit: 0, train: options.fitTokens + options.tokens };
+  return { tokenizer, texts, pooler, model, budgets, centring, trainer, balancer, distillation, agreement };
+}
+
+/** Tokens of each phase. */
+interface Budgets {
+  fit: number;
+  train: number;
+}
+
+/** The variances of states and vectors are measured on them. */
+function checkHeldOut(texts: readonly TextsOfOneLength[], { corpus, heldOutEvery, heldOutTexts }: ConversionOptions): void {
+  const count = texts.reduce((sum, { batch }) => sum + batch, 0);
+  if (count >= 2) return;
+  if (heldOutTexts < 2) throw new InputError(`--held-out-texts ${heldOutTexts}: expected at least 2`);
+  throw new InputError(
+    `${corpus.join(', ')}: the documents held out, one of ${heldOutEvery}, have ${count} texts of ${leastTokens} tokens or more, expected at least 2: give more documents, with blank lines between them, or a smaller --held-out-every`,
+  );
 }
 
 function checkOptions(original: Model, options: ConversionOptions, layers: number): void {
@@ -224,7 +243,10 @@ function checkOptions(original: Model, options: ConversionOptions, layers: numbe
     throw new InputError(
       `${options.model}: its feedforward layers are ${describeFeedforward(feedforward)}, expected dense ones: they are what is converted`,
     );
+  if (options.length < leastTokens) throw new InputError(`--length ${options.length}: expected at least ${leastTokens}`);
   if (layers > all) throw new InputError(`--layers ${layers}: ${options.model} has ${all} layers`);
+  const config = studentConfig(original.config, { feedforward: options.feedforward, layers });
+  parseConfig(configToJson(config, original.task), 'the model asked for');
 }
 
 /** Of a masked language model, how it is masked; of others, nothing. */
@@ -248,6 +270,7 @@ function freeze(model: Model, trainEmbeddings: boolean): void {
 
 interface Training {
   options: ConversionOptions;
+  budgets: Budgets;
   session: ConversionSession;
   trainer: Trainer;
   stream: TextStream;
@@ -261,6 +284,7 @@ interface Training {
 
 async function train({
   options,
+  budgets,
   session,
   trainer,
   stream,
@@ -275,14 +299,14 @@ async function train({
   const clock = new RunClock(session, { seconds: progress.seconds, tokens: tokens() });
   let savedStep = progress.step;
   return takeSteps(session, clock, {
-    done: () => progress.fitted >= options.fitTokens && progress.trained >= options.tokens,
+    done: () => progress.fitted >= budgets.fit && progress.trained >= budgets.train,
     async step() {
       const texts = await stream.next();
-      const phase = progress.fitted < options.fitTokens ? 'fit' : 'train';
+      const phase = progress.fitted < budgets.fit ? 'fit' : 'train';
       const [used, budget, peak, balance] =
         phase === 'fit'
-          ? [progress.fitted, options.fitTokens, options.fitLearningRate, options.fitBalance]
-          : [progress.trained, options.tokens, options.learningRate, options.balance];
+          ? [progress.fitted, budgets.fit, options.fitLearningRate, options.fitBalance]
+          : [progress.trained, budgets.train, options.learningRate, options.balance];
       const multiplier = cosineWithWarmup(Math.min(1, (used + texts.ids.length / 2) / budget), warmup);
       const learningRate = peak * multiplier;
       const pass = distillation.pass(texts, phase === 'fit' ? 'blocks' : 'network');
@@ -300,11 +324,11 @@ async function train({
         tokens: tokens(),
         ...result,
         learningRate,
-        progress: Math.min(1, tokens() / (options.fitTokens + options.tokens)),
+        progress: Math.min(1, tokens() / (budgets.fit + budgets.train)),
         seconds: clock.seconds,
         tokensPerSecond: clock.tokensPerSecond(tokens()),
       });
-      return phase === 'fit' && progress.fitted >= options.fitTokens;
+      return phase === 'fit' && progress.fitted >= budgets.fit;
     },
     async evaluate() {
       const { fitted, trained } = progress;

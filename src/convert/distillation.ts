@@ -110,7 +110,8 @@ export class Distillation {
   private scale(term: number, elements: number): number {
     const { map, stateVariance, answers } = this.options;
     const [variance, weight] = term < map.length ? [stateVariance[map[term] + 1], 1] : [answers!.variance, answers!.weight];
-    return weight / (Math.max(variance, 1e-12) * Math.max(1, elements));
+    // What never varies says nothing.
+    return variance > 0 ? weight / (variance * Math.max(1, elements)) : 0;
   }
 
   private total(run: Run, { sums, elements }: ErrorSums): Tensor {

@@ -1,4 +1,5 @@
 /** A corpus as texts of the lengths that people embed: single sentences and whole paragraphs, in batches without padding. */
+import { InputError } from '../errors.ts';
 import type { Batch } from '../models/encoder.ts';
 import { ignoredLabel } from '../models/masked_language_model.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -17,7 +18,7 @@ const lengthStep = 4;
 /** Batches' worth of texts that wait at each length, from which one batch is drawn at random: neighbours in a document come apart. */
 const batchesWaiting = 8;
 /** Shorter texts say little. */
-const leastTokens = 8;
+export const leastTokens = 8;
 
 /** What a resumed run needs to draw the batches that would have come next. */
 export interface TextState {
@@ -37,7 +38,7 @@ export interface TextOptions {
   /** Tokens of a batch, about. */
   batchTokens: number;
   seed: number;
-  /** Every so manieth document is left out; see {@link isHeldOut}. */
+  /** Every N-th document is left out; see {@link isHeldOut}. */
   heldOutEvery: number;
   /** For masked language models: the texts are masked, for that is what such a model is asked about. */
   masking?: MaskingOptions;
@@ -64,9 +65,14 @@ export class TextStream {
     return stream;
   }
 
-  /** Reads and tokenises what the next batch needs, for the time in which the backend works. Does not change what is drawn. */
+  /**
+   * Reads and tokenises what the next batch needs, for the time in which the backend works. Does not change what is drawn.
+   * @throws InputError if all texts are too short
+   */
   async prefetch(): Promise<void> {
     while (!this.ready()) {
+      if (this.mixture.epoch > 0 && this.waiting.size === 0)
+        throw new InputError(`${this.options.paths.join(', ')}: no text has ${leastTokens} tokens or more, so that nothing can be learned`);
       const { paragraphs } = await this.mixture.next();
       for (const paragraph of paragraphs) {
         const random = new CounterRandom(this.options.seed, randomStream.texts, this.texts++);

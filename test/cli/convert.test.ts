@@ -71,6 +71,7 @@ test('what cannot be is said in one line', async () => {
   expect(await refused('--model', model, '--out', join(folder, 'other'))).toMatch(/--corpus FILE\.\.\. is missing/);
   expect(await refused('--model', model, '--corpus', corpus, '--out', out)).toMatch(/holds a run already; add --resume/);
   expect(await refused('--model', model, '--resume', '--out', out)).toMatch(/--model and --resume are both given/);
+  expect(await refused('--leaf-width', '2', '--resume', '--out', out)).toMatch(/--leaf-width and --resume are both given/);
   expect(await refused('--resume', '--no-train-embeddings', '--out', out)).toMatch(
     /--no-train-embeddings: the run was started without it; leave it out/,
   );

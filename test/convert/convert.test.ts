@@ -128,6 +128,21 @@ test('nothing to do is refused, and leaves nothing behind', async () => {
   expect(existsSync(out)).toBe(false);
 });
 
+test('blocks that are kept as they are are not fitted: all tokens train the whole network', async () => {
+  const fewer = { feedforward: tinyBert.feedforward, layers: 1 };
+  const results = [];
+  for (const changes of [
+    { fitTokens: 128, tokens: 128 },
+    { fitTokens: 0, tokens: 256 },
+  ]) {
+    const out = newFolder();
+    const { fitted } = await run(out, { ...fewer, ...changes });
+    expect(fitted).toBe(0);
+    results.push(readFileSync(join(out, 'model.safetensors')));
+  }
+  expect(results[0].equals(results[1])).toBe(true);
+});
+
 test('stopped with the last step of the fit: what is due then is measured', async () => {
   const stop = new AbortController();
   const onStep = ({ tokens }: { tokens: number }) => tokens >= 256 && stop.abort();
@@ -177,7 +192,7 @@ test('stopped and resumed, it ends with the same weights as if it had never been
 test.each<[string, Partial<ConversionOptions>, object]>([
   ['dense layers of a few neurons', { feedforward: { kind: 'dense', neurons: 3 } }, { model_type: 'bert', intermediate_size: 3 }],
   ['no feedforward', { feedforward: { kind: 'none' } }, { model_type: 'ultrafastbert', intermed_type: 'none' }],
-  ['fewer blocks', { feedforward: tinyBert.feedforward, layers: 1, fitTokens: 0 }, { model_type: 'bert', num_hidden_layers: 1 }],
+  ['fewer blocks', { feedforward: tinyBert.feedforward, layers: 1 }, { model_type: 'bert', num_hidden_layers: 1 }],
   [
     'several trees and neurons that are always on',
     { feedforward: { kind: 'fff', trees: 2, depth: 1, leafWidth: 3, alwaysOn: 2 } },
@@ -254,9 +269,24 @@ describe('what cannot be converted', () => {
     expect(existsSync(out)).toBe(false);
   });
 
+  test('a corpus whose texts are all too short to train on', async () => {
+    const documents = Array.from({ length: 20 }, (_, i) => [
+      i % 5 === 4
+        ? generatedSentences()
+            .slice(i, i + 4)
+            .join(' ')
+        : 'a cat',
+    ]);
+    const short = writeCorpus(folder, 'short.txt', documents);
+    await expect(run(newFolder(), { corpus: [short] })).rejects.toThrow('short.txt: no text has 8 tokens or more');
+  });
+
   test.each<[Partial<ConversionOptions>, RegExp]>([
     [{ layers: 3 }, /--layers 3: .* has 2 layers/],
-    [{ heldOutEvery: 1000 }, /no document is held out, expected at least 1000/],
+    [{ heldOutEvery: 1000 }, /the documents held out, one of 1000, have 0 texts of 8 tokens or more, expected at least 2/],
+    [{ heldOutTexts: 1 }, /--held-out-texts 1: expected at least 2/],
+    [{ length: 7 }, /--length 7: expected at least 8/],
+    [{ feedforward: { kind: 'fff', trees: 1, depth: 60 } }, /the model asked for: 'intermed_depth'/],
     [{ corpus: ['/nowhere.txt'] }, /nowhere\.txt: cannot read: no such file/],
   ])('%j', async (changes, message) => {
     const out = newFolder();

@@ -24,6 +24,7 @@ import {
 import {
   addTrainingPrecisionOption,
   branchRateOption,
+  dashed,
   failUnlessFinished,
   openTrainingBackend,
   resumedOptions,
@@ -62,7 +63,12 @@ export function convertCommand(program: Command): void {
       'blocks to keep, evenly spread (default: all); with --feedforward dense they keep their neurons too',
       parseCount,
     )
-    .option('--fit-tokens <count>', 'tokens for fitting the new layers one by one', parseInteger, 1_000_000)
+    .option(
+      '--fit-tokens <count>',
+      'tokens for fitting the new layers one by one; where there are none, fewer blocks as they are, say, these train the whole network too',
+      parseInteger,
+      1_000_000,
+    )
     .option('--tokens <count>', 'tokens for training the whole network after that', parseInteger, 29_000_000)
     .option('--batch <tokens>', 'tokens a step', parseCount, 1024)
     .option('--length <tokens>', 'tokens of a text, at most', parseCount, 256)
@@ -142,7 +148,9 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
   };
   const shape = ['feedforward', 'trees', 'depth', 'leafWidth', 'alwaysOn', 'intermediate', 'model'];
   if (options.resume && shape.some(given))
-    throw new InputError(`--${shape.find(given)} and --resume are both given: the run in ${options.out} has its model and its layers`);
+    throw new InputError(
+      `--${dashed(shape.find(given) as string)} and --resume are both given: the run in ${options.out} has its model and its layers`,
+    );
   const runOptions = options.resume ? await resumedOptions(options.out, now, given) : now;
   using backend = await openTrainingBackend(options);
   using stop = stopOnInterrupt(options);
