@@ -23,11 +23,15 @@ export async function readCurve(name: string, path: string): Promise<Curve> {
     try {
       entry = JSON.parse(line);
     } catch {
-      // Told below.
+      // A line that a crash broke off; anything else is told below.
+      if (line.startsWith('{"event":')) continue;
     }
     const point = v.safeParse(evaluation, entry);
-    if (point.success) points.push(point.output);
-    else if (!v.is(other, entry) || entry.event === 'evaluation')
+    if (point.success) {
+      // After a crash, steps that came after the last save are taken again.
+      while (points.length > 0 && points[points.length - 1].tokens >= point.output.tokens) points.pop();
+      points.push(point.output);
+    } else if (!v.is(other, entry) || entry.event === 'evaluation')
       throw new InputError(`${path}, line ${number}: is not what 'ufb pretrain --log' writes`);
   }
   if (points.length === 0) throw new InputError(`${path}: holds no held-out loss`);

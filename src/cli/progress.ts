@@ -1,7 +1,9 @@
 /** What a long command shows and logs while it works. */
+import { once } from 'node:events';
 import { createWriteStream, type WriteStream } from 'node:fs';
 import { SingleBar } from 'cli-progress';
-import { InputError } from '../errors.ts';
+import { kindOf, openFile } from '#platform';
+import { fileError } from '../io/files.ts';
 
 /** A progress bar on stderr, drawn from the first update on; nothing without a terminal or with `quiet`. */
 export class ProgressBar {
@@ -39,6 +41,20 @@ export class ProgressBar {
   }
 }
 
+/** Does work that says how far it is, with a bar that is gone when it ends, however it ends. */
+export async function withProgress<Result>(
+  options: { quiet?: boolean },
+  work: (onProgress: (done: number, total: number) => void) => Promise<Result>,
+): Promise<Result> {
+  const bar = new ProgressBar(options);
+  const started = performance.now();
+  try {
+    return await work((done, total) => bar.update(done / total, (performance.now() - started) / 1000));
+  } finally {
+    bar.stop();
+  }
+}
+
 /** 3723 as 1 h 2 min. */
 export function duration(seconds: number): string {
   if (seconds < 90) return `${Math.round(seconds)} s`;
@@ -48,26 +64,51 @@ export function duration(seconds: number): string {
 
 /** A file of JSON lines, added to if it exists. */
 export class JsonLog {
-  private constructor(private readonly stream: WriteStream | undefined) {}
+  private error: unknown;
+
+  private constructor(
+    private readonly path: string,
+    private readonly stream: WriteStream | undefined,
+  ) {
+    stream?.on('error', (error) => {
+      this.error ??= error;
+    });
+  }
 
   /** @throws InputError if the file cannot be written */
   static async open(path: string | undefined): Promise<JsonLog> {
-    if (path === undefined) return new JsonLog(undefined);
+    if (path === undefined) return new JsonLog('', undefined);
     const stream = createWriteStream(path, { flags: 'a' });
-    await new Promise<void>((resolve, reject) => {
-      stream.once('open', () => resolve());
-      stream.once('error', (error: NodeJS.ErrnoException) =>
-        reject(new InputError(`${path}: cannot write the log: ${error.code ?? error.message}`)),
-      );
-    });
-    return new JsonLog(stream);
+    try {
+      await once(stream, 'open');
+    } catch (error) {
+      throw fileError(error, path, 'write');
+    }
+    const log = new JsonLog(path, stream);
+    // A crash in the midst of a line would make the next one unreadable too.
+    if (!(await endsWithLine(path))) stream.write('\n');
+    return log;
   }
 
   write(entry: object): void {
     this.stream?.write(`${JSON.stringify(entry)}\n`);
   }
 
-  close(): Promise<void> {
-    return new Promise((resolve) => (this.stream ? this.stream.end(resolve) : resolve()));
+  /** @throws InputError if not all could be written */
+  async close(): Promise<void> {
+    const { stream } = this;
+    if (!stream) return;
+    if (!this.error) await new Promise<void>((resolve) => stream.once('close', resolve).end());
+    if (this.error) throw fileError(this.error, this.path, 'write');
+  }
+}
+
+async function endsWithLine(path: string): Promise<boolean> {
+  if ((await kindOf(path)) !== 'file') return true;
+  const file = await openFile(path);
+  try {
+    return file.size === 0 || (await file.read(file.size - 1, 1))[0] === 10;
+  } finally {
+    await file.close();
   }
 }

@@ -42,6 +42,8 @@ export async function compareModels(
   const width = reference.model.config.hiddenSize;
   if (own.model.config.hiddenSize !== width)
     throw new InputError(`the models' hidden sizes are ${own.model.config.hiddenSize} and ${width}, expected the same`);
+  if (texts.length <= neighbours)
+    throw new InputError(`${texts.length} texts, expected more than ${neighbours}: each has as many neighbours`);
   const vectors: Float32Array[] = [];
   for (const [index, { embed }] of [reference, own].entries()) {
     const all = new Float32Array(texts.length * width);

@@ -6,9 +6,10 @@ import type { Backend } from '../backend/backend.ts';
 import type { Precision } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
 import { checkVocabulary, loadMaskedLanguageModel } from '../models/checkpoint.ts';
-import type { LabelledBatch, MaskedLanguageModel } from '../models/masked_language_model.ts';
+import { ignoredLabel, type LabelledBatch, type MaskedLanguageModel } from '../models/masked_language_model.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { evaluationBatches } from './batches.ts';
+import { maskingCounts } from './masking.ts';
 import { compareLeaves, watchLeaves } from './paths.ts';
 import { packText } from './sequences.ts';
 
@@ -45,7 +46,7 @@ export interface EvaluationOptions {
   seed: number;
   /** Only so much of the text. */
   maxTokens?: number;
-  /** Tokens of a sequence; as many as the model has positions by default. */
+  /** Tokens of a sequence, [CLS] and [SEP] of a BERT included; as many as the model has positions by default. */
   length?: number;
   /** Positions of each sequence that are predicted, each of them [MASK]; masked as in the model's training by default. */
   blanks?: number;
@@ -73,23 +74,31 @@ export async function evaluateMaskedLanguageModel(options: EvaluationOptions): P
   try {
     if (dtype !== 'f32' && model.config.feedforward.kind === 'fff')
       exact = await loadMaskedLanguageModel(options.model, backend, { dtype: 'f32' });
-    const { positions, vocabularySize, predictedFraction } = model.config;
+    const { family, positions, vocabularySize, predictedFraction } = model.config;
     const { length = positions, blanks } = options;
     if (length > positions) throw new InputError(`--length ${length} is more than the ${positions} positions that ${options.model} has`);
-    if (blanks !== undefined && blanks > length) throw new InputError(`--blanks ${blanks} is more than the ${length} tokens of a sequence`);
     checkVocabulary(options.model, tokenizer, model.config);
-    const count = options.maxTokens === undefined ? undefined : Math.floor(options.maxTokens / length);
-    if (count === 0) throw new InputError(`--max-tokens ${options.maxTokens} is less than one sequence of ${length} tokens`);
-    const { sequences, tokens, bytes } = await packText({ path: options.text, tokenizer, length, count });
-    if (sequences.length === 0) throw new InputError(`${options.text}: has ${tokens} tokens, expected at least one sequence of ${length}`);
-    const batches = evaluationBatches(sequences, { batch: sequencesPerBatch, length }, options.seed, {
+    // BERT reads texts between [CLS] and [SEP]; crammedBERT was trained without.
+    const around = family === 'crammedBERT' ? undefined : specialIds(tokenizer, options.model);
+    const packed = around ? length - 2 : length;
+    if (packed < 1 || (blanks ?? maskingCounts(packed, predictedFraction).predicted) === 0)
+      throw new InputError(
+        `--length ${length} is too short: ${100 * predictedFraction} % of a sequence are predicted, and that is no token; pass a longer one, or --blanks`,
+      );
+    if (blanks !== undefined && blanks > packed) throw new InputError(`--blanks ${blanks} is more than the ${packed} tokens of a sequence`);
+    const count = options.maxTokens === undefined ? undefined : Math.floor(options.maxTokens / packed);
+    if (count === 0) throw new InputError(`--max-tokens ${options.maxTokens} is less than one sequence of ${packed} tokens`);
+    const { sequences, tokens, bytes } = await packText({ path: options.text, tokenizer, length: packed, count });
+    if (sequences.length === 0) throw new InputError(`${options.text}: has ${tokens} tokens, expected at least one sequence of ${packed}`);
+    const batches = evaluationBatches(sequences, { batch: sequencesPerBatch, length: packed }, options.seed, {
       maskId,
       vocabularySize,
       share: predictedFraction,
       blanks,
     });
     const predicted = batches.flatMap(({ labels }) => Array.from(labels.filter((label) => label >= 0)));
-    const { loss, top1, top5, changedPaths } = await scoreModel(backend, model, exact, batches, options.onProgress);
+    const texts = around ? batches.map((batch) => between(batch, around)) : batches;
+    const { loss, top1, top5, changedPaths } = await scoreModel(backend, model, exact, texts, options.onProgress);
     return {
       loss,
       lossPerByte: (loss * tokens) / bytes,
@@ -104,6 +113,25 @@ export async function evaluateMaskedLanguageModel(options: EvaluationOptions): P
     exact?.dispose();
     model.dispose();
   }
+}
+
+function specialIds({ clsId, sepId }: Tokenizer, folder: string): [first: number, last: number] {
+  if (clsId === undefined || sepId === undefined)
+    throw new InputError(`${folder}: its tokenizer has no ${clsId === undefined ? '[CLS]' : '[SEP]'}, which a BERT's texts stand between`);
+  return [clsId, sepId];
+}
+
+/** A batch with an id put before each sequence and one behind it, which are not predicted. */
+function between({ batch, length, ids, labels }: LabelledBatch, [first, last]: readonly [number, number]): LabelledBatch {
+  const longer = length + 2;
+  const wider = { batch, length: longer, ids: new Int32Array(batch * longer), labels: new Int32Array(batch * longer).fill(ignoredLabel) };
+  for (let row = 0; row < batch; row++) {
+    wider.ids[row * longer] = first;
+    wider.ids[(row + 1) * longer - 1] = last;
+    wider.ids.set(ids.subarray(row * length, (row + 1) * length), row * longer + 1);
+    wider.labels.set(labels.subarray(row * length, (row + 1) * length), row * longer + 1);
+  }
+  return wider;
 }
 
 async function scoreModel(
@@ -122,7 +150,9 @@ async function scoreModel(
   const run = { backend, arena, training: false };
   for (const [index, batch] of batches.entries()) {
     arena.reset();
-    const [{ losses, ranks }, leaves] = await watchLeaves(run, (watched) => model.losses(watched, batch));
+    const [{ losses, ranks }, leaves] = exact
+      ? await watchLeaves(run, (watched) => model.losses(watched, batch))
+      : [await model.losses(run, batch), []];
     if (exact) {
       arena.reset();
       const [, expected] = await watchLeaves(run, (watched) => exact.encoder.forward(watched, batch));

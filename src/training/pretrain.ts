@@ -138,7 +138,9 @@ export function pretrain(options: PretrainOptions, session: PretrainSession): Pr
     if (session.resume && !resumed) session.onNotice?.('the run was stopped before its first save: starting again');
     const heldOut = await heldOutBatches(options, tokenizer, masking);
     if (heldOut.length === 0)
-      session.onNotice?.(`no held-out loss: no file of the corpus has ${options.heldOutEvery} documents; name a text with --held-out`);
+      session.onNotice?.(
+        `no held-out loss: one document of ${options.heldOutEvery} is held out, which in no file makes ${options.length} tokens; name a text with --held-out`,
+      );
     const stream = await openStream(options, tokenizer, resumed?.stream);
     try {
       await created?.record(options, tokenizer.json);

@@ -147,7 +147,7 @@ const heldOutPerDocument = 32;
 
 /**
  * At most `count` sequences [sequences, length] of the documents that training leaves out (see {@link isHeldOut}), as many of each
- * file. Files are read only as far as needed.
+ * file; short documents share sequences, as in training. Files are read only as far as needed.
  */
 export async function heldOutSequences(options: {
   paths: readonly string[];
@@ -168,7 +168,6 @@ export async function heldOutSequences(options: {
       if (!isHeldOut(passage.document, heldOutEvery)) continue;
       if (passage.document !== document) {
         document = passage.document;
-        packer = new SequencePacker(tokenizer, length);
         taken = 0;
       }
       if (taken >= heldOutPerDocument) continue;
@@ -179,6 +178,8 @@ export async function heldOutSequences(options: {
         taken++;
       }
       if (sequences.length >= until) break;
+      // The rest of a document that has given enough is left out too.
+      if (taken >= heldOutPerDocument) packer = new SequencePacker(tokenizer, length);
     }
   }
   return concatenate(sequences, length);

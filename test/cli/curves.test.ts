@@ -35,6 +35,26 @@ test('ufb curves prints how each run ended, and draws both', async () => {
   ]);
 });
 
+test('steps taken again after a crash count once, and a line that it broke off not at all', async () => {
+  const path = join(folder, 'crashed.jsonl');
+  const points = [
+    [1000, 1, 9],
+    [2000, 2, 8],
+    [3000, 3, 7],
+    [2000, 4, 6],
+    [3000, 5, 5],
+  ];
+  const lines = points.map(([tokens, seconds, heldOutLoss]) => JSON.stringify({ event: 'evaluation', tokens, seconds, heldOutLoss }));
+  lines.splice(3, 0, '{"event":"step","step":99,"los');
+  writeFileSync(path, lines.join('\n'));
+  const [{ points: found }] = JSON.parse((await ufb(['curves', `x=${path}`, '--json'])).stdout);
+  expect(found.map(({ tokens, seconds }: { tokens: number; seconds: number }) => [tokens, seconds])).toEqual([
+    [1000, 1],
+    [2000, 4],
+    [3000, 5],
+  ]);
+});
+
 test.each([
   ['not json', /line 1: is not what 'ufb pretrain --log' writes/],
   ['{"event":"evaluation","tokens":-1,"seconds":1,"heldOutLoss":2}', /line 1: is not what/],

@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import type { Precision } from '../../backend/prepared_weight.ts';
 import {
   addBackendOptions,
+  addCommonOptions,
   addModelOption,
   addPrecisionOption,
   type BackendOptions,
@@ -50,10 +51,8 @@ function addSts(command: Command): void {
   const sts = command
     .command('sts')
     .description("sentence embeddings: how their cosines go with people's judgement, on STS-B's development set")
-    .requiredOption('--data <folder>', 'holds dev.tsv of STS-B, or STS-B/dev.tsv')
-    .option('--json', 'print JSON instead of text')
-    .option('--quiet', 'print results only: no progress, no notices');
-  addPrecisionOption(addBackendOptions(addModelOption(sts, sentenceModel))).action(async (options: StsOptions) => {
+    .requiredOption('--data <folder>', 'holds dev.tsv of STS-B, or STS-B/dev.tsv');
+  addPrecisionOption(addBackendOptions(addCommonOptions(addModelOption(sts, sentenceModel)))).action(async (options: StsOptions) => {
     const [{ evaluateSts, readStsB }, { pipeline }] = await Promise.all([
       import('../../glue/sts.ts'),
       import('../../pipelines/pipeline.ts'),
@@ -91,21 +90,15 @@ function addMlm(command: Command): void {
       '--blanks <count>',
       'tokens of each sequence that are predicted, each of them [MASK] (default: masked as in training)',
       parseCount,
-    )
-    .option('--json', 'print JSON instead of text')
-    .option('--quiet', 'print results only: no progress, no notices');
-  addPrecisionOption(addBackendOptions(addModelOption(mlm))).action(async (options: Options) => {
-    const [{ evaluateMaskedLanguageModel }, { ProgressBar }] = await Promise.all([
+    );
+  addPrecisionOption(addBackendOptions(addCommonOptions(addModelOption(mlm)))).action(async (options: Options) => {
+    const [{ evaluateMaskedLanguageModel }, { withProgress }] = await Promise.all([
       import('../../training/evaluate.ts'),
       import('../progress.ts'),
     ]);
     const model = await openModelFolder(options);
     using backend = await openBackend(options);
-    const bar = new ProgressBar(options);
-    const started = performance.now();
-    const onProgress = (done: number, total: number) => bar.update(done / total, (performance.now() - started) / 1000);
-    const scores = await evaluateMaskedLanguageModel({ ...options, model, backend, onProgress });
-    bar.stop();
+    const scores = await withProgress(options, (onProgress) => evaluateMaskedLanguageModel({ ...options, model, backend, onProgress }));
     if (options.json) {
       printJson(scores);
       return;
@@ -130,45 +123,43 @@ function addAgreement(command: Command): void {
     .requiredOption('--against <model>', 'the model that --model was made from: a folder, or OWNER/NAME on the hub')
     .requiredOption('--text <file>', 'text, plain or gzipped, one paragraph a line')
     .option('--count <paragraphs>', 'how many are drawn at random', parseCount, 10_000)
-    .option('--seed <number>', 'of the draw', parseInteger, 0)
-    .option('--json', 'print JSON instead of text')
-    .option('--quiet', 'print results only: no progress, no notices');
-  addPrecisionOption(addBackendOptions(addModelOption(agreement, sentenceModel))).action(async (options: AgreementOptions) => {
-    const [{ pipeline }, { poolKinds }, { sampleLines }, { compareModels }, { ProgressBar }] = await Promise.all([
-      import('../../pipelines/pipeline.ts'),
-      import('../../pipelines/feature_extraction.ts'),
-      import('../../convert/neighbours.ts'),
-      import('../../convert/compare.ts'),
-      import('../progress.ts'),
-    ]);
-    const [folder, reference] = [await openModelFolder(options), await openModelFolder({ quiet: options.quiet, model: options.against })];
-    const texts = await sampleLines(options.text, options.count, options.seed);
-    using backend = await openBackend(options);
-    const settings = { backend, notice: () => {} }; // long paragraphs are cut for both models alike
-    using theirs = await pipeline('feature-extraction', reference, settings);
-    using ours = await pipeline('feature-extraction', folder, { ...settings, dtype: options.dtype });
-    const pooling = theirs.pooling ?? 'mean';
-    const [first, second] = [theirs, ours].map((extract) => {
-      const { model, tokenizer, maxLength } = extract;
-      const embed = async (some: readonly string[]) => (await extract(some, { pooling, normalize: true })).data;
-      return { model, tokenizer, maxLength, embed };
-    });
-    const bar = new ProgressBar(options);
-    const started = performance.now();
-    const onProgress = (done: number, total: number) => bar.update(done / total, (performance.now() - started) / 1000);
-    const comparison = await compareModels(backend, first, second, texts, { pooling: poolKinds[pooling], onProgress });
-    bar.stop();
-    const { recall, states, vectors, cosine, leaves } = comparison;
-    if (options.json) {
-      printJson({ seed: options.seed, ...comparison });
-      return;
-    }
-    print(`recall@10         ${recall.toFixed(4)} of the nearest 10 among ${texts.length} paragraphs (seed ${options.seed})`);
-    print(`vectors           R2 ${vectors.toFixed(4)}, cosine ${cosine.toFixed(4)}`);
-    print(`R2, hidden states ${states.map((state) => state.toFixed(4)).join(' ')}`);
-    if (leaves.length > 0)
-      print(
-        `leaves reached    ${leaves.map(({ used, leaves: all, entropy }) => `${used} of ${all} (${entropy.toFixed(1)} bits)`).join(', ')}`,
+    .option('--seed <number>', 'of the draw', parseInteger, 0);
+  addPrecisionOption(addBackendOptions(addCommonOptions(addModelOption(agreement, sentenceModel)))).action(
+    async (options: AgreementOptions) => {
+      const [{ pipeline }, { poolKinds }, { sampleLines }, { compareModels }, { withProgress }] = await Promise.all([
+        import('../../pipelines/pipeline.ts'),
+        import('../../pipelines/feature_extraction.ts'),
+        import('../../convert/neighbours.ts'),
+        import('../../convert/compare.ts'),
+        import('../progress.ts'),
+      ]);
+      const [folder, reference] = [await openModelFolder(options), await openModelFolder({ quiet: options.quiet, model: options.against })];
+      const texts = await sampleLines(options.text, options.count, options.seed);
+      using backend = await openBackend(options);
+      const settings = { backend, notice: () => {} }; // long paragraphs are cut for both models alike
+      using theirs = await pipeline('feature-extraction', reference, settings);
+      using ours = await pipeline('feature-extraction', folder, { ...settings, dtype: options.dtype });
+      const pooling = theirs.pooling ?? 'mean';
+      const [first, second] = [theirs, ours].map((extract) => {
+        const { model, tokenizer, maxLength } = extract;
+        const embed = async (some: readonly string[]) => (await extract(some, { pooling, normalize: true })).data;
+        return { model, tokenizer, maxLength, embed };
+      });
+      const comparison = await withProgress(options, (onProgress) =>
+        compareModels(backend, first, second, texts, { pooling: poolKinds[pooling], onProgress }),
       );
-  });
+      const { recall, states, vectors, cosine, leaves } = comparison;
+      if (options.json) {
+        printJson({ seed: options.seed, ...comparison });
+        return;
+      }
+      print(`recall@10         ${recall.toFixed(4)} of the nearest 10 among ${texts.length} paragraphs (seed ${options.seed})`);
+      print(`vectors           R2 ${vectors.toFixed(4)}, cosine ${cosine.toFixed(4)}`);
+      print(`R2, hidden states ${states.map((state) => state.toFixed(4)).join(' ')}`);
+      if (leaves.length > 0)
+        print(
+          `leaves reached    ${leaves.map(({ used, leaves: all, entropy }) => `${used} of ${all} (${entropy.toFixed(1)} bits)`).join(', ')}`,
+        );
+    },
+  );
 }
