@@ -3,7 +3,11 @@
 import { joinPath } from '#platform';
 import type { Backend } from '../backend/backend.ts';
 import { InputError } from '../errors.ts';
+import { readJson } from '../io/files.ts';
+import { openWeights } from '../io/model_folder.ts';
 import { checkVocabulary, loadSequenceClassifier, saveCheckpoint } from '../models/checkpoint.ts';
+import { parseConfig } from '../models/config_json.ts';
+import { modelNames } from '../models/names.ts';
 import type { EncodedText } from '../models/text_batches.ts';
 import { hashText } from '../nn/random.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -67,7 +71,7 @@ const heldOutEvery = 10;
 export function runFineTuning(options: FineTuningRunOptions, session: FineTuningRunSession): Promise<FineTuningResult> {
   const { backend, out } = session;
   return inRunFolder(session, async (created) => {
-    const data = await readExamples(options);
+    const data = await readExamples(options, await trainedClasses(options.model));
     const tokenizer = await Tokenizer.load(created ? joinPath(options.model, 'tokenizer.json') : tokenizerFile(out));
     const { labels } = data;
     using model = await loadSequenceClassifier(options.model, backend, {
@@ -127,7 +131,18 @@ interface Examples {
   fingerprint: number;
 }
 
-async function readExamples({ train, validation, seed }: FineTuningRunOptions): Promise<Examples> {
+/** The classes of a model's head that was trained already, in its order: none for a regression, undefined without such a head. */
+async function trainedClasses(folder: string): Promise<string[] | undefined> {
+  const path = joinPath(folder, 'config.json');
+  const { family, labelNames } = parseConfig(await readJson(path), path);
+  await using weights = await openWeights(folder);
+  const head = `${modelNames(family).classifier}.weight`;
+  if (!weights.has(head)) return undefined;
+  const [classes] = weights.info(head).shape;
+  return classes === 1 ? [] : (labelNames ?? Array.from({ length: classes }, (_, i) => `${i}`));
+}
+
+async function readExamples({ model, train, validation, seed }: FineTuningRunOptions, trained: string[] | undefined): Promise<Examples> {
   const first = await readLabelledFile(train);
   const second = validation === undefined ? undefined : await readLabelledFile(validation);
   if (second && second.kind !== first.kind)
@@ -135,15 +150,18 @@ async function readExamples({ train, validation, seed }: FineTuningRunOptions): 
   const hasPair = ({ records }: LabelledFile) => records[0].pair !== undefined;
   if (second && hasPair(second) !== hasPair(first))
     throw new InputError(`${validation}: has ${hasPair(second) ? 'pairs of texts' : 'single texts'}, unlike ${train}`);
-  const labels = first.kind === 'classes' ? classNames(first, train) : [];
+  const found = first.kind === 'classes' ? classNames(first, train) : [];
+  const labels = trained ?? found;
+  if (`${[...labels].sort()}` !== `${[...found].sort()}`)
+    throw new InputError(
+      `${model}: is a classifier already, of ${someOf(labels)}; ${train} has ${someOf(found)}: name the model from before it was fine-tuned`,
+    );
   const indexOf = new Map(labels.map((name, index) => [name, index]));
   const numbered = ({ records }: LabelledFile, path: string) =>
     records.map(({ text, pair, label, line }) => {
       const value = typeof label === 'number' ? label : indexOf.get(label);
       if (value === undefined)
-        throw new InputError(
-          `${path}, line ${line}: class '${label}' does not occur in ${train}, which has ${labels.slice(0, 10).join(', ')}${labels.length > 10 ? ', ...' : ''}`,
-        );
+        throw new InputError(`${path}, line ${line}: class '${label}' does not occur in ${train}, which has ${someOf(labels)}`);
       return { text, pair, label: value };
     });
   const all = numbered(first, train);
@@ -168,6 +186,9 @@ function drawHeldOut(examples: readonly { label: number }[], classes: boolean, s
   const random = new CounterRandom(seed, randomStream.split, 0);
   return new Set([...groups.values()].flatMap((group) => shuffled(group, random).slice(0, Math.round(group.length / heldOutEvery))));
 }
+
+const someOf = (classes: readonly string[]) =>
+  classes.length > 0 ? `${classes.slice(0, 10).join(', ')}${classes.length > 10 ? ', ...' : ''}` : 'scores';
 
 /** The classes in order of their names, numbers by value. */
 function classNames({ records }: LabelledFile, path: string): string[] {
