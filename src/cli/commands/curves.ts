@@ -1,23 +1,20 @@
 import type { Command } from 'commander';
 import { InputError } from '../../errors.ts';
-import { notice, print, printJson } from '../common.ts';
+import { addCommonOptions, type CommonOptions, notice, print, printJson } from '../common.ts';
 
-interface Options {
+interface Options extends CommonOptions {
   out?: string;
   title: string;
-  json?: boolean;
-  quiet?: boolean;
 }
 
 export function curvesCommand(program: Command): void {
-  program
+  const command = program
     .command('curves')
     .description('pretraining runs side by side: held-out loss against tokens and against seconds')
     .argument('<logs...>', "NAME=FILE, what 'ufb pretrain --log FILE' wrote")
     .option('--out <file>', 'draw them (SVG)')
-    .option('--title <text>', 'above the picture', 'Held-out loss, nats per predicted token')
-    .option('--json', 'print JSON instead of text')
-    .option('--quiet', 'no notices')
+    .option('--title <text>', 'above the picture', 'Held-out loss, nats per predicted token');
+  addCommonOptions(command)
     .addHelpText('after', '\nExample:\n  ufb curves trees=trees.jsonl dense=dense.jsonl --out curves.svg')
     .action(curves);
 }

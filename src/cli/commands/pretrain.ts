@@ -5,6 +5,7 @@ import type { PretrainOptions, PretrainResult } from '../../training/pretrain.ts
 import { scheduleNames } from '../../training/schedules.ts';
 import {
   addBackendOptions,
+  addCommonOptions,
   addModelOption,
   addShapeOptions,
   type BackendOptions,
@@ -120,10 +121,8 @@ export function pretrainCommand(program: Command): void {
     .option('--checkpoint-every <seconds>', 'time between two saves', parsePositive, 600)
     .option('--evaluate-every <seconds>', 'time between two held-out losses', parsePositive, 300)
     .addOption(new Option('--dtype <type>', 'of the weights in model.safetensors').choices(['f32', 'bf16']).default('f32'))
-    .option('--log <file>', 'add JSON lines about each step to this file')
-    .option('--json', 'print the result as JSON')
-    .option('--quiet', 'print the result only: no progress, no notices');
-  addBackendOptions(addTrainingPrecisionOption(command)).action(async (options: Options) => {
+    .option('--log <file>', 'add JSON lines about each step to this file');
+  addBackendOptions(addCommonOptions(addTrainingPrecisionOption(command))).action(async (options: Options) => {
     const given = (name: string) => command.getOptionValueSource(name) === 'cli';
     const result = await run(options, given);
     if (options.json) printJson({ ...result, out: options.out });
@@ -135,7 +134,7 @@ export function pretrainCommand(program: Command): void {
 async function run(options: Options, given: (name: string) => boolean): Promise<PretrainResult & { seconds: number }> {
   const [{ pretrain }, { JsonLog, ProgressBar }] = await Promise.all([import('../../training/pretrain.ts'), import('../progress.ts')]);
   const runOptions = await (options.resume ? oldOptions : newOptions)(options, given);
-  const backend = await openTrainingBackend(options);
+  using backend = await openTrainingBackend(options);
   const log = await JsonLog.open(options.log);
   const bar = new ProgressBar(options, 'step {step}  loss {loss}  {rate} tokens/s  ');
   using stop = stopOnInterrupt(options);
@@ -162,7 +161,6 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
   } finally {
     bar.stop();
     await log.close();
-    backend.dispose();
   }
 }
 
