@@ -3,6 +3,7 @@ import { type Command, Option } from 'commander';
 import type { Backend } from '../backend/backend.ts';
 import { productPrecisions } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
+import type { RunKind } from '../training/run_state.ts';
 import { type BackendOptions, type CommonOptions, notice, openBackend, parseNumber } from './common.ts';
 
 /** Adds --precision. */
@@ -46,12 +47,13 @@ const beforeOptions = { branchRate: 0, weightDecay: 0, variedShare: 0, leafWidth
  * which of `now` were given
  */
 export async function resumedOptions<Options extends object>(
+  kind: RunKind,
   out: string,
   now: Options,
   given: (name: string) => boolean,
 ): Promise<Options> {
   const { readRunOptions } = await import('../training/run_state.ts');
-  const stored = (await readRunOptions(out)) as Options;
+  const stored = (await readRunOptions(out, kind)) as Options;
   for (const name of Object.keys(now) as (keyof Options & string)[]) {
     const was = stored[name] ?? (beforeOptions as Record<string, unknown>)[name];
     if (given(name) && JSON.stringify(now[name]) !== JSON.stringify(was)) {

@@ -121,7 +121,7 @@ const measuredTokens = 16_384;
  */
 export function convert(options: ConversionOptions, session: ConversionSession): Promise<ConversionResult> {
   const { backend, out } = session;
-  return inRunFolder(session, async (created, open) => {
+  return inRunFolder('convert', session, async (created, open) => {
     const work = await prepare(options, backend, open);
     const { tokenizer, pooler, model, trainer, centring } = work;
     const resumed = session.resume && (await hasState(out)) ? await load(out, trainer.optimizer, centring) : undefined;
@@ -315,8 +315,8 @@ async function train({
       await balancer.apply(balance * multiplier);
       await centring.follow();
       progress.step++;
-      const option = phase === 'fit' ? '--fit-learning-rate' : '--learning-rate';
-      checkFinite(result, { step: progress.step, learningRate, option, saved: { step: savedStep, out: session.out } });
+      const advice = `try a lower ${phase === 'fit' ? '--fit-learning-rate' : '--learning-rate'}`;
+      checkFinite(result, { step: progress.step, learningRate, advice, saved: { step: savedStep, out: session.out } });
       progress[phase === 'fit' ? 'fitted' : 'trained'] += texts.ids.length;
       session.onStep?.({
         step: progress.step,

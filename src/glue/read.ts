@@ -49,7 +49,7 @@ export async function readGlueTask(task: GlueTask, data: string): Promise<GlueDa
 }
 
 /**
- * One file. Rows that the task's description leaves out (no agreed label; in QQP's train.tsv, columns that are missing) are counted in
+ * One file. Rows that the task's description leaves out (no agreed label; of QQP, columns or the label missing) are counted in
  * `notices`, except in a test set, whose every row needs a prediction.
  * @throws InputError naming file and line if the file is missing, has no examples, or a line is malformed
  */

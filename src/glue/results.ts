@@ -41,6 +41,8 @@ const schema = v.object({
     v.object({
       /** Examples trained on. */
       training: countSchema,
+      /** Tells the training set from another; absent from results that are older than it. */
+      fingerprint: v.optional(v.number()),
       /** Of the dev sets, as numbers. */
       labels: bySet(numbers),
       runs: v.array(runSchema),
@@ -55,6 +57,12 @@ export type GlueTaskResult = GlueResults['tasks'][string];
 /** One task trained with one seed. */
 export type GlueRun = v.InferOutput<typeof runSchema>;
 
+/** Results, and the folder that they are in. */
+export interface StoredResults {
+  folder: string;
+  results: GlueResults;
+}
+
 const resultsFile = (folder: string) => joinPath(folder, 'results.json');
 
 /** Whether a folder has results, as it has from the first task and seed on. */
@@ -62,7 +70,7 @@ export async function hasGlueResults(folder: string): Promise<boolean> {
   return (await kindOf(resultsFile(folder))) === 'file';
 }
 
-/** @throws InputError naming the file if it is missing, damaged, or its parts do not fit each other */
+/** @throws InputError naming the file if it is missing, damaged, its parts do not fit each other, or a class is none of its task's */
 export async function readGlueResults(folder: string): Promise<GlueResults> {
   const path = resultsFile(folder);
   const { output, issues } = v.safeParse(schema, await readJson(path));
@@ -72,10 +80,21 @@ export async function readGlueResults(folder: string): Promise<GlueResults> {
   }
   const results = output as GlueResults;
   for (const [name, { labels, runs }] of Object.entries(results.tasks)) {
-    for (const { name: set } of glueTask(name).sets) {
+    const { sets, classes } = glueTask(name);
+    for (const { name: set } of sets) {
       const fits = runs.every(({ predictions, scores }) => predictions[set]?.length === labels[set]?.length && set in scores);
       if (!labels[set]?.length || !fits)
         throw new InputError(`${path}: 'tasks.${name}': labels, predictions and scores of ${set} do not fit each other`);
+    }
+    if (classes.length === 0) continue;
+    for (const lists of [labels, ...runs.flatMap(({ predictions, test }) => [predictions, test])]) {
+      for (const [set, values] of Object.entries(lists)) {
+        const other = values.find((value) => !(value in classes));
+        if (other !== undefined)
+          throw new InputError(
+            `${path}: 'tasks.${name}': ${set} has a class ${other}, expected whole numbers from 0 to ${classes.length - 1}, as 'ufb glue --out' writes them`,
+          );
+      }
     }
   }
   return results;
@@ -86,8 +105,8 @@ export function writeGlueResults(folder: string, results: GlueResults): Promise<
   return writeFileAtomic(resultsFile(folder), `${JSON.stringify(results)}\n`);
 }
 
-/** @throws InputError if the results in `folder` are of another dev set than `labels`, so that nothing can be compared */
-export function checkDevSets(task: GlueTask, labels: GlueTaskResult['labels'], folder: string, results: GlueResults): void {
+/** @throws InputError if stored results are of another dev set than `labels`, so that nothing can be compared */
+export function checkDevSets(task: GlueTask, labels: GlueTaskResult['labels'], { folder, results }: StoredResults): void {
   const known = results.tasks[task.name]?.labels;
   const differs = task.sets.find(({ name }) => known && `${known[name]}` !== `${labels[name]}`);
   if (differs)

@@ -24,6 +24,7 @@ import {
   type GlueTaskResult,
   hasGlueResults,
   readGlueResults,
+  type StoredResults,
   writeGlueResults,
 } from './results.ts';
 import { writePredictions } from './submission.ts';
@@ -35,8 +36,8 @@ export interface GlueSession {
   out?: string;
   /** Go on with the run in `out`; tasks and seeds that it has are not run again. */
   resume: boolean;
-  /** Results of another model that these will be compared with: their dev sets must be the same. */
-  against?: { folder: string; results: GlueResults };
+  /** Results of other models that these will be compared with: their dev sets must be the same, and a task of the mean in all. */
+  against?: readonly StoredResults[];
   /** Seconds between saves of the training at hand. */
   checkpointEvery: number;
   signal?: AbortSignal;
@@ -70,17 +71,19 @@ interface Work {
  * options, files and backend give the same results, stopped in between or not.
  *
  * @returns what was found; `finished` is false if the signal stopped it
- * @throws InputError for unusable files and options, before anything is trained
+ * @throws InputError for unusable files and options, before anything is trained; only that a training set is not what the run was
+ *   started with is found when its task's turn comes
+ * @throws FailureError naming task and seed if a loss or what the trained model says is not finite
  */
 export async function runGlue(options: GlueOptions, session: GlueSession): Promise<GlueResults> {
   const { out } = session;
-  const created = out === undefined || session.resume ? undefined : await createRun(out);
+  const created = out === undefined || session.resume ? undefined : await createRun(out, 'glue');
   try {
     const known = out !== undefined && session.resume && (await hasGlueResults(out)) ? await readGlueResults(out) : { tasks: {} };
     const results: GlueResults = { ...known, options, finished: false };
     const work = await survey(options, results, session);
     const start = work.length > 0 ? await openStart(options.model) : undefined;
-    if (out !== undefined) await (created ? created.record(options) : recordOptions(out, options));
+    if (out !== undefined) await (created ? created.record(options) : recordOptions(out, 'glue', options));
     results.finished = !start || (await train(work, start, results, session));
     if (out !== undefined) {
       await writeGlueResults(out, results);
@@ -115,23 +118,41 @@ async function openStart(folder: string): Promise<Start> {
   return { folder, tokenizer, length: Math.min(fineTuningRecipe.length, config.positions) };
 }
 
-/** Reads everything once, so that what is wrong with a file is said now and not after days of training. */
-async function survey(options: GlueOptions, results: GlueResults, { out, against, onNotice }: GlueSession): Promise<Work[]> {
+/** Reads everything once, so that what is wrong with a file or a comparison is said now and not after days of training. */
+async function survey(options: GlueOptions, results: GlueResults, { out, against = [], onNotice }: GlueSession): Promise<Work[]> {
+  checkCommonTasks(options, results, against);
   const work: Work[] = [];
-  for (const task of glueTasks.filter(({ name }) => options.tasks.includes(name))) {
-    const done = results.tasks[task.name]?.runs.map(({ seed }) => seed) ?? [];
+  const stored = out === undefined ? against : [{ folder: out, results }, ...against];
+  for (const task of glueTasks) {
+    const known = results.tasks[task.name];
+    if (known) for (const other of against) checkDevSets(task, known.labels, other);
+    if (!options.tasks.includes(task.name)) continue;
+    const done = known?.runs.map(({ seed }) => seed) ?? [];
     const count = options.taskSeeds[task.name] ?? options.seeds;
     const seeds = Array.from({ length: count }, (_, seed) => seed).filter((seed) => !done.includes(seed));
     if (seeds.length === 0) continue;
     const data = await readGlueTask(task, options.data);
     for (const { notices } of [data.train, ...Object.values(data.sets).map(({ dev }) => dev)]) for (const line of notices) onNotice?.(line);
-    const labels = devLabels(data);
-    if (out !== undefined) checkDevSets(task, labels, out, results);
-    if (against) checkDevSets(task, labels, against.folder, against.results);
+    for (const other of stored) checkDevSets(task, devLabels(data), other);
     const characters = data.train.texts.reduce((sum, { text, pair = '' }) => sum + text.length + pair.length, 0);
     work.push({ task, seeds, size: options.epochs * characters });
   }
   return work;
+}
+
+/** @throws InputError if no task that counts in the mean will have results here and has some in all of `against` */
+function checkCommonTasks(options: GlueOptions, results: GlueResults, against: readonly StoredResults[]): void {
+  const counted = glueTasks.filter(({ inMean }) => inMean).map(({ name }) => name);
+  let common = counted.filter((name) => options.tasks.includes(name) || results.tasks[name]?.runs.length);
+  for (const { folder, results: others } of against) {
+    const theirs = counted.filter((name) => others.tasks[name]?.runs.length);
+    const [had, expected] = [theirs, common].map((names) => names.join(', ') || 'none');
+    common = common.filter((name) => theirs.includes(name));
+    if (common.length === 0)
+      throw new InputError(
+        `${folder}: of the tasks that count in the mean it has ${had}, what it is compared with ${expected}, expected one in common; choose others with --tasks, or do not compare`,
+      );
+  }
 }
 
 const devLabels = ({ sets }: GlueData): GlueTaskResult['labels'] =>
@@ -150,7 +171,10 @@ async function train(work: readonly Work[], start: Start, results: GlueResults, 
     const data = await readGlueTask(task, folder);
     const sets = await encodeTask(task, data, start, session);
     results.tasks[task.name] ??= { training: data.train.texts.length, labels: devLabels(data), runs: [] };
-    const { runs } = results.tasks[task.name];
+    const result = results.tasks[task.name];
+    result.fingerprint ??= sets.fingerprint;
+    if (result.fingerprint !== sets.fingerprint) throw new InputError(changedMessage(task, out));
+    const { runs } = result;
     for (const seed of seeds) {
       const run = await runTask(task, sets, seed, start, results.options, {
         ...session,
@@ -214,6 +238,9 @@ async function encodeTask(
   return result;
 }
 
+const changedMessage = (task: GlueTask, out: string | undefined) =>
+  `${task.name}/train.tsv is not what the run in ${out} was started with; put it back, or start another run`;
+
 /** Where a training that was stopped is kept. */
 const stateFolder = (out: string, task: GlueTask, seed: number) => joinPath(out, 'run', `${task.name}-${seed}`);
 
@@ -234,12 +261,13 @@ async function runTask(
       : new FineTuningState(stateFolder(out, task, seed), {
           fingerprint,
           every: checkpointEvery,
-          changed: `${task.name}/train.tsv is not what the run in ${out} was started with; put it back, or start another run`,
+          changed: changedMessage(task, out),
         });
   const options = { ...fineTuningRecipe, epochs, precision, length: start.length, seed };
   const progress = await fineTune(model, { training }, options, {
     backend,
     signal,
+    advice: 'the recipe is fixed and --resume comes to the same step: leave the task out with --tasks',
     onStep: session.onStep,
     restore: async (optimizer) => ((await state?.exists()) ? state?.restore(optimizer) : undefined),
     afterStep: async (progress, optimizer) => state?.saveIfDue(progress, optimizer),
@@ -249,7 +277,8 @@ async function runTask(
     },
     afterStop: async (progress, optimizer) => state?.save(progress, optimizer),
   }).catch((error) => {
-    throw error instanceof InputError ? new InputError(`${task.name}, seed ${seed}: ${error.message}`) : error;
+    const Kind = [InputError, FailureError].find((kind) => error instanceof kind);
+    throw Kind ? new Kind(`${task.name}, seed ${seed}: ${error.message}`, { cause: error }) : error;
   });
   if (!progress.finished) return undefined;
 

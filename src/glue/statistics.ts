@@ -1,9 +1,8 @@
 /** What runs over GLUE come to: a model's scores, and how much of another model's it keeps. */
 
-import { InputError } from '../errors.ts';
 import { hashText } from '../nn/random.ts';
 import { CounterRandom } from '../training/random.ts';
-import { checkDevSets, type GlueResults, type GlueRun } from './results.ts';
+import type { GlueResults, GlueRun } from './results.ts';
 import { type GlueTask, glueMetrics, glueTasks } from './tasks.ts';
 
 /** The smallest and the largest, or the ends of an interval. */
@@ -61,100 +60,118 @@ export function summarize(results: GlueResults): GlueSummary {
   return { scores, mean: meanOf(counted), meanWithoutCola: meanOf(counted.filter(({ name }) => name !== 'CoLA')) };
 }
 
-/** How much of another model's mean a model keeps: 1 is all of it. Not a number where the other's mean is not above 0. */
-export interface Kept {
-  /** Names of the sets that both models have scores of. */
-  sets: string[];
+/** A ratio of two models' means over sets, or of differences of such means. */
+interface Spread {
+  /** Not a number where what it is a share of is not above 0. */
   ratio: number;
   /**
-   * Over the seeds: the ratios of both models' means with seed 0, with seed 1, and so on. A model that has fewer seeds of a set than the
-   * other (or of another set) stands there with its median.
+   * Over the seeds: the ratios of the models' means with seed 0, with seed 1, and so on. A model that has fewer seeds of a set than another
+   * (or of another set) stands there with its median.
    */
   range: Range;
-  /** What 95 % of resamples of the dev sets lie in (see {@link keptOf}). */
+  /** What 95 % of resamples of the dev sets lie in (see {@link keptOf}); like `range`, no numbers if one of the ratios is none. */
   interval: Range;
 }
 
-/** Which model: the one that is compared, the one that it is compared with. */
-type Side = 0 | 1;
-
-/** One set with both models' runs, and both models' medians over seeds in each resample. */
-interface Pair {
-  name: string;
-  runs: readonly [readonly GlueRun[], readonly GlueRun[]];
-  resampled: readonly [Float64Array, Float64Array];
+/** How much of another model's mean a model keeps: 1 is all of it. */
+export interface Kept extends Spread {
+  /** Names of the sets that both models have scores of. */
+  sets: string[];
 }
 
 /**
- * The ratio of a model's mean to another's, over the scores that both have (WNLI left out), with CoLA and without.
+ * The ratio of a model's mean to another's, over the scores that both have (WNLI left out), with CoLA and without; undefined where they
+ * have none in common. Their dev sets must be the same (see `checkDevSets`).
  *
  * The interval is a bootstrap's (Efron's percentiles): in each of `resamples` (1000) resamples as many examples as a dev set has are drawn
  * from it with replacement, the same ones for both models and all their seeds, since both answered the same examples; each run's score is
  * computed anew from its stored predictions, and from there on all is as for the ratio itself: medians over seeds, means over sets. The
  * draws depend on the set's name and the resample's number alone. It says how far the choice of dev examples matters, not what other
  * seeds would give: that is the range's.
- * @throws InputError if both have no score in common, or their dev sets differ; `folder`: where the other's results come from
  */
-export function keptOf(results: GlueResults, other: GlueResults, folder: string, resamples = 1000): { all: Kept; withoutCola?: Kept } {
-  const pairs = glueTasks.flatMap((task): Pair[] => {
-    const [own, others] = [results.tasks[task.name], other.tasks[task.name]];
-    if (!task.inMean || !own?.runs.length || !others?.runs.length) return [];
-    checkDevSets(task, own.labels, folder, other);
-    const runs = [own.runs, others.runs] as const;
-    return task.sets.map(({ name }) => ({ name, runs, resampled: resampledMedians(task, name, own.labels[name], runs, resamples) }));
-  });
-  if (pairs.length === 0) throw new InputError(`${folder}: has results of ${taskNames(other)}, expected some of ${taskNames(results)}`);
-  const withoutCola = pairs.filter(({ name }) => name !== 'CoLA');
-  return { all: keptOver(pairs, resamples), withoutCola: withoutCola.length > 0 ? keptOver(withoutCola, resamples) : undefined };
+export function keptOf(results: GlueResults, other: GlueResults, resamples = 1000): { all: Kept; withoutCola?: Kept } | undefined {
+  const sets = comparedSets([results, other], resamples);
+  if (sets.length === 0) return undefined;
+  const keptOver = (some: readonly ComparedSet[]): Kept => {
+    const { ratio, range, interval } = spreadOver(some, ([own, others]) => [own, others]);
+    return { sets: some.map(({ name }) => name), ratio, range, interval };
+  };
+  const withoutCola = sets.filter(({ name }) => name !== 'CoLA');
+  return { all: keptOver(sets), withoutCola: withoutCola.length > 0 ? keptOver(withoutCola) : undefined };
 }
 
 /** What a model's feedforward layers still do: of a score, or of a mean, (model - none) / (dense - none). */
-export interface Contribution {
+export interface Contribution extends Omit<Spread, 'ratio'> {
   /** A set's name, or what the mean is over. */
   name: string;
   /** Medians over seeds: the model, the one it was made from, and the same without feedforward. */
   model: number;
   dense: number;
   none: number;
-  /** 1: all; 0: nothing; not a number where feedforward makes no difference to the dense model. */
+  /** 1: all; 0: nothing; not a number where the dense model is not better with feedforward than without. */
   kept: number;
 }
 
 /**
- * The feedforward's contribution kept, of each set that all three have scores of, and of their mean with CoLA and without. Where the
- * network without feedforward is about as good as the dense one, the ratio says little: both are there to be looked at.
- * @throws InputError if they have no score in common
+ * The feedforward's contribution kept, of each set that all three have scores of (none: no rows), and of their mean with CoLA and without;
+ * range and interval as {@link keptOf}'s. Where the network without feedforward is about as good as the dense one, the ratio says little:
+ * both are there to be looked at.
  */
-export function contributionOf(results: GlueResults, dense: GlueResults, none: GlueResults): Contribution[] {
-  const [own, others, bare] = [results, dense, none].map((of) => new Map(summarize(of).scores.map((score) => [score.name, score])));
-  const of = (name: string, sets: readonly string[]): Contribution => {
-    const [a, b, c] = [own, others, bare].map((scores) => mean(sets.map((set) => (scores.get(set) as GlueScore).score)));
-    return { name, model: a, dense: b, none: c, kept: b === c ? Number.NaN : (a - c) / (b - c) };
+export function contributionOf(results: GlueResults, dense: GlueResults, none: GlueResults, resamples = 1000): Contribution[] {
+  const row = (name: string, some: readonly ComparedSet[]): Contribution => {
+    const spread = spreadOver(some, ([a, b, c]) => [a - c, b - c]);
+    const { ratio: kept, range, interval } = spread;
+    const [a, b, c] = spread.means;
+    return { name, model: a, dense: b, none: c, kept, range, interval };
   };
-  const sets = [...own.values()].filter(({ name, inMean }) => inMean && others.has(name) && bare.has(name)).map(({ name }) => name);
-  if (sets.length === 0) throw new InputError(`the three have no score in common: ${[results, dense, none].map(taskNames).join('; ')}`);
-  const rows = sets.map((set) => of(set, [set]));
-  const withoutCola = sets.filter((set) => set !== 'CoLA');
-  if (sets.length > 1) rows.push(of('mean', sets));
-  if (withoutCola.length > 1 && withoutCola.length < sets.length) rows.push(of('without CoLA', withoutCola));
+  const sets = comparedSets([results, dense, none], resamples);
+  const withoutCola = sets.filter(({ name }) => name !== 'CoLA');
+  const rows = sets.map((set) => row(set.name, [set]));
+  if (sets.length > 1) rows.push(row('mean', sets));
+  if (withoutCola.length > 1 && withoutCola.length < sets.length) rows.push(row('without CoLA', withoutCola));
   return rows;
 }
 
-function keptOver(pairs: readonly Pair[], resamples: number): Kept {
-  const ratio = (scoreOf: (pair: Pair, side: Side) => number) => {
-    const [own, other] = ([0, 1] as const).map((side) => mean(pairs.map((pair) => scoreOf(pair, side))));
-    return other > 0 ? own / other : Number.NaN;
+/** A set that counts in the mean, with each model's runs, and each model's median over seeds in each resample. */
+interface ComparedSet {
+  name: string;
+  runs: readonly (readonly GlueRun[])[];
+  resampled: readonly Float64Array[];
+}
+
+/** The sets that all models have runs of. */
+function comparedSets(models: readonly GlueResults[], resamples: number): ComparedSet[] {
+  return glueTasks.flatMap((task) => {
+    const runs = models.map(({ tasks }) => tasks[task.name]?.runs ?? []);
+    if (!task.inMean || runs.some(({ length }) => length === 0)) return [];
+    const { labels } = models[0].tasks[task.name];
+    return task.sets.map(({ name }) => ({ name, runs, resampled: resampledMedians(task, name, labels[name], runs, resamples) }));
+  });
+}
+
+/** The ratio of what `shareOf` makes of the models' means over some sets, and those means. */
+function spreadOver(
+  sets: readonly ComparedSet[],
+  shareOf: (means: readonly number[]) => [part: number, whole: number],
+): Spread & { means: number[] } {
+  const [{ runs, resampled }] = sets;
+  const ratioOf = (means: readonly number[]) => {
+    const [part, whole] = shareOf(means);
+    return whole > 0 ? part / whole : Number.NaN;
   };
-  const medianOf = ({ name, runs }: Pair, side: Side) => median(runs[side].map(({ scores }) => scores[name]));
-  const seeds = new Set(pairs.flatMap(({ runs }) => runs.flat().map(({ seed }) => seed)));
+  const meansOf = (scoreOf: (set: ComparedSet, model: number) => number) =>
+    runs.map((_, model) => mean(sets.map((set) => scoreOf(set, model))));
+  const medianOf = ({ name, runs }: ComparedSet, model: number) => median(runs[model].map(({ scores }) => scores[name]));
+  const seeds = new Set(sets.flatMap(({ runs }) => runs.flat().map(({ seed }) => seed)));
   const bySeed = [...seeds].map((seed) =>
-    ratio((pair, side) => pair.runs[side].find((run) => run.seed === seed)?.scores[pair.name] ?? medianOf(pair, side)),
+    ratioOf(meansOf((set, model) => set.runs[model].find((run) => run.seed === seed)?.scores[set.name] ?? medianOf(set, model))),
   );
-  const byResample = Array.from({ length: resamples }, (_, index) => ratio(({ resampled }, side) => resampled[side][index]));
+  const byResample = Array.from(resampled[0], (_, index) => ratioOf(meansOf(({ resampled }, model) => resampled[model][index])));
   byResample.sort((a, b) => a - b);
+  const means = meansOf(medianOf);
   return {
-    sets: pairs.map(({ name }) => name),
-    ratio: ratio(medianOf),
+    means,
+    ratio: ratioOf(means),
     range: [Math.min(...bySeed), Math.max(...bySeed)],
     interval: byResample.some(Number.isNaN) ? [Number.NaN, Number.NaN] : [quantile(byResample, 0.025), quantile(byResample, 0.975)],
   };
@@ -164,9 +181,9 @@ function resampledMedians(
   task: GlueTask,
   set: string,
   labels: readonly number[],
-  runs: Pair['runs'],
+  runs: ComparedSet['runs'],
   resamples: number,
-): Pair['resampled'] {
+): Float64Array[] {
   const metric = glueMetrics[task.metric];
   const drawn = new Int32Array(labels.length);
   const [truth, answers] = [new Float64Array(labels.length), new Float64Array(labels.length)];
@@ -174,16 +191,15 @@ function resampledMedians(
     for (let i = 0; i < drawn.length; i++) into[i] = values[drawn[i]];
     return into;
   };
-  const result = [new Float64Array(resamples), new Float64Array(resamples)] as const;
+  const result = runs.map(() => new Float64Array(resamples));
   for (let resample = 0; resample < resamples; resample++) {
     const random = new CounterRandom(0, hashText(set), resample);
     for (let i = 0; i < drawn.length; i++) drawn[i] = random.below(labels.length);
     gather(labels, truth);
-    for (const side of [0, 1] as const)
-      result[side][resample] = median(runs[side].map(({ predictions }) => metric(gather(predictions[set], answers), truth)));
+    for (const [model, own] of runs.entries())
+      result[model][resample] = median(own.map(({ predictions }) => metric(gather(predictions[set], answers), truth)));
   }
   return result;
 }
 
 const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
-const taskNames = ({ tasks }: GlueResults) => Object.keys(tasks).join(', ') || 'no task';

@@ -25,7 +25,7 @@ export interface GlueTask {
   diagnostic?: { name: string; files: readonly string[] };
   /** Rows with this label are no examples: those who labelled them did not agree. */
   undecided?: string;
-  /** train.tsv has rows that lack columns (a text had a line end in it), which are left out. */
+  /** Rows of train.tsv and dev.tsv that lack columns, or the label, are left out: a text had a line end in it. */
   brokenRows?: boolean;
   /** Counts in the mean. */
   inMean: boolean;

@@ -80,6 +80,8 @@ export interface FineTuningSession {
   backend: Backend;
   /** Stops after the step at hand. */
   signal?: AbortSignal;
+  /** What to do where a loss is not finite; by default to try a lower learning rate. */
+  advice?: string;
   /** Puts back weights and moments of a run that was stopped, and says how far it was. */
   restore?(optimizer: AdamW): Promise<FineTuningProgress | undefined>;
   onStep?(report: FineTuningStep): void;
@@ -156,7 +158,7 @@ export async function predict(
  * it when `afterEpoch` says so. The same options, examples and backend give the same weights, stopped in between or not.
  *
  * @returns how far it came; `finished` is false if the signal stopped it
- * @throws InputError if there are no examples, or labels do not fit the model
+ * @throws InputError if there are no examples, or labels do not fit the model; FailureError if a step's loss or gradient is not finite
  */
 export async function fineTune(
   model: SequenceClassifier,
@@ -208,7 +210,7 @@ export async function fineTune(
       const labelled = { ...batch, labels: model.labels === 1 ? Float32Array.from(labels) : Int32Array.from(labels) };
       const pass = (run: Run, scale: number) => model.lossAndGradients(run, labelled, { scale });
       const result = await trainer.step([pass], members.length, learningRate);
-      checkFinite(result, { step: progress.step + 1, learningRate });
+      checkFinite(result, { step: progress.step + 1, learningRate, advice: session.advice });
       const { loss } = result;
       progress.step++;
       progress.stepOfEpoch++;

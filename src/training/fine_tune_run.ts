@@ -70,7 +70,7 @@ const heldOutEvery = 10;
  */
 export function runFineTuning(options: FineTuningRunOptions, session: FineTuningRunSession): Promise<FineTuningResult> {
   const { backend, out } = session;
-  return inRunFolder(session, async (created) => {
+  return inRunFolder('finetune', session, async (created) => {
     const data = await readExamples(options, await trainedClasses(options.model));
     const tokenizer = await Tokenizer.load(created ? joinPath(options.model, 'tokenizer.json') : tokenizerFile(out));
     const { labels } = data;
@@ -101,6 +101,7 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
     const result = await fineTune(model, examples, options, {
       backend,
       signal: session.signal,
+      advice: 'try a lower --learning-rate',
       async restore(optimizer) {
         if (!session.resume) return undefined;
         if (await state.exists()) return state.restore(optimizer);

@@ -113,7 +113,7 @@ const stepsPerPoint = 20;
  */
 export function pretrain(options: PretrainOptions, session: PretrainSession): Promise<PretrainResult> {
   const { backend, out } = session;
-  return inRunFolder(session, async (created, open) => {
+  return inRunFolder('pretrain', session, async (created, open) => {
     if (!options.model) modelConfig(options, { vocabularySize: options.vocabulary }); // Before the work of training a tokenizer.
     const tokenizer = created ? await newTokenizer(options, session) : await Tokenizer.load(tokenizerFile(out));
     const maskId = specialId(tokenizer, 'maskId', '[MASK]', options);
@@ -183,7 +183,7 @@ async function train({ options, session, tokenizer, masking, model, trainer, hel
       const [result] = await Promise.all([maskedStep(trainer, model, batches, learningRate), stream.prefetch(sequencesPerStep)]);
       progress.step++;
       progress.tokens += sequencesPerStep * shape.length;
-      checkFinite(result, { step: progress.step, learningRate, option: '--learning-rate', saved: { step: savedStep, out } });
+      checkFinite(result, { step: progress.step, learningRate, advice: 'try a lower --learning-rate', saved: { step: savedStep, out } });
       recordLoss(progress, result.loss);
       const tokensPerSecond = clock.tokensPerSecond(progress.tokens);
       session.onStep?.({ ...place(), ...result, learningRate, progress: Math.min(1, spent()), tokensPerSecond });

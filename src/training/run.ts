@@ -1,6 +1,6 @@
 /** What trainings that can be stopped and resumed have in common: a folder, a clock, and when they measure and save. */
 import { FailureError } from '../errors.ts';
-import { createRun, type NewRun, readRunOptions } from './run_state.ts';
+import { createRun, type NewRun, type RunKind, readRunOptions } from './run_state.ts';
 import type { StepResult } from './trainer.ts';
 
 /** What may differ from session to session of one run. */
@@ -18,15 +18,16 @@ export interface RunSession {
 }
 
 /**
- * Does `work` in the folder of a run, a new one unless it is resumed. What `work` adds to `open` is disposed at the end, in reverse; a
+ * Does `work` in the folder of a command's run, a new one unless it is resumed. What `work` adds to `open` is disposed at the end, in reverse; a
  * folder that was made and in which no run was recorded is taken away if it fails.
  */
 export async function inRunFolder<Result>(
+  kind: RunKind,
   { out, resume }: Pick<RunSession, 'out' | 'resume'>,
   work: (created: NewRun | undefined, open: Disposable[]) => Promise<Result>,
 ): Promise<Result> {
-  if (resume) await readRunOptions(out);
-  const created = resume ? undefined : await createRun(out);
+  if (resume) await readRunOptions(out, kind);
+  const created = resume ? undefined : await createRun(out, kind);
   const open: Disposable[] = [];
   try {
     return await work(created, open);
@@ -109,13 +110,13 @@ export async function takeSteps(session: RunSession, clock: RunClock, steps: Ste
 /** @throws FailureError, naming the last checkpoint (of step 0: none yet) where there are any, if a step's loss or gradient is not finite */
 export function checkFinite(
   { loss, gradientNorm }: StepResult,
-  at: { step: number; learningRate: number; option?: string; saved?: { step: number; out: string } },
+  at: { step: number; learningRate: number; advice?: string; saved?: { step: number; out: string } },
 ): void {
   if (Number.isFinite(loss) && Number.isFinite(gradientNorm)) return;
   const what = Number.isFinite(loss) ? "the gradient's norm" : 'the loss';
-  const { saved, option = 'learning rate' } = at;
+  const { saved, advice = 'try a lower learning rate' } = at;
   const checkpoint = saved?.step ? `the last good checkpoint is that of step ${saved.step} in ${saved.out}` : 'there is no checkpoint yet';
   throw new FailureError(
-    `step ${at.step}: ${what} is not finite (learning rate ${at.learningRate.toPrecision(3)}); ${saved ? `${checkpoint}; ` : ''}try a lower ${option}`,
+    `step ${at.step}: ${what} is not finite (learning rate ${at.learningRate.toPrecision(3)}); ${saved ? `${checkpoint}; ` : ''}${advice}`,
   );
 }

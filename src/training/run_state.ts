@@ -3,7 +3,7 @@
  *
  *     config.json, model.safetensors, tokenizer.json    the last checkpoint, for others to read
  *     loss.svg                                          the loss curve
- *     run/options.json                                  what the run was started with
+ *     run/options.json                                  what the run was started with, and by which command
  *     run/state.safetensors                             all that a resumed run needs, in the checkpoint's layout
  *
  * Every file is written aside and renamed, so that a crash loses at most what came after the last save and never half a file.
@@ -44,27 +44,34 @@ export const runProgressSchema = v.object({
 /** How far a run has come. */
 export type RunProgress = v.InferOutput<typeof runProgressSchema>;
 
+/** Runs that are older than `command` lack it. */
+const optionsSchema = v.looseObject({ command: v.optional(v.string()) });
+
 const optionsFile = (folder: string) => joinPath(folder, 'run', 'options.json');
 export const tokenizerFile = (folder: string) => joinPath(folder, 'tokenizer.json');
 const stateFile = (folder: string) => joinPath(folder, 'run', 'state.safetensors');
 
+/** The command whose run it is. */
+export type RunKind = 'pretrain' | 'convert' | 'finetune' | 'glue';
+
 /** A new run's folder, made but empty until `record`. */
 export interface NewRun {
   /** Notes the options, and the tokenizer of a run that makes a model: from now on the folder holds a run. */
-  record(options: unknown, tokenizer?: unknown): Promise<void>;
+  record(options: object, tokenizer?: unknown): Promise<void>;
   /** Takes away the folders that were made. Does nothing after `record`. */
   discard(): Promise<void>;
 }
 
 /** Makes the folder of a new run. @throws InputError if the folder holds anything already or cannot be written */
-export async function createRun(folder: string): Promise<NewRun> {
+export async function createRun(folder: string, kind: RunKind): Promise<NewRun> {
   let made: string | undefined;
   try {
     if ((await kindOf(optionsFile(folder))) === 'file')
       throw new InputError(`${folder}: holds a run already; add --resume to go on with it, or name another folder`);
-    if ((await kindOf(folder)) === 'folder' && (await listFolder(folder)).some((name) => name !== 'run')) {
+    // An empty 'run' is what a crash before the first record leaves.
+    const filesIn = async (path: string) => ((await kindOf(path)) === 'folder' ? await listFolder(path) : []);
+    if ((await filesIn(folder)).some((name) => name !== 'run') || (await filesIn(joinPath(folder, 'run'))).length > 0)
       throw new InputError(`${folder}: is not empty and holds no run; name a new folder`);
-    }
     made = await makeFolder(joinPath(folder, 'run'));
   } catch (error) {
     throw fileError(error, folder, 'write');
@@ -72,7 +79,7 @@ export async function createRun(folder: string): Promise<NewRun> {
   return {
     async record(options, tokenizer) {
       if (tokenizer !== undefined) await writeFileAtomic(tokenizerFile(folder), `${JSON.stringify(tokenizer)}\n`);
-      await recordOptions(folder, options);
+      await recordOptions(folder, kind, options);
       made = undefined;
     },
     async discard() {
@@ -82,15 +89,19 @@ export async function createRun(folder: string): Promise<NewRun> {
 }
 
 /** Notes the options of a folder's run in place of those it has. */
-export function recordOptions(folder: string, options: unknown): Promise<void> {
-  return writeFileAtomic(optionsFile(folder), `${JSON.stringify(options, undefined, 2)}\n`);
+export function recordOptions(folder: string, kind: RunKind, options: object): Promise<void> {
+  return writeFileAtomic(optionsFile(folder), `${JSON.stringify({ command: kind, ...options }, undefined, 2)}\n`);
 }
 
-/** The options that the run in a folder was started with. @throws InputError if there is no run */
-export async function readRunOptions(folder: string): Promise<unknown> {
+/** The options that the run in a folder was started with. @throws InputError if there is no run, or one of another command */
+export async function readRunOptions(folder: string, kind: RunKind): Promise<object> {
   if ((await kindOf(optionsFile(folder))) !== 'file')
     throw new InputError(`${folder}: holds no run to resume (no run/options.json); leave out --resume to start one`);
-  return readJson(optionsFile(folder));
+  const { output, issues } = v.safeParse(optionsSchema, await readJson(optionsFile(folder)));
+  if (issues) throw new InputError(`${optionsFile(folder)}: ${issues[0].message}; expected what 'ufb ${kind}' writes`);
+  const { command = kind, ...options } = output;
+  if (command !== kind) throw new InputError(`${folder}: holds a run of 'ufb ${command}', expected one of 'ufb ${kind}'`);
+  return options;
 }
 
 /** What a run keeps beside weights and moments: values that JSON can hold, and lists of integers. */

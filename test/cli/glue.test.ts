@@ -81,6 +81,47 @@ test('--against: what is kept of another model, and what differs', async () => {
   expect(stdout).toContain(`\nkept of ${one} `);
   expect(stdout).toMatch(new RegExp(`\nRTE +${ratio} +${ratio} - ${ratio} +\\d\\.\\d{3} - \\d\\.\\d{3}\nwithout CoLA +${ratio} `));
   expect(stderr).toContain(`${one}: trained for 1 epochs, this model for 2\n`);
+  const nothing = await ufb(glue('--tasks', 'WNLI', '--against', one));
+  expect(nothing).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining(`${one}: of the tasks that count in the mean`) });
+});
+
+test("--without: what is kept of the feedforward's contribution, and what differs", async () => {
+  const [own, dense, bare] = [outOf('own'), outOf('dense'), outOf('bare')];
+  for (const [out, epochs] of [
+    [own, '1'],
+    [dense, '1'],
+    [bare, '2'],
+  ])
+    await ufb(glue('--tasks', 'RTE', '--seeds', '1', '--epochs', epochs, '--out', out));
+  // Scores that are known: 9, 12 and 6 of 12 are right.
+  for (const [out, right] of [
+    [own, 9],
+    [dense, 12],
+    [bare, 6],
+  ] as const) {
+    const path = join(out, 'results.json');
+    const results = JSON.parse(readFileSync(path, 'utf8'));
+    const { labels, runs } = results.tasks.RTE;
+    runs[0].predictions.RTE = labels.RTE.map((label: number, index: number) => (index < right ? label : 1 - label));
+    runs[0].scores.RTE = right / 12;
+    writeFileSync(path, JSON.stringify(results));
+  }
+  const args = ['glue', '--resume', '--out', own, '--against', dense, '--without', bare, ...reference];
+  const { code, stdout, stderr } = await ufb(args);
+  expect(code, stderr).toBe(0);
+  expect(stdout).toMatch(
+    /\nthe feedforward's contribution +model +dense +without +kept +over seeds +95 % of resamples\nRTE +75\.0 +100\.0 +50\.0 +0\.50 +0\.50 - 0\.50 +0\.\d\d - [01]\.\d\d\n$/,
+  );
+  expect(stderr).toContain(`${bare}: trained for 2 epochs, this model for 1\n`);
+  expect(stderr).not.toContain(`${dense}: trained`);
+  const { contribution } = JSON.parse((await ufb([...args, '--json'])).stdout);
+  expect(contribution).toMatchObject([{ name: 'RTE', kept: 0.5, range: [0.5, 0.5], interval: [expect.any(Number), expect.any(Number)] }]);
+
+  const path = join(bare, 'results.json');
+  const results = JSON.parse(readFileSync(path, 'utf8'));
+  results.tasks.RTE.labels.RTE[0] = 1 - results.tasks.RTE.labels.RTE[0];
+  writeFileSync(path, JSON.stringify(results));
+  expect(await ufb(args)).toMatchObject({ code: 2, stderr: expect.stringContaining(`differs from that of the results in ${bare}`) });
 });
 
 test('stopped by Ctrl-C and resumed: the same results as a run that was never stopped', async () => {

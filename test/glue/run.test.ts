@@ -1,7 +1,8 @@
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { FailureError } from '../../src/errors.ts';
 import { type GlueOptions, type GlueResults, readGlueResults } from '../../src/glue/results.ts';
 import { type GlueSession, type GlueStep, runGlue } from '../../src/glue/run.ts';
 import { loadSequenceClassifier, saveCheckpoint } from '../../src/models/checkpoint.ts';
@@ -158,7 +159,7 @@ describe('stopped and gone on', () => {
     const grown = await run(optionsOf(), { out, resume: true, onStep: () => void taken++ });
     expect(taken).toBe(3 * stepsOfRun);
     expect(timeless(grown)).toEqual(timeless(whole));
-    expect(JSON.parse(readFileSync(join(out, 'run', 'options.json'), 'utf8'))).toEqual(optionsOf());
+    expect(JSON.parse(readFileSync(join(out, 'run', 'options.json'), 'utf8'))).toEqual({ command: 'glue', ...optionsOf() });
   });
 
   test('other data are refused', async () => {
@@ -179,6 +180,37 @@ describe('stopped and gone on', () => {
       `dev.tsv of STS-B differs from that of the results in ${out}`,
     );
   });
+});
+
+test('the training set of seeds that are done is that of further ones', async () => {
+  const changed = join(folder, 'further');
+  writeTinyGlue(changed, ['RTE']);
+  const out = outOf('further');
+  const options = optionsOf({ data: changed, tasks: ['RTE'], seeds: 1 });
+  const { tasks } = await run(options, { out });
+  writeFileSync(join(changed, 'RTE', 'train.tsv'), tinyGlueFile('RTE', 'train', 24, 1));
+  const further = () => run({ ...options, seeds: 2 }, { out, resume: true });
+  await expect(further()).rejects.toThrow(`RTE/train.tsv is not what the run in ${out} was started with; put it back`);
+  expect((await readGlueResults(out)).tasks).toEqual(tasks);
+  // Results that do not know their training set.
+  const { fingerprint, ...rest } = tasks.RTE;
+  writeFileSync(join(out, 'results.json'), JSON.stringify({ options, finished: true, tasks: { RTE: rest } }));
+  expect((await further()).tasks.RTE.runs).toHaveLength(2);
+});
+
+test('a loss that is not finite: task, seed and step are named, and what can be done', async () => {
+  const backend = new ReferenceBackend();
+  const clip = backend.clipScale.bind(backend);
+  backend.clipScale = (a) => {
+    clip(a);
+    backend.fill({ output: a.output, value: Number.POSITIVE_INFINITY });
+  };
+  const failed = await run(optionsOf({ tasks: ['RTE'] }), { backend }).catch((error) => error);
+  expect(failed).toBeInstanceOf(FailureError);
+  expect(failed.cause).toBeInstanceOf(FailureError);
+  expect(failed.message).toMatch(
+    /^RTE, seed 0: step 1: the gradient's norm is not finite \(learning rate .*\); the recipe is fixed and --resume comes to the same step: leave the task out with --tasks$/,
+  );
 });
 
 describe('refused before anything is trained, leaving nothing behind', () => {
@@ -209,11 +241,28 @@ describe('refused before anything is trained, leaving nothing behind', () => {
     await refused(optionsOf({ model: classifier }), /model\.safetensors: holds 'head\.weight', a head that was trained already/);
   });
 
-  test('results of another dev set to compare with', async () => {
+  test('results of another dev set to compare with, whichever they are', async () => {
     const results = await run(optionsOf({ tasks: ['RTE'], seeds: 1 }));
-    results.tasks.RTE.labels.RTE[3] = 1 - results.tasks.RTE.labels.RTE[3];
-    const against = { folder: '/other', results };
+    const other = structuredClone(results);
+    other.tasks.RTE.labels.RTE[3] = 1 - other.tasks.RTE.labels.RTE[3];
+    const against = [
+      { folder: '/same', results },
+      { folder: '/other', results: other },
+    ];
     await refused(optionsOf(), 'dev.tsv of RTE differs from that of the results in /other', { against });
+    const out = outOf('compared');
+    await run(optionsOf({ tasks: ['RTE'], seeds: 1 }), { out });
+    await expect(run(optionsOf({ tasks: ['RTE'], seeds: 1 }), { out, resume: true, against })).rejects.toThrow('results in /other');
+  });
+
+  test('results without a task of the mean in common', async () => {
+    const rte = { folder: '/rte', results: await run(optionsOf({ tasks: ['RTE'], seeds: 1 })) };
+    const cola = { folder: '/cola', results: await run(optionsOf({ tasks: ['CoLA'], seeds: 1 })) };
+    const refusal = (folder: string, has: string, other: string) =>
+      `${folder}: of the tasks that count in the mean it has ${has}, what it is compared with ${other}, expected one in common`;
+    await refused(optionsOf({ tasks: ['STS-B'] }), refusal('/rte', 'RTE', 'STS-B'), { against: [rte] });
+    await refused(optionsOf({ tasks: ['WNLI'] }), refusal('/rte', 'RTE', 'none'), { against: [rte] });
+    await refused(optionsOf({ tasks: ['CoLA', 'RTE'] }), refusal('/cola', 'CoLA', 'RTE'), { against: [rte, cola] });
   });
 });
 
@@ -229,10 +278,21 @@ test.each([
     (text: string) => text.replace(/"predictions":\{"RTE":\[\d,/, '"predictions":{"RTE":["0",'),
     /'tasks\.RTE\.runs\.0\.predictions\.RTE\.0'/,
   ],
+  ...(['labels', 'predictions', 'test'] as const).flatMap((list) =>
+    [7, 0.5, -1].map((value): [(text: string) => string, RegExp] => [
+      (text) => text.replace(new RegExp(`"${list}":\\{"RTE":\\[\\d,`), `"${list}":{"RTE":[${value},`),
+      new RegExp(`results\\.json: 'tasks\\.RTE': RTE has a class ${value}, expected whole numbers from 0 to 1`),
+    ]),
+  ),
 ])('results that were damaged are refused: %s', async (change, message) => {
-  const out = outOf(`damaged-${message.source.length}`);
+  const out = mkdtempSync(join(folder, 'damaged-'));
   await run(optionsOf({ tasks: ['RTE'], seeds: 1, epochs: 1 }), { out });
   const path = join(out, 'results.json');
   writeFileSync(path, typeof change === 'string' ? change : change(readFileSync(path, 'utf8')));
   await expect(readGlueResults(out)).rejects.toThrow(message);
+});
+
+test('results that are part of this repository, older than some of the fields, are read', async () => {
+  const { tasks } = await readGlueResults(join(import.meta.dirname, '../../docs/glue/minilm'));
+  expect(Object.keys(tasks)).toEqual(['CoLA', 'STS-B', 'RTE', 'MRPC', 'SST-2']);
 });

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
@@ -216,6 +216,10 @@ describe('what stops a run', () => {
     await expect(run(out, options)).rejects.toThrow(/holds a run already; add --resume/);
     expect(await remains(out)).toEqual(before);
     await expect(run(folder, options)).rejects.toThrow(/is not empty/);
+    // States whose options are gone would be gone on from.
+    rmSync(join(out, 'run', 'options.json'));
+    for (const file of readdirSync(out)) if (file !== 'run') rmSync(join(out, file));
+    await expect(run(out, options)).rejects.toThrow(/is not empty/);
     await expect(run(join(folder, 'none'), options, { resume: true })).rejects.toThrow(/no run to resume/);
   });
 

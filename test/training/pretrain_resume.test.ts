@@ -83,6 +83,27 @@ describe('resuming', () => {
     expect(notices.join()).toMatch(/starting again/);
   });
 
+  test('what is no run, or one of another command, is refused', async () => {
+    const folder = testFolder();
+    const out = join(folder, 'out');
+    const options = tinyRun(folder, { tokens: tokensPerStep });
+    await run(out, options);
+    const file = join(out, 'run', 'options.json');
+    const stored = JSON.parse(readFileSync(file, 'utf8'));
+    expect(stored.command).toBe('pretrain');
+    for (const [content, message] of [
+      [{ ...stored, command: 'convert' }, "out: holds a run of 'ufb convert', expected one of 'ufb pretrain'"],
+      [null, "options.json: Invalid type: Expected Object but received null; expected what 'ufb pretrain' writes"],
+    ] as const) {
+      writeFileSync(file, JSON.stringify(content));
+      await expect(run(out, options, { resume: true })).rejects.toThrow(message);
+    }
+    // Runs that are older than the command's name.
+    const { command, ...older } = stored;
+    writeFileSync(file, JSON.stringify(older));
+    expect(await run(out, options, { resume: true })).toMatchObject({ finished: true });
+  });
+
   test('a state whose records are not what they must be is refused', async () => {
     const folder = testFolder();
     const out = join(folder, 'out');

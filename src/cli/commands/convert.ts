@@ -151,7 +151,7 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
     throw new InputError(
       `--${dashed(shape.find(given) as string)} and --resume are both given: the run in ${options.out} has its model and its layers`,
     );
-  const runOptions = options.resume ? await resumedOptions(options.out, now, given) : now;
+  const runOptions = options.resume ? await resumedOptions('convert', options.out, now, given) : now;
   using backend = await openTrainingBackend(options);
   using stop = stopOnInterrupt(options);
   const log = await JsonLog.open(options.log);

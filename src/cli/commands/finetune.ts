@@ -92,7 +92,7 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
   } as FineTuningRunOptions;
   if (!options.resume && !options.train) throw new InputError('--train FILE is missing: name the labelled texts to train on');
   const runOptions = options.resume
-    ? await resumedOptions(options.out, now, given)
+    ? await resumedOptions('finetune', options.out, now, given)
     : { ...now, model: resolve(await openModelFolder(options)) };
   using backend = await openTrainingBackend(options);
   using stop = stopOnInterrupt(options);

@@ -1,8 +1,8 @@
 import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { InputError } from '../../errors.ts';
-import type { GlueOptions, GlueResults } from '../../glue/results.ts';
-import type { Contribution, GlueSummary, Kept } from '../../glue/statistics.ts';
+import type { GlueOptions, GlueResults, StoredResults } from '../../glue/results.ts';
+import type { Contribution, GlueSummary, Kept, Range } from '../../glue/statistics.ts';
 import { glueTask, glueTasks } from '../../glue/tasks.ts';
 import {
   addBackendOptions,
@@ -88,15 +88,18 @@ function parseSeeds(text: string): SeedCounts {
 async function glue(options: Options, given: (name: string) => boolean): Promise<void> {
   const { out } = options;
   if (options.resume && out === undefined) throw new InputError('--resume needs --out FOLDER, where the run is kept');
+  if (options.without !== undefined && options.against === undefined)
+    throw new InputError('--without needs --against, the run of the dense model');
   const [{ runGlue }, { readGlueResults }, { contributionOf, keptOf, summarize }, { JsonLog, ProgressBar }] = await Promise.all([
     import('../../glue/run.ts'),
     import('../../glue/results.ts'),
     import('../../glue/statistics.ts'),
     import('../progress.ts'),
   ]);
-  const against = options.against === undefined ? undefined : { folder: options.against, results: await readGlueResults(options.against) };
-  if (options.without !== undefined && !against) throw new InputError('--without needs --against, the run of the dense model');
-  const without = options.without === undefined ? undefined : await readGlueResults(options.without);
+  const stored = async (folder: string | undefined): Promise<StoredResults | undefined> =>
+    folder === undefined ? undefined : { folder, results: await readGlueResults(folder) };
+  const [against, without] = [await stored(options.against), await stored(options.without)];
+  const others = [against, without].filter((other) => other !== undefined);
   const runOptions = options.resume ? await optionsToResume(options, given) : await newOptions(options);
   using backend = await openTrainingBackend(options);
   using stop = stopOnInterrupt(options);
@@ -108,7 +111,7 @@ async function glue(options: Options, given: (name: string) => boolean): Promise
       backend,
       out,
       resume: options.resume ?? false,
-      against,
+      against: others,
       checkpointEvery,
       signal: stop.signal,
       onStep(step) {
@@ -132,13 +135,13 @@ async function glue(options: Options, given: (name: string) => boolean): Promise
   const summary = summarize(results);
   if (out !== undefined) predictionsNotice(results, out, options);
   if (!options.json) print(scoreTable(summary));
-  if (against) for (const line of differences(results, against)) notice(line, options);
-  const kept = against && summary.scores.length > 0 ? keptOf(results, against.results, against.folder) : undefined;
-  const contribution = against && without && summary.scores.length > 0 ? contributionOf(results, against.results, without) : undefined;
+  for (const line of others.flatMap((other) => differences(results, other))) notice(line, options);
+  const kept = against && keptOf(results, against.results);
+  const contribution = against && without && contributionOf(results, against.results, without.results);
   if (options.json) printJson({ finished: results.finished, options: results.options, ...summary, kept, contribution, out });
   else {
     if (against && kept) print(`\n${keptTable(against.folder, kept)}`);
-    if (contribution) print(`\n${contributionTable(contribution)}`);
+    if (contribution?.length) print(`\n${contributionTable(contribution)}`);
     if (!results.finished) print(out === undefined ? 'stopped' : 'stopped (go on with --resume)');
   }
 }
@@ -161,7 +164,7 @@ async function optionsToResume(options: Options, given: (name: string) => boolea
   const { epochs, precision } = options;
   const model = options.model && resolve(await openModelFolder(options));
   const data = options.data && resolve(options.data);
-  const stored = (await resumedOptions(options.out as string, { model, data, epochs, precision }, given)) as GlueOptions;
+  const stored = (await resumedOptions('glue', options.out as string, { model, data, epochs, precision }, given)) as GlueOptions;
   const tasks = given('tasks') ? { tasks: await chosenTasks({ ...options, data: stored.data }) } : {};
   return { ...stored, ...tasks, ...(given('seeds') ? options.seeds : {}) };
 }
@@ -188,8 +191,7 @@ function predictionsNotice({ tasks }: GlueResults, out: string, options: Options
 }
 
 /** What should be known of a comparison with another run. */
-function differences({ options }: GlueResults, against: { folder: string; results: GlueResults }): string[] {
-  const { folder, results } = against;
+function differences({ options }: GlueResults, { folder, results }: StoredResults): string[] {
   const lines = results.finished ? [] : [`${folder}: the run is not finished`];
   if (results.options.epochs !== options.epochs)
     lines.push(`${folder}: trained for ${results.options.epochs} epochs, this model for ${options.epochs}`);
@@ -221,10 +223,9 @@ function scoreTable({ scores, mean, meanWithoutCola }: GlueSummary): string {
 }
 
 function keptTable(folder: string, { all, withoutCola }: KeptOf): string {
-  const ratio = (value: number) => (Number.isFinite(value) ? value.toFixed(3) : '-');
-  const row = (label: string, kept: Kept) => [label, ratio(kept.ratio), rangeOf(kept.range, ratio), rangeOf(kept.interval, ratio)];
+  const row = (label: string, { ratio, range, interval }: Kept) => [label, ...spreadOf(ratio, range, interval, 3)];
   return table([
-    [`kept of ${folder}`, 'ratio', 'over seeds', '95 % of resamples'],
+    [`kept of ${folder}`, 'ratio', ...spreadColumns],
     row(all.sets.join(', '), all),
     ...(withoutCola ? [row('without CoLA', withoutCola)] : []),
   ]);
@@ -232,15 +233,26 @@ function keptTable(folder: string, { all, withoutCola }: KeptOf): string {
 
 function contributionTable(rows: readonly Contribution[]): string {
   return table([
-    ["the feedforward's contribution", 'model', 'dense', 'without', 'kept'],
-    ...rows.map(({ name, model, dense, none, kept }) => [
+    ["the feedforward's contribution", 'model', 'dense', 'without', 'kept', ...spreadColumns],
+    ...rows.map(({ name, model, dense, none, kept, range, interval }) => [
       name,
       percent(model),
       percent(dense),
       percent(none),
-      Number.isFinite(kept) ? kept.toFixed(2) : '-',
+      ...spreadOf(kept, range, interval, 2),
     ]),
   ]);
+}
+
+const spreadColumns = ['over seeds', '95 % of resamples'];
+
+/** A ratio and the cells of {@link spreadColumns}; '-' for what is no number. */
+function spreadOf(ratio: number, range: Range, interval: Range, digits: number): string[] {
+  const text = (value: number) => value.toFixed(digits);
+  return [
+    Number.isNaN(ratio) ? '-' : text(ratio),
+    ...[range, interval].map((ends) => (ends.some(Number.isNaN) ? '-' : rangeOf(ends, text))),
+  ];
 }
 
 const percent = (score: number) => (100 * score).toFixed(1);

@@ -185,7 +185,7 @@ async function newOptions(options: Options, given: (name: string) => boolean): P
 /** The options that the run in --out was started with. */
 async function oldOptions(options: Options, given: (name: string) => boolean): Promise<PretrainOptions> {
   if (options.model !== undefined) checkNoShape(given);
-  return resumedOptions(options.out, await pick(options), given);
+  return resumedOptions('pretrain', options.out, await pick(options), given);
 }
 
 function checkNoShape(given: (name: string) => boolean): void {
