@@ -1,3 +1,5 @@
+import { quantile, sorted } from '../training/statistics.ts';
+
 /** What several timings of the same work say: the median, and the quartiles as their spread. */
 export interface Timing {
   median: number;
@@ -7,13 +9,8 @@ export interface Timing {
 
 /** Median and quartiles of at least one value, linear between neighbours. */
 export function summarise(values: readonly number[]): Timing {
-  const sorted = [...values].sort((a, b) => a - b);
-  const at = (fraction: number) => {
-    const position = fraction * (sorted.length - 1);
-    const below = Math.floor(position);
-    return sorted[below] + (position - below) * (sorted[Math.min(below + 1, sorted.length - 1)] - sorted[below]);
-  };
-  return { median: at(0.5), low: at(0.25), high: at(0.75) };
+  const inOrder = sorted(values);
+  return { median: quantile(inOrder, 0.5), low: quantile(inOrder, 0.25), high: quantile(inOrder, 0.75) };
 }
 
 /** Milliseconds that `work` takes, the wait for what it queued included. */

@@ -28,5 +28,3 @@ export class Moments {
     return this.squares.map((square, i) => Math.max(0, square / this.rows - (this.sums[i] / this.rows) ** 2));
   }
 }
-
-export const average = (values: ArrayLike<number>) => Array.from(values).reduce((sum, value) => sum + value, 0) / values.length;

@@ -5,10 +5,11 @@ import { createModel, exportParameter, importParameter, type Model } from '../mo
 import type { FeedforwardConfig, ModelConfig } from '../models/config.ts';
 import type { Encoder } from '../models/encoder.ts';
 import type { NamedArray, Parameter } from '../nn/parameter.ts';
+import { mean } from '../training/statistics.ts';
 import type { AnswerTo } from './answers.ts';
 import { type CentredLayer, Centring } from './centring.ts';
 import { type LayerStatistics, startBlock } from './initial_values.ts';
-import { average, Moments } from './moments.ts';
+import { Moments } from './moments.ts';
 import type { TextsOfOneLength } from './texts.ts';
 
 export const encoderOf = (model: Model): Encoder => (model.task === 'encoder' ? model : model.encoder);
@@ -61,10 +62,10 @@ export async function measureTeacher(
       inputMean: input.mean,
       inputVariance: input.variance,
       outputMean: outputs[i].mean,
-      outputVariance: average(outputs[i].variance),
+      outputVariance: mean(outputs[i].variance),
     })),
-    stateVariance: states.map(({ variance }) => average(variance)),
-    answerVariance: answers ? average(answers.variance) : 0,
+    stateVariance: states.map(({ variance }) => mean(variance)),
+    answerVariance: answers ? mean(answers.variance) : 0,
   };
 }
 

@@ -2,6 +2,7 @@
 
 import { hashText } from '../nn/random.ts';
 import { CounterRandom } from '../training/random.ts';
+import { mean, median, quantile, sorted } from '../training/statistics.ts';
 import type { GlueResults, GlueRun } from './results.ts';
 import { type GlueTask, glueMetrics, glueTasks } from './tasks.ts';
 
@@ -27,21 +28,6 @@ export interface GlueSummary {
   /** Over the scores, MNLI counting as two, WNLI not at all; absent where there is none. */
   mean?: number;
   meanWithoutCola?: number;
-}
-
-/** The middle value, or the mean of the two in the middle. */
-export function median(values: readonly number[]): number {
-  return quantile(
-    [...values].sort((a, b) => a - b),
-    0.5,
-  );
-}
-
-/** Of sorted values; between two of them linear. */
-export function quantile(sorted: readonly number[], share: number): number {
-  const at = share * (sorted.length - 1);
-  const below = sorted[Math.floor(at)];
-  return below + (sorted[Math.ceil(at)] - below) * (at % 1);
 }
 
 /** Of what there is: tasks without runs are left out, those with some of their seeds are not. */
@@ -166,8 +152,7 @@ function spreadOver(
   const bySeed = [...seeds].map((seed) =>
     ratioOf(meansOf((set, model) => set.runs[model].find((run) => run.seed === seed)?.scores[set.name] ?? medianOf(set, model))),
   );
-  const byResample = Array.from(resampled[0], (_, index) => ratioOf(meansOf(({ resampled }, model) => resampled[model][index])));
-  byResample.sort((a, b) => a - b);
+  const byResample = sorted(Array.from(resampled[0], (_, index) => ratioOf(meansOf(({ resampled }, model) => resampled[model][index]))));
   const means = meansOf(medianOf);
   return {
     means,
@@ -201,5 +186,3 @@ function resampledMedians(
   }
   return result;
 }
-
-const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;

@@ -1,5 +1,7 @@
 /** Scores of predictions against labels, as GLUE defines them. Arrays are of one length; where a score is not defined it is 0. */
 
+import { mean } from './statistics.ts';
+
 /** Share of predictions that are the label. */
 export function accuracy(predictions: ArrayLike<number>, labels: ArrayLike<number>): number {
   return share(predictions, (prediction, i) => prediction === labels[i]);
@@ -63,10 +65,4 @@ function share(values: ArrayLike<number>, holds: (value: number, index: number) 
   let count = 0;
   for (let i = 0; i < values.length; i++) if (holds(values[i], i)) count++;
   return values.length > 0 ? count / values.length : 0;
-}
-
-function mean(values: ArrayLike<number>): number {
-  let sum = 0;
-  for (let i = 0; i < values.length; i++) sum += values[i];
-  return sum / values.length;
 }

@@ -24,6 +24,7 @@ import { checkFinite, inRunFolder, RunClock, type RunSession, takeSteps } from '
 import { hasState, loadState, type RunProgress, runProgressSchema, saveState, tokenizerFile } from './run_state.ts';
 import { learningRateMultiplier, type ScheduleName } from './schedules.ts';
 import { heldOutSequences, packText, type SequenceState, SequenceStream } from './sequences.ts';
+import { mean } from './statistics.ts';
 import { Trainer } from './trainer.ts';
 
 /** What a run is: recorded in its folder and the same in every session. */
@@ -229,8 +230,7 @@ async function loadPretraining(out: string, optimizer: AdamW): Promise<{ stream:
 function recordLoss(progress: RunProgress, loss: number): void {
   progress.recentLosses.push(loss);
   if (progress.recentLosses.length < stepsPerPoint) return;
-  const mean = progress.recentLosses.reduce((a, b) => a + b) / stepsPerPoint;
-  progress.history.push({ step: progress.step, tokens: progress.tokens, loss: mean });
+  progress.history.push({ step: progress.step, tokens: progress.tokens, loss: mean(progress.recentLosses) });
   progress.recentLosses = [];
 }
 

@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import type { GlueResults, GlueTaskResult } from '../../src/glue/results.ts';
-import { contributionOf, keptOf, median, quantile, summarize } from '../../src/glue/statistics.ts';
+import { contributionOf, keptOf, summarize } from '../../src/glue/statistics.ts';
 import { glueMetrics, glueTask } from '../../src/glue/tasks.ts';
+import { median, quantile } from '../../src/training/statistics.ts';
 
 /** Results of a task with one set, a run for each list of predictions. */
 function task(name: string, labels: number[], ...predictions: number[][]): Record<string, GlueTaskResult> {
