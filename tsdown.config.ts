@@ -7,8 +7,12 @@ const common = {
   outDir: 'dist',
   clean: false, // scripts/setup.mjs does it, once for all
   fixedExtension: false,
-  // Users whose TypeScript is not told of `using` can read the types all the same.
-  banner: { dts: '/// <reference lib="esnext.disposable" />' },
+  banner: {
+    // Safari and the first releases of Node 20 lack them; what `using` is made into looks for these, and classes have to have them as keys.
+    js: "Symbol.dispose ??= Symbol.for('Symbol.dispose'); Symbol.asyncDispose ??= Symbol.for('Symbol.asyncDispose');",
+    // Users whose TypeScript is not told of `using` can read the types all the same.
+    dts: '/// <reference lib="esnext.disposable" />',
+  },
   // Names without hashes: building again overwrites.
   outputOptions: { chunkFileNames: '[name].js' },
 } as const;

@@ -21,6 +21,7 @@ export class Arena {
     let slot = this.slots[index];
     if (!slot || slot.bytes < bytes) {
       if (slot) this.backend.release(slot);
+      this.slots[index] = undefined; // Should there be no memory.
       slot = this.backend.allocate(bytes);
       this.slots[index] = slot;
     }

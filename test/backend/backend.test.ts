@@ -325,6 +325,23 @@ for (const { label, create, unavailable } of candidates) {
         counted.dispose();
       });
 
+      test('after a request for which there was no memory others are served', async () => {
+        const { counted } = counting();
+        using arena = new Arena(counted);
+        arena.tensor('small', [4]);
+        arena.reset();
+        const { allocate } = counted;
+        counted.allocate = () => {
+          throw new Error('no memory');
+        };
+        expect(() => arena.tensor('large', [4000])).toThrow('no memory');
+        counted.allocate = allocate;
+        arena.reset();
+        const small = arena.tensor('small', [4]);
+        counted.fill({ output: small, value: 3 });
+        expect(await counted.read(small)).toEqual(new Float32Array(4).fill(3));
+      });
+
       test('a slot that grew is refused by its old name', () => {
         const arena = new Arena(backend);
         const small = arena.tensor('small', [4]);
