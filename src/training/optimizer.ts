@@ -115,6 +115,17 @@ export class AdamW {
     this.clearGradients();
   }
 
+  /**
+   * After a step that failed, with an error of which the backend skipped what was queued behind: forgets what its passes have added to the
+   * gradients. `steps`: taken before it.
+   */
+  discard(steps: number): void {
+    const { backend } = this;
+    this.steps = steps;
+    for (const { parameter } of this.parameters) backend.fill({ output: gradientOf(parameter), value: 0 });
+    for (const flags of this.flags) backend.fill({ output: flags, value: 0 });
+  }
+
   private stepBranches(
     value: Tensor,
     gradient: Tensor,

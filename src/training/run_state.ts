@@ -15,7 +15,7 @@ import { InputError } from '../errors.ts';
 import { fileError, readJson, writeFileAtomic } from '../io/files.ts';
 import { readSafetensors, type SafetensorsFile, type TensorToWrite, writeSafetensors } from '../io/safetensors.ts';
 import { countSchema, secondsSchema } from '../io/schemas.ts';
-import { exportParameter, importParameter } from '../models/checkpoint.ts';
+import { importParameter, parameterTensors } from '../models/checkpoint.ts';
 import type { AdamW, OptimizedParameter } from './optimizer.ts';
 
 const curvePointSchema = v.object({
@@ -112,10 +112,7 @@ export interface RunState {
 
 /** Saves weights, moments and what else the run needs to go on. */
 export async function saveState(folder: string, optimizer: AdamW, { records, integers }: RunState): Promise<void> {
-  const tensors: TensorToWrite[] = optimizer.parameters.flatMap((parameter) => [
-    ...parameterTensors(parameter),
-    ...branchTensors(parameter),
-  ]);
+  const tensors: TensorToWrite[] = optimizer.parameters.flatMap((parameter) => [...stateTensors(parameter), ...branchTensors(parameter)]);
   for (const [name, values] of Object.entries(integers)) tensors.push({ name, dtype: 'I32', shape: [values.length], values });
   const metadata = Object.entries(records).map(([name, value]) => [name, JSON.stringify(value)]);
   await writeSafetensors(stateFile(folder), tensors, Object.fromEntries(metadata));
@@ -126,24 +123,14 @@ const parts = ['value', 'mean', 'variance'] as const;
 const partOf = (optimized: OptimizedParameter, part: (typeof parts)[number]) =>
   part === 'value' ? optimized.parameter.value : optimized[part];
 
-function parameterTensors(optimized: OptimizedParameter): TensorToWrite[] {
-  const { parameter } = optimized;
-  return parts.flatMap((part) => {
-    // A parameter can be several tensors of the checkpoint: read once, hand out in order, keep until the last one is written.
-    let arrays: Promise<Float32Array[]> | undefined;
-    const { tensors } = parameter.layout;
-    return tensors.map(({ name, shape }, index) => ({
-      name: `${part}.${name}`,
+function stateTensors(optimized: OptimizedParameter): TensorToWrite[] {
+  return parts.flatMap((part) =>
+    parameterTensors(optimized.parameter, partOf(optimized, part)).map((tensor) => ({
+      ...tensor,
+      name: `${part}.${tensor.name}`,
       dtype: 'F32' as const,
-      shape,
-      values: async () => {
-        arrays ??= exportParameter(parameter, partOf(optimized, part)).then((exported) => exported.map(({ values }) => values));
-        const values = (await arrays)[index];
-        if (index === tensors.length - 1) arrays = undefined;
-        return values;
-      },
-    }));
-  });
+    })),
+  );
 }
 
 /** The moments of a parameter's branches, as they lie. */

@@ -38,9 +38,22 @@ export class Trainer {
 
   /**
    * One optimiser step over all passes (gradient accumulation), on the mean of their losses: `examples` is how many losses they have
-   * together. All work is queued before this returns; the promise is the one wait.
+   * together. All work is queued before this returns; the promise is the one wait. A step that fails (a label that is no class, say) changes
+   * nothing: another may follow.
    */
-  step(passes: readonly Pass[], examples: number, learningRate: number): Promise<StepResult> {
+  async step(passes: readonly Pass[], examples: number, learningRate: number): Promise<StepResult> {
+    const { steps } = this.optimizer;
+    try {
+      this.queueStep(passes, examples, learningRate);
+      const [total, , gradientNorm] = await this.backend.read(this.results);
+      return { loss: total / examples, gradientNorm };
+    } catch (error) {
+      this.optimizer.discard(steps);
+      throw error;
+    }
+  }
+
+  private queueStep(passes: readonly Pass[], examples: number, learningRate: number): void {
     const { backend, arena, results, optimizer } = this;
     const { dropoutSeed: seed, precision } = this.options;
     const loss = results.view([1], 0);
@@ -53,7 +66,6 @@ export class Trainer {
       backend.submit(); // Starts on it while the rest is queued.
     }
     optimizer.step(learningRate, results.view([2], 1));
-    return backend.read(results).then(([total, , gradientNorm]) => ({ loss: total / examples, gradientNorm }));
   }
 
   /** Runs something that changes nothing, on the trainer's scratch memory; what `work` computes is gone with the next step. */

@@ -46,6 +46,20 @@ describe.each(candidates)('a trainer on $label', ({ create, unavailable }) => {
     expect(await evaluate(batch)).toBeLessThan(0.1);
   });
 
+  test.skipIf(unavailable)('a step that fails changes nothing: the next is as if it had not been', async () => {
+    const weights = [];
+    for (const failing of [true, false]) {
+      const { model, step } = setUp(create());
+      await step(batches(4, 2), 1e-3);
+      const [good, bad] = batches(4, 2);
+      const labels = bad.labels.map((label) => (label >= 0 ? vocabularySize : label));
+      if (failing) await expect(step([good, { ...bad, labels }], 1e-3)).rejects.toThrow(/60/);
+      await step(batches(4, 2), 1e-3);
+      weights.push(await Promise.all(model.parameters.map(({ value }) => value.backend.read(value))));
+    }
+    expect(weights[0]).toEqual(weights[1]);
+  });
+
   test.skipIf(unavailable)('accumulates: micro-batches give the same loss, norm and step as one batch', async () => {
     const results = [];
     for (const micro of [4, 2, 1]) {
