@@ -1,9 +1,9 @@
 import type { Backend } from '../backend/backend.ts';
 import { InputError } from '../errors.ts';
 import type { Encoder } from '../models/encoder.ts';
-import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { Encoding, Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { SentenceModules } from './sentence_transformer.ts';
-import { answerStream, encodeAll, isAsyncIterable, listOf, TextRunner } from './text_runner.ts';
+import { isAsyncIterable, noticeCut, plainText, TextRunner } from './text_runner.ts';
 
 /** Vectors of texts, with the names that transformers.js has. */
 export interface Features {
@@ -23,7 +23,7 @@ export interface FeatureExtractionOptions {
    * what the model's folder says (modules.json of sentence-transformers), else 'none'.
    */
   pooling?: 'none' | SentenceModules['pooling'];
-  /** Scale pooled vectors to length 1. By default what the model's folder says, else false. */
+  /** Scale vectors to length 1, each token's if they are not pooled. By default what the model's folder says of pooled ones, else false. */
   normalize?: boolean;
   /** Stops the call: it rejects with the signal's reason, within the time of one batch. */
   signal?: AbortSignal;
@@ -33,7 +33,10 @@ export interface FeatureExtractionOptions {
 export interface FeatureExtractionPipeline extends Disposable {
   /** One text gives the first dimension 1. @throws InputError if what is given is no text. */
   (texts: string | readonly string[], options?: FeatureExtractionOptions): Promise<Features>;
-  /** The pooled vector of each text of a stream, as they come, in order. @throws InputError with pooling 'none'. */
+  /**
+   * The pooled vector of each text of a stream, in order: of all that it has ready, 256 at most, before more is read.
+   * @throws InputError with pooling 'none'; for what is no text, after the vectors of those before it.
+   */
   (texts: AsyncIterable<string>, options?: FeatureExtractionOptions): AsyncGenerator<Float32Array>;
   readonly task: 'feature-extraction';
   readonly model: Encoder;
@@ -58,61 +61,62 @@ export function createFeatureExtraction(
   notice: (message: string) => void,
   release: () => void,
 ): FeatureExtractionPipeline {
-  const runner = new TextRunner('feature-extraction', backend, release);
   const width = model.config.hiddenSize;
   const maxLength = Math.min(modules?.maxLength ?? Number.POSITIVE_INFINITY, model.config.positions);
+  const encode = (text: string) => tokenizer.encode(modules?.lowerCase ? text.toLowerCase() : text, { maxLength });
+  const runner = new TextRunner('feature-extraction', backend, { ...plainText, encode }, release);
 
-  const settle = (options: FeatureExtractionOptions) => {
-    const { pooling = modules?.pooling ?? 'none', normalize = modules?.normalize ?? false } = options;
-    if (pooling !== 'none' && !(pooling in poolKinds)) {
+  /** What is to be made of texts, by the options. */
+  const extractor = ({ pooling = modules?.pooling ?? 'none', normalize, signal }: FeatureExtractionOptions) => {
+    if (pooling !== 'none' && !Object.hasOwn(poolKinds, pooling)) {
       throw new InputError(`pooling: got ${JSON.stringify(pooling)}, expected one of none, ${Object.keys(poolKinds).join(', ')}`);
     }
-    return { pooling, normalize: normalize && pooling !== 'none', signal: options.signal };
-  };
-
-  const extract = (texts: readonly string[], options: FeatureExtractionOptions) => runner.call(() => extractInTurn(texts, options));
-  const extractInTurn = async (texts: readonly string[], options: FeatureExtractionOptions): Promise<Features> => {
-    const { pooling, normalize, signal } = settle(options);
-    const encoded = await encodeAll(texts, signal, (text) => tokenizer.encode(text, { maxLength }));
-    const cut = encoded.filter(({ truncated }) => truncated > 0).length;
-    if (cut > 0)
-      notice(`${cut} of ${texts.length} texts ${cut === 1 ? 'has' : 'have'} more than ${maxLength} tokens: the end was left out`);
-    const longest = encoded.reduce((most, { ids }) => Math.max(most, ids.length), 0);
-    const perText = pooling === 'none' ? longest * width : width;
-    const data = new Float32Array(texts.length * perText);
-    await runner.run(encoded, { signal }, async (run, batch) => {
-      const { output } = model.forward(run, batch);
-      if (pooling === 'none') {
-        const values = await run.backend.read(output);
+    const scaled = normalize ?? (pooling !== 'none' && modules?.normalize === true);
+    const finished = (vector: Float32Array) => (scaled ? normalised(vector) : vector);
+    const extract = async (encoded: readonly Encoding[]): Promise<Features> => {
+      noticeCut(encoded, maxLength, notice);
+      const longest = encoded.reduce((most, { ids }) => Math.max(most, ids.length), 0);
+      const perText = pooling === 'none' ? longest * width : width;
+      const data = new Float32Array(encoded.length * perText);
+      await runner.run(encoded, { signal }, async (run, batch) => {
+        const { output } = model.forward(run, batch);
+        if (pooling === 'none') {
+          const values = await run.backend.read(output);
+          batch.members.forEach((index, row) => {
+            for (let token = 0; token < encoded[index].ids.length; token++) {
+              const start = (row * batch.length + token) * width;
+              data.set(finished(values.subarray(start, start + width)), index * perText + token * width);
+            }
+          });
+          return;
+        }
+        const { batch: rows, length } = batch;
+        const pooled = run.arena.tensor('pooled', [rows, width]);
+        const mask = batch.attentionMask && run.arena.tensor('pooling mask', [rows, length], 'i32');
+        if (mask) run.backend.write(mask, batch.mask);
+        run.backend.pool({ input: output, batch: rows, length, kind: poolKinds[pooling], output: pooled, mask });
+        const values = await run.backend.read(pooled);
         batch.members.forEach((index, row) => {
-          const start = row * batch.length * width;
-          data.set(values.subarray(start, start + encoded[index].ids.length * width), index * perText);
+          data.set(finished(values.subarray(row * width, (row + 1) * width)), index * width);
         });
-        return;
-      }
-      const { batch: rows, length } = batch;
-      const pooled = run.arena.tensor('pooled', [rows, width]);
-      const mask = batch.attentionMask && run.arena.tensor('pooling mask', [rows, length], 'i32');
-      if (mask) run.backend.write(mask, batch.mask);
-      run.backend.pool({ input: output, batch: rows, length, kind: poolKinds[pooling], output: pooled, mask });
-      const values = await run.backend.read(pooled);
-      batch.members.forEach((index, row) => {
-        const vector = values.subarray(row * width, (row + 1) * width);
-        data.set(normalize ? normalised(vector) : vector, index * width);
       });
-    });
-    return features(data, pooling === 'none' ? [texts.length, longest, width] : [texts.length, width]);
+      return features(data, pooling === 'none' ? [encoded.length, longest, width] : [encoded.length, width]);
+    };
+    return { pooling, extract };
   };
 
   const call = (texts: string | readonly string[] | AsyncIterable<string>, options: FeatureExtractionOptions = {}) => {
-    if (!isAsyncIterable(texts)) return (async () => extract(listOf(texts as string, isText, 'a string'), options))();
-    return answerStream(texts as AsyncIterable<string>, options.signal, async (window) => {
-      if (settle(options).pooling === 'none')
-        throw new InputError("a stream of texts gives a vector each: expected a pooling other than 'none'");
-      const { data } = await extract(listOf(window as string[], isText, 'a string'), options);
-      return window.map((_, index) => data.slice(index * width, (index + 1) * width));
-    });
+    if (isAsyncIterable(texts)) return stream(texts as AsyncIterable<string>, options);
+    return (async () => runner.call(texts, options.signal, extractor(options).extract))();
   };
+  async function* stream(texts: AsyncIterable<string>, options: FeatureExtractionOptions) {
+    const { pooling, extract } = extractor(options);
+    if (pooling === 'none') throw new InputError("a stream of texts gives a vector each: expected a pooling other than 'none'");
+    yield* runner.stream(texts, options.signal, async (encoded) => {
+      const { data } = await extract(encoded);
+      return encoded.map((_, index) => data.slice(index * width, (index + 1) * width));
+    });
+  }
   const dispose = () => runner.dispose();
   const members = {
     task: 'feature-extraction',
@@ -125,8 +129,6 @@ export function createFeatureExtraction(
   };
   return Object.assign(call, members) as FeatureExtractionPipeline;
 }
-
-const isText = (value: unknown) => typeof value === 'string';
 
 /** Of length 1; what is all zeros stays so. */
 function normalised(vector: Float32Array): Float32Array {

@@ -4,7 +4,7 @@ import type { MaskedLanguageModel } from '../models/masked_language_model.ts';
 import type { EncodedText, TextBatch } from '../models/text_batches.ts';
 import type { Run } from '../nn/parameter.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { answerStream, encodeAll, isAsyncIterable, listOf, TextRunner } from './text_runner.ts';
+import { isAsyncIterable, plainText, TextRunner } from './text_runner.ts';
 
 /** One word that may stand in a blank. */
 export interface FillMaskCandidate {
@@ -42,7 +42,11 @@ export interface FillMaskPipeline extends Disposable {
   <const Text extends string>(text: Text, options?: FillMaskOptions): Promise<FillMaskAnswerFor<Text>>;
   /** Answers in the order of the texts, the same as one by one. @throws InputError as for one text. */
   <const Text extends string>(texts: readonly Text[], options?: FillMaskOptions): Promise<FillMaskAnswerFor<Text>[]>;
-  /** Answers a stream of texts as they come, in order. */
+  (texts: string | readonly string[], options?: FillMaskOptions): Promise<FillMaskAnswer | FillMaskAnswer[]>;
+  /**
+   * Answers a stream of texts in order: all that it has ready, 256 at most, before more is read.
+   * @throws InputError as for one text, after the answers to those before it.
+   */
   (texts: AsyncIterable<string>, options?: FillMaskOptions): AsyncGenerator<FillMaskAnswer>;
   readonly task: 'fill-mask';
   readonly model: MaskedLanguageModel;
@@ -59,54 +63,42 @@ interface Encoded extends EncodedText {
 
 /** A fill-mask pipeline of a model and its tokenizer. `release` is called once, when the pipeline is disposed. */
 export function createFillMask(model: MaskedLanguageModel, tokenizer: Tokenizer, backend: Backend, release: () => void): FillMaskPipeline {
-  const runner = new TextRunner('fill-mask', backend, release);
+  const { positions } = model.config;
+  const inputs = { ...plainText, encode: (text: string, name: string) => encode(text, tokenizer, positions, name) };
+  const runner = new TextRunner('fill-mask', backend, inputs, release);
 
-  const fillAll = (texts: readonly string[], options: FillMaskOptions, names: (index: number) => string) =>
-    runner.call(() => fillInTurn(texts, options, names));
-  const fillInTurn = async (
-    texts: readonly string[],
-    options: FillMaskOptions,
-    names: (index: number) => string,
-  ): Promise<FillMaskAnswer[]> => {
-    const count = options.top_k ?? 5;
+  /** What is to be made of texts, by the options. */
+  const filler = ({ top_k: count = 5, signal }: FillMaskOptions) => {
     if (!Number.isInteger(count) || count < 1) throw new InputError(`top_k: got ${count}, expected a whole number from 1`);
-    const encoded = await encodeAll(texts, options.signal, (text, index) => encode(text, tokenizer, model.config.positions, names(index)));
-    const answers: FillMaskAnswer[] = new Array(encoded.length);
-    await runner.run(encoded, options, async (run, batch) => {
-      const logits = await maskLogits(model, run, batch, encoded);
-      let row = 0;
-      for (const index of batch.members) {
-        const { ids, masks } = encoded[index];
-        const lists = masks.map((position) => candidates(logits(row++), ids, position, tokenizer, count));
-        answers[index] = lists.length === 1 ? lists[0] : lists;
-      }
-    });
-    return answers;
+    return async (encoded: readonly Encoded[]): Promise<FillMaskAnswer[]> => {
+      const answers: FillMaskAnswer[] = new Array(encoded.length);
+      await runner.run(encoded, { signal }, async (run, batch) => {
+        const logits = await maskLogits(model, run, batch, encoded);
+        let row = 0;
+        for (const index of batch.members) {
+          const { ids, masks } = encoded[index];
+          const lists = masks.map((position) => candidates(logits(row++), ids, position, tokenizer, count));
+          answers[index] = lists.length === 1 ? lists[0] : lists;
+        }
+      });
+      return answers;
+    };
   };
 
   const fill = (texts: string | readonly string[] | AsyncIterable<string>, options: FillMaskOptions = {}) => {
-    if (isAsyncIterable(texts)) {
-      let seen = 0;
-      return answerStream(texts as AsyncIterable<string>, options.signal, async (window) => {
-        const before = seen;
-        seen += window.length;
-        return fillAll(window, options, (index) => `text ${before + index + 1}`);
-      });
-    }
-    const single = !Array.isArray(texts);
+    if (isAsyncIterable(texts)) return stream(texts as AsyncIterable<string>, options);
     return (async () => {
-      const answers = await fillAll(listOf(texts as string, isText, 'a string'), options, (index) =>
-        single ? 'the text' : `text ${index + 1}`,
-      );
-      return single ? answers[0] : answers;
+      const answers = await runner.call(texts, options.signal, filler(options));
+      return Array.isArray(texts) ? answers : answers[0];
     })();
   };
+  async function* stream(texts: AsyncIterable<string>, options: FillMaskOptions) {
+    yield* runner.stream(texts, options.signal, filler(options));
+  }
 
   const dispose = () => runner.dispose();
   return Object.assign(fill, { task: 'fill-mask', model, tokenizer, dispose, [Symbol.dispose]: () => void dispose() }) as FillMaskPipeline;
 }
-
-const isText = (value: unknown) => typeof value === 'string';
 
 function encode(text: string, tokenizer: Tokenizer, positions: number, what: string): Encoded {
   if (text.trim() === '') throw new InputError(`${what} is empty, expected a sentence with ${tokenizer.maskToken} in it`);

@@ -14,11 +14,14 @@ export interface TokenPaths {
   leaves: number[][][];
 }
 
-/** @throws InputError if the model has dense feedforward layers or the text does not fit it. */
+/** @throws InputError if the model has no trees or the text does not fit it. */
 export async function pathsOf(encoder: Encoder, tokenizer: Tokenizer, backend: Backend, text: string): Promise<TokenPaths> {
   const { feedforward, positions } = encoder.config;
-  if (feedforward.kind !== 'fff')
-    throw new InputError('this model has dense feedforward layers, in which every token uses every neuron: there are no paths');
+  if (feedforward.kind !== 'fff') {
+    const found =
+      feedforward.kind === 'dense' ? 'dense feedforward layers, in which every token uses every neuron' : 'no feedforward layers';
+    throw new InputError(`this model has ${found}: there are no paths, expected a model with trees`);
+  }
   const { ids, tokens, typeIds } = tokenizer.encode(text);
   if (ids.length > positions)
     throw new InputError(`the text has ${ids.length} tokens, but the model takes at most ${positions}: shorten it`);

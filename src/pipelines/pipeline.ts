@@ -1,11 +1,11 @@
 import { joinPath } from '#platform';
 import type { Backend } from '../backend/backend.ts';
 import { type BackendName, createBackend } from '../backend/create.ts';
-import type { Precision } from '../backend/prepared_weight.ts';
+import { type Precision, precisions } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
 import type { HubOptions } from '../io/hub.ts';
 import { resolveModelFolder } from '../io/model_folder.ts';
-import { loadMaskedLanguageModel, loadModel, loadSequenceClassifier, type Model } from '../models/checkpoint.ts';
+import { checkVocabulary, loadMaskedLanguageModel, loadModel, loadSequenceClassifier, type Model } from '../models/checkpoint.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { createFeatureExtraction, type FeatureExtractionPipeline } from './feature_extraction.ts';
 import { createFillMask, type FillMaskPipeline } from './fill_mask.ts';
@@ -78,7 +78,8 @@ const tasks = { 'fill-mask': fillMask, 'feature-extraction': featureExtraction, 
  *   'text-classification': the class of each text.
  * @param model a folder with config.json, model.safetensors and tokenizer.json (in a browser its address), or OWNER/NAME of a model on the
  *   Hugging Face hub, which is downloaded once; by default the model that ships with this package, which fills masks.
- * @throws FailureError if a download fails; InputError if the folder is not a model's, one of its files is damaged or does not fit the others, or it is no model for the task.
+ * @throws InputError, before anything is downloaded, if the task, `dtype`, `backend` or `threads` is none there is; FailureError if a download
+ *   fails; InputError if the folder is not a model's, one of its files is damaged or does not fit the others, or it is no model for the task.
  *
  * @example
  * using fill = await pipeline('fill-mask');
@@ -86,7 +87,7 @@ const tasks = { 'fill-mask': fillMask, 'feature-extraction': featureExtraction, 
  * console.log(best.token_str, best.score);
  *
  * @example
- * using embed = await pipeline('feature-extraction', 'all-MiniLM-L6-v2');
+ * using embed = await pipeline('feature-extraction', 'sentence-transformers/all-MiniLM-L6-v2');
  * const { data, dims } = await embed(['A cat sleeps.', 'A dog barks.']); // dims [2, 384]
  */
 export async function pipeline<Name extends keyof Pipelines>(
@@ -98,16 +99,17 @@ export async function pipeline<Name extends keyof Pipelines>(
     throw new InputError(`task ${JSON.stringify(task)} is not known, expected one of ${Object.keys(tasks).join(', ')}`);
   }
   const { load, create } = tasks[task] as Task<Model, unknown>;
-  const folder = await resolveModelFolder(model, options);
+  const { dtype = 'f32', notice = (message) => console.warn(message) } = options;
+  checkPrecision(dtype);
   const given = typeof options.backend === 'object' ? options.backend : undefined;
   const backend = given ?? createBackend({ name: options.backend as BackendName | undefined, threads: options.threads });
-  const { dtype = 'f32', notice = (message) => console.warn(message) } = options;
   let loaded: Model | undefined;
   const release = () => {
     loaded?.dispose();
     if (!given) backend.dispose();
   };
   try {
+    const folder = await resolveModelFolder(model, options);
     // The weights are read and converted while the tokenizer is made.
     const [opened, tokenizer] = await Promise.allSettled([
       load(folder, backend, { dtype }),
@@ -116,15 +118,28 @@ export async function pipeline<Name extends keyof Pipelines>(
     if (opened.status === 'fulfilled') loaded = opened.value;
     if (tokenizer.status === 'rejected') throw tokenizer.reason;
     if (!loaded) throw (opened as PromiseRejectedResult).reason;
-    const { vocabularySize } = loaded.config;
-    if (tokenizer.value.vocabularySize > vocabularySize) {
-      throw new InputError(
-        `${folder}: tokenizer.json has ${tokenizer.value.vocabularySize} tokens, but config.json gives the model ${vocabularySize}: they do not belong together`,
-      );
-    }
+    options.signal?.throwIfAborted();
+    checkVocabulary(folder, tokenizer.value, loaded.config);
     return (await create({ model: loaded, tokenizer: tokenizer.value, backend, folder, notice, release })) as Pipelines[Name];
   } catch (error) {
     release();
     throw error;
   }
+}
+
+/** What transformers.js calls precisions, and what is nearest here. */
+const otherNames = new Map([
+  ['fp32', 'f32'],
+  ['fp16', 'bf16 or f32'],
+  ['q8', 'i8'],
+  ['int8', 'i8'],
+  ['uint8', 'i8'],
+]);
+
+function checkPrecision(dtype: Precision): void {
+  if (precisions.includes(dtype)) return;
+  const here = otherNames.get(dtype);
+  throw new InputError(
+    `dtype: got ${JSON.stringify(dtype)}, expected one of ${precisions.join(', ')}${here ? `: for transformers.js's ${dtype} take ${here}` : ''}`,
+  );
 }

@@ -9,6 +9,8 @@ export interface SentenceModules {
   normalize: boolean;
   /** Tokens of a text, special ones included. */
   maxLength?: number;
+  /** Texts are to be lower-cased before the tokenizer has them, whatever that does by itself. */
+  lowerCase: boolean;
 }
 
 /** A folder has three or four; each names files to be read. */
@@ -20,7 +22,10 @@ const pooling = v.looseObject({
   pooling_mode_max_tokens: v.optional(v.boolean(), false),
 });
 const prompts = v.looseObject({ default_prompt_name: v.nullish(v.string()) });
-const lengths = v.looseObject({ max_seq_length: v.nullish(v.pipe(v.number(), v.integer(), v.minValue(3), v.maxValue(2 ** 16))) });
+const transformer = v.looseObject({
+  max_seq_length: v.nullish(v.pipe(v.number(), v.integer(), v.minValue(3), v.maxValue(2 ** 16))),
+  do_lower_case: v.nullish(v.boolean()),
+});
 
 /**
  * Reads modules.json and the files that it names; undefined if the folder has none and so is no sentence-transformers folder.
@@ -51,8 +56,8 @@ export async function readSentenceModules(folder: string): Promise<SentenceModul
     throw new InputError(
       `${joinPath(folder, 'config_sentence_transformers.json')}: 'default_prompt_name' is ${JSON.stringify(prompt)}, expected none: prompts are not put before texts`,
     );
-  const maxLength = (await readOptional(joinPath(folder, 'sentence_bert_config.json'), lengths))?.max_seq_length;
-  return { pooling: mode, normalize, maxLength: maxLength ?? undefined };
+  const texts = await readOptional(joinPath(folder, 'sentence_bert_config.json'), transformer);
+  return { pooling: mode, normalize, maxLength: texts?.max_seq_length ?? undefined, lowerCase: texts?.do_lower_case ?? false };
 }
 
 async function readPooling(path: string): Promise<SentenceModules['pooling']> {

@@ -2,8 +2,8 @@ import type { Backend } from '../backend/backend.ts';
 import { InputError } from '../errors.ts';
 import type { ModelConfig } from '../models/config.ts';
 import type { SequenceClassifier } from '../models/sequence_classifier.ts';
-import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { answerStream, encodeAll, isAsyncIterable, listOf, TextRunner } from './text_runner.ts';
+import type { Encoding, Tokenizer } from '../tokenizer/tokenizer.ts';
+import { isAsyncIterable, noticeCut, TextRunner } from './text_runner.ts';
 
 /** A text, or two that are judged together. */
 export type ClassificationInput = string | { text: string; text_pair?: string };
@@ -15,22 +15,30 @@ export interface TextClass {
   score: number;
 }
 
-export interface TextClassificationOptions {
+export interface TextClassificationOptions<Count extends number | null = number | null> {
   /** Classes for each text, the most probable first: 1 by default, null for all. */
-  top_k?: number | null;
+  top_k?: Count;
   /** Stops the call: it rejects with the signal's reason, within the time of one batch. */
   signal?: AbortSignal;
 }
+
+/** What several texts are answered with: for each its class, or a list of them if `top_k` is other than 1. */
+type ClassesOfEach<Count> = number extends Count ? TextClass[] | TextClass[][] : Count extends 1 ? TextClass[] : TextClass[][];
 
 /** Classifies texts; see {@link pipeline}. Texts of more tokens than the model takes are cut, with a notice. */
 export interface TextClassificationPipeline extends Disposable {
   /** The classes of one text, best first. @throws InputError if what is given is no text. */
   (text: ClassificationInput, options?: TextClassificationOptions): Promise<TextClass[]>;
-  /** The class of each text. */
-  (texts: readonly ClassificationInput[], options?: { top_k?: 1; signal?: AbortSignal }): Promise<TextClass[]>;
-  /** The classes of each text. */
-  (texts: readonly ClassificationInput[], options: TextClassificationOptions): Promise<TextClass[][]>;
-  /** The classes of each text of a stream, as they come, in order. */
+  /** The class of each text, or its classes if `top_k` is other than 1. */
+  <Count extends number | null = 1>(
+    texts: readonly ClassificationInput[],
+    options?: TextClassificationOptions<Count>,
+  ): Promise<ClassesOfEach<Count>>;
+  (texts: ClassificationInput | readonly ClassificationInput[], options?: TextClassificationOptions): Promise<TextClass[] | TextClass[][]>;
+  /**
+   * The classes of each text of a stream, in order: of all that it has ready, 256 at most, before more is read.
+   * @throws InputError for what is no text, after the classes of those before it.
+   */
   (texts: AsyncIterable<ClassificationInput>, options?: TextClassificationOptions): AsyncGenerator<TextClass[]>;
   readonly task: 'text-classification';
   readonly model: SequenceClassifier;
@@ -47,55 +55,53 @@ export function createTextClassification(
   notice: (message: string) => void,
   release: () => void,
 ): TextClassificationPipeline {
-  const runner = new TextRunner('text-classification', backend, release);
   const { labels, config } = model;
   const maxLength = config.positions;
   // crammedBERT's other ways of pooling count every position, padding too: a text would be judged by what it is batched with.
   const unpadded = config.pooler.kind !== 'first';
+  const encode = (input: ClassificationInput) => {
+    const { text, text_pair: pair } = typeof input === 'string' ? { text: input, text_pair: undefined } : input;
+    return tokenizer.encode(text, { pair, maxLength });
+  };
+  const inputs = { expected: 'a string or { text, text_pair }', accepts: isInput, encode };
+  const runner = new TextRunner('text-classification', backend, inputs, release);
 
-  const classifyAll = (inputs: readonly ClassificationInput[], options: TextClassificationOptions) =>
-    runner.call(() => classifyInTurn(inputs, options));
-  const classifyInTurn = async (inputs: readonly ClassificationInput[], options: TextClassificationOptions): Promise<TextClass[][]> => {
-    const count = options.top_k === null ? labels : (options.top_k ?? 1);
+  /** What is to be made of texts, by the options. */
+  const classifier = ({ top_k = 1, signal }: TextClassificationOptions) => {
+    const count = top_k ?? labels;
     if (!Number.isInteger(count) || count < 1) throw new InputError(`top_k: got ${count}, expected a whole number from 1, or null for all`);
-    const encoded = await encodeAll(inputs, options.signal, (input) => {
-      const { text, text_pair: pair } = typeof input === 'string' ? { text: input, text_pair: undefined } : input;
-      return tokenizer.encode(text, { pair, maxLength });
-    });
-    const cut = encoded.filter(({ truncated }) => truncated > 0).length;
-    if (cut > 0)
-      notice(`${cut} of ${inputs.length} texts ${cut === 1 ? 'has' : 'have'} more than ${maxLength} tokens: the end was left out`);
-    const answers: TextClass[][] = new Array(inputs.length);
-    await runner.run(encoded, { signal: options.signal, unpadded }, async (run, batch) => {
-      const logits = await run.backend.read(model.logits(run, batch));
-      batch.members.forEach((index, row) => {
-        answers[index] = classes(logits.subarray(row * labels, (row + 1) * labels), config).slice(0, count);
+    return async (encoded: readonly Encoding[]): Promise<TextClass[][]> => {
+      noticeCut(encoded, maxLength, notice);
+      const answers: TextClass[][] = new Array(encoded.length);
+      await runner.run(encoded, { signal, unpadded }, async (run, batch) => {
+        const logits = await run.backend.read(model.logits(run, batch));
+        batch.members.forEach((index, row) => {
+          answers[index] = classes(logits.subarray(row * labels, (row + 1) * labels), config).slice(0, count);
+        });
       });
-    });
-    return answers;
+      return answers;
+    };
   };
 
   const call = (
-    inputs: ClassificationInput | readonly ClassificationInput[] | AsyncIterable<ClassificationInput>,
+    texts: ClassificationInput | readonly ClassificationInput[] | AsyncIterable<ClassificationInput>,
     options: TextClassificationOptions = {},
   ) => {
-    if (isAsyncIterable(inputs)) {
-      return answerStream(inputs as AsyncIterable<ClassificationInput>, options.signal, (window) =>
-        classifyAll(listOf(window as ClassificationInput[], isInput, expected), options),
-      );
-    }
+    if (isAsyncIterable(texts)) return stream(texts as AsyncIterable<ClassificationInput>, options);
     return (async () => {
-      const answers = await classifyAll(listOf(inputs as ClassificationInput, isInput, expected), options);
-      if (!Array.isArray(inputs)) return answers[0];
-      return (options.top_k ?? (options.top_k === null ? 0 : 1)) === 1 ? answers.map(([best]) => best) : answers;
+      const answers = await runner.call(texts, options.signal, classifier(options));
+      if (!Array.isArray(texts)) return answers[0];
+      const { top_k = 1 } = options;
+      return top_k === 1 ? answers.map(([best]) => best) : answers;
     })();
   };
+  async function* stream(texts: AsyncIterable<ClassificationInput>, options: TextClassificationOptions) {
+    yield* runner.stream(texts, options.signal, classifier(options));
+  }
   const dispose = () => runner.dispose();
   const members = { task: 'text-classification', model, tokenizer, dispose, [Symbol.dispose]: () => void dispose() };
   return Object.assign(call, members) as TextClassificationPipeline;
 }
-
-const expected = 'a string or { text, text_pair }';
 
 function isInput(value: unknown): boolean {
   if (typeof value === 'string') return true;

@@ -4,36 +4,81 @@ import { InputError } from '../errors.ts';
 import { batchesByLength, batchOf, type EncodedText, type TextBatch } from '../models/text_batches.ts';
 import type { Run } from '../nn/parameter.ts';
 
-/** Texts of a stream that are answered together, so that they can be sorted by length. */
+/** Texts of a stream that are answered together at most, so that they can be sorted by length. */
 const textsPerWindow = 256;
 
-/** What all pipelines share: texts in batches of like length, calls that take turns, and an end. */
-export class TextRunner {
+/** Inputs that are encoded before timers may fire. */
+const encodedAtOnce = 256;
+
+/** What a pipeline takes, and what becomes of it. */
+export interface InputKind<Input, Encoded extends EncodedText> {
+  /** What one input is, for messages. */
+  expected: string;
+  accepts(value: unknown): boolean;
+  /** `name`: the input's, for messages. @throws InputError if the model cannot take it */
+  encode(input: Input, name: string): Encoded;
+}
+
+/** What {@link InputKind} says of inputs that are a text each. */
+export const plainText = { expected: 'a string', accepts: (value: unknown) => typeof value === 'string' };
+
+/** What all pipelines share: inputs checked and encoded, texts in batches of like length, calls that take turns, streams, and an end. */
+export class TextRunner<Input, Encoded extends EncodedText> {
   private readonly arena: Arena;
   private disposed = false;
   // Calls share the arena.
-  private last: Promise<unknown> = Promise.resolve();
+  private last: Promise<void> = Promise.resolve();
 
   constructor(
     private readonly task: string,
     private readonly backend: Backend,
+    private readonly inputs: InputKind<Input, Encoded>,
     private readonly release: () => void,
   ) {
     this.arena = new Arena(backend);
   }
 
-  /** Does a call's work when those before it have ended: calls share the scratch memory. Throws if the pipeline was disposed. */
-  async call<Result>(work: () => Promise<Result>): Promise<Result> {
-    if (this.disposed) throw new Error(`this ${this.task} pipeline was disposed`);
-    return await this.inTurn(work);
+  /**
+   * What `answer` makes of one input or of several, when the calls before have ended. Timers fire while many are encoded.
+   * @throws InputError, naming it, of the first input that is none or that the model cannot take; the signal's reason when it aborts: at
+   *   once while other calls have their turn, then between inputs; an Error if the pipeline was disposed.
+   */
+  async call<Result>(
+    inputs: Input | readonly Input[],
+    signal: AbortSignal | undefined,
+    answer: (encoded: readonly Encoded[]) => Promise<Result>,
+  ): Promise<Result> {
+    return await this.takeTurn(signal, async () => {
+      if (!Array.isArray(inputs)) return await answer([this.encode(inputs as Input)]);
+      const encoded: Encoded[] = [];
+      for (const [index, input] of (inputs as readonly Input[]).entries()) {
+        signal?.throwIfAborted();
+        encoded.push(this.encode(input, index));
+        if (index % encodedAtOnce === encodedAtOnce - 1) await new Promise((resolve) => setTimeout(resolve));
+      }
+      return await answer(encoded);
+    });
   }
 
   /**
-   * Within a call: `work` for each batch; what it computes lies in the run's arena until it resolves. Throws the signal's reason between
+   * What `answer` makes of a stream's inputs, in order: of as many at a time as the stream has ready, 256 at most. While it is asked for
+   * nothing, it has read ahead those, and asked for one more. Where an input is refused or the stream fails, those before are answered first.
+   * @throws as {@link call}; the signal's reason also while the stream keeps it waiting
+   */
+  async *stream<Answer>(
+    inputs: AsyncIterable<Input>,
+    signal: AbortSignal | undefined,
+    answer: (encoded: readonly Encoded[]) => Promise<readonly Answer[]>,
+  ): AsyncGenerator<Answer> {
+    for await (const window of this.windows(inputs, signal)) yield* await this.takeTurn(signal, () => answer(window));
+  }
+
+  /**
+   * Within `answer`: `work` for each batch; what it computes lies in the run's arena until it resolves. Throws the signal's reason between
    * batches. `unpadded`: only texts of one length go together.
    */
   async run(
-    encoded: readonly EncodedText[],
+    encoded: readonly Encoded[],
     options: { signal?: AbortSignal; unpadded?: boolean },
     work: (run: Run, batch: TextBatch) => Promise<void>,
   ): Promise<void> {
@@ -46,101 +91,101 @@ export class TextRunner {
 
   /** Resolves when calls under way have ended and everything is freed. */
   async dispose(): Promise<void> {
-    if (this.disposed) return void (await this.last);
-    this.disposed = true;
-    await this.inTurn(async () => {
+    if (this.disposed) return await this.last;
+    const ended = this.takeTurn(undefined, async () => {
       this.arena.dispose();
       this.release();
     });
+    this.disposed = true;
+    await ended;
   }
 
-  private inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.last.then(work);
-    this.last = result.catch(() => undefined);
-    return result;
+  /** Does the work when what came before has ended. Who gives up waiting does not let others in before that. */
+  private async takeTurn<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
+    if (this.disposed) throw new Error(`this ${this.task} pipeline was disposed`);
+    const before = this.last;
+    const result = unlessAborted(before, signal).then(work);
+    // Holds no answer.
+    this.last = result.then(nothing, nothing).then(() => before);
+    return await result;
   }
-}
 
-/**
- * Answers a stream of inputs, some at a time, in order. What was asked last decides how far the stream is read ahead: one window. Rejects
- * with the signal's reason, also while the stream keeps it waiting.
- */
-export async function* answerStream<Input, Answer>(
-  inputs: AsyncIterable<Input>,
-  signal: AbortSignal | undefined,
-  answer: (window: readonly Input[]) => Promise<readonly Answer[]>,
-): AsyncGenerator<Answer> {
-  let window: Input[] = [];
-  for await (const input of untilAborted(inputs, signal)) {
-    if (window.push(input) < textsPerWindow) continue;
-    yield* await answer(window);
-    window = [];
+  /** `index` of the input among several. */
+  private encode(input: Input, index?: number): Encoded {
+    const name = index === undefined ? 'the text' : `text ${index + 1}`;
+    const { accepts, expected, encode } = this.inputs;
+    if (accepts(input)) return encode(input, name);
+    const found = input === null ? 'null' : typeof input;
+    throw new InputError(`${name}: got ${found}, expected ${expected}${index === undefined ? ' or an array of such' : ''}`);
   }
-  if (window.length > 0) yield* await answer(window);
-}
 
-async function* untilAborted<Input>(inputs: AsyncIterable<Input>, signal: AbortSignal | undefined): AsyncGenerator<Input> {
-  const iterator = inputs[Symbol.asyncIterator]();
-  let stop = () => {};
-  const aborted = new Promise<undefined>((resolve) => {
-    stop = () => resolve(undefined);
-  });
-  signal?.addEventListener('abort', stop);
-  let waiting = false;
-  try {
-    for (;;) {
-      signal?.throwIfAborted();
-      const next = iterator.next();
-      waiting = true;
-      const result = await Promise.race([next, aborted]);
-      waiting = result === undefined;
-      if (result === undefined) {
-        next.catch(() => {}); // Nobody waits for it any more.
+  private async *windows(inputs: AsyncIterable<Input>, signal: AbortSignal | undefined): AsyncGenerator<readonly Encoded[]> {
+    const iterator = inputs[Symbol.asyncIterator]();
+    /** What was asked for and has not come. */
+    let next: Promise<IteratorResult<Input>> | undefined;
+    let window: Encoded[] = [];
+    try {
+      for (let index = 0; ; index++) {
         signal?.throwIfAborted();
-      } else if (result.done) return;
-      else yield result.value;
+        next = iterator.next();
+        if (window.length > 0 && !(await isReady(next))) {
+          yield window;
+          window = [];
+        }
+        const result = await unlessAborted(next, signal);
+        next = undefined;
+        if (result.done) break;
+        window.push(this.encode(result.value, index));
+        if (window.length < textsPerWindow) continue;
+        yield window;
+        window = [];
+      }
+      if (window.length > 0) yield window;
+    } catch (error) {
+      if (window.length > 0 && !signal?.aborted) yield window;
+      throw error;
+    } finally {
+      // What is asked for the next input cannot be ended before it has come.
+      const ended = iterator.return?.();
+      if (next) ended?.then(nothing, nothing);
+      else await ended;
     }
-  } finally {
-    signal?.removeEventListener('abort', stop);
-    // What is asked for the next input cannot be ended before it has come.
-    const ended = iterator.return?.();
-    if (waiting) ended?.then(undefined, () => {});
-    else await ended;
   }
 }
 
-/** Inputs that are encoded before timers may fire, and the signal is looked at. */
-const encodedAtOnce = 256;
-
-/** What `encode` makes of each input, with pauses for whatever else the thread has to do. @throws the signal's reason */
-export async function encodeAll<Input, Encoded>(
-  inputs: readonly Input[],
-  signal: AbortSignal | undefined,
-  encode: (input: Input, index: number) => Encoded,
-): Promise<Encoded[]> {
-  const encoded: Encoded[] = [];
-  for (const [index, input] of inputs.entries()) {
-    encoded.push(encode(input, index));
-    if (index % encodedAtOnce !== encodedAtOnce - 1) continue;
-    await new Promise((resolve) => setTimeout(resolve));
-    signal?.throwIfAborted();
-  }
-  return encoded;
+/** Tells of texts that were cut. */
+export function noticeCut(encoded: readonly { truncated: number }[], maxLength: number, notice: (message: string) => void): void {
+  const cut = encoded.filter(({ truncated }) => truncated > 0).length;
+  if (cut > 0)
+    notice(`${cut} of ${encoded.length} texts ${cut === 1 ? 'has' : 'have'} more than ${maxLength} tokens: the end was left out`);
 }
 
 export function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {
   return typeof value === 'object' && value !== null && Symbol.asyncIterator in value;
 }
 
-/** One input or several, as a list. Throws InputError if it is neither; `expected` says what one input is. */
-export function listOf<Input>(inputs: Input | readonly Input[], isInput: (value: unknown) => boolean, expected: string): readonly Input[] {
-  const list = Array.isArray(inputs) ? (inputs as readonly Input[]) : [inputs as Input];
-  const wrong = list.findIndex((input) => !isInput(input));
-  if (wrong < 0) return list;
-  const found = list[wrong] === null ? 'null' : typeof list[wrong];
-  throw new InputError(
-    Array.isArray(inputs)
-      ? `text ${wrong + 1}: got ${found}, expected ${expected}`
-      : `got ${found}, expected ${expected} or an array of such`,
-  );
+const nothing = () => {};
+
+/** What comes of the promise, or the signal's reason as soon as it aborts. */
+function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return promise;
+  // Not a race with one promise that lives as long as the signal: that would hold whatever came of each.
+  return new Promise((resolve, reject) => {
+    const stop = () => reject(signal.reason);
+    signal.addEventListener('abort', stop, { once: true });
+    if (signal.aborted) stop();
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop));
+  });
+}
+
+/** Whether the promise is settled before a timer fires that is set now. */
+function isReady(promise: Promise<unknown>): Promise<boolean> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => resolve(false));
+    const settled = () => {
+      clearTimeout(timer);
+      resolve(true);
+    };
+    promise.then(settled, settled);
+  });
 }

@@ -66,6 +66,20 @@ describe('vectors', () => {
     }
   });
 
+  test('not pooled, normalize scales each token’s', async () => {
+    const [plain, scaled] = [await extract(texts), await extract(texts, { normalize: true })];
+    expect(scaled.dims).toEqual(plain.dims);
+    for (let start = 0; start < plain.data.length; start += 16) {
+      const vector = plain.data.subarray(start, start + 16);
+      const length = Math.hypot(...vector) || 1; // Filled up with zeros.
+      close(
+        scaled.data.subarray(start, start + 16),
+        vector.map((value) => value / length),
+        1e-6,
+      );
+    }
+  });
+
   test('a stream gives the same, one by one, in order', async () => {
     async function* stream() {
       for (let i = 0; i < 150; i++) yield* texts;
@@ -96,8 +110,9 @@ describe('vectors', () => {
 describe('what is wrong is said', () => {
   test.each([
     [[3], {}, 'text 1: got number, expected a string'],
-    [null, {}, 'got null, expected a string or an array of such'],
+    [null, {}, 'the text: got null, expected a string or an array of such'],
     ['a', { pooling: 'median' }, 'pooling: got "median", expected one of none, mean, cls, max'],
+    ['a', { pooling: 'toString' }, 'pooling: got "toString", expected one of none, mean, cls, max'],
   ])('%j %j', async (input, options, message) => {
     await expect(extract(input as never, options as never)).rejects.toThrow(new InputError(message));
   });
@@ -107,18 +122,6 @@ describe('what is wrong is said', () => {
     stop.abort(new Error('enough'));
     await expect(extract(texts, { signal: stop.signal })).rejects.toThrow('enough');
     await extract('a dog');
-  });
-
-  test('a signal stops a call whose stream keeps it waiting', async () => {
-    async function* silent() {
-      yield 'a dog';
-      await new Promise(() => {}); // as a pipe that nobody writes to
-    }
-    const stop = new AbortController();
-    const iterator = extract(silent(), { pooling: 'mean', signal: stop.signal });
-    const next = iterator.next();
-    setTimeout(() => stop.abort(new Error('enough')));
-    await expect(next).rejects.toThrow('enough');
   });
 
   test('timers fire while many texts are tokenised, and a signal stops that too', async () => {
@@ -160,6 +163,20 @@ describe('folders of sentence-transformers', () => {
     expect(dims).toEqual([1, 16]);
     close(data, (await extract('a dog', { pooling: 'max', normalize: true })).data, 1e-7);
     expect((await embed(texts, { pooling: 'none' })).dims).toEqual([4, 8, 16]);
+    // Normalize scales sentences' vectors, and no tokens'.
+    close((await embed('a dog', { pooling: 'none' })).data, (await extract('a dog')).data, 1e-7);
+  });
+
+  test.each([
+    [true, 0],
+    [false, 1],
+  ])('lower-case texts that their tokenizer would not, if do_lower_case is %s', async (lower, differing) => {
+    const from = write(`lower ${lower}`, { 'sentence_bert_config.json': { do_lower_case: lower } });
+    const tokenizer = JSON.parse(readFileSync(join(from, 'tokenizer.json'), 'utf8'));
+    writeFileSync(join(from, 'tokenizer.json'), JSON.stringify({ ...tokenizer, normalizer: null }));
+    const embed = await pipeline('feature-extraction', from, { backend });
+    const [upper, plain] = (await embed(['A Dog', 'a dog'])).tolist() as number[][];
+    expect(upper.some((value, i) => value !== plain[i]) ? 1 : 0).toBe(differing);
   });
 
   test.each([
@@ -186,6 +203,7 @@ describe('folders of sentence-transformers', () => {
       { 'modules.json': Array(17).fill({ path: '1_Pooling', type: 'x.Pooling' }) },
       /modules\.json: lists 17 modules, expected at most 16$/,
     ],
+    ['lower case', { 'sentence_bert_config.json': { do_lower_case: 'yes' } }, /sentence_bert_config\.json: 'do_lower_case' is not boolean/],
     ['length', { 'sentence_bert_config.json': { max_seq_length: -1 } }, /sentence_bert_config\.json: 'max_seq_length' is not >=3/],
   ])('refused: %s', async (name, changes, message) => {
     const from = write(`refused ${name}`, changes);

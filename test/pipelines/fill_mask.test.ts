@@ -98,6 +98,8 @@ describe('answers', () => {
     expectTypeOf(two).returns.resolves.toEqualTypeOf<FillMaskCandidate[][]>();
     expectTypeOf(any).returns.resolves.toEqualTypeOf<FillMaskAnswer>();
     expectTypeOf(() => fill(['a [MASK]', 'b [MASK]'])).returns.resolves.toEqualTypeOf<FillMaskCandidate[][]>();
+    const either = (texts: string | readonly string[]) => fill(texts);
+    expectTypeOf(either).returns.resolves.toEqualTypeOf<FillMaskAnswer | FillMaskAnswer[]>();
   });
 });
 
@@ -113,13 +115,24 @@ describe('refusals', () => {
     await expect(fill(['a [MASK]', text])).rejects.toThrow(message.replace('the text', 'text 2'));
   });
 
+  test.each([
+    ['', 'text 3 is empty, expected a sentence with [MASK] in it'],
+    [5, 'text 3: got number, expected a string'],
+  ])('%j in a stream, after the answers to those before it', async (text, message) => {
+    async function* stream() {
+      yield* ['a [MASK]', '[MASK] dog', text as string];
+    }
+    const answers: FillMaskAnswer[] = [];
+    const all = async () => {
+      for await (const answer of fill(stream())) answers.push(answer);
+    };
+    await expect(all()).rejects.toThrow(new InputError(message));
+    expect(answers).toEqual(await fill(['a [MASK]', '[MASK] dog']));
+  });
+
   test('arguments', async () => {
     await expect(fill('a [MASK]', { top_k: 0 })).rejects.toThrow('top_k: got 0');
     await expect(fill(5 as unknown as string)).rejects.toThrow(InputError);
-    await expect(pipeline('fill-masks' as 'fill-mask', folder)).rejects.toThrow(
-      'task "fill-masks" is not known, expected one of fill-mask, ',
-    );
-    await expect(pipeline('fill-mask', join(folder, 'nowhere'))).rejects.toThrow('no such folder');
   });
 });
 
@@ -154,10 +167,4 @@ test.skipIf(backendNotice() !== undefined)('the native backend answers as the re
     }
   }
   await native.dispose();
-});
-
-test('a backend by name', async () => {
-  const named = await pipeline('fill-mask', folder, { backend: 'reference' });
-  expect(await named('a [MASK]')).toEqual(await fill('a [MASK]'));
-  await named.dispose();
 });

@@ -6,7 +6,12 @@ import { ReferenceBackend } from '../../src/backend/reference.ts';
 import { InputError } from '../../src/errors.ts';
 import { loadSequenceClassifier, saveCheckpoint } from '../../src/models/checkpoint.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
-import type { TextClass, TextClassificationPipeline } from '../../src/pipelines/text_classification.ts';
+import type {
+  ClassificationInput,
+  TextClass,
+  TextClassificationOptions,
+  TextClassificationPipeline,
+} from '../../src/pipelines/text_classification.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { writeTinyModel } from '../tiny_model.ts';
 
@@ -57,6 +62,7 @@ test('several texts, pairs among them: in order, and as each alone', async () =>
     expect(score).toBeCloseTo(alone[i][0].score, 5);
   });
   const lists = await classify(texts, { top_k: 2 });
+  expectTypeOf(lists).toEqualTypeOf<TextClass[][]>();
   expect(lists.map((list) => list.length)).toEqual([2, 2, 2]);
   const streamed: string[] = [];
   async function* stream() {
@@ -64,6 +70,19 @@ test('several texts, pairs among them: in order, and as each alone', async () =>
   }
   for await (const [{ label }] of classify(stream())) streamed.push(label);
   expect(streamed).toEqual(together.map(({ label }) => label));
+});
+
+test('types promise no more than comes', async () => {
+  const either = (input: ClassificationInput | readonly ClassificationInput[]) => classify(input);
+  const counted = (count: number) => classify(texts, { top_k: count });
+  const optional = (options: TextClassificationOptions) => classify(texts, options);
+  for (const call of [either, counted, optional]) expectTypeOf(call).returns.resolves.toEqualTypeOf<TextClass[] | TextClass[][]>();
+  expectTypeOf(() => classify(texts, { top_k: 1 })).returns.resolves.toEqualTypeOf<TextClass[]>();
+  expectTypeOf(() => classify(texts, { top_k: null })).returns.resolves.toEqualTypeOf<TextClass[][]>();
+  expectTypeOf(() => classify(texts, {})).returns.resolves.toEqualTypeOf<TextClass[]>();
+  expect(await counted(1)).toEqual(await optional({}));
+  expect(await counted(1)).toEqual((await counted(2)).map((list) => (list as TextClass[])[0]));
+  expect(await optional({ top_k: null })).toEqual(await counted(3));
 });
 
 test('pooling over all positions sees no padding', async () => {
@@ -106,7 +125,7 @@ test("several labels that may hold at once are each judged by themselves: transf
 
 describe('what is wrong is said', () => {
   test.each([
-    [5, {}, 'got number, expected a string or { text, text_pair } or an array of such'],
+    [5, {}, 'the text: got number, expected a string or { text, text_pair } or an array of such'],
     [['a', { text: 1 }], {}, 'text 2: got object, expected a string or { text, text_pair }'],
     ['a', { top_k: 0 }, 'top_k: got 0, expected a whole number from 1, or null for all'],
   ])('%j %j', async (input, options, message) => {

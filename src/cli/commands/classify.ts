@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { Precision } from '../../backend/prepared_weight.ts';
+import { InputError } from '../../errors.ts';
 import {
   addBackendOptions,
   addCommonOptions,
@@ -42,9 +43,13 @@ export function classifyCommand(program: Command): void {
       const answers: { text: string; classes: { label: string; score: number }[] }[] = [];
       const waiting: string[] = [];
       async function* inputs() {
+        let count = 0;
         for await (const line of textsOf(texts)) {
+          count++;
+          const [text, pair, ...more] = line.split('\t');
+          if (more.length > 0)
+            throw new InputError(`text ${count} has ${more.length + 1} tabs, expected one at most, between the two of a pair`);
           waiting.push(line);
-          const [text, pair] = line.split('\t');
           yield { text, text_pair: pair };
         }
       }

@@ -1,0 +1,34 @@
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { beforeAll, expect, test } from 'vitest';
+import { temporaryFolder } from '../temporary.ts';
+import { writeTinyClassifier, writeTinyModel } from '../tiny_model.ts';
+import { program, ufb } from './ufb.ts';
+
+const folder = temporaryFolder();
+const model = join(folder, 'classifier');
+const common = ['classify', '--backend', 'reference', '--model', model, '-'];
+beforeAll(async () => {
+  await writeTinyModel(join(folder, 'base'));
+  await writeTinyClassifier(join(folder, 'base'), model);
+});
+
+test('a line that is written is answered while the next is not there yet', async () => {
+  const child = spawn(process.execPath, [program, ...common]);
+  const ended = new Promise((resolve) => child.on('close', resolve));
+  const answer = () => new Promise<string>((resolve) => child.stdout.once('data', (text) => resolve(String(text))));
+  for (const line of ['a dog', 'the cat\tthe house']) {
+    const answered = answer();
+    child.stdin.write(`${line}\n`);
+    expect(await answered).toMatch(new RegExp(`^(cat|dog|bird) [\\d.]+\t${line}\n$`));
+  }
+  child.stdin.end();
+  expect(await ended).toBe(0);
+});
+
+test('a line of more than two columns is refused by its number, after the answers to those before it', async () => {
+  const { code, stdout, stderr } = await ufb(common, 'a dog\nthe cat\tthe house\na\tb\tc\n');
+  expect(stdout.split('\n').map((line) => line.replace(/^\w+ [\d.]+\t/, ''))).toEqual(['a dog', 'the cat\tthe house', '']);
+  expect(stderr).toBe('ufb: text 3 has 2 tabs, expected one at most, between the two of a pair\n');
+  expect(code).toBe(2);
+});

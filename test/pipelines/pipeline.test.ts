@@ -1,0 +1,51 @@
+import { cpSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { InputError } from '../../src/errors.ts';
+import { pipeline } from '../../src/pipelines/pipeline.ts';
+import { temporaryFolder } from '../temporary.ts';
+import { writeTinyModel } from '../tiny_model.ts';
+
+const folder = join(temporaryFolder(), 'model');
+beforeAll(() => writeTinyModel(folder));
+
+test('a backend by name', async () => {
+  const named = await pipeline('fill-mask', folder, { backend: 'reference' });
+  const own = await pipeline('fill-mask', folder, { backend: new ReferenceBackend() });
+  expect(await named('a [MASK]')).toEqual(await own('a [MASK]'));
+  await Promise.all([named.dispose(), own.dispose()]);
+});
+
+describe('refused', () => {
+  test.each([
+    [{ dtype: 'fp32' }, 'dtype: got "fp32", expected one of f32, bf16, i8: for transformers.js\'s fp32 take f32'],
+    [{ dtype: 'fp16' }, 'dtype: got "fp16", expected one of f32, bf16, i8: for transformers.js\'s fp16 take bf16 or f32'],
+    [{ dtype: 'q8' }, 'dtype: got "q8", expected one of f32, bf16, i8: for transformers.js\'s q8 take i8'],
+    [{ dtype: 'int8' }, 'dtype: got "int8", expected one of f32, bf16, i8: for transformers.js\'s int8 take i8'],
+    [{ dtype: 'f64' }, 'dtype: got "f64", expected one of f32, bf16, i8'],
+    [{ dtype: null }, 'dtype: got null, expected one of f32, bf16, i8'],
+    [{ backend: 'cuda' }, "backend 'cuda' is none of native, wasm, reference"],
+    [{ backend: 'wasm', threads: 0 }, 'threads: 0 is not a count from 1 to 64'],
+  ])('an option, before the model is looked for: %j', async (options, message) => {
+    await expect(pipeline('fill-mask', join(folder, 'nowhere'), options as never)).rejects.toThrow(new InputError(message));
+  });
+
+  test('a task, and a folder that is not there', async () => {
+    await expect(pipeline('fill-masks' as 'fill-mask', folder)).rejects.toThrow(
+      'task "fill-masks" is not known, expected one of fill-mask, ',
+    );
+    await expect(pipeline('fill-mask', join(folder, 'nowhere'))).rejects.toThrow('no such folder');
+  });
+
+  test('a tokenizer of more tokens than the model knows', async () => {
+    const other = `${folder} with another tokenizer`;
+    cpSync(folder, other, { recursive: true });
+    const tokenizer = JSON.parse(readFileSync(join(other, 'tokenizer.json'), 'utf8'));
+    const size = Object.keys(tokenizer.model.vocab).length;
+    tokenizer.model.vocab.more = size;
+    writeFileSync(join(other, 'tokenizer.json'), JSON.stringify(tokenizer));
+    const message = `${other}: tokenizer.json has ${size + 1} tokens, but config.json gives the model ${size}: they do not belong together`;
+    await expect(pipeline('fill-mask', other, { backend: 'reference' })).rejects.toThrow(new InputError(message));
+  });
+});

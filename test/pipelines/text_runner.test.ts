@@ -1,0 +1,235 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { describe, expect, test } from 'vitest';
+import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { InputError } from '../../src/errors.ts';
+import type { EncodedText } from '../../src/models/text_batches.ts';
+import { TextRunner } from '../../src/pipelines/text_runner.ts';
+
+type Encoded = EncodedText & { length: number };
+const encoded: string[] = [];
+const newRunner = () =>
+  new TextRunner<{ text: string }, Encoded>(
+    'test',
+    new ReferenceBackend(),
+    {
+      expected: 'a { text }',
+      accepts: (value) => typeof value === 'object',
+      encode({ text }, name) {
+        encoded.push(text);
+        if (text === 'bad') throw new InputError(`${name} is bad`);
+        return { ids: [], typeIds: [], length: text.length };
+      },
+    },
+    () => {},
+  );
+/** Answers with lengths, and remembers how many were answered together. */
+const lengths = (windows: number[]) => async (window: readonly Encoded[]) => {
+  windows.push(window.length);
+  return window.map(({ length }) => length);
+};
+/** A promise to be kept by hand. */
+const gate = () => {
+  let open = () => {};
+  const opened = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  return { opened, open };
+};
+const task = () => new Promise((resolve) => setImmediate(resolve));
+const texts = (count: number) => Array.from({ length: count }, (_, i) => ({ text: 'a'.repeat(i) }));
+async function* streamOf<Input>(inputs: Iterable<Input>) {
+  yield* inputs;
+}
+async function take<T>(stream: AsyncIterable<T>): Promise<{ answers: T[]; error?: Error }> {
+  const answers: T[] = [];
+  try {
+    for await (const answer of stream) answers.push(answer);
+    return { answers };
+  } catch (error) {
+    return { answers, error: error as Error };
+  }
+}
+
+describe('streams', () => {
+  test('what is ready is answered together, 256 at most, and in order', async () => {
+    const windows: number[] = [];
+    const { answers, error } = await take(newRunner().stream(streamOf(texts(600)), undefined, lengths(windows)));
+    expect(error).toBeUndefined();
+    expect(answers).toEqual(Array.from({ length: 600 }, (_, i) => i));
+    expect(windows).toEqual([256, 256, 88]);
+  });
+
+  test('what has come is answered while the stream has no more', async () => {
+    const { opened, open } = gate();
+    async function* source() {
+      yield* texts(2);
+      await opened;
+      yield* texts(3);
+    }
+    const windows: number[] = [];
+    const answers = newRunner().stream(source(), undefined, lengths(windows));
+    expect((await answers.next()).value).toBe(0);
+    expect((await answers.next()).value).toBe(1);
+    open();
+    expect(await take(answers)).toEqual({ answers: [0, 1, 2] });
+    expect(windows).toEqual([2, 3]);
+  });
+
+  test('read ahead are those answered together, and none before the first answer is asked for', async () => {
+    let read = 0;
+    async function* source() {
+      for (const text of texts(600)) {
+        read++;
+        yield text;
+      }
+    }
+    const answers = newRunner().stream(source(), undefined, lengths([]));
+    await task();
+    expect(read).toBe(0);
+    for (let i = 0; i < 256; i++) await answers.next();
+    await task();
+    expect(read).toBe(256);
+  });
+
+  test('one that is refused comes after the answers to those before it, and is named by its place in the stream', async () => {
+    const before = texts(300);
+    const bad = await take(newRunner().stream(streamOf([...before, { text: 'bad' }]), undefined, lengths([])));
+    expect(bad.answers).toHaveLength(300);
+    expect(bad.error).toEqual(new InputError('text 301 is bad'));
+    const wrong = await take(newRunner().stream(streamOf([...before, 7 as never]), undefined, lengths([])));
+    expect(wrong.answers).toHaveLength(300);
+    expect(wrong.error).toEqual(new InputError('text 301: got number, expected a { text }'));
+  });
+
+  test('so does a failure of the stream itself', async () => {
+    async function* source() {
+      yield* texts(3);
+      throw new Error('broken pipe');
+    }
+    const { answers, error } = await take(newRunner().stream(source(), undefined, lengths([])));
+    expect(answers).toEqual([0, 1, 2]);
+    expect(error).toEqual(new Error('broken pipe'));
+  });
+
+  test('a failure while answers are given out is no unhandled rejection, and comes in its turn', async () => {
+    const { opened, open } = gate();
+    async function* source() {
+      yield* texts(2);
+      await opened;
+      throw new Error('broken pipe');
+    }
+    const answers = newRunner().stream(source(), undefined, lengths([]));
+    await answers.next();
+    open();
+    await task();
+    expect(await take(answers)).toEqual({ answers: [1], error: new Error('broken pipe') });
+  });
+
+  test('who stops listening does not wait for an input that never comes', async () => {
+    let ended = false;
+    async function* source() {
+      try {
+        yield* texts(600);
+      } finally {
+        ended = true;
+      }
+    }
+    for await (const length of newRunner().stream(source(), undefined, lengths([]))) if (length === 3) break;
+    expect(ended).toBe(true);
+    async function* silent() {
+      yield* texts(1);
+      await new Promise(() => {});
+    }
+    for await (const length of newRunner().stream(silent(), undefined, lengths([]))) if (length === 0) break;
+  });
+
+  test.each([
+    ['without a signal', undefined],
+    ['with a signal', new AbortController().signal],
+  ])('keep nothing of what they have read: %s', async (_, signal) => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const read: WeakRef<object>[] = [];
+    let held = -1;
+    const next = () => {
+      const input = { text: 'a' };
+      read.push(new WeakRef(input));
+      return input;
+    };
+    async function* source() {
+      while (read.length < 600) yield next();
+      await task(); // Until the end of a task its weak references hold what they refer to.
+      collect();
+      held = read.filter((input) => input.deref() !== undefined).length;
+    }
+    expect((await take(newRunner().stream(source(), signal, lengths([])))).answers).toHaveLength(600);
+    expect(held).toBeGreaterThanOrEqual(0);
+    expect(held).toBeLessThan(10);
+  });
+});
+
+describe('a signal', () => {
+  test('stops a call that waits its turn, which is then never done, and lets none past the one before', async () => {
+    const runner = newRunner();
+    const { opened, open } = gate();
+    const done: string[] = [];
+    const work = (name: string) => async () => void done.push(name);
+    const first = runner.call(texts(1), undefined, async () => {
+      await opened;
+      done.push('first');
+    });
+    const stop = new AbortController();
+    const second = runner.call(texts(1), stop.signal, work('second'));
+    const third = runner.call(texts(1), undefined, work('third'));
+    await task();
+    stop.abort(new Error('enough'));
+    await expect(second).rejects.toThrow('enough');
+    await task();
+    expect(done).toEqual([]);
+    open();
+    await Promise.all([first, third]);
+    expect(done).toEqual(['first', 'third']);
+    await expect(runner.call(texts(1), stop.signal, work('fourth'))).rejects.toThrow('enough');
+    expect(done).toEqual(['first', 'third']);
+  });
+
+  test('stops a call between inputs', async () => {
+    encoded.length = 0;
+    const stop = new AbortController();
+    const inputs = Array.from({ length: 10 }, (_, i) => ({
+      get text() {
+        if (i === 3) stop.abort(new Error('enough'));
+        return 'a';
+      },
+    }));
+    await expect(newRunner().call(inputs, stop.signal, lengths([]))).rejects.toThrow('enough');
+    expect(encoded).toHaveLength(4);
+  });
+
+  test('stops a stream that keeps it waiting', async () => {
+    async function* silent() {
+      yield* texts(1);
+      await new Promise(() => {}); // as a pipe that nobody writes to
+    }
+    const stop = new AbortController();
+    const answers = newRunner().stream(silent(), stop.signal, lengths([]));
+    await answers.next();
+    const next = answers.next();
+    await task();
+    stop.abort(new Error('enough'));
+    await expect(next).rejects.toThrow('enough');
+  });
+});
+
+test('the last answer is not kept', async () => {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  const runner = newRunner();
+  const answer = async () => new WeakRef(await runner.call(texts(1), undefined, async () => ({})));
+  const kept = await answer();
+  await task();
+  collect();
+  expect(kept.deref()).toBeUndefined();
+  await runner.dispose();
+});
