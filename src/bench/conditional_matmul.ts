@@ -6,7 +6,8 @@ import { gatheredGraph, linearGraph } from './onnx_graphs.ts';
 import type { OnnxRuntime, OnnxSession } from './peers.ts';
 import { preparedLinear, uniform } from './queued_layers.ts';
 import {
-  largestDifference,
+  checkedTokens,
+  largestError,
   onnxWork,
   perToken,
   type QueuedLayer,
@@ -37,7 +38,7 @@ export interface ConditionalMatmulPeer extends TokenTiming {
   name: string;
   /** 'dense' computes every row of the weight for every token; 'conditional' the chosen ones. */
   kind: 'dense' | 'conditional';
-  /** Largest difference from the reference backend's answer over the largest value of that answer. */
+  /** Largest difference from the reference backend's answer over the largest value of that: of the first measured tokens. */
   maxRelativeError: number;
 }
 
@@ -51,10 +52,9 @@ export interface ConditionalMatmulResult extends TokenTiming {
   peers: ConditionalMatmulPeer[];
   /** The fastest dense product over ours. */
   ratio: number;
-  maxAbsError: number;
+  /** Ours, as a peer's. */
+  maxRelativeError: number;
 }
-
-const checkedTokens = 8;
 
 /** onnxruntime copies the chosen rows out before it multiplies: beyond this, in bytes, that is not measured. */
 const mostGathered = 2 ** 28;
@@ -137,19 +137,20 @@ async function measure(
     entrants.map(({ work }) => work.contestant(batch)),
     options,
   );
-  const rows: (Omit<Entrant, 'work'> & TokenTiming & ReturnType<typeof largestDifference>)[] = [];
+  const rows: (Omit<Entrant, 'work'> & TokenTiming & { maxRelativeError: number })[] = [];
   for (const [i, { name, ours, chosen, work }] of entrants.entries()) {
     const blocks = chosen && (at.drawn.get(chosen) as Int32Array).subarray(0, (checkedTokens * chosen) / blockSize);
     const expected = blocks ? pick(at.expected, blocks, blockSize, options.neurons) : at.expected;
-    rows.push({ name, ours, chosen, ...perToken(timings[i], batch), ...largestDifference(await work.output(checkedTokens), expected) });
+    const maxRelativeError = largestError(name, await work.output(batch), expected);
+    rows.push({ name, ours, chosen, maxRelativeError, ...perToken(timings[i], batch) });
   }
   return rows
     .filter(({ ours, chosen }) => ours && chosen !== undefined)
     .map((row) => {
       const peers = rows
         .filter(({ ours, chosen }) => chosen === undefined || (!ours && chosen === row.chosen))
-        .map(({ name, chosen, usPerToken, spread, relative }): ConditionalMatmulPeer => {
-          return { name, kind: chosen === undefined ? 'dense' : 'conditional', usPerToken, spread, maxRelativeError: relative };
+        .map(({ name, chosen, usPerToken, spread, maxRelativeError }): ConditionalMatmulPeer => {
+          return { name, kind: chosen === undefined ? 'dense' : 'conditional', usPerToken, spread, maxRelativeError };
         });
       const fastest = Math.min(...peers.filter(({ kind }) => kind === 'dense').map(({ usPerToken }) => usPerToken));
       const result: ConditionalMatmulResult = {
@@ -162,7 +163,7 @@ async function measure(
         spread: row.spread,
         peers,
         ratio: fastest / row.usPerToken,
-        maxAbsError: row.absolute,
+        maxRelativeError: row.maxRelativeError,
       };
       options.onResult?.(result);
       return result;

@@ -10,7 +10,6 @@ export interface DepthBenchmarkOptions {
   batches: number;
   depths: readonly number[];
   rounds: number;
-  onDepth?: (result: DepthResult) => void;
 }
 
 /** Times in microseconds a token; the optimiser's in microseconds a step, which does not depend on the tokens. */
@@ -28,21 +27,49 @@ export interface DepthResult {
 }
 
 /**
- * Times one fast feedforward tree of each depth through the backend's calls. A round takes all batches forward, then all of them
- * backward, then one step of AdamW; the first is not counted.
+ * Times one fast feedforward tree of each depth through the backend's calls, the depths by turns. A turn takes all batches forward, then all
+ * of them backward, then one step of AdamW, and all of it twice: the first time, which finds the caches as another depth left them, is not
+ * counted.
  */
 export async function benchmarkDepth(backend: Backend, options: DepthBenchmarkOptions): Promise<DepthResult[]> {
-  const results: DepthResult[] = [];
-  for (const depth of options.depths) {
-    const result = await benchmarkOneDepth(backend, depth, options);
-    options.onDepth?.(result);
-    results.push(result);
+  const entrants: Entrant[] = [];
+  try {
+    for (const depth of options.depths) entrants.push(enter(backend, depth, options));
+    await backend.finish();
+    for (let round = 0; round < options.rounds; round++) {
+      for (const { pass, passes } of entrants) {
+        await pass();
+        passes.push(await pass());
+      }
+    }
+  } finally {
+    for (const { dispose } of entrants) dispose();
   }
-  return results;
+  return entrants.map(({ depth, neurons, bytes, passes }) => {
+    const part = (of: (pass: Pass) => number) => summarise(passes.map(of));
+    return {
+      depth,
+      neurons,
+      bytes,
+      forward: part(({ forward }) => forward),
+      backward: part(({ backward }) => backward),
+      forwardAndBackward: part(({ forward, backward }) => forward + backward),
+      optimizer: part(({ optimizer }) => optimizer),
+    };
+  });
 }
 
-async function benchmarkOneDepth(backend: Backend, depth: number, options: DepthBenchmarkOptions): Promise<DepthResult> {
-  const { width, batch, batches, rounds } = options;
+/** Times as in {@link DepthResult}. */
+type Pass = Record<'forward' | 'backward' | 'optimizer', number>;
+
+interface Entrant extends Pick<DepthResult, 'depth' | 'neurons' | 'bytes'> {
+  pass(): Promise<Pass>;
+  /** Those that count. */
+  passes: Pass[];
+  dispose(): void;
+}
+
+function enter(backend: Backend, depth: number, { width, batch, batches }: DepthBenchmarkOptions): Entrant {
   const neurons = 2 ** (depth + 1) - 1;
   const owned: Tensor[] = [];
   const own = (tensor: Tensor) => {
@@ -76,9 +103,9 @@ async function benchmarkOneDepth(backend: Backend, depth: number, options: Depth
   const gradOutput = own(backend.tensor('gradOutput', [batch, width], 'f32', fillUniform(new Float32Array(batch * width), 1e-3, 1)));
 
   const finish = () => backend.finish();
-  const times = { forward: [] as number[], backward: [] as number[], forwardAndBackward: [] as number[], optimizer: [] as number[] };
-  await finish();
-  for (let round = 0; round <= rounds; round++) {
+  let step = 0;
+  const pass = async (): Promise<Pass> => {
+    step++;
     const forward = await milliseconds(() => {
       for (const activations of inputs) backend.fff({ ...layer, ...activations, bias, output });
     }, finish);
@@ -91,26 +118,16 @@ async function benchmarkOneDepth(backend: Backend, depth: number, options: Depth
       for (const { gradient } of trained) backend.sumOfSquares({ input: gradient, touched, output: squares });
       for (const tensors of trained) {
         // So small a step that the paths stay as they were.
-        backend.adamw({ ...tensors, learningRate: 1e-9, beta1: 0.9, beta2: 0.98, epsilon: 1e-12, weightDecay: 0, step: round + 1 });
+        backend.adamw({ ...tensors, learningRate: 1e-9, beta1: 0.9, beta2: 0.98, epsilon: 1e-12, weightDecay: 0, step });
         backend.clearRows(tensors);
       }
       backend.fill({ output: touched, value: 0 });
     }, finish);
-    if (round === 0) continue;
     const perToken = 1000 / (batch * batches);
-    times.forward.push(forward * perToken);
-    times.backward.push(backward * perToken);
-    times.forwardAndBackward.push((forward + backward) * perToken);
-    times.optimizer.push(optimizer * 1000);
-  }
-  for (const tensor of owned) tensor.dispose();
-  return {
-    depth,
-    neurons,
-    bytes: neurons * (2 * width + 1) * 4,
-    forward: summarise(times.forward),
-    backward: summarise(times.backward),
-    forwardAndBackward: summarise(times.forwardAndBackward),
-    optimizer: summarise(times.optimizer),
+    return { forward: forward * perToken, backward: backward * perToken, optimizer: optimizer * 1000 };
   };
+  const dispose = () => {
+    for (const tensor of owned) tensor.dispose();
+  };
+  return { depth, neurons, bytes: neurons * (2 * width + 1) * 4, pass, passes: [], dispose };
 }

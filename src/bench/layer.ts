@@ -6,8 +6,9 @@ import { type DenseWeights, denseFeedforwardGraph, type TreeWeights, treesGraph 
 import type { OnnxRuntime } from './peers.ts';
 import { denseLayer, randomDense, treeLayer } from './queued_layers.ts';
 import {
+  checkedTokens,
   type Inputs,
-  largestDifference,
+  largestError,
   onnxWork,
   perToken,
   type QueuedLayer,
@@ -34,9 +35,9 @@ export interface LayerBenchmarkOptions {
 export interface LayerPeer extends TokenTiming {
   name: string;
   dtype: Precision;
-  /** Only dense layers, which do 341 times the work, take part in `ratio`. */
+  /** Only dense layers, which compute every neuron, take part in `ratio`. */
   kind: 'dense' | 'trees';
-  /** Largest difference from the reference backend's answer over the largest value of that answer. */
+  /** Largest difference from the reference backend's answer, in f32, over the largest value of that: of the first measured tokens. */
   maxRelativeError: number;
 }
 
@@ -51,11 +52,9 @@ export interface LayerResult extends TokenTiming {
   ratio: number;
   /** The same against dense layers of the very dtype. */
   ratioSameDtype: number;
-  /** Largest difference of the trees' outputs from the reference backend's, in f32, over the first tokens. */
-  maxAbsError: number;
+  /** Of the trees, as a peer's. */
+  maxRelativeError: number;
 }
-
-const checkedTokens = 8;
 
 /**
  * Times fast feedforward trees against dense layers of as many neurons, ours and onnxruntime's, in one run by turns. Inputs differ
@@ -136,10 +135,10 @@ async function measure(
     layers.map(({ work }) => work.contestant(batch)),
     options,
   );
-  const rows: (LayerPeer & { ours: boolean; absolute: number })[] = [];
+  const rows: (LayerPeer & { ours: boolean })[] = [];
   for (const [i, { name, dtype, kind, ours, expected, work }] of layers.entries()) {
-    const { absolute, relative } = largestDifference(await work.output(checkedTokens), expected);
-    rows.push({ name, dtype, kind, ours, absolute, maxRelativeError: relative, ...perToken(timings[i], batch) });
+    const maxRelativeError = largestError(`${name} ${dtype}`, await work.output(batch), expected);
+    rows.push({ name, dtype, kind, ours, maxRelativeError, ...perToken(timings[i], batch) });
   }
   return rows
     .filter(({ kind, ours }) => kind === 'trees' && ours)
@@ -153,10 +152,10 @@ async function measure(
         backend: `${backend.name}: ${backend.description}`,
         usPerToken: trees.usPerToken,
         spread: trees.spread,
-        peers: rows.filter((row) => row !== trees && (row.kind === 'dense' || !row.ours)).map(({ ours: _, absolute: __, ...peer }) => peer),
+        peers: rows.filter((row) => row !== trees && (row.kind === 'dense' || !row.ours)).map(({ ours: _, ...peer }) => peer),
         ratio: fastest(trees.dtype === 'i8' ? 'i8' : 'f32') / trees.usPerToken,
         ratioSameDtype: fastest(trees.dtype) / trees.usPerToken,
-        maxAbsError: trees.absolute,
+        maxRelativeError: trees.maxRelativeError,
       };
       options.onResult?.(result);
       return result;

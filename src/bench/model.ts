@@ -1,6 +1,7 @@
 import { Arena } from '../backend/arena.ts';
 import type { Backend } from '../backend/backend.ts';
 import type { Precision } from '../backend/prepared_weight.ts';
+import { ReferenceBackend } from '../backend/reference.ts';
 import { InputError } from '../errors.ts';
 import { exportParameter, loadModel } from '../models/checkpoint.ts';
 import { crammedBertConfig, describeFeedforward, type FeedforwardConfig, type ModelConfig } from '../models/config.ts';
@@ -11,6 +12,7 @@ import { type Contestant, contest } from './contest.ts';
 import { type EncoderShape, encoderGraph, type LayerWeights } from './onnx_graphs.ts';
 import type { OnnxRuntime } from './peers.ts';
 import type { Timing } from './timing.ts';
+import { checkFinite } from './work.ts';
 
 export interface ModelBenchmarkOptions {
   /** Of BERT's form. Its feedforward part is one of the two that are compared. */
@@ -34,9 +36,15 @@ export interface ModelRow {
   dtype: Precision;
   batch: number;
   milliseconds: Timing;
-  /** Dense rows only: difference of the output from our dense encoder's in f32, root of mean squares over that of the output. */
-  relativeError?: number;
+  /**
+   * Difference of a measured call's output from the same weights' in f32, root of mean squares over that of the output: dense from our dense
+   * encoder's, trees from the reference backend's, the first sequences alone.
+   */
+  relativeError: number;
 }
+
+/** The reference backend takes seconds for each. */
+const checkedSequences = 2;
 
 /**
  * Times a whole encoder of BERT's form (post-norm, biases, learned positions): ours with fast feedforward trees and with dense layers,
@@ -53,33 +61,44 @@ export async function benchmarkModel(backend: Backend, options: ModelBenchmarkOp
   const run = { backend, arena, training: false };
   const ids = (batch: number, seed: number) =>
     Int32Array.from({ length: batch * length }, (_, i) => (i * 7919 + seed * 104729) % config.vocabularySize);
-  const encoderWith = (feedforward: FeedforwardConfig, dtype?: Precision) =>
+  const encoderWith = (feedforward: FeedforwardConfig, dtype?: Precision, on = backend) =>
     options.model !== undefined && feedforward === config.feedforward
-      ? loadEncoder(options.model, backend, dtype)
-      : encoderOf(formOf(config, feedforward), backend, dtype);
+      ? loadEncoder(options.model, on, dtype)
+      : encoderOf(formOf(config, feedforward), on, dtype);
+  const referenceOutput = async (feedforward: FeedforwardConfig) => {
+    using reference = new ReferenceBackend();
+    using encoder = await encoderWith(feedforward, undefined, reference);
+    using arena = new Arena(reference);
+    const batch = Math.min(checkedSequences, Math.max(...options.batches));
+    return await reference.read(
+      encoder.forward({ backend: reference, arena, training: false }, { batch, length, ids: ids(batch, 0) }).output,
+    );
+  };
+  const expectedOfTrees = await referenceOutput(trees);
   // What the others are compared with, and the weights that they get.
   using plain = await encoderWith(dense);
   const weights = onnxRuntime && (await weightsOf(plain));
-  const encoders: { name: string; dtype: Precision; encoder: Encoder; dense: boolean }[] = [];
+  const encoders: { name: string; dtype: Precision; encoder: Encoder; isDense: boolean }[] = [];
   for (const dtype of dtypes) {
-    encoders.push({ name: `ours ${describeFeedforward(trees)}`, dtype, dense: false, encoder: await encoderWith(trees, dtype) });
-    encoders.push({ name: `ours dense-${dense.neurons}`, dtype, dense: true, encoder: await encoderWith(dense, dtype) });
+    encoders.push({ name: `ours ${describeFeedforward(trees)}`, dtype, isDense: false, encoder: await encoderWith(trees, dtype) });
+    encoders.push({ name: `ours dense-${dense.neurons}`, dtype, isDense: true, encoder: await encoderWith(dense, dtype) });
   }
   const precisions = (['f32', 'i8'] as const).filter((precision) => dtypes.includes(precision));
   try {
     for (const batch of options.batches) {
       arena.reset();
       const given = plain.forward(run, { batch, length, ids: ids(batch, 0) }, { hiddenStates: true });
-      const expected = await backend.read(given.output);
+      const expectedOfDense = await backend.read(given.output);
       const embedded = await backend.read(given.hiddenStates[0]);
       const contestants: {
         name: string;
         dtype: Precision;
         contestant: Contestant;
-        output?: () => Promise<Float32Array>;
+        output: () => Promise<Float32Array>;
+        expected: Float32Array;
         release?: () => Promise<void>;
       }[] = [];
-      for (const { name, dtype, encoder, dense: isDense } of encoders) {
+      for (const { name, dtype, encoder, isDense } of encoders) {
         let call = 0;
         const forward = (seed: number) => {
           arena.reset();
@@ -90,7 +109,8 @@ export async function benchmarkModel(backend: Backend, options: ModelBenchmarkOp
             for (let i = 0; i < times; i++) await backend.read(forward(++call));
           },
         };
-        contestants.push({ name, dtype, contestant, output: isDense ? async () => backend.read(forward(0)) : undefined });
+        const expected = isDense ? expectedOfDense : expectedOfTrees;
+        contestants.push({ name, dtype, contestant, output: () => backend.read(forward(0)), expected });
       }
       for (const precision of weights && onnxRuntime ? precisions : []) {
         const session = await (onnxRuntime as OnnxRuntime).session(
@@ -102,12 +122,14 @@ export async function benchmarkModel(backend: Backend, options: ModelBenchmarkOp
           async run(times) {
             for (let i = 0; i < times; i++) await call();
           },
+          rest: session.rest,
         };
         contestants.push({
           name: `${(onnxRuntime as OnnxRuntime).name} dense-${dense.neurons}`,
           dtype: precision,
           contestant,
           output: call,
+          expected: expectedOfDense,
           release: session.release,
         });
       }
@@ -115,8 +137,9 @@ export async function benchmarkModel(backend: Backend, options: ModelBenchmarkOp
         contestants.map(({ contestant }) => contestant),
         options,
       );
-      for (const [i, { name, dtype, output, release }] of contestants.entries()) {
-        rows.push({ name, dtype, batch, milliseconds: timings[i], relativeError: output && relativeError(await output(), expected) });
+      for (const [i, { name, dtype, output, expected, release }] of contestants.entries()) {
+        const error = relativeError(`${name} ${dtype}`, await output(), expected);
+        rows.push({ name, dtype, batch, milliseconds: timings[i], relativeError: error });
         await release?.();
       }
     }
@@ -181,10 +204,12 @@ async function weightsOf(encoder: Encoder): Promise<LayerWeights> {
   };
 }
 
-function relativeError(actual: Float32Array, expected: Float32Array): number {
+/** Of what both have, from the start. */
+function relativeError(name: string, output: Float32Array, expected: Float32Array): number {
+  checkFinite(name, output);
   let [differences, squares] = [0, 0];
-  for (let i = 0; i < expected.length; i++) {
-    differences += (actual[i] - expected[i]) ** 2;
+  for (let i = 0; i < Math.min(output.length, expected.length); i++) {
+    differences += (output[i] - expected[i]) ** 2;
     squares += expected[i] ** 2;
   }
   return Math.sqrt(differences / squares);

@@ -133,7 +133,7 @@ export function encoderGraph(
   return { name: 'encoder', inputs: [value('x')], outputs: [value('y')], initializers: graph.initializers, nodes: graph.nodes };
 }
 
-function concatenate(parts: readonly Float32Array[]): Float32Array {
+export function concatenate(parts: readonly Float32Array[]): Float32Array {
   const all = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;
   for (const part of parts) {

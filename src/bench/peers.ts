@@ -11,6 +11,8 @@ export interface OnnxFeed {
 export interface OnnxSession {
   /** The graph's y for its inputs. The arrays may be reused after the promise resolves. */
   run(inputs: Readonly<Record<string, OnnxFeed>>): Promise<Float32Array>;
+  /** Waits until its threads sleep. */
+  rest(): Promise<void>;
   release(): Promise<void>;
 }
 
@@ -18,6 +20,12 @@ export interface OnnxRuntime {
   readonly name: string;
   session(graph: OnnxGraph, threads: number): Promise<OnnxSession>;
 }
+
+/**
+ * Waits until the threads of another program sleep. After their work they spin, on the cores that the next contestant needs: onnxruntime's
+ * for some 30 ms, PyTorch's (OpenMP's) for up to 200. It stays as its users have it: a program's own time may gain by it.
+ */
+export const restFromSpinning = () => new Promise<void>((resolve) => setTimeout(resolve, 300));
 
 /** What each backend is set beside: native code beside native code, WASM beside WASM. */
 const packages: Record<string, 'onnxruntime-node' | 'onnxruntime-web' | undefined> = {
@@ -54,6 +62,8 @@ export async function loadOnnxRuntime(backend: Backend): Promise<OnnxRuntime | {
             const { y } = await session.run(Object.fromEntries(feeds));
             return y.data as Float32Array;
           },
+          // With one thread the caller does the work.
+          rest: async () => (threads > 1 ? restFromSpinning() : undefined),
           release: () => session.release(),
         };
       },

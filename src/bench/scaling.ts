@@ -4,8 +4,9 @@ import { ReferenceBackend } from '../backend/reference.ts';
 import { contest } from './contest.ts';
 import { denseLayer, randomDense, randomTrees, treeLayer } from './queued_layers.ts';
 import {
+  checkedTokens,
   type Inputs,
-  largestDifference,
+  largestError,
   perToken,
   type QueuedLayer,
   queuedWork,
@@ -44,12 +45,10 @@ export interface ScalingResult extends TreePoint, TokenTiming {
   ratio: number;
   /** Neurons that a dense layer computes in the trees' time, between the two measured sizes that enclose it. */
   denseNeurons: number;
-  /** Largest differences from the reference backend's answers over the largest values of those. */
+  /** Largest differences from the reference backend's answers over the largest values of those: of the first measured tokens. */
   treesError: number;
   denseError: number;
 }
-
-const checkedTokens = 4;
 
 /** Sizes of the dense layers that trees are compared with, besides those of as many neurons: doubling from here to there. */
 const [smallestDense, largestDense] = [8, 4096];
@@ -67,11 +66,11 @@ export async function benchmarkScaling(backend: Backend, options: ScalingBenchma
   return results;
 }
 
-/** A layer that takes part, and how far its output is from the reference's. */
+/** A layer that takes part, and the reference's output. */
 interface Entrant {
   work: Work;
   neurons: number;
-  error: number;
+  expected: Float32Array;
 }
 
 async function benchmarkWidth(
@@ -87,7 +86,7 @@ async function benchmarkWidth(
     const expected = await referenceOutput((reference) => layer(reference, 'f32'), inputs);
     const work = queuedWork(backend, layer(backend, dtype), inputs);
     made.push(work);
-    return { work, neurons, error: largestDifference(await work.output(checkedTokens), expected).relative };
+    return { work, neurons, expected };
   };
   try {
     const trees: Entrant[] = [];
@@ -101,15 +100,21 @@ async function benchmarkWidth(
       dense.push(await enter(neurons, (on, precision) => denseLayer(on, weights, precision)));
     }
     const results: ScalingResult[] = [];
+    const entrants = [...trees, ...dense];
     for (const batch of batches) {
       const timings = await contest(
-        [...trees, ...dense].map(({ work }) => work.contestant(batch)),
+        entrants.map(({ work }) => work.contestant(batch)),
         options,
       );
+      const errors: number[] = [];
+      for (const { work, neurons, expected } of entrants) {
+        const name = `the layer of ${neurons} neurons of ${width}`;
+        errors.push(largestError(name, await work.output(batch), expected));
+      }
       const times = timings.map((timing) => perToken(timing, batch));
       const ladder = dense.map(({ neurons }, i) => ({ neurons, usPerToken: times[trees.length + i].usPerToken }));
-      for (const [i, { neurons, error }] of trees.entries()) {
-        const equal = dense.findIndex((entrant) => entrant.neurons === neurons);
+      for (const [i, { neurons }] of trees.entries()) {
+        const equal = trees.length + dense.findIndex((entrant) => entrant.neurons === neurons);
         const result: ScalingResult = {
           ...points[i],
           ...times[i],
@@ -118,11 +123,11 @@ async function benchmarkWidth(
           dtype,
           neurons,
           used: points[i].trees * (points[i].depth + 1),
-          dense: times[trees.length + equal],
-          ratio: times[trees.length + equal].usPerToken / times[i].usPerToken,
+          dense: times[equal],
+          ratio: times[equal].usPerToken / times[i].usPerToken,
           denseNeurons: neuronsInTime(ladder, times[i].usPerToken),
-          treesError: error,
-          denseError: dense[equal].error,
+          treesError: errors[i],
+          denseError: errors[equal],
         };
         options.onResult?.(result);
         results.push(result);
@@ -136,7 +141,7 @@ async function benchmarkWidth(
 
 async function referenceOutput(layer: (reference: Backend) => QueuedLayer, inputs: Inputs<'x'>): Promise<Float32Array> {
   using reference = new ReferenceBackend();
-  return queuedWork(reference, layer(reference), inputs).output(checkedTokens);
+  return await queuedWork(reference, layer(reference), inputs).output(checkedTokens);
 }
 
 /** In growing order, those asked for among them; none that is about one of these. */

@@ -6,6 +6,7 @@ import { ignoredLabel, type LabelledBatch, type MaskedLanguageModel } from '../m
 import { maskedStep } from '../training/masked_steps.ts';
 import { pretrainingAdamW } from '../training/optimizer.ts';
 import { Trainer } from '../training/trainer.ts';
+import type { Contestant } from './contest.ts';
 import { fillUniform, milliseconds, summarise, type Timing } from './timing.ts';
 
 export interface TrainingBenchmarkOptions {
@@ -24,7 +25,7 @@ export interface TrainingBenchmarkOptions {
 }
 
 /** Another program that trains. */
-export interface TrainingPeer {
+export interface TrainingPeer extends Pick<Contestant, 'rest'> {
   name: string;
   /** One step: the loss before it, in nats, and the time that it took. */
   step(batch: LabelledBatch, learningRate: number): Promise<{ loss: number; milliseconds: number }>;
@@ -79,7 +80,7 @@ export async function benchmarkTraining(backend: Backend, options: TrainingBench
   using output = backend.tensor('product', [size, size]);
   let peer: TrainingPeer | undefined;
   const products = 8;
-  const steps: { name: string; config: ModelConfig; step: TrainingPeer['step'] }[] = entrants.map(({ name, config, model, trainer }) => ({
+  const steps: (Omit<TrainingPeer, 'dispose'> & { config: ModelConfig })[] = entrants.map(({ name, config, model, trainer }) => ({
     name,
     config,
     async step(tokens, learningRate) {
@@ -93,15 +94,16 @@ export async function benchmarkTraining(backend: Backend, options: TrainingBench
   const matrixProduct: number[] = [];
   try {
     peer = await openPeer?.(last.model);
-    if (peer) steps.push({ name: peer.name, config: last.config, step: peer.step });
+    if (peer) steps.push({ ...peer, config: last.config });
     for (let round = 0; round <= rounds; round++) {
       const tokens = randomBatch(last.config, batch, length, round);
-      for (const [i, { step }] of steps.entries()) {
+      for (const [i, { step, rest }] of steps.entries()) {
         const { loss, milliseconds } = await step(tokens, 1e-4);
         if (round === 0) {
           firstLosses.push(loss);
           tokensPerSecond.push([]);
         } else tokensPerSecond[i].push((batch * length * 1000) / milliseconds);
+        await rest?.();
       }
       const product = await milliseconds(
         () => {

@@ -1,7 +1,9 @@
 /** Work that several contestants do on the same inputs, so that they can take turns and their outputs can be compared. */
 import type { Backend } from '../backend/backend.ts';
 import type { Tensor } from '../backend/tensor.ts';
+import { FailureError } from '../errors.ts';
 import type { Contestant } from './contest.ts';
+import { concatenate } from './onnx_graphs.ts';
 import type { OnnxSession } from './peers.ts';
 import { fillUniform, type Timing } from './timing.ts';
 
@@ -16,8 +18,8 @@ export type Inputs<Name extends string = string> = Readonly<Record<Name, TokenRo
 
 export interface Work {
   contestant(batch: number): Contestant;
-  /** For the first `tokens`, in one call. */
-  output(tokens: number): Promise<Float32Array>;
+  /** Of the first calls of this size, as they are timed: as many as hold {@link checkedTokens}. */
+  output(batch: number): Promise<Float32Array>;
   dispose(): Promise<void>;
 }
 
@@ -28,6 +30,15 @@ export interface QueuedLayer<Name extends string = 'x'> {
   /** Queues one call. */
   call(inputs: Record<Name, Tensor>, output: Tensor): void;
   dispose(): void;
+}
+
+/** The first tokens, whose outputs are compared with the reference backend's. */
+export const checkedTokens = 8;
+
+async function firstOutputs(batch: number, output: (call: number) => Promise<Float32Array>): Promise<Float32Array> {
+  const outputs: Float32Array[] = [];
+  for (let call = 0; call * batch < checkedTokens; call++) outputs.push(await output(call));
+  return concatenate(outputs);
 }
 
 /** Tokens that calls take in turn, or two calls' worth if that is more: no call meets the tokens of the call before. */
@@ -72,10 +83,12 @@ export function queuedWork<Name extends string>(backend: Backend, layer: QueuedL
         },
       };
     },
-    async output(tokens) {
-      const output = outputOf(tokens);
-      layer.call(views(tokens, 0), output);
-      return backend.read(output);
+    output(batch) {
+      const output = outputOf(batch);
+      return firstOutputs(batch, (call) => {
+        layer.call(views(batch, call), output);
+        return backend.read(output);
+      });
     },
     async dispose() {
       layer.dispose();
@@ -102,22 +115,32 @@ export function onnxWork(session: OnnxSession, inputs: Inputs): Work {
         async run(times) {
           for (let i = 0; i < times; i++) await session.run(calls[next++ % calls.length]);
         },
+        rest: session.rest,
       };
     },
-    output: (tokens) => session.run(feeds(tokens, 0)),
+    output: (batch) => firstOutputs(batch, (call) => session.run(feeds(batch, call))),
     dispose: () => session.release(),
   };
 }
 
-/** The largest difference, and its share of the largest value that was expected. */
-export function largestDifference(actual: Float32Array, expected: Float32Array): { absolute: number; relative: number } {
-  if (actual.length !== expected.length) throw new Error(`${actual.length} values to be compared with ${expected.length}`);
-  let [absolute, largest] = [0, 0];
+/** @throws FailureError if a value is no finite number: who computes such has not done the work */
+export function checkFinite(name: string, output: Float32Array): void {
+  if (!output.every(Number.isFinite)) throw new FailureError(`${name}: its output has values that are no finite numbers`);
+}
+
+/**
+ * The largest difference of an output from what was expected of its first tokens, over the largest value that was expected.
+ * @throws FailureError if a value of the output, of whatever token, is no finite number
+ */
+export function largestError(name: string, output: Float32Array, expected: Float32Array): number {
+  if (output.length < expected.length) throw new Error(`${output.length} values to be compared with ${expected.length}`);
+  checkFinite(name, output);
+  let [difference, largest] = [0, 0];
   for (let i = 0; i < expected.length; i++) {
-    absolute = Math.max(absolute, Math.abs(actual[i] - expected[i]));
+    difference = Math.max(difference, Math.abs(output[i] - expected[i]));
     largest = Math.max(largest, Math.abs(expected[i]));
   }
-  return { absolute, relative: absolute / largest };
+  return difference / largest;
 }
 
 /** Microseconds a token. */

@@ -4,7 +4,6 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { setTimeout as rest } from 'node:timers/promises';
 import { packageRoot } from '#platform';
 import type { TrainingPeer } from '../bench/training.ts';
 import { FailureError } from '../errors.ts';
@@ -18,9 +17,6 @@ export interface TorchPeer {
   open(model: MaskedLanguageModel, threads: number): Promise<TrainingPeer>;
   dispose(): void;
 }
-
-/** OpenMP's threads spin for up to 0.2 s after their work, on the cores that the next contestant needs. */
-const restMilliseconds = 300;
 
 /** Starts `python` with PyTorch; else why there is none, and what to do about it. */
 export async function startTorch(python: string): Promise<TorchPeer | { missing: string }> {
@@ -66,9 +62,7 @@ export async function startTorch(python: string): Promise<TorchPeer | { missing:
             Array.from({ length: batch }, (_, row) => Array.from(values.subarray(row * length, (row + 1) * length)));
           say({ ids: rows(ids), labels: rows(labels), learningRate });
           try {
-            const result = await answer<{ loss: number; milliseconds: number }>();
-            await rest(restMilliseconds);
-            return result;
+            return await answer<{ loss: number; milliseconds: number }>();
           } catch (error) {
             throw new FailureError(`${name}: ${error instanceof Error ? error.message : String(error)}`);
           }

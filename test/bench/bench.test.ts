@@ -2,11 +2,19 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
+import type { Tensor } from '../../src/backend/tensor.ts';
+import { benchmarkConditionalMatmul } from '../../src/bench/conditional_matmul.ts';
+import { contest } from '../../src/bench/contest.ts';
 import { benchmarkDepth } from '../../src/bench/depth.ts';
+import { benchmarkLayer } from '../../src/bench/layer.ts';
+import { benchmarkConfig, benchmarkModel } from '../../src/bench/model.ts';
 import { readModelLayer } from '../../src/bench/model_layer.ts';
+import type { OnnxFeed } from '../../src/bench/peers.ts';
+import { randomTrees } from '../../src/bench/queued_layers.ts';
 import { benchmarkScaling, neuronsInTime } from '../../src/bench/scaling.ts';
 import { summarise } from '../../src/bench/timing.ts';
 import { benchmarkTraining, modelArithmetic } from '../../src/bench/training.ts';
+import { largestError, randomTokens } from '../../src/bench/work.ts';
 import { crammedBertConfig, type ModelConfig } from '../../src/models/config.ts';
 import type { LabelledBatch, MaskedLanguageModel } from '../../src/models/masked_language_model.ts';
 import { temporaryFolder } from '../temporary.ts';
@@ -33,23 +41,133 @@ describe('model arithmetic', () => {
   });
 });
 
-test('the depth benchmark times every depth', async () => {
-  using backend = new ReferenceBackend();
-  const seen: number[] = [];
-  const options = {
-    width: 6,
-    batch: 20,
-    batches: 2,
-    depths: [0, 2],
-    rounds: 3,
-    onDepth: ({ depth }: { depth: number }) => seen.push(depth),
+test('contestants take turns, each as often a round as fits; who spins rests before the next, and all come after all', async () => {
+  const turns: string[] = [];
+  const contestant = (name: string) => ({
+    run: async (times: number) => {
+      turns.push(name);
+      for (let i = 0; i < times; i++) await Promise.resolve();
+    },
+  });
+  const spins = { ...contestant('d'), rest: async () => void turns.push('rest') };
+  const contestants = [...['a', 'b', 'c'].map(contestant), spins];
+  expect(await contest(contestants, { rounds: 4, roundMilliseconds: 0.01 })).toHaveLength(4);
+  const [warmUp, ...rounds] = [turns.slice(0, -20), ...[20, 15, 10, 5].map((end) => turns.slice(-end).slice(0, 5))];
+  expect(warmUp.at(-1)).toBe('rest');
+  const pairs = rounds.flatMap((round) => {
+    expect([...round].sort()).toEqual(['a', 'b', 'c', 'd', 'rest']);
+    expect(round[round.indexOf('d') + 1]).toBe('rest');
+    const order = round.filter((name) => name !== 'rest');
+    return order.slice(1).map((name, i) => `${name} after ${order[i]}`);
+  });
+  expect(new Set(pairs).size).toBe(4 * 3);
+});
+
+test('onnxruntime rests after its turns', async () => {
+  let rests = 0;
+  const session = {
+    run: async ({ x }: Readonly<Record<string, OnnxFeed>>) => new Float32Array(x.values.length),
+    rest: async () => void rests++,
+    release: async () => {},
   };
-  const results = await benchmarkDepth(backend, options);
+  const onnxRuntime = { name: 'onnxruntime', session: async () => session };
+  using backend = new ReferenceBackend();
+  const common = { rounds: 1, roundMilliseconds: 0.1, batches: [1], dtypes: ['f32'] as const, onnxRuntime };
+  await benchmarkLayer(backend, { ...common, layers: [randomTrees({ width: 4, trees: 1, depth: 1 })], tokens: randomTokens(4, [1]) });
+  // Dense and trees: after the warm-up, and after the round.
+  expect(rests).toBe(4);
+  const config = benchmarkConfig({ layers: 1, width: 4, heads: 1, neurons: 3, length: 2 });
+  await benchmarkModel(backend, { ...common, config, other: { kind: 'fff', trees: 1, depth: 1 }, length: 2 });
+  expect(rests).toBe(6);
+});
+
+test('an error is a share of the largest value, of the tokens that something is expected of', () => {
+  expect(largestError('it', Float32Array.of(-8, 1, 7), Float32Array.of(-10, 0))).toBeCloseTo(0.2, 6);
+  expect(() => largestError('it', Float32Array.of(1), Float32Array.of(1, 2))).toThrow('1 values to be compared with 2');
+});
+
+/** Goes wrong where a layer sees more than eight tokens: half of what one of them gets is this value. */
+class WrongInLargeCalls extends ReferenceBackend {
+  constructor(
+    private readonly value: number,
+    private readonly token: number,
+  ) {
+    super();
+  }
+
+  override fff(operands: Parameters<ReferenceBackend['fff']>[0]): void {
+    super.fff(operands);
+    this.spoil(operands.output);
+  }
+
+  override conditionalMatmul(operands: Parameters<ReferenceBackend['conditionalMatmul']>[0]): void {
+    super.conditionalMatmul(operands);
+    this.spoil(operands.output);
+  }
+
+  private spoil(output: Tensor): void {
+    const [tokens, width] = output.shape;
+    if (tokens > 8) this.fill({ output: output.view([width / 2], this.token * width), value: this.value });
+  }
+}
+
+describe('outputs are compared of calls of the measured size', () => {
+  const short = { rounds: 1, roundMilliseconds: 0.1, batches: [2, 20] };
+  const dtypes = ['f32'] as const;
+  const shape = { width: 8, trees: 1, depth: 2 };
+  /** Errors of ours, for a call of at most 8 tokens and for one of 20. */
+  const benchmarks: Record<string, (backend: ReferenceBackend) => Promise<number[]>> = {
+    async layer(backend) {
+      const results = await benchmarkLayer(backend, {
+        ...short,
+        dtypes,
+        layers: [randomTrees(shape)],
+        tokens: randomTokens(8, short.batches),
+      });
+      return results.map(({ maxRelativeError }) => maxRelativeError);
+    },
+    async 'conditional product'(backend) {
+      const results = await benchmarkConditionalMatmul(backend, { ...short, width: 8, neurons: 16, blockSizes: [2], chosen: [4] });
+      return results.map(({ maxRelativeError }) => maxRelativeError);
+    },
+    async scaling(backend) {
+      const results = await benchmarkScaling(backend, { ...short, dtype: 'f32', points: [shape] });
+      return results.map(({ treesError }) => treesError);
+    },
+    async model(backend) {
+      const config = benchmarkConfig({ layers: 1, width: 8, heads: 2, neurons: 12, length: 5 });
+      const other = { kind: 'fff' as const, trees: 1, depth: 2 };
+      const rows = await benchmarkModel(backend, { ...short, dtypes, config, other, length: 5, batches: [1, 4] });
+      return rows.filter(({ name }) => name === 'ours 1x2').map(({ relativeError }) => relativeError);
+    },
+  };
+
+  test.each(Object.entries(benchmarks))('%s', async (_, errorsOf) => {
+    using wrong = new WrongInLargeCalls(1, 0);
+    const [small, large] = await errorsOf(wrong);
+    expect(small).toBe(0);
+    expect(large).toBeGreaterThan(0.01);
+    // Whatever token it is.
+    using notANumber = new WrongInLargeCalls(Number.NaN, 19);
+    await expect(errorsOf(notANumber)).rejects.toThrow(/^(ours|the layer).*: its output has values that are no finite numbers$/);
+  });
+});
+
+test('the depth benchmark times every depth, by turns', async () => {
+  const seen: number[] = [];
+  using backend = new (class extends ReferenceBackend {
+    override fff(operands: Parameters<ReferenceBackend['fff']>[0]): void {
+      seen.push(operands.depth);
+      super.fff(operands);
+    }
+  })();
+  const results = await benchmarkDepth(backend, { width: 6, batch: 20, batches: 1, depths: [0, 2], rounds: 3 });
   expect(results.map(({ depth, neurons, bytes }) => [depth, neurons, bytes])).toEqual([
     [0, 1, 52],
     [2, 7, 364],
   ]);
-  expect(seen).toEqual([0, 2]);
+  // Once for the caches, and once for the time.
+  expect(seen).toEqual([0, 0, 2, 2, 0, 0, 2, 2, 0, 0, 2, 2]);
   for (const { forward, backward, forwardAndBackward, optimizer } of results) {
     for (const { low, median, high } of [forward, backward, forwardAndBackward, optimizer]) {
       expect(low).toBeGreaterThan(0);
@@ -119,7 +237,7 @@ test('the training benchmark: models and a peer take the same steps, and are rel
   ];
   using backend = new ReferenceBackend();
   const seen: LabelledBatch[] = [];
-  let [given, disposed] = [0, false];
+  let [given, rests, disposed] = [0, 0, false];
   const openPeer = async (model: MaskedLanguageModel) => {
     given = model.parameters.length;
     return {
@@ -128,6 +246,7 @@ test('the training benchmark: models and a peer take the same steps, and are rel
         seen.push(batch);
         return { loss: 1, milliseconds: 4 };
       },
+      rest: async () => void rests++,
       dispose: async () => void (disposed = true),
     };
   };
@@ -140,5 +259,5 @@ test('the training benchmark: models and a peer take the same steps, and are rel
     expect(firstLoss).toBeGreaterThan(0);
   }
   expect(rows[2].tokensPerSecond).toEqual({ median: 4000, low: 4000, high: 4000 });
-  expect([seen.length, given > 0, disposed]).toEqual([3, true, true]);
+  expect([seen.length, rests, given > 0, disposed]).toEqual([3, 3, true, true]);
 });

@@ -74,7 +74,7 @@ test.skipIf(!python)(
     const { code, stdout } = await ufb([...training, '--vocabulary', '30', '--batch', '2', '--quick', '--json']);
     expect(code).toBe(0);
     const [, ours, torch] = JSON.parse(stdout).results;
-    expect(torch.name).toMatch(/^PyTorch [\d.]+\S*, dense 24$/);
+    expect(torch.name).toMatch(/^PyTorch [\d.]+\S* in f32, dense 24$/);
     expect(torch.firstLoss).toBeCloseTo(ours.firstLoss, 5);
   },
   60_000,
@@ -106,6 +106,8 @@ test.skipIf(missing)('ufb bench layer prints a table, and writes JSON and a pict
     usPerToken: expect.any(Number),
     ratio: expect.any(Number),
   });
+  const row = stdout.split('\n').find((line) => line.startsWith('ours trees'));
+  expect(row?.split(/ +/).at(-1)).toBe(report.results[0].maxRelativeError.toExponential(1));
   expect(report.results[0].peers[0]).toMatchObject({ name: 'ours dense', dtype: 'f32', usPerToken: expect.any(Number) });
   expect(readFileSync(join(folder, 'layer.svg'), 'utf8')).toMatch(/^<svg[\s\S]*microseconds a token[\s\S]*<\/svg>$/);
 });

@@ -36,15 +36,12 @@ export function depthCommand(parent: Command): void {
       print(`one tree over ${options.width} features, ${options.batches} batches of ${options.batch} tokens; median (quartiles)\n`);
       print('depth  neurons  weights      forward, us/token     backward, us/token         both, us/token     AdamW, us/step');
     }
-    const onDepth = (result: DepthResult) => {
-      if (!options.json) print(depthRow(result));
-    };
     const results = await benchmarkDepth(backend, {
       ...options,
       rounds: options.quick ? Math.min(options.rounds, 3) : options.rounds,
       depths,
-      onDepth,
     });
+    if (!options.json) for (const result of results) print(depthRow(result));
     const [first, last] = [results[0], results[results.length - 1]];
     const ratio = (part: 'forward' | 'backward' | 'forwardAndBackward') => last[part].median / first[part].median;
     const ratios = { forward: ratio('forward'), backward: ratio('backward'), forwardAndBackward: ratio('forwardAndBackward') };

@@ -109,7 +109,7 @@ function layerTable(result: LayerResult): string {
   const ratio = (usPerToken: number) => `${(usPerToken / result.usPerToken).toFixed(1)}x`;
   const rows = [
     [`${result.config}, batch ${result.batch}`, 'dtype', 'us/token', 'over ours', 'error'],
-    ['ours trees', result.dtype, timingText(result), '', result.maxAbsError.toExponential(1)],
+    ['ours trees', result.dtype, timingText(result), '', result.maxRelativeError.toExponential(1)],
     ...result.peers.map((peer) => [
       peer.name,
       peer.dtype,

@@ -73,7 +73,7 @@ export function modelCommand(parent: Command): void {
     });
     if (!options.json)
       print(
-        `${machine(backend)}\n${config.layers} layers of ${config.hiddenSize}${model ? ` (${model})` : ''}, ${options.length} tokens a sequence; milliseconds a call, median (quartiles)\n\n${modelTable(results)}`,
+        `${machine(backend)}\n${config.layers} layers of ${config.hiddenSize}${model ? ` (${model})` : ''}, ${options.length} tokens a sequence; milliseconds a call, median (quartiles); error: root of mean squares, over that of the output in f32\n\n${modelTable(results)}`,
       );
     await report('model', backend, options, { model, length: options.length, results }, ({ renderBars }) => {
       const bars = results.map(({ name, dtype, batch, milliseconds }) => ({
@@ -101,7 +101,7 @@ async function configOf(folder: string, { length }: Options): Promise<ModelConfi
   return config;
 }
 
-/** Each row beside the slowest way to the same: onnxruntime's dense in the same dtype, if it ran, over it. */
+/** Ours beside onnxruntime's dense in the same dtype, if that ran. */
 function modelTable(rows: readonly ModelRow[]): string {
   const lines = rows.map(({ name, dtype, batch, milliseconds: { median, low, high }, relativeError }) => {
     const peer = rows.find((row) => row.batch === batch && row.dtype === dtype && !row.name.startsWith('ours'));
@@ -111,7 +111,7 @@ function modelTable(rows: readonly ModelRow[]): string {
       dtype,
       `${median.toFixed(1)} (${low.toFixed(1)}-${high.toFixed(1)})`,
       ratio,
-      relativeError === undefined ? '' : relativeError.toExponential(1),
+      relativeError.toExponential(1),
     ];
   });
   return table([['', 'dtype', 'ms', 'onnxruntime over it', 'error'], ...lines]);

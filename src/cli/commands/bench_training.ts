@@ -27,11 +27,13 @@ export function trainingCommand(parent: Command): void {
     .addOption(new Option('--python <program>', 'a Python that has PyTorch').env('UFB_PYTHON').default('python3'));
   addContestOptions(addTrainingPrecisionOption(command), 7).action(async (options: TrainingOptions) => {
     checkShape(options);
-    const [{ benchmarkTraining }, { crammedBertConfig, describeFeedforward, feedforwardOf }, { startTorch }] = await Promise.all([
-      import('../../bench/training.ts'),
-      import('../../models/config.ts'),
-      import('../torch_peer.ts'),
-    ]);
+    const [{ benchmarkTraining }, { restFromSpinning }, { crammedBertConfig, describeFeedforward, feedforwardOf }, { startTorch }] =
+      await Promise.all([
+        import('../../bench/training.ts'),
+        import('../../bench/peers.ts'),
+        import('../../models/config.ts'),
+        import('../torch_peer.ts'),
+      ]);
     const { batch, length, precision } = options;
     const configOf = (feedforward: ModelConfig['feedforward']) =>
       crammedBertConfig({
@@ -54,7 +56,8 @@ export function trainingCommand(parent: Command): void {
         ? undefined
         : async (model: MaskedLanguageModel) => {
             const peer = await torch.open(model, backend.threads);
-            return { ...peer, name: `${peer.name}, dense ${options.intermediate}` };
+            // Whatever ours multiply in.
+            return { ...peer, rest: restFromSpinning, name: `${peer.name} in f32, dense ${options.intermediate}` };
           };
     const rounds = options.quick ? Math.min(options.rounds, 2) : options.rounds;
     const { rows, matrixProduct } = await benchmarkTraining(backend, { models, batch, length, rounds, precision, openPeer }).finally(() => {
