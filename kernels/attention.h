@@ -77,8 +77,9 @@ template <bool bf16> inline void attentionIn(Context& context, const Arguments& 
   // A task packs the keys and values for its queries, of which a few at a time meet them while their scores are in the first cache.
   constexpr size_t block = AttentionShape::mostQueries;
   const size_t blocks = (s.queryLength + block - 1) / block, stride = s.scoreStride(), headStride = s.headStride(), outputStride = s.heads * s.headSize;
-  const size_t columnFloats = packedSize(s.keyLength, s.headSize), rowFloats = packedSize(s.headSize, s.keyLength);
-  const size_t bytes = takes(tileRows * stride * 4) + takes(stride * 4) + takes(columnFloats * 4) + takes(rowFloats * 4) + (bf16 ? takes(tileRows * headStride * 4) : 0);
+  const uint64_t columnFloats = packedSize(s.keyLength, s.headSize), rowFloats = packedSize(s.headSize, s.keyLength);
+  const uint64_t scoreBytes = uint64_t{stride} * 4, roundedBytes = bf16 ? uint64_t{headStride} * 4 * tileRows : 0;
+  const uint64_t bytes = takes(tileRows * scoreBytes) + takes(scoreBytes) + takes(columnFloats * 4) + takes(rowFloats * 4) + takes(roundedBytes);
   parallel(context, s.batch * s.heads * blocks, [&](size_t task, int worker) {
     const size_t b = task / blocks / s.heads, h = task / blocks % s.heads, begin = task % blocks * block;
     const size_t end = smaller(begin + block, s.queryLength), keys = s.visibleKeys(end - 1);
@@ -149,9 +150,9 @@ template <bool bf16> inline float rowDot(const float* gradOutput, const float* o
 template <bool bf16> inline void attentionBackwardIn(Context& context, const Arguments& a, const AttentionShape& s) {
   const float *output = a.floats(4), *logSumExp = a.floats(5), *gradOutput = a.floats(6);
   const size_t block = s.backwardBlock(), stride = s.scoreStride(), headStride = s.headStride(), outputStride = s.heads * s.headSize;
-  const size_t columnFloats = packedSize(s.keyLength, s.headSize), rowFloats = packedSize(s.headSize, s.keyLength);
-  const size_t sumFloats = multiplyBlockScratch(s.keyLength, s.headSize, block), roundedFloats = bf16 ? tileRows * (stride > headStride ? stride : headStride) : 0;
-  const size_t bytes = 2 * takes(block * stride * 4) + takes(stride * 4) + 2 * takes(columnFloats * 4) + takes(rowFloats * 4) + takes(sumFloats * 4) + takes(roundedFloats * 4);
+  const uint64_t columnFloats = packedSize(s.keyLength, s.headSize), rowFloats = packedSize(s.headSize, s.keyLength), scoreBytes = uint64_t{stride} * 4;
+  const uint64_t sumFloats = multiplyBlockScratch(s.keyLength, s.headSize, block), roundedFloats = bf16 ? uint64_t{stride > headStride ? stride : headStride} * tileRows : 0;
+  const uint64_t bytes = 2 * takes(block * scoreBytes) + takes(scoreBytes) + 2 * takes(columnFloats * 4) + takes(rowFloats * 4) + takes(sumFloats * 4) + takes(roundedFloats * 4);
   // One task a head, since the gradients of keys and values sum over all queries.
   parallel(context, s.batch * s.heads, [&](size_t task, int worker) {
     const size_t b = task / s.heads, h = task % s.heads;

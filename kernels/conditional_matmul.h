@@ -32,7 +32,7 @@ struct SortedChoices {
 // In runs of at most `longest` entries. Lies in the kernel's own scratch.
 inline SortedChoices sortChoices(Context& context, const Choices& choices, size_t longest) {
   const size_t count = choices.count();
-  char* block = static_cast<char*>(context.scratch(&context, context.threads, 2 * takes(count * 4) + takes(count * sizeof(ChoiceRun))));
+  char* block = static_cast<char*>(context.scratch(&context, context.threads, 2 * takes(count * 4) + takes(uint64_t{count} * sizeof(ChoiceRun))));
   uint32_t *first = take<uint32_t>(block, count), *second = take<uint32_t>(block, count);
   SortedChoices sorted{nullptr, take<ChoiceRun>(block, count)};
   const uint32_t* keys = reinterpret_cast<const uint32_t*>(choices.chosen);
@@ -57,9 +57,9 @@ inline void conditionalMatmul(Context& context, const Arguments& a) {
   // By the size of a block alone, so that a sum has one order whoever shares the block. Packing a block pays only where many tokens share
   // it: at 768 inputs, blocks of 32 take 8 us a token by dots and 31 packed at batch 1, 5.0 and 8.6 at batch 128 (128 of 4096 rows chosen).
   const bool byDots = size < 64;
-  const size_t packing = byDots ? 0 : multiplyBlockScratch(longest, size, inputs);
+  const uint64_t packing = byDots ? 0 : multiplyBlockScratch(longest, size, inputs);
   parallelRanges(context, sorted.count, 262144 / (longest * size * inputs + 1) + 1, [&](size_t first, size_t last, int worker) {
-    char* scratch = static_cast<char*>(context.scratch(&context, worker, takes(longest * inputs * 4) + takes(longest * size * 4) + takes(packing * 4)));
+    char* scratch = static_cast<char*>(context.scratch(&context, worker, takes(uint64_t{inputs} * 4 * longest) + takes(uint64_t{size} * 4 * longest) + takes(packing * 4)));
     float *gathered = take<float>(scratch, longest * inputs), *products = take<float>(scratch, longest * size), *packed = take<float>(scratch, packing);
     for (size_t r = first; r < last; r++) {
       const ChoiceRun& run = sorted.runs[r];

@@ -110,5 +110,8 @@ inline void dropout(Context& context, const Arguments& a) {
   const float* input = a.floats(0);
   float* output = a.floats(1);
   const DropoutRule rule(a.numbers[1], a.numbers[2]);
-  parallelVectors(context, a.count(0), [&](size_t i, size_t n) { storeUpTo(output + i, loadUpTo(input + i, n) * rule.factors(static_cast<uint32_t>(i)), n); });
+  // Selected, not multiplied by 0: what is dropped is 0 even if it was not finite.
+  parallelVectors(context, a.count(0), [&](size_t i, size_t n) {
+    storeUpTo(output + i, select(rule.keeps(static_cast<uint32_t>(i)), loadUpTo(input + i, n) * splat(rule.scale), zero()), n);
+  });
 }

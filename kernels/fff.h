@@ -31,8 +31,8 @@ template <class Nodes> struct Walks {
 
   size_t walks() const { return count * trees; }
 
-  static size_t bytes(const Nodes& nodes, size_t count, size_t trees, size_t visits) {
-    const size_t walks = count * trees;
+  static uint64_t bytes(const Nodes& nodes, uint64_t count, size_t trees, size_t visits) {
+    const uint64_t walks = count * trees;
     return takes(count * 4) + 3 * takes(walks * visits * 4) + 2 * takes(walks * 4) + takes(count * sizeof(void*)) +
            takes(count * nodes.inputSize() * sizeof(typename Nodes::Input)) + takes(count * sizeof(QuantisedInput));
   }
@@ -239,7 +239,8 @@ inline void walkTogether(Context& context, const Nodes& nodes, const TreeShape& 
 template <class Nodes>
 inline void walkSorted(Context& context, const Nodes& nodes, const TreeShape& shape, const float* input, size_t tokens, size_t top,
                        const FastFeedforwardOutputs& outputs) {
-  const size_t visits = shape.visits(), kept = top + 1, list = takes(tokens * 4), lists = takes(tokens * kept * 4);
+  const size_t visits = shape.visits(), kept = top + 1;
+  const uint64_t list = takes(tokens * 4), lists = takes(uint64_t{tokens} * 4 * kept);
   char* block = static_cast<char*>(context.scratch(&context, context.threads, 2 * lists + 3 * list));
   uint32_t* rows = take<uint32_t>(block, tokens * kept);
   float* logits = take<float>(block, tokens * kept);

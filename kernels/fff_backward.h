@@ -220,7 +220,7 @@ inline void fffBackward(Context& context, const Arguments& a) {
   const size_t tokens = a.count(0), width = layer.width, levels = shape.depth + 1, visits = shape.trees * shape.visits();
   const bool accumulate = a.flag(5);
 
-  const size_t list = takes(tokens * 4), scales = gradients.nodes ? takes(visits * tokens * 4) : 0;
+  const uint64_t list = takes(tokens * 4), scales = gradients.nodes ? takes(uint64_t{tokens} * 4 * visits) : 0;
   char* block = static_cast<char*>(context.scratch(&context, context.threads, takes(shape.trees * sizeof(LeafOrder)) + shape.trees * 3 * list + 2 * scales));
   LeafOrder* orders = take<LeafOrder>(block, shape.trees);
   for (size_t tree = 0; tree < shape.trees; tree++) orders[tree] = {take<uint32_t>(block, tokens), take<uint32_t>(block, tokens), take<uint32_t>(block, tokens)};

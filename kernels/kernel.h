@@ -13,8 +13,9 @@ struct Context {
   // Which worker takes which index is not fixed, so a result must not depend on it.
   void (*run)(Context*, void (*task)(void* data, size_t index, int worker), void* data, size_t count);
   // Memory of one worker, 64-byte aligned, valid until this worker asks again; contents are not kept. worker == threads is a block that
-  // belongs to the kernel as a whole (ask for it outside of parallel).
-  void* (*scratch)(Context*, int worker, size_t bytes);
+  // belongs to the kernel as a whole (ask for it outside of parallel). Sizes have 64 bits where addresses have 32 too: a product that wrapped
+  // around would be granted.
+  void* (*scratch)(Context*, int worker, uint64_t bytes);
   // Records a late error (the first one wins) that surfaces where values are read. printf-style with up to three integers (%lld).
   void (*fail)(Context*, const char* format, long long a, long long b, long long c);
 };
@@ -65,7 +66,7 @@ inline __attribute__((always_inline)) void parallelRanges(Context& context, size
 }
 
 // A kernel's scratch in parts: takes(count x size) bytes for each when asking, then each taken off the front, 64-byte aligned.
-inline __attribute__((always_inline)) size_t takes(size_t bytes) { return (bytes + 63) / 64 * 64; }
+inline __attribute__((always_inline)) uint64_t takes(uint64_t bytes) { return (bytes + 63) / 64 * 64; }
 template <class T> inline __attribute__((always_inline)) T* take(char*& block, size_t count) {
   T* part = reinterpret_cast<T*>(block);
   block += takes(count * sizeof(T));

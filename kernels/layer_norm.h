@@ -38,7 +38,7 @@ inline void layerNormBackward(Context& context, const Arguments& a) {
   const bool accumulate = a.flag(2), parameters = gradGamma || gradBeta;
   const size_t pieces = (rows + grain - 1) / grain;
   // Each piece's own sums for gamma and beta, added up in the order of the pieces.
-  float* sums = parameters ? static_cast<float*>(context.scratch(&context, context.threads, pieces * 2 * padded * sizeof(float))) : nullptr;
+  float* sums = parameters ? static_cast<float*>(context.scratch(&context, context.threads, uint64_t{pieces} * 2 * padded * sizeof(float))) : nullptr;
   parallelRanges(context, rows, grain, [&](size_t begin, size_t end, int) {
     float *gammaSum = sums ? sums + begin / grain * 2 * padded : nullptr, *betaSum = gammaSum + padded;
     if (sums) __builtin_memset(gammaSum, 0, 2 * padded * sizeof(float));

@@ -251,7 +251,7 @@ inline void multiplyPanels(size_t m, size_t n, size_t depth, const float* a, con
 // ------------------------------------------------------------------ on one thread
 
 // Floats of scratch that multiplyBlock needs.
-static inline size_t multiplyBlockScratch(size_t m, size_t n, size_t k) { return (roundUp(m, lanes) + roundUp(n, lanes)) * smaller(k, depthBlock); }
+static inline uint64_t multiplyBlockScratch(size_t m, size_t n, size_t k) { return (uint64_t{roundUp(m, lanes)} + roundUp(n, lanes)) * smaller(k, depthBlock); }
 
 // c [m, n] (+)= a [m, k] b [k, n] on the calling thread; `packing` holds multiplyBlockScratch(m, n, k) floats.
 template <bool bf16>
@@ -266,7 +266,7 @@ static inline void multiplyBlock(size_t m, size_t n, size_t k, const Matrix& a, 
 }
 
 // Packs b [k, n] for multiplyRows, into packedSize(n, k) floats.
-static inline size_t packedSize(size_t n, size_t k) { return roundUp(n, lanes) * k; }
+static inline uint64_t packedSize(size_t n, size_t k) { return uint64_t{roundUp(n, lanes)} * k; }
 template <bool bf16> static inline void packForRows(size_t n, size_t k, const Matrix& b, float* packed) {
   for (size_t p = 0; p < k; p += depthBlock) {
     packColumns<bf16>(n, smaller(depthBlock, k - p), {b.data + p * b.row, b.row, b.column}, packed + p * roundUp(n, lanes));

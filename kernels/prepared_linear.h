@@ -7,7 +7,7 @@
 // Groups of an inner dimension of `inputs`; what is missing of the last is zero.
 template <class Product> inline size_t groupsOf(size_t inputs) { return (inputs + Product::group - 1) / Product::group; }
 
-// Elements of `inner` columns and padded outputs before i8's scales, as PreparedWeight.bytes has it.
+// Where i8's scales begin, one an output: behind the weight's bytes, both of its sides padded to 64 as in PreparedWeight.bytes.
 inline float* linearScales(void* data, size_t outputs, size_t inputs) {
   return reinterpret_cast<float*>(static_cast<uint8_t*>(data) + roundUp(outputs, 64) * roundUp(inputs, 64));
 }
@@ -166,7 +166,7 @@ template <class Product> inline void multiplyPrepared(Context& context, const fl
   const typename Product::Left* left;
   QuantisedInput* quantised = nullptr;
   if constexpr (Product::rounds) {
-    char* block = static_cast<char*>(context.scratch(&context, context.threads, takes(rows * groups * sizeof(typename Product::Left)) + takes(rows * sizeof(QuantisedInput))));
+    char* block = static_cast<char*>(context.scratch(&context, context.threads, takes(uint64_t{rows} * groups * sizeof(typename Product::Left)) + takes(uint64_t{rows} * sizeof(QuantisedInput))));
     typename Product::Left* packed = take<typename Product::Left>(block, rows * groups);
     quantised = take<QuantisedInput>(block, rows);
     left = packed;

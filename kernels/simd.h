@@ -48,7 +48,8 @@ UFB_INLINE Vector loadPart(const float* p, size_t n) { Vector v{}; __builtin_mem
 UFB_INLINE void storePart(float* p, Vector v, size_t n) { __builtin_memcpy(p, &v, n * 4); }
 #endif
 
-// a b + c: contracted to one fused instruction where there is one (-ffp-contract=fast).
+// a b + c: contracted to one fused instruction where there is one (-ffp-contract=fast). A c that is a product needs roundedProduct
+// (quantise.h), or the compiler may fuse that instead.
 #if defined(__wasm_relaxed_simd__)
 UFB_INLINE Vector multiplyAdd(Vector a, Vector b, Vector c) { return __builtin_wasm_relaxed_madd_f32x4(a, b, c); }
 #else

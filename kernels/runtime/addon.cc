@@ -3,7 +3,7 @@
 #include <node_api.h>
 
 #include <cstring>
-#include <new>
+#include <exception>
 #include <string>
 
 #include "executor.h"
@@ -168,7 +168,13 @@ napi_value create(napi_env env, napi_callback_info info) {
     }
     napi_call_threadsafe_function(owner->doorbell, nullptr, napi_tsfn_nonblocking);
   };
-  handle->executor.reset(new Executor(set->kernels, static_cast<int>(numberOf(env, call.arguments[1])), completed, handle));
+  try {
+    handle->executor.reset(new Executor(set->kernels, static_cast<int>(numberOf(env, call.arguments[1])), completed, handle));
+  } catch (const std::exception& error) {
+    napi_release_threadsafe_function(handle->doorbell, napi_tsfn_abort);
+    delete handle;
+    return throwError(env, std::string("the system gives the native backend no thread or memory (") + error.what() + "): end other programs or raise the limits (ulimit -a)");
+  }
   napi_add_env_cleanup_hook(env, closeWithEnvironment, handle);
 
   napi_value external;
@@ -321,9 +327,18 @@ napi_value namesOf(napi_env env, const std::vector<const char*>& names) {
   return list;
 }
 
-void exportFunction(napi_env env, napi_value exports, const char* name, napi_callback callback) {
+// What C++ throws, for want of memory, must not reach Node, which would end the process.
+template <napi_value (*callback)(napi_env, napi_callback_info)> napi_value guarded(napi_env env, napi_callback_info info) {
+  try {
+    return callback(env, info);
+  } catch (const std::exception& error) {
+    return throwError(env, std::string("no memory for the native backend's own lists (") + error.what() + "): dispose tensors or take smaller batches");
+  }
+}
+
+template <napi_value (*callback)(napi_env, napi_callback_info)> void exportFunction(napi_env env, napi_value exports, const char* name) {
   napi_value function;
-  napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, nullptr, &function);
+  napi_create_function(env, name, NAPI_AUTO_LENGTH, guarded<callback>, nullptr, &function);
   napi_set_named_property(env, exports, name, function);
 }
 
@@ -338,17 +353,17 @@ extern "C" NAPI_MODULE_EXPORT napi_value napi_register_module_v1(napi_env env, n
   for (const KernelEntry* entry = instructionSets[0].kernels; entry->name; entry++) kernels.push_back(entry->name);
   napi_set_named_property(env, exports, "instructionSets", namesOf(env, sets));
   napi_set_named_property(env, exports, "kernelNames", namesOf(env, kernels));
-  exportFunction(env, exports, "create", create);
-  exportFunction(env, exports, "dispose", dispose);
-  exportFunction(env, exports, "threads", threads);
-  exportFunction(env, exports, "allocate", allocate);
-  exportFunction(env, exports, "addressOf", addressOf);
-  exportFunction(env, exports, "stage", stage);
-  exportFunction(env, exports, "submit", submit);
-  exportFunction(env, exports, "finish", finish);
-  exportFunction(env, exports, "runNow", runNow);
-  exportFunction(env, exports, "blockCount", blockCount);
-  exportFunction(env, exports, "kernelTimes", kernelTimes);
+  exportFunction<create>(env, exports, "create");
+  exportFunction<dispose>(env, exports, "dispose");
+  exportFunction<threads>(env, exports, "threads");
+  exportFunction<allocate>(env, exports, "allocate");
+  exportFunction<addressOf>(env, exports, "addressOf");
+  exportFunction<stage>(env, exports, "stage");
+  exportFunction<submit>(env, exports, "submit");
+  exportFunction<finish>(env, exports, "finish");
+  exportFunction<runNow>(env, exports, "runNow");
+  exportFunction<blockCount>(env, exports, "blockCount");
+  exportFunction<kernelTimes>(env, exports, "kernelTimes");
   return exports;
 }
 

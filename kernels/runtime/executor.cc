@@ -25,9 +25,8 @@ Executor::Executor(const KernelEntry* kernels, int threads, void (*completed)(vo
     : kernels_(kernels), completed_(completed), data_(data), pool_(threads) {
   while (kernels[kernelCount_].name) kernelCount_++;
   times_.resize(kernelCount_);
-  scratch_.resize(static_cast<size_t>(pool_.threads()) + 1);
+  scratch_.resize(static_cast<size_t>(threads) + 1);
   context_.executor = this;
-  context_.threads = pool_.threads();
   context_.run = [](Context* context, void (*task)(void*, size_t, int), void* taskData, size_t count) {
     Shared shared{task, taskData};
     const auto guarded = [](void* data, size_t index, int worker) {
@@ -42,11 +41,14 @@ Executor::Executor(const KernelEntry* kernels, int threads, void (*completed)(vo
     static_cast<KernelContext*>(context)->executor->pool_.run(guarded, &shared, count);
     if (shared.missing > 0) throw NoScratch{shared.missing};
   };
-  context_.scratch = [](Context* context, int worker, size_t bytes) { return static_cast<KernelContext*>(context)->executor->scratch(worker, bytes); };
+  context_.scratch = [](Context* context, int worker, uint64_t bytes) { return static_cast<KernelContext*>(context)->executor->scratch(worker, bytes); };
   context_.fail = [](Context* context, const char* format, long long a, long long b, long long c) {
     static_cast<KernelContext*>(context)->executor->fail(format, a, b, c);
   };
+  // Before the helpers, who take what threads there are, and last of what may throw: a thread that has started must be joined.
   thread_ = std::thread([this] { serve(); });
+  pool_.start();
+  context_.threads = pool_.threads();
 }
 
 Executor::~Executor() {

@@ -48,7 +48,7 @@ struct KernelTime {
 
 class Executor {
  public:
-  // `completed` is called on the executor's thread for each barrier that has run.
+  // `completed` is called on the executor's thread for each barrier that has run. Throws if there is no memory, or no thread to be had.
   Executor(const KernelEntry* kernels, int threads, void (*completed)(void* data, std::unique_ptr<Job>), void* data);
   ~Executor();
   // Finishes the command that runs, ends the thread, and returns the jobs that have not begun.
@@ -63,7 +63,6 @@ class Executor {
   void runNow(Job& job);
   // Calls and time of each kernel, in their order.
   std::vector<KernelTime> times();
-  const KernelEntry* kernels() const { return kernels_; }
 
  private:
   struct KernelContext : Context {

@@ -1,7 +1,7 @@
 #include "thread_pool.h"
 
 #include <chrono>
-#include <system_error>
+#include <exception>
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -40,11 +40,12 @@ constexpr uint64_t generationOf(uint64_t ticket) { return ticket >> 32; }
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) {
-  helpers_.reserve(static_cast<size_t>(threads > 1 ? threads - 1 : 0));
+ThreadPool::ThreadPool(int threads) : wanted_(threads) { helpers_.reserve(static_cast<size_t>(threads > 1 ? threads - 1 : 0)); }
+
+void ThreadPool::start() {
   try {
-    for (int worker = 1; worker < threads; worker++) helpers_.emplace_back([this, worker] { help(worker); });
-  } catch (const std::system_error&) {  // as many as there are
+    while (threads() < wanted_) helpers_.emplace_back([this, worker = threads()] { help(worker); });
+  } catch (const std::exception&) {  // as many as there are
   }
 }
 

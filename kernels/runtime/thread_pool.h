@@ -17,9 +17,11 @@ class ThreadPool {
  public:
   using Task = void (*)(void* data, size_t index, int worker);
 
-  // Starts threads - 1 helpers; fewer if the system refuses.
+  // Throws std::bad_alloc if there is no memory for so many.
   explicit ThreadPool(int threads);
   ~ThreadPool();
+  // Starts threads - 1 helpers; fewer if the system refuses. Throws nothing. Once, before `run`.
+  void start();
   // The calling thread included.
   int threads() const { return static_cast<int>(helpers_.size()) + 1; }
   // Calls task(data, index, worker) for each index in [0, count), worker in [0, threads); returns when all are done. One caller at a time.
@@ -44,6 +46,7 @@ class ThreadPool {
   std::condition_variable wake_, finished_;
   std::atomic<int> sleeping_{0};
   std::atomic<bool> callerSleeps_{false}, stopping_{false};
+  const int wanted_;
   std::vector<std::thread> helpers_;
 };
 

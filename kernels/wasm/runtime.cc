@@ -1,8 +1,9 @@
 // The runtime of the WASM builds, without any library: memory, the list of commands (../runtime/executor.h says how one is written) and
 // the threads that share a kernel's work. src/backend/wasm_worker.js calls `start` once and `run` for each list; in the threaded
 // builds further workers call `help`, which does not return.
-// There are no exceptions here: a kernel that finds no scratch traps, which leaves it. The worker then calls `resume` (a helper `helpAgain`):
-// the rest of the list allocates, releases and writes what the other side counts on, while kernels are left out until the error was told.
+// There are no exceptions here: a kernel that finds no scratch traps, which leaves it; where that was a helper, who then calls `helpAgain`,
+// the worker's own part of the kernel traps next. The worker then calls `resume`: the rest of the list allocates, releases and writes what
+// the other side counts on, while kernels are left out until the error was told.
 #include "kernel.h"
 
 #define UFB_EXPORT(name) extern "C" __attribute__((export_name(#name)))
@@ -28,6 +29,7 @@ class Heap {
  public:
   // Null if there is no memory. 64-byte aligned.
   void* allocate(uint64_t bytes) {
+    if (bytes > uint64_t{1} << 32) return nullptr;
     const Size size = sizeFor(bytes);
     Block*& free = free_[size.index];
     if (free) {
@@ -101,14 +103,18 @@ class Threads {
       if (spins > patience) __builtin_wasm_memory_atomic_wait32(&done_, done, -1);
     }
   }
+  // Whether a helper has left its task unfinished since the last `abandon`.
+  bool left() const { return __atomic_load_n(&left_, __ATOMIC_SEQ_CST); }
   // Ends a task that the first thread has left: what its data were lies on that thread's stack, so helpers must be out of it.
   void abandon() {
     const uint64_t generation = __atomic_load_n(&ticket_, __ATOMIC_SEQ_CST) >> 32;
     __atomic_store_n(&ticket_, generation << 32 | closed, __ATOMIC_SEQ_CST);
     while (__atomic_load_n(&helping_, __ATOMIC_SEQ_CST) > 0) {}
+    __atomic_store_n(&left_, false, __ATOMIC_SEQ_CST);
   }
-  // Counts what a helper had claimed when it left its task as done.
+  // Counts what a helper had claimed when it left its task as done, so that the first thread comes back, and lets it know.
   void leave(int worker) {
+    __atomic_store_n(&left_, true, __ATOMIC_SEQ_CST);
     finish(claimed_[worker]);
     __atomic_sub_fetch(&helping_, 1, __ATOMIC_SEQ_CST);
   }
@@ -157,6 +163,7 @@ class Threads {
   void* data_ = nullptr;
   uint32_t count_ = 0;
   int32_t done_ = 0, bell_ = 0, sleeping_ = 0, helping_ = 0;
+  bool left_ = false;
   int32_t claimed_[mostThreads] = {};  // by each in the task that it is in
 };
 Threads threads;
@@ -166,7 +173,7 @@ Threads threads;
 
 struct Scratch {
   void* block;
-  size_t bytes;
+  uint64_t bytes;
 };
 Scratch scratches[mostThreads + 1];
 int heapLock = 0;
@@ -182,7 +189,7 @@ void fail(Context*, const char* format, long long a, long long b, long long c) {
   failure = {static_cast<double>(reinterpret_cast<uintptr_t>(format)), {static_cast<double>(a), static_cast<double>(b), static_cast<double>(c)}};
 }
 
-void* scratch(Context*, int worker, size_t bytes) {
+void* scratch(Context*, int worker, uint64_t bytes) {
   Scratch& own = scratches[worker];
   if (own.block && own.bytes >= bytes) return own.block;
   while (__atomic_exchange_n(&heapLock, 1, __ATOMIC_SEQ_CST)) {}
@@ -199,6 +206,7 @@ void* scratch(Context*, int worker, size_t bytes) {
 void run(Context*, void (*task)(void*, size_t, int), void* data, size_t count) {
 #ifdef UFB_THREADS
   threads.run(task, data, count);
+  if (threads.left()) __builtin_trap();  // what the helper should have made is missing: the kernel must not go on
 #else
   for (size_t index = 0; index < count; index++) task(data, index, 0);
 #endif
@@ -331,6 +339,7 @@ UFB_EXPORT(hasFailed) bool hasFailed() { return __atomic_load_n(&failed, __ATOMI
 #ifdef UFB_THREADS
 // Goes on helping after a trap.
 UFB_EXPORT(helpAgain) void helpAgain(int worker) {
+  fail(nullptr, "a kernel failed", 0, 0, 0);
   threads.leave(worker);
   threads.help(worker);
 }

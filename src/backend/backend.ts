@@ -128,7 +128,12 @@ export abstract class Backend {
   tensor(name: string, shape: readonly number[], dtype: DType = 'f32', values?: TypedArray | readonly number[]): Tensor {
     const bytes = sizeOf(name, shape) * bytesPerElement[dtype];
     const tensor = new Tensor(this, name, [...shape], dtype, this.allocate(bytes));
-    if (values) this.write(tensor, values);
+    try {
+      if (values) this.write(tensor, values);
+    } catch (error) {
+      tensor.dispose(); // nobody else has it
+      throw error;
+    }
     return tensor;
   }
 
@@ -140,7 +145,7 @@ export abstract class Backend {
 
   /** Copies values in, in queue order. The array may be reused at once. */
   write(tensor: Tensor, values: TypedArray | readonly number[]): void {
-    this.checks.use('write', tensor);
+    this.checks.use('write', 'tensor', tensor);
     if (values.length !== tensor.size) throw new ShapeError(`write: ${describe(tensor)} takes ${tensor.size} values, got ${values.length}`);
     const ArrayType = arrayTypes[tensor.dtype];
     this.upload(tensor, values instanceof ArrayType ? values : ArrayType.from(values as ArrayLike<number>));
@@ -157,7 +162,7 @@ export abstract class Backend {
   /** A copy of the tensor's values once everything queued before has run. Float32Array for f32, Int32Array for i32. */
   async read(tensor: Tensor): Promise<Float32Array<ArrayBuffer>>;
   async read(tensor: Tensor): Promise<TypedArray> {
-    this.checks.use('read', tensor);
+    this.checks.use('read', 'tensor', tensor);
     return this.download(tensor);
   }
 
@@ -168,7 +173,7 @@ export abstract class Backend {
 
   /** As {@link read}, but runs the queue on the calling thread: for small work only, it blocks the event loop. */
   readNow(tensor: Tensor): Float32Array {
-    this.checks.use('readNow', tensor);
+    this.checks.use('readNow', 'tensor', tensor);
     return this.downloadNow(tensor) as Float32Array;
   }
 
@@ -176,14 +181,14 @@ export abstract class Backend {
 
   /** output = value. For i32 the value is rounded towards zero. */
   fill(a: { output: Tensor; value: number }): void {
-    this.checks.use('fill', a.output);
+    this.checks.use('fill', 'output', a.output);
     this.checks.expectWords('fill', a.output);
     this.enqueue(a.output.dtype === 'f32' ? 'fill' : 'fillIntegers', [a.output], [a.output.size, a.value]);
   }
 
   /** output = input; same size and dtype, f32 or i32. */
   copy(a: { input: Tensor; output: Tensor }): void {
-    this.checks.use('copy', a.input);
+    this.checks.use('copy', 'input', a.input);
     this.checks.expectWords('copy', a.input);
     this.checks.expectType('copy', 'output', a.output, a.input.dtype);
     this.checks.expectSize('copy', 'output', a.output, a.input.size);
@@ -192,40 +197,39 @@ export abstract class Backend {
 
   /** output = a + scale b, elementwise; output may be a or b. scale is 1 by default. */
   add(a: { a: Tensor; b: Tensor; output: Tensor; scale?: number }): void {
-    const n = a.a.size;
-    this.checks.expect('add', { a: a.a, b: a.b, output: a.output }, n);
+    const n = this.checks.expect('add', { a: a.a, b: a.b, output: a.output });
     this.enqueue('add', [a.a, a.b, a.output], [n, a.scale ?? 1]);
   }
 
   /** Exact GELU, x Phi(x) by erf. output may be input. */
   gelu(a: { input: Tensor; output: Tensor }): void {
-    this.checks.expect('gelu', { input: a.input, output: a.output }, a.input.size);
-    this.enqueue('gelu', [a.input, a.output], [a.input.size]);
+    const n = this.checks.expect('gelu', { input: a.input, output: a.output });
+    this.enqueue('gelu', [a.input, a.output], [n]);
   }
 
   /** gradInput = gradOutput gelu'(input); gradInput may be gradOutput. */
   geluBackward(a: { input: Tensor; gradOutput: Tensor; gradInput: Tensor }): void {
-    this.checks.expect('geluBackward', a, a.input.size);
-    this.enqueue('geluBackward', [a.input, a.gradOutput, a.gradInput], [a.input.size]);
+    const n = this.checks.expect('geluBackward', { input: a.input, gradOutput: a.gradOutput, gradInput: a.gradInput });
+    this.enqueue('geluBackward', [a.input, a.gradOutput, a.gradInput], [n]);
   }
 
   /** output may be input. */
   tanh(a: { input: Tensor; output: Tensor }): void {
-    this.checks.expect('tanh', { input: a.input, output: a.output }, a.input.size);
-    this.enqueue('tanh', [a.input, a.output], [a.input.size]);
+    const n = this.checks.expect('tanh', { input: a.input, output: a.output });
+    this.enqueue('tanh', [a.input, a.output], [n]);
   }
 
   /** From the forward's output: gradInput = gradOutput (1 - output^2); gradInput may be gradOutput. */
   tanhBackward(a: { output: Tensor; gradOutput: Tensor; gradInput: Tensor }): void {
-    this.checks.expect('tanhBackward', a, a.output.size);
-    this.enqueue('tanhBackward', [a.output, a.gradOutput, a.gradInput], [a.output.size]);
+    const n = this.checks.expect('tanhBackward', { output: a.output, gradOutput: a.gradOutput, gradInput: a.gradInput });
+    this.enqueue('tanhBackward', [a.output, a.gradOutput, a.gradInput], [n]);
   }
 
   /** output = kept(input) / (1 - probability); its own backward, applied to the gradient. output may be input. */
   dropout(a: { input: Tensor; output: Tensor; dropout: Dropout }): void {
-    this.checks.expect('dropout', { input: a.input, output: a.output }, a.input.size);
+    const n = this.checks.expect('dropout', { input: a.input, output: a.output });
     this.checks.expectProbability('dropout', a.dropout.probability);
-    this.enqueue('dropout', [a.input, a.output], [a.input.size, a.dropout.probability, a.dropout.key]);
+    this.enqueue('dropout', [a.input, a.output], [n, a.dropout.probability, a.dropout.key]);
   }
 
   /**
@@ -300,11 +304,10 @@ export abstract class Backend {
    * input, output [rows, width]; gamma, beta [width]; mean and reciprocal standard deviation [rows] are kept for the backward if given.
    */
   layerNorm(a: { input: Tensor; gamma: Tensor; beta: Tensor; epsilon: number; output: Tensor; mean?: Tensor; reciprocal?: Tensor }): void {
-    const width = a.gamma.size;
+    const width = this.checks.expect('layerNorm', { gamma: a.gamma, beta: a.beta });
     const rows = this.checks.rows('layerNorm', 'input', a.input, width);
     this.checks.expect('layerNorm', { input: a.input, output: a.output }, rows * width);
-    this.checks.expect('layerNorm', { gamma: a.gamma, beta: a.beta }, width);
-    this.checks.expect('layerNorm', { mean: a.mean, reciprocal: a.reciprocal }, rows);
+    this.checks.expectOptional('layerNorm', { mean: a.mean, reciprocal: a.reciprocal }, rows);
     this.enqueue('layerNorm', [a.input, a.gamma, a.beta, a.output, a.mean, a.reciprocal], [rows, width, a.epsilon]);
   }
 
@@ -320,10 +323,10 @@ export abstract class Backend {
     gradGamma?: Tensor;
     gradBeta?: Tensor;
   }): void {
-    const width = a.gamma.size;
+    const width = this.checks.expect('layerNormBackward', { gamma: a.gamma });
     const rows = this.checks.rows('layerNormBackward', 'input', a.input, width);
     this.checks.expect('layerNormBackward', { input: a.input, gradOutput: a.gradOutput, gradInput: a.gradInput }, rows * width);
-    this.checks.expect('layerNormBackward', { gamma: a.gamma, gradGamma: a.gradGamma, gradBeta: a.gradBeta }, width);
+    this.checks.expectOptional('layerNormBackward', { gradGamma: a.gradGamma, gradBeta: a.gradBeta }, width);
     this.checks.expect('layerNormBackward', { mean: a.mean, reciprocal: a.reciprocal }, rows);
     this.enqueue(
       'layerNormBackward',
@@ -350,8 +353,9 @@ export abstract class Backend {
   }): void {
     const { rows, inputs, outputs } = this.checks.linearShape('linear', a.input, a.weight);
     this.checks.expect('linear', { input: a.input }, rows * inputs);
-    this.checks.expect('linear', { output: a.output, preActivation: a.preActivation }, rows * outputs);
-    this.checks.expect('linear', { bias: a.bias }, outputs);
+    this.checks.expect('linear', { output: a.output }, rows * outputs);
+    this.checks.expectOptional('linear', { preActivation: a.preActivation }, rows * outputs);
+    this.checks.expectOptional('linear', { bias: a.bias }, outputs);
     const gelu = a.activation === 'gelu';
     if (gelu && a.accumulate) throw new ShapeError('linear: accumulate and an activation exclude each other');
     if (a.preActivation && !gelu) throw new ShapeError("linear: preActivation is kept only with activation 'gelu'");
@@ -395,7 +399,7 @@ export abstract class Backend {
     const precision = this.checks.precisionNumber('linearBackwardWeight', a.precision);
     this.checks.expect('linearBackwardWeight', { input: a.input }, rows * inputs);
     this.checks.expect('linearBackwardWeight', { gradOutput: a.gradOutput }, rows * outputs);
-    this.checks.expect('linearBackwardWeight', { gradBias: a.gradBias }, outputs);
+    this.checks.expectOptional('linearBackwardWeight', { gradBias: a.gradBias }, outputs);
     this.enqueue('linearBackwardWeight', [a.input, a.gradOutput, a.gradWeight, a.gradBias], [rows, inputs, outputs, precision]);
   }
 
@@ -406,7 +410,7 @@ export abstract class Backend {
   attention(a: AttentionArguments & { output: Tensor; logSumExp?: Tensor }): void {
     const numbers = this.checks.attentionNumbers('attention', a, [a.query, a.key, a.value]);
     this.checks.expect('attention', { output: a.output }, a.batch * a.queryLength * a.heads * a.headSize);
-    this.checks.expect('attention', { logSumExp: a.logSumExp }, a.batch * a.heads * a.queryLength);
+    this.checks.expectOptional('attention', { logSumExp: a.logSumExp }, a.batch * a.heads * a.queryLength);
     this.enqueue('attention', [a.query.tensor, a.key.tensor, a.value.tensor, a.paddingMask, a.output, a.logSumExp], numbers);
   }
 
@@ -448,7 +452,7 @@ export abstract class Backend {
    */
   embedding(a: { table: Tensor; indices: Tensor; output: Tensor; scale?: Tensor; accumulate?: boolean }): void {
     const { rows, width, count } = this.checks.embeddingShape('embedding', a.table, a.indices, a.output);
-    this.checks.expect('embedding', { scale: a.scale }, 1);
+    this.checks.expectOptional('embedding', { scale: a.scale }, 1);
     this.enqueue('embedding', [a.table, a.indices, a.output, a.scale], [rows, width, count, a.accumulate ? 1 : 0]);
   }
 
@@ -465,9 +469,10 @@ export abstract class Backend {
     skipIndex?: number;
   }): void {
     const { rows, width, count } = this.checks.embeddingShape('embeddingBackward', a.gradTable, a.indices, a.gradOutput);
-    this.checks.expect('embeddingBackward', { scale: a.scale }, 1);
-    this.checks.expectIntegers('embeddingBackward', { touched: a.touched }, count);
-    this.enqueue('embeddingBackward', [a.indices, a.gradOutput, a.gradTable, a.touched, a.scale], [rows, width, count, a.skipIndex ?? -1]);
+    this.checks.expectOptional('embeddingBackward', { scale: a.scale }, 1);
+    this.checks.expectOptionalIntegers('embeddingBackward', { touched: a.touched }, count);
+    const skipped = a.skipIndex ?? Number.NaN; // which no index equals
+    this.enqueue('embeddingBackward', [a.indices, a.gradOutput, a.gradTable, a.touched, a.scale], [rows, width, count, skipped]);
   }
 
   /** gradScale += sum over t of gradOutput[t] . table[indices[t]]. */
@@ -499,10 +504,11 @@ export abstract class Backend {
     visited?: Tensor;
     logits?: Tensor;
   }): void {
-    const { rows, width, leafWidth } = this.checks.fffShape('fff', a);
+    const { rows, width, leafWidth, neurons } = this.checks.fffShape('fff', a);
+    this.checks.expect('fff', { bias: a.bias }, neurons);
     this.checks.expect('fff', { input: a.input, output: a.output }, rows * width);
-    this.checks.expect('fff', { logits: a.logits }, rows * a.trees * (a.depth + leafWidth));
-    this.checks.expectIntegers('fff', { visited: a.visited }, rows * a.trees * (a.depth + 1));
+    this.checks.expectOptional('fff', { logits: a.logits }, rows * a.trees * (a.depth + leafWidth));
+    this.checks.expectOptionalIntegers('fff', { visited: a.visited }, rows * a.trees * (a.depth + 1));
     const numbers = [rows, width, a.trees, a.depth, leafWidth, a.accumulate ? 1 : 0];
     if (a.nodes instanceof PreparedWeight) {
       const operands = [a.input, a.nodes.data, a.bias, a.output, a.visited, a.logits];
@@ -514,7 +520,8 @@ export abstract class Backend {
 
   /**
    * Touches the visited neurons only: dz = (dy . w_out[i]) gelu'(z); gradNodes[i] += (dz x, gelu(z) dy); gradBias[i] += dz;
-   * gradInput (+)= sum of dz w_in[i]. The choice of path has no gradient. touched i32 [trees n] gets 1 at every visited neuron (rows of gradNodes and
+   * gradInput (+)= sum of dz w_in[i]. The choice of path has no gradient; of `visited` only the leaves are read, the nodes above follow
+   * from them, and one that is no leaf is a late error. touched i32 [trees n] gets 1 at every visited neuron (rows of gradNodes and
    * gradBias whose flag is 0 hold no gradient and are zero): gradients are row-sparse. Without gradNodes, gradBias and touched (all three or none) only gradInput is computed.
    */
   fffBackward(a: {
@@ -538,9 +545,9 @@ export abstract class Backend {
     this.checks.expectIntegers('fffBackward', { visited: a.visited }, rows * a.trees * (a.depth + 1));
     if (!a.gradNodes !== !a.gradBias || !a.gradNodes !== !a.touched)
       throw new ShapeError('fffBackward: gradNodes, gradBias and touched are given together or not at all');
-    this.checks.expect('fffBackward', { gradNodes: a.gradNodes }, neurons * 2 * width);
-    this.checks.expect('fffBackward', { gradBias: a.gradBias }, neurons);
-    this.checks.expectIntegers('fffBackward', { touched: a.touched }, neurons);
+    this.checks.expectOptional('fffBackward', { gradNodes: a.gradNodes }, neurons * 2 * width);
+    this.checks.expectOptional('fffBackward', { gradBias: a.gradBias }, neurons);
+    this.checks.expectOptionalIntegers('fffBackward', { touched: a.touched }, neurons);
     this.enqueue(
       'fffBackward',
       [a.input, a.nodes, a.visited, a.logits, a.gradOutput, a.gradInput, a.gradNodes, a.gradBias, a.touched],
@@ -565,7 +572,7 @@ export abstract class Backend {
     accumulate?: boolean;
   }): void {
     const { numbers, rows, outputs } = this.checks.choiceShape('conditionalMatmul', a.input, a.weight, a.chosen, a.blockSize);
-    this.checks.expect('conditionalMatmul', { bias: a.bias }, a.weight.shape[0]);
+    this.checks.expectOptional('conditionalMatmul', { bias: a.bias }, a.weight.shape[0]);
     this.checks.expect('conditionalMatmul', { output: a.output }, rows * outputs);
     this.enqueue('conditionalMatmul', [a.input, a.weight, a.chosen, a.bias, a.output], [...numbers, a.accumulate ? 1 : 0]);
   }
@@ -609,8 +616,8 @@ export abstract class Backend {
     const operation = 'conditionalMatmulBackwardWeight';
     const { numbers, rows, outputs } = this.checks.choiceShape(operation, a.input, a.gradWeight, a.chosen, a.blockSize);
     this.checks.expect(operation, { gradOutput: a.gradOutput }, rows * outputs);
-    this.checks.expect(operation, { gradBias: a.gradBias }, a.gradWeight.shape[0]);
-    this.checks.expectIntegers(operation, { touched: a.touched }, a.gradWeight.shape[0]);
+    this.checks.expectOptional(operation, { gradBias: a.gradBias }, a.gradWeight.shape[0]);
+    this.checks.expectOptionalIntegers(operation, { touched: a.touched }, a.gradWeight.shape[0]);
     this.enqueue('conditionalMatmulBackwardWeight', [a.input, a.gradOutput, a.chosen, a.gradWeight, a.gradBias, a.touched], numbers);
   }
 
@@ -621,7 +628,7 @@ export abstract class Backend {
    */
   pool(a: { input: Tensor; batch: number; length: number; kind: PoolKind; output: Tensor; selected?: Tensor; mask?: Tensor }): void {
     const width = this.checks.poolWidth('pool', a.input, a.output, a);
-    this.checks.expectIntegers('pool', { selected: a.selected }, a.batch * width);
+    this.checks.expectOptionalIntegers('pool', { selected: a.selected }, a.batch * width);
     this.enqueue('pool', [a.input, a.output, a.selected, a.mask], [a.batch, a.length, width, poolKinds.indexOf(a.kind)]);
   }
 
@@ -640,9 +647,9 @@ export abstract class Backend {
     const width = this.checks.poolWidth('poolBackward', a.gradInput, a.gradOutput, a);
     if (a.kind === 'max' && !a.selected) throw new ShapeError("poolBackward: kind 'max' needs selected");
     if (a.kind === 'logSumExp' && !(a.input && a.output)) throw new ShapeError("poolBackward: kind 'logSumExp' needs input and output");
-    this.checks.expect('poolBackward', { input: a.input }, a.batch * a.length * width);
-    this.checks.expect('poolBackward', { output: a.output }, a.batch * width);
-    this.checks.expectIntegers('poolBackward', { selected: a.selected }, a.batch * width);
+    this.checks.expectOptional('poolBackward', { input: a.input }, a.batch * a.length * width);
+    this.checks.expectOptional('poolBackward', { output: a.output }, a.batch * width);
+    this.checks.expectOptionalIntegers('poolBackward', { selected: a.selected }, a.batch * width);
     this.enqueue(
       'poolBackward',
       [a.gradOutput, a.gradInput, a.input, a.output, a.selected, a.mask],
@@ -657,12 +664,12 @@ export abstract class Backend {
    * Rows labelled ignoreIndex (-100) get 0 in both. logits [rows, classes], labels i32 [rows], losses [rows]. A label outside the classes is a late error.
    */
   crossEntropy(a: { logits: Tensor; labels: Tensor; losses: Tensor; gradLogits?: Tensor; scale?: number; ignoreIndex?: number }): void {
-    const rows = a.labels.size;
-    const classes = a.logits.size / rows;
+    const rows = this.checks.expectIntegers('crossEntropy', { labels: a.labels });
+    const size = this.checks.expect('crossEntropy', { logits: a.logits });
+    const classes = size / rows;
     if (rows > 0 && !Number.isInteger(classes))
       throw new ShapeError(`crossEntropy: logits ${describe(a.logits)} are not rows of classes for ${rows} labels`);
-    this.checks.expect('crossEntropy', { logits: a.logits, gradLogits: a.gradLogits }, a.logits.size);
-    this.checks.expectIntegers('crossEntropy', { labels: a.labels }, rows);
+    this.checks.expectOptional('crossEntropy', { gradLogits: a.gradLogits }, size);
     this.checks.expect('crossEntropy', { losses: a.losses }, rows);
     this.enqueue(
       'crossEntropy',
@@ -673,28 +680,24 @@ export abstract class Backend {
 
   /** losses = (predictions - targets)^2, elementwise; gradPredictions = 2 scale (predictions - targets), which may be the predictions themselves. */
   squaredError(a: { predictions: Tensor; targets: Tensor; losses: Tensor; gradPredictions?: Tensor; scale?: number }): void {
-    const n = a.predictions.size;
-    this.checks.expect(
-      'squaredError',
-      { predictions: a.predictions, targets: a.targets, losses: a.losses, gradPredictions: a.gradPredictions },
-      n,
-    );
+    const n = this.checks.expect('squaredError', { predictions: a.predictions, targets: a.targets, losses: a.losses });
+    this.checks.expectOptional('squaredError', { gradPredictions: a.gradPredictions }, n);
     this.enqueue('squaredError', [a.predictions, a.targets, a.losses, a.gradPredictions], [n, a.scale ?? 1]);
   }
 
   /** output[0] (+)= sum of input. */
   sum(a: { input: Tensor; output: Tensor; accumulate?: boolean }): void {
-    this.checks.expect('sum', { input: a.input }, a.input.size);
+    const n = this.checks.expect('sum', { input: a.input });
     this.checks.expect('sum', { output: a.output }, 1);
-    this.enqueue('sum', [a.input, a.output], [a.input.size, a.accumulate ? 1 : 0]);
+    this.enqueue('sum', [a.input, a.output], [n, a.accumulate ? 1 : 0]);
   }
 
   /** output[0] = sum of squares of input [rows, ...]. With touched i32 [rows], rows whose flag is 0 are not read and count as zero. */
   sumOfSquares(a: { input: Tensor; touched?: Tensor; output: Tensor }): void {
     const rows = a.touched?.size ?? 1;
-    const width = this.checks.rowWidth('sumOfSquares', a.input, rows);
-    this.checks.expect('sumOfSquares', { input: a.input }, a.input.size);
-    this.checks.expectIntegers('sumOfSquares', { touched: a.touched }, rows);
+    const width = this.checks.rowWidth('sumOfSquares', 'input', a.input, rows);
+    this.checks.expect('sumOfSquares', { input: a.input });
+    this.checks.expectOptionalIntegers('sumOfSquares', { touched: a.touched }, rows);
     this.checks.expect('sumOfSquares', { output: a.output }, 1);
     this.enqueue('sumOfSquares', [a.input, a.touched, a.output], [rows, width]);
   }
@@ -703,9 +706,9 @@ export abstract class Backend {
 
   /** From sums of squares: output[0] = min(1, maximum / (norm + 1e-6)) and output[1] = norm, the square root of their sum (PyTorch's clip_grad_norm_). */
   clipScale(a: { sums: Tensor; maximum: number; output: Tensor }): void {
-    this.checks.expect('clipScale', { sums: a.sums }, a.sums.size);
+    const n = this.checks.expect('clipScale', { sums: a.sums });
     this.checks.expect('clipScale', { output: a.output }, 2);
-    this.enqueue('clipScale', [a.sums, a.output], [a.sums.size, a.maximum]);
+    this.enqueue('clipScale', [a.sums, a.output], [n, a.maximum]);
   }
 
   /**
@@ -727,12 +730,13 @@ export abstract class Backend {
     weightDecay: number;
     step: number;
   }): void {
-    const n = a.parameter.size;
-    this.checks.expect('adamw', { parameter: a.parameter, gradient: a.gradient, mean: a.mean, variance: a.variance }, n);
+    this.checks.expect('adamw', { parameter: a.parameter, gradient: a.gradient, mean: a.mean, variance: a.variance });
     const rows = a.touched?.size ?? 1;
-    const width = this.checks.rowWidth('adamw', a.parameter, rows);
-    this.checks.expectIntegers('adamw', { touched: a.touched }, rows);
+    const width = this.checks.rowWidth('adamw', 'parameter', a.parameter, rows);
+    this.checks.expectOptionalIntegers('adamw', { touched: a.touched }, rows);
     if (a.gradientScale) this.checks.expectType('adamw', 'gradientScale', a.gradientScale, 'f32');
+    if (a.gradientScale?.size === 0)
+      throw new ShapeError(`adamw: gradientScale ${describe(a.gradientScale)} has no elements, expected a factor in the first`);
     if (!Number.isInteger(a.step) || a.step < 1) throw new ShapeError(`adamw: step ${a.step} is not a count from 1`);
     this.enqueue(
       'adamw',
@@ -743,10 +747,9 @@ export abstract class Backend {
 
   /** Zeroes the rows of gradient [rows, ...] whose flag is not 0. The flags stay: several gradients can share them. */
   clearRows(a: { gradient: Tensor; touched: Tensor }): void {
-    const rows = a.touched.size;
-    const width = this.checks.rowWidth('clearRows', a.gradient, rows);
-    this.checks.expect('clearRows', { gradient: a.gradient }, a.gradient.size);
-    this.checks.expectIntegers('clearRows', { touched: a.touched }, rows);
+    const rows = this.checks.expectIntegers('clearRows', { touched: a.touched });
+    const width = this.checks.rowWidth('clearRows', 'gradient', a.gradient, rows);
+    this.checks.expect('clearRows', { gradient: a.gradient });
     this.enqueue('clearRows', [a.gradient, a.touched], [rows, width]);
   }
 }

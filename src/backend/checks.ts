@@ -1,6 +1,6 @@
 import { ShapeError } from '../errors.ts';
 import type { AttentionArguments, AttentionOperand, Backend, PoolKind } from './backend.ts';
-import { type PreparedWeight, type ProductPrecision, precisions, productPrecisions } from './prepared_weight.ts';
+import { PreparedWeight, type ProductPrecision, precisions, productPrecisions } from './prepared_weight.ts';
 import { bytesPerElement, type DType, Tensor } from './tensor.ts';
 import { neuronsPerTree } from './tree_shape.ts';
 
@@ -17,13 +17,18 @@ export const describe = (tensor: Tensor | PreparedWeight) =>
 export class Checks {
   constructor(private readonly backend: Backend) {}
 
-  use(operation: string, tensor: Tensor): void {
+  /** A tensor of this backend, alive. Programs in plain JavaScript may have left it out: native code would take that for address 0. */
+  use(operation: string, argument: string, tensor: Tensor): void {
+    if (!(tensor instanceof Tensor)) {
+      const found = tensor === undefined ? 'missing' : `no tensor (${Object.prototype.toString.call(tensor)})`;
+      throw new ShapeError(`${operation}: ${argument} is ${found}: hand in a tensor, as backend.tensor makes them`);
+    }
     if (tensor.backend !== this.backend) throw new ShapeError(`${operation}: ${describe(tensor)} belongs to another backend`);
     if (tensor.disposed) throw new ShapeError(`${operation}: tensor '${tensor.name}' was disposed`);
   }
 
   expectType(operation: string, argument: string, tensor: Tensor, dtype: DType): void {
-    this.use(operation, tensor);
+    this.use(operation, argument, tensor);
     if (tensor.dtype !== dtype) throw new ShapeError(`${operation}: ${argument} ${describe(tensor)} must be ${dtype}`);
   }
 
@@ -36,23 +41,32 @@ export class Checks {
       throw new ShapeError(`${operation}: ${argument} ${describe(tensor)} has ${tensor.size} elements, expected ${size}`);
   }
 
-  /** Each tensor given is f32, alive, and has `size` elements. */
-  expect(operation: string, tensors: Record<string, unknown>, size: number): void {
+  /** Each tensor is there, f32, alive, and has `size` elements, or as many as the first if no size is given. Returns the size. */
+  expect(operation: string, tensors: Record<string, Tensor>, size?: number, dtype: DType = 'f32'): number {
+    let expected = size;
     for (const argument in tensors) {
       const tensor = tensors[argument];
-      if (!(tensor instanceof Tensor)) continue;
-      this.expectType(operation, argument, tensor, 'f32');
-      this.expectSize(operation, argument, tensor, size);
+      this.expectType(operation, argument, tensor, dtype);
+      expected ??= tensor.size;
+      this.expectSize(operation, argument, tensor, expected);
+    }
+    return expected as number;
+  }
+
+  expectIntegers(operation: string, tensors: Record<string, Tensor>, size?: number): number {
+    return this.expect(operation, tensors, size, 'i32');
+  }
+
+  /** As {@link expect}, of those that are given. */
+  expectOptional(operation: string, tensors: Record<string, Tensor | undefined>, size: number, dtype: DType = 'f32'): void {
+    for (const argument in tensors) {
+      const tensor = tensors[argument];
+      if (tensor) this.expect(operation, { [argument]: tensor }, size, dtype);
     }
   }
 
-  expectIntegers(operation: string, tensors: Record<string, Tensor | undefined>, size: number): void {
-    for (const argument in tensors) {
-      const tensor = tensors[argument];
-      if (!tensor) continue;
-      this.expectType(operation, argument, tensor, 'i32');
-      this.expectSize(operation, argument, tensor, size);
-    }
+  expectOptionalIntegers(operation: string, tensors: Record<string, Tensor | undefined>, size: number): void {
+    this.expectOptional(operation, tensors, size, 'i32');
   }
 
   expectProbability(operation: string, probability: number): void {
@@ -60,23 +74,25 @@ export class Checks {
   }
 
   rows(operation: string, argument: string, tensor: Tensor, width: number): number {
+    this.use(operation, argument, tensor);
     const rows = width > 0 ? tensor.size / width : Number.NaN;
     if (!Number.isInteger(rows)) throw new ShapeError(`${operation}: ${argument} ${describe(tensor)} is not made of rows of ${width}`);
     return rows;
   }
 
-  rowWidth(operation: string, tensor: Tensor, rows: number): number {
+  rowWidth(operation: string, argument: string, tensor: Tensor, rows: number): number {
+    this.use(operation, argument, tensor);
     const width = rows > 0 ? tensor.size / rows : 0;
     if (!Number.isInteger(width)) throw new ShapeError(`${operation}: ${describe(tensor)} is not made of ${rows} rows`);
     return width;
   }
 
   expectWeight(operation: string, kind: PreparedWeight['operation'], weight: Tensor | PreparedWeight): void {
-    if (weight instanceof Tensor) this.expectType(operation, 'weight', weight, 'f32');
-    else {
-      this.use(operation, weight.data);
+    const argument = kind === 'fff' ? 'nodes' : 'weight';
+    if (weight instanceof PreparedWeight) {
+      this.use(operation, argument, weight.data);
       if (weight.operation !== kind) throw new ShapeError(`${operation}: '${weight.name}' was prepared for ${weight.operation}`);
-    }
+    } else this.expectType(operation, argument, weight, 'f32');
   }
 
   precisionNumber(operation: string, precision: ProductPrecision = 'f32'): number {
@@ -103,11 +119,8 @@ export class Checks {
     return { rows, width, count };
   }
 
-  fffShape(
-    operation: string,
-    a: { input: Tensor; nodes: Tensor | PreparedWeight; bias?: Tensor; trees: number; depth: number; leafWidth?: number },
-  ) {
-    const { input, nodes, bias, trees, depth, leafWidth = 1 } = a;
+  fffShape(operation: string, a: { input: Tensor; nodes: Tensor | PreparedWeight; trees: number; depth: number; leafWidth?: number }) {
+    const { input, nodes, trees, depth, leafWidth = 1 } = a;
     if (!Number.isInteger(trees) || trees < 1) throw new ShapeError(`${operation}: trees ${trees} is not a count`);
     if (!Number.isInteger(depth) || depth < 0 || depth > 24) throw new ShapeError(`${operation}: depth ${depth} is not in 0 .. 24`);
     if (!Number.isInteger(leafWidth) || leafWidth < 1) throw new ShapeError(`${operation}: leafWidth ${leafWidth} is not a count`);
@@ -119,7 +132,6 @@ export class Checks {
         `${operation}: nodes ${describe(nodes)} must be [${neurons}, 2 width] for ${trees} trees of depth ${depth}${leaves}`,
       );
     }
-    if (bias) this.expect(operation, { bias }, neurons);
     const width = nodes.shape[1] / 2;
     return { rows: this.rows(operation, 'input', input, width), width, leafWidth, neurons };
   }
@@ -132,7 +144,7 @@ export class Checks {
     const blocks = weight.shape[0] / blockSize;
     if (!Number.isInteger(blocks))
       throw new ShapeError(`${operation}: weight ${describe(weight)} is not made of blocks of ${blockSize} rows`);
-    const choices = this.rowWidth(operation, chosen, rows);
+    const choices = this.rowWidth(operation, 'chosen', chosen, rows);
     this.expectIntegers(operation, { chosen }, rows * choices);
     return { numbers: [rows, inputs, choices, blockSize, blocks], rows, outputs: choices * blockSize };
   }
@@ -140,10 +152,10 @@ export class Checks {
   poolWidth(operation: string, input: Tensor, output: Tensor, a: { batch: number; length: number; kind: PoolKind; mask?: Tensor }): number {
     if (!poolKinds.includes(a.kind)) throw new ShapeError(`${operation}: kind '${a.kind}' is none of ${poolKinds.join(', ')}`);
     if (a.length < 1) throw new ShapeError(`${operation}: length ${a.length} is not at least 1`);
-    const width = this.rowWidth(operation, output, a.batch);
+    const width = this.rowWidth(operation, 'output', output, a.batch);
     this.expect(operation, { output }, a.batch * width);
     this.expect(operation, { input }, a.batch * a.length * width);
-    this.expectIntegers(operation, { mask: a.mask }, a.batch * a.length);
+    this.expectOptionalIntegers(operation, { mask: a.mask }, a.batch * a.length);
     return width;
   }
 
@@ -155,7 +167,7 @@ export class Checks {
     }
     if (a.causal && a.queryLength > a.keyLength)
       throw new ShapeError(`${operation}: causal attention of ${a.queryLength} queries over ${a.keyLength} keys`);
-    this.expectIntegers(operation, { paddingMask: a.paddingMask }, a.batch * a.keyLength);
+    this.expectOptionalIntegers(operation, { paddingMask: a.paddingMask }, a.batch * a.keyLength);
     if (a.dropout) this.expectProbability(operation, a.dropout.probability);
     const numbers = [
       a.batch,

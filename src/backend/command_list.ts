@@ -5,6 +5,8 @@ export const commandCodes = { releaseBlock: -1, writeInline: -2, writeStaged: -3
 export const inlineBytes = 4096;
 /** A list this long (numbers) is handed over at once. */
 const longList = 1 << 15;
+/** So is one with this much memory (bytes) waiting for it, so that memory does not pile up behind. */
+const muchMemory = 1 << 20;
 
 /**
  * What C++ is told to do, as numbers: code, operand count, operand addresses (0: absent), number count, numbers; command after command.
@@ -13,8 +15,11 @@ const longList = 1 << 15;
 export class CommandList {
   private commands = new Float64Array(4096);
   private used = 0;
+  private waiting = 0;
 
-  add(code: number, addresses: readonly number[], numbers: readonly number[]): void {
+  /** `waiting`: bytes of memory that are free again once the command has run. */
+  add(code: number, addresses: readonly number[], numbers: readonly number[], waiting = 0): void {
+    this.waiting += waiting;
     let at = this.reserve(3 + addresses.length + numbers.length);
     const list = this.commands;
     list[at++] = code;
@@ -37,15 +42,16 @@ export class CommandList {
     return this.used === 0;
   }
 
-  /** Long enough to be handed over without waiting for more. */
+  /** Long enough, or with enough memory waiting for it, to be handed over without waiting for more. */
   get long(): boolean {
-    return this.used >= longList;
+    return this.used >= longList || this.waiting >= muchMemory;
   }
 
   /** The list and how many of its numbers count; the next command starts a new one in the same memory. */
   take(): { commands: Float64Array<ArrayBuffer>; used: number } {
     const taken = { commands: this.commands, used: this.used };
     this.used = 0;
+    this.waiting = 0;
     return taken;
   }
 

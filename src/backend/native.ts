@@ -5,9 +5,6 @@ import { CommandList, commandCodes, inlineBytes } from './command_list.ts';
 import { loadAddon, type NativeAddon, type NativeHandle } from './native_loader.ts';
 import { addressOf, arrayFor, type Storage, Tensor, type TypedArray } from './tensor.ts';
 
-/** Blocks this large (bytes) are handed over at once, so that memory does not pile up behind them. */
-const largeBlock = 1 << 20;
-
 class NativeStorage implements Storage {
   private released = false;
 
@@ -81,16 +78,14 @@ export class NativeBackend extends Backend {
   release(storage: Storage): void {
     if (storage.disposed) return;
     storage.disposed = true;
-    this.command(commandCodes.releaseBlock, [storage.address], []);
-    if (storage.bytes >= largeBlock) this.submit();
+    this.command(commandCodes.releaseBlock, [storage.address], [], storage.bytes);
   }
 
   protected upload(tensor: Tensor, values: TypedArray): void {
     const bytes = values.byteLength;
     if (bytes === 0) return;
     if (bytes > inlineBytes) {
-      this.command(commandCodes.writeStaged, [addressOf(tensor), this.addon.stage(this.handle, values)], [bytes]);
-      if (bytes >= largeBlock) this.submit();
+      this.command(commandCodes.writeStaged, [addressOf(tensor), this.addon.stage(this.handle, values)], [bytes], bytes);
       return;
     }
     this.list.write(addressOf(tensor), values);
@@ -103,8 +98,8 @@ export class NativeBackend extends Backend {
     this.command(code, operands.map(addressOf), numbers);
   }
 
-  private command(code: number, addresses: readonly number[], numbers: readonly number[]): void {
-    this.list.add(code, addresses, numbers);
+  private command(code: number, addresses: readonly number[], numbers: readonly number[], waiting?: number): void {
+    this.list.add(code, addresses, numbers, waiting);
     if (this.list.long) this.submit();
   }
 

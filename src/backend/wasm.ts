@@ -154,8 +154,7 @@ export class WasmBackend extends Backend {
       if (values.byteLength > 0) this.list.write(addressOf(tensor), values);
     } else {
       this.staged.push(values.slice());
-      this.list.add(commandCodes.writeStaged, [addressOf(tensor), this.staged.length], [values.byteLength]);
-      if (values.byteLength >= 1 << 20) this.submit();
+      this.list.add(commandCodes.writeStaged, [addressOf(tensor), this.staged.length], [values.byteLength], values.byteLength);
     }
     if (this.list.long) this.submit();
   }
@@ -231,7 +230,7 @@ export class WasmBackend extends Backend {
     if (message.kind === 'ready' && !this.closed) {
       message.stacks?.forEach((stack, i) => {
         const helper = startComputeWorker(
-          () => {},
+          (message) => this.receive(message as Answer), // 'failed' is all that it says
           (error) => this.fail(error),
         );
         this.helpers.push(helper);

@@ -3,6 +3,9 @@
  * browsers' workers, and by wasm_worker_node.js in Node's worker threads. src/backend/wasm.ts is the other side; kernels/wasm/runtime.cc is what it calls.
  */
 const post = (message, transfer) => globalThis.postMessage(message, transfer ?? []);
+const messageOf = (error) => String(error?.message ?? error);
+/** Says that this thread computes no more. Browsers say nothing of a promise that was rejected in a worker. */
+const postFailed = (error) => post({ kind: 'failed', error: messageOf(error) });
 
 /** Bytes of each thread's stack. */
 const stackBytes = 262144;
@@ -56,8 +59,8 @@ async function help({ module, memory, stack, worker }) {
     try {
       begin(worker);
     } catch (error) {
-      // A trap for want of scratch has said so; the owner tells it. Any other is the end.
-      if (!exports.hasFailed()) throw error;
+      // A trap for want of scratch has said so; the owner tells it. Any other is the end, but the owner must not wait for this helper's part.
+      if (!exports.hasFailed()) postFailed(error);
     }
   }
 }
@@ -118,7 +121,7 @@ function execute({ commands, names, staged }) {
     } catch (error) {
       exports.__stack_pointer.value = stack;
       // For want of scratch, which has been noted, or a mistake of ours.
-      if (!exports.hasFailed()) state.error ??= error instanceof Error ? error.message : String(error);
+      if (!exports.hasFailed()) state.error ??= messageOf(error);
     }
   }
   for (const [i, address] of blocks.entries()) exports.release(address, staged[i].byteLength);
@@ -144,16 +147,18 @@ function run(job) {
       execute(job);
     } catch (error) {
       // The rest of the list is lost, and with it what the other side believes to be in memory.
-      broken = error instanceof Error ? error.message : String(error);
+      broken = messageOf(error);
     }
   }
   if (job.id === undefined) return;
-  let error = broken ?? takeError();
+  // Whatever happens, somebody waits for an answer; for one at once by a thread that can do nothing else.
+  let error = broken;
   let bytes;
-  if (error === undefined && job.read && job.read.bytes > 0) {
-    const address = state.exports.locate(job.read.address) >>> 0;
-    if (address === 0) error = 'a tensor found no memory';
-    else bytes = bytesAt(address, job.read.bytes).slice().buffer;
+  try {
+    error ??= takeError();
+    if (error === undefined && job.read?.bytes > 0) bytes = copyOf(job.read);
+  } catch (problem) {
+    error = messageOf(problem);
   }
   const answer = { kind: 'done', id: job.id, error, bytes };
   if (!job.now) {
@@ -165,16 +170,23 @@ function run(job) {
   Atomics.notify(new Int32Array(job.now.signal), 0);
 }
 
+/** What lies at a tensor's address, in memory of its own. */
+function copyOf({ address, bytes }) {
+  const at = state.exports.locate(address) >>> 0;
+  if (at === 0) throw new Error('a tensor found no memory');
+  return bytesAt(at, bytes).slice().buffer;
+}
+
 // Lists that come before the module is there wait for it.
 let ready = Promise.resolve();
 let started = false;
 globalThis.addEventListener('message', ({ data: message }) => {
-  if (message.kind === 'help') help(message);
+  if (message.kind === 'help') help(message).catch(postFailed);
   else if (message.kind === 'start') {
     ready = start(message)
       .catch((error) => {
-        broken = String(error?.message ?? error);
-        post({ kind: 'failed', error: broken });
+        broken = messageOf(error);
+        postFailed(error);
       })
       .then(() => {
         started = true;

@@ -1,9 +1,10 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
 import type { Backend } from '../../src/backend/backend.ts';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 import { ShapeError } from '../../src/errors.ts';
 import { candidates } from './backends.ts';
+import { watchBlocks } from './blocks.ts';
 
 for (const { label, create, unavailable } of candidates) {
   describe.skipIf(unavailable)(unavailable ? `${label} (skipped: ${unavailable})` : label, () => {
@@ -45,6 +46,24 @@ for (const { label, create, unavailable } of candidates) {
     test('an empty tensor can be made, written and read', async () => {
       const tensor = backend.tensor('empty', [0, 4], 'f32', []);
       expect(await backend.read(tensor)).toEqual(new Float32Array(0));
+    });
+
+    test('a tensor that cannot take its values leaves no memory behind', () => {
+      using other = create();
+      const watch = watchBlocks(other);
+      expect(() => other.tensor('t', [3], 'f32', [1, 2])).toThrow("write: 't' f32 [3] takes 3 values, got 2");
+      expect(watch).toEqual({ held: 0, largest: 12 });
+    });
+
+    test.skipIf(label === 'reference')('values on their way do not pile up behind the list that copies them', async () => {
+      await backend.finish();
+      const submit = vi.spyOn(backend, 'submit');
+      const tensor = backend.tensor('t', [25_000]);
+      const values = new Float32Array(25_000).fill(3);
+      for (let i = 0; i < 31; i++) backend.write(tensor, values);
+      expect(submit.mock.calls).toHaveLength(2); // of 100 kB each: at every megabyte
+      submit.mockRestore();
+      expect(await backend.read(tensor)).toEqual(values);
     });
 
     test('views share memory and have bounds', async () => {
@@ -219,6 +238,65 @@ for (const { label, create, unavailable } of candidates) {
             backend.adamw({ ...tensors, learningRate: 1, beta1: 0.9, beta2: 0.98, epsilon: 1e-12, weightDecay: 0, step: 0 });
           },
           /^adamw: step 0/,
+        ],
+        [
+          'adamw: a factor of no elements',
+          () => {
+            const tensors = { parameter: f32('p', 4), gradient: f32('g', 4), mean: f32('m', 4), variance: f32('v', 4) };
+            const numbers = { learningRate: 1, beta1: 0.9, beta2: 0.98, epsilon: 1e-12, weightDecay: 0, step: 1 };
+            backend.adamw({ ...tensors, gradientScale: f32('s', 0), ...numbers });
+          },
+          /^adamw: gradientScale 's' f32 \[0\] has no elements, expected a factor/,
+        ],
+        // What only plain JavaScript can leave out.
+        ['no output', () => backend.gelu({ input: f32('x', 4) } as never), /^gelu: output is missing: hand in a tensor/],
+        ['no input', () => backend.gelu({ output: f32('y', 4) } as never), /^gelu: input is missing/],
+        ['no gradInput', () => backend.tanhBackward({ output: f32('y', 4), gradOutput: f32('dy', 4) } as never), /: gradInput is missing/],
+        [
+          'values instead of a tensor',
+          () => backend.add({ a: f32('a', 4), b: new Float32Array(4) as never, output: f32('c', 4) }),
+          /^add: b is no tensor \(\[object Float32Array\]\): hand in/,
+        ],
+        [
+          'fff without bias',
+          () => backend.fff({ input: f32('x', 2, 4), nodes: f32('n', 3, 8), trees: 1, depth: 1, output: f32('y', 2, 4) } as never),
+          /^fff: bias is missing/,
+        ],
+        [
+          'fffBackward without visited',
+          () => {
+            const rows = { input: f32('x', 2, 4), gradOutput: f32('dy', 2, 4), gradInput: f32('dx', 2, 4) };
+            backend.fffBackward({ ...rows, nodes: f32('n', 3, 8), trees: 1, depth: 1, logits: f32('z', 2, 1, 2) } as never);
+          },
+          /^fffBackward: visited is missing/,
+        ],
+        [
+          'linear without weight',
+          () => backend.linear({ input: f32('x', 2, 4), output: f32('y', 2, 4) } as never),
+          /^linear: weight is missing/,
+        ],
+        [
+          'linear with a bias that is none',
+          () => backend.linear({ input: f32('x', 2, 4), weight: f32('w', 3, 4), bias: true as never, output: f32('y', 2, 3) }),
+          /^linear: bias is no tensor/,
+        ],
+        ['no flags', () => backend.clearRows({ gradient: f32('g', 2, 4) } as never), /^clearRows: touched is missing/],
+        [
+          'attentionBackward without logSumExp',
+          () => {
+            const operand = { tensor: f32('qkv', 2, 12), offset: 0, batchStride: 0, rowStride: 12, headStride: 4 };
+            const shape = { batch: 1, heads: 1, headSize: 4, queryLength: 2, keyLength: 2 };
+            const gradients = { gradQuery: operand, gradKey: operand, gradValue: operand, gradOutput: f32('dy', 2, 4) };
+            backend.attentionBackward({
+              query: operand,
+              key: operand,
+              value: operand,
+              ...shape,
+              output: f32('y', 2, 4),
+              ...gradients,
+            } as never);
+          },
+          /^attentionBackward: logSumExp is missing/,
         ],
       ];
       test.each(mistakes)('%s', async (_, call, message) => {

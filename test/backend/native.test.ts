@@ -309,6 +309,31 @@ describe.skipIf(!addon)(`the native backend${reason ? ` (${reason})` : ''}`, () 
     expect(limited).toMatchObject({ status: 0, stdout: 'no memory for many bytes of scratch\ngoes on\n', stderr: '' });
   });
 
+  test.skipIf(process.platform !== 'linux')('threads that the system refuses are done without, all of them are an error', () => {
+    // A thread's stack takes 8 MB of the 2 GB of addresses beside node's own: first blocks of 4 MB take them all, then threads do.
+    const code = `${script(1)}
+      const create = (threads) => addon.create(addon.instructionSets.at(-1), threads);
+      try { for (;;) addon.allocate(handle, 4 << 20); } catch {}
+      try { create(2); } catch ({ message }) { console.log(message); }
+      try { addon.submit(handle, list, 1e9); } catch ({ message }) { console.log(message); } // for whose copy there is no memory
+      addon.dispose(handle);
+      const many = create(1000);
+      console.log(addon.threads(many) > 1 && addon.threads(many) < 1000);
+      const fill = Float64Array.of(addon.kernelNames.indexOf('fill'), 1, addon.allocate(many, 4096), 2, 1024, 3);
+      addon.finish(many, fill, fill.length, undefined, 0).then(() => console.log('computes'));`;
+    const limited = spawnSync('sh', ['-c', 'ulimit -s 8192; ulimit -v 3000000; exec "$0" -e "$1"', process.execPath, code], {
+      encoding: 'utf8',
+      timeout: 60_000,
+    });
+    expect(limited).toMatchObject({
+      status: 0,
+      stdout: expect.stringMatching(
+        /^the system gives the native backend no thread or memory \(.*\): .*\nno memory for the native backend's own lists .*\ntrue\ncomputes\n$/,
+      ),
+      stderr: '',
+    });
+  });
+
   test('a backend whose promise is awaited outlives its last reference', () => {
     const code = `(() => { ${script(20)} return addon.finish(handle, list, list.length, undefined, 0); })().then(() => console.log('done')); gc();`;
     expect(spawnSync(process.execPath, ['--expose-gc', '-e', code], { encoding: 'utf8', timeout: 60_000 })).toMatchObject({

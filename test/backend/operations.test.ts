@@ -145,6 +145,33 @@ for (const { label, create, unavailable } of candidates) {
         await expect(backend.finish()).rejects.toThrow(indexError(16));
         backend.embeddingBackward({ indices, gradOutput, gradTable: table, skipIndex: 16 });
         await backend.finish();
+        // Nothing is skipped that was not named.
+        backend.embeddingBackward({ indices: backend.tensor('-1', [3], 'i32', [0, 1, -1]), gradOutput, gradTable: table });
+        await expect(backend.finish()).rejects.toThrow(indexError(-1));
+      });
+
+      test.each([3, -1])('block %d, chosen in a conditional product', async (block) => {
+        const zeros = (...shape: number[]) => backend.zeros('zeros', shape);
+        const chosen = backend.tensor('chosen', [2, 2], 'i32', [0, 2, 1, block]);
+        const [input, output, weight] = [zeros(2, 5), zeros(2, 8), zeros(12, 5)];
+        const error = (operation: string) => `${operation}: block ${block}, chosen by row 1, is not one of 3`;
+        backend.conditionalMatmul({ input, weight, chosen, blockSize: 4, output });
+        await expect(backend.finish()).rejects.toThrow(error('conditionalMatmul'));
+        backend.conditionalMatmulBackwardInput({ gradOutput: output, weight, chosen, blockSize: 4, gradInput: input });
+        await expect(backend.finish()).rejects.toThrow(error('conditionalMatmulBackwardInput'));
+        backend.conditionalMatmulBackwardWeight({ input, gradOutput: output, chosen, blockSize: 4, gradWeight: weight });
+        await expect(backend.finish()).rejects.toThrow(error('conditionalMatmulBackwardWeight'));
+      });
+
+      test.each([Number.NaN, Number.POSITIVE_INFINITY])('a weight of %d, prepared in i8', async (value) => {
+        // First of its row, and followed by larger ones than any before it.
+        const weight = backend.tensor('weight', [3, 4], 'f32', [1, 2, 3, 4, value, 6, 7, 8, 9, 10, 11, 12]);
+        backend.prepareLinear({ weight, precision: 'i8' }).dispose();
+        await expect(backend.finish()).rejects.toThrow('prepareLinear: the weights of output 1 are not finite and cannot be rounded to i8');
+        backend.prepareNodes({ nodes: weight, precision: 'i8' }).dispose();
+        await expect(backend.finish()).rejects.toThrow('prepareNodes: the weights of neuron 1 are not finite and cannot be rounded to i8');
+        backend.prepareLinear({ weight, precision: 'bf16' }).dispose();
+        await backend.finish();
       });
 
       test.each(['F32', 'BF16', 'F16'] as const)('a value of a file, %s, that is not finite', async (type) => {

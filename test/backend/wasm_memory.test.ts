@@ -126,6 +126,57 @@ describe.skipIf(wasmMissing())('when memory runs out', () => {
     expect((await backend.read(neighbour)).every((value) => value === 7)).toBe(true);
   });
 
+  test('a kernel does not go on without what a helper had no scratch for', { timeout: 60_000 }, async () => {
+    using backend = new WasmBackend({ threads: 3, maximumPages });
+    // Each tree's tokens are sorted by whoever is free, in 1.5 MB of scratch.
+    const [rows, trees] = [2 ** 17, 8];
+    const integers = (...shape: number[]) => backend.zeros('integers', shape, 'i32');
+    const [input, gradOutput, gradInput] = ['input', 'gradOutput', 'gradInput'].map((name) => backend.zeros(name, [rows, 1]));
+    const backward = (count: number) => {
+      using visited = integers(rows, count, 1);
+      using logits = backend.zeros('logits', [rows, count, 1]);
+      using nodes = backend.zeros('nodes', [count, 2]);
+      backend.fffBackward({ input, nodes, trees: count, depth: 0, visited, logits, gradOutput, gradInput });
+      return backend.finish();
+    };
+    await backward(1); // with which the first thread has its scratch
+    backend.fill({ output: gradInput, value: 5 });
+    // Memory for what the kernel takes as a whole and for its operands, and else for nothing.
+    const reserve = [12 * 2 ** 20 + 192, 4 * 2 ** 20, 4 * 2 ** 20].map((bytes) => backend.tensor('reserve', [bytes / 4]));
+    await backend.finish();
+    for (let size = 2 ** 23; size >= 2 ** 14; size /= 2) {
+      const filled = () =>
+        backend.finish().then(
+          () => true,
+          () => false,
+        );
+      do backend.tensor('filler', [size / 4]);
+      while (await filled());
+    }
+    for (const tensor of reserve) tensor.dispose();
+    let refused = 0;
+    for (let round = 0; round < 1000 && refused < 3; round++) {
+      await backward(trees).then(
+        () => backend.fill({ output: gradInput, value: 5 }), // the first thread has done it all
+        (error: Error) => {
+          expect(error.message).toMatch(/no memory for \d+ bytes of scratch/);
+          refused++;
+        },
+      );
+      expect((await backend.read(gradInput)).every((value) => value === 5)).toBe(true);
+    }
+    expect(refused).toBe(3);
+  });
+
+  test('scratch of more than 4 GiB is refused, however its size would wrap around', async () => {
+    using backend = new WasmBackend({ threads: 1 });
+    // One query over 10^9 keys, all the same one.
+    const one = { tensor: backend.zeros('one', [1]), offset: 0, batchStride: 0, rowStride: 0, headStride: 0 };
+    const shape = { batch: 1, heads: 1, headSize: 1, queryLength: 1, keyLength: 1e9 };
+    backend.attention({ query: one, key: one, value: one, ...shape, output: backend.tensor('output', [1, 1]) });
+    await expect(backend.finish()).rejects.toThrow(/^no memory for \d{11} bytes of scratch$/);
+  });
+
   test('a tensor that found no memory cannot be used, and no other is harmed', async () => {
     using backend = new WasmBackend({ threads: 1, maximumPages });
     const kept = backend.tensor('kept', [1000], 'f32', new Float32Array(1000).fill(1));

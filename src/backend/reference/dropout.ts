@@ -1,10 +1,7 @@
 import { fmix32 } from '../backend.ts';
 
-/**
- * What dropout multiplies element `index` by: 0, or 1 / (1 - probability). The comparison is made with the probability as float32,
- * as every backend's kernels hold it.
- */
+/** What dropout multiplies element `index` by: 0, or 1 / (1 - probability). The comparison is exact. */
 export function dropoutFactor(index: number, probability: number, key: number): number {
   const uniform = (fmix32(fmix32(index) ^ key) >>> 8) / 2 ** 24;
-  return uniform >= Math.fround(probability) ? 1 / (1 - probability) : 0;
+  return uniform >= probability ? 1 / (1 - probability) : 0;
 }

@@ -65,10 +65,11 @@ export function fffBackward(
     const walk = Math.floor(visit / (depth + leafWidth));
     const v = visit % (depth + leafWidth);
     const d = Math.min(v, depth);
-    const k = visited[walk * (depth + 1) + d];
-    if (k < 2 ** d - 1 || k >= 2 ** (d + 1) - 1) {
-      throw new RangeError(`fffBackward: node ${k}, visited by token ${Math.floor(walk / trees)}, is not on level ${d}`);
+    const leaf = visited[walk * (depth + 1) + depth];
+    if (leaf < 2 ** depth - 1 || leaf >= 2 ** (depth + 1) - 1) {
+      throw new RangeError(`fffBackward: node ${leaf}, visited by token ${Math.floor(walk / trees)}, is not on level ${depth}`);
     }
+    const k = ((leaf + 1) >> (depth - d)) - 1; // its ancestor on level d
     return (walk % trees) * neurons + firstNeuron(k, depth, leafWidth) + v - d;
   });
   const gradLogits = new Float64Array(neuronOfVisit.length);

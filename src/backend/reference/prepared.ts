@@ -16,7 +16,7 @@ function roundRow(values: Floats, start: number, count: number, precision: Preci
   const row = Float32Array.from(values.subarray(start, start + count));
   if (precision === 'f32') return { rounded: row, scale: 1 };
   if (precision === 'bf16') return { rounded: row.map(roundToBf16), scale: 1 };
-  const most = row.reduce((max, value) => (Math.abs(value) <= max ? max : Math.abs(value)), 0);
+  const most = row.reduce((max, value) => Math.max(max, Math.abs(value)), 0); // NaN stays
   const inverse = Math.fround(127 / most);
   const rounded = most === 0 ? row.fill(0) : row.map((value) => roundToEven(Math.fround(value * inverse)));
   return { rounded, scale: Math.fround(most / 127) };
@@ -39,9 +39,10 @@ class PreparedRows {
     this.scales = new Float32Array(data.buffer as ArrayBuffer, data.byteOffset + end, precision === 'i8' ? rows : 0);
   }
 
-  set(row: number, weight: Floats): void {
+  /** `what` the row is, in the words of the late error of a row that i8 cannot hold. */
+  set(row: number, weight: Floats, what: string): void {
     const { rounded, scale } = roundRow(weight, row * this.columns, this.columns, this.precision);
-    if (!Number.isFinite(scale)) throw new RangeError(`row ${row} of the weights is not finite and cannot be rounded to i8`);
+    if (!Number.isFinite(scale)) throw new RangeError(`${what} are not finite and cannot be rounded to i8`);
     if (this.precision === 'bf16')
       this.values.set(
         new Uint16Array(rounded.buffer).filter((_, i) => i % 2 === 1),
@@ -67,13 +68,13 @@ const at = (index: number): Precision => precisions[index];
 
 export function prepareLinear(weight: Floats, data: Int8Array, outputs: number, inputs: number, precision: number): void {
   const rows = new PreparedRows(data, outputs, inputs, at(precision));
-  for (let o = 0; o < outputs; o++) rows.set(o, weight);
+  for (let o = 0; o < outputs; o++) rows.set(o, weight, `prepareLinear: the weights of output ${o}`);
 }
 
 /** A node is two rows: w_in and w_out. */
 export function prepareNodes(nodes: Floats, data: Int8Array, count: number, width: number, precision: number): void {
   const rows = new PreparedRows(data, 2 * count, width / 2, at(precision));
-  for (let row = 0; row < 2 * count; row++) rows.set(row, nodes);
+  for (let row = 0; row < 2 * count; row++) rows.set(row, nodes, `prepareNodes: the weights of neuron ${row >> 1}`);
 }
 
 /** As linear, on rounded inputs and weights: z = (sum of products) (s_x s_w) + bias. */

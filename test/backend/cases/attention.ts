@@ -57,6 +57,8 @@ const variants: Variant[] = [
   { batch: 1, heads: 1, headSize: 80, queryLength: 65, keyLength: 301, causal: true },
   { batch: 1, heads: 3, headSize: 24, queryLength: 130, causal: true, dropout: 0.1 },
   { batch: 1, heads: 1, headSize: 259, queryLength: 9, causal: true },
+  { batch: 1, heads: 2, headSize: 12, queryLength: 130, keyLength: 600, padding: [17] },
+  { batch: 1, heads: 1, headSize: 8, queryLength: 70, keyLength: 1100, causal: true },
   {
     what: 'saturated',
     batch: 1,
@@ -83,6 +85,7 @@ const variants: Variant[] = [
     { batch: 2, heads: 2, headSize: 32, queryLength: 128, padding: [0, 37] },
     { batch: 1, heads: 2, headSize: 17, queryLength: 150, keyLength: 301, causal: true, dropout: 0.1 },
     { batch: 1, heads: 1, headSize: 259, queryLength: 9 },
+    { batch: 1, heads: 1, headSize: 10, queryLength: 100, keyLength: 700 },
   ].map((shape) => ({ ...shape, precision: 'bf16' as const, tolerance: shape.what ? { ...rounded, atLeast: 1 } : rounded })),
 ];
 

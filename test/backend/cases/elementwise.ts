@@ -2,7 +2,8 @@ import { dropoutKey } from '../../../src/backend/backend.ts';
 import type { Tensor } from '../../../src/backend/tensor.ts';
 import { exact, input, normal, type OperationCase, output, rounding, updated } from './case.ts';
 
-const sizes = [0, 1, 7, 16, 67, 4099];
+/** The last in two pieces of work. */
+const sizes = [0, 1, 7, 16, 67, 4099, 20011];
 
 const moves: OperationCase[] = [
   ...sizes.map(
@@ -16,20 +17,25 @@ const moves: OperationCase[] = [
       },
     }),
   ),
-  {
-    name: 'copy 5 x 7, floats and integers',
-    tolerance: exact,
-    operands: (random) => ({
-      floats: normal(random, [5, 7]),
-      integers: input([5, 7], random.integers(35, 1e9)),
-      floatCopy: output([35]),
-      integerCopy: output([7, 5], 'i32'),
+  ...[
+    [5, 7],
+    [3, 6007],
+  ].map(
+    ([rows, columns]): OperationCase => ({
+      name: `copy ${rows} x ${columns}, floats and integers`,
+      tolerance: exact,
+      operands: (random) => ({
+        floats: normal(random, [rows, columns]),
+        integers: input([rows, columns], random.integers(rows * columns, 1e9)),
+        floatCopy: output([rows * columns]),
+        integerCopy: output([columns, rows], 'i32'),
+      }),
+      forward(backend, { floats, integers, floatCopy, integerCopy }) {
+        backend.copy({ input: floats, output: floatCopy });
+        backend.copy({ input: integers, output: integerCopy });
+      },
     }),
-    forward(backend, { floats, integers, floatCopy, integerCopy }) {
-      backend.copy({ input: floats, output: floatCopy });
-      backend.copy({ input: integers, output: integerCopy });
-    },
-  },
+  ),
 ];
 
 const additions: OperationCase[] = [
@@ -75,7 +81,7 @@ function elementFunction(
         }),
         forward: (backend, t) => backend[name]({ input: t.input, output: t.output }),
         backward: (backend, t) => backward(backend, t[backwardFrom], t.gradOutput, t.gradInput),
-        gradient: { outputs: { output: 'gradOutput' }, inputs: { input: 'gradInput' } },
+        gradient: size > 10000 ? undefined : { outputs: { output: 'gradOutput' }, inputs: { input: 'gradInput' } },
       }),
     ),
     {
@@ -100,7 +106,8 @@ function elementFunction(
   ];
 }
 
-const dropouts = [
+const dropouts: OperationCase[] = [
+  { size: 20011, probability: 0.25 },
   { size: 4099, probability: 0.1 },
   { size: 67, probability: 0.9 },
   { size: 67, probability: 0 },
@@ -118,6 +125,23 @@ const dropouts = [
   }),
 );
 
+const specialDropouts: OperationCase[] = [
+  {
+    name: 'dropout of infinities: what is dropped is 0',
+    tolerance: exact,
+    operands: () => ({ input: input([67], new Float32Array(67).fill(Number.NEGATIVE_INFINITY)), output: output([67]) }),
+    forward: (backend, { input, output }) => backend.dropout({ input, output, dropout: { probability: 0.5, key: dropoutKey(3, 14, 15) } }),
+  },
+  {
+    // Element 0 draws 1677721 / 2^24, which is below the probability but equals it once that is rounded to float32.
+    name: 'dropout by a draw next to the probability',
+    tolerance: exact,
+    operands: (random) => ({ input: normal(random, [1]), output: output([1]) }),
+    forward: (backend, { input, output }) =>
+      backend.dropout({ input, output, dropout: { probability: 1677721 / 2 ** 24 + 1e-12, key: 23274463 } }),
+  },
+];
+
 export const elementwiseCases: OperationCase[] = [
   ...moves,
   ...additions,
@@ -126,4 +150,5 @@ export const elementwiseCases: OperationCase[] = [
     backend.tanhBackward({ output, gradOutput, gradInput }),
   ),
   ...dropouts,
+  ...specialDropouts,
 ];

@@ -139,6 +139,29 @@ const fff = (v: Variant): OperationCase => {
 export const fffCases: OperationCase[] = [
   ...variants.map(fff),
   {
+    name: 'fffBackward 4 x 9, 2 x depth 2, of the visited nodes only the leaves',
+    tolerance: sums,
+    operands: (random) => ({
+      input: normal(random, [4, 9]),
+      nodes: normal(random, [14, 18]),
+      visited: input(
+        [4, 2, 3],
+        Int32Array.from({ length: 24 }, (_, i) => (i % 3 === 2 ? 3 + random.integer(4) : -99)),
+      ),
+      logits: normal(random, [4, 2, 3]),
+      gradOutput: normal(random, [4, 9]),
+      gradInput: output([4, 9]),
+      gradNodes: updated(normal(random, [14, 18])),
+      gradBias: updated(normal(random, [14])),
+      touched: updated(input([14], new Int32Array(14))),
+    }),
+    forward: (backend, t) =>
+      backend.fffBackward({
+        ...{ input: t.input, nodes: t.nodes, trees: 2, depth: 2, visited: t.visited, logits: t.logits, gradOutput: t.gradOutput },
+        ...{ gradInput: t.gradInput, gradNodes: t.gradNodes, gradBias: t.gradBias, touched: t.touched },
+      }),
+  },
+  {
     name: 'fff 3 x 21, 2 x depth 3, every z is 0 and goes left',
     tolerance: sums,
     operands: (random) => ({

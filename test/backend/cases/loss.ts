@@ -78,7 +78,7 @@ export const lossCases: OperationCase[] = [
     forward: (backend, { predictions, targets, losses }) =>
       backend.squaredError({ predictions, targets, losses, gradPredictions: predictions }),
   },
-  ...[0, 1, 67, 5000].map(
+  ...[0, 1, 67, 5000, 40000].map(
     (count): OperationCase => ({
       name: `sum and sumOfSquares ${count}`,
       tolerance: sums,
@@ -95,20 +95,25 @@ export const lossCases: OperationCase[] = [
       },
     }),
   ),
-  {
-    name: 'sumOfSquares 40 x 19, untouched rows are not read',
-    tolerance: sums,
-    operands: (random) => {
-      const touched = random.integers(40, 2);
-      return {
-        input: input(
-          [40, 19],
-          random.normals(40 * 19).map((x, i) => (touched[Math.floor(i / 19)] ? x : Number.NaN)),
-        ),
-        touched: input([40], touched),
-        output: output([1]),
-      };
-    },
-    forward: (backend, { input, touched, output }) => backend.sumOfSquares({ input, touched, output }),
-  },
+  ...[
+    [40, 19],
+    [60, 1000],
+  ].map(
+    ([rows, width]): OperationCase => ({
+      name: `sumOfSquares ${rows} x ${width}, untouched rows are not read`,
+      tolerance: sums,
+      operands: (random) => {
+        const touched = random.integers(rows, 2);
+        return {
+          input: input(
+            [rows, width],
+            random.normals(rows * width).map((x, i) => (touched[Math.floor(i / width)] ? x : Number.NaN)),
+          ),
+          touched: input([rows], touched),
+          output: output([1]),
+        };
+      },
+      forward: (backend, { input, touched, output }) => backend.sumOfSquares({ input, touched, output }),
+    }),
+  ),
 ];

@@ -22,6 +22,7 @@ const variants: Variant[] = [
   { what: 'clipped', shape: [4, 16], step: 10, epsilon: 1e-12, weightDecay: 0.01, clipped: true },
   { what: 'row-sparse', shape: [40, 19], step: 3, epsilon: 1e-12, weightDecay: 0.01, clipped: true, sparse: true },
   { what: 'many elements', shape: [300, 101], step: 1000, epsilon: 1e-12, weightDecay: 0.1, sparse: true },
+  { what: 'many elements, all with a gradient', shape: [3, 11003], step: 20, epsilon: 1e-12, weightDecay: 0.1 },
   { what: 'rows at rest', shape: [60, 83], step: 3, epsilon: 1e-12, weightDecay: 0, sparse: true, resting: true },
   { what: 'rows at rest, decaying', shape: [12, 83], step: 3, epsilon: 1e-12, weightDecay: 0.1, sparse: true, resting: true },
   { what: 'no elements', shape: [0, 4], step: 1, epsilon: 1e-12, weightDecay: 0.01 },
@@ -91,10 +92,15 @@ export const optimizerCases: OperationCase[] = [
       forward: (backend, { sums, output }) => backend.clipScale({ sums, maximum, output }),
     }),
   ),
-  {
-    name: 'clearRows 40 x 19',
-    tolerance: exact,
-    operands: (random) => ({ gradient: updated(normal(random, [40, 19])), touched: input([40], random.integers(40, 2)) }),
-    forward: (backend, { gradient, touched }) => backend.clearRows({ gradient, touched }),
-  },
+  ...[
+    [40, 19],
+    [60, 1000],
+  ].map(
+    ([rows, width]): OperationCase => ({
+      name: `clearRows ${rows} x ${width}`,
+      tolerance: exact,
+      operands: (random) => ({ gradient: updated(normal(random, [rows, width])), touched: input([rows], random.integers(rows, 2)) }),
+      forward: (backend, { gradient, touched }) => backend.clearRows({ gradient, touched }),
+    }),
+  ),
 ];

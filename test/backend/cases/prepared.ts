@@ -1,5 +1,6 @@
 import { type Precision, precisions } from '../../../src/backend/prepared_weight.ts';
-import { normal, type OperationCase, output, sums, updated } from './case.ts';
+import type { Random } from '../random.ts';
+import { input, normal, type OperationCase, output, sums, updated } from './case.ts';
 import { decided, shapeOf, type Variant } from './fff.ts';
 
 interface LinearVariant {
@@ -47,6 +48,7 @@ const fffVariants: Variant[] = [
   { rows: 9, width: 1, trees: 1, depth: 2 },
   { rows: 17, width: 100, trees: 3, depth: 5, accumulate: true },
   { rows: 300, width: 70, trees: 2, depth: 6 },
+  { rows: 300, width: 30, trees: 2, depth: 7 },
   { rows: 40, width: 768, trees: 1, depth: 5 },
   { rows: 5, width: 16, trees: 2, depth: 0, leafWidth: 3 },
   { rows: 1, width: 17, trees: 2, depth: 2, leafWidth: 8 },
@@ -72,7 +74,47 @@ const fff = (precision: Precision, variant: Variant): OperationCase => {
   };
 };
 
+/** Every third row is nothing but zeros, for which i8 has no scale. */
+const holed = (random: Random, rows: number, width: number) =>
+  input(
+    [rows, width],
+    random.normals(rows * width).map((x, i) => (Math.floor(i / width) % 3 === 1 ? 0 : x)),
+  );
+
+const zeroRows = (precision: Precision): OperationCase[] => [
+  {
+    name: `linear 5 x 20 x 40 prepared in ${precision}, rows of zeros`,
+    tolerance: sums,
+    operands: (random) => ({
+      input: holed(random, 5, 20),
+      weight: holed(random, 40, 20),
+      bias: normal(random, [40]),
+      output: output([5, 40]),
+    }),
+    forward(backend, { input, weight, bias, output }) {
+      using prepared = backend.prepareLinear({ weight, precision });
+      backend.linear({ input, weight: prepared, bias, output });
+    },
+  },
+  {
+    name: `fff 5 x 20, 2 x depth 0 x leaf width 5 prepared in ${precision}, rows of zeros`,
+    tolerance: sums,
+    operands: (random) => ({
+      input: holed(random, 5, 20),
+      nodes: { ...holed(random, 20, 20), shape: [10, 40] }, // a neuron is two rows: some have no w_in, some no w_out
+      bias: normal(random, [10]),
+      output: output([5, 20]),
+      logits: output([5, 2, 5]),
+    }),
+    forward(backend, { input, nodes, bias, output, logits }) {
+      using prepared = backend.prepareNodes({ nodes, precision });
+      backend.fff({ input, nodes: prepared, bias, trees: 2, depth: 0, leafWidth: 5, output, logits });
+    },
+  },
+];
+
 export const preparedCases: OperationCase[] = precisions.flatMap((precision) => [
   ...linearVariants.map((variant) => linear(precision, variant)),
   ...fffVariants.map((variant) => fff(precision, variant)),
+  ...zeroRows(precision),
 ]);
