@@ -3,7 +3,7 @@ import * as v from 'valibot';
 import { type HubCache, type HubFile, hubEnvironment, joinPath, openHubCache } from '#platform';
 import { FailureError, InputError } from '../errors.ts';
 import { fileError, maximumJsonBytes, readJson } from './files.ts';
-import { commitPattern, type DiskError, HubClient, isOfDisk, UnavailableError } from './hub_client.ts';
+import { CallbackError, commitPattern, type DiskError, HubClient, isOfDisk, UnavailableError } from './hub_client.ts';
 import { modelFiles, pickledError, pickledWeights, sentenceFiles, sentenceModule, weightsIndex } from './model_files.ts';
 
 /** How far the download of a file is, as transformers.js tells it. */
@@ -28,8 +28,10 @@ export interface HubOptions {
   hubUrl?: string;
   /** For models that are not public; by default the variable HF_TOKEN, or the token that `hf auth login` keeps. Sent to the hub alone. */
   accessToken?: string;
-  /** Is told how far a download is. */
+  /** Is told how far a download is. What it throws ends the download. */
   progress_callback?: (progress: DownloadProgress) => void;
+  /** Stops the opening: it rejects with the signal's reason. What has come of a download is kept, and the next try goes on from there. */
+  signal?: AbortSignal;
 }
 
 /** Nothing else is downloaded than `modelFiles` and what sentence embeddings need, whatever a repository has. */
@@ -46,15 +48,15 @@ const shardIndex = v.object({ weight_map: v.record(v.string(), v.string()) });
  * cache has.
  * @param name OWNER/NAME
  * @throws InputError if the hub does not have the model or does not give it, or it is none that can be read; FailureError if it cannot be
- *   reached or what comes is damaged.
+ *   reached or what comes is damaged; the signal's reason; what `progress_callback` throws.
  */
 export async function downloadModel(name: string, options: HubOptions = {}): Promise<string> {
-  const { revision = 'main', progress_callback } = options;
+  const { revision = 'main', progress_callback, signal } = options;
   if (!/^\w[\w.-]*(\/\w[\w.-]*){0,5}$/.test(revision))
     throw new InputError(`revision ${JSON.stringify(revision)} is not one, expected a branch, tag or commit`);
   const environment = await hubEnvironment();
   const hubUrl = addressOf(options.hubUrl ?? environment.hubUrl ?? 'https://huggingface.co');
-  const hub = new HubClient(hubUrl, name, options.accessToken ?? environment.accessToken);
+  const hub = new HubClient(hubUrl, name, options.accessToken ?? environment.accessToken, signal);
   const cache = await openHubCache(name, hubUrl);
   try {
     const { kept, lacking } = await find(cache, revision);
@@ -77,6 +79,8 @@ export async function downloadModel(name: string, options: HubOptions = {}): Pro
       return cache.folder(kept);
     }
   } catch (error) {
+    signal?.throwIfAborted();
+    if (error instanceof CallbackError) throw error.thrown;
     throw isOfDisk(error) ? diskError(error) : error;
   }
 }
@@ -122,7 +126,7 @@ async function find(cache: HubCache, revision: string): Promise<{ kept?: string;
   const path = await lackingFile(cache, commit);
   return path === undefined
     ? { kept: commit, lacking: '' }
-    : { lacking: `the cache holds revision ${revision} of this model without ${path}` };
+    : { lacking: `the cache holds revision ${revision} of this model without ${path}: open it once online, which completes it` };
 }
 
 /**

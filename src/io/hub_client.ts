@@ -25,6 +25,13 @@ const longestSilenceIfKept = 10;
 /** The hub cannot be reached, or does not answer for now: what is in the cache may do. */
 export class UnavailableError extends FailureError {}
 
+/** What the caller's own function threw, which no try mends. */
+export class CallbackError extends Error {
+  constructor(readonly thrown: unknown) {
+    super();
+  }
+}
+
 /** One model of the hub. */
 export class HubClient {
   private readonly origin: string;
@@ -37,6 +44,8 @@ export class HubClient {
     private readonly hubUrl: string,
     private readonly name: string,
     private readonly accessToken: string | undefined,
+    /** Whatever is under way then rejects with its reason. */
+    private readonly signal: AbortSignal | undefined,
   ) {
     this.origin = new URL(hubUrl).origin;
   }
@@ -83,25 +92,32 @@ export class HubClient {
     };
   }
 
+  /** @throws CallbackError if `onProgress` throws */
   async download(cache: HubCache, commit: string, file: HubFile, onProgress: (loaded: number) => void): Promise<void> {
     const address = `${this.hubUrl}/${this.name}/resolve/${commit}/${file.path}`;
     let wrong = 0;
     let furthest = -1;
     let loaded = 0;
+    const add = async (from: number) => {
+      // A cache on the way, the browser's own above all, would give the same wrong bytes again.
+      const { offset, body } = await this.bytesFrom(address, from, file, wrong > 0 ? 'reload' : undefined);
+      loaded = offset;
+      const count = (length: number) => {
+        loaded += length;
+        try {
+          onProgress(Math.min(loaded, file.size));
+        } catch (error) {
+          throw new CallbackError(error);
+        }
+      };
+      return { offset, blocks: counted(body, count, this.signal) };
+    };
     for (let attempt = 1; ; attempt++) {
       try {
-        return await cache.add(commit, file, async (from) => {
-          // A cache on the way, the browser's own above all, would give the same wrong bytes again.
-          const { offset, body } = await this.bytesFrom(address, from, file, wrong > 0 ? 'reload' : undefined);
-          loaded = offset;
-          const blocks = counted(body, (length) => {
-            loaded += length;
-            onProgress(Math.min(loaded, file.size));
-          });
-          return { offset, blocks };
-        });
+        return await cache.add(commit, file, add, this.signal);
       } catch (error) {
-        if (error instanceof InputError || error instanceof FailureError) throw error;
+        this.signal?.throwIfAborted();
+        if (error instanceof InputError || error instanceof FailureError || error instanceof CallbackError) throw error;
         if (error instanceof WrongContentError) {
           if (++wrong > 1)
             throw new FailureError(`${address}: what came is damaged: ${error.message}; nothing of it was kept, try again later`);
@@ -115,7 +131,7 @@ export class HubClient {
           throw new FailureError(
             `${address}: the download broke off: ${reasonOf(error)}; what came is kept, and the next try goes on from there`,
           );
-        await pause(0.5 * 2 ** (attempt - 1));
+        await pause(0.5 * 2 ** (attempt - 1), this.signal);
       }
     }
   }
@@ -163,6 +179,7 @@ export class HubClient {
     const headers = new Headers(init.headers);
     if (this.accessToken && new URL(address).origin === this.origin) headers.set('authorization', `Bearer ${this.accessToken}`);
     for (let attempt = 1; ; attempt++) {
+      this.signal?.throwIfAborted();
       let response: Response | undefined;
       const breaker = new AbortController();
       const answer = async () => {
@@ -170,15 +187,16 @@ export class HubClient {
         return whole ? new Response((await begun.text()) || null, begun) : begun;
       };
       try {
-        response = await within(silence, answer(), () => breaker.abort(new Error(`no answer within ${silence} s`)));
+        response = await within(silence, this.signal, answer(), () => breaker.abort(new Error(`no answer within ${silence} s`)));
       } catch (error) {
+        this.signal?.throwIfAborted();
         if (attempt === most) throw new UnavailableError(`${this.subject} cannot be reached: ${reasonOf(error)}`, { cause: error });
       }
       if (response && response.status !== 429 && response.status < 500) return response;
       const wait = response ? waitOf(response) : undefined;
       await response?.body?.cancel();
       if (attempt === most || (wait ?? 0) > longestWait) throw this.refusal(response?.status ?? 0, '', wait);
-      await pause(wait ?? 0.5 * 2 ** (attempt - 1));
+      await pause(wait ?? 0.5 * 2 ** (attempt - 1), this.signal);
     }
   }
 
@@ -187,6 +205,7 @@ export class HubClient {
     try {
       return await work();
     } catch (error) {
+      this.signal?.throwIfAborted();
       if (error instanceof InputError || error instanceof FailureError) throw error;
       throw new FailureError(`${this.name}: ${this.hubUrl} does not answer as a hub does: ${(error as Error).message}`, { cause: error });
     }
@@ -218,11 +237,15 @@ export class HubClient {
   }
 }
 
-async function* counted(body: ReadableStream<Uint8Array>, count: (length: number) => void): AsyncGenerator<Uint8Array> {
+async function* counted(
+  body: ReadableStream<Uint8Array>,
+  count: (length: number) => void,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array> {
   const reader = body.getReader();
   try {
     // Cancelled, it ends, and is found to be too short.
-    const read = () => within(longestSilence, reader.read(), () => void reader.cancel().catch(() => {}));
+    const read = () => within(longestSilence, signal, reader.read(), () => void reader.cancel().catch(() => {}));
     for (let next = await read(); !next.done; next = await read()) {
       count(next.value.length);
       yield next.value;
@@ -232,13 +255,16 @@ async function* counted(body: ReadableStream<Uint8Array>, count: (length: number
   }
 }
 
-/** What `work` gives; `stop`, which ends it, is called if that takes more than so many seconds. */
-async function within<T>(seconds: number, work: Promise<T>, stop: () => void): Promise<T> {
+/** What `work` gives; `stop`, which ends it, is called if that takes more than so many seconds, or when the signal says so. */
+async function within<T>(seconds: number, signal: AbortSignal | undefined, work: Promise<T>, stop: () => void): Promise<T> {
   const timer = setTimeout(stop, seconds * 1000);
+  signal?.addEventListener('abort', stop);
+  if (signal?.aborted) stop();
   try {
     return await work;
   } finally {
     clearTimeout(timer);
+    signal?.removeEventListener('abort', stop);
   }
 }
 
@@ -250,7 +276,14 @@ function waitOf(response: Response): number | undefined {
   return Number.isFinite(seconds) ? Math.max(seconds, 0) : undefined;
 }
 
-const pause = (seconds: number) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+/** Shorter if the signal ends it. */
+function pause(seconds: number, signal: AbortSignal | undefined): Promise<void> {
+  let end = () => {};
+  const ended = new Promise<void>((resolve) => {
+    end = resolve;
+  });
+  return within(seconds, signal, ended, end);
+}
 
 function isConnectionFailure(error: Error): boolean {
   return 'code' in error && /^(ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_|UND_)/.test(String(error.code));

@@ -16,9 +16,11 @@ const hubName = /^[A-Za-z\d][\w.-]{0,95}\/[A-Za-z\d][\w.-]{0,95}$/;
 /**
  * The folder of a model: the one named, or the shipped one. A name like 'OWNER/NAME' that is no folder here is looked up on the hub, and
  * its files are downloaded into the cache unless they are there.
- * @throws InputError if it is no folder or lacks one of `modelFiles`, or the hub does not have it; FailureError if the download fails.
+ * @throws InputError if it is no folder or lacks one of `modelFiles`, or the hub does not have it; FailureError if the download fails; the
+ *   signal's reason.
  */
 export async function resolveModelFolder(model?: string, options: HubOptions = {}): Promise<string> {
+  options.signal?.throwIfAborted();
   if (model !== undefined && hubName.test(model) && !(await isModelFolder(model))) {
     const { downloadModel } = await import('./hub.ts');
     return await checkModelFolder(await downloadModel(model, options), false);

@@ -16,7 +16,10 @@ export function npyHeader(rows: number, columns: number): Uint8Array {
   return bytes;
 }
 
-/** A matrix of float32 from a file's bytes; `source` names them. @throws InputError if they are nothing of the kind. */
+/**
+ * A matrix of float32 from a file's bytes, of which `values` are a view where they lie aligned; `source` names the file.
+ * @throws InputError if it is nothing of the kind
+ */
 export function parseNpy(bytes: Uint8Array, source: string): { rows: number; columns: number; values: Float32Array } {
   const refuse = (what: string) => new InputError(`${source}: ${what}, expected a .npy file with a matrix of float32`);
   if (bytes.length < 10 || String.fromCharCode(...bytes.subarray(0, 6)) !== magic.slice(0, 6)) throw refuse('has no .npy header');
@@ -32,5 +35,7 @@ export function parseNpy(bytes: Uint8Array, source: string): { rows: number; col
   const [rows, columns] = [Number(shape[1]), Number(shape[2])];
   if (start + length + 4 * rows * columns !== bytes.length)
     throw refuse(`has ${bytes.length - start - length} bytes of values for [${rows}, ${columns}]`);
-  return { rows, columns, values: new Float32Array(new Uint8Array(bytes.subarray(start + length)).buffer) };
+  const stored = bytes.subarray(start + length);
+  const aligned = stored.byteOffset % 4 === 0 ? stored : new Uint8Array(stored);
+  return { rows, columns, values: new Float32Array(aligned.buffer, aligned.byteOffset, rows * columns) };
 }

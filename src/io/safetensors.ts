@@ -193,17 +193,24 @@ function shown(value: unknown, quote = true): string {
   return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 }
 
-/** The first key that stands twice in one of the objects of a valid JSON text; JSON.parse silently keeps the last. */
+/**
+ * The first key that stands twice in one of the objects of a valid JSON text; JSON.parse silently keeps the last. Character by character: a
+ * regular expression's stack does not hold the longest strings that a header may have.
+ */
 function duplicateKey(json: string): string | undefined {
   const open: (Set<string> | undefined)[] = [];
-  let pending: string | undefined;
-  for (const [token] of json.matchAll(/"(?:[^"\\]|\\.)*"|[{}[\]:]/g)) {
-    if (token === '{') open.push(new Set());
-    else if (token === '[') open.push(undefined);
-    else if (token === '}' || token === ']') open.pop();
-    else if (token !== ':') pending = token;
-    else {
-      const key = JSON.parse(pending as string) as string;
+  let [start, end] = [0, 0];
+  for (let at = 0; at < json.length; at++) {
+    const character = json[at];
+    if (character === '{') open.push(new Set());
+    else if (character === '[') open.push(undefined);
+    else if (character === '}' || character === ']') open.pop();
+    else if (character === '"') {
+      start = at++;
+      while (json[at] !== '"') at += json[at] === '\\' ? 2 : 1;
+      end = at + 1;
+    } else if (character === ':') {
+      const key = JSON.parse(json.slice(start, end)) as string;
       const keys = open.at(-1) as Set<string>;
       if (keys.has(key)) return key;
       keys.add(key);

@@ -1,9 +1,9 @@
-import { joinPath, makeFolder } from '#platform';
+import { joinPath } from '#platform';
 import type { Backend } from '../backend/backend.ts';
 import type { Precision } from '../backend/prepared_weight.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import { InputError } from '../errors.ts';
-import { fileError, readJson, writeFileAtomic } from '../io/files.ts';
+import { readJson, writeFileAtomic } from '../io/files.ts';
 import { openWeights } from '../io/model_folder.ts';
 import { type SafetensorsFile, type TensorToWrite, writeSafetensors } from '../io/safetensors.ts';
 import { packArrays, unpackArrays } from '../nn/layouts.ts';
@@ -25,6 +25,28 @@ export async function exportParameter(parameter: Parameter, tensor: Tensor = par
   const { tensors } = parameter.layout;
   const arrays = unpackArrays(parameter.layout, await tensor.backend.read(tensor));
   return tensors.map(({ name, shape }, i) => ({ name, shape, values: arrays[i] }));
+}
+
+/**
+ * What {@link exportParameter} gives, tensor by tensor, to be written: exported when the first is asked for and kept until each was, once.
+ */
+export function parameterTensors(
+  parameter: Parameter,
+  tensor?: Tensor,
+): { name: string; shape: readonly number[]; values: () => Promise<Float32Array> }[] {
+  const { tensors } = parameter.layout;
+  let exported: Promise<NamedArray[]> | undefined;
+  let left = tensors.length;
+  return tensors.map(({ name, shape }, index) => ({
+    name,
+    shape,
+    values: async () => {
+      exported ??= exportParameter(parameter, tensor);
+      const { values } = (await exported)[index];
+      if (--left === 0) exported = undefined;
+      return values;
+    },
+  }));
 }
 
 /** The inverse of {@link exportParameter}; arrays in any order. Throws InputError if one is missing or of another size. */
@@ -112,8 +134,12 @@ export async function loadSequenceClassifier(
 }
 
 /**
- * Writes config.json, tokenizer.json and model.safetensors, each aside and then renamed. The names are those of the family's published
- * checkpoints. `dtype`: of all tensors but single numbers, which are F32. `rest`: tensors of BERT that the model itself does not have, {@link readPooler}'s, named without 'bert.'. Throws InputError if the folder cannot be written.
+ * Writes model.safetensors, tokenizer.json and config.json, each aside and then renamed, the weights first: what they are refused for leaves
+ * the folder as it was. The names are those of the family's published checkpoints.
+ * @param options.tokenizer a Tokenizer, or the content of a tokenizer.json, parsed; absent: the folder's is left as it is
+ * @param options.dtype of all tensors but single numbers, which are F32; F32 by default
+ * @param options.rest tensors of BERT that the model itself does not have, {@link readPooler}'s, named without 'bert.'
+ * @throws InputError if the model was loaded with a dtype, a weight is larger than F16 holds, or the folder cannot be written
  */
 export async function saveCheckpoint(
   folder: string,
@@ -122,16 +148,13 @@ export async function saveCheckpoint(
 ): Promise<void> {
   const { tokenizer, dtype = 'F32', rest = [] } = options;
   const { config } = model;
-  await makeFolder(folder).catch((error) => Promise.reject(fileError(error, folder, 'write')));
-  await writeJson(joinPath(folder, 'config.json'), configToJson(config, model.task));
-  if (tokenizer !== undefined) await writeJson(joinPath(folder, 'tokenizer.json'), tokenizer);
   const tensors: TensorToWrite[] = model.parameters.flatMap((parameter) =>
-    parameter.layout.tensors.map(({ name, shape }, i) => ({
+    parameterTensors(parameter).map(({ name, shape, values }) => ({
       name: savedName(name, model),
       // A scalar costs nothing, and one that training leaves alone has to be the same when it goes on.
       dtype: shape.length === 1 && shape[0] === 1 ? 'F32' : dtype,
       shape,
-      values: async () => (await exportParameter(parameter))[i].values,
+      values,
     })),
   );
   for (const { name, value } of normFactors(config)) tensors.push({ name, dtype: 'F32', shape: [], values: Float32Array.of(value) });
@@ -139,6 +162,8 @@ export async function saveCheckpoint(
   for (const { name, shape, values } of rest) tensors.push({ name: `${prefix}${name}`, dtype, shape, values });
   tensors.sort((a, b) => (a.name < b.name ? -1 : 1));
   await writeSafetensors(joinPath(folder, 'model.safetensors'), tensors, { format: 'pt' });
+  if (tokenizer !== undefined) await writeJson(joinPath(folder, 'tokenizer.json'), tokenizer);
+  await writeJson(joinPath(folder, 'config.json'), configToJson(config, model.task));
 }
 
 /** Hugging Face's BERT has 'bert.' before the encoder's names where it has a head; one that started from an encoder by itself lacks it. */

@@ -84,7 +84,8 @@ export async function modelGraph(model: Model, precision: 'f32' | 'i8' = 'f32'):
   };
   const graph = new OnnxGraphBuilder();
   const crammed = family === 'crammedBERT';
-  const { integers, floats } = { integers: graph.integers.bind(graph), floats: graph.floats.bind(graph) };
+  const integers = graph.integers.bind(graph);
+  const floats = graph.floats.bind(graph);
 
   /** input weight^T + bias, the weight [outputs, inputs], the bias if the checkpoint has one. */
   const linear = (input: string, part: string, outputs: number, inputs: number): string => {
@@ -96,8 +97,7 @@ export async function modelGraph(model: Model, precision: 'f32' | 'i8' = 'f32'):
       const { quantised, scales } = quantiseColumns(weight, inputs, outputs);
       const [rounded, scale, zero] = graph.addSeveral('DynamicQuantizeLinear', [input], 3);
       const sums = graph.add('MatMulInteger', [rounded, graph.constant('i8', [inputs, outputs], quantised), zero]);
-      const scaled = graph.add('Mul', [graph.add('Cast', [sums], { to: 1 }), graph.add('Mul', [scale, floats([outputs], scales)])]);
-      product = scaled;
+      product = graph.add('Mul', [graph.add('Cast', [sums], { to: 1 }), graph.add('Mul', [scale, floats([outputs], scales)])]);
     }
     return bias ? graph.add('Add', [product, floats([outputs], bias)]) : product;
   };

@@ -85,7 +85,13 @@ export class TextRunner<Input, Encoded extends EncodedText> {
     for (const members of batchesByLength(encoded, { unpadded: options.unpadded })) {
       options.signal?.throwIfAborted();
       this.arena.reset();
-      await work({ backend: this.backend, arena: this.arena, training: false }, batchOf(encoded, members));
+      try {
+        await work({ backend: this.backend, arena: this.arena, training: false }, batchOf(encoded, members));
+      } catch (error) {
+        // A tensor that found no memory has none for a smaller batch either.
+        this.arena.dispose();
+        throw error;
+      }
     }
   }
 

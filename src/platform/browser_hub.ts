@@ -1,4 +1,7 @@
-/** The hub's files in a browser: kept by the Cache API under their addresses, which name the commit and so never change what they mean. */
+/**
+ * The hub's files in a browser: kept by the Cache API under their addresses, which name the commit and so never change what they mean. Where
+ * the browser keeps nothing, or has no room, the page itself keeps them as long as it is open: whoever opens them finds them either way.
+ */
 import { FailureError } from '../errors.ts';
 import type { HubCache, HubEnvironment, HubFile } from './node_hub.ts';
 
@@ -11,7 +14,7 @@ export async function hubEnvironment(): Promise<HubEnvironment> {
   return { offline: false };
 }
 
-/** Undefined where pages have none: those that came over plain HTTP from another machine, or that the browser lets keep nothing. */
+/** Undefined where pages have none: the browser lets them keep nothing. */
 async function openCache(): Promise<Cache | undefined> {
   try {
     return await globalThis.caches?.open(cacheName);
@@ -20,49 +23,62 @@ async function openCache(): Promise<Cache | undefined> {
   }
 }
 
+/** What the page keeps for the browser, by its address. */
+const keptByPage = new Map<string, () => Response>();
+
 /** What came of downloads that broke off, by their addresses: the page's next try goes on from there. */
 const begun = new Map<string, Blob>();
 
-/** The answer that is kept for an address, if there is one. */
-export async function keptResponse(path: string): Promise<Response | undefined> {
-  return /\/resolve\/[\da-f]{40}\//.test(path) ? await (await openCache())?.match(path) : undefined;
+async function find(cache: Cache | undefined, address: string): Promise<Response | undefined> {
+  return keptByPage.get(address)?.() ?? (await cache?.match(address));
 }
 
-/** The cache of the model `name` of the hub at `hubUrl`. */
+/** The answer that is kept for an address, if there is one. */
+export async function keptResponse(path: string): Promise<Response | undefined> {
+  return /\/resolve\/[\da-f]{40}\//.test(path) ? await find(await openCache(), path) : undefined;
+}
+
+/**
+ * The cache of the model `name` of the hub at `hubUrl`.
+ * @throws FailureError on a page that cannot check what it downloads
+ */
 export async function openHubCache(name: string, hubUrl: string): Promise<HubCache> {
+  if (!globalThis.crypto?.subtle)
+    throw new FailureError(
+      `${name}: this page cannot check the hashes of what the hub sends, for browsers leave that (crypto.subtle) to pages that came over HTTPS or from localhost: serve it so, or serve the model's files yourself and name the address of their folder`,
+    );
   const cache = await openCache();
   const folder = (commit: string) => `${hubUrl}/${name}/resolve/${commit}`;
-  const keep = async (address: string, response: Response) => {
+  const keep = async (address: string, response: () => Response) => {
+    keptByPage.set(address, response);
+    if (!cache) return;
     try {
-      await cache?.put(address, response);
-    } catch (error) {
-      throw new FailureError(`${address}: the browser cannot keep it: ${(error as Error).message}`, { cause: error });
+      await cache.put(address, response());
+      keptByPage.delete(address);
+    } catch {
+      // No room, say: the page has it.
     }
   };
   const reference = (revision: string) => `${hubUrl}/api/models/${name}/revision/${encodeURIComponent(revision)}`;
   return {
     folder,
-    commitOf: async (revision) => (await cache?.match(reference(revision)))?.text(),
-    async remember(revision, commit) {
-      await keep(reference(revision), new Response(commit));
-    },
-    has: async (commit, path) => (await cache?.match(`${folder(commit)}/${path}`))?.ok === true,
-    lacks: async (commit, path) => (await cache?.match(`${folder(commit)}/${path}`))?.status === 404,
-    async add(commit, file, download) {
-      if (!cache) return; // nothing can be kept: files are read from where they lie
+    commitOf: async (revision) => (await find(cache, reference(revision)))?.text(),
+    remember: (revision, commit) => keep(reference(revision), () => new Response(commit)),
+    has: async (commit, path) => (await find(cache, `${folder(commit)}/${path}`))?.ok === true,
+    lacks: async (commit, path) => (await find(cache, `${folder(commit)}/${path}`))?.status === 404,
+    async add(commit, file, download, signal) {
       const address = `${folder(commit)}/${file.path}`;
-      // One at a time, in whichever of the site's pages.
-      await navigator.locks.request(`${cacheName} ${address}`, async () => {
-        if ((await cache.match(address))?.ok) return;
+      const addFile = async () => {
+        if ((await find(cache, address))?.ok) return;
         const blob = await complete(address, file, download);
         begun.delete(address);
         await check(file, blob);
-        await keep(address, new Response(blob));
-      });
+        await keep(address, () => new Response(blob));
+      };
+      // One at a time, in whichever of the site's pages; pages that may keep nothing may have no locks either.
+      await (cache ? navigator.locks.request(`${cacheName} ${address}`, { signal }, addFile) : addFile());
     },
-    async addMissing(commit, path) {
-      await keep(`${folder(commit)}/${path}`, new Response(null, { status: 404 }));
-    },
+    addMissing: (commit, path) => keep(`${folder(commit)}/${path}`, () => new Response(null, { status: 404 })),
   };
 }
 

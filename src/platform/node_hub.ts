@@ -34,13 +34,14 @@ export interface HubCache {
   lacks(commit: string, path: string): Promise<boolean>;
   /**
    * Adds a file once all of it has come and its hash is right. What came of a download that broke off is kept, and asked for no more.
-   * `download` gives the file's bytes from an offset not above the one asked for.
-   * @throws WrongContentError, with nothing kept, if the content is not what the hub lists
+   * `download` gives the file's bytes from an offset not above the one asked for. `signal` ends the waiting for others who add the file.
+   * @throws WrongContentError, with nothing kept, if the content is not what the hub lists; the signal's reason
    */
   add(
     commit: string,
     file: HubFile,
     download: (offset: number) => Promise<{ offset: number; blocks: AsyncIterable<Uint8Array> }>,
+    signal?: AbortSignal,
   ): Promise<void>;
   /** Notes that a commit lacks a file. */
   addMissing(commit: string, path: string): Promise<void>;
@@ -90,16 +91,21 @@ export async function openHubCache(name: string, _hubUrl: string): Promise<HubCa
     },
     async remember(revision, commit) {
       const file = await writeAside(join(repository, 'refs', revision));
-      await file.write(new TextEncoder().encode(commit));
-      await file.commit();
+      try {
+        await file.write(new TextEncoder().encode(commit));
+        await file.commit();
+      } catch (error) {
+        await file.abort();
+        throw error;
+      }
     },
     has: async (commit, path) => (await kindOf(snapshot(commit, path))) === 'file',
     lacks: async (commit, path) => (await kindOf(note(commit, path))) === 'file',
-    async add(commit, file, download) {
+    async add(commit, file, download, signal) {
       const blob = join(repository, 'blobs', file.sha256 ?? file.gitHash);
       const part = `${blob}.ufb.incomplete`;
       await makeFolder(dirname(blob));
-      const unlock = await lock(part);
+      const unlock = await lock(part, signal);
       try {
         if ((await kindOf(blob)) !== 'file') {
           await complete(part, file, download);
@@ -176,8 +182,9 @@ const staleAfter = 60_000;
 /** The locks that this process holds or waits for, the last of each path. */
 const locks = new Map<string, Promise<void>>();
 
-/** Waits until nobody else, in this process or another, downloads to `path`. Returns what ends the lock. */
-async function lock(path: string): Promise<() => Promise<void>> {
+/** Waits until nobody else, in this process or another, downloads to `path`. Returns what ends the lock. @throws the signal's reason */
+async function lock(path: string, signal: AbortSignal | undefined): Promise<() => Promise<void>> {
+  signal?.throwIfAborted();
   const before = locks.get(path);
   let done = () => {};
   const mine = new Promise<void>((resolve) => {
@@ -187,11 +194,11 @@ async function lock(path: string): Promise<() => Promise<void>> {
     };
   });
   locks.set(path, mine);
-  await before;
+  if (before) await untilAborted(before, signal);
   const file = `${path}.lock`;
   const holder = `${process.pid} ${hostname()} ${randomUUID()}`;
   try {
-    await take(file, holder);
+    await take(file, holder, signal);
   } catch (error) {
     done();
     throw error;
@@ -208,11 +215,22 @@ async function lock(path: string): Promise<() => Promise<void>> {
   };
 }
 
+async function untilAborted(work: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  let stop = () => {};
+  const aborted = new Promise<void>((resolve) => {
+    stop = resolve;
+  });
+  signal?.addEventListener('abort', stop);
+  await Promise.race([work, aborted]);
+  signal?.removeEventListener('abort', stop);
+}
+
 /** Makes a lock's file, once there is none or nobody stands behind it. */
-async function take(file: string, holder: string): Promise<void> {
+async function take(file: string, holder: string, signal: AbortSignal | undefined): Promise<void> {
   let touched: number | undefined;
   let since = 0;
   for (;;) {
+    signal?.throwIfAborted();
     try {
       return await writeFile(file, holder, { flag: 'wx' });
     } catch (error) {

@@ -269,6 +269,11 @@ export class Tokenizer {
     return pieces.join('');
   }
 
+  /** What JSON.stringify writes of it: a tokenizer.json. */
+  toJSON(): unknown {
+    return this.json;
+  }
+
   tokenToId(token: string): number | undefined {
     return this.idOf.get(token);
   }

@@ -1,5 +1,6 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, realpathSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
@@ -53,6 +54,30 @@ describe('ufb embed', () => {
           .split('\n')
           .flatMap((line) => JSON.parse(line)),
       );
+  });
+
+  test.skipIf(process.platform === 'win32')('a stream that can be read but once', async () => {
+    const [pipe, out] = [join(folder, 'pipe'), join(folder, 'of-a-pipe.npy')];
+    execFileSync('mkfifo', [pipe]);
+    for (const [args, read] of [
+      [
+        ['--quiet'],
+        (stdout: string) =>
+          Float32Array.from(
+            stdout
+              .trim()
+              .split('\n')
+              .flatMap((line) => JSON.parse(line)),
+          ),
+      ],
+      [['--out', out], () => matrix(out).values],
+    ] as const) {
+      const writing = writeFile(pipe, `${lines.join('\n')}\n`);
+      const { code, stdout, stderr } = await ufb(['embed', '--model', model, '--in', pipe, ...args]);
+      expect(code, stderr).toBe(0);
+      await writing;
+      close(read(stdout));
+    }
   });
 
   test.each(['npy', 'jsonl'])('goes on where it was stopped: %s', async (ending) => {

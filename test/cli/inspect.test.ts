@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
@@ -75,6 +75,29 @@ describe('ufb inspect', () => {
     const { paths, parameters } = JSON.parse((await ufb(['inspect', '--model', model, '--text', text, '--json'])).stdout);
     expect(paths.leaves).toHaveLength(2);
     expect(parameters).toBeGreaterThan(1000);
+  });
+
+  test('a model of sentences, and one whose modules are not run here', async () => {
+    const sentences = join(folder, 'sentences');
+    await writeTinyModel(sentences);
+    const module = (path: string, type: string) => ({ path, type: `sentence_transformers.models.${type}` });
+    const modules = [module('', 'Transformer'), module('1_Pooling', 'Pooling'), module('2_Normalize', 'Normalize')];
+    const write = (list: object[]) => writeFileSync(join(sentences, 'modules.json'), JSON.stringify(list));
+    mkdirSync(join(sentences, '1_Pooling'));
+    writeFileSync(join(sentences, '1_Pooling', 'config.json'), '{"pooling_mode_mean_tokens": true}');
+    const inspect = async (...args: string[]) => {
+      const { code, stdout, stderr } = await ufb(['inspect', '--model', sentences, ...args]);
+      expect([code, stderr]).toEqual([0, '']);
+      return stdout;
+    };
+    write(modules);
+    expect(await inspect()).toMatch(/^texts .*, mean-pooled and scaled into vectors of sentences$/m);
+    expect(JSON.parse(await inspect('--json')).sentences).toMatchObject({ pooling: 'mean', normalize: true });
+    write([...modules, module('3_Dense', 'Dense')]);
+    expect(await inspect()).toMatch(/^sentences +not supported: .*modules\.json: module "Dense" is not supported.*\n(.+\n)*weights /m);
+    expect(JSON.parse(await inspect('--json')).sentences).toEqual({
+      unsupported: expect.stringContaining('module "Dense" is not supported'),
+    });
   });
 
   test('the shipped model', async () => {

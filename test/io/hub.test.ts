@@ -13,11 +13,12 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { homedir, hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { FailureError, InputError } from '../../src/errors.ts';
-import { type DownloadProgress, downloadModel } from '../../src/io/hub.ts';
+import { type DownloadProgress, downloadModel, type HubOptions } from '../../src/io/hub.ts';
 import { modelFiles, sentenceFiles } from '../../src/io/model_files.ts';
 import { resolveModelFolder } from '../../src/io/model_folder.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
@@ -473,7 +474,7 @@ describe('without the hub', () => {
     vi.stubEnv('HF_HUB_OFFLINE', '1');
     expect(await downloadModel(name)).toBe(found);
     rmSync(join(notes, 'modules.json'));
-    await expect(downloadModel(name)).rejects.toThrow(/without modules\.json/);
+    await expect(downloadModel(name)).rejects.toThrow(/without modules\.json: open it once online, which completes it$/);
     vi.stubEnv('HF_HUB_OFFLINE', '0');
     await downloadModel(name);
     expect(existsSync(join(notes, 'modules.json'))).toBe(true);
@@ -499,6 +500,16 @@ describe('without the hub', () => {
     rmSync(join(repository(), '.no_exist'), { recursive: true });
     for (const path of ['refs', '.no_exist']) writeFileSync(join(repository(), path), '');
     expect(await downloadModel(name)).toBe(found);
+  });
+
+  test('what cannot be remembered leaves nothing behind', async () => {
+    await start();
+    const handle = await open('package.json', 'r');
+    const full = vi.spyOn(Object.getPrototypeOf(handle), 'sync').mockRejectedValue(new Error('no space left'));
+    onTestFinished(() => full.mockRestore());
+    await handle.close();
+    await expect((await openHubCache(name, hub.url)).remember('main', commit)).rejects.toThrow('no space left');
+    expect(existsSync(join(repository(), 'refs'))).toBe(false);
   });
 
   test('what is remembered is not written again', async () => {
@@ -586,6 +597,119 @@ describe('a hub that accepts and says nothing more', () => {
     expect(ofStorage().map(({ range }) => range)).toEqual([undefined, 'bytes=100000-']);
     expect(readFileSync(join(found, 'model.safetensors')).equals(weights)).toBe(true);
   });
+});
+
+describe('a signal', () => {
+  let controller: AbortController;
+  const reason = new Error('enough');
+  const opening = (options: HubOptions = {}) => downloadModel(name, { signal: controller.signal, ...options });
+  const part = () => join(repository(), 'blobs', `${sha256(weights)}.ufb.incomplete`);
+  beforeEach(() => {
+    controller = new AbortController();
+  });
+
+  test.each(['revision', 'tree', 'resolve'])('stops the waiting for an answer (%s)', async (what) => {
+    await start();
+    hub.fault = ({ path }) => {
+      if (!path.includes(`/${what}/`)) return undefined;
+      controller.abort(reason);
+      return { kind: 'stall', after: 0 };
+    };
+    await expect(opening()).rejects.toBe(reason);
+    expect(hub.requests.filter(({ path }) => path.includes(`/${what}/`))).toHaveLength(1);
+  });
+
+  test('stops the waiting that the hub asks for', async () => {
+    await start();
+    hub.fault = () => ({ kind: 'status', status: 429, headers: { 'retry-after': '200' } });
+    const timers = vi.spyOn(globalThis, 'setTimeout');
+    onTestFinished(() => timers.mockRestore());
+    const refused = expect(opening()).rejects.toBe(reason);
+    await vi.waitFor(() => expect(timers).toHaveBeenCalledWith(expect.anything(), 200_000), { timeout: 60_000 });
+    controller.abort(reason);
+    await refused;
+    expect(hub.requests).toHaveLength(1);
+  });
+
+  test('stops a download, of which is kept what came', async () => {
+    await start();
+    hub.fault = ({ host, range }) => (host === 'storage' && !range ? { kind: 'stall', after: 100_000 } : undefined);
+    const stopped = opening({
+      progress_callback: ({ file, loaded }) => void (file === 'model.safetensors' && loaded > 0 && controller.abort(reason)),
+    });
+    await expect(stopped).rejects.toBe(reason);
+    expect(lstatSync(part()).size).toBeGreaterThan(0);
+    expect(existsSync(`${part()}.lock`)).toBe(false);
+    const found = await downloadModel(name);
+    expect(ofStorage().at(-1)?.range).toMatch(/^bytes=[1-9]\d*-$/);
+    expect(readFileSync(join(found, 'model.safetensors')).equals(weights)).toBe(true);
+  });
+
+  test('stops the waiting for another process that downloads it', async () => {
+    await start();
+    mkdirSync(dirname(part()), { recursive: true });
+    writeFileSync(`${part()}.lock`, '1 elsewhere x');
+    const timers = vi.spyOn(globalThis, 'setTimeout');
+    onTestFinished(() => timers.mockRestore());
+    const refused = expect(opening()).rejects.toBe(reason);
+    await vi.waitFor(() => expect(timers).toHaveBeenCalledWith(expect.anything(), 200), { timeout: 60_000 });
+    controller.abort(reason);
+    await refused;
+    expect(readFileSync(`${part()}.lock`, 'utf8')).toBe('1 elsewhere x');
+  });
+
+  test('stops the waiting for this process, which downloads on', async () => {
+    await start();
+    const hubCache = await openHubCache(name, hub.url);
+    const file = { path: 'model.safetensors', size: weights.length, gitHash: '', sha256: sha256(weights) };
+    let goOn = () => {};
+    const begun = new Promise<void>((begin) => {
+      const download = async () => {
+        begin();
+        await new Promise<void>((resolve) => {
+          goOn = resolve;
+        });
+        return {
+          offset: 0,
+          blocks: (async function* () {
+            yield weights;
+          })(),
+        };
+      };
+      void hubCache.add(commit, file, download);
+    });
+    await begun;
+    const listening = vi.spyOn(controller.signal, 'addEventListener');
+    const refused = expect(hubCache.add(commit, file, () => Promise.reject(new Error('asked')), controller.signal)).rejects.toBe(reason);
+    await vi.waitFor(() => expect(listening).toHaveBeenCalled(), { timeout: 60_000 });
+    controller.abort(reason);
+    await refused;
+    goOn();
+    await hubCache.add(commit, file, () => Promise.reject(new Error('asked')));
+    expect(readFileSync(snapshot('model.safetensors')).equals(weights)).toBe(true);
+  });
+
+  test('that was given before stops everything, of folders too', async () => {
+    await start();
+    controller.abort(reason);
+    await expect(opening()).rejects.toBe(reason);
+    for (const model of [name, join(folder, 'nowhere')])
+      await expect(pipeline('fill-mask', model, { backend: 'reference', signal: controller.signal })).rejects.toBe(reason);
+    expect(hub.requests).toEqual([]);
+  });
+});
+
+test('what a callback throws comes through as it is, and nothing is tried again', async () => {
+  await start();
+  // As a connection's error, and as one of the disk.
+  for (const mine of [Object.assign(new Error('mine'), { code: 'ECONNRESET' }), Object.assign(new Error('full'), { syscall: 'write' })]) {
+    hub.requests.length = 0;
+    const progress_callback = () => {
+      throw mine;
+    };
+    await expect(downloadModel(name, { progress_callback })).rejects.toBe(mine);
+    expect(hub.requests.filter(({ path }) => path.includes('/resolve/'))).toHaveLength(1);
+  }
 });
 
 describe('the environment', () => {

@@ -13,6 +13,14 @@ test('what is written is read', () => {
   expect(parseNpy(file(), 'a.npy')).toEqual({ rows: 2, columns: 3, values });
 });
 
+test('the values are a view where they lie aligned, and copied where they do not', () => {
+  const bytes = file();
+  expect(parseNpy(bytes, 'a.npy').values.buffer).toBe(bytes.buffer);
+  const shifted = new Uint8Array(bytes.length + 1);
+  shifted.set(bytes, 1);
+  expect(parseNpy(shifted.subarray(1), 'a.npy').values).toEqual(values);
+});
+
 test.each([
   ['nothing', (_: Uint8Array) => new Uint8Array(0)],
   ['text', (_: Uint8Array) => new TextEncoder().encode('these are lines of text')],

@@ -130,6 +130,15 @@ describe('reading', () => {
     expect(file.names).toEqual(['a"b\\', 'dtype', '{"x":', '__proto__x']);
     await file.close();
   });
+
+  test('a header with strings of millions of characters, escaped ones too', async () => {
+    for (const text of ['x'.repeat(10_000_000), '"'.repeat(5_000_000)]) {
+      const header = JSON.stringify({ __metadata__: { text }, x: f32(0, 8) });
+      await using file = await readSafetensors(writeRaw(header, 8));
+      expect(file.metadata.text.length).toBe(text.length);
+      expect(await messageOf(writeRaw(`${header.slice(0, -1)},"x":3}`, 8))).toContain("the key 'x' twice");
+    }
+  });
 });
 
 describe('a header that is not right is refused, and nothing is read that the file does not have', () => {

@@ -1,7 +1,7 @@
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 import type { Storage } from '../../src/backend/tensor.ts';
@@ -18,8 +18,10 @@ import { crammedBertConfig, type ModelConfig } from '../../src/models/config.ts'
 import { Encoder } from '../../src/models/encoder.ts';
 import { MaskedLanguageModel } from '../../src/models/masked_language_model.ts';
 import { SequenceClassifier } from '../../src/models/sequence_classifier.ts';
+import { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
 import { goldenPath, goldenTensors } from '../goldens.ts';
 import { temporaryFolder } from '../temporary.ts';
+import { writeTinyModel } from '../tiny_model.ts';
 
 /** Knows how much memory is held. */
 class CountingBackend extends ReferenceBackend {
@@ -196,6 +198,41 @@ describe('saving what was loaded', () => {
       const logits = (m: MaskedLanguageModel) => backend.read(m.logits({ backend, arena: new Arena(backend), training: false }, batch));
       expect(await logits(again)).toEqual(await logits(model));
     }
+  });
+
+  test('a tokenizer itself does as well as the content of its file', async () => {
+    const [tiny, folder] = [newFolder(), newFolder()];
+    await writeTinyModel(tiny);
+    const tokenizer = await Tokenizer.load(join(tiny, 'tokenizer.json'));
+    await saveCheckpoint(folder, await loadModel(tiny, backend), { tokenizer });
+    expect(JSON.parse(readFileSync(join(folder, 'tokenizer.json'), 'utf8'))).toEqual(tokenizer.json);
+  });
+
+  test('what cannot be saved leaves the folder as it was', async () => {
+    const [folder, golden] = [newFolder(), goldenPath('hf-bert')];
+    const prepared = await loadModel(golden, backend, { dtype: 'f32' });
+    await expect(saveCheckpoint(folder, prepared, { tokenizer: {} })).rejects.toThrow(
+      /was prepared in f32 .* load the model without a dtype/,
+    );
+    expect(existsSync(folder)).toBe(false);
+
+    const model = await loadModel(golden, backend);
+    await saveCheckpoint(folder, model, { tokenizer: { some: 'tokenizer' } });
+    const files = () => readdirSync(folder).map((name) => readFileSync(join(folder, name)));
+    const before = files();
+    const tooLarge = await loadModel(goldenPath('crammed-bert-fff'), backend);
+    const { value } = tooLarge.parameters[0];
+    backend.write(value, new Float32Array(value.shape.reduce((a, b) => a * b)).fill(1e30));
+    await expect(saveCheckpoint(folder, tooLarge, { tokenizer: {}, dtype: 'F16' })).rejects.toThrow(/more than float16 holds/);
+    expect(files()).toEqual(before);
+  });
+
+  test('a parameter is read once, however many tensors it is', async () => {
+    const model = await loadModel(goldenPath('hf-bert'), backend);
+    const read = vi.spyOn(backend, 'read');
+    await saveCheckpoint(newFolder(), model);
+    expect(model.parameters.some(({ layout }) => layout.tensors.length > 1)).toBe(true);
+    expect(read).toHaveBeenCalledTimes(model.parameters.length);
   });
 
   test('into a folder that cannot be', async () => {

@@ -233,3 +233,26 @@ test('the last answer is not kept', async () => {
   expect(kept.deref()).toBeUndefined();
   await runner.dispose();
 });
+
+test('a batch that fails gives its memory back: what found none in it is not used again', async () => {
+  const runner = newRunner();
+  const held: number[] = [];
+  const work = (fails: boolean) =>
+    runner.call({ text: 'a' }, undefined, (window) =>
+      runner.run(
+        window.map((each) => ({ ...each, ids: [1] })),
+        {},
+        async ({ arena }) => {
+          held.push(arena.bytes);
+          arena.tensor('scratch', [1000]);
+          if (fails) throw new Error('a tensor found no memory');
+        },
+      ),
+    );
+  await work(false);
+  await expect(work(true)).rejects.toThrow('no memory');
+  await work(false);
+  expect(held).toEqual([0, expect.any(Number), 0]);
+  expect(held[1]).toBeGreaterThan(0);
+  await runner.dispose();
+});

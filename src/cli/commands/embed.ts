@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { type FileHandle, open, readFile, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Command } from 'commander';
-import { makeFolder } from '#platform';
+import { kindOf, makeFolder } from '#platform';
 import type { Precision } from '../../backend/prepared_weight.ts';
 import { FailureError, InputError } from '../../errors.ts';
 import { weightsIndex } from '../../io/model_files.ts';
@@ -41,7 +41,7 @@ export function embedCommand(program: Command): void {
 }
 
 async function embed(options: Options): Promise<void> {
-  const [{ pipeline }, { linesOf, readLines }, { ProgressBar }] = await Promise.all([
+  const [{ pipeline }, { fileError, linesOf, readLines }, { ProgressBar }] = await Promise.all([
     import('../../pipelines/pipeline.ts'),
     import('../../io/files.ts'),
     import('../progress.ts'),
@@ -60,10 +60,13 @@ async function embed(options: Options): Promise<void> {
   const onSignal = () => stop.abort();
   process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
   const bar = new ProgressBar(options, '{rate} lines/s  ');
-  const total = options.in === '-' ? undefined : await countLines(readLines(options.in));
+  const source = await sourceOf(options.in).catch((error) => Promise.reject(fileError(error, options.in, 'read')));
+  // Read once more for the bar's sake alone.
+  const isCounted = source !== '-' && process.stderr.isTTY && !options.quiet;
+  const total = isCounted ? await countLines(readLines(options.in)) : undefined;
   const width = extract.model.config.hiddenSize;
   const output =
-    options.out === undefined ? undefined : await Output.open(options.out, width, await madeBy(options, folder, width), options);
+    options.out === undefined ? undefined : await Output.open(options.out, width, await madeBy(options, source, folder, width), options);
   const skipped = output?.rows ?? 0;
   const started = performance.now();
   let done = 0;
@@ -208,14 +211,19 @@ async function wholeLines(file: FileHandle): Promise<[number, number]> {
   }
 }
 
+async function stateOf(path: string) {
+  const { size, mtimeMs } = await stat(path);
+  return { path: await realpath(path), size, mtimeMs };
+}
+
+/** Which file a text is; '-': a stream, which can be read but once, be it standard input or what a shell makes of <(...). */
+async function sourceOf(path: string) {
+  return path === '-' || (await kindOf(path)) === 'other' ? '-' : await stateOf(path);
+}
+
 /** What vectors are made by and of: none made otherwise are added to them. */
-async function madeBy({ in: input, out, dtype }: Options, folder: string, width: number): Promise<string> {
-  const stateOf = async (path: string) => {
-    const { size, mtimeMs } = await stat(path);
-    return { path: await realpath(path), size, mtimeMs };
-  };
-  const text = input === '-' ? input : await stateOf(input);
-  if (out !== undefined && typeof text === 'object' && existsSync(out) && (await realpath(out)) === text.path)
+async function madeBy({ out, dtype }: Options, text: Awaited<ReturnType<typeof sourceOf>>, folder: string, width: number): Promise<string> {
+  if (out !== undefined && text !== '-' && existsSync(out) && (await realpath(out)) === text.path)
     throw new InputError(`--out ${out} is the text itself, expected another file`);
   const weights = join(folder, 'model.safetensors');
   const model = await stateOf(existsSync(weights) ? weights : join(folder, weightsIndex));

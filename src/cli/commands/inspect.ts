@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { InputError } from '../../errors.ts';
+import type { SentenceModules } from '../../pipelines/sentence_transformer.ts';
 import {
   addBackendOptions,
   addCommonOptions,
@@ -54,6 +55,14 @@ async function inspect(options: Options): Promise<void> {
   const bytes = tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
   const { feedforward } = config;
   const neurons = neuronsOf(feedforward);
+  // What embeds in a way that is not run here can be looked at all the same.
+  let [sentences, unsupported]: [SentenceModules?, string?] = [];
+  try {
+    sentences = await readSentenceModules(folder);
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    unsupported = error.message;
+  }
   const paths = options.text === undefined ? undefined : await tracePaths(folder, options.text, options);
   if (paths && options.out !== undefined) {
     const { drawPaths } = await import('../../pipelines/paths.ts');
@@ -64,16 +73,25 @@ async function inspect(options: Options): Promise<void> {
     notice(`${options.out}: the paths of ${paths.tokens.length} tokens`, options);
   }
   if (options.json) {
-    printJson({ folder, config, parameters, bytes, neurons, tensors, paths });
+    printJson({
+      folder,
+      config,
+      sentences: unsupported === undefined ? sentences : { unsupported },
+      parameters,
+      bytes,
+      neurons,
+      tensors,
+      paths,
+    });
     return;
   }
   const types = [...new Set(tensors.map(({ dtype }) => dtype))].join(', ');
   print(`model        ${folder}`);
   print(`family       ${config.family}, ${config.layers} layers of ${config.hiddenSize}, ${config.heads} heads`);
-  const sentence = await readSentenceModules(folder);
-  const length = Math.min(config.positions, sentence?.maxLength ?? Number.POSITIVE_INFINITY);
-  const vectors = sentence ? `, ${sentence.pooling}-pooled${sentence.normalize ? ' and scaled' : ''} into vectors of sentences` : '';
+  const length = Math.min(config.positions, sentences?.maxLength ?? Number.POSITIVE_INFINITY);
+  const vectors = sentences ? `, ${sentences.pooling}-pooled${sentences.normalize ? ' and scaled' : ''} into vectors of sentences` : '';
   print(`texts        up to ${length} tokens, vocabulary of ${config.vocabularySize}${vectors}`);
+  if (unsupported !== undefined) print(`sentences    not supported: ${unsupported}`);
   if (config.labels !== undefined) print(`labels       ${config.labelNames?.join(', ') ?? config.labels}`);
   const share =
     neurons.total > 0 ? `: ${neurons.used} of ${neurons.total} neurons a token and layer (${shareText(neurons.used / neurons.total)})` : '';

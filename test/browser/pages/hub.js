@@ -2,7 +2,7 @@
 import { pipeline } from 'ultrafastbert';
 import { report } from './report.js';
 
-/** Browsers that keep nothing: some let pages not even ask, others refuse when their disk is full. */
+/** Browsers that keep nothing: some let pages not even ask, others refuse when their disk is full. And pages over plain HTTP cannot check. */
 const refusals = {
   open: () => {
     CacheStorage.prototype.open = () => Promise.reject(new DOMException('The operation is insecure.', 'SecurityError'));
@@ -10,6 +10,7 @@ const refusals = {
   put: () => {
     Cache.prototype.put = () => Promise.reject(new DOMException('Quota exceeded.', 'QuotaExceededError'));
   },
+  subtle: () => Object.defineProperty(Crypto.prototype, 'subtle', { value: undefined }),
 };
 
 const order = await (await fetch('/work')).json();
