@@ -164,6 +164,7 @@ async function prepare(options: ConversionOptions, backend: Backend, open: Dispo
     seed,
     heldOutEvery,
     masking: options.pooling ? undefined : maskingOf(original, tokenizer, options.model),
+    pairs: original.config.tokenTypes > 1 && tokenizer.sepId !== undefined,
   };
   const heldOut = await heldOutTexts({ ...texts, count: options.heldOutTexts });
   checkHeldOut(heldOut, options);

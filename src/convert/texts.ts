@@ -42,6 +42,8 @@ export interface TextOptions {
   heldOutEvery: number;
   /** For masked language models: the texts are masked, for that is what such a model is asked about. */
   masking?: MaskingOptions;
+  /** For models with token types: texts come in pairs too, as classifiers of pairs read them. */
+  pairs?: boolean;
 }
 
 /** Endless batches of a corpus's texts. The same options give the same batches, resumed or not. */
@@ -76,7 +78,7 @@ export class TextStream {
       const { paragraphs } = await this.mixture.next();
       for (const paragraph of paragraphs) {
         const random = new CounterRandom(this.options.seed, randomStream.texts, this.texts++);
-        for (const text of random.below(2) === 0 ? [paragraph] : sentencesOf(paragraph)) {
+        for (const text of formsOf(paragraph, random.below(this.options.pairs ? 3 : 2))) {
           const ids = idsOf(text, this.options);
           if (ids) this.place(ids);
         }
@@ -95,7 +97,7 @@ export class TextStream {
       texts.pop();
       return text;
     });
-    return masked(batchOfOneLength(drawn), random, this.options.masking);
+    return masked(batchOfOneLength(drawn, this.options), random, this.options.masking);
   }
 
   /** The texts of a length of which enough wait, and how many of them are a batch. */
@@ -145,7 +147,7 @@ export async function heldOutTexts(options: TextOptions & { count: number }): Pr
       if (!isHeldOut(passage.document, heldOutEvery)) continue;
       // A few of each passage, so that no single book fills all.
       for (const paragraph of passage.paragraphs.slice(0, 8)) {
-        for (const text of paragraphs++ % 2 === 0 ? [paragraph] : sentencesOf(paragraph).slice(0, 1)) {
+        for (const text of formsOf(paragraph, paragraphs++ % 2).slice(0, 1)) {
           const ids = found < until ? idsOf(text, options) : undefined;
           if (!ids) continue;
           byLength.set(ids.length, [...(byLength.get(ids.length) ?? []), ids]);
@@ -159,17 +161,28 @@ export async function heldOutTexts(options: TextOptions & { count: number }): Pr
   for (const [length, texts] of [...byLength].sort(([a], [b]) => a - b)) {
     const most = Math.max(1, Math.round(batchTokens / length));
     for (let first = 0; first < texts.length; first += most)
-      batches.push(masked(batchOfOneLength(texts.slice(first, first + most)), random, options.masking));
+      batches.push(masked(batchOfOneLength(texts.slice(first, first + most), options), random, options.masking));
   }
   return batches;
 }
 
+/** A text, or two that are read together. */
+type Text = readonly [text: string, pair?: string];
+
+/** A paragraph as a whole (0), as its sentences (1), or as pairs of neighbouring sentences (2). */
+function formsOf(paragraph: string, form: number): Text[] {
+  if (form === 0) return [[paragraph]];
+  const sentences = sentencesOf(paragraph);
+  if (form === 1) return sentences.map((sentence) => [sentence]);
+  return Array.from({ length: Math.ceil(sentences.length / 2) }, (_, i) => [sentences[2 * i], sentences[2 * i + 1]]);
+}
+
 /** A text's ids with special tokens, its end cut so that the length is a multiple of {@link lengthStep}; undefined if it is too short. */
-function idsOf(text: string, { tokenizer, length }: TextOptions): number[] | undefined {
-  const { ids } = tokenizer.encode(text, { maxLength: length });
+function idsOf([text, pair]: Text, { tokenizer, length }: TextOptions): number[] | undefined {
+  const { ids } = tokenizer.encode(text, { pair, maxLength: length });
   const kept = ids.length - (ids.length % lengthStep);
   if (kept < leastTokens) return undefined;
-  return kept === ids.length ? ids : tokenizer.encode(text, { maxLength: kept }).ids;
+  return kept === ids.length ? ids : tokenizer.encode(text, { pair, maxLength: kept }).ids;
 }
 
 /** Split where a sentence seems to end and another to begin. */
@@ -177,13 +190,20 @@ function sentencesOf(paragraph: string): string[] {
   return paragraph.split(/(?<=[.!?]["')]?)\s+(?=["'(]?[A-Z0-9])/);
 }
 
-function batchOfOneLength(texts: readonly number[][]): TextsOfOneLength {
+function batchOfOneLength(texts: readonly number[][], { tokenizer, pairs }: TextOptions): TextsOfOneLength {
   const [{ length }] = texts;
   const ids = new Int32Array(texts.length * length);
   texts.forEach((text, row) => {
     ids.set(text, row * length);
   });
-  return { batch: texts.length, length, ids };
+  if (!pairs) return { batch: texts.length, length, ids };
+  // What comes behind the first [SEP] is the second of a pair.
+  const typeIds = new Int32Array(ids.length);
+  texts.forEach((text, row) => {
+    const end = text.indexOf(tokenizer.sepId as number) + 1;
+    if (end > 0) typeIds.fill(1, row * length + end, (row + 1) * length);
+  });
+  return { batch: texts.length, length, ids, typeIds };
 }
 
 /** The same texts, masked in place if there is anything to mask them with. */

@@ -1,3 +1,4 @@
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import { heldOutTexts, type TextOptions, TextStream, type TextsOfOneLength } from '../../src/convert/texts.ts';
@@ -24,6 +25,15 @@ beforeAll(async () => {
   const paths = [writeCorpus(folder, 'a.txt', documents), writeCorpus(folder, 'b.txt.gz', documents.slice(0, 18))];
   options = { paths, tokenizer, length: 24, batchTokens: 64, seed: 3, heldOutEvery: 3 };
 });
+
+/** One that puts texts between [CLS] and [SEP], the second of a pair of type 1. */
+async function bertTokenizer(): Promise<Tokenizer> {
+  const json = JSON.parse(readFileSync(join(folder, 'tokenizer.json'), 'utf8'));
+  const { '[CLS]': cls, '[SEP]': sep } = json.model.vocab;
+  json.post_processor = { type: 'BertProcessing', sep: ['[SEP]', sep], cls: ['[CLS]', cls] };
+  writeFileSync(join(folder, 'bert.json'), JSON.stringify(json));
+  return Tokenizer.load(join(folder, 'bert.json'));
+}
 
 const shapesOf = ({ batch, length }: TextsOfOneLength) => [batch, length];
 
@@ -92,4 +102,29 @@ test('held-out texts are those of documents that are not trained on, of every fi
     Array.from({ length: batch }, (_, row) => options.tokenizer.decode(ids.subarray(row * length, (row + 1) * length))),
   );
   for (const text of texts) expect(text).toContain('apples apples');
+});
+
+test('texts for models with token types are read in pairs too, of neighbouring sentences', async () => {
+  const tokenizer = await bertTokenizer();
+  const { sepId } = tokenizer;
+  const stream = await TextStream.open({ ...options, tokenizer, pairs: true });
+  const [pairs, singles]: [string[], number[]] = [[], []];
+  for (let i = 0; i < 60; i++) {
+    const { batch, length, ids, typeIds } = await stream.next();
+    for (let row = 0; row < batch; row++) {
+      const own = Array.from(ids.subarray(row * length, (row + 1) * length));
+      const types = Array.from(typeIds!.subarray(row * length, (row + 1) * length));
+      const second = own.indexOf(sepId as number) + 1;
+      expect(types).toEqual(own.map((_, at) => (second > 0 && at >= second ? 1 : 0)));
+      if (!types.includes(1)) singles.push(length);
+      else pairs.push(tokenizer.decode(own.slice(1, second - 1)), tokenizer.decode(own.slice(second, -1)));
+    }
+  }
+  await stream.close();
+  expect(pairs.length / 2 / (pairs.length / 2 + singles.length)).toBeGreaterThan(0.1);
+  // Whole ones, as the tokenizer makes them.
+  const [first, other] = pairs.slice(pairs.findIndex((text, i) => i % 2 === 0 && /\.$/.test(text) && /\.$/.test(pairs[i + 1])));
+  const text = readFileSync(options.paths[0], 'utf8').toLowerCase().replaceAll('.', ' .');
+  expect(text).toContain(`${first.replace(/ ?\.$/, ' .')} ${other.replace(/ ?\.$/, ' .')}`);
+  expect(tokenizer.encode(first, { pair: other }).typeIds).toContain(1);
 });
