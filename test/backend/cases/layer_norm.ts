@@ -1,4 +1,4 @@
-import { input, normal, type OperationCase, output, rounding, sums, type Tolerance, updated } from './case.ts';
+import { input, normal, type Operand, type OperationCase, output, rounding, sums, type Tolerance, updated } from './case.ts';
 
 interface Variant {
   rows: number;
@@ -31,20 +31,31 @@ const variants: Variant[] = [
   { rows: 2, width: 24, what: 'rows of zeros', spread: 0 },
 ];
 
-const layerNorm = ({ rows, width, what, offset = 0, spread = 1, epsilon = 1e-12, tolerance = sums }: Variant): OperationCase => ({
-  name: `layerNorm ${rows} x ${width}${what ? `, ${what}` : ''}`,
-  tolerance,
-  operands: (random) => ({
-    input: input(
-      [rows, width],
-      random.normals(rows * width).map((x) => offset + spread * x),
-    ),
+/** What a forward in training takes and keeps, and the gradient of its output. */
+function keptOperands(random: Parameters<OperationCase['operands']>[0], rowsOf: Operand) {
+  const [rows, width] = rowsOf.shape;
+  return {
+    input: rowsOf,
     gamma: normal(random, [width]),
     beta: normal(random, [width]),
     output: output([rows, width]),
     mean: output([rows]),
     reciprocal: output([rows]),
     gradOutput: normal(random, [rows, width]),
+  };
+}
+
+const layerNorm = ({ rows, width, what, offset = 0, spread = 1, epsilon = 1e-12, tolerance = sums }: Variant): OperationCase => ({
+  name: `layerNorm ${rows} x ${width}${what ? `, ${what}` : ''}`,
+  tolerance,
+  operands: (random) => ({
+    ...keptOperands(
+      random,
+      input(
+        [rows, width],
+        random.normals(rows * width).map((x) => offset + spread * x),
+      ),
+    ),
     gradInput: output([rows, width]),
     gradGamma: updated(normal(random, [width])),
     gradBeta: updated(normal(random, [width])),
@@ -90,13 +101,7 @@ export const layerNormCases: OperationCase[] = [
       name: `layerNorm ${rows} x ${width}, backward accumulates, gamma and beta frozen`,
       tolerance: sums,
       operands: (random) => ({
-        input: normal(random, [rows, width]),
-        gamma: normal(random, [width]),
-        beta: normal(random, [width]),
-        output: output([rows, width]),
-        mean: output([rows]),
-        reciprocal: output([rows]),
-        gradOutput: normal(random, [rows, width]),
+        ...keptOperands(random, normal(random, [rows, width])),
         gradInput: updated(normal(random, [rows, width])),
       }),
       forward: (backend, { input, gamma, beta, output, mean, reciprocal }) =>
