@@ -7,76 +7,42 @@ import {
   readFileSync,
   readlinkSync,
   realpathSync,
-  renameSync,
   rmSync,
   symlinkSync,
-  utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { open } from 'node:fs/promises';
-import { homedir, hostname } from 'node:os';
+import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { FailureError, InputError } from '../../src/errors.ts';
-import { type DownloadProgress, downloadModel, type HubOptions } from '../../src/io/hub.ts';
-import { modelFiles, sentenceFiles } from '../../src/io/model_files.ts';
+import { describe, expect, test, vi } from 'vitest';
+import { InputError } from '../../src/errors.ts';
+import { type DownloadProgress, downloadModel } from '../../src/io/hub.ts';
+import { modelFiles } from '../../src/io/model_files.ts';
 import { resolveModelFolder } from '../../src/io/model_folder.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
 import { openHubCache } from '../../src/platform/node.ts';
 import { ufb } from '../cli/ufb.ts';
-import { temporaryFolder } from '../temporary.ts';
 import { writeTinyModel } from '../tiny_model.ts';
-import { gitHash, HubServer, type Repository, sha256 } from './hub_server.ts';
+import { gitHash, sha256 } from './hub_server.ts';
+import {
+  blobs,
+  cache,
+  commit,
+  files,
+  folder,
+  home,
+  hub,
+  lackingIn,
+  name,
+  ofStorage,
+  older,
+  repository,
+  start,
+  useHub,
+  weights,
+  without,
+} from './hub_setup.ts';
 
-const folder = temporaryFolder();
-const name = 'some-owner/some_model.v1';
-const commit = '0123456789abcdef0123456789abcdef01234567';
-const older = 'f'.repeat(40);
-const weights = randomBytes(300_000);
-const files: Repository['files'] = {
-  'config.json': Buffer.from('{"model_type": "bert"}'),
-  'tokenizer.json': Buffer.from('{}'),
-  'model.safetensors': weights,
-  'modules.json': Buffer.from(
-    JSON.stringify([
-      { path: '', type: 'sentence_transformers.models.Transformer' },
-      { path: '1_Pooling', type: 'sentence_transformers.models.Pooling' },
-      { path: '2_Normalize', type: 'sentence_transformers.models.Normalize' },
-    ]),
-  ),
-  '1_Pooling/config.json': Buffer.from('{"pooling_mode_mean_tokens": true}'),
-  'README.md': Buffer.from('# A model'),
-  'pytorch_model.bin': randomBytes(2000),
-  'onnx/model.onnx': randomBytes(2000),
-};
-
-let count = 0;
-let cache: string;
-let hub: HubServer;
-const blobs = () => readdirSync(join(repository(), 'blobs')).sort();
-const repository = () => join(cache, 'models--some-owner--some_model.v1');
-const snapshot = (path = '', revision = commit) => join(repository(), 'snapshots', revision, path);
-const without = (...names: string[]) => Object.fromEntries(Object.entries(files).filter(([path]) => !names.includes(path)));
-const lackingIn = (some: Repository['files']) => sentenceFiles.filter((path) => !(path in some)).sort();
-const ofStorage = () => hub.requests.filter(({ host }) => host === 'storage');
-
-async function start(changes: Partial<Repository> = {}): Promise<void> {
-  hub = await HubServer.start({ [name]: { commit, files, ...changes } });
-  vi.stubEnv('HF_ENDPOINT', hub.url);
-}
-
-beforeEach(() => {
-  cache = join(folder, String(++count), 'hub');
-  vi.stubEnv('HF_HUB_CACHE', cache);
-  vi.stubEnv('HF_HOME', join(folder, String(count)));
-  for (const variable of ['HF_TOKEN', 'HUGGING_FACE_HUB_TOKEN', 'HF_TOKEN_PATH', 'HF_HUB_OFFLINE', 'TRANSFORMERS_OFFLINE'])
-    vi.stubEnv(variable, undefined);
-});
-
-afterEach(async () => {
-  vi.unstubAllEnvs();
-  await hub.stop();
-});
+useHub();
 
 test('a model is downloaded once, into the layout that other tools share', async () => {
   await start();
@@ -125,8 +91,8 @@ describe('tokens', () => {
 
   test('are found where the login keeps them', async () => {
     await start({ token: 'kept' });
-    mkdirSync(join(folder, String(count)), { recursive: true });
-    writeFileSync(join(folder, String(count), 'token'), 'kept\n');
+    mkdirSync(home, { recursive: true });
+    writeFileSync(join(home, 'token'), 'kept\n');
     await downloadModel(name);
   });
 
@@ -136,275 +102,6 @@ describe('tokens', () => {
     await expect(downloadModel(name, { accessToken: 'other' })).rejects.toThrow(/the token given does not open it/);
     await expect(downloadModel('some-owner/unknown')).rejects.toThrow(InputError);
     await downloadModel(name, { accessToken: 'secret' });
-  });
-});
-
-describe('a connection cut half way', () => {
-  test('goes on where it broke off', async () => {
-    await start();
-    let cuts = 0;
-    hub.fault = ({ host }) => (host === 'storage' && cuts++ < 2 ? { kind: 'cut', after: 100_000 } : undefined);
-    const found = await downloadModel(name);
-    expect(readFileSync(join(found, 'model.safetensors')).equals(weights)).toBe(true);
-    const ranges = ofStorage().map(({ range }) => Number(range?.match(/\d+/)?.[0] ?? 0));
-    expect(ranges[0]).toBe(0);
-    expect(ranges[1]).toBeGreaterThan(0);
-    expect(ranges[2]).toBeGreaterThan(ranges[1]);
-  });
-
-  test('leaves what came for the next time, and no model that is half there', async () => {
-    await start();
-    hub.fault = ({ host, range }) =>
-      host === 'storage'
-        ? range
-          ? { kind: 'status', status: 503, headers: { 'retry-after': '0' } }
-          : { kind: 'cut', after: 100_000 }
-        : undefined;
-    await expect(downloadModel(name)).rejects.toThrow(/answers 503; try again later/);
-    expect(existsSync(join(repository(), 'snapshots', commit, 'model.safetensors'))).toBe(false);
-    expect(existsSync(join(repository(), 'refs', 'main'))).toBe(false);
-    expect(blobs().filter((blob) => blob.includes('.'))).toEqual([`${sha256(weights)}.ufb.incomplete`]);
-    hub.fault = () => undefined;
-    hub.requests.length = 0;
-    const found = await downloadModel(name);
-    expect(ofStorage()[0].range).toMatch(/^bytes=[1-9]\d*-$/);
-    expect(readFileSync(join(found, 'model.safetensors')).equals(weights)).toBe(true);
-    expect(blobs().every((blob) => /^[\da-f]+$/.test(blob))).toBe(true);
-  });
-
-  test('starts anew where ranges are not answered', async () => {
-    await start();
-    let first = true;
-    hub.fault = ({ host }) => {
-      if (host !== 'storage') return undefined;
-      if (!first) return { kind: 'no ranges' };
-      first = false;
-      return { kind: 'cut', after: 100_000 };
-    };
-    const found = await downloadModel(name);
-    expect(readFileSync(join(found, 'model.safetensors')).equals(weights)).toBe(true);
-  });
-
-  test('with more than the file', async () => {
-    await start();
-    mkdirSync(join(repository(), 'blobs'), { recursive: true });
-    writeFileSync(join(repository(), 'blobs', `${sha256(weights)}.ufb.incomplete`), Buffer.concat([weights, Buffer.from('x')]));
-    const found = await downloadModel(name);
-    expect(ofStorage()).toHaveLength(1);
-    expect(readFileSync(join(found, 'model.safetensors')).equals(weights)).toBe(true);
-  });
-
-  test('of another tool is left to it', async () => {
-    await start();
-    const theirs = join(repository(), 'blobs', `${sha256(weights)}.incomplete`);
-    mkdirSync(dirname(theirs), { recursive: true });
-    writeFileSync(theirs, weights.subarray(0, 200_000));
-    const found = await downloadModel(name);
-    expect(ofStorage()[0].range).toBeUndefined();
-    expect(readFileSync(join(found, 'model.safetensors')).equals(weights)).toBe(true);
-    expect(readFileSync(theirs)).toHaveLength(200_000);
-  });
-});
-
-describe('the lock of a download', () => {
-  const part = () => join(repository(), 'blobs', `${sha256(weights)}.ufb.incomplete`);
-  const lock = () => `${part()}.lock`;
-  const anHourAgo = Date.now() / 1000 - 3600;
-  const leave = (holder: string) => {
-    mkdirSync(dirname(part()), { recursive: true });
-    writeFileSync(part(), weights.subarray(0, 200_000));
-    writeFileSync(lock(), holder);
-  };
-
-  test.each([
-    ['that was made and not yet written', ''],
-    ['of a process that always runs', `1 ${hostname()} x`],
-    ['of another machine', '1 elsewhere x'],
-    ['that says nothing we know', 'x'],
-  ])('%s does not hold when nobody has touched it for long', async (_, holder) => {
-    await start();
-    leave(holder);
-    utimesSync(lock(), anHourAgo, anHourAgo);
-    const found = await Promise.all([downloadModel(name), downloadModel(name)]);
-    expect(ofStorage().map(({ range }) => range)).toEqual(['bytes=200000-']);
-    expect(readFileSync(join(found[0], 'model.safetensors')).equals(weights)).toBe(true);
-    expect(blobs().every((blob) => /^[\da-f]+$/.test(blob))).toBe(true);
-  });
-
-  test('of a process that was killed does not hold', async () => {
-    await start();
-    // No process has this number: Linux counts to 2^22 at most.
-    leave(`${2 ** 30} ${hostname()} x`);
-    await downloadModel(name);
-    expect(ofStorage()[0].range).toBe('bytes=200000-');
-    expect(blobs().every((blob) => /^[\da-f]+$/.test(blob))).toBe(true);
-  });
-
-  test('of others is waited for, until it goes or grows old', async () => {
-    await start();
-    for (const end of [() => rmSync(lock()), () => utimesSync(lock(), anHourAgo, anHourAgo)]) {
-      hub.requests.length = 0;
-      rmSync(repository(), { recursive: true, force: true });
-      leave('1 elsewhere x');
-      const download = downloadModel(name);
-      await vi.waitFor(() => expect(existsSync(snapshot('1_Pooling/config.json'))).toBe(true), { timeout: 60_000 });
-      expect(ofStorage()).toEqual([]);
-      end();
-      await download;
-      expect(ofStorage()).toHaveLength(1);
-    }
-  });
-
-  test('that somebody else took meanwhile stays theirs', async () => {
-    await start();
-    let touched = 0;
-    hub.fault = ({ host }) => {
-      if (host === 'storage') {
-        writeFileSync(lock(), 'theirs');
-        touched = lstatSync(lock()).mtimeMs;
-      }
-      return undefined;
-    };
-    await downloadModel(name);
-    expect(readFileSync(lock(), 'utf8')).toBe('theirs');
-    expect(lstatSync(lock()).mtimeMs).toBe(touched);
-  });
-});
-
-describe('wrong content', () => {
-  const wrong = Buffer.from(weights);
-  wrong[1234] ^= 1;
-
-  test('once is fetched again', async () => {
-    await start();
-    let first = true;
-    hub.fault = ({ host }) => {
-      if (host !== 'storage' || !first) return undefined;
-      first = false;
-      return { kind: 'content', bytes: wrong };
-    };
-    const found = await downloadModel(name);
-    expect(readFileSync(join(found, 'model.safetensors')).equals(weights)).toBe(true);
-  });
-
-  test.each([
-    ['another byte', wrong],
-    ['too long', Buffer.concat([weights, wrong])],
-  ])('always: %s is never kept', async (_, bytes) => {
-    await start();
-    hub.fault = ({ host }) => (host === 'storage' ? { kind: 'content', bytes } : undefined);
-    await expect(downloadModel(name)).rejects.toThrow(/what came is damaged: (hash [\da-f]{64}, expected|more than 300000 bytes)/);
-    expect(existsSync(join(repository(), 'snapshots', commit, 'model.safetensors'))).toBe(false);
-    expect(blobs().some((blob) => blob.startsWith(sha256(weights)))).toBe(false);
-  });
-
-  test('of a small file', async () => {
-    await start();
-    hub.fault = ({ path }) =>
-      path.endsWith('/config.json') ? { kind: 'content', bytes: Buffer.from('{"model_type": "evil"}') } : undefined;
-    await expect(downloadModel(name)).rejects.toThrow(FailureError);
-    expect(blobs()).toEqual([]);
-  });
-});
-
-describe('answers', () => {
-  test('429 is asked again when the hub says', async () => {
-    await start();
-    let refused = 0;
-    hub.fault = ({ path }) =>
-      path.startsWith('/api/') && refused++ < 2 ? { kind: 'status', status: 429, headers: { 'retry-after': '0' } } : undefined;
-    await downloadModel(name);
-    expect(refused).toBeGreaterThan(2);
-  });
-
-  test('429 with a long wait is said', async () => {
-    await start();
-    hub.fault = () => ({ kind: 'status', status: 429, headers: { 'retry-after': '4000' } });
-    await expect(downloadModel(name)).rejects.toThrow(/too many requests \(429\); try again in 4000 s/);
-    expect(hub.requests).toHaveLength(1);
-  });
-
-  test('404 for a file that the hub lists', async () => {
-    await start();
-    hub.fault = ({ host }) => (host === 'storage' ? { kind: 'status', status: 404 } : undefined);
-    await expect(downloadModel(name)).rejects.toThrow(InputError);
-    expect(existsSync(join(repository(), 'refs', 'main'))).toBe(false);
-  });
-
-  test.each([
-    ['the commit', 'revision', null, /does not answer as a hub does/],
-    ['the commit', 'revision', {}, /names the commit undefined/],
-    ['the commit', 'revision', { sha: 'main' }, /names the commit "main"/],
-    ['the files', 'tree', null, /does not answer as a hub does/],
-    ['the files', 'tree', {}, /does not answer as a hub does/],
-    ['the files', 'tree', [null, 1, {}], /lacks config\.json and model\.safetensors and tokenizer\.json/],
-  ])('JSON that is not %s: %s %j', async (_, part, value, message) => {
-    await start();
-    hub.fault = ({ path }) => (path.includes(`/${part}/`) ? { kind: 'json', value } : undefined);
-    const error = await downloadModel(name).catch((reason: unknown) => reason);
-    expect((error as Error).name).toMatch(/^(InputError|FailureError)$/);
-    expect((error as Error).message).toMatch(message);
-  });
-
-  test('that are no JSON', async () => {
-    await start();
-    hub.fault = ({ path }) => (path.includes('/revision/') ? { kind: 'status', status: 200 } : undefined);
-    await expect(downloadModel(name)).rejects.toThrow(/does not answer as a hub does/);
-    hub.fault = ({ path }) => (path.includes('/revision/') ? { kind: 'status', status: 204 } : undefined);
-    await expect(downloadModel(name)).rejects.toThrow(/does not answer as a hub does/);
-  });
-
-  test('a list that never ends', async () => {
-    await start();
-    const folders = Array.from({ length: 1000 }, (_, i) => ({ type: 'directory', path: `folder-${i}`, size: 0, oid: older }));
-    for (const [value, message] of [
-      [[], /more than 1000 pages/],
-      [folders, /more than 100000 files and folders/],
-    ] as const) {
-      const headers = { link: `<${hub.url}/api/models/${name}/tree/${commit}?cursor=x>; rel="next"` };
-      hub.fault = ({ path }) => (path.includes('/tree/') ? { kind: 'json', value, headers } : undefined);
-      await expect(downloadModel(name)).rejects.toThrow(message);
-    }
-  });
-
-  test('a configuration too large to be one', async () => {
-    await start();
-    const value = Object.entries(files).map(([path, { length }]) => ({
-      type: 'file',
-      path,
-      size: path === 'tokenizer.json' ? 2 ** 40 : length,
-      oid: older,
-    }));
-    hub.fault = ({ path }) => (path.includes('/tree/') ? { kind: 'json', value } : undefined);
-    await expect(downloadModel(name)).rejects.toThrow(/tokenizer\.json has 1099511627776 bytes on the hub, expected at most 268435456/);
-    expect(existsSync(cache)).toBe(false);
-  });
-
-  test('of no hub at all', async () => {
-    await start();
-    hub.fault = ({ path }) => (path.startsWith('/api/') ? { kind: 'content', bytes: Buffer.from('') } : undefined);
-    vi.stubEnv('HF_ENDPOINT', 'ftp://example.org');
-    await expect(downloadModel(name)).rejects.toThrow(/the hub's address "ftp:/);
-  });
-
-  test('a commit that would lead out of the cache', async () => {
-    await start({ commit: '../../../../somewhere' });
-    await expect(downloadModel(name)).rejects.toThrow(/expected 40 hexadecimal digits/);
-    expect(existsSync(cache)).toBe(false);
-  });
-
-  test('a listing that would lead out of the cache', async () => {
-    await start({
-      files: {
-        ...files,
-        '../config.json': Buffer.from('{}'),
-        '/etc/config.json': Buffer.from('{}'),
-        '1_Pooling/../../config.json': Buffer.from('{}'),
-      },
-    });
-    const found = await downloadModel(name);
-    expect(readdirSync(found)).toHaveLength(5);
-    expect(blobs()).toHaveLength(5);
   });
 });
 
@@ -433,285 +130,6 @@ describe('models that cannot be opened are not downloaded', () => {
   });
 });
 
-describe('without the hub', () => {
-  test('HF_HUB_OFFLINE asks for nothing', async () => {
-    await start();
-    vi.stubEnv('HF_HUB_OFFLINE', '1');
-    await expect(downloadModel(name)).rejects.toThrow(/HF_HUB_OFFLINE is set, and the cache does not hold revision main/);
-    vi.stubEnv('HF_HUB_OFFLINE', '0');
-    const found = await downloadModel(name);
-    hub.requests.length = 0;
-    vi.stubEnv('HF_HUB_OFFLINE', '1');
-    expect(await downloadModel(name)).toBe(found);
-    expect(await downloadModel(name, { revision: commit })).toBe(found);
-    await expect(downloadModel(name, { revision: older })).rejects.toThrow(FailureError);
-    expect(hub.requests).toEqual([]);
-  });
-
-  test.each([
-    ['config.json', 'the cache does not hold revision main'],
-    ['tokenizer.json', 'without tokenizer.json'],
-    ['modules.json', 'without modules.json'],
-    ['1_Pooling/config.json', 'without 1_Pooling/config.json'],
-    ['model.safetensors', 'without model.safetensors.index.json'],
-  ])('a model of which another tool left out %s is not whole', async (path, lacking) => {
-    await start();
-    const found = await downloadModel(name);
-    rmSync(join(found, path));
-    vi.stubEnv('HF_HUB_OFFLINE', '1');
-    await expect(downloadModel(name)).rejects.toThrow(lacking);
-    await expect(downloadModel(name, { revision: commit })).rejects.toThrow(lacking.replace('main', commit));
-    vi.stubEnv('HF_HUB_OFFLINE', '');
-    await downloadModel(name);
-    expect(readFileSync(join(found, path)).equals(files[path])).toBe(true);
-  });
-
-  test('what the hub lacks is noted, as other tools note it', async () => {
-    await start({ files: without('modules.json', '1_Pooling/config.json') });
-    const found = await downloadModel(name);
-    const notes = join(repository(), '.no_exist', commit);
-    expect(readdirSync(notes).sort()).toEqual(lackingIn(without('modules.json')));
-    vi.stubEnv('HF_HUB_OFFLINE', '1');
-    expect(await downloadModel(name)).toBe(found);
-    rmSync(join(notes, 'modules.json'));
-    await expect(downloadModel(name)).rejects.toThrow(/without modules\.json: open it once online, which completes it$/);
-    vi.stubEnv('HF_HUB_OFFLINE', '0');
-    await downloadModel(name);
-    expect(existsSync(join(notes, 'modules.json'))).toBe(true);
-  });
-
-  test('weights in several files are whole with each that the index names', async () => {
-    const shards = ['model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors'];
-    const index = Buffer.from(JSON.stringify({ weight_map: { a: shards[0], b: shards[1], c: shards[1] } }));
-    const ofShards = Object.fromEntries(shards.map((shard) => [shard, randomBytes(1500)]));
-    await start({ files: { ...without('model.safetensors'), ...ofShards, 'model.safetensors.index.json': index } });
-    const found = await downloadModel(name);
-    vi.stubEnv('HF_HUB_OFFLINE', '1');
-    expect(await downloadModel(name)).toBe(found);
-    rmSync(join(found, shards[1]));
-    await expect(downloadModel(name)).rejects.toThrow(/without model-00002-of-00002\.safetensors/);
-  });
-
-  test('a cache that cannot be written does, where it has everything', async () => {
-    await start();
-    const found = await downloadModel(name);
-    // In the way of everything that would be written; root may write where permissions say no.
-    rmSync(join(repository(), 'refs'), { recursive: true });
-    rmSync(join(repository(), '.no_exist'), { recursive: true });
-    for (const path of ['refs', '.no_exist']) writeFileSync(join(repository(), path), '');
-    expect(await downloadModel(name)).toBe(found);
-  });
-
-  test('what cannot be remembered leaves nothing behind', async () => {
-    await start();
-    const handle = await open('package.json', 'r');
-    const full = vi.spyOn(Object.getPrototypeOf(handle), 'sync').mockRejectedValue(new Error('no space left'));
-    onTestFinished(() => full.mockRestore());
-    await handle.close();
-    await expect((await openHubCache(name, hub.url)).remember('main', commit)).rejects.toThrow('no space left');
-    expect(existsSync(join(repository(), 'refs'))).toBe(false);
-  });
-
-  test('what is remembered is not written again', async () => {
-    await start();
-    await downloadModel(name);
-    const written = () => lstatSync(join(repository(), 'refs', 'main')).ino;
-    const before = written();
-    await downloadModel(name);
-    expect(written()).toBe(before);
-  });
-
-  test('what the cache has is used when it cannot be reached', async () => {
-    await start();
-    const found = await downloadModel(name);
-    await hub.stop();
-    expect(await downloadModel(name)).toBe(found);
-    await expect(downloadModel('some-owner/other')).rejects.toThrow(/cannot be reached.*the cache does not hold/);
-  });
-
-  test.each([503, 429])('what the cache has is used, at once, when it answers %i', async (status) => {
-    await start();
-    const found = await downloadModel(name);
-    hub.fault = () => ({ kind: 'status', status, headers: { 'retry-after': '200' } });
-    hub.requests.length = 0;
-    expect(await downloadModel(name)).toBe(found);
-    expect(hub.requests).toHaveLength(1);
-  });
-
-  test.each([503, 429])('or says that there is none, when it answers %i', async (status) => {
-    await start();
-    hub.fault = () => ({ kind: 'status', status, headers: { 'retry-after': '0' } });
-    const error = await downloadModel(name).catch((reason: unknown) => reason);
-    expect(error).toBeInstanceOf(FailureError);
-    expect((error as Error).message).toMatch(/\b(503|429)\b.*try again .*; the cache does not hold revision main of this model$/);
-    expect(hub.requests).toHaveLength(4);
-  });
-});
-
-/** Of the program's clock, which is then the machine's again. */
-const advance = (seconds: number) => {
-  vi.advanceTimersByTime(seconds * 1000);
-  vi.useRealTimers();
-};
-
-describe('a hub that accepts and says nothing more', () => {
-  beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }));
-  afterEach(() => void vi.useRealTimers());
-
-  test.each(['revision', 'tree'])('is not waited for by who has the model (%s)', async (part) => {
-    await start();
-    const found = await downloadModel(name);
-    writeFileSync(join(repository(), 'refs', 'main'), older);
-    renameSync(found, snapshot('', older));
-    renameSync(join(repository(), '.no_exist', commit), join(repository(), '.no_exist', older));
-    hub.requests.length = 0;
-    hub.fault = ({ path }) => {
-      if (!path.includes(`/${part}/`)) return undefined;
-      advance(10);
-      return { kind: 'stall', after: 0 };
-    };
-    expect(await downloadModel(name)).toBe(snapshot('', older));
-    expect(hub.requests).toHaveLength(part === 'tree' ? 2 : 1);
-  });
-
-  test('is asked again', async () => {
-    await start();
-    let stalls = 0;
-    hub.fault = ({ path }) => {
-      if (!path.includes('/revision/') || stalls++ > 0) return undefined;
-      advance(60);
-      return { kind: 'stall', after: 0 };
-    };
-    await downloadModel(name);
-    expect(stalls).toBe(2);
-  });
-
-  test('half way through a file, is asked for the rest', async () => {
-    await start();
-    hub.fault = ({ host, range }) => (host === 'storage' && !range ? { kind: 'stall', after: 100_000 } : undefined);
-    const part = join(repository(), 'blobs', `${sha256(weights)}.ufb.incomplete`);
-    const hasAllThatComes = () => existsSync(part) && lstatSync(part).size === 100_000;
-    const looking = setInterval(() => vi.isFakeTimers() && hasAllThatComes() && vi.getTimerCount() > 0 && advance(60), 5);
-    onTestFinished(() => clearInterval(looking));
-    const found = await downloadModel(name);
-    expect(ofStorage().map(({ range }) => range)).toEqual([undefined, 'bytes=100000-']);
-    expect(readFileSync(join(found, 'model.safetensors')).equals(weights)).toBe(true);
-  });
-});
-
-describe('a signal', () => {
-  let controller: AbortController;
-  const reason = new Error('enough');
-  const opening = (options: HubOptions = {}) => downloadModel(name, { signal: controller.signal, ...options });
-  const part = () => join(repository(), 'blobs', `${sha256(weights)}.ufb.incomplete`);
-  beforeEach(() => {
-    controller = new AbortController();
-  });
-
-  test.each(['revision', 'tree', 'resolve'])('stops the waiting for an answer (%s)', async (what) => {
-    await start();
-    hub.fault = ({ path }) => {
-      if (!path.includes(`/${what}/`)) return undefined;
-      controller.abort(reason);
-      return { kind: 'stall', after: 0 };
-    };
-    await expect(opening()).rejects.toBe(reason);
-    expect(hub.requests.filter(({ path }) => path.includes(`/${what}/`))).toHaveLength(1);
-  });
-
-  test('stops the waiting that the hub asks for', async () => {
-    await start();
-    hub.fault = () => ({ kind: 'status', status: 429, headers: { 'retry-after': '200' } });
-    const timers = vi.spyOn(globalThis, 'setTimeout');
-    onTestFinished(() => timers.mockRestore());
-    const refused = expect(opening()).rejects.toBe(reason);
-    await vi.waitFor(() => expect(timers).toHaveBeenCalledWith(expect.anything(), 200_000), { timeout: 60_000 });
-    controller.abort(reason);
-    await refused;
-    expect(hub.requests).toHaveLength(1);
-  });
-
-  test('stops a download, of which is kept what came', async () => {
-    await start();
-    hub.fault = ({ host, range }) => (host === 'storage' && !range ? { kind: 'stall', after: 100_000 } : undefined);
-    const stopped = opening({
-      progress_callback: ({ file, loaded }) => void (file === 'model.safetensors' && loaded > 0 && controller.abort(reason)),
-    });
-    await expect(stopped).rejects.toBe(reason);
-    expect(lstatSync(part()).size).toBeGreaterThan(0);
-    expect(existsSync(`${part()}.lock`)).toBe(false);
-    const found = await downloadModel(name);
-    expect(ofStorage().at(-1)?.range).toMatch(/^bytes=[1-9]\d*-$/);
-    expect(readFileSync(join(found, 'model.safetensors')).equals(weights)).toBe(true);
-  });
-
-  test('stops the waiting for another process that downloads it', async () => {
-    await start();
-    mkdirSync(dirname(part()), { recursive: true });
-    writeFileSync(`${part()}.lock`, '1 elsewhere x');
-    const timers = vi.spyOn(globalThis, 'setTimeout');
-    onTestFinished(() => timers.mockRestore());
-    const refused = expect(opening()).rejects.toBe(reason);
-    await vi.waitFor(() => expect(timers).toHaveBeenCalledWith(expect.anything(), 200), { timeout: 60_000 });
-    controller.abort(reason);
-    await refused;
-    expect(readFileSync(`${part()}.lock`, 'utf8')).toBe('1 elsewhere x');
-  });
-
-  test('stops the waiting for this process, which downloads on', async () => {
-    await start();
-    const hubCache = await openHubCache(name, hub.url);
-    const file = { path: 'model.safetensors', size: weights.length, gitHash: '', sha256: sha256(weights) };
-    let goOn = () => {};
-    const begun = new Promise<void>((begin) => {
-      const download = async () => {
-        begin();
-        await new Promise<void>((resolve) => {
-          goOn = resolve;
-        });
-        return {
-          offset: 0,
-          blocks: (async function* () {
-            yield weights;
-          })(),
-        };
-      };
-      void hubCache.add(commit, file, download);
-    });
-    await begun;
-    const listening = vi.spyOn(controller.signal, 'addEventListener');
-    const refused = expect(hubCache.add(commit, file, () => Promise.reject(new Error('asked')), controller.signal)).rejects.toBe(reason);
-    await vi.waitFor(() => expect(listening).toHaveBeenCalled(), { timeout: 60_000 });
-    controller.abort(reason);
-    await refused;
-    goOn();
-    await hubCache.add(commit, file, () => Promise.reject(new Error('asked')));
-    expect(readFileSync(snapshot('model.safetensors')).equals(weights)).toBe(true);
-  });
-
-  test('that was given before stops everything, of folders too', async () => {
-    await start();
-    controller.abort(reason);
-    await expect(opening()).rejects.toBe(reason);
-    for (const model of [name, join(folder, 'nowhere')])
-      await expect(pipeline('fill-mask', model, { backend: 'reference', signal: controller.signal })).rejects.toBe(reason);
-    expect(hub.requests).toEqual([]);
-  });
-});
-
-test('what a callback throws comes through as it is, and nothing is tried again', async () => {
-  await start();
-  // As a connection's error, and as one of the disk.
-  for (const mine of [Object.assign(new Error('mine'), { code: 'ECONNRESET' }), Object.assign(new Error('full'), { syscall: 'write' })]) {
-    hub.requests.length = 0;
-    const progress_callback = () => {
-      throw mine;
-    };
-    await expect(downloadModel(name, { progress_callback })).rejects.toBe(mine);
-    expect(hub.requests.filter(({ path }) => path.includes('/resolve/'))).toHaveLength(1);
-  }
-});
-
 describe('the environment', () => {
   test('a ~ is the home folder', async () => {
     await start();
@@ -730,8 +148,8 @@ describe('the environment', () => {
 
   test('what is set to nothing hides nothing', async () => {
     await start({ token: 'kept' });
-    mkdirSync(join(folder, String(count)), { recursive: true });
-    writeFileSync(join(folder, String(count), 'token'), 'kept\n');
+    mkdirSync(home, { recursive: true });
+    writeFileSync(join(home, 'token'), 'kept\n');
     for (const variable of ['HF_TOKEN', 'HUGGING_FACE_HUB_TOKEN', 'HF_TOKEN_PATH', 'HF_HUB_OFFLINE']) vi.stubEnv(variable, '');
     await downloadModel(name);
     vi.stubEnv('TRANSFORMERS_OFFLINE', '1');
