@@ -1,6 +1,6 @@
 /**
  * Runs when the package is installed: builds the native add-on if none was packed for this platform. Installing never fails for want of
- * it: without a compiler the reference backend takes over and says so. In a checkout, scripts/setup.mjs does this instead.
+ * it: without a compiler WASM takes over and says so. In a checkout, scripts/setup.mjs does this instead.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';

@@ -22,8 +22,8 @@ export function addCommonOptions(command: Command): Command {
   return command.option('--json', 'print JSON instead of text').option('--quiet', 'print results only: no progress, no notices');
 }
 
-/** Adds --backend and --threads. */
-export function addBackendOptions(command: Command): Command {
+/** Adds --backend and --threads; `threads` says how many by default. */
+export function addBackendOptions(command: Command, threads = 'as many as the processor quota allows'): Command {
   return command
     .addOption(
       new Option('--backend <name>', 'what computes (default: native if it can be loaded, else wasm)').choices([
@@ -32,7 +32,7 @@ export function addBackendOptions(command: Command): Command {
         'reference',
       ]),
     )
-    .option('--threads <count>', 'threads that compute (default: as many as the processor quota allows)', parseCount);
+    .option('--threads <count>', `threads that compute (default: ${threads})`, parseCount);
 }
 
 /** Adds --dtype, for commands that run a model without training it. */
@@ -92,12 +92,19 @@ export interface ModelOptions {
 /** What models of sentences must be, for {@link addModelOption}. */
 export const sentenceModel = 'a model of sentence-transformers, or any encoder, whose token vectors are then averaged';
 
-/** Adds --model and --revision. `what` says what the model must be, where the shipped one does not do; unless `mandatory` is false the option must be given. */
-export function addModelOption(command: Command, what?: string, { mandatory = true }: { mandatory?: boolean } = {}): Command {
+/**
+ * Adds --model and --revision. `what` says what the model must be, where the shipped one does not do; unless `mandatory` is false the option must
+ * be given. `otherwise`: what is taken without the option.
+ */
+export function addModelOption(
+  command: Command,
+  what?: string,
+  { mandatory = true, otherwise = 'the shipped model' }: { mandatory?: boolean; otherwise?: string } = {},
+): Command {
   const files = 'folder with config.json, model.safetensors and tokenizer.json, or OWNER/NAME of a model on the Hugging Face hub';
   const withModel = what
     ? command.addOption(new Option('--model <model>', `${what}: ${files}`).makeOptionMandatory(mandatory))
-    : command.option('--model <model>', `${files} (default: the shipped model)`);
+    : command.option('--model <model>', `${files} (default: ${otherwise})`);
   return withModel.option('--revision <name>', 'branch, tag or commit of a model on the hub (default: main)');
 }
 

@@ -22,19 +22,18 @@ export function addTrainingPrecisionOption(command: Command): Command {
 export function branchRateOption(rate: number): Option {
   return new Option(
     '--branch-rate <factor>',
-    'fff: how far the neurons of a branch of a tree step together, level by level, of the learning rate; 0: each learns by itself, else it takes three tenths of a step of its own',
+    'fff: the neurons of one level below one node also step together, at so many times the learning rate, and the step of each by itself is then 0.3 of what it was; 0: each learns by itself alone',
   )
     .argParser(parseNumber)
     .default(rate);
 }
 
-/** Training on the reference backend is hundreds of times slower: nobody should get it without asking. */
-export async function openTrainingBackend(options: BackendOptions): Promise<Backend> {
-  const backend = await openBackend({ ...options, quiet: true });
-  if (backend.name !== 'native' && options.backend === undefined) {
+/** Training on the reference backend is hundreds of times slower than in WASM: nobody should get it without asking. */
+export async function openTrainingBackend(options: BackendOptions & CommonOptions): Promise<Backend> {
+  const backend = await openBackend(options);
+  if (backend.name === 'reference' && options.backend === undefined) {
     backend.dispose();
-    const { nativeMissing } = await import('../backend/create.ts');
-    throw new InputError(`training needs the native backend (${nativeMissing()}); pass --backend reference to train slowly all the same`);
+    throw new InputError('training needs the native backend or WASM; pass --backend reference to train very slowly all the same');
   }
   return backend;
 }

@@ -21,8 +21,8 @@ beforeAll(async () => {
   writeFileSync(at('cut.txt.gz'), gzipSync(generatedSentences().join('\n\n')).subarray(0, 200));
 });
 
-async function refused(args: string[], message: RegExp, env?: Record<string, string>): Promise<void> {
-  const { code, stdout, stderr } = await ufb(args, '', env);
+async function refused(args: string[], message: RegExp): Promise<void> {
+  const { code, stdout, stderr } = await ufb(args);
   expect(stderr).toMatch(/^ufb: [^\n]+\n$/);
   expect(stderr).toMatch(message);
   expect(stdout).toBe('');
@@ -54,12 +54,6 @@ test.concurrent('options that do not make a run', async () => {
   const run = ['pretrain', ...reference, ...out, '--corpus', at('text.txt'), '--tokens', '1000'];
   await refused([...run, '--batch', '100000000000'], /expected at most 16777216/);
   expect(existsSync(at('no-run'))).toBe(false);
-});
-
-test.concurrent('training without a native backend asks for the reference by name', async () => {
-  await refused(['pretrain', '--tokens', '1000', '--corpus', at('text.txt'), '--out', at('no-native')], /pass --backend reference/, {
-    UFB_NATIVE: '0',
-  });
 });
 
 test.concurrent('evaluation refuses bad texts and models', async () => {

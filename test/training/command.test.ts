@@ -135,6 +135,12 @@ test('pretrain --model goes on from a model, whose shape it has', async () => {
   expect(all).toMatchObject({ code: 2, stderr: expect.stringContaining('--varied-share 1.5 is more than all batches, 1') });
 });
 
+test('without the native part it trains in WASM, and says so', async () => {
+  const { code, stderr } = await ufb(tinyRun(testFolder(), ...budget, '--threads', '1'), '', { UFB_NATIVE: '0' });
+  expect(stderr.split('\n')[0]).toMatch(/UFB_NATIVE=0; using WASM, which is slower$/);
+  expect(code).toBe(0);
+});
+
 describe('refusals: one line, exit code 2', () => {
   const cases: [string, (folder: string) => string[], RegExp][] = [
     ['no corpus', (folder) => ['pretrain', '--out', join(folder, 'out'), ...budget], /--corpus FILE\.\.\. is missing/],
@@ -156,14 +162,6 @@ describe('refusals: one line, exit code 2', () => {
     expect(stderr).toMatch(/^ufb: .*\n(\(see --help\)\n)?$/);
     expect(code).toBe(2);
     expect(stdout).toBe('');
-    expect(existsSync(join(folder, 'out'))).toBe(false);
-  });
-
-  test('training on the reference backend without asking for it', async () => {
-    const folder = testFolder();
-    const { code, stderr } = await ufb(tinyRun(folder, ...budget), '', { UFB_NATIVE: '0' });
-    expect(code).toBe(2);
-    expect(stderr).toMatch(/--backend reference/);
     expect(existsSync(join(folder, 'out'))).toBe(false);
   });
 

@@ -33,7 +33,7 @@ export function conditionalMatmulCommand(parent: Command): void {
       'rows that each token meets, with commas between them; those that are no whole blocks are left out',
       '16,128,1024',
     );
-  addContestOptions(addBatchOption(command, '1,128,2048'), 9).action(async (options: ConditionalMatmulOptions) => {
+  addContestOptions(addBatchOption(command, '1,128,2048'), 9, '1').action(async (options: ConditionalMatmulOptions) => {
     const batches = countsOf('--batch', options.batch);
     const blockSizes = countsOf('--block-size', options.blockSize);
     const chosen = countsOf('--chosen', options.chosen);

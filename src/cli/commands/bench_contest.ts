@@ -13,9 +13,9 @@ export interface ContestOptions extends BackendOptions, CommonOptions {
   out?: string;
 }
 
-/** Adds the options that every benchmark has. */
-export function addContestOptions(command: Command, rounds: number): Command {
-  return addBackendOptions(addCommonOptions(command))
+/** Adds the options that every benchmark has; `threads` says how many by default, where it is not all. */
+export function addContestOptions(command: Command, rounds: number, threads?: string): Command {
+  return addBackendOptions(addCommonOptions(command), threads)
     .option('--rounds <count>', 'timings by turns, of which the median counts', parseCount, rounds)
     .option('--quick', 'fewer sizes and shorter timings: at most a minute')
     .option('--out <folder>', 'write the results as JSON and as a picture (SVG)');

@@ -42,9 +42,9 @@ export function layerCommand(parent: Command): void {
       'measure a layer of --model on what it takes in when the model reads this text, instead of random weights and tokens',
     )
     .option('--layer <index>', 'with --text: which layer, from 0 (default: the middle one)', parseInteger);
-  addModelOption(command);
+  addModelOption(command, undefined, { otherwise: 'the shipped model, with --text' });
   addPrecisionsOption(addBatchOption(command, '1,128,2048'), precisions.join(','));
-  addContestOptions(command, 9).action(async (options: LayerOptions) => {
+  addContestOptions(command, 9, '1').action(async (options: LayerOptions) => {
     if (options.text === undefined && (options.model !== undefined || options.layer !== undefined))
       throw new InputError('--model and --layer need --text, the text that the model is to read');
     const configs = configsOf(options);

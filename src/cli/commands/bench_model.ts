@@ -35,7 +35,7 @@ interface Options extends ContestOptions, FeedforwardOptions, ModelOptions {
 }
 
 export function modelCommand(parent: Command): void {
-  const command = addModelOption(parent.command('model'))
+  const command = addModelOption(parent.command('model'), undefined, { otherwise: 'random weights of the shape below' })
     .description(
       "time a whole encoder of BERT's form: ours with trees and dense, onnxruntime's dense with the same weights. Weights are random, or --model's for the part of its kind",
     )

@@ -28,7 +28,7 @@ export function scalingCommand(parent: Command): void {
     .option('--trees <counts>', 'numbers of trees of --depth and --width', '1,2,4,8')
     .option('--depth <levels>', 'depth where another number varies', parseInteger, 11)
     .option('--width <count>', 'hidden size where another number varies', parseCount, 768);
-  addContestOptions(addPrecisionOption(addBatchOption(command, '1,128')), 5).action(async (options: ScalingOptions) => {
+  addContestOptions(addPrecisionOption(addBatchOption(command, '1,128')), 5, '1, and then all').action(async (options: ScalingOptions) => {
     const batches = countsOf('--batch', options.batch);
     const points = sweep(options);
     const { benchmarkScaling } = await import('../../bench/scaling.ts');
