@@ -88,13 +88,18 @@ export function setUp() {
   once('wasm', 'build/wasm/ufb-simd.wasm', hashOf('kernels', 'scripts/build-wasm.mjs', 'package-lock.json'), () => {
     step('building the WASM part', process.execPath, ['scripts/build-wasm.mjs']);
   });
-  once('bundle', 'dist/cli.js', hashOf('src', 'kernels', 'package.json', 'package-lock.json', 'tsconfig.json', 'tsdown.config.ts'), () => {
-    rmSync(join(root, 'dist'), { recursive: true, force: true });
-    step('bundling', process.execPath, [join('node_modules', 'tsdown', 'dist', 'run.mjs'), '--logLevel', 'error']);
-    for (const name of ['wasm_worker.js', 'wasm_worker_node.js']) copyFileSync(join(root, 'src/backend', name), join(root, 'dist', name));
-    for (const name of readdirSync(join(root, 'build/wasm')).filter((name) => name.endsWith('.wasm')))
-      copyFileSync(join(root, 'build/wasm', name), join(root, 'dist', name));
-  });
+  once(
+    'bundle',
+    'dist/cli.js',
+    hashOf('src', 'kernels', 'scripts/build-wasm.mjs', 'package.json', 'package-lock.json', 'tsconfig.json', 'tsdown.config.ts'),
+    () => {
+      rmSync(join(root, 'dist'), { recursive: true, force: true });
+      step('bundling', process.execPath, [join('node_modules', 'tsdown', 'dist', 'run.mjs'), '--logLevel', 'error']);
+      for (const name of ['wasm_worker.js', 'wasm_worker_node.js']) copyFileSync(join(root, 'src/backend', name), join(root, 'dist', name));
+      for (const name of readdirSync(join(root, 'build/wasm')).filter((name) => name.endsWith('.wasm')))
+        copyFileSync(join(root, 'build/wasm', name), join(root, 'dist', name));
+    },
+  );
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) setUp();

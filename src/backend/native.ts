@@ -23,6 +23,8 @@ class NativeStorage implements Storage {
   }
 }
 
+const mostThreads = 1024;
+
 /**
  * The backend in C++: operations are gathered into a list of commands, which a thread of its own runs with the help of a thread
  * pool. Kernels are compiled for several instruction sets; the widest that the processor has is taken, or the one that the
@@ -45,9 +47,9 @@ export class NativeBackend extends Backend {
     super();
     const { addon, reason } = loadAddon();
     if (!addon) throw new InputError(`${reason}; leave out 'native' or ask for the 'reference' backend`);
-    const threads = options.threads ?? availableThreads();
-    if (!Number.isInteger(threads) || threads < 1 || threads > 1024)
-      throw new InputError(`threads: ${threads} is not a count from 1 to 1024`);
+    const threads = options.threads ?? Math.min(availableThreads(), mostThreads);
+    if (!Number.isInteger(threads) || threads < 1 || threads > mostThreads)
+      throw new InputError(`threads: ${threads} is not a count from 1 to ${mostThreads}`);
     this.addon = addon;
     this.instructionSet = options.instructionSet ?? wantedInstructionSet() ?? addon.instructionSets[addon.instructionSets.length - 1];
     if (!addon.instructionSets.includes(this.instructionSet)) {

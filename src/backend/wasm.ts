@@ -76,6 +76,8 @@ interface Answer {
   bytes?: ArrayBuffer;
 }
 
+const mostThreads = 64;
+
 /**
  * The same kernels in WASM, for Node without native code and for browsers. A worker owns the memory and runs lists of commands; with
  * shared memory, further workers help it. Without (a page that is not cross-origin isolated) it has one thread.
@@ -105,8 +107,9 @@ export class WasmBackend extends Backend {
    */
   constructor(options: { threads?: number; relaxed?: boolean; maximumPages?: number } = {}) {
     super();
-    const wanted = options.threads ?? availableThreads();
-    if (!Number.isInteger(wanted) || wanted < 1 || wanted > 64) throw new InputError(`threads: ${wanted} is not a count from 1 to 64`);
+    const wanted = options.threads ?? Math.min(availableThreads(), mostThreads);
+    if (!Number.isInteger(wanted) || wanted < 1 || wanted > mostThreads)
+      throw new InputError(`threads: ${wanted} is not a count from 1 to ${mostThreads}`);
     this.threads = canShareMemory() ? wanted : 1;
     const relaxed = options.relaxed !== false && prepareForRelaxedSimd() && WebAssembly.validate(relaxedProbe);
     this.build = `ufb-${relaxed ? 'relaxed' : 'simd'}${this.threads > 1 ? '-threads' : ''}`;

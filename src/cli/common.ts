@@ -4,8 +4,9 @@ import type { Backend } from '../backend/backend.ts';
 import type { BackendName } from '../backend/create.ts';
 import { precisions } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
+import { clearLine, terminal } from './terminal.ts';
 
-/** Options that every command has. */
+/** Options that most commands have. */
 export interface CommonOptions {
   json?: boolean;
   quiet?: boolean;
@@ -77,6 +78,18 @@ export function addFeedforwardOptions(command: Command, intermediate: number): C
     .option('--always-on <count>', 'fff: neurons beside the trees that every token uses', parseInteger, 0)
     .option('--intermediate <count>', 'dense: neurons a layer', parseCount, intermediate);
 }
+
+const treeOptions = ['trees', 'depth', 'leafWidth', 'alwaysOn', 'branchRate'];
+const withoutUse = { fff: ['intermediate'], dense: treeOptions, none: [...treeOptions, 'intermediate'] };
+
+/** @throws InputError if an option is given that such feedforward layers do not have */
+export function checkFeedforward(kind: keyof typeof withoutUse, given: (name: string) => boolean): void {
+  const other = withoutUse[kind].find(given);
+  if (other) throw new InputError(`--${dashed(other)} is given, which --feedforward ${kind} does not have`);
+}
+
+/** An option as it is written. */
+export const dashed = (name: string) => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 
 /** @throws InputError if the heads do not share the hidden size evenly */
 export function checkShape({ hidden, heads }: { hidden: number; heads: number }): void {
@@ -185,6 +198,7 @@ async function* standardInput(): AsyncGenerator<string> {
 
 /** Prints a line of results. */
 export function print(line = ''): void {
+  if (terminal.showsBar && process.stdout.isTTY) process.stderr.write(clearLine);
   process.stdout.write(`${line}\n`);
 }
 
@@ -194,7 +208,7 @@ export function printJson(value: unknown): void {
 
 /** Prints a line about what is going on, on stderr. */
 export function notice(line: string, options: CommonOptions): void {
-  if (!options.quiet) process.stderr.write(`${line}\n`);
+  if (!options.quiet) process.stderr.write(`${terminal.showsBar ? clearLine : ''}${line}\n`);
 }
 
 /** Terminal styles; plain text where stdout is no terminal or NO_COLOR is set. */

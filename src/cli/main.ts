@@ -45,7 +45,13 @@ function createProgram(): Command {
   ];
   for (const add of commands) add(program);
   for (const command of program.commands) command.copyInheritedSettings(program);
-  return program;
+  return program.hook('preAction', (_, command) => refuseEmpty(command));
+}
+
+/** What a shell makes of a variable that is not set. As a path it would be the folder at hand. */
+function refuseEmpty(command: Command): void {
+  for (const { attributeName, long } of command.options.map((option) => ({ attributeName: option.attributeName(), long: option.long })))
+    if ([command.getOptionValue(attributeName)].flat().includes('')) throw new InputError(`${long} is empty`);
 }
 
 const oneLine = (text: string) => text.trim().replace(/\s*\n\s*/g, ' ');
@@ -67,9 +73,12 @@ async function main(argv: string[]): Promise<number> {
 
 // A reader that has seen enough (`ufb ... | head`) is no failure.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') process.exit(0);
+  if (error.code === 'EPIPE') process.exit(process.exitCode ?? 0);
   process.stderr.write(`ufb: standard output cannot be written: ${error.message}\n`);
   process.exit(1);
 });
+
+// Nobody reads what is said on the side any more: no reason to lose a training (`ufb pretrain ... 2>&1 | tee log`, and Ctrl-C ends tee too).
+process.stderr.on('error', () => {});
 
 process.exitCode = await main(process.argv);

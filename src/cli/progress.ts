@@ -1,18 +1,29 @@
 /** What a long command shows and logs while it works. */
 import { once } from 'node:events';
 import { createWriteStream, type WriteStream } from 'node:fs';
-import { SingleBar } from 'cli-progress';
-import { kindOf, openFile } from '#platform';
+import { dirname, resolve } from 'node:path';
+import { MultiBar, type SingleBar } from 'cli-progress';
+import { kindOf, openFile, removeFile } from '#platform';
+import { InputError } from '../errors.ts';
 import { fileError } from '../io/files.ts';
+import { refuseSameFile } from './same_file.ts';
+import { terminal } from './terminal.ts';
+
+/** Between two drawings of a bar. */
+const millisecondsPerDrawing = 250;
 
 /** A progress bar on stderr, drawn from the first update on; nothing without a terminal or with `quiet`. */
 export class ProgressBar {
+  /** One bar alone, for that of a kind draws over what was printed meanwhile. */
+  private bars: MultiBar | undefined;
   private bar: SingleBar | undefined;
+  private drawn = 0;
 
-  /** `format` names the values that updates give, as in '{loss}'; bar, percentage and time left are always shown. */
+  /** `format` names the values that updates give, as in '{loss}'; bar, percentage and time left are shown too unless `line` is all that is. */
   constructor(
     private readonly options: { quiet?: boolean },
-    private readonly format = '',
+    format = '',
+    private readonly line = `{bar} {percent} %  ${format}{left} left`,
   ) {}
 
   /** `progress` in [0, 1]; `seconds` spent since the progress was 0. */
@@ -20,24 +31,33 @@ export class ProgressBar {
     if (this.options.quiet || !process.stderr.isTTY) return;
     const left = progress > 0 ? duration((seconds / progress) * (1 - progress)) : '-';
     const payload = { ...values, percent: (progress * 100).toFixed(1), left };
+    this.bars ??= new MultiBar({
+      format: this.line,
+      stream: process.stderr,
+      barsize: 24,
+      barCompleteChar: '█',
+      barIncompleteChar: '░',
+      clearOnComplete: true,
+      gracefulExit: false,
+      // A process that is killed leaves the terminal as it was: lines are cut here, not there.
+      linewrap: true,
+      fps: 1000 / millisecondsPerDrawing,
+    });
     if (this.bar) this.bar.update(progress, payload);
-    else {
-      this.bar = new SingleBar({
-        format: `{bar} {percent} %  ${this.format}{left} left`,
-        stream: process.stderr,
-        barsize: 24,
-        fps: 4,
-        barCompleteChar: '█',
-        barIncompleteChar: '░',
-        clearOnComplete: true,
-        gracefulExit: false,
-      });
-      this.bar.start(1, progress, payload);
-    }
+    else this.bar = this.bars.create(1, progress, payload);
+    terminal.showsBar = true;
+    // Not by a timer, whose turn may not come while the program computes.
+    if (performance.now() - this.drawn < millisecondsPerDrawing) return;
+    this.drawn = performance.now();
+    this.bars.update();
   }
 
+  /** Removes it; another update draws it again. */
   stop(): void {
-    this.bar?.stop();
+    this.bars?.stop();
+    this.bars = this.bar = undefined;
+    this.drawn = 0;
+    terminal.showsBar = false;
   }
 }
 
@@ -69,22 +89,31 @@ export class JsonLog {
   private constructor(
     private readonly path: string,
     private readonly stream: WriteStream | undefined,
+    /** It was not there before. */
+    private readonly isNew: boolean,
   ) {
     stream?.on('error', (error) => {
       this.error ??= error;
     });
   }
 
-  /** @throws InputError if the file cannot be written */
-  static async open(path: string | undefined): Promise<JsonLog> {
-    if (path === undefined) return new JsonLog('', undefined);
+  /**
+   * `read`: files that the command reads, `folder`: the one that it makes.
+   * @throws InputError if the file cannot be written, is one of those that are read, or is to lie in a folder that is not there yet
+   */
+  static async open(path: string | undefined, { read = [], folder }: { read?: readonly (string | undefined)[]; folder?: string } = {}) {
+    if (path === undefined) return new JsonLog('', undefined, false);
+    await refuseSameFile('--log', path, read);
+    if (folder !== undefined && dirname(resolve(path)) === resolve(folder) && (await kindOf(path)) === 'missing')
+      throw new InputError(`--log ${path} lies in ${folder}, which is kept for the run, expected another folder`);
+    const isNew = (await kindOf(path)) === 'missing';
     const stream = createWriteStream(path, { flags: 'a' });
     try {
       await once(stream, 'open');
     } catch (error) {
       throw fileError(error, path, 'write');
     }
-    const log = new JsonLog(path, stream);
+    const log = new JsonLog(path, stream, isNew);
     // A crash in the midst of a line would make the next one unreadable too.
     if (!(await endsWithLine(path))) stream.write('\n');
     return log;
@@ -100,6 +129,7 @@ export class JsonLog {
     if (!stream) return;
     if (!this.error) await new Promise<void>((resolve) => stream.once('close', resolve).end());
     if (this.error) throw fileError(this.error, this.path, 'write');
+    if (this.isNew && stream.bytesWritten === 0) await removeFile(this.path);
   }
 }
 

@@ -4,7 +4,7 @@ import type { Backend } from '../backend/backend.ts';
 import { productPrecisions } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
 import type { RunKind } from '../training/run_state.ts';
-import { type BackendOptions, type CommonOptions, notice, openBackend, parseNumber } from './common.ts';
+import { type BackendOptions, type CommonOptions, dashed, notice, openBackend, parseNumber } from './common.ts';
 
 /** Adds --precision. */
 export function addTrainingPrecisionOption(command: Command): Command {
@@ -51,6 +51,7 @@ export async function resumedOptions<Options extends object>(
   now: Options,
   given: (name: string) => boolean,
 ): Promise<Options> {
+  if (given('revision')) throw new InputError(`--revision and --resume are both given: the run in ${out} has its model`);
   const { readRunOptions } = await import('../training/run_state.ts');
   const stored = (await readRunOptions(out, kind)) as Options;
   for (const name of Object.keys(now) as (keyof Options & string)[]) {
@@ -68,24 +69,25 @@ export async function resumedOptions<Options extends object>(
   return stored;
 }
 
-/** An option as it is written. */
-export const dashed = (name: string) => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-
 /** A run that was stopped is no success to whoever waits for its end: `ufb pretrain ... && ufb eval ...`. */
 export function failUnlessFinished({ finished }: { finished: boolean }): void {
   if (!finished) process.exitCode = 1;
 }
 
-/** A signal that Ctrl-C (or SIGTERM) sets; a second one ends the process. Dispose it when the work is done. */
+const stopSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** A signal that Ctrl-C sets (or SIGTERM, or a terminal that is closed); a second one ends the process. Dispose it when the work is done. */
 export function stopOnInterrupt(options: CommonOptions): { signal: AbortSignal } & Disposable {
   const stop = new AbortController();
   const onSignal = () => {
     notice('stopping after this step; once more to stop at once', options);
     stop.abort();
   };
-  process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
+  for (const name of stopSignals) process.once(name, onSignal);
   return {
     signal: stop.signal,
-    [Symbol.dispose]: () => void process.off('SIGINT', onSignal).off('SIGTERM', onSignal),
+    [Symbol.dispose]: () => {
+      for (const name of stopSignals) process.off(name, onSignal);
+    },
   };
 }

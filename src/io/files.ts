@@ -90,6 +90,15 @@ export async function writeFileAtomic(path: string, data: string | Uint8Array): 
   }
 }
 
+/** Says before long work, not after it, if its result cannot be written. @throws InputError */
+export async function checkWritable(path: string): Promise<void> {
+  try {
+    await (await writeAside(path)).abort();
+  } catch (error) {
+    throw fileError(error, path, 'write');
+  }
+}
+
 /**
  * The lines of a text file, plain or gzipped (told by its first bytes), without line ends, in constant memory. UTF-8; a stray
  * invalid byte becomes U+FFFD. Lines of more than a million characters come in pieces, cut at spaces where there are any.

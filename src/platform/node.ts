@@ -58,10 +58,15 @@ export function wasmFile(name: string): Uint8Array | string {
 
 /** Why there is no WASM backend, in one line; undefined if there is one. */
 export function wasmMissing(): string | undefined {
-  const [beside, built] = [sourceFolder(), join(packageRoot(), 'build', 'wasm')].map((folder) => join(folder, 'ufb-simd.wasm'));
-  return existsSync(beside) || existsSync(built)
-    ? undefined
-    : `the WASM backend is not built (no ${built}): run 'node scripts/build-wasm.mjs' in ${packageRoot()}`;
+  if (existsSync(join(sourceFolder(), 'ufb-simd.wasm'))) return undefined;
+  let root: string;
+  try {
+    root = packageRoot();
+  } catch (error) {
+    return `the WASM backend is not there: no ${join(sourceFolder(), 'ufb-simd.wasm')}, and ${(error as Error).message}`;
+  }
+  const built = join(root, 'build', 'wasm', 'ufb-simd.wasm');
+  return existsSync(built) ? undefined : `the WASM backend is not built (no ${built}): run 'node scripts/build-wasm.mjs' in ${root}`;
 }
 
 /** Turns relaxed SIMD on, which Node 20 has behind a flag. */

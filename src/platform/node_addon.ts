@@ -10,7 +10,13 @@ import { packageRoot } from './node_package.ts';
  */
 export function findAddon(): { addon?: unknown; path?: string; reason?: string } {
   if (process.env.UFB_NATIVE === '0') return { reason: 'the native backend is turned off by UFB_NATIVE=0' };
-  const root = packageRoot();
+  let root: string;
+  try {
+    root = packageRoot();
+  } catch (error) {
+    // Bundled with a program, say.
+    return { reason: `the native backend is not there: ${(error as Error).message}` };
+  }
   const places = [join(root, 'prebuilds', `${process.platform}-${process.arch}`, 'ufb.node'), join(root, 'build', 'native', 'ufb.node')];
   let reason = `the native backend is not built (no ${places[1]}): needs a C++ compiler and 'node scripts/build-native.mjs' in ${root}`;
   for (const place of places) {

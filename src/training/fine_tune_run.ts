@@ -18,6 +18,7 @@ import {
   type FineTuningProgress,
   type FineTuningStep,
   fineTune,
+  fineTuningRecipe,
   metricNames,
 } from './fine_tune.ts';
 import { FineTuningState } from './fine_tune_state.ts';
@@ -82,6 +83,8 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
       throw new InputError(`--metric ${metric}: expected ${metricNames(model.labels).join(' or ')} for these labels`);
     checkVocabulary(options.model, tokenizer, model.config);
     const length = Math.min(options.length, model.config.positions);
+    if (length < options.length && options.length !== fineTuningRecipe.length)
+      session.onNotice?.(`texts of at most ${length} tokens, not ${options.length}: more the model cannot read`);
     const encode = async (texts: Examples['training']): Promise<(EncodedText & { label: number })[]> => {
       const { encoded, cut } = await encodeTexts(texts, tokenizer, length);
       if (cut > 0)

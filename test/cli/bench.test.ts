@@ -175,6 +175,17 @@ test('ufb bench scaling prints a line for each shape, and writes JSON and a pict
 });
 
 test('sizes that are none are refused', async () => {
+  const file = join(temporaryFolder(), 'a-file');
+  writeFileSync(file, 'kept');
+  expect(await ufb(['bench', 'layer', '--out', join(file, 'x')])).toMatchObject({
+    code: 2,
+    stdout: '',
+    stderr: expect.stringContaining('cannot write'),
+  });
+  expect(await ufb(['bench', 'layer', '--text', file, '--width', '64'])).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining('--width and --text'),
+  });
   expect(await ufb(['bench', 'layer', '--configs', '1y2'])).toMatchObject({
     code: 2,
     stderr: expect.stringContaining('expected trees x depth'),
@@ -183,7 +194,7 @@ test('sizes that are none are refused', async () => {
     code: 2,
     stderr: expect.stringContaining('--batch 0: expected whole numbers'),
   });
-  expect(await ufb(['bench', 'layer', '--layer', '1'])).toMatchObject({ code: 2, stderr: expect.stringContaining('need --text') });
+  expect(await ufb(['bench', 'layer', '--layer', '1'])).toMatchObject({ code: 2, stderr: expect.stringContaining('--layer needs --text') });
   expect(await ufb(['bench', 'conditional-matmul', '--block-size', '3'])).toMatchObject({
     code: 2,
     stderr: expect.stringContaining('expected a divisor of --neurons 4096'),

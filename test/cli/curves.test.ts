@@ -67,3 +67,10 @@ test.each([
   expect(stderr).toMatch(message);
   expect((await ufb(['curves', path])).stderr).toMatch(/expected NAME=FILE/);
 });
+
+test('the picture does not take the place of a log', async () => {
+  const before = readFileSync(trees);
+  const { code, stderr } = await ufb(['curves', `trees=${trees}`, '--out', trees]);
+  expect([code, stderr]).toEqual([2, expect.stringContaining('which is read: expected another')]);
+  expect(readFileSync(trees)).toEqual(before);
+});

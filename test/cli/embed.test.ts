@@ -125,19 +125,44 @@ describe('ufb embed', () => {
     close(values.subarray(values.length - expected.length));
   });
 
+  test('stopped by a signal while it waits for a line', async () => {
+    const child = spawn(process.execPath, [program, 'embed', '--model', model, '--in', '-']);
+    const ended = new Promise((resolve) => child.once('close', resolve));
+    child.stdin.on('error', () => {});
+    child.stdin.write(`${lines.join('\n')}\n`.repeat(2000));
+    await new Promise((resolve) => child.stdout.once('data', resolve));
+    child.stdout.resume();
+    child.kill('SIGINT');
+    expect(await ended).toBe(1);
+  });
+
+  test.skipIf(process.platform === 'win32')('what is no file is not replaced, and said before any work', async () => {
+    const fifo = join(folder, 'out-pipe');
+    execFileSync('mkfifo', [fifo]);
+    for (const [out, message] of [
+      [fifo, /out-pipe: cannot write: is not a regular file/],
+      [folder, /cannot write: is a folder/],
+      ['', /--out is empty/],
+    ] as const) {
+      const { code, stderr } = await ufb(['embed', ...common, '--out', out]);
+      expect([code, stderr]).toEqual([2, expect.stringMatching(message)]);
+    }
+    expect(statSync(fifo).isFIFO()).toBe(true);
+  });
+
   test('folders that are missing are made; where none can be, it is said', async () => {
     const out = join(folder, 'new', 'folder', 'x.npy');
     expect((await ufb(['embed', ...common, '--out', out])).code).toBe(0);
     expect(matrix(out).rows).toBe(60);
     const { code, stderr } = await ufb(['embed', ...common, '--out', join(text, 'x.npy')]);
-    expect([code, stderr]).toEqual([2, expect.stringMatching(/x\.npy\.part: cannot write: /)]);
+    expect([code, stderr]).toEqual([2, expect.stringMatching(/x\.npy: cannot write: a part of the path is not a folder/)]);
   });
 
   test('the text is not overwritten, a finished file not resumed, a text that is missing leaves nothing', async () => {
     const before = readFileSync(text, 'utf8');
     expect(await ufb(['embed', ...common, '--out', text])).toMatchObject({
       code: 2,
-      stderr: expect.stringContaining('is the text itself'),
+      stderr: expect.stringContaining('which is read: expected another'),
     });
     expect(readFileSync(text, 'utf8')).toBe(before);
     const out = join(folder, 'lines.npy');
@@ -163,6 +188,17 @@ describe('ufb similar', () => {
       expect(found[0]).toMatchObject({ line: 18, text: lines[17], score: expect.closeTo(1, 5) });
       expect(found[1].score).toBeGreaterThanOrEqual(found[2].score);
     }
+  });
+
+  test('blank lines count and are not found; a query that is blank is refused', async () => {
+    const sparse = join(folder, 'sparse.txt');
+    writeFileSync(sparse, `\n${lines[0]}\n\n${lines[1]}\n`);
+    const { stdout } = await ufb(['similar', lines[1], '--model', model, '--in', sparse, '--json', '--quiet']);
+    expect(JSON.parse(stdout).found.map(({ line }: { line: number }) => line)).toEqual([4, 2]);
+    expect(await ufb(['similar', ' ', '--model', model, '--in', sparse])).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('query is empty'),
+    });
   });
 
   test('vectors of other lines are refused', async () => {

@@ -1,4 +1,4 @@
-import { cpSync, readFileSync } from 'node:fs';
+import { cpSync, readFileSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { readSafetensors } from '../../src/io/safetensors.ts';
@@ -52,7 +52,15 @@ describe('ufb export safetensors', () => {
 
   test('onto itself is refused', async () => {
     const model = modelOf('crammed-bert-dense');
-    const { code, stderr } = await ufb(['export', 'safetensors', '--model', model, '--out', model]);
-    expect([code, stderr]).toEqual([2, expect.stringMatching(/is the model itself, expected another folder/)]);
+    const link = join(folder, 'link');
+    symlinkSync(model, link);
+    for (const [kind, out] of [
+      ['safetensors', model],
+      ['safetensors', link],
+      ['onnx', join(link, 'model.safetensors')],
+    ]) {
+      const { code, stderr } = await ufb(['export', kind, '--model', model, '--out', out]);
+      expect([code, stderr]).toEqual([2, expect.stringMatching(/--out .*, which is read: expected another\n$/)]);
+    }
   });
 });

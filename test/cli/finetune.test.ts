@@ -63,27 +63,28 @@ test('pairs with scores: a regression', async () => {
 });
 
 test('stopped by Ctrl-C and resumed: the same bits as a run that was never stopped', async () => {
-  const args = ['--train', animals, '--epochs', '2', '--quiet'];
+  const args = ['--train', animals, '--epochs', '8', '--quiet'];
   await ufb(finetune('whole', ...args));
   const log = join(folder, 'stopped.jsonl');
   const child = spawn(process.execPath, [program, ...finetune('stopped', ...args, '--log', log)]);
   const timer = setInterval(() => {
     try {
-      if (readFileSync(log, 'utf8').split('\n').length > 16) child.kill('SIGINT');
+      if (readFileSync(log, 'utf8').split('\n').length <= 16) return;
+      clearInterval(timer);
+      child.kill('SIGINT');
     } catch {
       // No log yet.
     }
   }, 5);
-  await new Promise((resolve) => child.on('close', resolve));
-  clearInterval(timer);
+  expect(await new Promise((resolve) => child.on('close', resolve))).toBe(1);
   const resumed = await ufb(['finetune', '--resume', '--out', join(folder, 'stopped'), ...reference, '--json', '--quiet']);
   expect(resumed.code).toBe(0);
-  expect(JSON.parse(resumed.stdout)).toMatchObject({ finished: true, step: 26 });
+  expect(JSON.parse(resumed.stdout)).toMatchObject({ finished: true, step: 8 * 13 });
   for (const file of ['model.safetensors', 'config.json']) {
     expect(readFileSync(join(folder, 'stopped', file)).equals(readFileSync(join(folder, 'whole', file)))).toBe(true);
   }
   const changed = await ufb(['finetune', '--resume', '--out', join(folder, 'stopped'), '--epochs', '9', ...reference]);
-  expect(changed).toMatchObject({ code: 2, stderr: expect.stringContaining("--epochs 9 differs from the run's 2") });
+  expect(changed).toMatchObject({ code: 2, stderr: expect.stringContaining("--epochs 9 differs from the run's 8") });
 });
 
 test.each([

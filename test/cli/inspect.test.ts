@@ -105,6 +105,7 @@ describe('ufb inspect', () => {
   });
 
   test('what cannot be', async () => {
+    expect(await ufb(['inspect', 'nowhere', '--model', model])).toMatchObject({ code: 2, stderr: expect.stringContaining('both given') });
     expect(await ufb(['inspect', '--out', 'x.svg'])).toMatchObject({
       code: 2,
       stderr: 'ufb: --out draws the paths of a text: give one by --text\n',

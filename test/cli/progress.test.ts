@@ -1,10 +1,54 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
-import { JsonLog } from '../../src/cli/progress.ts';
+import { expect, onTestFinished, test, vi } from 'vitest';
+import { notice, print } from '../../src/cli/common.ts';
+import { JsonLog, ProgressBar } from '../../src/cli/progress.ts';
 import { temporaryFolder } from '../temporary.ts';
 
 const folder = temporaryFolder();
+
+/** What is written, both streams being a terminal. */
+function watchTerminal(): { written: string } {
+  const seen = { written: '' };
+  for (const stream of [process.stdout, process.stderr]) {
+    const before = Object.getOwnPropertyDescriptor(stream, 'isTTY');
+    Object.defineProperty(stream, 'isTTY', { value: true, configurable: true });
+    const spy = vi.spyOn(stream, 'write').mockImplementation((text) => {
+      seen.written += text;
+      return true;
+    });
+    onTestFinished(() => {
+      spy.mockRestore();
+      if (before) Object.defineProperty(stream, 'isTTY', before);
+      else Reflect.deleteProperty(stream, 'isTTY');
+    });
+  }
+  return seen;
+}
+
+test('a bar makes way for what is printed, and leaves the terminal as it was', () => {
+  const seen = watchTerminal();
+  const bar = new ProgressBar({}, '{what}  ');
+  bar.update(0.25, 10, { what: 'a step' });
+  expect(seen.written).toContain('25.0 %  a step  30 s left');
+  seen.written = '';
+  notice('a notice', {});
+  print('a result');
+  expect(seen.written).toBe('\r\u001b[Ka notice\n\r\u001b[Ka result\n');
+  bar.stop();
+  seen.written = '';
+  notice('another', {});
+  expect(seen.written).toBe('another\n');
+});
+
+test('a bar neither keeps a place to go back to nor changes what the terminal does with long lines', () => {
+  const seen = watchTerminal();
+  const bar = new ProgressBar({});
+  bar.update(0.5, 1);
+  bar.stop();
+  for (const code of ['\u001b7', '\u001b8', '\u001b[?7l', '\u001b[?25l']) expect(seen.written).not.toContain(code);
+  new ProgressBar({ quiet: true }).update(0.5, 1);
+});
 
 test('a log is added to, and a line that a crash broke off does not take the next one with it', async () => {
   const path = join(folder, 'log.jsonl');

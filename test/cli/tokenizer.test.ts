@@ -36,6 +36,12 @@ it.each<[string, string | Buffer, string]>([
   expect(existsSync(out)).toBe(false);
 });
 
+it('does not write over its corpus', async () => {
+  const { code, stderr } = await ufb(['tokenizer', '--corpus', zipped, text, '--out', text]);
+  expect([code, stderr]).toEqual([2, expect.stringContaining('which is read: expected another')]);
+  expect(readFileSync(text, 'utf8')).toContain('cat');
+});
+
 it('refuses an output that cannot be written before it reads the corpus', async () => {
   const { code, stderr } = await ufb(['tokenizer', '--corpus', join(folder, 'missing.txt'), '--out', join(text, 'tokenizer.json')]);
   expect(code).toBe(2);

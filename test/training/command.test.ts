@@ -19,6 +19,9 @@ function tinyRun(folder: string, ...options: string[]): string[] {
   return ['pretrain', '--corpus', corpus, '--out', join(folder, 'out'), ...shape, ...options];
 }
 
+/** The arguments without an option and its value. */
+const without = (option: string, args: string[]) => args.filter((argument, i) => argument !== option && args[i - 1] !== option);
+
 const reference = ['--backend', 'reference'];
 const backends = [reference, ...(loadAddon().addon ? [['--backend', 'native', '--threads', '2']] : [])];
 
@@ -135,6 +138,35 @@ test('pretrain --model goes on from a model, whose shape it has', async () => {
   expect(all).toMatchObject({ code: 2, stderr: expect.stringContaining('--varied-share 1.5 is more than all batches, 1') });
 });
 
+test.skipIf(process.platform === 'win32')(
+  'a stop is saved though nobody reads what is said: `2>&1 | tee log`, and Ctrl-C ends both',
+  async () => {
+    const folder = testFolder();
+    const log = join(folder, 'log.jsonl');
+    const child = spawn(process.execPath, [program, ...tinyRun(folder, '--tokens', '100000000', '--log', log, ...reference)]);
+    child.stdout.destroy();
+    child.stderr.destroy();
+    const ended = new Promise<number | null>((resolve) => child.on('exit', resolve));
+    while (child.exitCode === null && !(existsSync(log) && readFileSync(log, 'utf8').includes('step')))
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    child.kill('SIGINT');
+    expect(await ended).toBe(1);
+    expect(readdirSync(join(folder, 'out', 'run'))).toContain('state.safetensors');
+  },
+);
+
+test('a log lies elsewhere than the run and than what is read, and a run that is refused leaves none', async () => {
+  const folder = testFolder();
+  const refused = async (log: string, message: RegExp, ...more: string[]) => {
+    const { code, stderr } = await ufb([...tinyRun(folder, ...budget, ...reference, '--log', log), ...more]);
+    expect([code, stderr]).toEqual([2, expect.stringMatching(message)]);
+  };
+  await refused(join(folder, 'out', 'log.jsonl'), /lies in .*out, which is kept for the run/);
+  await refused(join(folder, 'corpus.txt'), /corpus\.txt, which is read: expected another/);
+  await refused(join(folder, 'log.jsonl'), /none\.txt/, '--corpus', join(folder, 'none.txt'));
+  expect(readdirSync(folder)).toEqual(['corpus.txt']);
+});
+
 test('without the native part it trains in WASM, and says so', async () => {
   const { code, stderr } = await ufb(tinyRun(testFolder(), ...budget, '--threads', '1'), '', { UFB_NATIVE: '0' });
   expect(stderr.split('\n')[0]).toMatch(/UFB_NATIVE=0; using WASM, which is slower$/);
@@ -150,9 +182,19 @@ describe('refusals: one line, exit code 2', () => {
     ['a learning rate of 0', (folder) => tinyRun(folder, ...budget, '--learning-rate', '0'), /--learning-rate.*greater than 0/],
     ['heads that do not divide', (folder) => tinyRun(folder, ...budget, '--heads', '3'), /16.*3/],
     ['a tree too deep', (folder) => tinyRun(folder, ...budget, '--depth', '40'), /depth/],
-    ['a missing tokenizer', (folder) => tinyRun(folder, ...budget, '--tokenizer', join(folder, 'none.json')), /none\.json.*no such file/],
+    [
+      'a missing tokenizer',
+      (folder) => [...without('--vocabulary', tinyRun(folder, ...budget)), '--tokenizer', join(folder, 'none.json')],
+      /none\.json.*no such file/,
+    ],
     ['a folder as log', (folder) => tinyRun(folder, ...budget, '--log', folder), /cannot write/],
     ['a revision of nothing', (folder) => tinyRun(folder, ...budget, '--revision', 'main'), /--revision is of a model on the hub/],
+    [
+      'trees of dense layers',
+      (folder) => tinyRun(folder, ...budget, '--feedforward', 'dense'),
+      /--depth is given, which --feedforward dense/,
+    ],
+    ['nothing at all as a path', (folder) => [...tinyRun(folder, ...budget), '--out', ''], /--out is empty/],
     ['nothing to resume', (folder) => tinyRun(folder, ...budget, '--resume'), /no run to resume/],
   ];
   test.each(cases)('%s', async (_, args, message) => {

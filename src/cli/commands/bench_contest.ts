@@ -5,7 +5,7 @@ import { precisions } from '../../backend/prepared_weight.ts';
 import type { OnnxRuntime } from '../../bench/peers.ts';
 import type { TokenTiming } from '../../bench/work.ts';
 import { addBackendOptions, addCommonOptions, type BackendOptions, type CommonOptions, notice, parseCount, printJson } from '../common.ts';
-import { machine, writeReport } from './bench_report.ts';
+import { machine, makeReportFolder, writeReport } from './bench_report.ts';
 
 export interface ContestOptions extends BackendOptions, CommonOptions {
   rounds: number;
@@ -18,7 +18,8 @@ export function addContestOptions(command: Command, rounds: number, threads?: st
   return addBackendOptions(addCommonOptions(command), threads)
     .option('--rounds <count>', 'timings by turns, of which the median counts', parseCount, rounds)
     .option('--quick', 'fewer sizes and shorter timings: at most a minute')
-    .option('--out <folder>', 'write the results as JSON and as a picture (SVG)');
+    .option('--out <folder>', 'write the results as JSON and as a picture (SVG)')
+    .hook('preAction', (_, measuring) => makeReportFolder(measuring.opts<ContestOptions>().out));
 }
 
 /** Adds --batch, the sizes of calls. */

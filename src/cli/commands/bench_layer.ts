@@ -45,8 +45,12 @@ export function layerCommand(parent: Command): void {
   addModelOption(command, undefined, { otherwise: 'the shipped model, with --text' });
   addPrecisionsOption(addBatchOption(command, '1,128,2048'), precisions.join(','));
   addContestOptions(command, 9, '1').action(async (options: LayerOptions) => {
-    if (options.text === undefined && (options.model !== undefined || options.layer !== undefined))
-      throw new InputError('--model and --layer need --text, the text that the model is to read');
+    const asked = (name: string) => command.getOptionValueSource(name) === 'cli';
+    const ofText = ['model', 'revision', 'layer'].find(asked);
+    if (options.text === undefined && ofText) throw new InputError(`--${ofText} needs --text, the text that the model is to read`);
+    const ofRandom = ['width', 'configs', 'all'].find(asked);
+    if (options.text !== undefined && ofRandom)
+      throw new InputError(`--${ofRandom} and --text are both given: the model's layer has its shape`);
     const configs = configsOf(options);
     const counts = countsOf('--batch', options.batch);
     const dtypes = wordsOf('--dtype', options.dtype, precisions);

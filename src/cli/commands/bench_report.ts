@@ -11,9 +11,13 @@ export function machine(backend: Backend): string {
   return `${processors[0]?.model.trim() ?? 'unknown processor'}, ${processors.length} visible cores; Node ${process.versions.node}; ${backend.name}: ${backend.description}`;
 }
 
-/** Writes NAME.json and NAME.svg into a folder, which is made if need be. Throws InputError if it cannot be written. */
+/** Makes the folder for {@link writeReport}, before anything is measured. Throws InputError if it cannot be made. */
+export async function makeReportFolder(folder: string | undefined): Promise<void> {
+  if (folder !== undefined) await makeFolder(folder).catch((error) => Promise.reject(fileError(error, folder, 'write')));
+}
+
+/** Writes NAME.json and NAME.svg into a folder. Throws InputError if they cannot be written. */
 export async function writeReport(folder: string, name: string, results: unknown, picture: string): Promise<void> {
-  await makeFolder(folder).catch((error) => Promise.reject(fileError(error, folder, 'write')));
   await writeFileAtomic(joinPath(folder, `${name}.json`), `${JSON.stringify(results, undefined, 2)}\n`);
   await writeFileAtomic(joinPath(folder, `${name}.svg`), picture);
 }

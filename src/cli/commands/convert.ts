@@ -10,6 +10,8 @@ import {
   addModelOption,
   type BackendOptions,
   type CommonOptions,
+  checkFeedforward,
+  dashed,
   type FeedforwardOptions,
   type ModelOptions,
   notice,
@@ -24,7 +26,6 @@ import {
 import {
   addTrainingPrecisionOption,
   branchRateOption,
-  dashed,
   failUnlessFinished,
   openTrainingBackend,
   resumedOptions,
@@ -105,9 +106,9 @@ export function convertCommand(program: Command): void {
     .action(async (options: Options) => {
       const given = (name: string) => command.getOptionValueSource(name) === 'cli';
       const result = await run(options, given);
+      failUnlessFinished(result);
       if (options.json) printJson({ ...result, out: options.out });
       else print(await summary(result, options.out));
-      failUnlessFinished(result);
     });
 }
 
@@ -119,6 +120,7 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
     import('../../pipelines/feature_extraction.ts'),
   ]);
   if (!options.resume && options.model === undefined) throw new InputError('--model is missing: name the model to convert');
+  if (!options.resume) checkFeedforward(options.feedforward, given);
   if (!options.resume && !options.corpus) throw new InputError('--corpus FILE... is missing: name the text files to train on');
   const folder = options.resume ? undefined : resolve(await openModelFolder(options));
   const pooling = folder === undefined ? undefined : (await readSentenceModules(folder))?.pooling;
@@ -154,7 +156,7 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
   const runOptions = options.resume ? await resumedOptions('convert', options.out, now, given) : now;
   using backend = await openTrainingBackend(options);
   using stop = stopOnInterrupt(options);
-  const log = await JsonLog.open(options.log);
+  const log = await JsonLog.open(options.log, { read: runOptions.corpus, folder: options.out });
   const bar = new ProgressBar(options, '{phase}  loss {loss}  {rate} tokens/s  ');
   try {
     return await convert(runOptions, {

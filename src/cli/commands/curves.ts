@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { InputError } from '../../errors.ts';
 import { addCommonOptions, type CommonOptions, notice, print, printJson } from '../common.ts';
+import { refuseSameFile } from '../same_file.ts';
 
 interface Options extends CommonOptions {
   out?: string;
@@ -27,6 +28,11 @@ async function curves(logs: string[], options: Options): Promise<void> {
       if (at < 1 || at === log.length - 1) throw new InputError(`${log}: expected NAME=FILE`);
       return readCurve(log.slice(0, at), log.slice(at + 1));
     }),
+  );
+  await refuseSameFile(
+    '--out',
+    options.out,
+    logs.map((log) => log.slice(log.indexOf('=') + 1)),
   );
   if (options.json) printJson(runs);
   else {

@@ -19,6 +19,7 @@ import {
   print,
   sentenceModel,
 } from '../common.ts';
+import { refuseSameFile } from '../same_file.ts';
 
 interface Options extends CommonOptions, BackendOptions, ModelOptions {
   in: string;
@@ -41,12 +42,14 @@ export function embedCommand(program: Command): void {
 }
 
 async function embed(options: Options): Promise<void> {
-  const [{ pipeline }, { fileError, linesOf, readLines }, { ProgressBar }] = await Promise.all([
+  const [{ pipeline }, { checkWritable, fileError, linesOf, readLines }, { ProgressBar }] = await Promise.all([
     import('../../pipelines/pipeline.ts'),
     import('../../io/files.ts'),
     import('../progress.ts'),
   ]);
   if (options.resume && options.out === undefined) throw new InputError('--resume goes on with a file: name it by --out');
+  if (options.out !== undefined) await checkWritable(options.out);
+  await refuseSameFile('--out', options.out, [options.in]);
   using backend = await openBackend(options);
   const { dtype } = options;
   const folder = await openModelFolder(options);
@@ -57,16 +60,22 @@ async function embed(options: Options): Promise<void> {
   });
 
   const stop = new AbortController();
-  const onSignal = () => stop.abort();
+  const onSignal = () => {
+    stop.abort();
+    // Else the line that is waited for, which may never come, would be waited for.
+    if (options.in === '-') process.stdin.destroy();
+  };
   process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
   const bar = new ProgressBar(options, '{rate} lines/s  ');
   const source = await sourceOf(options.in).catch((error) => Promise.reject(fileError(error, options.in, 'read')));
   // Read once more for the bar's sake alone.
   const isCounted = source !== '-' && process.stderr.isTTY && !options.quiet;
-  const total = isCounted ? await countLines(readLines(options.in)) : undefined;
+  const total = isCounted ? await countLines(readLines(options.in), stop.signal) : undefined;
   const width = extract.model.config.hiddenSize;
   const output =
-    options.out === undefined ? undefined : await Output.open(options.out, width, await madeBy(options, source, folder, width), options);
+    options.out === undefined
+      ? undefined
+      : await Output.open(options.out, width, await madeBy(options.dtype, source, folder, width), options);
   const skipped = output?.rows ?? 0;
   const started = performance.now();
   let done = 0;
@@ -102,9 +111,12 @@ async function embed(options: Options): Promise<void> {
     );
 }
 
-async function countLines(lines: AsyncIterable<string>): Promise<number> {
+async function countLines(lines: AsyncIterable<string>, signal: AbortSignal): Promise<number> {
   let count = 0;
-  for await (const _ of lines) count++;
+  for await (const _ of lines) {
+    if (signal.aborted) break;
+    count++;
+  }
   return count;
 }
 
@@ -125,7 +137,7 @@ class Output {
 
   /** `now`: by what the vectors are made. */
   static async open(path: string, width: number, now: string, options: Options): Promise<Output> {
-    const encode = await import('../../io/npy.ts');
+    const [encode, { fileError }] = await Promise.all([import('../../io/npy.ts'), import('../../io/files.ts')]);
     const [part, madeBy] = [`${path}.part`, `${path}.part.json`];
     const started = existsSync(part) && existsSync(madeBy);
     if (started && !options.resume) throw new InputError(`${part} exists: go on with --resume, or remove it to begin anew`);
@@ -146,7 +158,7 @@ class Output {
       await file.truncate(position);
       return new Output(path, file, width, rows, position, encode);
     } catch (error) {
-      throw new InputError(`${part}: cannot write: ${(error as Error).message}`, { cause: error });
+      throw fileError(error, part, 'write');
     }
   }
 
@@ -222,9 +234,7 @@ async function sourceOf(path: string) {
 }
 
 /** What vectors are made by and of: none made otherwise are added to them. */
-async function madeBy({ out, dtype }: Options, text: Awaited<ReturnType<typeof sourceOf>>, folder: string, width: number): Promise<string> {
-  if (out !== undefined && text !== '-' && existsSync(out) && (await realpath(out)) === text.path)
-    throw new InputError(`--out ${out} is the text itself, expected another file`);
+async function madeBy(dtype: Precision, text: Awaited<ReturnType<typeof sourceOf>>, folder: string, width: number): Promise<string> {
   const weights = join(folder, 'model.safetensors');
   const model = await stateOf(existsSync(weights) ? weights : join(folder, weightsIndex));
   return JSON.stringify({ model, in: text, dtype, width });

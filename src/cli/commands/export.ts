@@ -1,7 +1,9 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
+import { joinPath, listFolder } from '#platform';
 import { InputError } from '../../errors.ts';
 import { addModelOption, type CommonOptions, type ModelOptions, notice, openModelFolder } from '../common.ts';
+import { refuseSameFile } from '../same_file.ts';
 
 interface SafetensorsOptions extends CommonOptions, ModelOptions {
   out: string;
@@ -32,14 +34,21 @@ export function exportCommand(program: Command): void {
 }
 
 async function exportOnnx(options: OnnxOptions): Promise<void> {
-  const [{ ReferenceBackend }, { writeFileAtomic }, { loadModel }, { modelGraph }, { encodeOnnx, onnxOpset }] = await Promise.all([
-    import('../../backend/reference.ts'),
-    import('../../io/files.ts'),
-    import('../../models/checkpoint.ts'),
-    import('../../models/onnx.ts'),
-    import('../../io/onnx.ts'),
-  ]);
+  const [{ ReferenceBackend }, { checkWritable, writeFileAtomic }, { loadModel }, { modelGraph }, { encodeOnnx, onnxOpset }] =
+    await Promise.all([
+      import('../../backend/reference.ts'),
+      import('../../io/files.ts'),
+      import('../../models/checkpoint.ts'),
+      import('../../models/onnx.ts'),
+      import('../../io/onnx.ts'),
+    ]);
   const folder = await openModelFolder(options);
+  await checkWritable(options.out);
+  await refuseSameFile(
+    '--out',
+    options.out,
+    (await listFolder(folder)).map((name) => joinPath(folder, name)),
+  );
   using backend = new ReferenceBackend();
   using model = await loadModel(folder, backend);
   const graph = await modelGraph(model, options.dtype);
@@ -55,15 +64,14 @@ async function exportOnnx(options: OnnxOptions): Promise<void> {
 }
 
 async function exportSafetensors(options: SafetensorsOptions): Promise<void> {
-  const [{ ReferenceBackend }, { readJson }, { copySentenceFiles }, checkpoint, { resolve }] = await Promise.all([
+  const [{ ReferenceBackend }, { readJson }, { copySentenceFiles }, checkpoint] = await Promise.all([
     import('../../backend/reference.ts'),
     import('../../io/files.ts'),
     import('../../io/model_folder.ts'),
     import('../../models/checkpoint.ts'),
-    import('node:path'),
   ]);
   const folder = await openModelFolder(options);
-  if (resolve(folder) === resolve(options.out)) throw new InputError(`--out ${options.out} is the model itself, expected another folder`);
+  await refuseSameFile('--out', options.out, [folder]);
   // Nothing is computed: values are moved from one layout to another.
   using backend = new ReferenceBackend();
   using model = await checkpoint.loadModel(folder, backend);

@@ -71,9 +71,9 @@ export function finetuneCommand(program: Command): void {
     .action(async (options: Options) => {
       const given = (name: string) => command.getOptionValueSource(name) === 'cli';
       const result = await run(options, given);
+      failUnlessFinished(result);
       if (options.json) printJson({ ...result, out: options.out });
       else print(summary(result, options.out));
-      failUnlessFinished(result);
     });
 }
 
@@ -96,7 +96,7 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
     : { ...now, model: resolve(await openModelFolder(options)) };
   using backend = await openTrainingBackend(options);
   using stop = stopOnInterrupt(options);
-  const log = await JsonLog.open(options.log);
+  const log = await JsonLog.open(options.log, { read: [runOptions.train, runOptions.validation], folder: options.out });
   const bar = new ProgressBar(options, 'epoch {epoch}  loss {loss}  {rate} tokens/s  ');
   try {
     return await runFineTuning(runOptions, {

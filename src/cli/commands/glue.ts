@@ -103,7 +103,7 @@ async function glue(options: Options, given: (name: string) => boolean): Promise
   const runOptions = options.resume ? await optionsToResume(options, given) : await newOptions(options);
   using backend = await openTrainingBackend(options);
   using stop = stopOnInterrupt(options);
-  const log = await JsonLog.open(options.log);
+  const log = await JsonLog.open(options.log, { folder: out });
   const bar = new ProgressBar(options, '{task} seed {seed} epoch {epoch}  loss {loss}  {rate} tokens/s  ');
   let results: GlueResults;
   try {
@@ -148,11 +148,14 @@ async function glue(options: Options, given: (name: string) => boolean): Promise
 
 async function newOptions(options: Options): Promise<GlueOptions> {
   if (options.data === undefined) throw new InputError("--data FOLDER is missing: name the folder with GLUE's tasks");
+  const tasks = await chosenTasks(options);
+  const other = Object.keys(options.seeds.taskSeeds).find((task) => !tasks.includes(task));
+  if (other) throw new InputError(`--seeds ${other}=${options.seeds.taskSeeds[other]}: ${other} is not trained, only ${tasks.join(', ')}`);
   const model = resolve(await openModelFolder(options));
   return {
     model,
     data: resolve(options.data),
-    tasks: await chosenTasks(options),
+    tasks,
     ...options.seeds,
     epochs: options.epochs,
     precision: options.precision,

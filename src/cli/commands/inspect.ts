@@ -31,7 +31,10 @@ export function inspectCommand(program: Command): void {
     .option('--out <file>', 'with --text: draw the paths (SVG)');
   addModelOption(addBackendOptions(addCommonOptions(command)))
     .addHelpText('after', '\nExample:\n  ufb inspect --text "The cat sat on the mat." --out paths.svg')
-    .action((model: string | undefined, options: Options) => inspect({ ...options, model: options.model ?? model }));
+    .action((model: string | undefined, options: Options) => {
+      if (model !== undefined && options.model !== undefined) throw new InputError(`${model} and --model ${options.model} are both given`);
+      return inspect({ ...options, model: options.model ?? model });
+    });
 }
 
 async function inspect(options: Options): Promise<void> {

@@ -10,7 +10,9 @@ import {
   addShapeOptions,
   type BackendOptions,
   type CommonOptions,
+  checkFeedforward,
   checkShape,
+  dashed,
   type ModelOptions,
   notice,
   openModelFolder,
@@ -24,7 +26,6 @@ import {
 import {
   addTrainingPrecisionOption,
   branchRateOption,
-  dashed,
   failUnlessFinished,
   openTrainingBackend,
   resumedOptions,
@@ -125,9 +126,9 @@ export function pretrainCommand(program: Command): void {
   addBackendOptions(addCommonOptions(addTrainingPrecisionOption(command))).action(async (options: Options) => {
     const given = (name: string) => command.getOptionValueSource(name) === 'cli';
     const result = await run(options, given);
+    failUnlessFinished(result);
     if (options.json) printJson({ ...result, out: options.out });
     else print(await summary(result, options.out));
-    failUnlessFinished(result);
   });
 }
 
@@ -135,7 +136,10 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
   const [{ pretrain }, { JsonLog, ProgressBar }] = await Promise.all([import('../../training/pretrain.ts'), import('../progress.ts')]);
   const runOptions = await (options.resume ? oldOptions : newOptions)(options, given);
   using backend = await openTrainingBackend(options);
-  const log = await JsonLog.open(options.log);
+  const log = await JsonLog.open(options.log, {
+    read: [...runOptions.corpus, runOptions.tokenizer, runOptions.heldOut],
+    folder: options.out,
+  });
   const bar = new ProgressBar(options, 'step {step}  loss {loss}  {rate} tokens/s  ');
   using stop = stopOnInterrupt(options);
   try {
@@ -171,6 +175,9 @@ async function newOptions(options: Options, given: (name: string) => boolean): P
   if (options.tokens === undefined && options.minutes === undefined)
     throw new InputError('the budget is missing: pass --tokens COUNT or --minutes COUNT');
   checkShape(options);
+  checkFeedforward(options.feedforward, given);
+  if (given('tokenizer') && given('vocabulary'))
+    throw new InputError('--tokenizer and --vocabulary are both given: the tokenizer has its vocabulary');
   if (options.variedShare > 1) throw new InputError(`--varied-share ${options.variedShare} is more than all batches, 1`);
   const { batch, length, accumulate } = options;
   if (batch * length * accumulate > maximumStepTokens)

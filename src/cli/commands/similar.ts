@@ -36,12 +36,13 @@ export function similarCommand(program: Command): void {
     .command('similar')
     .description('the lines of a file that are nearest to a query, by the cosine of their embeddings')
     .argument('<query>', 'what to look for')
-    .requiredOption('--in <file>', 'text, plain or gzipped, one passage a line')
+    .requiredOption('--in <file>', 'text, plain or gzipped, one passage a line; blank lines count but are never found')
     .option('--vectors <file>', "the lines' vectors, made by 'ufb embed --out FILE.npy' with the same model; otherwise they are made now")
     .option('--top-k <count>', 'lines to show', parseCount, 5);
   addPrecisionOption(addModelOption(addBackendOptions(addCommonOptions(command)), sentenceModel))
     .addHelpText('after', '\nExample:\n  ufb similar --model sentence-transformers/all-MiniLM-L6-v2 --in notes.txt "what to cook tonight"')
     .action(async (query: string, options: Options) => {
+      if (query.trim() === '') throw new InputError('the query is empty, expected what to look for');
       const [{ pipeline }, { readLines }] = await Promise.all([import('../../pipelines/pipeline.ts'), import('../../io/files.ts')]);
       using backend = await openBackend(options);
       const { dtype, topK } = options;
@@ -56,8 +57,10 @@ export function similarCommand(program: Command): void {
       const best: Found[] = [];
       let line = 0;
       const consider = (text: string, vector: Float32Array) => {
+        line++;
+        if (text.trim() === '') return;
         const length = Math.hypot(...vector) || 1;
-        const found = { line: ++line, score: vector.reduce((sum, value, i) => sum + value * wanted[i], 0) / length, text };
+        const found = { line, score: vector.reduce((sum, value, i) => sum + value * wanted[i], 0) / length, text };
         const place = best.findIndex(({ score }) => score < found.score);
         best.splice(place < 0 ? best.length : place, 0, found);
         if (best.length > topK) best.pop();

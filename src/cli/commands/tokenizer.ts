@@ -1,7 +1,6 @@
-import type { SingleBar } from 'cli-progress';
 import type { Command } from 'commander';
-import type { TrainingProgress } from '../../tokenizer/train_wordpiece.ts';
 import { addCommonOptions, type CommonOptions, notice, parseCount, print, printJson } from '../common.ts';
+import { refuseSameFile } from '../same_file.ts';
 
 interface TokenizerOptions extends CommonOptions {
   corpus: string[];
@@ -23,14 +22,18 @@ export function tokenizerCommand(program: Command): void {
 
 async function trainTokenizer(options: TokenizerOptions): Promise<void> {
   const start = performance.now();
-  const [{ SingleBar }, { readLines, writeFileAtomic }, { trainWordPiece }] = await Promise.all([
-    import('cli-progress'),
+  const [{ ProgressBar }, { checkWritable, readLines, writeFileAtomic }, { trainWordPiece }] = await Promise.all([
+    import('../progress.ts'),
     import('../../io/files.ts'),
     import('../../tokenizer/train_wordpiece.ts'),
   ]);
   await checkWritable(options.out);
-  const bar = new TokenizerBar(SingleBar, options);
+  await refuseSameFile('--out', options.out, options.corpus);
+  // How much there is to count is not known before.
+  const counting = new ProgressBar(options, '', 'counting words: {millions} million characters');
+  const bar = new ProgressBar(options, '{tokens} tokens  ');
   let characters = 0;
+  let counted = 0;
   let json: Awaited<ReturnType<typeof trainWordPiece>>;
   async function* allLines(): AsyncGenerator<string> {
     for (const path of options.corpus) yield* readLines(path);
@@ -38,12 +41,19 @@ async function trainTokenizer(options: TokenizerOptions): Promise<void> {
   try {
     json = await trainWordPiece(allLines(), {
       vocabularySize: options.vocabulary,
-      onProgress(progress) {
-        if (progress.phase === 'counting') characters = progress.done;
-        bar.update(progress);
+      onProgress({ phase, done, total = 0 }) {
+        if (phase === 'counting') {
+          characters = done;
+          counting.update(0, 0, { millions: Math.round(done / 1e6) });
+          return;
+        }
+        counting.stop();
+        counted ||= performance.now();
+        bar.update(done / total, (performance.now() - counted) / 1000, { tokens: `${done} of ${total}` });
       },
     });
   } finally {
+    counting.stop();
     bar.stop();
   }
   await writeFileAtomic(options.out, `${JSON.stringify(json, undefined, 1)}\n`);
@@ -55,46 +65,4 @@ async function trainTokenizer(options: TokenizerOptions): Promise<void> {
   }
   if (options.json) printJson({ out: options.out, vocabulary, characters, seconds });
   else print(`${options.out}: ${vocabulary} tokens, from ${(characters / 1e6).toFixed(1)} million characters in ${seconds.toFixed(1)} s`);
-}
-
-/** Says before the work, not after it, if the result cannot be written. */
-async function checkWritable(path: string): Promise<void> {
-  const [{ writeAside }, { fileError }] = await Promise.all([import('#platform'), import('../../io/files.ts')]);
-  try {
-    await (await writeAside(path)).abort();
-  } catch (error) {
-    throw fileError(error, path, 'write');
-  }
-}
-
-/** Progress on stderr; nothing without a terminal or with --quiet. */
-class TokenizerBar {
-  private bar: SingleBar | undefined;
-  private phase: TrainingProgress['phase'] | undefined;
-  private readonly shown: boolean;
-
-  constructor(
-    private readonly Bar: typeof SingleBar,
-    options: CommonOptions,
-  ) {
-    this.shown = !options.quiet && process.stderr.isTTY;
-  }
-
-  update({ phase, done, total }: TrainingProgress): void {
-    if (!this.shown) return;
-    if (phase !== this.phase) {
-      this.stop();
-      this.phase = phase;
-      const format =
-        phase === 'counting' ? 'counting words: {millions} million characters' : '{bar} {percentage} %  {value} of {total} tokens';
-      this.bar = new this.Bar({ format, stream: process.stderr, hideCursor: true, barsize: 24, fps: 4, gracefulExit: false });
-      this.bar.start(total ?? 1, 0, { millions: 0 });
-    }
-    this.bar?.update(phase === 'counting' ? 0 : done, { millions: Math.round(done / 1e6) });
-  }
-
-  stop(): void {
-    this.bar?.stop();
-    this.bar = undefined;
-  }
 }
