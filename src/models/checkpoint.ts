@@ -9,7 +9,7 @@ import { type SafetensorsFile, type TensorToWrite, writeSafetensors } from '../i
 import { packArrays, unpackArrays } from '../nn/layouts.ts';
 import type { NamedArray, Parameter, ParameterLayout } from '../nn/parameter.ts';
 import type { ModelConfig, Task } from './config.ts';
-import { configToJson, parseConfig } from './config_json.ts';
+import { checkConfig, configToJson, parseConfig } from './config_json.ts';
 import { Encoder } from './encoder.ts';
 import { MaskedLanguageModel } from './masked_language_model.ts';
 import { type ModelNames, modelNames } from './names.ts';
@@ -83,6 +83,7 @@ function create<M>(
   backend: Backend,
   seed: number,
 ): M {
+  checkConfig(config);
   const factory = new ParameterFactory(backend);
   try {
     const model = new Class(config, factory);
@@ -148,6 +149,7 @@ export async function saveCheckpoint(
 ): Promise<void> {
   const { tokenizer, dtype = 'F32', rest = [] } = options;
   const { config } = model;
+  checkConfig(config);
   const tensors: TensorToWrite[] = model.parameters.flatMap((parameter) =>
     parameterTensors(parameter).map(({ name, shape, values }) => ({
       name: savedName(name, model),
@@ -212,6 +214,8 @@ class Checkpoint {
   constructor(
     readonly config: ModelConfig,
     readonly file: SafetensorsFile,
+    /** The classes that the checkpoint is for, as transformers names them, where it says. */
+    readonly architectures: readonly string[] = [],
   ) {
     const word = `${modelNames(config.family, false).word}.weight`;
     this.names = modelNames(config.family, config.family !== 'crammedBERT' && !file.has(word));
@@ -305,8 +309,11 @@ class Checkpoint {
 
 async function openCheckpoint(folder: string): Promise<Checkpoint> {
   const path = joinPath(folder, 'config.json');
-  const config = parseConfig(await readJson(path), path);
-  return new Checkpoint(config, await openWeights(folder));
+  const json = await readJson(path);
+  const config = parseConfig(json, path);
+  const { architectures } = json as { architectures?: unknown };
+  const names = Array.isArray(architectures) ? architectures.filter((name) => typeof name === 'string') : [];
+  return new Checkpoint(config, await openWeights(folder), names);
 }
 
 /** Parts of published checkpoints that a model may leave aside: the pooler without a classifier, next sentence prediction, a counter. */
@@ -348,6 +355,9 @@ async function load<M extends Model>(
   }
 }
 
+/** Their heads have the names of a classifier of texts. */
+const otherClassifiers = /For(TokenClassification|MultipleChoice|NextSentencePrediction)$/;
+
 function isHead(layout: ParameterLayout, { pooler, classifier }: ModelNames): boolean {
   return layout.tensors.every(({ name }) => name.startsWith(`${pooler}.`) || name.startsWith(`${classifier}.`));
 }
@@ -361,6 +371,13 @@ function loadClassifier(
   const { config, file, names } = checkpoint;
   const head = `${names.classifier}.weight`;
   const stored = file.has(head) ? file.info(head).shape[0] : undefined;
+  const other = stored === undefined ? undefined : checkpoint.architectures.find((name) => otherClassifiers.test(name));
+  if (other)
+    throw checkpoint.error(`is of a ${other} by its config.json, expected one that classifies texts, a ...ForSequenceClassification`);
+  if (fresh && stored !== undefined && stored !== fresh.labels)
+    throw checkpoint.error(
+      `has a head of ${stored} outputs that was trained already, expected ${fresh.labels} or none: name the model from before it was fine-tuned`,
+    );
   const labels = fresh?.labels ?? config.labels ?? stored;
   if (labels === undefined || labels < 1) throw checkpoint.error(`lacks the tensor '${head}': it holds no classifier`);
   // What transformers needs to read a new head as it was trained.

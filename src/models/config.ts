@@ -99,6 +99,6 @@ export function crammedBertConfig(changes: Partial<ModelConfig> & Pick<ModelConf
     dropout: { embedding: 0.1, attention: 0.1, hidden: 0.1, classifier: 0.1 },
     predictedFraction: 0.25,
     pooler: { kind: 'first', size: hiddenSize },
-    ...changes,
+    ...(Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined)) as typeof changes),
   };
 }

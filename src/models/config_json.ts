@@ -14,6 +14,8 @@ const positionCount = count(2 ** 16);
 const depth = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(24));
 const leafWidth = count(2 ** 16);
 const mostNeurons = 2 ** 24;
+/** A table of positions is made before the file is read. */
+const mostPositionValues = 2 ** 25;
 const neurons = count(mostNeurons);
 const labelCount = count(2 ** 16);
 const tokenId = v.pipe(v.number(), v.integer(), v.minValue(0));
@@ -216,8 +218,8 @@ function labelNamesOf(
   count: number | null | undefined,
   source: string,
 ): string[] | undefined {
-  if (!id2label) return undefined;
-  const keys = Object.keys(id2label);
+  const keys = Object.keys(id2label ?? {});
+  if (!id2label || keys.length === 0) return undefined;
   const missing = keys.findIndex((_, label) => !(String(label) in id2label));
   if (missing >= 0) throw new InputError(`${source}: 'id2label' has ${keys.length} labels, but none is numbered ${missing}`);
   if (count !== null && count !== undefined && count !== keys.length)
@@ -231,6 +233,10 @@ function checkTogether(config: ModelConfig, source: string): void {
     throw new InputError(`${source}: hidden size ${hiddenSize} cannot be divided among ${heads} attention heads`);
   if (padId >= vocabularySize)
     throw new InputError(`${source}: 'pad_token_id' is ${padId}, expected less than the vocabulary's ${vocabularySize}`);
+  if (config.positions * hiddenSize > mostPositionValues)
+    throw new InputError(
+      `${source}: ${config.positions} positions of hidden size ${hiddenSize} are ${config.positions * hiddenSize} numbers, expected at most ${mostPositionValues}`,
+    );
   if (neuronsOf(feedforward).total > mostNeurons)
     throw new InputError(
       `${source}: 'intermed_size' and 'intermed_depth' ask for ${describeFeedforward(feedforward)}, more than ${mostNeurons} neurons a layer`,
@@ -241,8 +247,11 @@ function validate<Schema extends v.GenericSchema>(schema: Schema, json: unknown,
   const result = v.safeParse(schema, json);
   if (result.success) return result.output;
   const [issue] = result.issues;
-  const found = issue.received === 'undefined' ? 'missing' : shown(issue.input);
-  throw new InputError(`${source}: '${v.getDotPath(issue)}' is ${found}, expected ${issue.expected}`);
+  const key = v.getDotPath(issue);
+  // Of a missing key valibot expects the key itself.
+  if (issue.received === 'undefined')
+    throw new InputError(`${source}: '${key}' is missing${issue.expected?.startsWith('"') ? '' : `, expected ${issue.expected}`}`);
+  throw new InputError(`${source}: '${key}' is ${shown(issue.input)}, expected ${issue.expected}`);
 }
 
 function shown(value: unknown): string {
@@ -253,6 +262,15 @@ function shown(value: unknown): string {
     // Cycles and depths that JSON has no words for: told by the text above.
   }
   return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+}
+
+/** @throws InputError if no config.json can say what a configuration asks for: what is made of it could be saved, but not opened again */
+export function checkConfig(config: ModelConfig): void {
+  const source = 'the configuration';
+  const { bias } = parseConfig(configToJson(config), source);
+  for (const part of ['queryKeyValue', 'dense'] as const)
+    if (bias[part] !== config.bias[part])
+      throw new InputError(`${source}: 'bias.${part}' is ${config.bias[part]}, expected ${bias[part]} of the family '${config.family}'`);
 }
 
 /** The config.json of a checkpoint; the inverse of {@link parseConfig}. */

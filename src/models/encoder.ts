@@ -248,7 +248,7 @@ function checkBatch(batch: Batch, config: ModelConfig): void {
     }
   }
   const check = (what: string, values: Int32Array, limit: number) => {
-    const at = values.findIndex((value) => value < 0 || value >= limit);
+    const at = values.findIndex((value) => !(Number.isInteger(value) && value >= 0 && value < limit));
     if (at >= 0)
       throw new InputError(
         `${what} ${values[at]} at token ${at} is not one of the model's ${limit} (0 to ${limit - 1}): does the tokenizer belong to the model?`,

@@ -150,7 +150,7 @@ export class MaskedLanguageModel {
     const positions: number[] = [];
     labels.forEach((label, position) => {
       if (label === ignoredLabel) return;
-      if (label < 0 || label >= vocabularySize) {
+      if (!(Number.isInteger(label) && label >= 0 && label < vocabularySize)) {
         throw new InputError(
           `label ${label} at token ${position} is neither ${ignoredLabel} nor one of the model's ${vocabularySize} token ids`,
         );
@@ -161,7 +161,7 @@ export class MaskedLanguageModel {
   }
 }
 
-/** ranks[r] = how many of row r's logits are above the label's, equal ones before it in the vocabulary included. */
+/** ranks[r] = how many of row r's logits are above the label's, equal ones before it in the vocabulary included; all, if that is no number. */
 function rank(logits: Float32Array, labels: Int32Array, ranks: Int32Array): void {
   const vocabulary = logits.length / labels.length;
   labels.forEach((label, row) => {
@@ -169,6 +169,6 @@ function rank(logits: Float32Array, labels: Int32Array, ranks: Int32Array): void
     const own = logits[start + label];
     let above = 0;
     for (let id = 0; id < vocabulary; id++) if (logits[start + id] > own || (logits[start + id] === own && id < label)) above++;
-    ranks[row] = above;
+    ranks[row] = Number.isNaN(own) ? vocabulary : above;
   });
 }

@@ -1,6 +1,7 @@
 import type { Backend } from '../backend/backend.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import { branches, neuronCounts } from '../backend/tree_shape.ts';
+import { InputError } from '../errors.ts';
 import { gradientOf, type Target } from './layer.ts';
 import { nodesLayout, packArrays, plainLayout } from './layouts.ts';
 import { Parameter, type ParameterLayout, type Run } from './parameter.ts';
@@ -60,24 +61,41 @@ export class FastFeedforward {
    */
   static create(backend: Backend, options: FastFeedforwardShape & { seed: number; name?: string }): FastFeedforward {
     const { width, seed, name } = options;
+    checkTreeShape(options);
     const { total, used } = neuronCounts(options);
     const layer = FastFeedforward.allocate(backend, fastFeedforwardLayouts(name ? `${name}.` : '', options), options);
     const deviations = [1 / Math.sqrt(width), 1 / Math.sqrt(used)];
     const { tensors } = layer.nodes.layout;
-    const weights = tensors.map((tensor, i) => normalValues(total * width, deviations[i], seed, hashText(tensor.name)));
-    backend.write(layer.nodes.value, packArrays(layer.nodes.layout, weights));
-    backend.fill({ output: layer.bias.value, value: 0 });
-    return layer;
+    try {
+      const weights = tensors.map((tensor, i) => normalValues(total * width, deviations[i], seed, hashText(tensor.name)));
+      backend.write(layer.nodes.value, packArrays(layer.nodes.layout, weights));
+      backend.fill({ output: layer.bias.value, value: 0 });
+      return layer;
+    } catch (error) {
+      layer.dispose();
+      throw error;
+    }
   }
 
   /** A layer whose weights are yet to be written. No row of its gradients is flagged as touched. */
   static allocate(backend: Backend, layouts: FastFeedforwardLayouts, shape: FastFeedforwardShape): FastFeedforward {
     const count = neuronCounts(shape).total;
     const [nodesName, biasName] = [layouts.nodes.tensors[0].name, layouts.bias.tensors[0].name];
-    const nodes = new Parameter(backend.tensor(nodesName, [count, 2 * shape.width]), layouts.nodes, true);
-    const bias = new Parameter(backend.tensor(biasName, [count]), layouts.bias, false);
-    nodes.touched = backend.zeros(`${nodesName} touched`, [count], 'i32');
-    bias.touched = nodes.touched;
+    const made: Tensor[] = [];
+    const make = (tensor: Tensor) => {
+      made.push(tensor);
+      return tensor;
+    };
+    let [nodes, bias]: (Parameter | undefined)[] = [];
+    try {
+      nodes = new Parameter(make(backend.tensor(nodesName, [count, 2 * shape.width])), layouts.nodes, true);
+      bias = new Parameter(make(backend.tensor(biasName, [count])), layouts.bias, false);
+      nodes.touched = bias.touched = backend.zeros(`${nodesName} touched`, [count], 'i32');
+    } catch (error) {
+      // Memory may have ended between two of them.
+      for (const tensor of made) tensor.dispose();
+      throw error;
+    }
     let lists: Int32Array[] | undefined;
     nodes.branches = bias.branches = () => {
       lists ??= branches(shape);
@@ -146,6 +164,16 @@ export class FastFeedforward {
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+function checkTreeShape({ width, trees, depth, leafWidth = 1 }: FastFeedforwardShape): void {
+  const wrong = Object.entries({ width, trees, leafWidth, depth }).find(
+    ([name, value]) => !Number.isSafeInteger(value) || value < (name === 'depth' ? 0 : 1),
+  );
+  if (wrong)
+    throw new InputError(
+      `fast feedforward layer: '${wrong[0]}' is ${wrong[1]}, expected a whole number from ${wrong[0] === 'depth' ? 0 : 1}`,
+    );
 }
 
 export interface FastFeedforwardLayouts {

@@ -17,12 +17,13 @@ export class AddedTokenFinder {
   constructor(tokens: readonly AddedToken[], normalizer?: Normalizer) {
     for (const token of tokens) {
       const content = normalizer ? normalizer.normalize(token.content) : token.content;
-      if (content !== '') this.tokens.set(content, token);
+      // Of two that are the same once normalised the first counts, as in the format's reference.
+      if (content !== '' && !this.tokens.has(content)) this.tokens.set(content, token);
     }
     // Where several tokens begin at the same place, the longest one counts.
     const contents = Array.from(this.tokens.keys()).sort((a, b) => b.length - a.length);
     if (contents.length > 0)
-      this.pattern = new RegExp(contents.map((content) => content.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('|'), 'g');
+      this.pattern = new RegExp(contents.map((content) => content.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('|'), 'gu');
   }
 
   /** Cuts a text into added tokens and what lies between. Empty stretches are left out. */

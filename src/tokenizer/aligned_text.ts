@@ -8,6 +8,8 @@ export interface AlignedText {
   readonly characters: string[];
   readonly starts: number[];
   readonly ends: number[];
+  /** Where in the user's text it begins. */
+  readonly first: number;
 }
 
 /** A text that nothing has happened to yet. `first` is the position of its first code point in the user's text. */
@@ -17,6 +19,7 @@ export function alignedText(text: string, first = 0): AlignedText {
     characters,
     starts: characters.map((_, index) => first + index),
     ends: characters.map((_, index) => first + index + 1),
+    first,
   };
 }
 
@@ -25,18 +28,20 @@ export class AlignedTextBuilder implements AlignedText {
   readonly characters: string[] = [];
   readonly starts: number[] = [];
   readonly ends: number[] = [];
+  readonly first: number;
 
   private readonly source: AlignedText;
 
   constructor(source: AlignedText) {
     this.source = source;
+    this.first = source.first;
   }
 
-  /** Appends `character` with the range of the source's character `index`; before the first character that is the empty range. */
+  /** Appends `character` with the range of the source's character `index`; before the first character that is the empty range there. */
   push(character: string, index: number): void {
     this.characters.push(character);
-    this.starts.push(index < 0 ? 0 : this.source.starts[index]);
-    this.ends.push(index < 0 ? 0 : this.source.ends[index]);
+    this.starts.push(index < 0 ? this.first : this.source.starts[index]);
+    this.ends.push(index < 0 ? this.first : this.source.ends[index]);
   }
 }
 

@@ -128,6 +128,7 @@ function strip(left: boolean, right: boolean): Normalizer {
         characters: text.characters.slice(start, end),
         starts: text.starts.slice(start, end),
         ends: text.ends.slice(start, end),
+        first: text.first,
       };
     },
   };
@@ -153,18 +154,37 @@ export function compilePattern(pattern: Pattern): RegExp {
   return compiled.pattern;
 }
 
+/** Where a pattern matches, in UTF-16 units. Without the empty matches just behind another, which the format's reference does not have. */
+export function* matchesOf(text: string, pattern: RegExp): Generator<{ start: number; end: number }> {
+  let last = -1;
+  for (const match of text.matchAll(pattern)) {
+    const end = match.index + match[0].length;
+    if (end === match.index && end === last) continue;
+    yield { start: match.index, end };
+    last = end;
+  }
+}
+
 function replace(pattern: Pattern, content: string): Normalizer {
   const compiled = compilePattern(pattern);
   return {
-    normalize: (text) => text.replace(compiled, () => content),
+    normalize(text) {
+      let result = '';
+      let position = 0;
+      for (const { start, end } of matchesOf(text, compiled)) {
+        result += text.slice(position, start) + content;
+        position = end;
+      }
+      return result + text.slice(position);
+    },
     align(text) {
       const result = new AlignedTextBuilder(text);
       const plain = text.characters.join('');
       const indices = codePointIndex(text.characters);
       let position = 0;
-      for (const match of plain.matchAll(compiled)) {
-        const start = indices[match.index];
-        const end = indices[match.index + match[0].length];
+      for (const match of matchesOf(plain, compiled)) {
+        const start = indices[match.start];
+        const end = indices[match.end];
         for (; position < start; position += 1) result.push(text.characters[position], position);
         // What replaces a match counts as inserted after it, so it takes the place of the last character replaced.
         for (const character of content) result.push(character, end - 1);
@@ -184,18 +204,24 @@ function unicodeForm(form: 'NFC' | 'NFD' | 'NFKC' | 'NFKD'): Normalizer {
   /** Normalises the characters from `start` to `end`, which do not interact with their neighbours. */
   function alignSegment(text: AlignedText, start: number, end: number, result: AlignedTextBuilder): void {
     const segment = text.characters.slice(start, end);
-    // Every piece of a decomposed character but its first counts as inserted.
-    const pieces = segment.flatMap((character) =>
-      Array.from(character.normalize(decomposed), (piece, index) => ({ piece, inserted: index > 0, used: false })),
-    );
+    // Every piece of a decomposed character but its first counts as inserted; of like pieces the first is taken first.
+    const pieces = new Map<string, boolean[]>();
+    for (const character of segment)
+      Array.from(character.normalize(decomposed)).forEach((piece, index) => {
+        const found = pieces.get(piece);
+        if (found) found.push(index > 0);
+        else pieces.set(piece, [index > 0]);
+      });
+    const taken = new Map<string, number>();
     let consumed = 0;
     for (const character of segment.join('').normalize(form)) {
       let count = 0;
       for (const wanted of character.normalize(decomposed)) {
-        const found = pieces.find((candidate) => !candidate.used && candidate.piece === wanted);
-        if (!found) continue;
-        found.used = true;
-        if (!found.inserted) count += 1;
+        const next = taken.get(wanted) ?? 0;
+        const inserted = pieces.get(wanted)?.[next];
+        if (inserted === undefined) continue;
+        taken.set(wanted, next + 1);
+        if (!inserted) count += 1;
       }
       // A composed character takes the place of the first of its parts.
       result.push(character, count === 0 ? start + consumed - 1 : start + consumed);

@@ -1,4 +1,4 @@
-import { compilePattern, type Pattern } from './normalizer.ts';
+import { compilePattern, matchesOf, type Pattern } from './normalizer.ts';
 
 type SplitBehavior = 'Removed' | 'Isolated' | 'MergedWithPrevious' | 'MergedWithNext' | 'Contiguous';
 
@@ -86,12 +86,13 @@ function byPattern(pattern: RegExp, behavior: SplitBehavior, invert: boolean): P
     const pieces: { start: number; end: number; match: boolean }[] = [];
     let position = 0;
     const add = (end: number, match: boolean): void => {
-      if (end > position) pieces.push({ start: position, end, match: match !== invert });
+      // What matches nothing separates what it stands between.
+      if (end > position || (match && behavior === 'Contiguous')) pieces.push({ start: position, end, match: match !== invert });
       position = end;
     };
-    for (const match of text.matchAll(pattern)) {
-      add(match.index, false);
-      add(match.index + match[0].length, true);
+    for (const { start, end } of matchesOf(text, pattern)) {
+      add(start, false);
+      add(end, true);
     }
     add(text.length, false);
 
@@ -103,7 +104,7 @@ function byPattern(pattern: RegExp, behavior: SplitBehavior, invert: boolean): P
         ((behavior === 'MergedWithPrevious' && match && !previousMatch) ||
           (behavior === 'MergedWithNext' && !match && previousMatch) ||
           (behavior === 'Contiguous' && match === previousMatch));
-      if (behavior === 'Removed' && match) {
+      if (start === end || (behavior === 'Removed' && match)) {
         // dropped
       } else if (joins) {
         spans[spans.length - 1] = end;

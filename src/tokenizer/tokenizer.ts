@@ -1,4 +1,3 @@
-import { WordPiece } from '@huggingface/tokenizers';
 import { InputError } from '../errors.ts';
 import { readJson } from '../io/files.ts';
 import { AddedTokenFinder } from './added_tokens.ts';
@@ -35,10 +34,12 @@ const specialNames = {
 };
 
 /**
- * A WordPiece tokenizer, loaded from a tokenizer.json. It agrees with Hugging Face's `tokenizers`, whose format that is.
+ * A WordPiece tokenizer, loaded from a tokenizer.json. It agrees with Hugging Face's `tokenizers`, whose format that is, but for characters
+ * that are younger than that library's tables: what is a letter, a mark or punctuation is as the JavaScript engine has it. Patterns of the
+ * file are run as they are, and a hostile one may take long: open files only of those whom you would let choose a regular expression.
  *
- * The words' pieces and the patterns' syntax are left to the @huggingface/tokenizers library. Normalising and cutting into words are
- * done here: they must say where each character came from, and the library departs from the format's reference in places.
+ * The patterns' syntax is left to the @huggingface/tokenizers library. All else is done here: it must say where each character came from, be
+ * quick for words of any length, and the library departs from the format's reference in places.
  */
 export class Tokenizer {
   /** The content of the tokenizer.json. */
@@ -59,7 +60,9 @@ export class Tokenizer {
   private readonly idOf: ReadonlyMap<string, number>;
   private readonly normalizer: Normalizer;
   private readonly preTokenize: PreTokenizer;
-  private readonly model: WordPiece;
+  private readonly pieces: ReadonlyMap<string, number>;
+  /** Code points of the longest token. */
+  private readonly longestPiece: number;
   private readonly finder: AddedTokenFinder;
   private readonly normalizedFinder: AddedTokenFinder;
   private readonly cache = new Map<string, readonly number[]>();
@@ -75,13 +78,10 @@ export class Tokenizer {
     this.idOf = idOf;
     this.normalizer = createNormalizer(config.normalizer ?? { type: 'Sequence', normalizers: [] });
     this.preTokenize = config.preTokenizer ? createPreTokenizer(config.preTokenizer) : (text) => [0, text.length];
-    this.model = new WordPiece({
-      type: 'WordPiece',
-      vocab: model.vocabulary,
-      unk_token: model.unknownToken,
-      continuing_subword_prefix: model.prefix,
-      max_input_chars_per_word: model.longestWord,
-    } as ConstructorParameters<typeof WordPiece>[0]);
+    this.pieces = new Map(Object.entries(model.vocabulary));
+    let longest = 0;
+    for (const piece of this.pieces.keys()) if (piece.length > longest) longest = Math.max(longest, codePoints(piece));
+    this.longestPiece = longest;
     this.finder = new AddedTokenFinder(addedTokens.filter((token) => !token.normalized));
     this.normalizedFinder = new AddedTokenFinder(
       addedTokens.filter((token) => token.normalized),
@@ -194,9 +194,34 @@ export class Tokenizer {
     if (known) return known;
     // No character has more than two UTF-16 units, so this word is too long for the model.
     if (word.length > 2 * this.config.model.longestWord) return [this.unknownId];
-    const ids = this.model.encode([word]).map((token) => this.idOf.get(token) as number);
+    const ids = this.cutWord(word);
     if (this.cache.size >= rememberedWords) this.cache.clear();
     this.cache.set(copyOfWord(word), ids);
+    return ids;
+  }
+
+  /** A word's pieces, each the longest of the vocabulary that begins where the one before ended; the unknown token if there is none, or the word is too long. */
+  private cutWord(word: string): number[] {
+    const { longestWord, prefix } = this.config.model;
+    // Where its code points begin, and its end.
+    const places: number[] = [];
+    for (let at = 0; at < word.length; at += (word.codePointAt(at) as number) > 0xffff ? 2 : 1) places.push(at);
+    const length = places.length;
+    if (length > longestWord) return [this.unknownId];
+    places.push(word.length);
+    const ids: number[] = [];
+    for (let start = 0; start < length; ) {
+      let end = Math.min(length, start + this.longestPiece);
+      let id: number | undefined;
+      for (; end > start; end--) {
+        const piece = word.slice(places[start], places[end]);
+        id = this.pieces.get(start > 0 ? prefix + piece : piece);
+        if (id !== undefined) break;
+      }
+      if (id === undefined) return [this.unknownId];
+      ids.push(id);
+      start = end;
+    }
     return ids;
   }
 
@@ -220,7 +245,7 @@ export class Tokenizer {
     const indices = codePointIndex(aligned.characters);
     const place = (start: number, end: number): void => {
       if (end > start) offsets.push([aligned.starts[start], aligned.ends[end - 1]]);
-      else offsets.push([0, 0]);
+      else offsets.push([aligned.first, aligned.first]);
     };
     for (const stretch of this.normalizedFinder.split(text)) {
       if (stretch.id !== undefined) {
@@ -245,7 +270,7 @@ export class Tokenizer {
   /** Code points of a token without the prefix that says that it continues a word. */
   private pieceLength(id: number, continues: boolean): number {
     const token = this.config.tokens[id];
-    return Array.from(continues ? token.slice(this.config.model.prefix.length) : token).length;
+    return codePoints(continues ? token.slice(this.config.model.prefix.length) : token);
   }
 
   /**
@@ -281,6 +306,12 @@ export class Tokenizer {
   idToToken(id: number): string | undefined {
     return this.config.tokens[id];
   }
+}
+
+function codePoints(text: string): number {
+  let count = 0;
+  for (const _ of text) count++;
+  return count;
 }
 
 /** Takes back the spaces before punctuation and English contractions. The decoder applies it to each piece by itself. */

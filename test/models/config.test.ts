@@ -1,7 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { ReferenceBackend } from '../../src/backend/reference.ts';
 import { InputError } from '../../src/errors.ts';
-import { crammedBertConfig, type Task } from '../../src/models/config.ts';
+import { createMaskedLanguageModel } from '../../src/models/checkpoint.ts';
+import { crammedBertConfig, type ModelConfig, type Task } from '../../src/models/config.ts';
 import { configToJson, parseConfig } from '../../src/models/config_json.ts';
 import { goldenJson } from '../goldens.ts';
 
@@ -89,6 +91,44 @@ describe('configurations that others wrote', () => {
     expect(config).toMatchObject({ hiddenSize: 256, feedforward: { kind: 'fff', trees: 1, depth: 11 }, pooler: { size: 256 } });
     expect(parseConfig(configToJson(config), 'x')).toEqual(config);
   });
+});
+
+test('no option counts as one that is not given', () => {
+  expect(crammedBertConfig({ vocabularySize: 5, layers: undefined })).toEqual(crammedBertConfig({ vocabularySize: 5 }));
+});
+
+test('a missing key is called missing, and labels that are none leave it open', () => {
+  const json = configToJson(crammedBertConfig({ vocabularySize: 5 })) as { arch: { embedding: Record<string, unknown> } };
+  expect(parseConfig({ ...json, id2label: {} }, 'config.json').labels).toBeUndefined();
+  delete json.arch.embedding.vocab_size;
+  expect(() => parseConfig(json, 'config.json')).toThrow(/^config\.json: 'arch\.embedding\.vocab_size' is missing$/);
+});
+
+test('positions too many for a table that is made before the file is read', () => {
+  const config = crammedBertConfig({ vocabularySize: 5, hiddenSize: 2 ** 14, heads: 16, positions: 2 ** 16 });
+  expect(() => parseConfig(configToJson(config), 'config.json')).toThrow(/65536 positions of hidden size 16384 are .* expected at most/);
+});
+
+test.each([
+  [
+    'trees in the family that has none',
+    { family: 'bert', tokenTypes: 2, bias: { queryKeyValue: true, dense: true } },
+    /'intermediate_size' is missing/,
+  ],
+  ['no biases in a family that has them', { family: 'ultrafastbert', tokenTypes: 2 }, /'bias\.queryKeyValue' is false, expected true/],
+  ['padding that is no token', { padId: 50 }, /'pad_token_id' is 50/],
+  ['heads that do not divide', { heads: 5 }, /cannot be divided among 5/],
+] as [string, Partial<ModelConfig>, RegExp][])('what could be saved and not opened again is not made: %s', (_, changes, message) => {
+  using backend = new ReferenceBackend();
+  const config = crammedBertConfig({
+    vocabularySize: 5,
+    hiddenSize: 12,
+    heads: 3,
+    layers: 1,
+    feedforward: { kind: 'fff', trees: 1, depth: 1 },
+    ...changes,
+  });
+  expect(() => createMaskedLanguageModel(config, backend, 0)).toThrow(message);
 });
 
 test('values nested too deeply to be shown are refused all the same', () => {

@@ -174,10 +174,12 @@ test('hidden states are the same whether kept for training or asked for', async 
   expect(model.encoder.forward(run, batch).hiddenStates).toHaveLength(0);
 });
 
+const postNorm = { family: 'ultrafastbert', tokenTypes: 2, bias: { queryKeyValue: true, dense: true } };
+
 test.each([
   ['pre-norm', config],
-  ['post-norm', { ...config, family: 'ultrafastbert', tokenTypes: 2 }],
-  ['post-norm, attention alone', { ...config, family: 'ultrafastbert', tokenTypes: 2, feedforward: { kind: 'none' } }],
+  ['post-norm', { ...config, ...postNorm }],
+  ['post-norm, attention alone', { ...config, ...postNorm, feedforward: { kind: 'none' } }],
 ] as [string, ModelConfig][])(
   'the output is the same whether hidden states are kept or one buffer goes through all blocks: %s',
   async (_, config) => {

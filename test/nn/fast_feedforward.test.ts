@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
 import type { Backend } from '../../src/backend/backend.ts';
+import { ReferenceBackend } from '../../src/backend/reference.ts';
 import { exportParameter, importParameter } from '../../src/models/checkpoint.ts';
 import { FastFeedforward } from '../../src/nn/fast_feedforward.ts';
 import type { NamedArray } from '../../src/nn/parameter.ts';
@@ -133,3 +134,17 @@ for (const { label, create, unavailable } of candidates) {
 function deviation(values: Float32Array): number {
   return Math.sqrt(values.reduce((sum, value) => sum + value * value, 0) / values.length);
 }
+
+test('sizes that are none are refused when the layer is made', () => {
+  using backend = new ReferenceBackend();
+  const sizes = { width: 8, trees: 1, depth: 2, leafWidth: 1, seed: 0 };
+  for (const [name, value] of [
+    ['width', 8.5],
+    ['trees', 0],
+    ['depth', -1],
+    ['leafWidth', 0],
+  ])
+    expect(() => FastFeedforward.create(backend, { ...sizes, [name]: value })).toThrow(
+      `'${name}' is ${value}, expected a whole number from`,
+    );
+});

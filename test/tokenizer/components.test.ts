@@ -34,6 +34,56 @@ describe('every kind of part agrees with Hugging Face tokenizers', () => {
   });
 });
 
+const vocabulary = Object.fromEntries(
+  ['[UNK]', 'a', 'q', 'abq', 'x', '##b', '##x', 'axbx', 'b', 'xb', 'qaq'].map((token, id) => [token, id]),
+);
+const tokenizerOf = (parts: object) =>
+  Tokenizer.fromJson({ ...parts, model: { type: 'WordPiece', unk_token: '[UNK]', max_input_chars_per_word: 1000, vocab: vocabulary } });
+
+// What the reference (tokenizers 0.23.3) gives.
+it.each([
+  ['\\s*$', 'ab ', 'abq'],
+  ['b?', 'ab', 'qaq'],
+])('a pattern that matches nothing just behind a match is not replaced twice: %s of %j', (Regex, text, expected) => {
+  const tokenizer = tokenizerOf({ normalizer: { type: 'Replace', pattern: { Regex }, content: 'q' } });
+  const { tokens, ids } = tokenizer.encode(text);
+  expect(tokens).toEqual([expected]);
+  expect(ids).toEqual(tokenizer.encodeIds(text));
+});
+
+it('what matches nothing separates in Contiguous', () => {
+  const split = { type: 'Split', pattern: { Regex: '(?=x)' }, behavior: 'Contiguous', invert: false };
+  expect(tokenizerOf({ pre_tokenizer: split }).encode('axbx').tokens).toEqual(['a', 'xb', 'x']);
+});
+
+it('of two added tokens that are the same once normalised, the first counts', () => {
+  const token = (content: string, id: number) => ({ content, id, normalized: true });
+  const tokenizer = tokenizerOf({ normalizer: { type: 'Lowercase' }, added_tokens: [token('QQ', 11), token('qq', 12)] });
+  expect(tokenizer.encode('a qq QQ').ids.filter((id) => id >= 11)).toEqual([11, 11]);
+});
+
+it('what is inserted before the first character after an added token stands there', () => {
+  const mask = { content: '[MASK]', id: 11, normalized: false, special: true };
+  const normalizer = { type: 'Replace', pattern: { Regex: '^' }, content: 'q' };
+  const tokenizer = tokenizerOf({
+    added_tokens: [mask],
+    normalizer,
+    pre_tokenizer: { type: 'Split', pattern: { String: 'q' }, behavior: 'Isolated' },
+  });
+  expect(tokenizer.encode('a[MASK]b').offsets.slice(-2)).toEqual([
+    [7, 7],
+    [7, 8],
+  ]);
+});
+
+it('words without end, and marks without end, are quick to take apart', () => {
+  const tokenizer = tokenizerOf({ normalizer: { type: 'NFC' } });
+  const long = 'ab'.repeat(500);
+  for (let i = 0; i < 50; i++) expect(tokenizer.encodeIds(long.slice(i))).toEqual([0]);
+  const marked = `a${'\u0301\u0316'.repeat(3000)}`;
+  expect(tokenizer.encode(marked).offsets).toHaveLength(1);
+});
+
 function name(part: unknown): string {
   return JSON.stringify(part);
 }
