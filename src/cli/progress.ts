@@ -17,7 +17,7 @@ export class ProgressBar {
   /** One bar alone, for that of a kind draws over what was printed meanwhile. */
   private bars: MultiBar | undefined;
   private bar: SingleBar | undefined;
-  private drawn = 0;
+  private drawn = Number.NEGATIVE_INFINITY;
 
   /** `format` names the values that updates give, as in '{loss}'; bar, percentage and time left are shown too unless `line` is all that is. */
   constructor(
@@ -56,7 +56,7 @@ export class ProgressBar {
   stop(): void {
     this.bars?.stop();
     this.bars = this.bar = undefined;
-    this.drawn = 0;
+    this.drawn = Number.NEGATIVE_INFINITY;
     terminal.showsBar = false;
   }
 }
