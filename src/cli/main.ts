@@ -48,10 +48,13 @@ function createProgram(): Command {
   return program.hook('preAction', (_, command) => refuseEmpty(command));
 }
 
-/** What a shell makes of a variable that is not set. As a path it would be the folder at hand. */
+/** What a shell makes of a variable that is not set. As a path it would be the folder at hand; a title may be empty. */
 function refuseEmpty(command: Command): void {
-  for (const { attributeName, long } of command.options.map((option) => ({ attributeName: option.attributeName(), long: option.long })))
-    if ([command.getOptionValue(attributeName)].flat().includes('')) throw new InputError(`${long} is empty`);
+  for (const option of command.options) {
+    const name = option.attributeName();
+    if (name === 'title' || command.getOptionValueSource(name) !== 'cli') continue;
+    if ([command.getOptionValue(name)].flat().includes('')) throw new InputError(`${option.long} is empty`);
+  }
 }
 
 const oneLine = (text: string) => text.trim().replace(/\s*\n\s*/g, ' ');

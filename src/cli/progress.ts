@@ -1,6 +1,7 @@
 /** What a long command shows and logs while it works. */
 import { once } from 'node:events';
 import { createWriteStream, type WriteStream } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { MultiBar, type SingleBar } from 'cli-progress';
 import { kindOf, openFile, removeFile } from '#platform';
@@ -99,12 +100,12 @@ export class JsonLog {
 
   /**
    * `read`: files that the command reads, `folder`: the one that it makes.
-   * @throws InputError if the file cannot be written, is one of those that are read, or is to lie in a folder that is not there yet
+   * @throws InputError if the file cannot be written, is one of those that are read, or is to lie in the folder
    */
   static async open(path: string | undefined, { read = [], folder }: { read?: readonly (string | undefined)[]; folder?: string } = {}) {
     if (path === undefined) return new JsonLog('', undefined, false);
     await refuseSameFile('--log', path, read);
-    if (folder !== undefined && dirname(resolve(path)) === resolve(folder) && (await kindOf(path)) === 'missing')
+    if (folder !== undefined && dirname(resolve(path)) === resolve(folder))
       throw new InputError(`--log ${path} lies in ${folder}, which is kept for the run, expected another folder`);
     const isNew = (await kindOf(path)) === 'missing';
     const stream = createWriteStream(path, { flags: 'a' });
@@ -129,7 +130,8 @@ export class JsonLog {
     if (!stream) return;
     if (!this.error) await new Promise<void>((resolve) => stream.once('close', resolve).end());
     if (this.error) throw fileError(this.error, this.path, 'write');
-    if (this.isNew && stream.bytesWritten === 0) await removeFile(this.path);
+    // Another run may have written to it meanwhile.
+    if (this.isNew && stream.bytesWritten === 0 && (await stat(this.path)).size === 0) await removeFile(this.path);
   }
 }
 

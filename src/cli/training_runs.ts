@@ -51,7 +51,7 @@ export async function resumedOptions<Options extends object>(
   now: Options,
   given: (name: string) => boolean,
 ): Promise<Options> {
-  if (given('revision')) throw new InputError(`--revision and --resume are both given: the run in ${out} has its model`);
+  if (given('revision') && !given('model')) throw new InputError(`--revision and --resume are both given: the run in ${out} has its model`);
   const { readRunOptions } = await import('../training/run_state.ts');
   const stored = (await readRunOptions(out, kind)) as Options;
   for (const name of Object.keys(now) as (keyof Options & string)[]) {

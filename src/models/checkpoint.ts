@@ -104,13 +104,14 @@ export interface LoadOptions {
 }
 
 /**
- * The model in a checkpoint folder (config.json, model.safetensors), of the kind that its tensors make it.
+ * The model in a checkpoint folder (config.json, model.safetensors), of the kind that its tensors make it; where they hold a head for
+ * something that is not supported, classes of tokens say, the encoder.
  * @throws InputError naming file and key if the files are missing, damaged, not supported, or do not fit each other.
  */
 export async function loadModel(folder: string, backend: Backend, options: LoadOptions = {}): Promise<Model> {
   await using checkpoint = await openCheckpoint(folder);
   const { file, names } = checkpoint;
-  if (file.has(`${names.classifier}.weight`)) return await loadClassifier(checkpoint, backend, options);
+  if (file.has(`${names.classifier}.weight`) && !checkpoint.otherHead) return await loadClassifier(checkpoint, backend, options);
   if (names.decoderBias && !file.has(names.decoderBias)) return await load(Encoder, checkpoint, backend, options);
   return await load(MaskedLanguageModel, checkpoint, backend, options);
 }
@@ -214,8 +215,8 @@ class Checkpoint {
   constructor(
     readonly config: ModelConfig,
     readonly file: SafetensorsFile,
-    /** The classes that the checkpoint is for, as transformers names them, where it says. */
-    readonly architectures: readonly string[] = [],
+    /** What the classifier's head is of, if it is of something else than texts: tokens, say. Then it has the same names, and is left aside. */
+    readonly otherHead?: string,
   ) {
     const word = `${modelNames(config.family, false).word}.weight`;
     this.names = modelNames(config.family, config.family !== 'crammedBERT' && !file.has(word));
@@ -261,7 +262,7 @@ class Checkpoint {
     const word = this.locate(`${names.word}.weight`) as string;
     const factors = new Map(normFactors(config).map(({ name, value }) => [name, value]));
     for (const name of file.names) {
-      if (this.used.has(name) || ignored.test(name)) continue;
+      if (this.used.has(name) || ignored.test(name) || (this.otherHead && name.startsWith(`${names.classifier}.`))) continue;
       const factor = factors.get(name);
       if (factor !== undefined) {
         this.checkShape(name, []);
@@ -311,10 +312,13 @@ async function openCheckpoint(folder: string): Promise<Checkpoint> {
   const path = joinPath(folder, 'config.json');
   const json = await readJson(path);
   const config = parseConfig(json, path);
-  const { architectures } = json as { architectures?: unknown };
-  const names = Array.isArray(architectures) ? architectures.filter((name) => typeof name === 'string') : [];
-  return new Checkpoint(config, await openWeights(folder), names);
+  const { architectures } = json as { architectures?: string | string[] };
+  const otherHead = [architectures].flat().find((name) => typeof name === 'string' && otherClassifiers.test(name));
+  return new Checkpoint(config, await openWeights(folder), otherHead);
 }
+
+/** As transformers names them. */
+const otherClassifiers = /For(TokenClassification|MultipleChoice)$/;
 
 /** Parts of published checkpoints that a model may leave aside: the pooler without a classifier, next sentence prediction, a counter. */
 const unusedParts = /^(bert\.)?pooler\.dense\.|^cls\.seq_relationship\.|embeddings\.position_ids$/;
@@ -355,9 +359,6 @@ async function load<M extends Model>(
   }
 }
 
-/** Their heads have the names of a classifier of texts. */
-const otherClassifiers = /For(TokenClassification|MultipleChoice|NextSentencePrediction)$/;
-
 function isHead(layout: ParameterLayout, { pooler, classifier }: ModelNames): boolean {
   return layout.tensors.every(({ name }) => name.startsWith(`${pooler}.`) || name.startsWith(`${classifier}.`));
 }
@@ -371,9 +372,10 @@ function loadClassifier(
   const { config, file, names } = checkpoint;
   const head = `${names.classifier}.weight`;
   const stored = file.has(head) ? file.info(head).shape[0] : undefined;
-  const other = stored === undefined ? undefined : checkpoint.architectures.find((name) => otherClassifiers.test(name));
-  if (other)
-    throw checkpoint.error(`is of a ${other} by its config.json, expected one that classifies texts, a ...ForSequenceClassification`);
+  if (stored !== undefined && checkpoint.otherHead)
+    throw checkpoint.error(
+      `has the head of a ${checkpoint.otherHead} by its config.json, expected one that classifies texts, a ...ForSequenceClassification`,
+    );
   if (fresh && stored !== undefined && stored !== fresh.labels)
     throw checkpoint.error(
       `has a head of ${stored} outputs that was trained already, expected ${fresh.labels} or none: name the model from before it was fine-tuned`,

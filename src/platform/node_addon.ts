@@ -5,7 +5,7 @@ import { packageRoot } from './node_package.ts';
 
 /**
  * The native add-on, as src/backend/native_loader.ts describes it, and its file; or one line on why there is none. Looks for
- * prebuilds/<platform>-<arch>/ufb.node, then build/native/ufb.node, in the package's folder. The environment variable UFB_NATIVE=0
+ * build/native/ufb.node, made here, then prebuilds/<platform>-<arch>/ufb.node, in the package's folder. The environment variable UFB_NATIVE=0
  * turns it off.
  */
 export function findAddon(): { addon?: unknown; path?: string; reason?: string } {
@@ -17,8 +17,8 @@ export function findAddon(): { addon?: unknown; path?: string; reason?: string }
     // Bundled with a program, say.
     return { reason: `the native backend is not there: ${(error as Error).message}` };
   }
-  const places = [join(root, 'prebuilds', `${process.platform}-${process.arch}`, 'ufb.node'), join(root, 'build', 'native', 'ufb.node')];
-  let reason = `the native backend is not built (no ${places[1]}): needs a C++ compiler and 'node scripts/build-native.mjs' in ${root}`;
+  const places = [join(root, 'build', 'native', 'ufb.node'), join(root, 'prebuilds', `${process.platform}-${process.arch}`, 'ufb.node')];
+  let reason = `the native backend is not built (no ${places[0]}): needs a C++ compiler and 'node scripts/build-native.mjs' in ${root}`;
   for (const place of places) {
     if (!existsSync(place)) continue;
     try {

@@ -17,7 +17,7 @@ export class AddedTokenFinder {
   constructor(tokens: readonly AddedToken[], normalizer?: Normalizer) {
     for (const token of tokens) {
       const content = normalizer ? normalizer.normalize(token.content) : token.content;
-      // Of two that are the same once normalised the first counts, as in the format's reference.
+      // Of two that are the same once normalised the first counts; the format's reference takes either.
       if (content !== '' && !this.tokens.has(content)) this.tokens.set(content, token);
     }
     // Where several tokens begin at the same place, the longest one counts.

@@ -154,12 +154,12 @@ export function compilePattern(pattern: Pattern): RegExp {
   return compiled.pattern;
 }
 
-/** Where a pattern matches, in UTF-16 units. Without the empty matches just behind another, which the format's reference does not have. */
+/** Where a pattern matches, in UTF-16 units. Without the empty matches that the format's reference does not have: those just behind another, and within a surrogate pair. */
 export function* matchesOf(text: string, pattern: RegExp): Generator<{ start: number; end: number }> {
   let last = -1;
   for (const match of text.matchAll(pattern)) {
     const end = match.index + match[0].length;
-    if (end === match.index && end === last) continue;
+    if (end === match.index && (end === last || (text.codePointAt(end - 1) ?? 0) > 0xffff)) continue;
     yield { start: match.index, end };
     last = end;
   }

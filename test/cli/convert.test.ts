@@ -75,6 +75,7 @@ test('what cannot be is said in one line', async () => {
   expect(await refused('--resume', '--no-train-embeddings', '--out', out)).toMatch(
     /--no-train-embeddings: the run was started without it; leave it out/,
   );
+  expect(await refused('--resume', '--out', out, '--log', join(out, 'model.safetensors'))).toMatch(/which is kept for the run, expected/);
   expect(await refused('--model', model, '--corpus', corpus, '--out', join(folder, 'other'), '--balance', '-1')).toMatch(
     /expected a number from 0/,
   );

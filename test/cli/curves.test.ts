@@ -20,7 +20,7 @@ const dense = writeLog('dense.jsonl', [7, 5.125], 5);
 
 test('ufb curves prints how each run ended, and draws both', async () => {
   const out = join(folder, 'curves.svg');
-  const { code, stdout, stderr } = await ufb(['curves', `trees=${trees}`, `dense=${dense}`, '--out', out]);
+  const { code, stdout, stderr } = await ufb(['curves', `trees=${trees}`, `dense=${dense}`, '--title', '', '--out', out]);
   expect([code, stderr]).toEqual([0, `${out}\n`]);
   expect(stdout).toMatch(/^trees +5\.2500 +0\.00 M +6 +500$/m);
   expect(stdout).toMatch(/^dense +5\.1250 +0\.00 M +10 +200$/m);

@@ -129,8 +129,13 @@ describe('ufb embed', () => {
     const child = spawn(process.execPath, [program, 'embed', '--model', model, '--in', '-']);
     const ended = new Promise((resolve) => child.once('close', resolve));
     child.stdin.on('error', () => {});
-    child.stdin.write(`${lines.join('\n')}\n`.repeat(2000));
-    await new Promise((resolve) => child.stdout.once('data', resolve));
+    child.stdin.write(`${lines.join('\n')}\n`.repeat(20));
+    // All that was given is done, but what waits for more of a batch.
+    let vectors = 0;
+    for await (const text of child.stdout.iterator({ destroyOnReturn: false })) {
+      vectors += String(text).split('\n').length - 1;
+      if (vectors >= 19 * lines.length) break;
+    }
     child.stdout.resume();
     child.kill('SIGINT');
     expect(await ended).toBe(1);

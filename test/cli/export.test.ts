@@ -63,4 +63,11 @@ describe('ufb export safetensors', () => {
       expect([code, stderr]).toEqual([2, expect.stringMatching(/--out .*, which is read: expected another\n$/)]);
     }
   });
+
+  test('into the folder of the model, and again', async () => {
+    const model = join(folder, 'copy');
+    cpSync(modelOf('crammed-bert-dense'), model, { recursive: true });
+    for (let i = 0; i < 2; i++)
+      expect((await ufb(['export', 'onnx', '--model', model, '--out', join(model, 'model.onnx'), '--quiet'])).code).toBe(0);
+  });
 });

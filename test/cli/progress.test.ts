@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { notice, print } from '../../src/cli/common.ts';
@@ -63,6 +63,18 @@ test('a log is added to, and a line that a crash broke off does not take the nex
     await log.close();
     expect(readFileSync(path, 'utf8')).toBe(after);
   }
+});
+
+test('a log that nothing was written to is removed again, but not with what another run wrote', async () => {
+  const path = join(folder, 'shared.jsonl');
+  const [first, second] = [await JsonLog.open(path), await JsonLog.open(path)];
+  second.write({ a: 1 });
+  await second.close();
+  await first.close();
+  expect(readFileSync(path, 'utf8')).toBe('{"a":1}\n');
+  const unused = join(folder, 'unused.jsonl');
+  await (await JsonLog.open(unused)).close();
+  expect(existsSync(unused)).toBe(false);
 });
 
 test('a log that cannot be written: why, in words', async () => {

@@ -35,7 +35,7 @@ describe('every kind of part agrees with Hugging Face tokenizers', () => {
 });
 
 const vocabulary = Object.fromEntries(
-  ['[UNK]', 'a', 'q', 'abq', 'x', '##b', '##x', 'axbx', 'b', 'xb', 'qaq'].map((token, id) => [token, id]),
+  ['[UNK]', 'a', 'q', 'abq', 'x', '##b', '##x', 'axbx', 'b', 'xb', 'qaq', 'q𝐀q'].map((token, id) => [token, id]),
 );
 const tokenizerOf = (parts: object) =>
   Tokenizer.fromJson({ ...parts, model: { type: 'WordPiece', unk_token: '[UNK]', max_input_chars_per_word: 1000, vocab: vocabulary } });
@@ -44,7 +44,8 @@ const tokenizerOf = (parts: object) =>
 it.each([
   ['\\s*$', 'ab ', 'abq'],
   ['b?', 'ab', 'qaq'],
-])('a pattern that matches nothing just behind a match is not replaced twice: %s of %j', (Regex, text, expected) => {
+  ['b?', '𝐀', 'q𝐀q'],
+])('what matches nothing is found neither just behind a match nor within a character: %s of %j', (Regex, text, expected) => {
   const tokenizer = tokenizerOf({ normalizer: { type: 'Replace', pattern: { Regex }, content: 'q' } });
   const { tokens, ids } = tokenizer.encode(text);
   expect(tokens).toEqual([expected]);
@@ -58,12 +59,12 @@ it('what matches nothing separates in Contiguous', () => {
 
 it('of two added tokens that are the same once normalised, the first counts', () => {
   const token = (content: string, id: number) => ({ content, id, normalized: true });
-  const tokenizer = tokenizerOf({ normalizer: { type: 'Lowercase' }, added_tokens: [token('QQ', 11), token('qq', 12)] });
-  expect(tokenizer.encode('a qq QQ').ids.filter((id) => id >= 11)).toEqual([11, 11]);
+  const tokenizer = tokenizerOf({ normalizer: { type: 'Lowercase' }, added_tokens: [token('QQ', 12), token('qq', 13)] });
+  expect(tokenizer.encode('a qq QQ').ids.filter((id) => id >= 12)).toEqual([12, 12]);
 });
 
 it('what is inserted before the first character after an added token stands there', () => {
-  const mask = { content: '[MASK]', id: 11, normalized: false, special: true };
+  const mask = { content: '[MASK]', id: 12, normalized: false, special: true };
   const normalizer = { type: 'Replace', pattern: { Regex: '^' }, content: 'q' };
   const tokenizer = tokenizerOf({
     added_tokens: [mask],
@@ -76,12 +77,9 @@ it('what is inserted before the first character after an added token stands ther
   ]);
 });
 
-it('words without end, and marks without end, are quick to take apart', () => {
-  const tokenizer = tokenizerOf({ normalizer: { type: 'NFC' } });
-  const long = 'ab'.repeat(500);
-  for (let i = 0; i < 50; i++) expect(tokenizer.encodeIds(long.slice(i))).toEqual([0]);
-  const marked = `a${'\u0301\u0316'.repeat(3000)}`;
-  expect(tokenizer.encode(marked).offsets).toHaveLength(1);
+it('long words are taken apart in linear steps: in cubic ones, as once, this would take minutes', () => {
+  const tokenizer = tokenizerOf({});
+  for (let i = 0; i < 15_000; i++) expect(tokenizer.encodeIds(`a${'b'.repeat(990)}${i}`)).toEqual([0]);
 });
 
 function name(part: unknown): string {

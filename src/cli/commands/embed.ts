@@ -98,7 +98,7 @@ async function embed(options: Options): Promise<void> {
   } catch (error) {
     await output?.close();
     if (!stop.signal.aborted) throw error;
-    throw new FailureError(`stopped after ${skipped + done} lines${output ? '; go on with --resume' : ''}`);
+    throw new FailureError(`stopped after ${skipped + done} lines${output && output.rows > 0 ? '; go on with --resume' : ''}`);
   } finally {
     bar.stop();
     process.off('SIGINT', onSignal).off('SIGTERM', onSignal);

@@ -47,7 +47,7 @@ async function exportOnnx(options: OnnxOptions): Promise<void> {
   await refuseSameFile(
     '--out',
     options.out,
-    (await listFolder(folder)).map((name) => joinPath(folder, name)),
+    (await listFolder(folder)).filter((name) => /\.(json|safetensors)$/.test(name)).map((name) => joinPath(folder, name)),
   );
   using backend = new ReferenceBackend();
   using model = await loadModel(folder, backend);
