@@ -82,6 +82,11 @@ it('long words are taken apart in linear steps: in cubic ones, as once, this wou
   for (let i = 0; i < 15_000; i++) expect(tokenizer.encodeIds(`a${'b'.repeat(990)}${i}`)).toEqual([0]);
 });
 
+it('a character with thousands of marks is one token', () => {
+  const marked = `a${'\u0301\u0316'.repeat(3000)}`;
+  expect(tokenizerOf({ normalizer: { type: 'NFC' } }).encode(marked).offsets).toHaveLength(1);
+});
+
 function name(part: unknown): string {
   return JSON.stringify(part);
 }
