@@ -20,6 +20,7 @@ export type { DownloadProgress, HubOptions } from './io/hub.ts';
 export type { Answer } from './models/answer.ts';
 export {
   createMaskedLanguageModel,
+  createSequenceClassifier,
   type LoadOptions,
   loadMaskedLanguageModel,
   loadModel,

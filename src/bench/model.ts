@@ -3,7 +3,7 @@ import type { Backend } from '../backend/backend.ts';
 import type { Precision } from '../backend/prepared_weight.ts';
 import { ReferenceBackend } from '../backend/reference.ts';
 import { InputError } from '../errors.ts';
-import { exportParameter, loadModel } from '../models/checkpoint.ts';
+import { encoderOf, exportParameter, loadModel } from '../models/checkpoint.ts';
 import { crammedBertConfig, describeFeedforward, type FeedforwardConfig, type ModelConfig } from '../models/config.ts';
 import { Encoder } from '../models/encoder.ts';
 import { modelNames } from '../models/names.ts';
@@ -64,7 +64,7 @@ export async function benchmarkModel(backend: Backend, options: ModelBenchmarkOp
   const encoderWith = (feedforward: FeedforwardConfig, dtype?: Precision, on = backend) =>
     options.model !== undefined && feedforward === config.feedforward
       ? loadEncoder(options.model, on, dtype)
-      : encoderOf(formOf(config, feedforward), on, dtype);
+      : createEncoder(formOf(config, feedforward), on, dtype);
   const referenceOutput = async (feedforward: FeedforwardConfig) => {
     using reference = new ReferenceBackend();
     using encoder = await encoderWith(feedforward, undefined, reference);
@@ -175,14 +175,13 @@ const shapeOf = ({ layers, hiddenSize: width, heads, normEpsilon }: ModelConfig)
 
 async function loadEncoder(folder: string, backend: Backend, dtype?: Precision): Promise<Encoder> {
   const model = await loadModel(folder, backend, { dtype });
-  if (!('encoder' in model)) return model;
-  const { encoder } = model;
+  const encoder = encoderOf(model);
   for (const parameter of model.parameters) if (!encoder.parameters.includes(parameter)) parameter.dispose();
   return encoder;
 }
 
 /** Random weights, the same each time. */
-function encoderOf(config: ModelConfig, backend: Backend, dtype?: Precision): Encoder {
+function createEncoder(config: ModelConfig, backend: Backend, dtype?: Precision): Encoder {
   const factory = new ParameterFactory(backend);
   const encoder = new Encoder(config, factory);
   for (const parameter of factory.parameters) {

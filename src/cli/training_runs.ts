@@ -41,10 +41,22 @@ export async function openTrainingBackend(options: BackendOptions & CommonOption
 /** How runs trained that do not say it, being older than the option. */
 const beforeOptions = { branchRate: 0, weightDecay: 0, variedShare: 0, leafWidth: 1, alwaysOn: 0, precision: 'f32' };
 
-/**
- * The options that the run in `out` was started with. @throws InputError if one that is given again is another than it was; `given` tells
- * which of `now` were given
- */
+/** @throws InputError if an option that is given again, by `given` one of `now`, is another than the run `was` started with */
+export function checkSameOptions(now: object, was: object, given: (name: string) => boolean): void {
+  const started: Record<string, unknown> = { ...beforeOptions, ...was };
+  for (const [name, value] of Object.entries(now)) {
+    if (!given(name) || JSON.stringify(value) === JSON.stringify(started[name])) continue;
+    const differs =
+      value === false
+        ? `--no-${dashed(name)}: the run was started without it`
+        : started[name] === undefined
+          ? `--${dashed(name)}: the run was started without it`
+          : `--${dashed(name)} ${value} differs from the run's ${started[name]}`;
+    throw new InputError(`${differs}; leave it out, or start a new run in another folder`);
+  }
+}
+
+/** The options that the run in `out` was started with, none of which may be given again as another; see {@link checkSameOptions}. */
 export async function resumedOptions<Options extends object>(
   kind: RunKind,
   out: string,
@@ -54,18 +66,7 @@ export async function resumedOptions<Options extends object>(
   if (given('revision') && !given('model')) throw new InputError(`--revision and --resume are both given: the run in ${out} has its model`);
   const { readRunOptions } = await import('../training/run_state.ts');
   const stored = (await readRunOptions(out, kind)) as Options;
-  for (const name of Object.keys(now) as (keyof Options & string)[]) {
-    const was = stored[name] ?? (beforeOptions as Record<string, unknown>)[name];
-    if (given(name) && JSON.stringify(now[name]) !== JSON.stringify(was)) {
-      const differs =
-        now[name] === false
-          ? `--no-${dashed(name)}: the run was started without it`
-          : was === undefined
-            ? `--${dashed(name)}: the run was started without it`
-            : `--${dashed(name)} ${now[name]} differs from the run's ${was}`;
-      throw new InputError(`${differs}; leave it out, or start a new run in another folder`);
-    }
-  }
+  checkSameOptions(now, stored, given);
   return stored;
 }
 

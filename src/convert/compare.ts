@@ -3,9 +3,8 @@ import { Arena } from '../backend/arena.ts';
 import type { Backend, PoolKind } from '../backend/backend.ts';
 import { InputError } from '../errors.ts';
 import type { Encoder } from '../models/encoder.ts';
-import { batchesByLength, batchOf } from '../models/text_batches.ts';
+import { batchesByLength, batchOf, type EncodedText } from '../models/text_batches.ts';
 import type { Run } from '../nn/parameter.ts';
-import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { type Agreement, measureAgreement } from './agreement.ts';
 import { recallOfNeighbours } from './neighbours.ts';
 import { blockMap } from './student.ts';
@@ -13,7 +12,8 @@ import { blockMap } from './student.ts';
 /** A model that makes texts into vectors of length 1. */
 export interface EmbeddingModel {
   model: Encoder;
-  tokenizer: Tokenizer;
+  /** A text as the model reads it, cut to so many tokens. */
+  encode(text: string, maxLength: number): EncodedText;
   /** Tokens of a text that are used. */
   maxLength: number;
   embed(texts: readonly string[]): Promise<Float32Array>;
@@ -31,7 +31,7 @@ const textsOfStates = 512;
 /** Texts between two reports of progress. */
 const textsAtOnce = 256;
 
-/** @throws InputError if the models' vectors differ in width, or there are too few texts */
+/** @throws InputError if the models' vectors differ in width, their tokenizers cut texts in other ways, or there are too few texts */
 export async function compareModels(
   backend: Backend,
   reference: EmbeddingModel,
@@ -56,7 +56,11 @@ export async function compareModels(
   const recall = await recallOfNeighbours(backend, vectors[0], vectors[1], { width, k: neighbours });
   const maxLength = Math.min(reference.maxLength, own.maxLength);
   const stride = Math.ceil(texts.length / textsOfStates);
-  const encoded = texts.filter((_, i) => i % stride === 0).map((text) => reference.tokenizer.encode(text, { maxLength }));
+  const compared = texts.filter((_, i) => i % stride === 0);
+  const encoded = compared.map((text) => reference.encode(text, maxLength));
+  const other = compared.find((text, i) => `${own.encode(text, maxLength).ids}` !== `${encoded[i].ids}`);
+  if (other !== undefined)
+    throw new InputError(`the models' tokenizers do not cut '${other.slice(0, 40)}' alike: their hidden states are not of the same tokens`);
   const batches = [...batchesByLength(encoded, { unpadded: true })].map((members) => batchOf(encoded, members));
   using arena = new Arena(backend);
   const infer = <Result>(work: (run: Run) => Promise<Result>) => {

@@ -6,7 +6,7 @@ import type { ProductPrecision } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
 import { copySentenceFiles } from '../io/model_folder.ts';
 import { countSchema, secondsSchema } from '../io/schemas.ts';
-import { loadModel, type Model, readPooler, saveCheckpoint } from '../models/checkpoint.ts';
+import { checkVocabulary, encoderOf, loadModel, type Model, readPooler, saveCheckpoint } from '../models/checkpoint.ts';
 import { describeFeedforward, type FeedforwardConfig } from '../models/config.ts';
 import { configToJson, parseConfig } from '../models/config_json.ts';
 import { modelNames } from '../models/names.ts';
@@ -23,7 +23,7 @@ import { answerTo } from './answers.ts';
 import { Balancer } from './balance.ts';
 import type { Centring } from './centring.ts';
 import { Distillation } from './distillation.ts';
-import { blockMap, createStudent, encoderOf, measureTeacher, studentConfig } from './student.ts';
+import { blockMap, createStudent, measureTeacher, studentConfig } from './student.ts';
 import { heldOutTexts, leastTokens, type TextOptions, type TextState, TextStream, type TextsOfOneLength } from './texts.ts';
 
 /** What a run is: recorded in its folder and the same in every session. */
@@ -51,6 +51,8 @@ export interface ConversionOptions {
   trainEmbeddings: boolean;
   /** Of a sentence model, how a text's vector is made of its tokens'; of others, logits are trained if they have a head, and hidden states. */
   pooling?: PoolKind;
+  /** Of a sentence model that lower-cases texts before its tokenizer has them. */
+  lowerCase?: boolean;
   /** What the answers (vectors, or logits) count beside one hidden state. */
   answerWeight: number;
   /** How fast splits are drawn towards even ones while layers are fitted, and after that; 0: not at all. See {@link Balancer}. */
@@ -153,6 +155,7 @@ async function prepare(options: ConversionOptions, backend: Backend, open: Dispo
   const tokenizer = await Tokenizer.load(joinPath(options.model, 'tokenizer.json'));
   const original = await loadModel(options.model, backend);
   open.push(original);
+  checkVocabulary(options.model, tokenizer, original.config);
   const layers = options.layers ?? original.config.layers;
   checkOptions(original, options, layers);
   const length = Math.min(options.length, original.config.positions);
@@ -163,6 +166,7 @@ async function prepare(options: ConversionOptions, backend: Backend, open: Dispo
     batchTokens,
     seed,
     heldOutEvery,
+    lowerCase: options.lowerCase,
     masking: options.pooling ? undefined : maskingOf(original, tokenizer, options.model),
     pairs: original.config.tokenTypes > 1 && tokenizer.sepId !== undefined,
   };

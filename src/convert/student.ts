@@ -1,7 +1,7 @@
 /** The network that is trained to answer as another does: the same but for its feedforward layers, or with fewer blocks. */
 import { Arena } from '../backend/arena.ts';
 import type { Backend } from '../backend/backend.ts';
-import { createModel, exportParameter, importParameter, type Model } from '../models/checkpoint.ts';
+import { createModel, encoderOf, exportParameter, importParameter, type Model } from '../models/checkpoint.ts';
 import type { FeedforwardConfig, ModelConfig } from '../models/config.ts';
 import type { Encoder } from '../models/encoder.ts';
 import type { NamedArray, Parameter } from '../nn/parameter.ts';
@@ -11,8 +11,6 @@ import { type CentredLayer, Centring } from './centring.ts';
 import { type LayerStatistics, startBlock } from './initial_values.ts';
 import { Moments } from './moments.ts';
 import type { TextsOfOneLength } from './texts.ts';
-
-export const encoderOf = (model: Model): Encoder => (model.task === 'encoder' ? model : model.encoder);
 
 /** What the teacher's feedforward layers take in and give, and how far its hidden states vary: by these the student's start is scaled. */
 export interface TeacherStatistics {

@@ -38,6 +38,8 @@ export interface TextOptions {
   /** Tokens of a batch, about. */
   batchTokens: number;
   seed: number;
+  /** Texts are lower-cased before the tokenizer has them. */
+  lowerCase?: boolean;
   /** Every N-th document is left out; see {@link isHeldOut}. */
   heldOutEvery: number;
   /** For masked language models: the texts are masked, for that is what such a model is asked about. */
@@ -178,7 +180,8 @@ function formsOf(paragraph: string, form: number): Text[] {
 }
 
 /** A text's ids with special tokens, its end cut so that the length is a multiple of {@link lengthStep}; undefined if it is too short. */
-function idsOf([text, pair]: Text, { tokenizer, length }: TextOptions): number[] | undefined {
+function idsOf(original: Text, { tokenizer, length, lowerCase }: TextOptions): number[] | undefined {
+  const [text, pair] = lowerCase ? (original.map((part) => part?.toLowerCase()) as [string, string?]) : original;
   const { ids } = tokenizer.encode(text, { pair, maxLength: length });
   const kept = ids.length - (ids.length % lengthStep);
   if (kept < leastTokens) return undefined;

@@ -29,9 +29,17 @@ export async function findGlueTasks(data: string): Promise<GlueTask[]> {
   return found;
 }
 
+const fileOf = (task: GlueTask, data: string, name: string) => joinPath(data, task.name, name);
+
+/** The files of a task's sets, there or not. */
+export function glueFiles(task: GlueTask, data: string): string[] {
+  const names = ['train.tsv', ...task.sets.flatMap(({ dev, test }) => [dev, test])];
+  return [...names.map((name) => fileOf(task, data, name)), ...(task.diagnostic?.files ?? []).map((name) => joinPath(data, name))];
+}
+
 /** All sets of a task. @throws InputError as {@link readGlueFile} does */
 export async function readGlueTask(task: GlueTask, data: string): Promise<GlueData> {
-  const file = (name: string) => joinPath(data, task.name, name);
+  const file = (name: string) => fileOf(task, data, name);
   const train = await readGlueFile(task, file('train.tsv'), 'train');
   const sets: GlueData['sets'] = {};
   for (const { name, dev, test } of task.sets) {

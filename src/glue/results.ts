@@ -63,7 +63,7 @@ export interface StoredResults {
   results: GlueResults;
 }
 
-const resultsFile = (folder: string) => joinPath(folder, 'results.json');
+export const resultsFile = (folder: string) => joinPath(folder, 'results.json');
 
 /** Whether a folder has results, as it has from the first task and seed on. */
 export async function hasGlueResults(folder: string): Promise<boolean> {

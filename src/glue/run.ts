@@ -5,14 +5,13 @@ import { Arena } from '../backend/arena.ts';
 import type { Backend } from '../backend/backend.ts';
 import { FailureError, InputError } from '../errors.ts';
 import { readJson } from '../io/files.ts';
-import { openWeights } from '../io/model_folder.ts';
-import { checkVocabulary, loadSequenceClassifier } from '../models/checkpoint.ts';
+import { checkVocabulary, loadSequenceClassifier, readTrainedHead } from '../models/checkpoint.ts';
 import { parseConfig } from '../models/config_json.ts';
-import { modelNames } from '../models/names.ts';
 import type { EncodedText } from '../models/text_batches.ts';
 import { hashText } from '../nn/random.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { encodeTexts, type FineTuningStep, fineTune, fineTuningRecipe, predict } from '../training/fine_tune.ts';
+import { encodeTexts, type FineTuningStep, fineTune, predict } from '../training/fine_tune.ts';
+import { fineTuningRecipe } from '../training/fine_tune_recipe.ts';
 import { FineTuningState } from '../training/fine_tune_state.ts';
 import { createRun, recordOptions } from '../training/run_state.ts';
 import { type GlueData, readGlueTask } from './read.ts';
@@ -109,11 +108,10 @@ async function openStart(folder: string): Promise<Start> {
   const config = parseConfig(await readJson(path), path);
   const tokenizer = await Tokenizer.load(joinPath(folder, 'tokenizer.json'));
   checkVocabulary(folder, tokenizer, config);
-  await using weights = await openWeights(folder);
-  const head = `${modelNames(config.family).classifier}.weight`;
-  if (weights.has(head))
+  const head = await readTrainedHead(folder);
+  if (head)
     throw new InputError(
-      `${weights.source}: holds '${head}', a head that was trained already; name the model from before it was fine-tuned`,
+      `${folder}: its weights hold '${head.tensor}', a head that was trained already; name the model from before it was fine-tuned`,
     );
   return { folder, tokenizer, length: Math.min(fineTuningRecipe.length, config.positions) };
 }

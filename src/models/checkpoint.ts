@@ -19,6 +19,8 @@ import { SequenceClassifier } from './sequence_classifier.ts';
 
 export type Model = MaskedLanguageModel | SequenceClassifier | Encoder;
 
+export const encoderOf = (model: Model): Encoder => (model.task === 'encoder' ? model : model.encoder);
+
 /** A parameter's value (or a tensor shaped like it: its gradient, a moment of the optimiser) as a checkpoint has it. */
 export async function exportParameter(parameter: Parameter, tensor: Tensor = parameter.value): Promise<NamedArray[]> {
   if (tensor.disposed && parameter.prepared) parameter.refuse('saved');
@@ -195,6 +197,16 @@ export function checkVocabulary(folder: string, tokenizer: { vocabularySize: num
   );
 }
 
+/**
+ * The head that a checkpoint has for classifying texts: its tensor's name and its outputs' number and, where config.json has some, names.
+ * undefined without one. @throws InputError if it has one for something else: tokens, say
+ */
+export async function readTrainedHead(folder: string): Promise<{ tensor: string; outputs: number; labelNames?: string[] } | undefined> {
+  await using checkpoint = await openCheckpoint(folder);
+  const { head, config } = checkpoint;
+  return head && { ...head, labelNames: config.labelNames };
+}
+
 /** The pooler that a checkpoint of BERT may have beside an encoder or a masked language model, which do not use it: a classifier made of it would. */
 export async function readPooler(folder: string): Promise<NamedArray[]> {
   await using file = await openWeights(folder);
@@ -220,6 +232,17 @@ class Checkpoint {
   ) {
     const word = `${modelNames(config.family, false).word}.weight`;
     this.names = modelNames(config.family, config.family !== 'crammedBERT' && !file.has(word));
+  }
+
+  /** The head that classifies texts, if there is one. */
+  get head(): { tensor: string; outputs: number } | undefined {
+    const tensor = `${this.names.classifier}.weight`;
+    if (!this.file.has(tensor)) return undefined;
+    if (this.otherHead)
+      throw this.error(
+        `has the head of a ${this.otherHead} by its config.json, expected one that classifies texts, a ...ForSequenceClassification`,
+      );
+    return { tensor, outputs: this.file.info(tensor).shape[0] };
   }
 
   /** The name under which the file holds a tensor: its own, or another that means the same. */
@@ -370,18 +393,13 @@ function loadClassifier(
   fresh?: { labels: number; labelNames?: string[]; seed: number },
 ): Promise<SequenceClassifier> {
   const { config, file, names } = checkpoint;
-  const head = `${names.classifier}.weight`;
-  const stored = file.has(head) ? file.info(head).shape[0] : undefined;
-  if (stored !== undefined && checkpoint.otherHead)
-    throw checkpoint.error(
-      `has the head of a ${checkpoint.otherHead} by its config.json, expected one that classifies texts, a ...ForSequenceClassification`,
-    );
+  const stored = checkpoint.head?.outputs;
   if (fresh && stored !== undefined && stored !== fresh.labels)
     throw checkpoint.error(
       `has a head of ${stored} outputs that was trained already, expected ${fresh.labels} or none: name the model from before it was fine-tuned`,
     );
   const labels = fresh?.labels ?? config.labels ?? stored;
-  if (labels === undefined || labels < 1) throw checkpoint.error(`lacks the tensor '${head}': it holds no classifier`);
+  if (labels === undefined || labels < 1) throw checkpoint.error(`lacks the tensor '${names.classifier}.weight': it holds no classifier`);
   // What transformers needs to read a new head as it was trained.
   const problemType = !fresh ? config.problemType : labels === 1 ? 'regression' : 'single_label_classification';
   const complete = new Checkpoint({ ...config, labels, labelNames: fresh ? fresh.labelNames : config.labelNames, problemType }, file);

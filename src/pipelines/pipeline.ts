@@ -5,7 +5,14 @@ import { type Precision, precisions } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
 import type { HubOptions } from '../io/hub.ts';
 import { resolveModelFolder } from '../io/model_folder.ts';
-import { checkVocabulary, loadMaskedLanguageModel, loadModel, loadSequenceClassifier, type Model } from '../models/checkpoint.ts';
+import {
+  checkVocabulary,
+  encoderOf,
+  loadMaskedLanguageModel,
+  loadModel,
+  loadSequenceClassifier,
+  type Model,
+} from '../models/checkpoint.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { createFeatureExtraction, type FeatureExtractionPipeline } from './feature_extraction.ts';
 import { createFillMask, type FillMaskPipeline } from './fill_mask.ts';
@@ -59,8 +66,7 @@ const fillMask: Task<Awaited<ReturnType<typeof loadMaskedLanguageModel>>, FillMa
 const featureExtraction: Task<Model, FeatureExtractionPipeline> = {
   load: loadModel,
   async create({ model, tokenizer, backend, folder, notice, release }) {
-    const encoder = model.task === 'encoder' ? model : model.encoder;
-    return createFeatureExtraction(encoder, tokenizer, backend, await readSentenceModules(folder), notice, release);
+    return createFeatureExtraction(encoderOf(model), tokenizer, backend, await readSentenceModules(folder), notice, release);
   },
 };
 

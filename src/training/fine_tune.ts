@@ -42,7 +42,6 @@ export interface FineTuningOptions {
   metric?: string;
 }
 
-export const fineTuningRecipe = { epochs: 5, batch: 16, learningRate: 4e-5, length: 128 };
 const fineTuningAdamW: AdamWOptions = { beta1: 0.9, beta2: 0.98, epsilon: 1e-6, weightDecay: 0, clipNorm: 0.5 };
 
 /** Scores by name, as {@link metricNames} lists them. */

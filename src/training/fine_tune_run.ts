@@ -3,11 +3,7 @@
 import { joinPath } from '#platform';
 import type { Backend } from '../backend/backend.ts';
 import { InputError } from '../errors.ts';
-import { readJson } from '../io/files.ts';
-import { openWeights } from '../io/model_folder.ts';
-import { checkVocabulary, loadSequenceClassifier, saveCheckpoint } from '../models/checkpoint.ts';
-import { parseConfig } from '../models/config_json.ts';
-import { modelNames } from '../models/names.ts';
+import { checkVocabulary, loadSequenceClassifier, readTrainedHead, saveCheckpoint } from '../models/checkpoint.ts';
 import type { EncodedText } from '../models/text_batches.ts';
 import { hashText } from '../nn/random.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -18,9 +14,10 @@ import {
   type FineTuningProgress,
   type FineTuningStep,
   fineTune,
-  fineTuningRecipe,
+  type LabelledText,
   metricNames,
 } from './fine_tune.ts';
+import { fineTuningRecipe } from './fine_tune_recipe.ts';
 import { FineTuningState } from './fine_tune_state.ts';
 import { type LabelledFile, readLabelledFile } from './labelled_files.ts';
 import { CounterRandom, randomStream, shuffled } from './random.ts';
@@ -127,8 +124,8 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
 }
 
 interface Examples {
-  training: { text: string; pair?: string; label: number }[];
-  validation: { text: string; pair?: string; label: number }[];
+  training: LabelledText[];
+  validation: LabelledText[];
   /** Names of the classes, in order; none for a regression. */
   labels: string[];
   /** Tells one set of examples from another. */
@@ -137,13 +134,8 @@ interface Examples {
 
 /** The classes of a model's head that was trained already, in its order: none for a regression, undefined without such a head. */
 async function trainedClasses(folder: string): Promise<string[] | undefined> {
-  const path = joinPath(folder, 'config.json');
-  const { family, labelNames } = parseConfig(await readJson(path), path);
-  await using weights = await openWeights(folder);
-  const head = `${modelNames(family).classifier}.weight`;
-  if (!weights.has(head)) return undefined;
-  const [classes] = weights.info(head).shape;
-  return classes === 1 ? [] : (labelNames ?? Array.from({ length: classes }, (_, i) => `${i}`));
+  const head = await readTrainedHead(folder);
+  return head && (head.outputs === 1 ? [] : (head.labelNames ?? Array.from({ length: head.outputs }, (_, i) => `${i}`)));
 }
 
 async function readExamples({ model, train, validation, seed }: FineTuningRunOptions, trained: string[] | undefined): Promise<Examples> {

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import { nativeMissing } from '../../src/backend/create.ts';
@@ -61,6 +61,27 @@ test('ufb convert makes a model with trees, and `ufb eval agreement` sets it bes
   expect(converted.recall).toBeLessThan(1);
 });
 
+test('a text of fewer paragraphs than are drawn: all of them, and the number is said, unless it was asked for', async () => {
+  const args = ['eval', 'agreement', '--model', out, '--against', model, '--text', corpus, ...backend, '--json'];
+  const all = await ufb(args);
+  expect(all.stderr).toContain('corpus.txt: has 80 paragraphs, all of which are taken');
+  expect(JSON.parse(all.stdout).texts).toBe(80);
+  const asked = await ufb([...args, '--count', '90']);
+  expect(asked).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('has 80 paragraphs, expected at least --count 90') });
+});
+
+test('models whose tokenizers differ are not set beside each other', async () => {
+  const other = join(folder, 'other-tokens');
+  cpSync(model, other, { recursive: true });
+  const path = join(other, 'tokenizer.json');
+  const json = JSON.parse(readFileSync(path, 'utf8'));
+  const { vocab } = json.model;
+  [vocab.cat, vocab.dog] = [vocab.dog, vocab.cat];
+  writeFileSync(path, JSON.stringify(json));
+  const { code, stderr } = await ufb(['eval', 'agreement', '--model', other, '--against', model, '--text', corpus, '--quiet', ...backend]);
+  expect([code, stderr]).toEqual([2, expect.stringMatching(/^ufb: the models' tokenizers do not cut '.+' alike/)]);
+});
+
 test('what cannot be is said in one line', async () => {
   const refused = async (...args: string[]) => {
     const { code, stderr } = await ufb(['convert', ...backend, ...args]);
@@ -70,8 +91,13 @@ test('what cannot be is said in one line', async () => {
   expect(await refused('--out', 'x')).toMatch(/--model is missing/);
   expect(await refused('--model', model, '--out', join(folder, 'other'))).toMatch(/--corpus FILE\.\.\. is missing/);
   expect(await refused('--model', model, '--corpus', corpus, '--out', out)).toMatch(/holds a run already; add --resume/);
-  expect(await refused('--model', model, '--resume', '--out', out)).toMatch(/--model and --resume are both given/);
-  expect(await refused('--leaf-width', '2', '--resume', '--out', out)).toMatch(/--leaf-width and --resume are both given/);
+  cpSync(model, join(folder, 'same'), { recursive: true });
+  expect(await refused('--model', join(folder, 'same'), '--resume', '--out', out)).toMatch(
+    /--model \S+ differs from the run's \S+model; leave it out/,
+  );
+  expect(await refused('--leaf-width', '2', '--resume', '--out', out)).toMatch(/--leaf-width 2 differs from the run's 1; leave it out/);
+  expect(await refused('--feedforward', 'none', '--resume', '--out', out)).toMatch(/--feedforward none differs from the run's fff/);
+  expect(await refused('--intermediate', '9', '--resume', '--out', out)).toMatch(/--intermediate: the run was started without it/);
   expect(await refused('--resume', '--no-train-embeddings', '--out', out)).toMatch(
     /--no-train-embeddings: the run was started without it; leave it out/,
   );
@@ -81,9 +107,11 @@ test('what cannot be is said in one line', async () => {
   );
 });
 
-test('--resume of a finished run changes nothing', async () => {
+test('--resume of a finished run changes nothing, whether or not its options are given again', async () => {
   const before = readFileSync(join(out, 'model.safetensors'));
   const { code, stdout } = await ufb(['convert', '--resume', '--out', out, ...backend]);
   expect([code, stdout.slice(0, 5)]).toEqual([0, 'done:']);
+  const again = await convert('--out', out, '--resume', '--trees', '1', '--leaf-width', '1');
+  expect([again.code, again.stdout.slice(0, 5)], again.stderr).toEqual([0, 'done:']);
   expect(readFileSync(join(out, 'model.safetensors')).equals(before)).toBe(true);
 });

@@ -64,6 +64,30 @@ test('a table of the tasks that are there, a file of results and predictions; th
   expect(result.kept.withoutCola).toEqual({ sets: ['RTE', 'MNLI-m', 'MNLI-mm'], ratio: 1, range: [1, 1], interval: [1, 1] });
 });
 
+test('more seeds of one task: the others keep theirs', async () => {
+  const out = outOf('more-seeds');
+  await ufb(glue('--tasks', 'RTE,CoLA', '--seeds', '1', '--out', out, '--quiet'));
+  const more = (...args: string[]) => ufb(['glue', '--resume', '--out', out, ...reference, '--json', '--quiet', ...args]);
+  const { stdout, stderr } = await more('--seeds', 'RTE=2');
+  const { scores } = JSON.parse(stdout);
+  expect(
+    scores.map(({ name, seeds }: { name: string; seeds: number }) => [name, seeds]),
+    stderr,
+  ).toEqual([
+    ['CoLA', 1],
+    ['RTE', 2],
+  ]);
+  expect(await more('--seeds', 'QNLI=2')).toMatchObject({ code: 2, stderr: 'ufb: --seeds QNLI=2: QNLI is not trained, only RTE, CoLA\n' });
+});
+
+test('a log in a file that is read is refused', async () => {
+  const path = join(data, 'RTE', 'train.tsv');
+  const before = readFileSync(path, 'utf8');
+  const { code, stderr } = await ufb(glue('--tasks', 'RTE', '--seeds', '1', '--log', path));
+  expect([code, stderr]).toEqual([2, expect.stringContaining('--log')]);
+  expect(readFileSync(path, 'utf8')).toBe(before);
+});
+
 test('WNLI is run if it is named, and counts in no mean', async () => {
   const { code, stdout } = await ufb(glue('--tasks', 'WNLI', '--seeds', '1', '--quiet'));
   expect(code).toBe(0);

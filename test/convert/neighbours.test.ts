@@ -38,7 +38,7 @@ test('a sample of lines depends on the seed, and leaves out blank ones', async (
   expect(await sampleLines(path, 20, 1)).toEqual(sample);
   expect(await sampleLines(path, 20, 2)).not.toEqual(sample);
   expect(await sampleLines(path, 50, 1)).toEqual(lines);
-  await expect(sampleLines(path, 51, 1)).rejects.toThrow(/lines\.txt: has 50 paragraphs, expected at least 51/);
+  expect(await sampleLines(path, 51, 1)).toEqual(lines);
   // Each line as likely as any other: over many seeds the first and the last come as often.
   const counts = [0, 0];
   for (let seed = 0; seed < 200; seed++) {

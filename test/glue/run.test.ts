@@ -108,6 +108,19 @@ test('every task and seed starts from the same model, whatever was trained befor
   expect(readFileSync(join(model, 'model.safetensors')).equals(weights)).toBe(true);
 });
 
+test('products are rounded if told to', async () => {
+  const lossesOf = async (changes: Partial<GlueOptions>) => {
+    const losses: number[] = [];
+    await run(optionsOf({ tasks: ['RTE'], seeds: 1, ...changes }), { onStep: ({ loss }) => losses.push(loss) });
+    return losses;
+  };
+  const [exact, rounded] = [await lossesOf({}), await lossesOf({ precision: 'bf16' })];
+  expect(rounded).not.toEqual(exact);
+  rounded.forEach((loss, step) => {
+    expect(loss).toBeCloseTo(exact[step], 1);
+  });
+});
+
 describe('stopped and gone on', () => {
   let whole: GlueResults;
   beforeAll(async () => {
@@ -238,7 +251,7 @@ describe('refused before anything is trained, leaving nothing behind', () => {
     using backend = new ReferenceBackend();
     using made = await loadSequenceClassifier(model, backend, { fresh: { labels: 2, seed: 1 } });
     await saveCheckpoint(classifier, made, { tokenizer: (await Tokenizer.load(join(model, 'tokenizer.json'))).json });
-    await refused(optionsOf({ model: classifier }), /model\.safetensors: holds 'head\.weight', a head that was trained already/);
+    await refused(optionsOf({ model: classifier }), /: its weights hold 'head\.weight', a head that was trained already/);
   });
 
   test('results of another dev set to compare with, whichever they are', async () => {

@@ -21,7 +21,7 @@ function examples(count: number, labels: number) {
   });
 }
 
-function setUp(backend: Backend, labels: number, pooler: 'first' | 'mean' = 'first') {
+function setUp(backend: Backend, labels: number, { pooler = 'first', dropout }: { pooler?: 'first' | 'mean'; dropout?: number } = {}) {
   const model = createSequenceClassifier(
     crammedBertConfig({
       vocabularySize: 20,
@@ -33,6 +33,7 @@ function setUp(backend: Backend, labels: number, pooler: 'first' | 'mean' = 'fir
       initialDeviation: 0.15,
       pooler: { kind: pooler, size: 16 },
       feedforward: { kind: 'fff', trees: 1, depth: 2 },
+      ...(dropout !== undefined && { dropout: { embedding: dropout, hidden: dropout, attention: dropout, classifier: dropout } }),
     }),
     backend,
     1,
@@ -69,7 +70,7 @@ const reference = candidates.find(({ label }) => label.startsWith('reference'))!
 describe('a fine-tuning', () => {
   test.each(['first', 'mean'] as const)('sees every example once an epoch, in another order each time; pooling %s', async (pooler) => {
     const backend = reference.create();
-    const model = setUp(backend, 2, pooler);
+    const model = setUp(backend, 2, { pooler });
     const training = examples(30, 2);
     const seen: { length: number; labels: number[] }[] = [];
     const original = model.lossAndGradients.bind(model);
@@ -97,7 +98,30 @@ describe('a fine-tuning', () => {
     expect(rates.at(-1)).toBeLessThan(options.learningRate / 10);
   });
 
-  test('stopped and gone on: the same bits; dropout is on', async () => {
+  const lossesOf = async (model: ReturnType<typeof setUp>, changes: Partial<FineTuningOptions> = {}) => {
+    const losses: number[] = [];
+    const { backend } = model.parameters[0].value;
+    const onStep = ({ loss }: { loss: number }) => void losses.push(loss);
+    await fineTune(model, { training: examples(12, 2) }, { ...options, epochs: 1, ...changes }, { backend, onStep });
+    return losses;
+  };
+
+  test('dropout is on, as the configuration has it', async () => {
+    const [without, most, again] = [0, 0.5, 0.5].map((dropout) => lossesOf(setUp(reference.create(), 2, { dropout })));
+    expect((await without)[0]).not.toBeCloseTo((await most)[0], 4);
+    expect(await again).toEqual(await most);
+  });
+
+  test('products are rounded if told to', async () => {
+    const exact = await lossesOf(setUp(reference.create(), 2));
+    const rounded = await lossesOf(setUp(reference.create(), 2), { precision: 'bf16' });
+    expect(rounded).not.toEqual(exact);
+    rounded.forEach((loss, step) => {
+      expect(loss).toBeCloseTo(exact[step], 1);
+    });
+  });
+
+  test('stopped and gone on: the same bits', async () => {
     const data = { training: examples(30, 3), validation: examples(10, 3) };
     const whole = setUp(reference.create(), 3);
     const backend = whole.parameters[0].value.backend;

@@ -11,7 +11,6 @@ import {
   type BackendOptions,
   type CommonOptions,
   checkFeedforward,
-  dashed,
   type FeedforwardOptions,
   type ModelOptions,
   notice,
@@ -26,6 +25,7 @@ import {
 import {
   addTrainingPrecisionOption,
   branchRateOption,
+  checkSameOptions,
   failUnlessFinished,
   openTrainingBackend,
   resumedOptions,
@@ -36,7 +36,7 @@ type Options = BackendOptions &
   CommonOptions &
   ModelOptions &
   FeedforwardOptions &
-  Omit<ConversionOptions, 'model' | 'feedforward' | 'pooling'> & {
+  Omit<ConversionOptions, 'model' | 'feedforward' | 'pooling' | 'lowerCase'> & {
     feedforward: FeedforwardConfig['kind'];
     out: string;
     resume?: boolean;
@@ -122,8 +122,8 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
   if (!options.resume && options.model === undefined) throw new InputError('--model is missing: name the model to convert');
   if (!options.resume) checkFeedforward(options.feedforward, given);
   if (!options.resume && !options.corpus) throw new InputError('--corpus FILE... is missing: name the text files to train on');
-  const folder = options.resume ? undefined : resolve(await openModelFolder(options));
-  const pooling = folder === undefined ? undefined : (await readSentenceModules(folder))?.pooling;
+  const folder = options.model === undefined ? undefined : resolve(await openModelFolder(options));
+  const modules = folder === undefined ? undefined : await readSentenceModules(folder);
   const now: ConversionOptions = {
     model: folder ?? '',
     corpus: (options.corpus ?? []).map((path) => resolve(path)),
@@ -137,7 +137,8 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
     fitLearningRate: options.fitLearningRate,
     learningRate: options.learningRate,
     trainEmbeddings: options.trainEmbeddings,
-    pooling: pooling && poolKinds[pooling],
+    pooling: modules && poolKinds[modules.pooling],
+    lowerCase: modules?.lowerCase || undefined,
     answerWeight: options.answerWeight,
     fitBalance: options.fitBalance,
     balance: options.balance,
@@ -148,12 +149,7 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
     heldOutTexts: options.heldOutTexts,
     dtype: options.dtype.toUpperCase() as ConversionOptions['dtype'],
   };
-  const shape = ['feedforward', 'trees', 'depth', 'leafWidth', 'alwaysOn', 'intermediate', 'model'];
-  if (options.resume && shape.some(given))
-    throw new InputError(
-      `--${dashed(shape.find(given) as string)} and --resume are both given: the run in ${options.out} has its model and its layers`,
-    );
-  const runOptions = options.resume ? await resumedOptions('convert', options.out, now, given) : now;
+  const runOptions = options.resume ? await optionsToResume(options, now, given) : now;
   using backend = await openTrainingBackend(options);
   using stop = stopOnInterrupt(options);
   const log = await JsonLog.open(options.log, { read: runOptions.corpus, folder: options.out });
@@ -181,6 +177,18 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
     bar.stop();
     await log.close();
   }
+}
+
+/** The run's options; what is given again must be as it was, the shape of its layers too. */
+async function optionsToResume(options: Options, now: ConversionOptions, given: (name: string) => boolean): Promise<ConversionOptions> {
+  const { feedforward: _, ...others } = now;
+  const stored = (await resumedOptions('convert', options.out, others, given)) as ConversionOptions;
+  const { kind, ...shape } = stored.feedforward;
+  const { feedforward, trees, depth, leafWidth, alwaysOn, intermediate } = options;
+  const started = { feedforward: kind, intermediate: 'neurons' in shape ? shape.neurons : undefined, ...shape };
+  if (kind !== 'fff') Object.assign(started, { leafWidth: undefined, alwaysOn: undefined });
+  checkSameOptions({ feedforward, trees, depth, leafWidth, alwaysOn, intermediate }, started, given);
+  return stored;
 }
 
 /** Dense layers of fewer blocks have as many neurons as they had, unless --intermediate says otherwise. */

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { Precision } from '../../backend/prepared_weight.ts';
+import { InputError } from '../../errors.ts';
 import {
   addBackendOptions,
   addCommonOptions,
@@ -126,24 +127,33 @@ function addAgreement(command: Command): void {
     .option('--seed <number>', 'of the draw', parseInteger, 0);
   addPrecisionOption(addBackendOptions(addCommonOptions(addModelOption(agreement, sentenceModel)))).action(
     async (options: AgreementOptions) => {
-      const [{ pipeline }, { poolKinds }, { sampleLines }, { compareModels }, { withProgress }] = await Promise.all([
-        import('../../pipelines/pipeline.ts'),
-        import('../../pipelines/feature_extraction.ts'),
-        import('../../convert/neighbours.ts'),
-        import('../../convert/compare.ts'),
-        import('../progress.ts'),
-      ]);
+      const [{ pipeline }, { poolKinds }, { readSentenceModules }, { sampleLines }, { compareModels }, { withProgress }] =
+        await Promise.all([
+          import('../../pipelines/pipeline.ts'),
+          import('../../pipelines/feature_extraction.ts'),
+          import('../../pipelines/sentence_transformer.ts'),
+          import('../../convert/neighbours.ts'),
+          import('../../convert/compare.ts'),
+          import('../progress.ts'),
+        ]);
       const [folder, reference] = [await openModelFolder(options), await openModelFolder({ quiet: options.quiet, model: options.against })];
       const texts = await sampleLines(options.text, options.count, options.seed);
+      if (texts.length < options.count) {
+        const found = `${options.text}: has ${texts.length} paragraphs`;
+        if (agreement.getOptionValueSource('count') === 'cli') throw new InputError(`${found}, expected at least --count ${options.count}`);
+        notice(`${found}, all of which are taken: among fewer than ${options.count}, neighbours are more easily kept`, options);
+      }
       using backend = await openBackend(options);
       const settings = { backend, notice: () => {} }; // long paragraphs are cut for both models alike
       using theirs = await pipeline('feature-extraction', reference, settings);
       using ours = await pipeline('feature-extraction', folder, { ...settings, dtype: options.dtype });
       const pooling = theirs.pooling ?? 'mean';
-      const [first, second] = [theirs, ours].map((extract) => {
+      const lowerCase = [await readSentenceModules(reference), await readSentenceModules(folder)].map((modules) => modules?.lowerCase);
+      const [first, second] = [theirs, ours].map((extract, i) => {
         const { model, tokenizer, maxLength } = extract;
+        const encode = (text: string, length: number) => tokenizer.encode(lowerCase[i] ? text.toLowerCase() : text, { maxLength: length });
         const embed = async (some: readonly string[]) => (await extract(some, { pooling, normalize: true })).data;
-        return { model, tokenizer, maxLength, embed };
+        return { model, encode, maxLength, embed };
       });
       const comparison = await withProgress(options, (onProgress) =>
         compareModels(backend, first, second, texts, { pooling: poolKinds[pooling], onProgress }),

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { InputError } from '../../errors.ts';
+import { fineTuningRecipe } from '../../training/fine_tune_recipe.ts';
 import type { FineTuningResult, FineTuningRunOptions } from '../../training/fine_tune_run.ts';
 import {
   addBackendOptions,
@@ -56,10 +57,10 @@ export function finetuneCommand(program: Command): void {
     )
     .requiredOption('--out <folder>', 'where the run and the model of its best epoch are kept')
     .option('--resume', 'go on with the run in --out, with the options it was started with')
-    .option('--epochs <count>', 'times that every example is seen, at most', parseCount, 5)
-    .option('--batch <texts>', 'texts for each step of the optimiser', parseCount, 16)
-    .option('--learning-rate <rate>', 'peak learning rate', parsePositive, 4e-5)
-    .option('--length <tokens>', 'tokens of a text; longer ones are cut', parseCount, 128)
+    .option('--epochs <count>', 'times that every example is seen, at most', parseCount, fineTuningRecipe.epochs)
+    .option('--batch <texts>', 'texts for each step of the optimiser', parseCount, fineTuningRecipe.batch)
+    .option('--learning-rate <rate>', 'peak learning rate', parsePositive, fineTuningRecipe.learningRate)
+    .option('--length <tokens>', 'tokens of a text; longer ones are cut', parseCount, fineTuningRecipe.length)
     .option('--seed <number>', 'of the order, of dropout and of the new head', parseInteger, 0)
     .option('--patience <epochs>', 'stop after so many epochs without a better score (default: never)', parseCount)
     .option('--metric <name>', 'the score that is compared (default: accuracy; spearman for scores)')

@@ -4,6 +4,7 @@ import { InputError } from '../../errors.ts';
 import type { GlueOptions, GlueResults, StoredResults } from '../../glue/results.ts';
 import type { Contribution, GlueSummary, Kept, Range } from '../../glue/statistics.ts';
 import { glueTask, glueTasks } from '../../glue/tasks.ts';
+import { fineTuningRecipe } from '../../training/fine_tune_recipe.ts';
 import {
   addBackendOptions,
   addCommonOptions,
@@ -33,10 +34,13 @@ interface Options extends BackendOptions, CommonOptions, ModelOptions {
   without?: string;
 }
 
-type SeedCounts = Pick<GlueOptions, 'seeds' | 'taskSeeds'>;
+/** Without `seeds` only tasks were named. */
+type SeedCounts = Partial<Pick<GlueOptions, 'seeds'>> & Pick<GlueOptions, 'taskSeeds'>;
 type KeptOf = { all: Kept; withoutCola?: Kept };
 
 const taskNames = glueTasks.map(({ name }) => name);
+
+const usualSeeds = 3;
 
 /** Time between two saves of the training at hand, seconds. */
 const checkpointEvery = 300;
@@ -51,9 +55,9 @@ export function glueCommand(program: Command): void {
     .addOption(
       new Option('--seeds <counts>', 'how many seeds, from 0 on, each task is trained with; TASK=COUNT for one task, as in 3,SST-2=1')
         .argParser(parseSeeds)
-        .default(parseSeeds('3'), '3'),
+        .default(parseSeeds(`${usualSeeds}`), `${usualSeeds}`),
     )
-    .option('--epochs <count>', 'times that every example is seen', parseCount, 5)
+    .option('--epochs <count>', 'times that every example is seen', parseCount, fineTuningRecipe.epochs)
     .option(
       '--out <folder>',
       'where results.json and predictions are kept: test/NAME.tsv for the GLUE server (AX.tsv too if --data has AX/AX.tsv and MNLI is trained), dev/NAME.tsv without test set',
@@ -72,9 +76,9 @@ export function glueCommand(program: Command): void {
     });
 }
 
-/** '3,SST-2=1' as the seeds of all tasks and those of some; 3 where only tasks are named. */
+/** '3,SST-2=1' as the seeds of all tasks and those of some. */
 function parseSeeds(text: string): SeedCounts {
-  const counts: SeedCounts = { seeds: 3, taskSeeds: {} };
+  const counts: SeedCounts = { taskSeeds: {} };
   for (const part of text.split(',')) {
     const [, task, count] = /^(?:(.+)=)?([^=]+)$/.exec(part) ?? [];
     if (count === undefined || (task !== undefined && !taskNames.includes(task)))
@@ -90,12 +94,14 @@ async function glue(options: Options, given: (name: string) => boolean): Promise
   if (options.resume && out === undefined) throw new InputError('--resume needs --out FOLDER, where the run is kept');
   if (options.without !== undefined && options.against === undefined)
     throw new InputError('--without needs --against, the run of the dense model');
-  const [{ runGlue }, { readGlueResults }, { contributionOf, keptOf, summarize }, { JsonLog, ProgressBar }] = await Promise.all([
-    import('../../glue/run.ts'),
-    import('../../glue/results.ts'),
-    import('../../glue/statistics.ts'),
-    import('../progress.ts'),
-  ]);
+  const [{ runGlue }, { glueFiles }, { readGlueResults, resultsFile }, { contributionOf, keptOf, summarize }, { JsonLog, ProgressBar }] =
+    await Promise.all([
+      import('../../glue/run.ts'),
+      import('../../glue/read.ts'),
+      import('../../glue/results.ts'),
+      import('../../glue/statistics.ts'),
+      import('../progress.ts'),
+    ]);
   const stored = async (folder: string | undefined): Promise<StoredResults | undefined> =>
     folder === undefined ? undefined : { folder, results: await readGlueResults(folder) };
   const [against, without] = [await stored(options.against), await stored(options.without)];
@@ -103,7 +109,8 @@ async function glue(options: Options, given: (name: string) => boolean): Promise
   const runOptions = options.resume ? await optionsToResume(options, given) : await newOptions(options);
   using backend = await openTrainingBackend(options);
   using stop = stopOnInterrupt(options);
-  const log = await JsonLog.open(options.log, { folder: out });
+  const read = runOptions.tasks.flatMap((name) => glueFiles(glueTask(name), runOptions.data));
+  const log = await JsonLog.open(options.log, { read: [...read, ...others.map(({ folder }) => resultsFile(folder))], folder: out });
   const bar = new ProgressBar(options, '{task} seed {seed} epoch {epoch}  loss {loss}  {rate} tokens/s  ');
   let results: GlueResults;
   try {
@@ -149,14 +156,15 @@ async function glue(options: Options, given: (name: string) => boolean): Promise
 async function newOptions(options: Options): Promise<GlueOptions> {
   if (options.data === undefined) throw new InputError("--data FOLDER is missing: name the folder with GLUE's tasks");
   const tasks = await chosenTasks(options);
-  const other = Object.keys(options.seeds.taskSeeds).find((task) => !tasks.includes(task));
-  if (other) throw new InputError(`--seeds ${other}=${options.seeds.taskSeeds[other]}: ${other} is not trained, only ${tasks.join(', ')}`);
+  const { seeds = usualSeeds, taskSeeds } = options.seeds;
+  checkTaskSeeds(taskSeeds, tasks);
   const model = resolve(await openModelFolder(options));
   return {
     model,
     data: resolve(options.data),
     tasks,
-    ...options.seeds,
+    seeds,
+    taskSeeds,
     epochs: options.epochs,
     precision: options.precision,
   };
@@ -168,8 +176,18 @@ async function optionsToResume(options: Options, given: (name: string) => boolea
   const model = options.model && resolve(await openModelFolder(options));
   const data = options.data && resolve(options.data);
   const stored = (await resumedOptions('glue', options.out as string, { model, data, epochs, precision }, given)) as GlueOptions;
-  const tasks = given('tasks') ? { tasks: await chosenTasks({ ...options, data: stored.data }) } : {};
-  return { ...stored, ...tasks, ...(given('seeds') ? options.seeds : {}) };
+  const tasks = given('tasks') ? await chosenTasks({ ...options, data: stored.data }) : stored.tasks;
+  if (!given('seeds')) return { ...stored, tasks };
+  const { seeds, taskSeeds } = options.seeds;
+  checkTaskSeeds(taskSeeds, tasks);
+  // Where only tasks are named, the others keep what they have.
+  if (seeds === undefined) return { ...stored, tasks, taskSeeds: { ...stored.taskSeeds, ...taskSeeds } };
+  return { ...stored, tasks, seeds, taskSeeds };
+}
+
+function checkTaskSeeds(taskSeeds: GlueOptions['taskSeeds'], tasks: readonly string[]): void {
+  const other = Object.keys(taskSeeds).find((task) => !tasks.includes(task));
+  if (other) throw new InputError(`--seeds ${other}=${taskSeeds[other]}: ${other} is not trained, only ${tasks.join(', ')}`);
 }
 
 async function chosenTasks(options: Options): Promise<string[]> {

@@ -123,7 +123,7 @@ async function inspect(options: Options): Promise<void> {
 }
 
 async function tracePaths(folder: string, text: string, options: Options) {
-  const [{ loadModel }, { Tokenizer }, { pathsOf }] = await Promise.all([
+  const [{ encoderOf, loadModel }, { Tokenizer }, { pathsOf }] = await Promise.all([
     import('../../models/checkpoint.ts'),
     import('../../tokenizer/tokenizer.ts'),
     import('../../pipelines/paths.ts'),
@@ -131,7 +131,7 @@ async function tracePaths(folder: string, text: string, options: Options) {
   const tokenizer = await Tokenizer.load(`${folder}/tokenizer.json`);
   using backend = await openBackend(options);
   using model = await loadModel(folder, backend, { dtype: 'f32' });
-  return await pathsOf('encoder' in model ? model.encoder : model, tokenizer, backend, text);
+  return await pathsOf(encoderOf(model), tokenizer, backend, text);
 }
 
 /** 0.0029 as 0.29 %. */
