@@ -16,8 +16,8 @@
  *
  * Notation: [rows, width] are row-major shapes; a tensor with more leading dimensions is taken as rows x width by its size.
  *
- * To add an operation: declare it here and check its arguments (checks.ts), write it in reference/, write one kernel file, add one case to
- * test/backend/operation-cases.ts. The order of operands and numbers in `enqueue` is the kernel's signature.
+ * To add an operation: declare it here and check its arguments (checks.ts), write it in reference/, write one kernel file, add one case in
+ * test/backend/cases/. The order of operands and numbers in `enqueue` is the kernel's signature.
  */
 import { ShapeError } from '../errors.ts';
 import { Checks, describe, poolKinds } from './checks.ts';

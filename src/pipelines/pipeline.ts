@@ -29,9 +29,22 @@ export interface PipelineOptions extends HubOptions {
   threads?: number;
   /** The {@link Precision} of products with weights: 'f32' by default; 'bf16' and 'i8' take less memory, and less time where the processor multiplies them. */
   dtype?: Precision;
-  /** Is told, in one line, of texts that were cut because they were too long; by default the console is. */
+  /** Is told, in one line, of texts that were cut because they were too long, and of options that are not known; by default the console is. */
   notice?: (message: string) => void;
 }
+
+/** By their names, so that one that is none can be told. */
+const optionNames: Record<keyof PipelineOptions, true> = {
+  backend: true,
+  threads: true,
+  dtype: true,
+  notice: true,
+  revision: true,
+  hubUrl: true,
+  accessToken: true,
+  progress_callback: true,
+  signal: true,
+};
 
 /** The pipeline of each task. */
 export interface Pipelines {
@@ -107,6 +120,9 @@ export async function pipeline<Name extends keyof Pipelines>(
   const { load, create } = tasks[task] as Task<Model, unknown>;
   const { dtype = 'f32', notice = (message) => console.warn(message) } = options;
   checkPrecision(dtype);
+  const unknown = Object.keys(options).filter((name) => !Object.hasOwn(optionNames, name));
+  if (unknown.length > 0)
+    notice(`pipeline: options that are not known: ${unknown.join(', ')}; known are ${Object.keys(optionNames).join(', ')}`);
   const given = typeof options.backend === 'object' ? options.backend : undefined;
   const backend = given ?? createBackend({ name: options.backend as BackendName | undefined, threads: options.threads });
   let loaded: Model | undefined;

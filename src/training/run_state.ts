@@ -1,10 +1,12 @@
 /**
  * A training run's folder:
  *
- *     config.json, model.safetensors, tokenizer.json    the last checkpoint, for others to read
- *     loss.svg                                          the loss curve
+ *     config.json, model.safetensors, tokenizer.json    the model, for others to read: as last saved (pretrain, convert), of the best epoch (finetune)
+ *     loss.svg                                          the loss curve (pretrain)
  *     run/options.json                                  what the run was started with, and by which command
  *     run/state.safetensors                             all that a resumed run needs, in the checkpoint's layout
+ *
+ * `ufb glue` keeps results.json and predictions in place of a model, and such a state for the task and seed at hand in run/TASK-SEED.
  *
  * Every file is written aside and renamed, so that a crash loses at most what came after the last save and never half a file.
  */

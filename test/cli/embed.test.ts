@@ -114,8 +114,9 @@ describe('ufb embed', () => {
     let stderr = '';
     child.stderr.on('data', (text) => (stderr += text));
     const ended = new Promise((resolve) => child.once('close', resolve));
-    // It has begun when there is a part to go on from.
-    while (!existsSync(`${out}.part`) || readFileSync(`${out}.part`).length === 0) await new Promise((resolve) => setTimeout(resolve, 20));
+    // It has something to go on from when there are vectors behind the part's first line, from more than one batch.
+    while (!existsSync(`${out}.part`) || readFileSync(`${out}.part`).length < 100_000)
+      await new Promise((resolve) => setTimeout(resolve, 20));
     child.kill('SIGINT');
     expect(await ended).toBe(1);
     expect(withoutFallback(stderr)).toMatch(/^ufb: stopped after \d+ lines; go on with --resume\n$/);

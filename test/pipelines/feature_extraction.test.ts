@@ -8,7 +8,7 @@ import { InputError } from '../../src/errors.ts';
 import type { FeatureExtractionPipeline } from '../../src/pipelines/feature_extraction.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
 import { readSentenceModules } from '../../src/pipelines/sentence_transformer.ts';
-import { miniLm, miniLmMissing } from '../real_model.ts';
+import { miniLm, miniLmGolden, miniLmGoldenMissing } from '../real_model.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { writeTinyModel } from '../tiny_model.ts';
 
@@ -26,6 +26,15 @@ const close = (actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance
   expect(actual.length).toBe(expected.length);
   for (let i = 0; i < expected.length; i++) expect(Math.abs(actual[i] - expected[i])).toBeLessThanOrEqual(tolerance);
 };
+
+test('options that are not known are said to be so', async () => {
+  const said: string[] = [];
+  const options = { backend, notice: (message: string) => void said.push(message), device: 'webgpu', cache_dir: '/x' };
+  await (await pipeline('feature-extraction', folder, options)).dispose();
+  expect(said).toEqual([
+    expect.stringMatching(/^pipeline: options that are not known: device, cache_dir; known are backend, threads, dtype,/),
+  ]);
+});
 
 describe('vectors', () => {
   test('not pooled: hidden states, filled up with zeros', async () => {
@@ -269,11 +278,11 @@ describe('folders of sentence-transformers', () => {
   });
 });
 
-describe.skipIf(miniLmMissing)(`all-MiniLM-L6-v2${miniLmMissing}`, () => {
+describe.skipIf(miniLmGoldenMissing)(`all-MiniLM-L6-v2${miniLmGoldenMissing}`, () => {
   interface Golden {
     sentences: { text: string; ids: number[]; embedding: number[] }[];
   }
-  const golden = () => JSON.parse(readFileSync(join(miniLm, 'golden.json'), 'utf8')) as Golden;
+  const golden = () => JSON.parse(readFileSync(miniLmGolden, 'utf8')) as Golden;
 
   test('embeddings agree with those of sentence-transformers to 1e-4', async () => {
     using own = createBackend();

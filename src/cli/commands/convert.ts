@@ -54,7 +54,10 @@ export function convertCommand(program: Command): void {
     .requiredOption('--out <folder>', 'where the run and the converted model are kept')
     .option('--resume', 'go on with the run in --out, with the options it was started with')
     .addOption(
-      new Option('--feedforward <kind>', 'what the layers become; dense (of --intermediate neurons) and none are controls')
+      new Option(
+        '--feedforward <kind>',
+        'what the layers become: trees (fff), dense ones of --intermediate neurons (with --layers: as they were), or none',
+      )
         .choices(['fff', 'dense', 'none'])
         .default('fff'),
     );
