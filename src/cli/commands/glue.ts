@@ -245,11 +245,12 @@ function scoreTable({ scores, mean, meanWithoutCola }: GlueSummary): string {
 
 function keptTable(folder: string, { all, withoutCola }: KeptOf): string {
   const row = (label: string, { ratio, range, interval }: Kept) => [label, ...spreadOf(ratio, range, interval, 3)];
-  return table([
+  const rows = [
     [`kept of ${folder}`, 'ratio', ...spreadColumns],
     row(all.sets.join(', '), all),
     ...(withoutCola ? [row('without CoLA', withoutCola)] : []),
-  ]);
+  ];
+  return `${table(rows)}\na ratio is that of the means of medians, and need not lie among those of single seeds`;
 }
 
 function contributionTable(rows: readonly Contribution[]): string {
