@@ -28,10 +28,25 @@ export class ShapeError extends Error {
 
 const longestMessage = 4000;
 
-/** What a message quotes, a tensor's name say, came from a file: it may hold line ends, what terminals take as commands, or a megabyte. */
 function oneLine(message: string): string {
   const short = message.length > longestMessage ? `${message.slice(0, longestMessage - 1000)} ... ${message.slice(-900)}` : message;
-  return short.replace(/[\p{Cc}\p{Zl}\p{Zp}]/gu, (character) =>
+  return printable(short);
+}
+
+/** What came from a file, a tensor's name say, may hold line ends, and what terminals take as commands: here they are written as escapes. */
+export function printable(text: string): string {
+  return text.replace(/[\p{Cc}\p{Zl}\p{Zp}]/gu, (character) =>
     character === '\n' ? '\\n' : `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );
+}
+
+/** A value from a file as a message shows it: short. */
+export function quoted(value: unknown): string {
+  let text = 'nested too deeply';
+  try {
+    text = JSON.stringify(value) ?? 'missing';
+  } catch {
+    // Cycles and depths that JSON has no words for: told by the text above.
+  }
+  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 }

@@ -188,7 +188,7 @@ export async function* textsOf(sentences: readonly string[]): AsyncGenerator<str
 async function* standardInput(): AsyncGenerator<string> {
   const { linesOf } = await import('../io/files.ts');
   let empty = true;
-  for await (const line of linesOf(process.stdin, 'standard input')) {
+  for await (const line of linesOf(process.stdin, 'standard input', 'cut')) {
     if (line.trim() === '') continue;
     empty = false;
     yield line;

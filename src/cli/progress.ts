@@ -2,12 +2,10 @@
 import { once } from 'node:events';
 import { createWriteStream, type WriteStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
 import { MultiBar, type SingleBar } from 'cli-progress';
-import { kindOf, openFile, removeFile } from '#platform';
-import { InputError } from '../errors.ts';
-import { fileError } from '../io/files.ts';
-import { refuseSameFile } from './same_file.ts';
+import { openFile, removeFile } from '#platform';
+import { fileError, kindOf } from '../io/files.ts';
+import { checkOutput } from './outputs.ts';
 import { terminal } from './terminal.ts';
 
 /** Between two drawings of a bar. */
@@ -100,13 +98,11 @@ export class JsonLog {
 
   /**
    * `read`: files that the command reads, `folder`: the one that it makes.
-   * @throws InputError if the file cannot be written, is one of those that are read, or is to lie in the folder
+   * @throws InputError if the file cannot be written, or must not be: see {@link checkOutput}
    */
   static async open(path: string | undefined, { read = [], folder }: { read?: readonly (string | undefined)[]; folder?: string } = {}) {
     if (path === undefined) return new JsonLog('', undefined, false);
-    await refuseSameFile('--log', path, read);
-    if (folder !== undefined && dirname(resolve(path)) === resolve(folder))
-      throw new InputError(`--log ${path} lies in ${folder}, which is kept for the run, expected another folder`);
+    await checkOutput('--log', path, { read, folder });
     const isNew = (await kindOf(path)) === 'missing';
     const stream = createWriteStream(path, { flags: 'a' });
     try {

@@ -1,9 +1,9 @@
 /** GLUE's files, in the layout in which gluebenchmark.com has them: tabs between columns, quotes are plain characters. */
 
-import { joinPath, kindOf } from '#platform';
+import { joinPath } from '#platform';
 import { InputError } from '../errors.ts';
-import { readLines } from '../io/files.ts';
-import { maximumCharacters } from '../training/labelled_files.ts';
+import { kindOf, readLines } from '../io/files.ts';
+import { charactersOfRow, maximumCharacters, tooMuch } from '../training/labelled_files.ts';
 import { type GlueTask, glueTasks } from './tasks.ts';
 
 export interface GlueExamples {
@@ -66,7 +66,7 @@ export async function readGlueFile(task: GlueTask, path: string, part: 'train' |
   let columns = part === 'test' ? undefined : task.columns;
   const [texts, labels]: [GlueExamples['texts'], number[]] = [[], []];
   let [line, characters, broken, undecided] = [0, 0, 0, 0];
-  for await (const row of readLines(path)) {
+  for await (const row of readLines(path, 'refuse')) {
     line++;
     const cells = row.split('\t');
     if (!columns) {
@@ -97,9 +97,8 @@ export async function readGlueFile(task: GlueTask, path: string, part: 'train' |
       labels.push(value);
     }
     const [text, pair] = task.texts.map(cell);
-    characters += text.length + (pair?.length ?? 0);
-    if (characters > maximumCharacters)
-      throw new InputError(`${path}: has texts of more than ${maximumCharacters} characters, expected at most as many`);
+    characters += text.length + (pair?.length ?? 0) + charactersOfRow;
+    if (characters > maximumCharacters) throw tooMuch(path);
     texts.push({ text, pair });
   }
   if (texts.length === 0) throw new InputError(`${path}: has no examples`);

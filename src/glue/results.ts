@@ -1,10 +1,10 @@
 /** What a run over GLUE has found: kept in its folder's results.json, from which it is resumed and others are compared with it. */
 
 import * as v from 'valibot';
-import { joinPath, kindOf } from '#platform';
+import { joinPath } from '#platform';
 import { productPrecisions } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
-import { readJson, writeFileAtomic } from '../io/files.ts';
+import { kindOf, readJson, writeFileAtomic } from '../io/files.ts';
 import { countSchema } from '../io/schemas.ts';
 import { type GlueTask, glueTask, glueTasks } from './tasks.ts';
 

@@ -1,5 +1,6 @@
-import { joinPath, kindOf } from '#platform';
+import { joinPath } from '#platform';
 import { InputError } from '../errors.ts';
+import { kindOf } from '../io/files.ts';
 import { cosine, pearson, spearman } from '../training/metrics.ts';
 import { type GlueExamples, readGlueFile } from './read.ts';
 import { glueTask } from './tasks.ts';

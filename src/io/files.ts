@@ -1,12 +1,15 @@
-import { errorCode, gunzip, openFile, readBlocks, writeAside } from '#platform';
+import { errorCode, gunzip, openFile, readBlocks, kindOf as systemKindOf, writeAside } from '#platform';
 import { InputError } from '../errors.ts';
 
 /** JSON files here are configurations and tokenizers; anything larger is a mistake. */
 export const maximumJsonBytes = 2 ** 28;
 /** Levels, more than any of them has. What calls itself for every level, JSON.stringify too, has stack for some thousands. */
 const deepestJson = 100;
-/** Lines longer than this are handed out in pieces, so that a file without line ends cannot fill the memory. UTF-16 units. */
+/** Longer lines do not come whole, so that a file without line ends cannot fill the memory. UTF-16 units. */
 const maximumLineLength = 2 ** 20;
+
+/** What becomes of lines of more than a million characters: pieces, cut at spaces where there are any; the first piece alone; an InputError. */
+export type LongLines = 'pieces' | 'cut' | 'refuse';
 
 const reasons: Record<string, string> = {
   ENOENT: 'no such file or folder',
@@ -25,6 +28,15 @@ const reasons: Record<string, string> = {
 export function fileError(error: unknown, path: string, action: 'read' | 'write'): unknown {
   const reason = reasons[errorCode(error) ?? ''];
   return reason ? new InputError(`${path || "''"}: cannot ${action}: ${reason}`, { cause: error }) : error;
+}
+
+/** What lies at a path. @throws InputError if that cannot be told */
+export async function kindOf(path: string): ReturnType<typeof systemKindOf> {
+  try {
+    return await systemKindOf(path);
+  } catch (error) {
+    throw fileError(error, path, 'read');
+  }
 }
 
 /** The whole file. Throws InputError if it cannot be read or is larger than `maximumBytes`. */
@@ -101,43 +113,53 @@ export async function checkWritable(path: string): Promise<void> {
 
 /**
  * The lines of a text file, plain or gzipped (told by its first bytes), without line ends, in constant memory. UTF-8; a stray
- * invalid byte becomes U+FFFD. Lines of more than a million characters come in pieces, cut at spaces where there are any.
- * Throws InputError if the file cannot be read, is no text (told by its first block), or its gzip stream is damaged.
+ * invalid byte becomes U+FFFD.
+ * @throws InputError if the file cannot be read, is no text (told by its first block), or its gzip stream is damaged
  */
-export function readLines(path: string): AsyncGenerator<string> {
-  return linesOf(readBlocks(path), path);
+export function readLines(path: string, longLines?: LongLines): AsyncGenerator<string> {
+  return linesOf(readBlocks(path), path, longLines);
 }
 
 /** As {@link readLines}, of any stream of bytes; `source` names it in messages. */
-export async function* linesOf(blocks: AsyncIterable<Uint8Array>, source: string): AsyncGenerator<string> {
+export async function* linesOf(blocks: AsyncIterable<Uint8Array>, source: string, longLines: LongLines = 'pieces'): AsyncGenerator<string> {
   const decoder = new TextDecoder('utf-8');
   let rest = '';
   let first = true;
+  let number = 0;
+  /** `rest` goes on with a line of which a piece was handed out. */
+  let continued = false;
+  const whole = function* (end: string): Generator<string> {
+    number++;
+    let line = end.endsWith('\r') ? end.slice(0, -1) : end;
+    for (; line.length > maximumLineLength; continued = true) {
+      if (longLines === 'refuse') throw tooLong(source, number);
+      const cut = cutBefore(line);
+      if (!continued || longLines === 'pieces') yield line.slice(0, cut);
+      line = line.slice(cut);
+    }
+    if (!continued || longLines === 'pieces') yield line;
+    continued = false;
+  };
   for await (const block of textBlocks(blocks, source)) {
     const text = decoder.decode(block, { stream: true });
     if (first && !looksLikeText(text)) throw new InputError(`${source}: is not UTF-8 text (plain or gzipped)`);
     first = false;
     const lines = (rest + text).split('\n');
     rest = lines.pop() as string;
-    for (const line of lines) yield* pieces(line.endsWith('\r') ? line.slice(0, -1) : line);
-    while (rest.length > maximumLineLength) {
+    for (const line of lines) yield* whole(line);
+    for (; rest.length > maximumLineLength; continued = true) {
+      if (longLines === 'refuse') throw tooLong(source, number + 1);
       const cut = cutBefore(rest);
-      yield rest.slice(0, cut);
+      if (!continued || longLines === 'pieces') yield rest.slice(0, cut);
       rest = rest.slice(cut);
     }
   }
   rest += decoder.decode();
-  if (rest) yield* pieces(rest.endsWith('\r') ? rest.slice(0, -1) : rest);
+  if (rest) yield* whole(rest);
 }
 
-function* pieces(line: string): Generator<string> {
-  while (line.length > maximumLineLength) {
-    const cut = cutBefore(line);
-    yield line.slice(0, cut);
-    line = line.slice(cut);
-  }
-  yield line;
-}
+const tooLong = (source: string, line: number) =>
+  new InputError(`${source}, line ${line}: has more than ${maximumLineLength} characters, expected at most as many`);
 
 function cutBefore(line: string): number {
   const space = line.lastIndexOf(' ', maximumLineLength);

@@ -4,7 +4,16 @@ import { type HubCache, type HubFile, hubEnvironment, joinPath, openHubCache } f
 import { FailureError, InputError } from '../errors.ts';
 import { fileError, maximumJsonBytes, readJson } from './files.ts';
 import { CallbackError, commitPattern, type DiskError, HubClient, isOfDisk, UnavailableError } from './hub_client.ts';
-import { modelFiles, pickledError, pickledWeights, sentenceFiles, sentenceModule, weightsIndex } from './model_files.ts';
+import {
+  modelFiles,
+  pickledError,
+  pickledWeights,
+  sentenceFiles,
+  sentenceModule,
+  sentenceModulesSchema,
+  weightsIndex,
+  weightsIndexSchema,
+} from './model_files.ts';
 
 /** How far the download of a file is, as transformers.js tells it. */
 export interface DownloadProgress {
@@ -39,9 +48,6 @@ const isModuleConfiguration = (path: string) => path.endsWith('/config.json') &&
 const shard = /^model-\d{5}-of-\d{5}\.safetensors$/;
 const weights = modelFiles[1];
 
-const moduleList = v.array(v.object({ type: v.string(), path: v.string() }));
-const shardIndex = v.object({ weight_map: v.record(v.string(), v.string()) });
-
 /**
  * The folder of a model's files in the cache, after those that are missing were downloaded: resumed where they had broken off, and checked
  * against the hashes that the hub lists. Where the hub does not answer (no connection, 429, 5xx), or HF_HUB_OFFLINE is set, the files that the
@@ -56,7 +62,7 @@ export async function downloadModel(name: string, options: HubOptions = {}): Pro
     throw new InputError(`revision ${JSON.stringify(revision)} is not one, expected a branch, tag or commit`);
   const environment = await hubEnvironment();
   const hubUrl = addressOf(options.hubUrl ?? environment.hubUrl ?? 'https://huggingface.co');
-  const hub = new HubClient(hubUrl, name, options.accessToken ?? environment.accessToken, signal);
+  const hub = new HubClient(hubUrl, name, checkedToken(options.accessToken ?? environment.accessToken), signal);
   const cache = await openHubCache(name, hubUrl);
   try {
     const { kept, lacking } = await find(cache, revision);
@@ -112,6 +118,15 @@ function diskError(error: DiskError): Error {
   return new FailureError(`${path}: ${message}; ${hint}`, { cause: error }); // a full disk, say
 }
 
+/** Not to be told by whatever refuses it as a header, which would print it. */
+function checkedToken(token: string | undefined): string | undefined {
+  if (token && !/^[\x21-\x7e]+$/.test(token))
+    throw new InputError(
+      "the hub's token (HF_TOKEN, the file that 'hf auth login' keeps, or accessToken) has characters that none has, a line end or a space say; copy it anew",
+    );
+  return token || undefined;
+}
+
 function addressOf(hubUrl: string): string {
   if (!/^https?:\/\//.test(hubUrl) || !URL.canParse(hubUrl))
     throw new InputError(`the hub's address ${JSON.stringify(hubUrl)} is not one, expected https://…`);
@@ -142,12 +157,12 @@ async function lackingFile(cache: HubCache, commit: string): Promise<string | un
   };
   for (const path of sentenceFiles) if (!(await has(path)) && !(await cache.lacks(commit, path))) return path;
   const needed = ['config.json', 'tokenizer.json'];
-  const modules = (await has('modules.json')) && (await read('modules.json', moduleList));
+  const modules = (await has('modules.json')) && (await read('modules.json', sentenceModulesSchema));
   for (const { type, path } of modules || [])
     if (/(^|\.)Pooling$/.test(type) && sentenceModule.test(path)) needed.push(`${path}/config.json`);
   if (!(await has(weights))) {
     needed.push(weightsIndex);
-    const index = (await has(weightsIndex)) && (await read(weightsIndex, shardIndex));
+    const index = (await has(weightsIndex)) && (await read(weightsIndex, weightsIndexSchema));
     if (index) needed.push(...new Set(Object.values(index.weight_map).filter((path) => shard.test(path))));
   }
   for (const path of needed) if (!(await has(path))) return path;

@@ -14,6 +14,8 @@ const entrySchema = v.object({
 /** A repository with more files and folders is none of a model that this package runs. The hub lists a thousand on a page. */
 const mostEntries = 100_000;
 const mostPages = 1000;
+/** A page of a list has some hundred bytes an entry. */
+const mostPageBytes = 2 ** 25;
 
 /** How often an answer is asked for before it counts as failed, and how long the hub may have us wait, in seconds. */
 const attempts = 4;
@@ -184,12 +186,13 @@ export class HubClient {
       const breaker = new AbortController();
       const answer = async () => {
         const begun = await fetch(address, { ...init, headers, signal: breaker.signal });
-        return whole ? new Response((await begun.text()) || null, begun) : begun;
+        return whole ? new Response(await this.wholeBody(begun), begun) : begun;
       };
       try {
         response = await within(silence, this.signal, answer(), () => breaker.abort(new Error(`no answer within ${silence} s`)));
       } catch (error) {
         this.signal?.throwIfAborted();
+        if (error instanceof FailureError) throw error;
         if (attempt === most) throw new UnavailableError(`${this.subject} cannot be reached: ${reasonOf(error)}`, { cause: error });
       }
       if (response && response.status !== 429 && response.status < 500) return response;
@@ -197,6 +200,25 @@ export class HubClient {
       await response?.body?.cancel();
       if (attempt === most || (wait ?? 0) > longestWait) throw this.refusal(response?.status ?? 0, '', wait);
       await pause(wait ?? 0.5 * 2 ** (attempt - 1), this.signal);
+    }
+  }
+
+  /** An answer's body, decompressed; null if it has none. */
+  private async wholeBody({ body }: Response): Promise<Blob | null> {
+    if (!body) return null;
+    const blocks: Uint8Array<ArrayBuffer>[] = [];
+    let size = 0;
+    for (const reader = body.getReader(); ; ) {
+      const { value, done } = await reader.read();
+      if (done) return size > 0 ? new Blob(blocks) : null;
+      size += value.length;
+      blocks.push(value);
+      if (size > mostPageBytes) {
+        await reader.cancel();
+        throw new FailureError(
+          `${this.name}: ${this.hubUrl} answers with more than ${mostPageBytes} bytes, which no list of a model's files has`,
+        );
+      }
     }
   }
 

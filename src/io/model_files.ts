@@ -1,3 +1,4 @@
+import * as v from 'valibot';
 import { InputError } from '../errors.ts';
 
 /** What a model folder holds. Weights too large for one file lie in several, which `weightsIndex` names. */
@@ -8,6 +9,10 @@ export const pickledWeights = 'pytorch_model.bin';
 /** What a sentence-transformers folder has besides, and its folders of modules, each with a config.json. */
 export const sentenceFiles: readonly string[] = ['modules.json', 'sentence_bert_config.json', 'config_sentence_transformers.json'];
 export const sentenceModule = /^\d{1,2}_[A-Z]\w{0,30}$/;
+
+export const weightsIndexSchema = v.object({ weight_map: v.record(v.string(), v.string()) });
+/** Of modules.json. */
+export const sentenceModulesSchema = v.array(v.object({ type: v.string(), path: v.string() }));
 
 export function pickledError(model: string): InputError {
   return new InputError(

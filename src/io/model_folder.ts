@@ -1,12 +1,19 @@
 import * as v from 'valibot';
-import { errorCode, isModelFolder, joinPath, kindOf, listFolder, type RandomAccessFile, shippedModelFolder } from '#platform';
+import { errorCode, isModelFolder, joinPath, listFolder, type RandomAccessFile, shippedModelFolder } from '#platform';
 import { InputError } from '../errors.ts';
-import { fileError, readBytes, readJson, writeFileAtomic } from './files.ts';
+import { kindOf, readBytes, readJson, writeFileAtomic } from './files.ts';
 import type { HubOptions } from './hub.ts';
-import { modelFiles, pickledError, pickledWeights, sentenceFiles, sentenceModule, weightsIndex } from './model_files.ts';
+import {
+  modelFiles,
+  pickledError,
+  pickledWeights,
+  sentenceFiles,
+  sentenceModule,
+  weightsIndex,
+  weightsIndexSchema,
+} from './model_files.ts';
 import { readSafetensors, SafetensorsFile, type TensorInfo } from './safetensors.ts';
 
-const indexSchema = v.object({ weight_map: v.record(v.string(), v.string()) });
 const mostShards = 1000;
 const mostConfigurationBytes = 2 ** 20;
 
@@ -33,7 +40,7 @@ export async function resolveModelFolder(model?: string, options: HubOptions = {
 }
 
 async function checkModelFolder(folder: string, isShipped: boolean): Promise<string> {
-  const kind = await kindOf(folder).catch((error) => Promise.reject(fileError(error, folder, 'read')));
+  const kind = await kindOf(folder);
   if (kind !== 'folder') {
     const found = kind === 'missing' ? 'no such folder' : 'is not a folder';
     throw new InputError(
@@ -72,7 +79,7 @@ export async function openWeights(folder: string): Promise<SafetensorsFile> {
 }
 
 async function openShards(folder: string, path: string, index: unknown): Promise<SafetensorsFile> {
-  const result = v.safeParse(indexSchema, index);
+  const result = v.safeParse(weightsIndexSchema, index);
   if (!result.success)
     throw new InputError(`${path}: '${v.getDotPath(result.issues[0]) ?? 'weight_map'}' is not a map from tensors to files`);
   const map = Object.entries(result.output.weight_map);
@@ -127,15 +134,19 @@ function joinShards(name: string, shards: readonly SafetensorsFile[]): Safetenso
   return new SafetensorsFile(all, entries, 0, shards[0].metadata);
 }
 
-/** Copies what a sentence-transformers folder says of pooling, scaling and lengths (modules.json and what it names), where it is one. */
-export async function copySentenceFiles(from: string, to: string): Promise<void> {
-  const names = await listFolder(from);
-  const paths = names.flatMap((name) =>
-    sentenceFiles.includes(name) ? [name] : sentenceModule.test(name) ? [joinPath(name, 'config.json')] : [],
-  );
-  for (const path of paths) {
+/** What a folder has of the files in which sentence-transformers says how it pools and scales, and how long texts are; none if it is missing. */
+export async function sentenceFilesOf(folder: string): Promise<string[]> {
+  if ((await kindOf(folder)) !== 'folder') return [];
+  const paths: string[] = [];
+  for (const name of await listFolder(folder)) {
+    const path = sentenceModule.test(name) ? joinPath(name, 'config.json') : name;
     // A module without settings, Normalize say, may be an empty folder.
-    if ((await kindOf(joinPath(from, path))) !== 'file') continue;
-    await writeFileAtomic(joinPath(to, path), await readBytes(joinPath(from, path), mostConfigurationBytes));
+    if ((path !== name || sentenceFiles.includes(name)) && (await kindOf(joinPath(folder, path))) === 'file') paths.push(path);
   }
+  return paths;
+}
+
+export async function copySentenceFiles(from: string, to: string): Promise<void> {
+  for (const path of await sentenceFilesOf(from))
+    await writeFileAtomic(joinPath(to, path), await readBytes(joinPath(from, path), mostConfigurationBytes));
 }

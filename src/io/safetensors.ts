@@ -3,7 +3,7 @@
  * the tensors' little-endian values end to end. Files are not trusted: nothing is allocated or read before it was checked.
  */
 import { openFile, type RandomAccessFile, writeAside } from '#platform';
-import { InputError } from '../errors.ts';
+import { InputError, quoted } from '../errors.ts';
 import { fileError, parseJson } from './files.ts';
 
 /** The array that holds the stored bits of each type. */
@@ -171,27 +171,20 @@ function parseEntry(value: unknown, what: string, fail: (message: string) => Inp
   if (!isRecord(value)) throw fail(`${what} is not described by an object`);
   const { dtype, shape, data_offsets: offsets } = value;
   if (typeof dtype !== 'string' || !Object.hasOwn(arrayTypes, dtype)) {
-    throw fail(`${what} has dtype ${shown(dtype)}, expected one of ${Object.keys(arrayTypes).join(', ')}`);
+    throw fail(`${what} has dtype ${quoted(dtype)}, expected one of ${Object.keys(arrayTypes).join(', ')}`);
   }
-  if (!Array.isArray(shape) || !shape.every(isCount)) throw fail(`${what} has shape ${shown(shape)}, expected a list of sizes`);
+  if (!Array.isArray(shape) || !shape.every(isCount)) throw fail(`${what} has shape ${quoted(shape)}, expected a list of sizes`);
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount) || offsets[0] > offsets[1]) {
-    throw fail(`${what} has data_offsets ${shown(offsets)}, expected [start, end]`);
+    throw fail(`${what} has data_offsets ${quoted(offsets)}, expected [start, end]`);
   }
   const [start, end] = offsets as [number, number];
   const bytes = shape.reduce((product, extent) => product * extent, bytesPerValue(dtype as SafetensorsType));
-  if (bytes !== end - start)
-    throw fail(`${what} ${dtype} [${shown(shape.join(', '), false)}] takes ${bytes} bytes, but its data_offsets span ${end - start}`);
+  if (bytes !== end - start) throw fail(`${what} ${dtype} ${quoted(shape)} takes ${bytes} bytes, but its data_offsets span ${end - start}`);
   return { dtype: dtype as SafetensorsType, shape: shape as number[], start, end };
 }
 
 const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value);
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
-
-/** A value of the file in a message: on one line and short. */
-function shown(value: unknown, quote = true): string {
-  const text = quote ? (JSON.stringify(value) ?? 'missing') : String(value);
-  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
-}
 
 /**
  * The first key that stands twice in one of the objects of a valid JSON text; JSON.parse silently keeps the last. Character by character: a

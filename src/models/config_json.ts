@@ -1,6 +1,6 @@
 /** How config.json says what a model is: crammedBERT's form and BERT's, read and written. */
 import * as v from 'valibot';
-import { InputError } from '../errors.ts';
+import { InputError, quoted } from '../errors.ts';
 import { describeFeedforward, type FeedforwardConfig, type ModelConfig, neuronsOf, problemTypes, type Task } from './config.ts';
 
 // Limits that no real model reaches; they keep a damaged file from asking for absurd amounts of memory.
@@ -131,7 +131,7 @@ export function parseConfig(json: unknown, source: string): ModelConfig {
   if (family === 'crammedBERT') config = fromCrammedBert(validate(crammedBert, json, source), source);
   else if (family === 'bert' || family === 'ultrafastbert')
     config = fromBert(validate(family === 'bert' ? bert : ultraFastBert, json, source), source);
-  else throw new InputError(`${source}: 'model_type' is ${shown(family)}, expected "crammedBERT", "bert" or "ultrafastbert"`);
+  else throw new InputError(`${source}: 'model_type' is ${quoted(family)}, expected "crammedBERT", "bert" or "ultrafastbert"`);
   checkTogether(config, source);
   return config;
 }
@@ -251,17 +251,7 @@ function validate<Schema extends v.GenericSchema>(schema: Schema, json: unknown,
   // Of a missing key valibot expects the key itself.
   if (issue.received === 'undefined')
     throw new InputError(`${source}: '${key}' is missing${issue.expected?.startsWith('"') ? '' : `, expected ${issue.expected}`}`);
-  throw new InputError(`${source}: '${key}' is ${shown(issue.input)}, expected ${issue.expected}`);
-}
-
-function shown(value: unknown): string {
-  let text = 'nested too deeply';
-  try {
-    text = JSON.stringify(value) ?? 'missing';
-  } catch {
-    // Cycles and depths that JSON has no words for: told by the text above.
-  }
-  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+  throw new InputError(`${source}: '${key}' is ${quoted(issue.input)}, expected ${issue.expected}`);
 }
 
 /** @throws InputError if no config.json can say what a configuration asks for: what is made of it could be saved, but not opened again */

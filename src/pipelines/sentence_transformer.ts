@@ -2,6 +2,7 @@ import * as v from 'valibot';
 import { errorCode, joinPath } from '#platform';
 import { InputError } from '../errors.ts';
 import { readJson } from '../io/files.ts';
+import { sentenceModule, sentenceModulesSchema } from '../io/model_files.ts';
 
 /** How token vectors become a sentence's, as the files of a sentence-transformers folder say it. */
 export interface SentenceModules {
@@ -15,7 +16,6 @@ export interface SentenceModules {
 
 /** A folder has three or four; each names files to be read. */
 const mostModules = 16;
-const modules = v.array(v.object({ type: v.string(), path: v.string() }));
 const pooling = v.looseObject({
   pooling_mode_cls_token: v.optional(v.boolean(), false),
   pooling_mode_mean_tokens: v.optional(v.boolean(), false),
@@ -34,7 +34,7 @@ const transformer = v.looseObject({
  */
 export async function readSentenceModules(folder: string): Promise<SentenceModules | undefined> {
   const path = joinPath(folder, 'modules.json');
-  const list = await readOptional(path, modules);
+  const list = await readOptional(path, sentenceModulesSchema);
   if (!list) return undefined;
   if (list.length > mostModules) throw new InputError(`${path}: lists ${list.length} modules, expected at most ${mostModules}`);
   let mode: SentenceModules['pooling'] | undefined;
@@ -42,8 +42,8 @@ export async function readSentenceModules(folder: string): Promise<SentenceModul
   for (const { type, path: place } of list) {
     const name = type.split('.').at(-1) as string;
     // A name in this folder, and nothing that leads out of it.
-    if (place !== '' && !/^\w[\w.-]*$/.test(place))
-      throw new InputError(`${path}: module path ${JSON.stringify(place)}, expected a folder's name`);
+    if (place !== '' && !sentenceModule.test(place))
+      throw new InputError(`${path}: module path ${JSON.stringify(place)}, expected a folder's name such as 1_Pooling`);
     if (name === 'Transformer') {
       if (place !== '') throw new InputError(`${path}: the Transformer lies in ${JSON.stringify(place)}, expected the folder itself`);
     } else if (name === 'Pooling') mode = await readPooling(joinPath(folder, place, 'config.json'));

@@ -93,6 +93,7 @@ export class TextRunner<Input, Encoded extends EncodedText> {
         throw error;
       }
     }
+    options.signal?.throwIfAborted();
   }
 
   /** Resolves when calls under way have ended and everything is freed. */
@@ -120,7 +121,11 @@ export class TextRunner<Input, Encoded extends EncodedText> {
   private encode(input: Input, index?: number): Encoded {
     const name = index === undefined ? 'the text' : `text ${index + 1}`;
     const { accepts, expected, encode } = this.inputs;
-    if (accepts(input)) return encode(input, name);
+    if (accepts(input)) {
+      const encoded = encode(input, name);
+      if (encoded.ids.length === 0) throw new InputError(`${name}: the tokenizer makes no token of it, expected some text`);
+      return encoded;
+    }
     const found = input === null ? 'null' : typeof input;
     throw new InputError(`${name}: got ${found}, expected ${expected}${index === undefined ? ' or an array of such' : ''}`);
   }

@@ -1,8 +1,9 @@
 /** Node's files: reading, writing aside, folders. */
 import { constants, createReadStream } from 'node:fs';
-import { type FileHandle, mkdir, open, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, realpath, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { pipeline as pipeStreams, Readable } from 'node:stream';
+import { threadId } from 'node:worker_threads';
 import { createGunzip } from 'node:zlib';
 
 /** A file whose bytes are read where they are wanted. */
@@ -73,8 +74,12 @@ export async function writeAside(path: string): Promise<AsideFile> {
   const kind = await kindOf(path);
   if (kind === 'folder' || path.endsWith('/')) throw Object.assign(new Error(`${path} is a folder`), { code: 'EISDIR' });
   if (kind === 'other') throw Object.assign(new Error(`${path} is not a regular file`), { code: 'EINVAL' });
-  const made = await makeFolder(dirname(path));
-  const aside = join(dirname(path), `.${basename(path)}.${process.pid}.${++asideCount}.part`);
+  // A link goes on leading where it did, and who may read the file may do so still.
+  const target = kind === 'file' ? await realpath(path) : path;
+  const mode = kind === 'file' ? (await stat(target)).mode & 0o777 : undefined;
+  const folder = dirname(target);
+  const made = await makeFolder(folder);
+  const aside = join(folder, `.${basename(target).slice(0, 100)}.${process.pid}-${threadId}.${++asideCount}.part`);
   // A process that was killed while writing leaves its part behind, and its number comes back: in a container always the same one.
   await rm(aside, { force: true });
   const handle = await open(aside, 'wx');
@@ -91,14 +96,15 @@ export async function writeAside(path: string): Promise<AsideFile> {
       }
     },
     async commit() {
+      if (mode !== undefined) await handle.chmod(mode);
       await handle.sync();
       await close();
-      await rename(aside, path);
+      await rename(aside, target);
     },
     async abort() {
       await close();
       await rm(aside, { force: true });
-      if (made) await removeEmptyFolders(dirname(path), made);
+      if (made) await removeEmptyFolders(folder, made);
     },
   };
 }

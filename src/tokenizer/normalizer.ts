@@ -1,4 +1,5 @@
 import { ReplaceNormalizer } from '@huggingface/tokenizers';
+import { InputError } from '../errors.ts';
 import { type AlignedText, AlignedTextBuilder, codePointIndex } from './aligned_text.ts';
 
 /** The `normalizer` part of a tokenizer.json, for the types that WordPiece tokenizers use. */
@@ -22,39 +23,62 @@ export interface Normalizer {
   align(text: AlignedText): AlignedText;
 }
 
-/** Builds the normaliser that `config` describes. The rules, odd ones included, are those of Hugging Face's `tokenizers`. */
+/**
+ * Builds the normaliser that `config` describes. The rules, odd ones included, are those of Hugging Face's `tokenizers`.
+ * Its methods throw InputError where a text would become many times as long.
+ */
 export function createNormalizer(config: NormalizerConfig): Normalizer {
+  const steps = stepsOf(config);
+  return {
+    normalize: (text) =>
+      steps.reduce((before, step) => {
+        const after = step.normalize(before);
+        checkGrowth(after.length, text.length);
+        return after;
+      }, text),
+    align: (text) =>
+      steps.reduce((before, step) => {
+        const after = step.align(before);
+        checkGrowth(after.characters.length, text.characters.length);
+        return after;
+      }, text),
+  };
+}
+
+/** One character becomes 18 in NFKD, at most. */
+function checkGrowth(length: number, before: number): void {
+  const most = 10_000 + 64 * before;
+  if (length > most)
+    throw new InputError(
+      `the tokenizer's normalizer makes more than ${most} characters of a text of ${before}, expected fewer: its tokenizer.json is no model's`,
+    );
+}
+
+function stepsOf(config: NormalizerConfig): Normalizer[] {
   switch (config.type) {
     case 'Sequence':
-      return sequence(config.normalizers.map(createNormalizer));
+      return config.normalizers.flatMap(stepsOf);
     case 'BertNormalizer': {
       const steps: Normalizer[] = [];
       if (config.clean_text) steps.push(cleanText);
       if (config.handle_chinese_chars) steps.push(spaceChineseCharacters);
       if (config.strip_accents ?? config.lowercase) steps.push(unicodeForm('NFD'), remove(/\p{Mn}/u));
       if (config.lowercase) steps.push(lowercase);
-      return sequence(steps);
+      return steps;
     }
     case 'Replace':
-      return replace(config.pattern, config.content);
+      return [replace(config.pattern, config.content)];
     case 'Strip':
-      return strip(config.strip_left, config.strip_right);
+      return [strip(config.strip_left, config.strip_right)];
     case 'Prepend':
-      return prepend(config.prepend);
+      return [prepend(config.prepend)];
     case 'Lowercase':
-      return lowercase;
+      return [lowercase];
     case 'StripAccents':
-      return remove(/\p{M}/u);
+      return [remove(/\p{M}/u)];
     default:
-      return unicodeForm(config.type);
+      return [unicodeForm(config.type)];
   }
-}
-
-function sequence(steps: readonly Normalizer[]): Normalizer {
-  return {
-    normalize: (text) => steps.reduce((result, step) => step.normalize(result), text),
-    align: (text) => steps.reduce((result, step) => step.align(result), text),
-  };
 }
 
 /** Each character becomes `map(character)`: none, one or several characters, which all keep its place. */
@@ -174,6 +198,7 @@ function replace(pattern: Pattern, content: string): Normalizer {
       for (const { start, end } of matchesOf(text, compiled)) {
         result += text.slice(position, start) + content;
         position = end;
+        checkGrowth(result.length, text.length);
       }
       return result + text.slice(position);
     },
@@ -189,6 +214,7 @@ function replace(pattern: Pattern, content: string): Normalizer {
         // What replaces a match counts as inserted after it, so it takes the place of the last character replaced.
         for (const character of content) result.push(character, end - 1);
         position = end;
+        checkGrowth(result.characters.length, text.characters.length);
       }
       for (; position < text.characters.length; position += 1) result.push(text.characters[position], position);
       return result;

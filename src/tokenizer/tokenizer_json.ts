@@ -1,5 +1,5 @@
 import * as v from 'valibot';
-import { InputError } from '../errors.ts';
+import { InputError, quoted } from '../errors.ts';
 import { compilePattern, type NormalizerConfig } from './normalizer.ts';
 import type { PreTokenizerConfig } from './pre_tokenizer.ts';
 
@@ -105,6 +105,9 @@ function preTokenizerSchema(depth: number): Schema<PreTokenizerConfig> {
   ]) as unknown as Schema<PreTokenizerConfig>;
 }
 
+/** Items of a template, and ids of a special token: more than any has. Each of them is part of every text. */
+const mostOfTemplate = 64;
+
 const templateItemsSchema = v.array(
   v.union(
     [
@@ -120,15 +123,18 @@ const namedToken = v.tuple([v.string(), id]);
 const postProcessorSchema = v.variant('type', [
   v.object({
     type: v.literal('TemplateProcessing'),
-    single: templateItemsSchema,
-    pair: templateItemsSchema,
-    special_tokens: v.record(v.string(), v.object({ ids: v.array(id) })),
+    single: v.pipe(templateItemsSchema, v.maxLength(mostOfTemplate)),
+    pair: v.pipe(templateItemsSchema, v.maxLength(mostOfTemplate)),
+    special_tokens: v.record(v.string(), v.object({ ids: v.pipe(v.array(id), v.maxLength(mostOfTemplate)) })),
   }),
   v.object({ type: v.literal('BertProcessing'), sep: namedToken, cls: namedToken }),
 ]);
 
+/** They are looked for one by one at every place of a text. */
+const mostAddedTokens = 20_000;
+
 const fileSchema = v.object({
-  added_tokens: v.nullish(v.array(addedTokenSchema), []),
+  added_tokens: v.nullish(v.pipe(v.array(addedTokenSchema), v.maxLength(mostAddedTokens)), []),
   normalizer: v.nullish(normalizerSchema(deepestNesting), null),
   pre_tokenizer: v.nullish(preTokenizerSchema(deepestNesting), null),
   post_processor: v.nullish(postProcessorSchema, null),
@@ -195,19 +201,19 @@ function vocabularyOf(file: File, source: string): string[] {
   const add = (keyOf: () => string, token: string, tokenId: unknown): void => {
     if (typeof tokenId !== 'number' || !Number.isInteger(tokenId) || tokenId < 0 || tokenId >= size) {
       throw new InputError(
-        `${source}: ${keyOf()}: found ${show(tokenId)}, expected an id from 0 to ${size - 1}, as there are ${size} tokens`,
+        `${source}: ${keyOf()}: found ${quoted(tokenId)}, expected an id from 0 to ${size - 1}, as there are ${size} tokens`,
       );
     }
     const other = tokens[tokenId];
     if (other !== undefined && other !== token) {
-      throw new InputError(`${source}: ${keyOf()}: found id ${tokenId}, which ${show(other)} has already; expected each id once`);
+      throw new InputError(`${source}: ${keyOf()}: found id ${tokenId}, which ${quoted(other)} has already; expected each id once`);
     }
     tokens[tokenId] = token;
   };
-  for (const token of names) add(() => `model.vocab[${show(token)}]`, token, vocab[token]);
+  for (const token of names) add(() => `model.vocab[${quoted(token)}]`, token, vocab[token]);
   const { unk_token: unknownToken } = file.model;
   if (!Object.hasOwn(vocab, unknownToken)) {
-    throw new InputError(`${source}: model.unk_token: found ${show(unknownToken)}, expected a token of model.vocab`);
+    throw new InputError(`${source}: model.unk_token: found ${quoted(unknownToken)}, expected a token of model.vocab`);
   }
   file.added_tokens.forEach((token, index) => {
     add(() => `added_tokens[${index}].id`, token.content, token.id);
@@ -240,21 +246,16 @@ function templateOf(processor: File['post_processor'], vocabularySize: number, s
       const special = specials.get(name);
       if (!special)
         throw new InputError(
-          `${source}: post_processor.${key}[${index}]: found ${show(name)}, expected a name of post_processor.special_tokens`,
+          `${source}: post_processor.${key}[${index}]: found ${quoted(name)}, expected a name of post_processor.special_tokens`,
         );
-      const ids = special.ids.map((tokenId) => checkedId(`special_tokens[${show(name)}].ids`, tokenId));
+      const ids = special.ids.map((tokenId) => checkedId(`special_tokens[${quoted(name)}].ids`, tokenId));
       return { ids, typeId: item.SpecialToken.type_id };
     });
     const found = items.flatMap((item) => ('sequence' in item ? item.sequence : [])).join('');
     if (found !== wanted)
-      throw new InputError(`${source}: post_processor.${key}: found the sequences ${show(found)}, expected ${show(wanted)}`);
+      throw new InputError(`${source}: post_processor.${key}: found the sequences ${quoted(found)}, expected ${quoted(wanted)}`);
     return items;
   };
   const pair = convert('pair', 'AB');
   return { single: convert('single', 'A'), pair, pairWithoutSpecials: pair.filter((item) => 'sequence' in item) };
-}
-
-function show(value: unknown): string {
-  if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'an array' : 'an object';
-  return (JSON.stringify(value) ?? String(value)).slice(0, 80);
 }

@@ -113,15 +113,18 @@ export class PassageMixture {
   async next(): Promise<Passage> {
     const source = this.sources.reduce((a, b) => (share(b.position) < share(a.position) ? b : a));
     const { position } = source;
+    let ended = false;
     for (;;) {
       source.passages ??= await skip(readPassages(source.path), position.passages);
       const { value, done } = await source.passages.next();
       if (done) {
-        if (position.characters === 0) {
+        // Nothing yet, or nothing in all of a pass: it is another file than it was.
+        if (position.characters === 0 || ended) {
           throw new InputError(
             `${source.path}: ${position.passages === 0 ? 'has no text' : 'every document is held out'}, expected paragraphs of text, one a line, blank lines between documents`,
           );
         }
+        ended = true;
         position.epoch++;
         position.passages = 0;
         source.passages = undefined;

@@ -1,6 +1,6 @@
 /** Files of labelled texts: TSV, CSV or JSON lines, plain or gzipped. */
 
-import { InputError } from '../errors.ts';
+import { InputError, quoted } from '../errors.ts';
 import { readLines } from '../io/files.ts';
 
 /** A text, or two that are judged together, with its label as the file has it: a class's name, or a score. */
@@ -17,8 +17,14 @@ export interface LabelledFile {
   records: LabelledRecord[];
 }
 
-/** Characters of one file's texts, at most: they are held in memory, with the tokens made of them. */
+/** Characters of one file's texts, at most: they are held in memory, with the tokens made of them. A row counts as some, however short. */
 export const maximumCharacters = 2 ** 28;
+export const charactersOfRow = 128;
+
+export const tooMuch = (path: string) =>
+  new InputError(
+    `${path}: has more than ${maximumCharacters} characters (${charactersOfRow} for each row besides its own), expected at most as many`,
+  );
 
 /**
  * Reads the columns (in JSON lines, the keys) `text`, `pair` if there are two texts, and `label` (a class) or `score` (a number); others
@@ -45,9 +51,7 @@ export async function readLabelledFile(path: string): Promise<LabelledFile> {
   const key = kind === 'classes' ? 'label' : 'score';
   const records = rows.map(({ values, line }): LabelledRecord => {
     const wrong = (name: string, expected: string) =>
-      new InputError(
-        `${path}, line ${line}: '${name}' is ${name in values ? JSON.stringify(values[name])?.slice(0, 80) : 'missing'}, expected ${expected}`,
-      );
+      new InputError(`${path}, line ${line}: '${name}' is ${name in values ? quoted(values[name]) : 'missing'}, expected ${expected}`);
     const { text, pair } = values;
     if (typeof text !== 'string') throw wrong('text', 'a text');
     if (pair !== undefined ? typeof pair !== 'string' : 'pair' in first) throw wrong('pair', 'a text, as on the first line');
@@ -73,10 +77,9 @@ interface Row {
 async function readText(path: string): Promise<string> {
   const lines: string[] = [];
   let characters = 0;
-  for await (const line of readLines(path)) {
-    characters += line.length + 1;
-    if (characters > maximumCharacters)
-      throw new InputError(`${path}: more than ${maximumCharacters} characters, expected at most as many`);
+  for await (const line of readLines(path, 'refuse')) {
+    characters += line.length + charactersOfRow;
+    if (characters > maximumCharacters) throw tooMuch(path);
     lines.push(line);
   }
   return lines.join('\n');
@@ -87,7 +90,12 @@ async function readTable(path: string, ending: 'tsv' | 'csv'): Promise<Row[]> {
   const text = await readText(path);
   try {
     const rows = parse(text, {
-      columns: (names: string[]) => names.map((name) => name.trim().toLowerCase()),
+      columns(names: string[]) {
+        const columns = names.map((name) => name.trim().toLowerCase());
+        const twice = columns.find((name, index) => name !== '' && columns.indexOf(name) < index);
+        if (twice !== undefined) throw new Error(`line 1: has two columns ${quoted(twice)}, expected one`);
+        return columns;
+      },
       delimiter: ending === 'tsv' ? '\t' : ',',
       quote: ending === 'tsv' ? false : '"',
       bom: true,

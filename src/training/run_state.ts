@@ -11,10 +11,10 @@
  * Every file is written aside and renamed, so that a crash loses at most what came after the last save and never half a file.
  */
 import * as v from 'valibot';
-import { joinPath, kindOf, listFolder, makeFolder, removeFile } from '#platform';
+import { joinPath, listFolder, makeFolder, removeFile } from '#platform';
 import type { Tensor } from '../backend/tensor.ts';
 import { InputError } from '../errors.ts';
-import { fileError, readJson, writeFileAtomic } from '../io/files.ts';
+import { fileError, kindOf, readJson, writeFileAtomic } from '../io/files.ts';
 import { readSafetensors, type SafetensorsFile, type TensorToWrite, writeSafetensors } from '../io/safetensors.ts';
 import { countSchema, secondsSchema } from '../io/schemas.ts';
 import { importParameter, parameterTensors } from '../models/checkpoint.ts';

@@ -1,14 +1,15 @@
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, readFileSync, readlinkSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { threadId } from 'node:worker_threads';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { writeAside } from '#platform';
 import { InputError } from '../../src/errors.ts';
-import { readJson, readLines, writeFileAtomic } from '../../src/io/files.ts';
+import { kindOf, readJson, readLines, writeFileAtomic } from '../../src/io/files.ts';
 import { resolveModelFolder } from '../../src/io/model_folder.ts';
 import { temporaryFolder } from '../temporary.ts';
 
@@ -53,6 +54,20 @@ test('an endless line comes in pieces', async () => {
   expect(pieces.join('')).toBe(words);
   expect(pieces.every((piece) => piece.length <= 2 ** 20)).toBe(true);
   expect((await linesOf(file('long-emoji', '😀'.repeat(600_000)))).every((piece) => !/[\ud800-\udbff]$/.test(piece))).toBe(true);
+});
+
+test('an endless line is cut, or refused by its number, where lines are counted', async () => {
+  const path = file('long-third', `one\r\ntwo\n${'word '.repeat(700_000)}\nfour`);
+  const cut: string[] = [];
+  for await (const line of readLines(path, 'cut')) cut.push(line);
+  expect(cut).toEqual(['one', 'two', expect.stringMatching(/^word word/), 'four']);
+  expect(cut[2].length).toBeLessThanOrEqual(2 ** 20);
+  const read: string[] = [];
+  const refused = (async () => {
+    for await (const line of readLines(path, 'refuse')) read.push(line);
+  })();
+  await expect(refused).rejects.toThrow(/long-third, line 3: has more than 1048576 characters/);
+  expect(read).toEqual(['one', 'two']);
 });
 
 test('what is no text is refused, a stray byte is not', async () => {
@@ -146,10 +161,29 @@ test('model folders', async () => {
   expect(await resolveModelFolder(model)).toBe(model);
 });
 
+test('a link goes on leading where it did, and who may read a file may do so still', async () => {
+  const home = temporaryFolder();
+  const [target, link] = [join(home, 'target.json'), join(home, 'link.json')];
+  writeFileSync(target, 'old');
+  chmodSync(target, 0o604);
+  symlinkSync('target.json', link);
+  await writeFileAtomic(link, 'new');
+  expect([readFileSync(target, 'utf8'), readlinkSync(link), statSync(target).mode & 0o777]).toEqual(['new', 'target.json', 0o604]);
+  expect(readdirSync(home).sort()).toEqual(['link.json', 'target.json']);
+});
+
+test('what lies at a path that cannot be looked at: said in words', async () => {
+  const home = temporaryFolder();
+  symlinkSync('b', join(home, 'a'));
+  symlinkSync('a', join(home, 'b'));
+  await expect(kindOf(join(home, 'a'))).rejects.toThrow(/a: cannot read: symbolic links that lead to each other/);
+  await expect(resolveModelFolder(join(home, 'a', 'x'))).rejects.toThrow(InputError);
+});
+
 test('a part left behind by a process of the same number that was killed does not stand in the way', async () => {
   const home = temporaryFolder();
   // Numbers of later writes: more than this file has made by now.
-  for (let write = 1; write <= 100; write++) writeFileSync(join(home, `.a.json.${process.pid}.${write}.part`), 'half');
+  for (let write = 1; write <= 100; write++) writeFileSync(join(home, `.a.json.${process.pid}-${threadId}.${write}.part`), 'half');
   await writeFileAtomic(join(home, 'a.json'), '{}');
   expect(readFileSync(join(home, 'a.json'), 'utf8')).toBe('{}');
 });

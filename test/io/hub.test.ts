@@ -96,6 +96,17 @@ describe('tokens', () => {
     await downloadModel(name);
   });
 
+  test('that none can be are not printed', async () => {
+    await start();
+    for (const token of ['sec\nret', 'sec ret', 'sécret']) {
+      const error = await downloadModel(name, { accessToken: token }).catch((reason) => reason);
+      expect(error).toBeInstanceOf(InputError);
+      expect(error.message).toMatch(/^the hub's token .* has characters that none has/);
+      expect(error.message).not.toContain('ret');
+    }
+    expect(hub.requests).toEqual([]);
+  });
+
   test('that are missing or wrong', async () => {
     await start({ token: 'secret' });
     await expect(downloadModel(name)).rejects.toThrow(/answers 401: there is no such model, or it is not public: set HF_TOKEN/);

@@ -34,6 +34,13 @@ describe('answers', () => {
     expect(existsSync(join(repository(), 'refs', 'main'))).toBe(false);
   });
 
+  test('a list longer than any', async () => {
+    await start();
+    hub.fault = ({ path }) => (path.includes('/tree/') ? { kind: 'json', value: 'x'.repeat(2 ** 25) } : undefined);
+    await expect(downloadModel(name)).rejects.toThrow(/answers with more than 33554432 bytes, which no list/);
+    expect(hub.requests.filter(({ path }) => path.includes('/tree/'))).toHaveLength(1);
+  });
+
   test.each([
     ['the commit', 'revision', null, /does not answer as a hub does/],
     ['the commit', 'revision', {}, /names the commit undefined/],

@@ -27,6 +27,18 @@ const close = (actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance
   for (let i = 0; i < expected.length; i++) expect(Math.abs(actual[i] - expected[i])).toBeLessThanOrEqual(tolerance);
 };
 
+test('a text of which the tokenizer makes no token is refused by its number, alone and among others', async () => {
+  const bare = join(temporaryFolder(), 'bare');
+  cpSync(folder, bare, { recursive: true });
+  const json = JSON.parse(readFileSync(join(bare, 'tokenizer.json'), 'utf8'));
+  writeFileSync(join(bare, 'tokenizer.json'), JSON.stringify({ ...json, post_processor: null }));
+  const embed = await pipeline('feature-extraction', bare, { backend });
+  await expect(embed('')).rejects.toThrow('the text: the tokenizer makes no token of it');
+  await expect(embed(['the cat', ''])).rejects.toThrow('text 2: the tokenizer makes no token of it');
+  expect((await embed('the cat', { pooling: 'mean' })).dims).toEqual([1, 16]);
+  await embed.dispose();
+});
+
 test('options that are not known are said to be so', async () => {
   const said: string[] = [];
   const options = { backend, notice: (message: string) => void said.push(message), device: 'webgpu', cache_dir: '/x' };

@@ -18,7 +18,7 @@ const newRunner = () =>
       encode({ text }, name) {
         encoded.push(text);
         if (text === 'bad') throw new InputError(`${name} is bad`);
-        return { ids: [], typeIds: [], length: text.length };
+        return { ids: [1], typeIds: [0], length: text.length };
       },
     },
     () => {},

@@ -1,6 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { InputError } from '../../src/errors.ts';
+import { alignedText } from '../../src/tokenizer/aligned_text.ts';
+import { createNormalizer, type NormalizerConfig } from '../../src/tokenizer/normalizer.ts';
 import { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
 
 /** Each normaliser, pre-tokeniser and kind of added token, against what Hugging Face's tokenizers does (see the fixture's make.py). */
@@ -90,3 +93,19 @@ it('a character with thousands of marks is one token', () => {
 function name(part: unknown): string {
   return JSON.stringify(part);
 }
+
+it('a normaliser that makes a text ever longer is stopped', () => {
+  const twice = { type: 'Replace', pattern: { String: 'a' }, content: 'aa' };
+  const normalizers = [
+    { type: 'Sequence', normalizers: new Array(20).fill(twice) },
+    { type: 'Sequence', normalizers: new Array(20).fill(twice) },
+  ];
+  const tokenizer = tokenizerOf({ normalizer: { type: 'Sequence', normalizers } });
+  expect(() => tokenizer.encode('a')).toThrow(/makes more than 10064 characters of a text of 1, expected fewer/);
+  const aligned = createNormalizer({ type: 'Sequence', normalizers } as NormalizerConfig);
+  expect(() => aligned.align(alignedText('a'))).toThrow(InputError);
+  const once = tokenizerOf({ normalizer: { type: 'Replace', pattern: { String: 'a' }, content: 'b'.repeat(20_000) } });
+  expect(() => once.encode('a')).toThrow(InputError);
+  // What grows most of all that is meant: one character becomes 18.
+  expect(tokenizerOf({ normalizer: { type: 'NFKD' } }).encode('\ufdfa'.repeat(5000)).ids.length).toBeGreaterThan(0);
+});

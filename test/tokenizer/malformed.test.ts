@@ -110,7 +110,16 @@ describe('a malformed tokenizer.json is refused by name of file and key', () => 
 
   it('an id that is nested without end', () => {
     const json = JSON.parse(crammed.replace('"the":13', `"the":${'['.repeat(100_000)}${']'.repeat(100_000)}`));
-    expect(() => Tokenizer.fromJson(json)).toThrow('model.vocab["the"]: found an array');
+    expect(() => Tokenizer.fromJson(json)).toThrow('model.vocab["the"]: found nested too deeply');
+  });
+
+  it('a template longer than any, and more added tokens than any', () => {
+    const long = edited((file) => (file.post_processor.special_tokens['[SEP]'].ids = new Array(65).fill(3)));
+    expect(() => Tokenizer.fromJson(long)).toThrow(/post_processor\.special_tokens\.\[SEP\]\.ids: found 65, expected <=64/);
+    const items = edited((file) => file.post_processor.single.push(...new Array(64).fill(file.post_processor.single[0])));
+    expect(() => Tokenizer.fromJson(items)).toThrow(/post_processor\.single: found \d\d, expected <=64/);
+    const added = edited((file) => (file.added_tokens = Array.from({ length: 20_001 }, (_, id) => ({ content: `t${id}`, id }))));
+    expect(() => Tokenizer.fromJson(added)).toThrow(/added_tokens: found 20001, expected <=20000/);
   });
 
   it('sequences nested without end', () => {

@@ -108,6 +108,15 @@ describe('what is no corpus', () => {
     await expect(PassageMixture.open([folder], { heldOutEvery: 0 })).rejects.toThrow(InputError);
   });
 
+  test('one that is emptied while it is read', async () => {
+    const path = writeCorpus(testFolder(), 'a.txt', [['one'], ['two']]);
+    const mixture = await PassageMixture.open([path], { heldOutEvery: 0 });
+    await mixture.next();
+    await mixture.next();
+    writeFileSync(path, '');
+    await expect(mixture.next()).rejects.toThrow(/a\.txt: has no text/);
+  });
+
   test('one whose every document is held out', async () => {
     const path = writeCorpus(testFolder(), 'a.txt', [['only']]);
     const mixture = await PassageMixture.open([path], { heldOutEvery: 1 });

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import type { Precision } from '../../backend/prepared_weight.ts';
-import { InputError } from '../../errors.ts';
+import { InputError, printable } from '../../errors.ts';
 import {
   addBackendOptions,
   addCommonOptions,
@@ -56,7 +56,7 @@ export function classifyCommand(program: Command): void {
       for await (const classes of classify(inputs(), { top_k: topK })) {
         const text = waiting.shift() as string;
         if (options.json) answers.push({ text, classes });
-        else print(`${classes.map(({ label, score }) => `${label} ${score.toFixed(4)}`).join('  ')}\t${text}`);
+        else print(`${classes.map(({ label, score }) => `${printable(label)} ${score.toFixed(4)}`).join('  ')}\t${text}`);
       }
       if (options.json) printJson({ answers });
     });

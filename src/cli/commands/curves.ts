@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { InputError } from '../../errors.ts';
 import { addCommonOptions, type CommonOptions, notice, print, printJson } from '../common.ts';
-import { refuseSameFile } from '../same_file.ts';
+import { checkOutput } from '../outputs.ts';
 
 interface Options extends CommonOptions {
   out?: string;
@@ -29,11 +29,7 @@ async function curves(logs: string[], options: Options): Promise<void> {
       return readCurve(log.slice(0, at), log.slice(at + 1));
     }),
   );
-  await refuseSameFile(
-    '--out',
-    options.out,
-    logs.map((log) => log.slice(log.indexOf('=') + 1)),
-  );
+  await checkOutput('--out', options.out, { read: logs.map((log) => log.slice(log.indexOf('=') + 1)) });
   if (options.json) printJson(runs);
   else {
     const rows = runs.map(({ name, points }) => {

@@ -2,9 +2,10 @@ import { existsSync } from 'node:fs';
 import { type FileHandle, open, readFile, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Command } from 'commander';
-import { kindOf, makeFolder } from '#platform';
+import { makeFolder } from '#platform';
 import type { Precision } from '../../backend/prepared_weight.ts';
 import { FailureError, InputError } from '../../errors.ts';
+import { kindOf } from '../../io/files.ts';
 import { weightsIndex } from '../../io/model_files.ts';
 import {
   addBackendOptions,
@@ -19,7 +20,7 @@ import {
   print,
   sentenceModel,
 } from '../common.ts';
-import { refuseSameFile } from '../same_file.ts';
+import { checkOutput } from '../outputs.ts';
 
 interface Options extends CommonOptions, BackendOptions, ModelOptions {
   in: string;
@@ -48,8 +49,11 @@ async function embed(options: Options): Promise<void> {
     import('../progress.ts'),
   ]);
   if (options.resume && options.out === undefined) throw new InputError('--resume goes on with a file: name it by --out');
+  // A link goes on leading where it did.
+  if (options.out !== undefined) options.out = await realpath(options.out).catch(() => options.out);
   if (options.out !== undefined) await checkWritable(options.out);
-  await refuseSameFile('--out', options.out, [options.in]);
+  for (const ending of options.out === undefined ? [] : ['', ...partEndings])
+    await checkOutput('--out', `${options.out}${ending}`, { read: [options.in] });
   using backend = await openBackend(options);
   const { dtype } = options;
   const folder = await openModelFolder(options);
@@ -70,7 +74,7 @@ async function embed(options: Options): Promise<void> {
   const source = await sourceOf(options.in).catch((error) => Promise.reject(fileError(error, options.in, 'read')));
   // Read once more for the bar's sake alone.
   const isCounted = source !== '-' && process.stderr.isTTY && !options.quiet;
-  const total = isCounted ? await countLines(readLines(options.in), stop.signal) : undefined;
+  const total = isCounted ? await countLines(readLines(options.in, 'cut'), stop.signal) : undefined;
   const width = extract.model.config.hiddenSize;
   const output =
     options.out === undefined
@@ -81,7 +85,7 @@ async function embed(options: Options): Promise<void> {
   let done = 0;
   async function* rest() {
     let line = 0;
-    for await (const text of options.in === '-' ? linesOf(process.stdin, 'standard input') : readLines(options.in))
+    for await (const text of options.in === '-' ? linesOf(process.stdin, 'standard input', 'cut') : readLines(options.in, 'cut'))
       if (line++ >= skipped) yield text;
     if (line < skipped) throw new InputError(`${options.in}: has ${line} lines, but ${options.out} already holds ${skipped}`);
   }
@@ -120,6 +124,8 @@ async function countLines(lines: AsyncIterable<string>, signal: AbortSignal): Pr
   return count;
 }
 
+const partEndings = ['.part', '.part.json'];
+
 /** Vectors in FILE.part, which becomes FILE when all are there. FILE.part.json says what they were made by, so that nothing else is added. */
 class Output {
   private pending: Uint8Array[] = [];
@@ -138,8 +144,10 @@ class Output {
   /** `now`: by what the vectors are made. */
   static async open(path: string, width: number, now: string, options: Options): Promise<Output> {
     const [encode, { fileError }] = await Promise.all([import('../../io/npy.ts'), import('../../io/files.ts')]);
-    const [part, madeBy] = [`${path}.part`, `${path}.part.json`];
+    const [part, madeBy] = partEndings.map((ending) => `${path}${ending}`);
     const started = existsSync(part) && existsSync(madeBy);
+    const other = !started && [part, madeBy].find((name) => existsSync(name));
+    if (other) throw new InputError(`${other} exists, and is not what was left of vectors here: remove it, or name another --out`);
     if (started && !options.resume) throw new InputError(`${part} exists: go on with --resume, or remove it to begin anew`);
     const goesOn = started && options.resume === true;
     if (goesOn && (await readFile(madeBy, 'utf8')) !== now)
@@ -147,8 +155,8 @@ class Output {
     if (options.resume && !started && existsSync(path)) throw new InputError(`${path}: is finished; leave out --resume to make it anew`);
     try {
       await makeFolder(dirname(path));
-      if (!goesOn) await writeFile(madeBy, now);
-      const file = await open(part, goesOn ? 'r+' : 'w');
+      const file = await open(part, goesOn ? 'r+' : 'wx');
+      if (!goesOn) await writeFile(madeBy, now, { flag: 'wx' }).catch((error) => rm(part).then(() => Promise.reject(error)));
       const isMatrix = path.endsWith('.npy');
       const [rows, position] = !goesOn
         ? [0, isMatrix ? encode.npyHeaderBytes : 0]
@@ -186,7 +194,7 @@ class Output {
     await this.flush();
     await this.file.close();
     if (this.rows > 0) return;
-    for (const name of [`${this.path}.part`, `${this.path}.part.json`]) await rm(name, { force: true });
+    for (const ending of partEndings) await rm(`${this.path}${ending}`, { force: true });
   }
 
   private async flush(): Promise<void> {

@@ -1,9 +1,8 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import { joinPath, listFolder } from '#platform';
 import { InputError } from '../../errors.ts';
 import { addModelOption, type CommonOptions, type ModelOptions, notice, openModelFolder } from '../common.ts';
-import { refuseSameFile } from '../same_file.ts';
+import { checkOutput, refuseRunFolder } from '../outputs.ts';
 
 interface SafetensorsOptions extends CommonOptions, ModelOptions {
   out: string;
@@ -44,11 +43,7 @@ async function exportOnnx(options: OnnxOptions): Promise<void> {
     ]);
   const folder = await openModelFolder(options);
   await checkWritable(options.out);
-  await refuseSameFile(
-    '--out',
-    options.out,
-    (await listFolder(folder)).filter((name) => /\.(json|safetensors)$/.test(name)).map((name) => joinPath(folder, name)),
-  );
+  await checkOutput('--out', options.out, {});
   using backend = new ReferenceBackend();
   using model = await loadModel(folder, backend);
   const graph = await modelGraph(model, options.dtype);
@@ -64,14 +59,19 @@ async function exportOnnx(options: OnnxOptions): Promise<void> {
 }
 
 async function exportSafetensors(options: SafetensorsOptions): Promise<void> {
-  const [{ ReferenceBackend }, { readJson }, { copySentenceFiles }, checkpoint] = await Promise.all([
+  const [{ ReferenceBackend }, { readJson }, { copySentenceFiles, sentenceFilesOf }, checkpoint] = await Promise.all([
     import('../../backend/reference.ts'),
     import('../../io/files.ts'),
     import('../../io/model_folder.ts'),
     import('../../models/checkpoint.ts'),
   ]);
   const folder = await openModelFolder(options);
-  await refuseSameFile('--out', options.out, [folder]);
+  await checkOutput('--out', options.out, { read: [folder] });
+  await refuseRunFolder('--out', options.out);
+  const wanted = await sentenceFilesOf(folder);
+  const stale = (await sentenceFilesOf(options.out)).find((path) => !wanted.includes(path));
+  if (stale)
+    throw new InputError(`--out ${options.out} holds ${stale} of another model, which ${folder} does not have: expected another folder`);
   // Nothing is computed: values are moved from one layout to another.
   using backend = new ReferenceBackend();
   using model = await checkpoint.loadModel(folder, backend);

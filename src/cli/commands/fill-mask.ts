@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { Precision } from '../../backend/prepared_weight.ts';
+import { printable } from '../../errors.ts';
 import type { FillMaskCandidate, FillMaskPipeline } from '../../pipelines/fill_mask.ts';
 import {
   addBackendOptions,
@@ -90,10 +91,10 @@ function printAnswer({ text, blanks, milliseconds: time }: Answer): void {
   print(`${style.bold(text)}  ${style.dim(milliseconds(time))}`);
   blanks.forEach((candidates, index) => {
     if (blanks.length > 1) print(style.dim(`  blank ${index + 1}`));
-    const width = Math.max(...candidates.map(({ token_str }) => token_str.length));
+    const width = Math.max(...candidates.map(({ token_str }) => printable(token_str).length));
     for (const { score, token_str } of candidates) {
       const bar = process.stdout.isTTY ? style.cyan('█'.repeat(Math.round(score * 30))) : '';
-      print(`  ${(100 * score).toFixed(1).padStart(5)} %  ${token_str.padEnd(width)}  ${bar}`.trimEnd());
+      print(`  ${(100 * score).toFixed(1).padStart(5)} %  ${printable(token_str).padEnd(width)}  ${bar}`.trimEnd());
     }
   });
   print();

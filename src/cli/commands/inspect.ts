@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { InputError } from '../../errors.ts';
+import { InputError, printable } from '../../errors.ts';
 import type { SentenceModules } from '../../pipelines/sentence_transformer.ts';
 import {
   addBackendOptions,
@@ -14,6 +14,8 @@ import {
   print,
   printJson,
 } from '../common.ts';
+
+import { checkOutput } from '../outputs.ts';
 
 interface Options extends CommonOptions, BackendOptions, ModelOptions {
   text?: string;
@@ -48,6 +50,7 @@ async function inspect(options: Options): Promise<void> {
       import('../../pipelines/sentence_transformer.ts'),
     ]);
   const folder = await openModelFolder(options);
+  await checkOutput('--out', options.out, {});
   const config = parseConfig(await readJson(`${folder}/config.json`), `${folder}/config.json`);
   await using weights = await openWeights(folder);
   const tensors = weights.names.map((name) => {
@@ -95,22 +98,22 @@ async function inspect(options: Options): Promise<void> {
   const vectors = sentences ? `, ${sentences.pooling}-pooled${sentences.normalize ? ' and scaled' : ''} into vectors of sentences` : '';
   print(`texts        up to ${length} tokens, vocabulary of ${config.vocabularySize}${vectors}`);
   if (unsupported !== undefined) print(`sentences    not supported: ${unsupported}`);
-  if (config.labels !== undefined) print(`labels       ${config.labelNames?.join(', ') ?? config.labels}`);
+  if (config.labels !== undefined) print(`labels       ${config.labelNames?.map(printable).join(', ') ?? config.labels}`);
   const share =
     neurons.total > 0 ? `: ${neurons.used} of ${neurons.total} neurons a token and layer (${shareText(neurons.used / neurons.total)})` : '';
   print(`feedforward  ${describeFeedforward(feedforward)}${share}`);
   print(`weights      ${parameters} numbers in ${tensors.length} tensors, ${(bytes / 1e6).toFixed(1)} MB, ${types}`);
   if (options.tensors) {
     print();
-    const width = Math.max(...tensors.map(({ name }) => name.length));
+    const width = Math.max(...tensors.map(({ name }) => printable(name).length));
     for (const { name, dtype, shape, bytes } of tensors)
-      print(`${name.padEnd(width)}  ${dtype.padEnd(4)}  [${shape.join(', ')}]  ${bytes} bytes`);
+      print(`${printable(name).padEnd(width)}  ${dtype.padEnd(4)}  [${shape.join(', ')}]  ${bytes} bytes`);
   }
   if (paths) {
     const { spreadOf } = await import('../../pipelines/paths.ts');
     const cells = [
       ['', ...paths.leaves.map((_, layer) => `layer ${layer + 1}`)],
-      ...paths.tokens.map((token, t) => [token, ...paths.leaves.map((layer) => layer[t].join(' '))]),
+      ...paths.tokens.map((token, t) => [printable(token), ...paths.leaves.map((layer) => layer[t].join(' '))]),
       ['leaves used', ...paths.leaves.map((layer) => String(spreadOf(layer).used))],
       ['entropy, bits', ...paths.leaves.map((layer) => spreadOf(layer).entropy.toFixed(2))],
     ];

@@ -61,6 +61,8 @@ export function similarCommand(program: Command): void {
         if (text.trim() === '') return;
         const length = Math.hypot(...vector) || 1;
         const found = { line, score: vector.reduce((sum, value, i) => sum + value * wanted[i], 0) / length, text };
+        if (!Number.isFinite(found.score))
+          throw new InputError(`${options.vectors ?? options.in}: the vector of line ${line} is not of finite numbers, expected such`);
         const place = best.findIndex(({ score }) => score < found.score);
         best.splice(place < 0 ? best.length : place, 0, found);
         if (best.length > topK) best.pop();
@@ -68,7 +70,7 @@ export function similarCommand(program: Command): void {
       if (options.vectors === undefined) {
         const texts: string[] = [];
         async function* lines() {
-          for await (const text of readLines(options.in)) {
+          for await (const text of readLines(options.in, 'cut')) {
             texts.push(text);
             yield text;
           }
@@ -76,7 +78,7 @@ export function similarCommand(program: Command): void {
         for await (const vector of embed(lines(), settings)) consider(texts.shift() as string, vector);
       } else {
         const vectors = await readVectors(options.vectors, wanted.length);
-        for await (const text of readLines(options.in)) {
+        for await (const text of readLines(options.in, 'cut')) {
           if (line === vectors.length)
             throw new InputError(`${options.vectors}: has ${vectors.length} vectors, but ${options.in} has more lines`);
           consider(text, vectors[line]);

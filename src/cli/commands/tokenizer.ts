@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { addCommonOptions, type CommonOptions, notice, parseCount, print, printJson } from '../common.ts';
-import { refuseSameFile } from '../same_file.ts';
+import { checkOutput } from '../outputs.ts';
 
 interface TokenizerOptions extends CommonOptions {
   corpus: string[];
@@ -28,7 +28,7 @@ async function trainTokenizer(options: TokenizerOptions): Promise<void> {
     import('../../tokenizer/train_wordpiece.ts'),
   ]);
   await checkWritable(options.out);
-  await refuseSameFile('--out', options.out, options.corpus);
+  await checkOutput('--out', options.out, { read: options.corpus });
   // How much there is to count is not known before.
   const counting = new ProgressBar(options, '', 'counting words: {millions} million characters');
   const bar = new ProgressBar(options, '{tokens} tokens  ');
