@@ -19,7 +19,6 @@ struct Bf16Product {
   static UFB_INLINE UnsignedVector right(const Right* p) { return loadWords(p); }
 #if defined(__AVX512BF16__)
   using Left = uint32_t;
-  static Left left(float a, float b) { return packBf16(splat(a), splat(b))[0]; }
   static UFB_INLINE Vector multiply(const Left& left, UnsignedVector right, Vector sum) {
     return multiplyAddBf16Words(left - UnsignedVector{}, right, sum);
   }
@@ -27,7 +26,6 @@ struct Bf16Product {
   struct Left {
     float low, high;
   };
-  static Left left(float a, float b) { return {roundToBf16(splat(a))[0], roundToBf16(splat(b))[0]}; }
   static UFB_INLINE Vector multiply(const Left& left, UnsignedVector right, Vector sum) {
     return multiplyAdd(splat(left.high), upperBf16(right), multiplyAdd(splat(left.low), lowerBf16(right), sum));
   }

@@ -14,7 +14,7 @@ UFB_INLINE Vector roundedProduct(Vector v) {
 
 struct RowScale {
   float scale;    // 0 for a row of zeros
-  float inverse;  // 127 / max |x|
+  float inverse;  // 127 / max |x|, or 0 where that is infinite
 };
 
 // A row that holds a NaN or an infinity has a scale that is not finite.
@@ -26,7 +26,8 @@ inline RowScale rowScale(const float* row, size_t count) {
     strange += x - x;  // 0, or NaN
   });
   const float top = maximumLane(most) + sumLanes(strange);
-  return {top / 127.0f, top == 0 ? 0.0f : 127.0f / top};
+  const float inverse = 127.0f / top;
+  return {top / 127.0f, inverse == __builtin_inff() ? 0.0f : inverse};
 }
 
 typedef int8_t ByteVector __attribute__((vector_size(lanes)));

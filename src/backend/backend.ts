@@ -52,7 +52,7 @@ export interface AttentionArguments {
   keyLength: number;
   /** i32 [batch, keyLength]: 0 marks padding, whose scores get -10000 added (crammedBERT's and BERT's convention). */
   paddingMask?: Tensor;
-  /** Query i sees keys j <= i + keyLength - queryLength. */
+  /** Query i sees keys j <= i + keyLength - queryLength. Keys and values that it does not see must be finite all the same. */
   causal?: boolean;
   /** On the attention probabilities; element index ((b heads + h) queryLength + i) keyLength + j. */
   dropout?: Dropout;
@@ -139,8 +139,13 @@ export abstract class Backend {
 
   zeros(name: string, shape: readonly number[], dtype: DType = 'f32'): Tensor {
     const tensor = this.tensor(name, shape, dtype);
-    this.fill({ output: tensor, value: 0 });
-    return tensor;
+    try {
+      this.fill({ output: tensor, value: 0 });
+      return tensor;
+    } catch (error) {
+      tensor.dispose(); // of bytes, say, which are not filled
+      throw error;
+    }
   }
 
   /** Copies values in, in queue order. The array may be reused at once. */
@@ -179,10 +184,11 @@ export abstract class Backend {
 
   // ------------------------------------------------------------------ elementwise
 
-  /** output = value. For i32 the value is rounded towards zero. */
+  /** output = value. For i32 the value is rounded towards zero, and must be one that int32 holds. */
   fill(a: { output: Tensor; value: number }): void {
     this.checks.use('fill', 'output', a.output);
     this.checks.expectWords('fill', a.output);
+    if (a.output.dtype === 'i32') this.checks.expectInt32('fill', 'value', Math.trunc(a.value));
     this.enqueue(a.output.dtype === 'f32' ? 'fill' : 'fillIntegers', [a.output], [a.output.size, a.value]);
   }
 
@@ -357,6 +363,7 @@ export abstract class Backend {
     this.checks.expectOptional('linear', { preActivation: a.preActivation }, rows * outputs);
     this.checks.expectOptional('linear', { bias: a.bias }, outputs);
     const gelu = a.activation === 'gelu';
+    if (!gelu && (a.activation ?? 'none') !== 'none') throw new ShapeError(`linear: activation '${a.activation}' is none of none, gelu`);
     if (gelu && a.accumulate) throw new ShapeError('linear: accumulate and an activation exclude each other');
     if (a.preActivation && !gelu) throw new ShapeError("linear: preActivation is kept only with activation 'gelu'");
     const numbers = [rows, inputs, outputs, gelu ? 1 : 0, a.accumulate ? 1 : 0];
@@ -671,6 +678,7 @@ export abstract class Backend {
       throw new ShapeError(`crossEntropy: logits ${describe(a.logits)} are not rows of classes for ${rows} labels`);
     this.checks.expectOptional('crossEntropy', { gradLogits: a.gradLogits }, size);
     this.checks.expect('crossEntropy', { losses: a.losses }, rows);
+    this.checks.expectInt32('crossEntropy', 'ignoreIndex', a.ignoreIndex ?? -100);
     this.enqueue(
       'crossEntropy',
       [a.logits, a.labels, a.losses, a.gradLogits],

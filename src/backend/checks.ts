@@ -10,6 +10,9 @@ export const poolKinds: readonly PoolKind[] = ['first', 'mean', 'max', 'logSumEx
 export const describe = (tensor: Tensor | PreparedWeight) =>
   `'${tensor.name}' ${tensor instanceof Tensor ? tensor.dtype : `prepared in ${tensor.precision}`} [${tensor.shape}]`;
 
+/** Of what kernels count; more would not fit their sizes. */
+const isCount = (value: number) => Number.isInteger(value) && value >= 0 && value < 2 ** 31;
+
 /**
  * What a backend's operations ask of their arguments. Each throws a ShapeError that names the operation, what was found and what was
  * expected; those that return something derive it from the shapes.
@@ -73,6 +76,10 @@ export class Checks {
     if (!(probability >= 0 && probability < 1)) throw new ShapeError(`${operation}: dropout probability ${probability} is not in [0, 1)`);
   }
 
+  expectInt32(operation: string, argument: string, value: number): void {
+    if (value !== (value | 0)) throw new ShapeError(`${operation}: ${argument} ${value} is no 32-bit integer`);
+  }
+
   rows(operation: string, argument: string, tensor: Tensor, width: number): number {
     this.use(operation, argument, tensor);
     const rows = width > 0 ? tensor.size / width : Number.NaN;
@@ -83,7 +90,8 @@ export class Checks {
   rowWidth(operation: string, argument: string, tensor: Tensor, rows: number): number {
     this.use(operation, argument, tensor);
     const width = rows > 0 ? tensor.size / rows : 0;
-    if (!Number.isInteger(width)) throw new ShapeError(`${operation}: ${describe(tensor)} is not made of ${rows} rows`);
+    if (!Number.isInteger(width) || rows * width !== tensor.size)
+      throw new ShapeError(`${operation}: ${describe(tensor)} is not made of ${rows} rows`);
     return width;
   }
 
@@ -151,7 +159,8 @@ export class Checks {
 
   poolWidth(operation: string, input: Tensor, output: Tensor, a: { batch: number; length: number; kind: PoolKind; mask?: Tensor }): number {
     if (!poolKinds.includes(a.kind)) throw new ShapeError(`${operation}: kind '${a.kind}' is none of ${poolKinds.join(', ')}`);
-    if (a.length < 1) throw new ShapeError(`${operation}: length ${a.length} is not at least 1`);
+    if (!isCount(a.batch) || !isCount(a.length) || a.length < 1)
+      throw new ShapeError(`${operation}: batch ${a.batch} and length ${a.length} must be counts, the length at least 1`);
     const width = this.rowWidth(operation, 'output', output, a.batch);
     this.expect(operation, { output }, a.batch * width);
     this.expect(operation, { input }, a.batch * a.length * width);
@@ -162,7 +171,7 @@ export class Checks {
   /** [batch, heads, headSize, queryLength, keyLength, causal, dropout probability, dropout key, precision, then offset, batchStride, rowStride, headStride of each operand]. */
   attentionNumbers(operation: string, a: AttentionArguments, operands: AttentionOperand[]): number[] {
     for (const count of [a.batch, a.heads, a.headSize, a.queryLength, a.keyLength]) {
-      if (!Number.isInteger(count) || count < 1)
+      if (!isCount(count) || count < 1)
         throw new ShapeError(`${operation}: batch, heads, headSize and lengths must be counts, got ${count}`);
     }
     if (a.causal && a.queryLength > a.keyLength)

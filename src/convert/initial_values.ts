@@ -28,7 +28,7 @@ export interface Student {
 
 /** Deviation of logits at the start. 0.3 came further than 1 in the first tenth of a fit, and as far at its end. */
 const initialLogit = 0.3;
-/** Outputs' deviation at the start, of the teacher's. */
+/** By this the output weights are scaled as if neurons gave 1: with logits as small as these, outputs start at a twentieth of the teacher's deviation. */
 const initialOutput = 0.3;
 
 /** Gives a block's new parameters their initial values (see {@link createStudent}); returns what is to be trained on centred inputs, if all of it has biases. */

@@ -64,28 +64,45 @@ export class AdamW {
   steps = 0;
   private readonly sums: Tensor;
   private readonly flags: ReadonlySet<Tensor>;
+  /** Scratch that branches of one shape share. */
   private readonly scratch = new Map<string, Tensor>();
+  /** All that was made here, gradients too. */
+  private readonly own: Tensor[] = [];
 
   constructor(
     readonly backend: Backend,
     parameters: readonly Parameter[],
     readonly options: AdamWOptions = pretrainingAdamW,
   ) {
-    this.parameters = parameters
-      .filter((parameter) => !parameter.frozen)
-      .map((parameter) => {
+    const trained = parameters.filter((parameter) => !parameter.frozen);
+    try {
+      this.parameters = trained.map((parameter) => {
         const { value, name } = parameter;
-        parameter.gradient = backend.zeros(`${name}.gradient`, value.shape);
+        parameter.gradient = this.keep(backend.zeros(`${name}.gradient`, value.shape));
         return {
           parameter,
-          mean: backend.zeros(`${name}.mean`, value.shape),
-          variance: backend.zeros(`${name}.variance`, value.shape),
+          mean: this.keep(backend.zeros(`${name}.mean`, value.shape)),
+          variance: this.keep(backend.zeros(`${name}.variance`, value.shape)),
           branches: options.branchRate ? this.branchStates(parameter) : [],
         };
       });
-    this.flags = new Set(this.parameters.flatMap(({ parameter }) => parameter.touched ?? []));
+      this.sums = this.keep(backend.zeros('sums of squares', [trained.length]));
+    } catch (error) {
+      this.release(trained); // nobody else has what was made before the memory was full
+      throw error;
+    }
+    this.flags = new Set(trained.flatMap(({ touched }) => touched ?? []));
     for (const flags of this.flags) backend.fill({ output: flags, value: 0 });
-    this.sums = backend.zeros('sums of squares', [this.parameters.length]);
+  }
+
+  private keep(tensor: Tensor): Tensor {
+    this.own.push(tensor);
+    return tensor;
+  }
+
+  private release(parameters: readonly Parameter[]): void {
+    for (const tensor of this.own.splice(0)) tensor.dispose();
+    for (const parameter of parameters) parameter.gradient = undefined;
   }
 
   /**
@@ -166,15 +183,15 @@ export class AdamW {
     return (branches?.() ?? []).map((of, i) => {
       const count = of.reduce((most, branch) => Math.max(most, branch + 1), 0);
       const shape = [count, width];
-      const zeros = (what: string) => backend.zeros(`${name}.branches ${i} ${what}`, shape);
+      const zeros = (what: string) => this.keep(backend.zeros(`${name}.branches ${i} ${what}`, shape));
       const shared = (what: string) => {
         const key = `${what} of branches ${i} [${shape}]`;
-        const tensor = scratch.get(key) ?? backend.tensor(key, shape);
+        const tensor = scratch.get(key) ?? this.keep(backend.tensor(key, shape));
         scratch.set(key, tensor);
         return tensor;
       };
       const state = {
-        of: backend.tensor(`${name}.branches ${i}`, [rows], 'i32', of),
+        of: this.keep(backend.tensor(`${name}.branches ${i}`, [rows], 'i32', of)),
         mean: zeros('mean'),
         variance: zeros('variance'),
         gradient: shared('gradient'),
@@ -187,12 +204,7 @@ export class AdamW {
 
   /** Frees the moments and the gradients; the parameters stay. */
   dispose(): void {
-    for (const tensor of [this.sums, ...this.scratch.values()]) tensor.dispose();
-    for (const { parameter, mean, variance, branches } of this.parameters) {
-      for (const tensor of [mean, variance, ...branches.flatMap((branch) => [branch.of, branch.mean, branch.variance])]) tensor.dispose();
-      parameter.gradient?.dispose();
-      parameter.gradient = undefined;
-    }
+    this.release(this.parameters.map(({ parameter }) => parameter));
   }
 
   [Symbol.dispose](): void {

@@ -33,7 +33,12 @@ export class Trainer {
   ) {
     this.optimizer = new AdamW(backend, parameters, options.adamW);
     this.arena = new Arena(backend);
-    this.results = backend.zeros('step results', [3]);
+    try {
+      this.results = backend.zeros('step results', [3]);
+    } catch (error) {
+      this.optimizer.dispose();
+      throw error;
+    }
   }
 
   /**

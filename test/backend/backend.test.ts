@@ -282,6 +282,44 @@ for (const { label, create, unavailable } of candidates) {
         ],
         ['no flags', () => backend.clearRows({ gradient: f32('g', 2, 4) } as never), /^clearRows: touched is missing/],
         [
+          'attention over more keys than can be counted',
+          () => {
+            const operand = { tensor: f32('qkv', 12), offset: 0, batchStride: 0, rowStride: 0, headStride: 0 };
+            const shape = { batch: 1, heads: 1, headSize: 3, queryLength: 1, keyLength: 2 ** 60 };
+            backend.attention({ query: operand, key: operand, value: operand, ...shape, output: f32('y', 3) });
+          },
+          /^attention: batch, heads, headSize and lengths must be counts, got \d+$/,
+        ],
+        ...(
+          [
+            [-2, 3],
+            [1.5, 3],
+            [2, 1.5],
+            [2, 0],
+          ] as const
+        ).map(([batch, length]): (typeof mistakes)[number] => [
+          `pool of ${batch} sequences of ${length}`,
+          () => backend.pool({ input: f32('x', 0), batch, length, kind: 'first', output: f32('y', 0) }),
+          /^pool: batch \S+ and length \S+ must be counts, the length at least 1$/,
+        ]),
+        [
+          'an activation that is none',
+          () => backend.linear({ input: f32('x', 2, 4), weight: f32('w', 3, 4), output: f32('y', 2, 3), activation: 'relu' as never }),
+          /^linear: activation 'relu' is none of none, gelu$/,
+        ],
+        [
+          'flags of no row',
+          () => backend.sumOfSquares({ input: f32('g', 2, 4), touched: i32('flags', 0), output: f32('y', 1) }),
+          /^sumOfSquares: 'g' f32 \[2,4\] is not made of 0 rows$/,
+        ],
+        ['more than int32 holds', () => backend.fill({ output: i32('i', 2), value: 3e9 }), /^fill: value 3000000000 is no 32-bit integer$/],
+        ['a NaN as an integer', () => backend.fill({ output: i32('i', 2), value: Number.NaN }), /^fill: value NaN is no 32-bit integer$/],
+        [
+          'a label that is none',
+          () => backend.crossEntropy({ logits: f32('z', 2, 3), labels: i32('l', 2), losses: f32('y', 2), ignoreIndex: 0.5 }),
+          /^crossEntropy: ignoreIndex 0\.5 is no 32-bit integer$/,
+        ],
+        [
           'attentionBackward without logSumExp',
           () => {
             const operand = { tensor: f32('qkv', 2, 12), offset: 0, batchStride: 0, rowStride: 12, headStride: 4 };

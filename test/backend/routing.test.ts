@@ -42,17 +42,21 @@ for (const { label, create, unavailable } of candidates) {
       return { output: await on.read(output), visited: await on.readIntegers(visited), logits: await on.read(logits) };
     }
 
-    test('of 100,000 tokens fewer than 1 in 10,000 take another path than in the reference', { timeout: 60_000 }, async () => {
-      using reference = new ReferenceBackend();
-      const expected = await walk(reference, input);
-      const actual = await walk(backend, input);
-      let flips = 0;
-      for (let t = 0; t < tokens; t++) {
-        const last = (t + 1) * (depth + 1) - 1;
-        if (actual.visited[last] !== expected.visited[last]) flips++;
-      }
-      expect(flips).toBeLessThan(tokens / 10_000);
-    });
+    test.skipIf(label.startsWith('reference'))(
+      'of 100,000 tokens fewer than 1 in 10,000 take another path than in the reference',
+      { timeout: 60_000 },
+      async () => {
+        using reference = new ReferenceBackend();
+        const expected = await walk(reference, input);
+        const actual = await walk(backend, input);
+        let flips = 0;
+        for (let t = 0; t < tokens; t++) {
+          const last = (t + 1) * (depth + 1) - 1;
+          if (actual.visited[last] !== expected.visited[last]) flips++;
+        }
+        expect(flips).toBeLessThan(tokens / 10_000);
+      },
+    );
 
     test('a batch answers as its rows alone do, by the same paths, whatever its size', async () => {
       const rows = input.subarray(0, 77 * width);

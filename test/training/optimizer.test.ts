@@ -4,6 +4,7 @@ import { ReferenceBackend } from '../../src/backend/reference.ts';
 import { plainLayout } from '../../src/nn/layouts.ts';
 import { Parameter } from '../../src/nn/parameter.ts';
 import { AdamW, pretrainingAdamW, startBranchesAlike } from '../../src/training/optimizer.ts';
+import { Trainer } from '../../src/training/trainer.ts';
 import { candidates } from '../backend/backends.ts';
 
 function setUp(shape: number[], options: { decay?: boolean; sparse?: boolean; backend?: Backend } = {}) {
@@ -19,6 +20,42 @@ function setUp(shape: number[], options: { decay?: boolean; sparse?: boolean; ba
   if (options.sparse) parameter.touched = backend.tensor('touched', [shape[0]], 'i32', new Int32Array(shape[0]).fill(7));
   return { backend, parameter, clip: backend.tensor('clip', [2]) };
 }
+
+test.each([true, false])('a trainer that finds no memory keeps none, and the next one works (branches: %s)', async (withBranches) => {
+  const branches = withBranches ? () => [Int32Array.of(0, 0, 1), Int32Array.of(0, 0)] : undefined;
+  const { backend, parameter } = setUp([3, 2]);
+  parameter.branches = branches;
+  const allocate = backend.allocate.bind(backend);
+  const live = new Set<unknown>();
+  let left = Number.POSITIVE_INFINITY;
+  backend.allocate = (bytes) => {
+    if (left-- <= 0) throw new RangeError('no memory');
+    const storage = allocate(bytes);
+    live.add(storage);
+    return storage;
+  };
+  const release = backend.release.bind(backend);
+  backend.release = (storage) => {
+    live.delete(storage);
+    release(storage);
+  };
+  const make = () => new Trainer(backend, [parameter], { adamW: { ...pretrainingAdamW, branchRate: 1 } });
+  make().dispose();
+  expect(live.size).toBe(0);
+  let tries = 0;
+  for (let most = 0; ; most++) {
+    left = most;
+    try {
+      make().dispose();
+      break;
+    } catch (error) {
+      expect((error as Error).message).toBe('no memory');
+      expect([live.size, parameter.gradient]).toEqual([0, undefined]);
+      tries++;
+    }
+  }
+  expect(tries).toBeGreaterThan(4);
+});
 
 describe('AdamW', () => {
   test('the first step moves by the learning rate against the sign of the gradient, decay apart', async () => {

@@ -4,6 +4,7 @@ import type { Floats, Integers } from './arrays.ts';
 const first = 0;
 const mean = 1;
 const max = 2;
+const logSumExp = 3;
 
 /** The positions of a sequence that the mask leaves, all without one. */
 function positions(mask: Integers | undefined, sequence: number, length: number): number[] {
@@ -57,13 +58,13 @@ export function poolBackward(
       for (let i = 0; i < width; i++) {
         const from = b * width + i;
         const to = (b * length + t) * width + i;
-        let share: number;
-        if (!isLeft) share = 0;
-        else if (kind === first) share = t === 0 ? 1 : 0;
-        else if (kind === mean) share = 1 / left.length;
-        else if (kind === max) share = (selected as Integers)[from] === t ? 1 : 0;
-        else share = Math.exp((input as Floats)[to] - (output as Floats)[from]);
-        gradInput[to] = share * gradOutput[from];
+        let share: number | undefined; // of positions that have none, not even a NaN's
+        if (isLeft) {
+          if (kind === mean) share = 1 / left.length;
+          else if (kind === logSumExp) share = Math.exp((input as Floats)[to] - (output as Floats)[from]);
+          else if (t === (kind === first ? 0 : (selected as Integers)[from])) share = 1;
+        }
+        gradInput[to] = share === undefined ? 0 : share * gradOutput[from];
       }
     }
   }
