@@ -3,6 +3,7 @@ import { realpath } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve, sep } from 'node:path';
 import { InputError } from '../errors.ts';
 import { kindOf } from '../io/files.ts';
+import { sentenceModule } from '../io/model_files.ts';
 
 /** What makes a folder a model's, with what belongs to its tokenizer and its vectors. */
 const ofModel =
@@ -28,7 +29,11 @@ export async function checkOutput(
   for (let path = own; dirname(path) !== path; path = dirname(path))
     if (basename(path) === 'run' && (await isFile(join(path, 'options.json'))))
       throw new InputError(`${option} ${out} lies in ${path}, which a run is resumed from, expected another folder`);
-  if (ofModel.test(basename(written)) && (await isFile(written)) && ((await isModel(own)) || (await isModel(dirname(own)))))
+  if (
+    ofModel.test(basename(written)) &&
+    (await isFile(written)) &&
+    ((await isModel(own)) || (sentenceModule.test(basename(own)) && (await isModel(dirname(own)))))
+  )
     throw new InputError(`${option} ${out} is a file of the model in ${dirname(out)}, expected another`);
 }
 

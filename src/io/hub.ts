@@ -119,7 +119,8 @@ function diskError(error: DiskError): Error {
 }
 
 /** Not to be told by whatever refuses it as a header, which would print it. */
-function checkedToken(token: string | undefined): string | undefined {
+function checkedToken(given: string | undefined): string | undefined {
+  const token = given?.trim();
   if (token && !/^[\x21-\x7e]+$/.test(token))
     throw new InputError(
       "the hub's token (HF_TOKEN, the file that 'hf auth login' keeps, or accessToken) has characters that none has, a line end or a space say; copy it anew",

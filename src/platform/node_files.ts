@@ -82,7 +82,7 @@ export async function writeAside(path: string): Promise<AsideFile> {
   const aside = join(folder, `.${basename(target).slice(0, 100)}.${process.pid}-${threadId}.${++asideCount}.part`);
   // A process that was killed while writing leaves its part behind, and its number comes back: in a container always the same one.
   await rm(aside, { force: true });
-  const handle = await open(aside, 'wx');
+  const handle = await open(aside, 'wx', mode);
   let isOpen = true;
   const close = async () => {
     if (isOpen) await handle.close();

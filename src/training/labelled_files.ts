@@ -92,7 +92,7 @@ async function readTable(path: string, ending: 'tsv' | 'csv'): Promise<Row[]> {
     const rows = parse(text, {
       columns(names: string[]) {
         const columns = names.map((name) => name.trim().toLowerCase());
-        const twice = columns.find((name, index) => name !== '' && columns.indexOf(name) < index);
+        const twice = columns.find((name, index) => ['text', 'pair', 'label', 'score'].includes(name) && columns.indexOf(name) < index);
         if (twice !== undefined) throw new Error(`line 1: has two columns ${quoted(twice)}, expected one`);
         return columns;
       },

@@ -1,4 +1,4 @@
-import { cpSync, readFileSync, symlinkSync } from 'node:fs';
+import { cpSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { readSafetensors } from '../../src/io/safetensors.ts';
@@ -48,6 +48,16 @@ describe('ufb export safetensors', () => {
       for (let i = 0; i < values.length; i++)
         expect(Math.abs(values[i] - expected[i])).toBeLessThanOrEqual(Math.max(step * Math.abs(expected[i]), 2 ** -25));
     }
+  });
+
+  test('onto links is refused, be what they lead to read or not', async () => {
+    const [model, out] = [modelOf('crammed-bert-dense'), join(folder, 'of-links')];
+    mkdirSync(out);
+    symlinkSync(join(model, 'model.safetensors'), join(out, 'model.safetensors'));
+    const before = readFileSync(join(model, 'model.safetensors'));
+    const { code, stderr } = await ufb(['export', 'safetensors', '--model', model, '--dtype', 'f16', '--out', out]);
+    expect([code, stderr]).toEqual([2, expect.stringContaining('model.safetensors is a link')]);
+    expect(readFileSync(join(model, 'model.safetensors')).equals(before)).toBe(true);
   });
 
   test('onto itself is refused', async () => {

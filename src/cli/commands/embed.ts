@@ -49,8 +49,6 @@ async function embed(options: Options): Promise<void> {
     import('../progress.ts'),
   ]);
   if (options.resume && options.out === undefined) throw new InputError('--resume goes on with a file: name it by --out');
-  // A link goes on leading where it did.
-  if (options.out !== undefined) options.out = await realpath(options.out).catch(() => options.out);
   if (options.out !== undefined) await checkWritable(options.out);
   for (const ending of options.out === undefined ? [] : ['', ...partEndings])
     await checkOutput('--out', `${options.out}${ending}`, { read: [options.in] });
