@@ -14,7 +14,7 @@ UFB_INLINE Vector roundedProduct(Vector v) {
 
 struct RowScale {
   float scale;    // 0 for a row of zeros
-  float inverse;  // 127 / max |x|, or 0 where that is infinite
+  float inverse;  // 127 / max |x|, or 0 where that is infinite: below 3.7e-37
 };
 
 // A row that holds a NaN or an infinity has a scale that is not finite.

@@ -1,5 +1,5 @@
 /** What a command writes must not be what it, or another, still needs. */
-import { realpath } from 'node:fs/promises';
+import { lstat, realpath } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve, sep } from 'node:path';
 import { InputError } from '../errors.ts';
 import { kindOf } from '../io/files.ts';
@@ -37,10 +37,13 @@ export async function checkOutput(
     throw new InputError(`${option} ${out} is a file of the model in ${dirname(out)}, expected another`);
 }
 
-/** @throws InputError if a folder that is to be written holds a run, whose model it would replace */
-export async function refuseRunFolder(option: string, folder: string): Promise<void> {
+/** @throws InputError if a folder into which a model's files are to be written holds a run, or a link to what one of them would replace */
+export async function checkModelOutput(option: string, folder: string, files: readonly string[]): Promise<void> {
   if (await isFile(join(folder, 'run', 'options.json')))
     throw new InputError(`${option} ${folder} holds a run, which could not be resumed with another model in it: expected another folder`);
+  for (const file of files)
+    if ((await lstat(join(folder, file)).catch(() => undefined))?.isSymbolicLink())
+      throw new InputError(`${option} ${folder}: ${file} is a link, and what it leads to would be replaced: expected another folder`);
 }
 
 /** The path that a name stands for, be it there already or not. */

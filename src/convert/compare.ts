@@ -44,6 +44,13 @@ export async function compareModels(
     throw new InputError(`the models' hidden sizes are ${own.model.config.hiddenSize} and ${width}, expected the same`);
   if (texts.length <= neighbours)
     throw new InputError(`${texts.length} texts, expected more than ${neighbours}: each has as many neighbours`);
+  const maxLength = Math.min(reference.maxLength, own.maxLength);
+  const stride = Math.ceil(texts.length / textsOfStates);
+  const compared = texts.filter((_, i) => i % stride === 0);
+  const encoded = compared.map((text) => reference.encode(text, maxLength));
+  const other = compared.find((text, i) => `${own.encode(text, maxLength).ids}` !== `${encoded[i].ids}`);
+  if (other !== undefined)
+    throw new InputError(`the models' tokenizers do not cut '${other.slice(0, 40)}' alike: their hidden states are not of the same tokens`);
   const vectors: Float32Array[] = [];
   for (const [index, { embed }] of [reference, own].entries()) {
     const all = new Float32Array(texts.length * width);
@@ -54,13 +61,6 @@ export async function compareModels(
     vectors.push(all);
   }
   const recall = await recallOfNeighbours(backend, vectors[0], vectors[1], { width, k: neighbours });
-  const maxLength = Math.min(reference.maxLength, own.maxLength);
-  const stride = Math.ceil(texts.length / textsOfStates);
-  const compared = texts.filter((_, i) => i % stride === 0);
-  const encoded = compared.map((text) => reference.encode(text, maxLength));
-  const other = compared.find((text, i) => `${own.encode(text, maxLength).ids}` !== `${encoded[i].ids}`);
-  if (other !== undefined)
-    throw new InputError(`the models' tokenizers do not cut '${other.slice(0, 40)}' alike: their hidden states are not of the same tokens`);
   const batches = [...batchesByLength(encoded, { unpadded: true })].map((members) => batchOf(encoded, members));
   using arena = new Arena(backend);
   const infer = <Result>(work: (run: Run) => Promise<Result>) => {

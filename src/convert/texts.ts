@@ -180,12 +180,11 @@ function formsOf(paragraph: string, form: number): Text[] {
 }
 
 /** A text's ids with special tokens, its end cut so that the length is a multiple of {@link lengthStep}; undefined if it is too short. */
-function idsOf(original: Text, { tokenizer, length, lowerCase }: TextOptions): number[] | undefined {
-  const [text, pair] = lowerCase ? (original.map((part) => part?.toLowerCase()) as [string, string?]) : original;
-  const { ids } = tokenizer.encode(text, { pair, maxLength: length });
+function idsOf([text, pair]: Text, { tokenizer, length, lowerCase }: TextOptions): number[] | undefined {
+  const { ids } = tokenizer.encode(text, { pair, maxLength: length, lowerCase });
   const kept = ids.length - (ids.length % lengthStep);
   if (kept < leastTokens) return undefined;
-  return kept === ids.length ? ids : tokenizer.encode(text, { pair, maxLength: kept }).ids;
+  return kept === ids.length ? ids : tokenizer.encode(text, { pair, maxLength: kept, lowerCase }).ids;
 }
 
 /** Split where a sentence seems to end and another to begin. */

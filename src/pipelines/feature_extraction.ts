@@ -45,6 +45,8 @@ export interface FeatureExtractionPipeline extends Disposable {
   readonly maxLength: number;
   /** How texts become vectors, if the model's folder says so (modules.json). */
   readonly pooling: SentenceModules['pooling'] | undefined;
+  /** Whether texts are lower-cased before the tokenizer has them: sentence_bert_config.json. */
+  readonly lowerCase: boolean;
   /** Frees the model, and the backend unless it was handed in. Resolves when calls under way have ended. */
   dispose(): Promise<void>;
 }
@@ -63,7 +65,8 @@ export function createFeatureExtraction(
 ): FeatureExtractionPipeline {
   const width = model.config.hiddenSize;
   const maxLength = Math.min(modules?.maxLength ?? Number.POSITIVE_INFINITY, model.config.positions);
-  const encode = (text: string) => tokenizer.encode(modules?.lowerCase ? text.toLowerCase() : text, { maxLength });
+  const lowerCase = modules?.lowerCase ?? false;
+  const encode = (text: string) => tokenizer.encode(text, { maxLength, lowerCase });
   const runner = new TextRunner('feature-extraction', backend, { ...plainText, encode }, release);
 
   /** What is to be made of texts, by the options. */
@@ -124,6 +127,7 @@ export function createFeatureExtraction(
     tokenizer,
     maxLength,
     pooling: modules?.pooling,
+    lowerCase,
     dispose,
     [Symbol.dispose]: () => void dispose(),
   };

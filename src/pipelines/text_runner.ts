@@ -75,7 +75,7 @@ export class TextRunner<Input, Encoded extends EncodedText> {
 
   /**
    * Within `answer`: `work` for each batch; what it computes lies in the run's arena until it resolves. Throws the signal's reason between
-   * batches. `unpadded`: only texts of one length go together.
+   * batches and behind the last. `unpadded`: only texts of one length go together.
    */
   async run(
     encoded: readonly Encoded[],

@@ -6,6 +6,16 @@ import { createNormalizer, type Normalizer } from './normalizer.ts';
 import { copyOfWord, createPreTokenizer, type PreTokenizer } from './pre_tokenizer.ts';
 import { parseTokenizerJson, type TemplateItem, type TokenizerConfig } from './tokenizer_json.ts';
 
+export interface EncodeOptions {
+  /** Read together with the text. */
+  pair?: string;
+  addSpecialTokens?: boolean;
+  /** Tokens in all; see {@link Tokenizer.encode}. */
+  maxLength?: number;
+  /** Lower-case the texts before the tokenizer has them, as some sentence models ask for. */
+  lowerCase?: boolean;
+}
+
 /** A text, or a pair of texts, as tokens. The arrays have one entry a token. */
 export interface Encoding {
   ids: number[];
@@ -118,8 +128,9 @@ export class Tokenizer {
    *
    * @throws {InputError} if `maxLength` does not even hold the special tokens.
    */
-  encode(text: string, options: { pair?: string; addSpecialTokens?: boolean; maxLength?: number } = {}): Encoding {
-    const { pair, addSpecialTokens = true, maxLength } = options;
+  encode(text: string, options: EncodeOptions = {}): Encoding {
+    const { pair, addSpecialTokens = true, maxLength, lowerCase } = options;
+    if (lowerCase) return this.encode(text.toLowerCase(), { ...options, pair: pair?.toLowerCase(), lowerCase: false });
     const { template } = this.config;
     let items: readonly TemplateItem[];
     if (pair === undefined) items = addSpecialTokens ? template.single : template.single.filter((item) => 'sequence' in item);

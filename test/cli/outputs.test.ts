@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { checkOutput } from '../../src/cli/outputs.ts';
@@ -83,4 +83,15 @@ test("a file that only has the name of embed's part stays, be it what is read or
   expect(await embed(at('vectors.jsonl.part'))).toMatchObject({ code: 2, stderr: expect.stringContaining('which is read') });
   expect(await embed(at('text.txt'))).toMatchObject({ code: 2, stderr: expect.stringContaining('is not what was left of vectors here') });
   expect(readFileSync(at('vectors.jsonl.part'), 'utf8')).toBe('the cat\n');
+});
+
+test("what a crash of embed's leaves is taken away by the next run", async () => {
+  writeFileSync(at('lines.txt'), 'the cat\n');
+  for (const left of ['again.jsonl.part', 'again.jsonl.part.json']) {
+    for (const name of ['again.jsonl.part', 'again.jsonl.part.json']) rmSync(at(name), { force: true });
+    writeFileSync(at(left), '');
+    const { code, stderr } = await ufb(['embed', '--model', model, '--in', at('lines.txt'), '--out', at('again.jsonl'), '--quiet']);
+    expect(code, stderr).toBe(0);
+    expect(readFileSync(at('again.jsonl'), 'utf8').trim().split('\n')).toHaveLength(1);
+  }
 });

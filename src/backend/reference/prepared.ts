@@ -18,7 +18,7 @@ function roundRow(values: Floats, start: number, count: number, precision: Preci
   if (precision === 'bf16') return { rounded: row.map(roundToBf16), scale: 1 };
   const most = row.reduce((max, value) => Math.max(max, Math.abs(value)), 0); // NaN stays
   const inverse = Math.fround(127 / most);
-  // Below the smallest normal numbers 127 / most is infinite: too small for any integer.
+  // 127 / most is infinite below 3.7e-37: as good as zeros.
   const rounded =
     most === 0 || inverse === Number.POSITIVE_INFINITY ? row.fill(0) : row.map((value) => roundToEven(Math.fround(value * inverse)));
   return { rounded, scale: Math.fround(most / 127) };

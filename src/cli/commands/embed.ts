@@ -144,8 +144,13 @@ class Output {
     const [encode, { fileError }] = await Promise.all([import('../../io/npy.ts'), import('../../io/files.ts')]);
     const [part, madeBy] = partEndings.map((ending) => `${path}${ending}`);
     const started = existsSync(part) && existsSync(madeBy);
-    const other = !started && [part, madeBy].find((name) => existsSync(name));
-    if (other) throw new InputError(`${other} exists, and is not what was left of vectors here: remove it, or name another --out`);
+    for (const name of started ? [] : [part, madeBy].filter((each) => existsSync(each))) {
+      // What a crash leaves before anything was written, or after all was.
+      const isOwn =
+        name === part ? (await stat(name)).size === 0 : ['', now].includes(await readFile(name, 'utf8').catch(() => 'a folder, say'));
+      if (!isOwn) throw new InputError(`${name} exists, and is not what was left of vectors here: remove it, or name another --out`);
+      await rm(name);
+    }
     if (started && !options.resume) throw new InputError(`${part} exists: go on with --resume, or remove it to begin anew`);
     const goesOn = started && options.resume === true;
     if (goesOn && (await readFile(madeBy, 'utf8')) !== now)
@@ -154,7 +159,7 @@ class Output {
     try {
       await makeFolder(dirname(path));
       const file = await open(part, goesOn ? 'r+' : 'wx');
-      if (!goesOn) await writeFile(madeBy, now, { flag: 'wx' }).catch((error) => rm(part).then(() => Promise.reject(error)));
+      if (!goesOn) await writeFile(madeBy, now, { flag: 'wx' });
       const isMatrix = path.endsWith('.npy');
       const [rows, position] = !goesOn
         ? [0, isMatrix ? encode.npyHeaderBytes : 0]

@@ -127,15 +127,13 @@ function addAgreement(command: Command): void {
     .option('--seed <number>', 'of the draw', parseInteger, 0);
   addPrecisionOption(addBackendOptions(addCommonOptions(addModelOption(agreement, sentenceModel)))).action(
     async (options: AgreementOptions) => {
-      const [{ pipeline }, { poolKinds }, { readSentenceModules }, { sampleLines }, { compareModels }, { withProgress }] =
-        await Promise.all([
-          import('../../pipelines/pipeline.ts'),
-          import('../../pipelines/feature_extraction.ts'),
-          import('../../pipelines/sentence_transformer.ts'),
-          import('../../convert/neighbours.ts'),
-          import('../../convert/compare.ts'),
-          import('../progress.ts'),
-        ]);
+      const [{ pipeline }, { poolKinds }, { sampleLines }, { compareModels }, { withProgress }] = await Promise.all([
+        import('../../pipelines/pipeline.ts'),
+        import('../../pipelines/feature_extraction.ts'),
+        import('../../convert/neighbours.ts'),
+        import('../../convert/compare.ts'),
+        import('../progress.ts'),
+      ]);
       const [folder, reference] = [await openModelFolder(options), await openModelFolder({ quiet: options.quiet, model: options.against })];
       const texts = await sampleLines(options.text, options.count, options.seed);
       if (texts.length < options.count) {
@@ -148,10 +146,9 @@ function addAgreement(command: Command): void {
       using theirs = await pipeline('feature-extraction', reference, settings);
       using ours = await pipeline('feature-extraction', folder, { ...settings, dtype: options.dtype });
       const pooling = theirs.pooling ?? 'mean';
-      const lowerCase = [await readSentenceModules(reference), await readSentenceModules(folder)].map((modules) => modules?.lowerCase);
-      const [first, second] = [theirs, ours].map((extract, i) => {
-        const { model, tokenizer, maxLength } = extract;
-        const encode = (text: string, length: number) => tokenizer.encode(lowerCase[i] ? text.toLowerCase() : text, { maxLength: length });
+      const [first, second] = [theirs, ours].map((extract) => {
+        const { model, tokenizer, lowerCase, maxLength } = extract;
+        const encode = (text: string, length: number) => tokenizer.encode(text, { maxLength: length, lowerCase });
         const embed = async (some: readonly string[]) => (await extract(some, { pooling, normalize: true })).data;
         return { model, encode, maxLength, embed };
       });

@@ -1,10 +1,9 @@
-import { lstat } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { Option } from 'commander';
 import { InputError } from '../../errors.ts';
 import { modelFiles } from '../../io/model_files.ts';
 import { addModelOption, type CommonOptions, type ModelOptions, notice, openModelFolder } from '../common.ts';
-import { checkOutput, refuseRunFolder } from '../outputs.ts';
+import { checkModelOutput, checkOutput } from '../outputs.ts';
 
 interface SafetensorsOptions extends CommonOptions, ModelOptions {
   out: string;
@@ -69,17 +68,11 @@ async function exportSafetensors(options: SafetensorsOptions): Promise<void> {
   ]);
   const folder = await openModelFolder(options);
   await checkOutput('--out', options.out, { read: [folder] });
-  await refuseRunFolder('--out', options.out);
   const wanted = await sentenceFilesOf(folder);
+  await checkModelOutput('--out', options.out, [...modelFiles, ...wanted]);
   const stale = (await sentenceFilesOf(options.out)).find((path) => !wanted.includes(path));
   if (stale)
     throw new InputError(`--out ${options.out} holds ${stale} of another model, which ${folder} does not have: expected another folder`);
-  // Through links a file that is written may be one that is read, or belong to others.
-  for (const path of [...modelFiles, ...wanted]) {
-    const written = `${options.out}/${path}`;
-    if ((await lstat(written).catch(() => undefined))?.isSymbolicLink())
-      throw new InputError(`--out ${options.out}: ${path} is a link, and what it leads to would be replaced: expected another folder`);
-  }
   // Nothing is computed: values are moved from one layout to another.
   using backend = new ReferenceBackend();
   using model = await checkpoint.loadModel(folder, backend);

@@ -14,7 +14,6 @@ import {
   print,
   printJson,
 } from '../common.ts';
-
 import { checkOutput } from '../outputs.ts';
 
 interface Options extends CommonOptions, BackendOptions, ModelOptions {
