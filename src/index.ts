@@ -50,6 +50,6 @@ export type {
   TextClassificationPipeline,
 } from './pipelines/text_classification.ts';
 export type { WordPieceJson } from './tokenizer/crammed_bert.ts';
-export { type Encoding, Tokenizer } from './tokenizer/tokenizer.ts';
+export { type EncodeOptions, type Encoding, Tokenizer } from './tokenizer/tokenizer.ts';
 export { type SpecialTokens, type TrainingProgress, type TrainWordPieceOptions, trainWordPiece } from './tokenizer/train_wordpiece.ts';
 export { AdamW, type AdamWOptions, type OptimizedParameter, startBranchesAlike } from './training/optimizer.ts';
