@@ -1,18 +1,51 @@
-/** Pretraining runs side by side: what each had lost on held-out text after so many tokens, and after so many seconds. */
+/** Runs of one kind side by side: what each had come to on held-out text after so many tokens, and after so many seconds. */
 import * as v from 'valibot';
 import { InputError } from '../errors.ts';
 import { readLines } from '../io/files.ts';
 
+/** What is measured on held-out text, in pretraining and in conversions. */
+export const measures = {
+  heldOutLoss: 'held-out loss, nats per predicted token',
+  lastState: 'R2 of the last hidden state',
+  vectors: "R2 of the texts' vectors",
+};
+export type Measure = keyof typeof measures;
+
 export interface Curve {
   name: string;
-  points: { tokens: number; seconds: number; heldOutLoss: number }[];
+  points: ({ tokens: number; seconds: number } & Partial<Record<Measure, number>>)[];
 }
 
 const count = v.pipe(v.number(), v.finite(), v.minValue(0));
-const evaluation = v.object({ event: v.literal('evaluation'), tokens: count, seconds: count, heldOutLoss: v.pipe(v.number(), v.finite()) });
-const other = v.looseObject({ event: v.string() });
+const value = v.pipe(v.number(), v.finite());
+const measurement = v.variant('event', [
+  v.pipe(
+    v.object({ event: v.literal('evaluation'), tokens: count, seconds: count, heldOutLoss: value }),
+    v.transform(({ event: _, ...point }) => point),
+  ),
+  v.pipe(
+    v.object({
+      event: v.literal('agreement'),
+      fitted: count,
+      trained: count,
+      seconds: count,
+      states: v.pipe(v.array(value), v.minLength(1)),
+      vectors: value,
+    }),
+    v.transform(({ fitted, trained, seconds, states, vectors }) => ({
+      tokens: fitted + trained,
+      seconds,
+      lastState: states[states.length - 1],
+      vectors,
+    })),
+  ),
+]);
+const other = v.looseObject({ event: v.pipe(v.string(), v.notValues(['evaluation', 'agreement'])) });
 
-/** The held-out losses in a log that `ufb pretrain --log` wrote. @throws InputError naming the line if it is no such log, or has none */
+/**
+ * The measurements in a log that `ufb pretrain --log` or `ufb convert --log` wrote.
+ * @throws InputError naming the line if it is no such log, or a line is of the other kind than those before; if it has no measurement
+ */
 export async function readCurve(name: string, path: string): Promise<Curve> {
   const points: Curve['points'] = [];
   let number = 0;
@@ -26,14 +59,25 @@ export async function readCurve(name: string, path: string): Promise<Curve> {
       // A line that a crash broke off; anything else is told below.
       if (line.startsWith('{"event":')) continue;
     }
-    const point = v.safeParse(evaluation, entry);
+    const point = v.safeParse(measurement, entry);
     if (point.success) {
       // After a crash, steps that came after the last save are taken again.
       while (points.length > 0 && points[points.length - 1].tokens >= point.output.tokens) points.pop();
       points.push(point.output);
-    } else if (!v.is(other, entry) || entry.event === 'evaluation')
-      throw new InputError(`${path}, line ${number}: is not what 'ufb pretrain --log' writes`);
+    } else if (!v.is(other, entry))
+      throw new InputError(`${path}, line ${number}: is not what 'ufb pretrain --log' or 'ufb convert --log' writes`);
   }
-  if (points.length === 0) throw new InputError(`${path}: holds no held-out loss`);
+  if (points.length === 0) throw new InputError(`${path}: holds nothing measured on held-out text`);
   return { name, points };
+}
+
+/** What all of the curves are measured by. @throws InputError if some are of pretraining and some of conversions */
+export function measuresOf(curves: readonly Curve[]): Measure[] {
+  const names = Object.keys(measures) as Measure[];
+  const points = curves.flatMap((curve) => curve.points);
+  const measured = names.filter((name) => points.some((point) => point[name] !== undefined));
+  for (const curve of curves)
+    if (curve.points.some((point) => measured.some((name) => point[name] === undefined)))
+      throw new InputError(`${curve.name}: expected runs of one kind, all pretraining or all conversions`);
+  return measured;
 }

@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { temporaryFolder } from '../temporary.ts';
@@ -22,10 +22,11 @@ test('ufb curves prints how each run ended, and draws both', async () => {
   const out = join(folder, 'curves.svg');
   const { code, stdout, stderr } = await ufb(['curves', `trees=${trees}`, `dense=${dense}`, '--title', '', '--out', out]);
   expect([code, stderr]).toEqual([0, `${out}\n`]);
+  expect(stdout).toMatch(/^ +held-out loss, nats per predicted token +tokens/);
   expect(stdout).toMatch(/^trees +5\.2500 +0\.00 M +6 +500$/m);
   expect(stdout).toMatch(/^dense +5\.1250 +0\.00 M +10 +200$/m);
   const svg = readFileSync(out, 'utf8');
-  for (const text of ['after so many tokens', 'after so many seconds', '>trees<', '>dense<']) expect(svg).toContain(text);
+  for (const text of ['token, after so many tokens', 'token, after so many seconds', '>trees<', '>dense<']) expect(svg).toContain(text);
   const report = JSON.parse((await ufb(['curves', `dense=${dense}`, '--json'])).stdout);
   expect(report).toEqual([
     {
@@ -33,6 +34,50 @@ test('ufb curves prints how each run ended, and draws both', async () => {
       points: [expect.objectContaining({ tokens: 1000, seconds: 5, heldOutLoss: 7 }), expect.objectContaining({ heldOutLoss: 5.125 })],
     },
   ]);
+});
+
+const agreement = (trained: number, lastState: number, vectors: number) =>
+  JSON.stringify({
+    event: 'agreement',
+    states: [0.9, lastState],
+    vectors,
+    cosine: 0.5,
+    tokens: 7,
+    fitted: 1000,
+    trained,
+    seconds: trained / 100,
+  });
+const conversion = join(folder, 'conversion.jsonl');
+writeFileSync(conversion, [agreement(0, 0.25, 0.125), '{"event":"step","loss":3}', agreement(3000, 0.75, 0.875)].join('\n'));
+
+test('of conversions it has the last hidden state and the vectors', async () => {
+  const out = join(folder, 'conversion.svg');
+  const { code, stdout } = await ufb(['curves', `half=${conversion}`, '--out', out]);
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/^ +R2 of the last hidden state +R2 of the texts' vectors +tokens/);
+  expect(stdout).toMatch(/^half +0\.7500 +0\.8750 +0\.00 M +30 +133$/m);
+  const svg = readFileSync(out, 'utf8');
+  for (const text of ['hidden state, after so many tokens', 'vectors, after so many seconds', '>half<']) expect(svg).toContain(text);
+  const [{ points }] = JSON.parse((await ufb(['curves', `half=${conversion}`, '--json'])).stdout);
+  expect(points).toEqual([
+    { tokens: 1000, seconds: 0, lastState: 0.25, vectors: 0.125 },
+    { tokens: 4000, seconds: 30, lastState: 0.75, vectors: 0.875 },
+  ]);
+});
+
+test('runs of both kinds are not drawn together', async () => {
+  const out = join(folder, 'both.svg');
+  const { code, stderr } = await ufb(['curves', `half=${conversion}`, `trees=${trees}`, '--out', out]);
+  expect([code, existsSync(out)]).toEqual([2, false]);
+  expect(stderr).toMatch(/half: expected runs of one kind/);
+});
+
+test('the steep beginning is left out of the picture', async () => {
+  const path = writeLog('long.jsonl', [9.5, ...Array.from({ length: 39 }, (_, i) => 5 - i / 100)], 1);
+  const out = join(folder, 'long.svg');
+  await ufb(['curves', `long=${path}`, '--out', out]);
+  expect(readFileSync(out, 'utf8')).toMatch(/>5</);
+  expect(readFileSync(out, 'utf8')).not.toMatch(/>[6-9]</);
 });
 
 test('steps taken again after a crash count once, and a line that it broke off not at all', async () => {
@@ -56,9 +101,10 @@ test('steps taken again after a crash count once, and a line that it broke off n
 });
 
 test.each([
-  ['not json', /line 1: is not what 'ufb pretrain --log' writes/],
+  ['not json', /line 1: is not what 'ufb pretrain --log' or 'ufb convert --log' writes/],
   ['{"event":"evaluation","tokens":-1,"seconds":1,"heldOutLoss":2}', /line 1: is not what/],
-  ['{"event":"step","tokens":1}', /holds no held-out loss/],
+  ['{"event":"agreement","fitted":1,"trained":1,"seconds":1,"states":[],"vectors":0.5}', /line 1: is not what/],
+  ['{"event":"step","tokens":1}', /holds nothing measured/],
 ])('%s is refused', async (text, message) => {
   const path = join(folder, 'wrong.jsonl');
   writeFileSync(path, text);
