@@ -1,3 +1,4 @@
+import { describe } from 'vitest';
 import type { Backend } from '../../src/backend/backend.ts';
 import { NativeBackend } from '../../src/backend/native.ts';
 import { loadAddon } from '../../src/backend/native_loader.ts';
@@ -48,3 +49,9 @@ export const candidates: readonly Candidate[] = [
   ...nativeCandidates(),
   ...wasmCandidates(),
 ];
+
+/** The tests of `body`, once for each of `backends`; where one cannot run they are skipped, saying why. */
+export function describeOnEach(backends: readonly Candidate[], body: (backend: Pick<Candidate, 'label' | 'create'>) => void): void {
+  for (const { label, create, unavailable } of backends)
+    describe.skipIf(unavailable)(unavailable ? `${label} (skipped: ${unavailable})` : label, () => body({ label, create }));
+}

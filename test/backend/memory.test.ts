@@ -7,7 +7,7 @@ import { NativeBackend } from '../../src/backend/native.ts';
 import { type Pipelines, pipeline } from '../../src/pipelines/pipeline.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { writeTinyClassifier, writeTinyModel } from '../tiny_model.ts';
-import { candidates } from './backends.ts';
+import { candidates, describeOnEach } from './backends.ts';
 import { watchBlocks } from './blocks.ts';
 
 setFlagsFromString('--expose-gc');
@@ -104,14 +104,14 @@ async function* stream(input: (i: number) => Input, count: number): AsyncGenerat
 // One of native's instruction sets and one of WASM's builds: memory is the runtime's, and the same for all of them.
 const measured = ['native', 'wasm'].flatMap((name) => candidates.filter(({ label }) => label.startsWith(name)).slice(0, 1));
 
-describe.each(measured)('$label', ({ create, unavailable }) => {
+describeOnEach(measured, ({ create }) => {
   const folder = temporaryFolder();
   beforeAll(async () => {
     await writeTinyModel(join(folder, 'model'));
     await writeTinyClassifier(join(folder, 'model'), join(folder, 'classifier'));
   });
 
-  test.skipIf(unavailable)('memory is flat over a million calls', async () => {
+  test('memory is flat over a million calls', async () => {
     using backend = create(2);
     const blocks = blocksOf(backend);
     const kept = keep(backend);
@@ -124,7 +124,7 @@ describe.each(measured)('$label', ({ create, unavailable }) => {
     }, blocks);
   });
 
-  describe.skipIf(unavailable).each(tasks)('$task', ({ task, model, input, options }) => {
+  describe.each(tasks)('$task', ({ task, model, input, options }) => {
     const open = async (backend: Backend, dtype?: 'i8') =>
       (await pipeline(task, join(folder, model), { backend, dtype })) as unknown as Answering;
 

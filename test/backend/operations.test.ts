@@ -4,7 +4,7 @@ import { type Backend, dropoutKey } from '../../src/backend/backend.ts';
 import { operations } from '../../src/backend/reference/operations.ts';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 import type { Tensor } from '../../src/backend/tensor.ts';
-import { candidates } from './backends.ts';
+import { candidates, describeOnEach } from './backends.ts';
 import { operationCases } from './operation-cases.ts';
 import { expectedValues, gradientErrors, normalisedError, operandsOf, runCase } from './run_case.ts';
 
@@ -49,182 +49,180 @@ describe('the list of cases', () => {
   });
 });
 
-for (const { label, create, unavailable } of candidates) {
-  describe.skipIf(unavailable)(unavailable ? `${label} (skipped: ${unavailable})` : label, () => {
-    let backend: Backend;
-    beforeAll(() => {
-      backend = create();
+describeOnEach(candidates, ({ label, create }) => {
+  let backend: Backend;
+  beforeAll(() => {
+    backend = create();
+  });
+  afterAll(() => backend?.dispose());
+
+  for (const operationCase of operationCases) {
+    test(operationCase.name, { timeout: 60_000 }, async () => {
+      const actual = await runCase(backend, operationCase);
+      const expected = await expectedValues(operationCase, backend.name === 'reference');
+      const { value, reason, atLeast } = operationCase.tolerance;
+      for (const name in expected) {
+        const integers = actual[name] instanceof Int32Array;
+        const error = normalisedError(actual[name], expected[name], atLeast);
+        expect(error, `${name} (${reason})`).toBeLessThanOrEqual(integers ? 0 : value);
+      }
+      if (!operationCase.gradient) return;
+      for (const [name, error] of Object.entries(gradientErrors(operationCase, actual))) {
+        expect(error, `${name} against finite differences`).toBeLessThanOrEqual(gradientTolerance);
+      }
     });
-    afterAll(() => backend?.dispose());
+  }
 
-    for (const operationCase of operationCases) {
-      test(operationCase.name, { timeout: 60_000 }, async () => {
-        const actual = await runCase(backend, operationCase);
-        const expected = await expectedValues(operationCase, backend.name === 'reference');
-        const { value, reason, atLeast } = operationCase.tolerance;
-        for (const name in expected) {
-          const integers = actual[name] instanceof Int32Array;
-          const error = normalisedError(actual[name], expected[name], atLeast);
-          expect(error, `${name} (${reason})`).toBeLessThanOrEqual(integers ? 0 : value);
+  if (label !== 'reference') {
+    test('results do not depend on the number of threads', { timeout: 120_000 }, async () => {
+      using one = create(1);
+      using two = create(2);
+      for (const operationCase of operationCases) {
+        const expected = await runCase(one, operationCase);
+        for (const other of [two, backend]) {
+          const actual = await runCase(other, operationCase);
+          for (const name in expected) expect(normalisedError(actual[name], expected[name]), `${operationCase.name}: ${name}`).toBe(0);
         }
-        if (!operationCase.gradient) return;
-        for (const [name, error] of Object.entries(gradientErrors(operationCase, actual))) {
-          expect(error, `${name} against finite differences`).toBeLessThanOrEqual(gradientTolerance);
-        }
-      });
-    }
+      }
+    });
+  }
 
-    if (label !== 'reference') {
-      test('results do not depend on the number of threads', { timeout: 120_000 }, async () => {
-        using one = create(1);
-        using two = create(2);
-        for (const operationCase of operationCases) {
-          const expected = await runCase(one, operationCase);
-          for (const other of [two, backend]) {
-            const actual = await runCase(other, operationCase);
-            for (const name in expected) expect(normalisedError(actual[name], expected[name]), `${operationCase.name}: ${name}`).toBe(0);
-          }
-        }
-      });
-    }
+  describe('late errors', () => {
+    const badEmbedding = (index: number) => {
+      const table = backend.zeros('table', [11, 4]);
+      const indices = backend.tensor('indices', [3], 'i32', [0, 10, index]);
+      const output = backend.tensor('output', [3, 4]);
+      backend.embedding({ table, indices, output });
+      return { table, indices, output };
+    };
+    const indexError = (index: number) => `embedding: index ${index} of row 2 is not in a table of 11 rows`;
 
-    describe('late errors', () => {
-      const badEmbedding = (index: number) => {
-        const table = backend.zeros('table', [11, 4]);
-        const indices = backend.tensor('indices', [3], 'i32', [0, 10, index]);
-        const output = backend.tensor('output', [3, 4]);
-        backend.embedding({ table, indices, output });
-        return { table, indices, output };
-      };
-      const indexError = (index: number) => `embedding: index ${index} of row 2 is not in a table of 11 rows`;
-
-      test.each([11, -1, 2 ** 31 - 1])('index %d surfaces at read, once', async (index) => {
-        const { output } = badEmbedding(index);
-        await expect(backend.read(output)).rejects.toThrow(indexError(index));
-        await backend.read(output);
-        await backend.finish();
-      });
-
-      test('surfaces at finish and at readNow too', async () => {
-        badEmbedding(12);
-        await expect(backend.finish()).rejects.toThrow(indexError(12));
-        const { output } = badEmbedding(13);
-        expect(() => backend.readNow(output)).toThrow(indexError(13));
-        backend.fill({ output, value: 3 });
-        expect(backend.readNow(output)).toEqual(new Float32Array(12).fill(3));
-      });
-
-      test('operations queued behind it are skipped, writes are not', async () => {
-        const [small, large] = [backend.zeros('small', [3]), backend.zeros('large', [5000])];
-        badEmbedding(17);
-        backend.fill({ output: small, value: 1 });
-        backend.write(large, new Float32Array(5000).fill(2));
-        backend.submit();
-        backend.fill({ output: large, value: 3 });
-        const written = backend.tensor('written', [2], 'f32', [4, 5]);
-        await expect(backend.finish()).rejects.toThrow(indexError(17));
-        expect(await backend.read(small)).toEqual(new Float32Array(3));
-        expect(await backend.read(large)).toEqual(new Float32Array(5000).fill(2));
-        expect(await backend.read(written)).toEqual(Float32Array.of(4, 5));
-      });
-
-      test('the first of several wins', async () => {
-        badEmbedding(14);
-        badEmbedding(15);
-        await expect(backend.finish()).rejects.toThrow(indexError(14));
-        await backend.finish();
-      });
-
-      test('indices of the embedding gradients', async () => {
-        const { table, indices, output: gradOutput } = badEmbedding(16);
-        await expect(backend.finish()).rejects.toThrow(indexError(16));
-        backend.fill({ output: gradOutput, value: 1 });
-        backend.embeddingBackward({ indices, gradOutput, gradTable: table });
-        await expect(backend.finish()).rejects.toThrow(indexError(16));
-        backend.embeddingScaleBackward({ table, indices, gradOutput, gradScale: backend.zeros('gradScale', [1]) });
-        await expect(backend.finish()).rejects.toThrow(indexError(16));
-        backend.embeddingBackward({ indices, gradOutput, gradTable: table, skipIndex: 16 });
-        await backend.finish();
-        // Nothing is skipped that was not named.
-        backend.embeddingBackward({ indices: backend.tensor('-1', [3], 'i32', [0, 1, -1]), gradOutput, gradTable: table });
-        await expect(backend.finish()).rejects.toThrow(indexError(-1));
-      });
-
-      test.each([3, -1])('block %d, chosen in a conditional product', async (block) => {
-        const zeros = (...shape: number[]) => backend.zeros('zeros', shape);
-        const chosen = backend.tensor('chosen', [2, 2], 'i32', [0, 2, 1, block]);
-        const [input, output, weight] = [zeros(2, 5), zeros(2, 8), zeros(12, 5)];
-        const error = (operation: string) => `${operation}: block ${block}, chosen by row 1, is not one of 3`;
-        backend.conditionalMatmul({ input, weight, chosen, blockSize: 4, output });
-        await expect(backend.finish()).rejects.toThrow(error('conditionalMatmul'));
-        backend.conditionalMatmulBackwardInput({ gradOutput: output, weight, chosen, blockSize: 4, gradInput: input });
-        await expect(backend.finish()).rejects.toThrow(error('conditionalMatmulBackwardInput'));
-        backend.conditionalMatmulBackwardWeight({ input, gradOutput: output, chosen, blockSize: 4, gradWeight: weight });
-        await expect(backend.finish()).rejects.toThrow(error('conditionalMatmulBackwardWeight'));
-      });
-
-      test.each([Number.NaN, Number.POSITIVE_INFINITY])('a weight of %d, prepared in i8', async (value) => {
-        // First of its row, and followed by larger ones than any before it.
-        const weight = backend.tensor('weight', [3, 4], 'f32', [1, 2, 3, 4, value, 6, 7, 8, 9, 10, 11, 12]);
-        backend.prepareLinear({ weight, precision: 'i8' }).dispose();
-        await expect(backend.finish()).rejects.toThrow('prepareLinear: the weights of output 1 are not finite and cannot be rounded to i8');
-        backend.prepareNodes({ nodes: weight, precision: 'i8' }).dispose();
-        await expect(backend.finish()).rejects.toThrow('prepareNodes: the weights of neuron 1 are not finite and cannot be rounded to i8');
-        backend.prepareLinear({ weight, precision: 'bf16' }).dispose();
-        await backend.finish();
-      });
-
-      test.each(['F32', 'BF16', 'F16'] as const)('a value of a file, %s, that is not finite', async (type) => {
-        const bits = { F32: [0, 0x7f80], BF16: [0x7fc0], F16: [0xfc00] }[type];
-        const input = backend.lend('input', new Uint8Array(Uint16Array.from([...bits, ...bits]).buffer));
-        const output = backend.tensor('output', [2]);
-        backend.place({ input, type, output, rows: 1, columns: 2, offset: 0, rowStride: 2, columnStride: 1 });
-        await expect(backend.finish()).rejects.toThrow('place: the input holds a value that is not finite');
-      });
-
-      test.each([5, -1])('label %d', async (label) => {
-        const logits = backend.zeros('logits', [2, 5]);
-        backend.crossEntropy({ logits, labels: backend.tensor('labels', [2], 'i32', [4, label]), losses: backend.tensor('losses', [2]) });
-        await expect(backend.finish()).rejects.toThrow(`crossEntropy: label ${label} of row 1 is not one of 5 classes`);
-      });
-
-      test.each([3, 0, -1, 1e9])('visited node %d on level 1', async (node) => {
-        const zeros = (...shape: number[]) => backend.zeros('zeros', shape);
-        const visited = backend.tensor('visited', [2, 1, 2], 'i32', [0, 2, 0, node]);
-        const gradients = { gradNodes: zeros(3, 8), gradBias: zeros(3), touched: backend.zeros('touched', [3], 'i32') };
-        const rows = { input: zeros(2, 4), gradOutput: zeros(2, 4), gradInput: zeros(2, 4) };
-        backend.fffBackward({ ...rows, ...gradients, nodes: zeros(3, 8), trees: 1, depth: 1, visited, logits: zeros(2, 1, 2) });
-        await expect(backend.finish()).rejects.toThrow(`fffBackward: node ${node}, visited by token 1, is not on level 1`);
-      });
+    test.each([11, -1, 2 ** 31 - 1])('index %d surfaces at read, once', async (index) => {
+      const { output } = badEmbedding(index);
+      await expect(backend.read(output)).rejects.toThrow(indexError(index));
+      await backend.read(output);
+      await backend.finish();
     });
 
-    describe('dropout', () => {
-      const count = 100_000;
-      const run = async (probability: number, key: number) => {
-        using ones = backend.tensor('ones', [count]);
-        backend.fill({ output: ones, value: 1 });
-        backend.dropout({ input: ones, output: ones, dropout: { probability, key } });
-        return backend.read(ones);
-      };
+    test('surfaces at finish and at readNow too', async () => {
+      badEmbedding(12);
+      await expect(backend.finish()).rejects.toThrow(indexError(12));
+      const { output } = badEmbedding(13);
+      expect(() => backend.readNow(output)).toThrow(indexError(13));
+      backend.fill({ output, value: 3 });
+      expect(backend.readNow(output)).toEqual(new Float32Array(12).fill(3));
+    });
 
-      test.each([0.1, 0.5, 0.9])('keeps all but a share of %d, scaled to the same mean', async (probability) => {
-        const values = await run(probability, dropoutKey(1, 2, 3));
-        const kept = values.filter((value) => value !== 0);
-        expect(new Set(kept)).toEqual(new Set([Math.fround(1 / (1 - probability))]));
-        // Five standard deviations of the binomial distribution.
-        const deviation = Math.sqrt(count * probability * (1 - probability));
-        expect(Math.abs(kept.length - count * (1 - probability))).toBeLessThan(5 * deviation);
-      });
+    test('operations queued behind it are skipped, writes are not', async () => {
+      const [small, large] = [backend.zeros('small', [3]), backend.zeros('large', [5000])];
+      badEmbedding(17);
+      backend.fill({ output: small, value: 1 });
+      backend.write(large, new Float32Array(5000).fill(2));
+      backend.submit();
+      backend.fill({ output: large, value: 3 });
+      const written = backend.tensor('written', [2], 'f32', [4, 5]);
+      await expect(backend.finish()).rejects.toThrow(indexError(17));
+      expect(await backend.read(small)).toEqual(new Float32Array(3));
+      expect(await backend.read(large)).toEqual(new Float32Array(5000).fill(2));
+      expect(await backend.read(written)).toEqual(Float32Array.of(4, 5));
+    });
 
-      test('the key alone decides, and its parts all count', async () => {
-        const first = await run(0.5, dropoutKey(1, 2, 3));
-        expect(await run(0.5, dropoutKey(1, 2, 3))).toEqual(first);
-        for (const key of [dropoutKey(2, 2, 3), dropoutKey(1, 3, 3), dropoutKey(1, 2, 4)]) {
-          const other = await run(0.5, key);
-          const agreeing = other.filter((value, i) => value === first[i]).length;
-          expect(Math.abs(agreeing - count / 2)).toBeLessThan(5 * Math.sqrt(count / 4));
-        }
-      });
+    test('the first of several wins', async () => {
+      badEmbedding(14);
+      badEmbedding(15);
+      await expect(backend.finish()).rejects.toThrow(indexError(14));
+      await backend.finish();
+    });
+
+    test('indices of the embedding gradients', async () => {
+      const { table, indices, output: gradOutput } = badEmbedding(16);
+      await expect(backend.finish()).rejects.toThrow(indexError(16));
+      backend.fill({ output: gradOutput, value: 1 });
+      backend.embeddingBackward({ indices, gradOutput, gradTable: table });
+      await expect(backend.finish()).rejects.toThrow(indexError(16));
+      backend.embeddingScaleBackward({ table, indices, gradOutput, gradScale: backend.zeros('gradScale', [1]) });
+      await expect(backend.finish()).rejects.toThrow(indexError(16));
+      backend.embeddingBackward({ indices, gradOutput, gradTable: table, skipIndex: 16 });
+      await backend.finish();
+      // Nothing is skipped that was not named.
+      backend.embeddingBackward({ indices: backend.tensor('-1', [3], 'i32', [0, 1, -1]), gradOutput, gradTable: table });
+      await expect(backend.finish()).rejects.toThrow(indexError(-1));
+    });
+
+    test.each([3, -1])('block %d, chosen in a conditional product', async (block) => {
+      const zeros = (...shape: number[]) => backend.zeros('zeros', shape);
+      const chosen = backend.tensor('chosen', [2, 2], 'i32', [0, 2, 1, block]);
+      const [input, output, weight] = [zeros(2, 5), zeros(2, 8), zeros(12, 5)];
+      const error = (operation: string) => `${operation}: block ${block}, chosen by row 1, is not one of 3`;
+      backend.conditionalMatmul({ input, weight, chosen, blockSize: 4, output });
+      await expect(backend.finish()).rejects.toThrow(error('conditionalMatmul'));
+      backend.conditionalMatmulBackwardInput({ gradOutput: output, weight, chosen, blockSize: 4, gradInput: input });
+      await expect(backend.finish()).rejects.toThrow(error('conditionalMatmulBackwardInput'));
+      backend.conditionalMatmulBackwardWeight({ input, gradOutput: output, chosen, blockSize: 4, gradWeight: weight });
+      await expect(backend.finish()).rejects.toThrow(error('conditionalMatmulBackwardWeight'));
+    });
+
+    test.each([Number.NaN, Number.POSITIVE_INFINITY])('a weight of %d, prepared in i8', async (value) => {
+      // First of its row, and followed by larger ones than any before it.
+      const weight = backend.tensor('weight', [3, 4], 'f32', [1, 2, 3, 4, value, 6, 7, 8, 9, 10, 11, 12]);
+      backend.prepareLinear({ weight, precision: 'i8' }).dispose();
+      await expect(backend.finish()).rejects.toThrow('prepareLinear: the weights of output 1 are not finite and cannot be rounded to i8');
+      backend.prepareNodes({ nodes: weight, precision: 'i8' }).dispose();
+      await expect(backend.finish()).rejects.toThrow('prepareNodes: the weights of neuron 1 are not finite and cannot be rounded to i8');
+      backend.prepareLinear({ weight, precision: 'bf16' }).dispose();
+      await backend.finish();
+    });
+
+    test.each(['F32', 'BF16', 'F16'] as const)('a value of a file, %s, that is not finite', async (type) => {
+      const bits = { F32: [0, 0x7f80], BF16: [0x7fc0], F16: [0xfc00] }[type];
+      const input = backend.lend('input', new Uint8Array(Uint16Array.from([...bits, ...bits]).buffer));
+      const output = backend.tensor('output', [2]);
+      backend.place({ input, type, output, rows: 1, columns: 2, offset: 0, rowStride: 2, columnStride: 1 });
+      await expect(backend.finish()).rejects.toThrow('place: the input holds a value that is not finite');
+    });
+
+    test.each([5, -1])('label %d', async (label) => {
+      const logits = backend.zeros('logits', [2, 5]);
+      backend.crossEntropy({ logits, labels: backend.tensor('labels', [2], 'i32', [4, label]), losses: backend.tensor('losses', [2]) });
+      await expect(backend.finish()).rejects.toThrow(`crossEntropy: label ${label} of row 1 is not one of 5 classes`);
+    });
+
+    test.each([3, 0, -1, 1e9])('visited node %d on level 1', async (node) => {
+      const zeros = (...shape: number[]) => backend.zeros('zeros', shape);
+      const visited = backend.tensor('visited', [2, 1, 2], 'i32', [0, 2, 0, node]);
+      const gradients = { gradNodes: zeros(3, 8), gradBias: zeros(3), touched: backend.zeros('touched', [3], 'i32') };
+      const rows = { input: zeros(2, 4), gradOutput: zeros(2, 4), gradInput: zeros(2, 4) };
+      backend.fffBackward({ ...rows, ...gradients, nodes: zeros(3, 8), trees: 1, depth: 1, visited, logits: zeros(2, 1, 2) });
+      await expect(backend.finish()).rejects.toThrow(`fffBackward: node ${node}, visited by token 1, is not on level 1`);
     });
   });
-}
+
+  describe('dropout', () => {
+    const count = 100_000;
+    const run = async (probability: number, key: number) => {
+      using ones = backend.tensor('ones', [count]);
+      backend.fill({ output: ones, value: 1 });
+      backend.dropout({ input: ones, output: ones, dropout: { probability, key } });
+      return backend.read(ones);
+    };
+
+    test.each([0.1, 0.5, 0.9])('keeps all but a share of %d, scaled to the same mean', async (probability) => {
+      const values = await run(probability, dropoutKey(1, 2, 3));
+      const kept = values.filter((value) => value !== 0);
+      expect(new Set(kept)).toEqual(new Set([Math.fround(1 / (1 - probability))]));
+      // Five standard deviations of the binomial distribution.
+      const deviation = Math.sqrt(count * probability * (1 - probability));
+      expect(Math.abs(kept.length - count * (1 - probability))).toBeLessThan(5 * deviation);
+    });
+
+    test('the key alone decides, and its parts all count', async () => {
+      const first = await run(0.5, dropoutKey(1, 2, 3));
+      expect(await run(0.5, dropoutKey(1, 2, 3))).toEqual(first);
+      for (const key of [dropoutKey(2, 2, 3), dropoutKey(1, 3, 3), dropoutKey(1, 2, 4)]) {
+        const other = await run(0.5, key);
+        const agreeing = other.filter((value, i) => value === first[i]).length;
+        expect(Math.abs(agreeing - count / 2)).toBeLessThan(5 * Math.sqrt(count / 4));
+      }
+    });
+  });
+});

@@ -1,7 +1,7 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Backend } from '../../src/backend/backend.ts';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
-import { candidates } from './backends.ts';
+import { candidates, describeOnEach } from './backends.ts';
 import { Random } from './random.ts';
 import { normalisedError } from './run_case.ts';
 
@@ -21,55 +21,53 @@ function layer() {
   };
 }
 
-for (const { label, create, unavailable } of candidates) {
-  describe.skipIf(unavailable)(unavailable ? `${label} (skipped: ${unavailable})` : label, () => {
-    let backend: Backend;
-    const { nodes, bias, input } = layer();
-    beforeAll(() => {
-      backend = create();
-    });
-    afterAll(() => backend?.dispose());
-
-    async function walk(on: Backend, rows: Float32Array) {
-      const count = rows.length / width;
-      using x = on.tensor('input', [count, width], 'f32', rows);
-      using w = on.tensor('nodes', [nodeCount, 2 * width], 'f32', nodes);
-      using b = on.tensor('bias', [nodeCount], 'f32', bias);
-      using output = on.tensor('output', [count, width]);
-      using visited = on.tensor('visited', [count, trees, depth + 1], 'i32');
-      using logits = on.tensor('logits', [count, trees, depth + 1]);
-      on.fff({ input: x, nodes: w, bias: b, trees, depth, output, visited, logits });
-      return { output: await on.read(output), visited: await on.readIntegers(visited), logits: await on.read(logits) };
-    }
-
-    test.skipIf(label.startsWith('reference'))(
-      'of 100,000 tokens fewer than 1 in 10,000 take another path than in the reference',
-      { timeout: 60_000 },
-      async () => {
-        using reference = new ReferenceBackend();
-        const expected = await walk(reference, input);
-        const actual = await walk(backend, input);
-        let flips = 0;
-        for (let t = 0; t < tokens; t++) {
-          const last = (t + 1) * (depth + 1) - 1;
-          if (actual.visited[last] !== expected.visited[last]) flips++;
-        }
-        expect(flips).toBeLessThan(tokens / 10_000);
-      },
-    );
-
-    test('a batch answers as its rows alone do, by the same paths, whatever its size', async () => {
-      const rows = input.subarray(0, 77 * width);
-      const { output, visited, logits } = await walk(backend, rows);
-      for (const count of [1, 2, 7, 16, 33]) {
-        for (let t = 0; t + count <= 77; t += count) {
-          const alone = await walk(backend, rows.slice(t * width, (t + count) * width));
-          expect(alone.visited).toEqual(visited.slice(t * (depth + 1), (t + count) * (depth + 1)));
-          // Each z is summed in one fixed order: not merely close.
-          expect(alone.logits).toEqual(logits.slice(t * (depth + 1), (t + count) * (depth + 1)));
-          expect(normalisedError(alone.output, output.subarray(t * width, (t + count) * width))).toBeLessThan(2e-5);
-        }
-      }
-    });
+describeOnEach(candidates, ({ label, create }) => {
+  let backend: Backend;
+  const { nodes, bias, input } = layer();
+  beforeAll(() => {
+    backend = create();
   });
-}
+  afterAll(() => backend?.dispose());
+
+  async function walk(on: Backend, rows: Float32Array) {
+    const count = rows.length / width;
+    using x = on.tensor('input', [count, width], 'f32', rows);
+    using w = on.tensor('nodes', [nodeCount, 2 * width], 'f32', nodes);
+    using b = on.tensor('bias', [nodeCount], 'f32', bias);
+    using output = on.tensor('output', [count, width]);
+    using visited = on.tensor('visited', [count, trees, depth + 1], 'i32');
+    using logits = on.tensor('logits', [count, trees, depth + 1]);
+    on.fff({ input: x, nodes: w, bias: b, trees, depth, output, visited, logits });
+    return { output: await on.read(output), visited: await on.readIntegers(visited), logits: await on.read(logits) };
+  }
+
+  test.skipIf(label.startsWith('reference'))(
+    'of 100,000 tokens fewer than 1 in 10,000 take another path than in the reference',
+    { timeout: 60_000 },
+    async () => {
+      using reference = new ReferenceBackend();
+      const expected = await walk(reference, input);
+      const actual = await walk(backend, input);
+      let flips = 0;
+      for (let t = 0; t < tokens; t++) {
+        const last = (t + 1) * (depth + 1) - 1;
+        if (actual.visited[last] !== expected.visited[last]) flips++;
+      }
+      expect(flips).toBeLessThan(tokens / 10_000);
+    },
+  );
+
+  test('a batch answers as its rows alone do, by the same paths, whatever its size', async () => {
+    const rows = input.subarray(0, 77 * width);
+    const { output, visited, logits } = await walk(backend, rows);
+    for (const count of [1, 2, 7, 16, 33]) {
+      for (let t = 0; t + count <= 77; t += count) {
+        const alone = await walk(backend, rows.slice(t * width, (t + count) * width));
+        expect(alone.visited).toEqual(visited.slice(t * (depth + 1), (t + count) * (depth + 1)));
+        // Each z is summed in one fixed order: not merely close.
+        expect(alone.logits).toEqual(logits.slice(t * (depth + 1), (t + count) * (depth + 1)));
+        expect(normalisedError(alone.output, output.subarray(t * width, (t + count) * width))).toBeLessThan(2e-5);
+      }
+    }
+  });
+});

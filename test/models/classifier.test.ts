@@ -1,12 +1,12 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
 import type { Backend } from '../../src/backend/backend.ts';
 import { writeSafetensors } from '../../src/io/safetensors.ts';
 import { loadModel } from '../../src/models/checkpoint.ts';
 import { SequenceClassifier } from '../../src/models/sequence_classifier.ts';
-import { candidates } from '../backend/backends.ts';
+import { candidates, describeOnEach } from '../backend/backends.ts';
 import { expectClose, type GoldenTensors, goldenJson, goldenTensors, tolerances } from '../goldens.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { allocateGradients, expectGradients, mean } from './training.ts';
@@ -28,33 +28,31 @@ async function writeCheckpoint(model: string, head: string, golden: GoldenTensor
   return path;
 }
 
-for (const { label, create, unavailable } of candidates) {
-  describe.skipIf(unavailable)(`${label}${unavailable ? ` (skipped: ${unavailable})` : ''}`, () => {
-    let backend: Backend;
-    beforeAll(() => {
-      backend = create();
-    });
-    afterAll(() => backend?.dispose());
-
-    test.each(models.flatMap((model) => heads.map((head) => [model, head])))('%s %s: logits, loss and gradients', async (name, head) => {
-      const golden = await goldenTensors(name, 'classify', `${head}.safetensors`);
-      const model = await loadModel(await writeCheckpoint(name, head, golden), backend);
-      if (!(model instanceof SequenceClassifier)) throw new Error('expected a classifier');
-      expect(model.labels).toBe(Number(head.split('-')[1]));
-      const [batch, length] = golden.shape('input_ids');
-      const inputs = { batch, length, ids: golden.integers('input_ids'), attentionMask: golden.integers('attention_mask') };
-      const labels = model.labels === 1 ? golden.floats('labels') : golden.integers('labels');
-      using arena = new Arena(backend);
-      const run = { backend, arena, training: false };
-      expectClose('logits', await backend.read(model.logits(run, inputs)), golden.floats('logits'), tolerances.output);
-
-      allocateGradients(backend, model.parameters);
-      arena.reset();
-      const losses = await backend.read(model.lossAndGradients(run, { ...inputs, labels }, { scale: 1 / batch }));
-      const info = goldenJson<{ classification: Record<string, { loss: number }> }>(name, 'info.json');
-      expect(Math.abs(mean(losses) - info.classification[head].loss)).toBeLessThan(tolerances.loss);
-      await expectGradients(model.parameters, golden, 'grad.');
-      model.dispose();
-    });
+describeOnEach(candidates, ({ create }) => {
+  let backend: Backend;
+  beforeAll(() => {
+    backend = create();
   });
-}
+  afterAll(() => backend?.dispose());
+
+  test.each(models.flatMap((model) => heads.map((head) => [model, head])))('%s %s: logits, loss and gradients', async (name, head) => {
+    const golden = await goldenTensors(name, 'classify', `${head}.safetensors`);
+    const model = await loadModel(await writeCheckpoint(name, head, golden), backend);
+    if (!(model instanceof SequenceClassifier)) throw new Error('expected a classifier');
+    expect(model.labels).toBe(Number(head.split('-')[1]));
+    const [batch, length] = golden.shape('input_ids');
+    const inputs = { batch, length, ids: golden.integers('input_ids'), attentionMask: golden.integers('attention_mask') };
+    const labels = model.labels === 1 ? golden.floats('labels') : golden.integers('labels');
+    using arena = new Arena(backend);
+    const run = { backend, arena, training: false };
+    expectClose('logits', await backend.read(model.logits(run, inputs)), golden.floats('logits'), tolerances.output);
+
+    allocateGradients(backend, model.parameters);
+    arena.reset();
+    const losses = await backend.read(model.lossAndGradients(run, { ...inputs, labels }, { scale: 1 / batch }));
+    const info = goldenJson<{ classification: Record<string, { loss: number }> }>(name, 'info.json');
+    expect(Math.abs(mean(losses) - info.classification[head].loss)).toBeLessThan(tolerances.loss);
+    await expectGradients(model.parameters, golden, 'grad.');
+    model.dispose();
+  });
+});

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
 import { fmix32 } from '../../src/backend/backend.ts';
 import { importParameter } from '../../src/models/checkpoint.ts';
@@ -6,7 +6,7 @@ import { parseConfig } from '../../src/models/config_json.ts';
 import { MaskedLanguageModel } from '../../src/models/masked_language_model.ts';
 import { ParameterFactory } from '../../src/models/parameter_factory.ts';
 import { hashText } from '../../src/nn/random.ts';
-import { candidates } from '../backend/backends.ts';
+import { candidates, describeOnEach } from '../backend/backends.ts';
 import { goldenJson, largest, tolerances } from '../goldens.ts';
 
 interface FullSizeModel {
@@ -54,58 +54,55 @@ test('the formula is the golden one', () => {
 // 650 MB of weights a model: on the reference, and on the native backend's widest instruction set.
 const backends = candidates.filter((candidate, i) => candidate.label === 'reference' || i === candidates.length - 1);
 
-for (const { label, create, unavailable } of backends) {
-  describe.skipIf(unavailable)(`${label}${unavailable ? ` (skipped: ${unavailable})` : ''}`, () => {
-    test.each(models)(
-      '$name at full size agrees with float64',
-      { timeout: 300_000 },
-      async ({ arch, vocab, input_ids, parameterCount, ...expected }) => {
-        const json = { model_type: 'crammedBERT', arch: { ...arch, embedding: { ...arch.embedding, vocab_size: vocab } } };
-        using backend = create();
-        const model = new MaskedLanguageModel(parseConfig(json, 'full-size.json'), new ParameterFactory(backend));
-        let count = 0;
-        for (const parameter of model.parameters) {
-          count += parameter.value.size;
-          importParameter(
-            parameter,
-            parameter.layout.tensors.map(({ name, shape }) => ({
+describeOnEach(backends, ({ create }) => {
+  test.each(models)(
+    '$name at full size agrees with float64',
+    { timeout: 300_000 },
+    async ({ arch, vocab, input_ids, parameterCount, ...expected }) => {
+      const json = { model_type: 'crammedBERT', arch: { ...arch, embedding: { ...arch.embedding, vocab_size: vocab } } };
+      using backend = create();
+      const model = new MaskedLanguageModel(parseConfig(json, 'full-size.json'), new ParameterFactory(backend));
+      let count = 0;
+      for (const parameter of model.parameters) {
+        count += parameter.value.size;
+        importParameter(
+          parameter,
+          parameter.layout.tensors.map(({ name, shape }) => ({
+            name,
+            shape,
+            values: weights(
               name,
-              shape,
-              values: weights(
-                name,
-                shape.reduce((a, b) => a * b),
-              ),
-            })),
-          );
-          await backend.finish();
-        }
-        expect(count).toBe(parameterCount);
+              shape.reduce((a, b) => a * b),
+            ),
+          })),
+        );
+        await backend.finish();
+      }
+      expect(count).toBe(parameterCount);
 
-        const run = { backend, arena: new Arena(backend), training: false };
-        const batch = { batch: 1, length: input_ids.length, ids: Int32Array.from(input_ids) };
-        const { hiddenSize } = model.config;
-        const encoded = await backend.read(model.encoder.forward(run, batch).output);
-        const outputTolerance = tolerances.output * largest(encoded);
-        input_ids.forEach((_, position) => {
-          const row = encoded.subarray(position * hiddenSize, (position + 1) * hiddenSize);
-          expected.encoderOutputFirst8[position].forEach((value, i) => {
-            expect(Math.abs(row[i] - value)).toBeLessThan(outputTolerance);
-          });
-          expect(Math.sqrt(row.reduce((sum, value) => sum + value * value, 0))).toBeCloseTo(expected.encoderOutputNorm[position], 3);
+      const run = { backend, arena: new Arena(backend), training: false };
+      const batch = { batch: 1, length: input_ids.length, ids: Int32Array.from(input_ids) };
+      const { hiddenSize } = model.config;
+      const encoded = await backend.read(model.encoder.forward(run, batch).output);
+      const outputTolerance = tolerances.output * largest(encoded);
+      input_ids.forEach((_, position) => {
+        const row = encoded.subarray(position * hiddenSize, (position + 1) * hiddenSize);
+        expected.encoderOutputFirst8[position].forEach((value, i) => {
+          expect(Math.abs(row[i] - value)).toBeLessThan(outputTolerance);
         });
+        expect(Math.sqrt(row.reduce((sum, value) => sum + value * value, 0))).toBeCloseTo(expected.encoderOutputNorm[position], 3);
+      });
 
-        run.arena.reset();
-        const logits = await backend.read(model.logits(run, batch));
-        const logitTolerance = tolerances.output * largest(logits);
-        expected.top10.forEach((top, position) => {
-          const row = logits.subarray(position * vocab, (position + 1) * vocab);
-          for (const [id, value] of top)
-            expect(Math.abs(row[id] - value), `position ${position}, token ${id}`).toBeLessThan(logitTolerance);
-          const tenth = top[9][1] - logitTolerance;
-          const above = [...row.keys()].filter((id) => row[id] > tenth);
-          expect(above.filter((id) => !top.some(([other]) => other === id)).every((id) => row[id] < top[9][1] + logitTolerance)).toBe(true);
-        });
-      },
-    );
-  });
-}
+      run.arena.reset();
+      const logits = await backend.read(model.logits(run, batch));
+      const logitTolerance = tolerances.output * largest(logits);
+      expected.top10.forEach((top, position) => {
+        const row = logits.subarray(position * vocab, (position + 1) * vocab);
+        for (const [id, value] of top) expect(Math.abs(row[id] - value), `position ${position}, token ${id}`).toBeLessThan(logitTolerance);
+        const tenth = top[9][1] - logitTolerance;
+        const above = [...row.keys()].filter((id) => row[id] > tenth);
+        expect(above.filter((id) => !top.some(([other]) => other === id)).every((id) => row[id] < top[9][1] + logitTolerance)).toBe(true);
+      });
+    },
+  );
+});

@@ -5,7 +5,7 @@ import { loadModel } from '../../src/models/checkpoint.ts';
 import type { Batch } from '../../src/models/encoder.ts';
 import { MaskedLanguageModel } from '../../src/models/masked_language_model.ts';
 import { SequenceClassifier } from '../../src/models/sequence_classifier.ts';
-import { candidates } from '../backend/backends.ts';
+import { candidates, describeOnEach } from '../backend/backends.ts';
 import { expectClose, type GoldenTensors, goldenJson, goldenPath, goldenTensors, tolerances } from '../goldens.ts';
 import { allocateGradients, expectGradients, expectTraining, type GoldenTraining, mean } from './training.ts';
 
@@ -15,73 +15,71 @@ function batchOf(golden: GoldenTensors): Batch {
   return { batch, length, ids, attentionMask, typeIds };
 }
 
-for (const { label, create, unavailable } of candidates) {
-  describe.skipIf(unavailable)(`${label}${unavailable ? ` (skipped: ${unavailable})` : ''}`, () => {
-    let backend: Backend;
-    let arena: Arena;
-    beforeAll(() => {
-      backend = create();
-      arena = new Arena(backend);
-    });
-    afterAll(() => backend?.dispose());
+describeOnEach(candidates, ({ create }) => {
+  let backend: Backend;
+  let arena: Arena;
+  beforeAll(() => {
+    backend = create();
+    arena = new Arena(backend);
+  });
+  afterAll(() => backend?.dispose());
 
-    describe('BertForMaskedLM', () => {
-      let model: MaskedLanguageModel;
-      let golden: GoldenTensors;
-      let batch: Batch;
-      beforeAll(async () => {
-        const loaded = await loadModel(goldenPath('hf-bert'), backend);
-        if (!(loaded instanceof MaskedLanguageModel)) throw new Error('expected a masked language model');
-        model = loaded;
-        golden = await goldenTensors('hf-bert', 'forward.safetensors');
-        batch = batchOf(golden);
-      });
-
-      test.each([true, false])('hidden states and logits (kept for training: %s)', async (training) => {
-        const run = { backend, arena, training };
-        arena.reset();
-        const { output } = model.encoder.forward(run, batch);
-        expectClose('last hidden state', await backend.read(output), golden.floats('last_hidden_state'), tolerances.output);
-        arena.reset();
-        expectClose('logits', await backend.read(model.logits(run, batch)), golden.floats('logits'), tolerances.output);
-      });
-
-      test('loss and gradients, then twelve steps of AdamW', async () => {
-        const run = { backend, arena, training: true };
-        const labels = golden.integers('labels');
-        const scale = 1 / labels.filter((value) => value >= 0).length;
-        const { loss, training } = goldenJson<{ loss: number; training: GoldenTraining }>('hf-bert', 'info.json');
-        const gradients = await goldenTensors('hf-bert', 'gradients.safetensors');
-        const lossAndGradients = () => {
-          arena.reset();
-          return model.lossAndGradients(run, { ...batch, labels }, { scale });
-        };
-        allocateGradients(backend, model.parameters);
-        expect(Math.abs(mean(await backend.read(lossAndGradients())) - loss)).toBeLessThan(tolerances.loss);
-        await expectGradients(model.parameters, gradients);
-        for (const parameter of model.parameters) parameter.gradient?.dispose();
-
-        const weights = await goldenTensors('hf-bert', 'weights-after-training.safetensors');
-        await expectTraining(backend, model.parameters, { training, gradients, weights }, lossAndGradients);
-      });
+  describe('BertForMaskedLM', () => {
+    let model: MaskedLanguageModel;
+    let golden: GoldenTensors;
+    let batch: Batch;
+    beforeAll(async () => {
+      const loaded = await loadModel(goldenPath('hf-bert'), backend);
+      if (!(loaded instanceof MaskedLanguageModel)) throw new Error('expected a masked language model');
+      model = loaded;
+      golden = await goldenTensors('hf-bert', 'forward.safetensors');
+      batch = batchOf(golden);
     });
 
-    test('BertForSequenceClassification', async () => {
-      const model = await loadModel(goldenPath('hf-bert-classify'), backend);
-      if (!(model instanceof SequenceClassifier)) throw new Error('expected a classifier');
-      expect(model.labels).toBe(2);
-      const golden = await goldenTensors('hf-bert-classify', 'forward.safetensors');
-      const batch = batchOf(golden);
-      const run = { backend, arena, training: false };
+    test.each([true, false])('hidden states and logits (kept for training: %s)', async (training) => {
+      const run = { backend, arena, training };
+      arena.reset();
+      const { output } = model.encoder.forward(run, batch);
+      expectClose('last hidden state', await backend.read(output), golden.floats('last_hidden_state'), tolerances.output);
       arena.reset();
       expectClose('logits', await backend.read(model.logits(run, batch)), golden.floats('logits'), tolerances.output);
+    });
 
+    test('loss and gradients, then twelve steps of AdamW', async () => {
+      const run = { backend, arena, training: true };
+      const labels = golden.integers('labels');
+      const scale = 1 / labels.filter((value) => value >= 0).length;
+      const { loss, training } = goldenJson<{ loss: number; training: GoldenTraining }>('hf-bert', 'info.json');
+      const gradients = await goldenTensors('hf-bert', 'gradients.safetensors');
+      const lossAndGradients = () => {
+        arena.reset();
+        return model.lossAndGradients(run, { ...batch, labels }, { scale });
+      };
       allocateGradients(backend, model.parameters);
-      arena.reset();
-      const losses = model.lossAndGradients(run, { ...batch, labels: golden.integers('labels') }, { scale: 1 / batch.batch });
-      const { loss } = goldenJson<{ loss: number }>('hf-bert-classify', 'info.json');
-      expect(Math.abs(mean(await backend.read(losses)) - loss)).toBeLessThan(tolerances.loss);
-      await expectGradients(model.parameters, await goldenTensors('hf-bert-classify', 'gradients.safetensors'));
+      expect(Math.abs(mean(await backend.read(lossAndGradients())) - loss)).toBeLessThan(tolerances.loss);
+      await expectGradients(model.parameters, gradients);
+      for (const parameter of model.parameters) parameter.gradient?.dispose();
+
+      const weights = await goldenTensors('hf-bert', 'weights-after-training.safetensors');
+      await expectTraining(backend, model.parameters, { training, gradients, weights }, lossAndGradients);
     });
   });
-}
+
+  test('BertForSequenceClassification', async () => {
+    const model = await loadModel(goldenPath('hf-bert-classify'), backend);
+    if (!(model instanceof SequenceClassifier)) throw new Error('expected a classifier');
+    expect(model.labels).toBe(2);
+    const golden = await goldenTensors('hf-bert-classify', 'forward.safetensors');
+    const batch = batchOf(golden);
+    const run = { backend, arena, training: false };
+    arena.reset();
+    expectClose('logits', await backend.read(model.logits(run, batch)), golden.floats('logits'), tolerances.output);
+
+    allocateGradients(backend, model.parameters);
+    arena.reset();
+    const losses = model.lossAndGradients(run, { ...batch, labels: golden.integers('labels') }, { scale: 1 / batch.batch });
+    const { loss } = goldenJson<{ loss: number }>('hf-bert-classify', 'info.json');
+    expect(Math.abs(mean(await backend.read(losses)) - loss)).toBeLessThan(tolerances.loss);
+    await expectGradients(model.parameters, await goldenTensors('hf-bert-classify', 'gradients.safetensors'));
+  });
+});

@@ -6,7 +6,7 @@ import { ReferenceBackend } from '../../src/backend/reference.ts';
 import { InputError } from '../../src/errors.ts';
 import { createMaskedLanguageModel, loadMaskedLanguageModel, saveCheckpoint } from '../../src/models/checkpoint.ts';
 import { crammedBertConfig } from '../../src/models/config.ts';
-import { candidates } from '../backend/backends.ts';
+import { candidates, describeOnEach } from '../backend/backends.ts';
 import { expectClose, type GoldenTensors, goldenPath, goldenTensors, largest, tolerances } from '../goldens.ts';
 import { temporaryFolder } from '../temporary.ts';
 
@@ -39,67 +39,65 @@ function relativeError(actual: Float32Array, expected: Float32Array): number {
   return Math.sqrt(squares(actual.map((value, i) => value - expected[i])) / squares(expected));
 }
 
-for (const { label, create, unavailable } of candidates) {
-  describe.skipIf(unavailable)(`${label}${unavailable ? ` (skipped: ${unavailable})` : ''}`, () => {
-    let backend: Backend;
-    beforeAll(() => {
-      backend = create();
-    });
-    afterAll(() => backend?.dispose());
+describeOnEach(candidates, ({ create }) => {
+  let backend: Backend;
+  beforeAll(() => {
+    backend = create();
+  });
+  afterAll(() => backend?.dispose());
 
-    describe.each(folders)('%s', (folder) => {
-      test('prepared in f32 agrees with PyTorch as the trainable model does', async () => {
-        const golden = await goldenTensors(folder, 'forward.safetensors');
-        expectClose('logits', await logitsOf(folder, golden, backend, 'f32'), golden.floats('logits'), tolerances.output);
-      });
-
-      // Roundings of weights and inputs, 2^-9 and 2^-8 of the largest, through two layers; a path that flips changes a token by more.
-      test.each([
-        ['bf16', 0.02],
-        ['i8', 0.06],
-      ] as const)('prepared in %s is near it, and agrees with the reference', async (dtype, allowed) => {
-        const golden = await goldenTensors(folder, 'forward.safetensors');
-        const logits = await logitsOf(folder, golden, backend, dtype);
-        expect(largest(logits)).toBeGreaterThan(0);
-        const error = relativeError(logits, golden.floats('logits'));
-        expect(error).toBeGreaterThan(0);
-        expect(error).toBeLessThan(allowed);
-        using reference = new ReferenceOf(backend);
-        const expected = await logitsOf(folder, golden, reference, dtype);
-        // A float32 difference in a hidden state can move an element by one step of rounding.
-        expect(relativeError(logits, expected)).toBeLessThan(allowed / 4);
-      });
+  describe.each(folders)('%s', (folder) => {
+    test('prepared in f32 agrees with PyTorch as the trainable model does', async () => {
+      const golden = await goldenTensors(folder, 'forward.safetensors');
+      expectClose('logits', await logitsOf(folder, golden, backend, 'f32'), golden.floats('logits'), tolerances.output);
     });
 
+    // Roundings of weights and inputs, 2^-9 and 2^-8 of the largest, through two layers; a path that flips changes a token by more.
     test.each([
       ['bf16', 0.02],
       ['i8', 0.06],
-    ] as const)('leaves of several neurons prepared in %s are near those in f32', async (dtype, allowed) => {
-      const feedforward = { kind: 'fff', trees: 2, depth: 2, leafWidth: 9 } as const;
-      const config = crammedBertConfig({ vocabularySize: 50, hiddenSize: 48, heads: 3, layers: 2, positions: 32, feedforward });
-      using created = createMaskedLanguageModel(config, backend, 3);
-      await saveCheckpoint(folder, created);
-      const tokens = { batch: 2, length: 32, ids: Int32Array.from({ length: 64 }, (_, i) => (i * i) % 50) };
-      const logits = async (dtype: Precision, on: Backend = backend) => {
-        using model = await loadMaskedLanguageModel(folder, on, { dtype });
-        using arena = new Arena(on);
-        return on.read(model.logits({ backend: on, arena, training: false }, tokens));
-      };
-      const [exact, rounded] = [await logits('f32'), await logits(dtype)];
-      expect(rounded).not.toEqual(exact);
-      expect(relativeError(rounded, exact)).toBeLessThan(allowed);
+    ] as const)('prepared in %s is near it, and agrees with the reference', async (dtype, allowed) => {
+      const golden = await goldenTensors(folder, 'forward.safetensors');
+      const logits = await logitsOf(folder, golden, backend, dtype);
+      expect(largest(logits)).toBeGreaterThan(0);
+      const error = relativeError(logits, golden.floats('logits'));
+      expect(error).toBeGreaterThan(0);
+      expect(error).toBeLessThan(allowed);
       using reference = new ReferenceOf(backend);
-      expect(relativeError(rounded, await logits(dtype, reference))).toBeLessThan(allowed / 4);
-    });
-
-    test('a prepared model can be neither trained nor saved, and says why', async () => {
-      using model = await loadMaskedLanguageModel(goldenPath('crammed-bert-fff'), backend, { dtype: 'bf16' });
-      using arena = new Arena(backend);
-      const ids = Int32Array.of(1, 2, 3, 4);
-      const step = () => model.lossAndGradients({ backend, arena, training: true }, { batch: 1, length: 4, ids, labels: ids });
-      expect(step).toThrow(InputError);
-      expect(step).toThrow(/was prepared in bf16 for inference and cannot be trained/);
-      await expect(saveCheckpoint(folder, model)).rejects.toThrow(/was prepared in bf16 for inference and cannot be saved/);
+      const expected = await logitsOf(folder, golden, reference, dtype);
+      // A float32 difference in a hidden state can move an element by one step of rounding.
+      expect(relativeError(logits, expected)).toBeLessThan(allowed / 4);
     });
   });
-}
+
+  test.each([
+    ['bf16', 0.02],
+    ['i8', 0.06],
+  ] as const)('leaves of several neurons prepared in %s are near those in f32', async (dtype, allowed) => {
+    const feedforward = { kind: 'fff', trees: 2, depth: 2, leafWidth: 9 } as const;
+    const config = crammedBertConfig({ vocabularySize: 50, hiddenSize: 48, heads: 3, layers: 2, positions: 32, feedforward });
+    using created = createMaskedLanguageModel(config, backend, 3);
+    await saveCheckpoint(folder, created);
+    const tokens = { batch: 2, length: 32, ids: Int32Array.from({ length: 64 }, (_, i) => (i * i) % 50) };
+    const logits = async (dtype: Precision, on: Backend = backend) => {
+      using model = await loadMaskedLanguageModel(folder, on, { dtype });
+      using arena = new Arena(on);
+      return on.read(model.logits({ backend: on, arena, training: false }, tokens));
+    };
+    const [exact, rounded] = [await logits('f32'), await logits(dtype)];
+    expect(rounded).not.toEqual(exact);
+    expect(relativeError(rounded, exact)).toBeLessThan(allowed);
+    using reference = new ReferenceOf(backend);
+    expect(relativeError(rounded, await logits(dtype, reference))).toBeLessThan(allowed / 4);
+  });
+
+  test('a prepared model can be neither trained nor saved, and says why', async () => {
+    using model = await loadMaskedLanguageModel(goldenPath('crammed-bert-fff'), backend, { dtype: 'bf16' });
+    using arena = new Arena(backend);
+    const ids = Int32Array.of(1, 2, 3, 4);
+    const step = () => model.lossAndGradients({ backend, arena, training: true }, { batch: 1, length: 4, ids, labels: ids });
+    expect(step).toThrow(InputError);
+    expect(step).toThrow(/was prepared in bf16 for inference and cannot be trained/);
+    await expect(saveCheckpoint(folder, model)).rejects.toThrow(/was prepared in bf16 for inference and cannot be saved/);
+  });
+});

@@ -9,7 +9,7 @@ import { createMaskedLanguageModel, createSequenceClassifier, loadMaskedLanguage
 import { crammedBertConfig, type ModelConfig } from '../../src/models/config.ts';
 import type { MaskedLanguageModel } from '../../src/models/masked_language_model.ts';
 import { AdamW } from '../../src/training/optimizer.ts';
-import { candidates } from '../backend/backends.ts';
+import { candidates, describeOnEach } from '../backend/backends.ts';
 import { expectClose, goldenPath, goldenTensors, tolerances } from '../goldens.ts';
 import { allocateGradients } from './training.ts';
 
@@ -259,64 +259,62 @@ test('many logits are made block by block, with the same result', { timeout: 60_
   expect(arena.bytes).toBeLessThan(2 ** 26 + 2 ** 20);
 });
 
-for (const { label, create, unavailable } of candidates) {
-  describe.skipIf(unavailable)(`${label}${unavailable ? ` (skipped: ${unavailable})` : ''}`, () => {
-    let backend: Backend;
-    let model: MaskedLanguageModel;
-    beforeAll(async () => {
-      backend = create();
-      model = await loadMaskedLanguageModel(goldenPath('crammed-bert-fff'), backend);
-    });
-    afterAll(() => backend?.dispose());
+describeOnEach(candidates, ({ create }) => {
+  let backend: Backend;
+  let model: MaskedLanguageModel;
+  beforeAll(async () => {
+    backend = create();
+    model = await loadMaskedLanguageModel(goldenPath('crammed-bert-fff'), backend);
+  });
+  afterAll(() => backend?.dispose());
 
-    test('a batch answers as its sequences alone do', async () => {
-      const golden = await goldenTensors('crammed-bert-fff', 'forward.safetensors');
-      const [batch, length] = golden.shape('input_ids');
-      const ids = golden.integers('input_ids');
-      using arena = new Arena(backend);
-      const run = { backend, arena, training: false };
-      const together = golden.floats('logits');
-      for (let sequence = 0; sequence < batch; sequence++) {
-        arena.reset();
-        const alone = await backend.read(
-          model.logits(run, { batch: 1, length, ids: ids.subarray(sequence * length, (sequence + 1) * length) }),
-        );
-        expectClose(
-          `sequence ${sequence}`,
-          alone,
-          together.subarray(sequence * alone.length, (sequence + 1) * alone.length),
-          tolerances.output,
-        );
-      }
-    });
+  test('a batch answers as its sequences alone do', async () => {
+    const golden = await goldenTensors('crammed-bert-fff', 'forward.safetensors');
+    const [batch, length] = golden.shape('input_ids');
+    const ids = golden.integers('input_ids');
+    using arena = new Arena(backend);
+    const run = { backend, arena, training: false };
+    const together = golden.floats('logits');
+    for (let sequence = 0; sequence < batch; sequence++) {
+      arena.reset();
+      const alone = await backend.read(
+        model.logits(run, { batch: 1, length, ids: ids.subarray(sequence * length, (sequence + 1) * length) }),
+      );
+      expectClose(
+        `sequence ${sequence}`,
+        alone,
+        together.subarray(sequence * alone.length, (sequence + 1) * alone.length),
+        tolerances.output,
+      );
+    }
+  });
 
-    test('ranks count the tokens rated above the right one', async () => {
-      const golden = await goldenTensors('crammed-bert-fff', 'forward.safetensors');
-      const [batch, length] = golden.shape('input_ids');
-      const vocabulary = model.config.vocabularySize;
-      using arena = new Arena(backend);
-      const labels = golden.integers('labels');
-      const inputs = { batch, length, ids: golden.integers('input_ids'), labels };
-      const { ranks, losses } = await model.losses({ backend, arena, training: false }, inputs);
-      const logits = golden.floats('logits');
-      const positions = [...labels.keys()].filter((position) => labels[position] >= 0);
-      expect(losses).toHaveLength(positions.length);
-      positions.forEach((position, i) => {
-        const row = [...logits.subarray(position * vocabulary, (position + 1) * vocabulary)];
-        expect(ranks[i]).toBe(row.filter((value) => value > row[labels[position]]).length);
-      });
-    });
-
-    test('dropout repeats with its seed and step, and only then', async () => {
-      using arena = new Arena(backend);
-      const losses = async (seed: number, step: number) => {
-        arena.reset();
-        return backend.read(model.lossAndGradients({ backend, arena, training: true, dropout: { seed, step } }, { ...batch, labels }));
-      };
-      const first = await losses(1, 1);
-      expect(await losses(1, 1)).toEqual(first);
-      expect(await losses(1, 2)).not.toEqual(first);
-      expect(await losses(2, 1)).not.toEqual(first);
+  test('ranks count the tokens rated above the right one', async () => {
+    const golden = await goldenTensors('crammed-bert-fff', 'forward.safetensors');
+    const [batch, length] = golden.shape('input_ids');
+    const vocabulary = model.config.vocabularySize;
+    using arena = new Arena(backend);
+    const labels = golden.integers('labels');
+    const inputs = { batch, length, ids: golden.integers('input_ids'), labels };
+    const { ranks, losses } = await model.losses({ backend, arena, training: false }, inputs);
+    const logits = golden.floats('logits');
+    const positions = [...labels.keys()].filter((position) => labels[position] >= 0);
+    expect(losses).toHaveLength(positions.length);
+    positions.forEach((position, i) => {
+      const row = [...logits.subarray(position * vocabulary, (position + 1) * vocabulary)];
+      expect(ranks[i]).toBe(row.filter((value) => value > row[labels[position]]).length);
     });
   });
-}
+
+  test('dropout repeats with its seed and step, and only then', async () => {
+    using arena = new Arena(backend);
+    const losses = async (seed: number, step: number) => {
+      arena.reset();
+      return backend.read(model.lossAndGradients({ backend, arena, training: true, dropout: { seed, step } }, { ...batch, labels }));
+    };
+    const first = await losses(1, 1);
+    expect(await losses(1, 1)).toEqual(first);
+    expect(await losses(1, 2)).not.toEqual(first);
+    expect(await losses(2, 1)).not.toEqual(first);
+  });
+});

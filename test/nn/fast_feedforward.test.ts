@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
 import type { Backend } from '../../src/backend/backend.ts';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
@@ -6,7 +6,7 @@ import { exportParameter, importParameter } from '../../src/models/checkpoint.ts
 import { FastFeedforward } from '../../src/nn/fast_feedforward.ts';
 import type { NamedArray } from '../../src/nn/parameter.ts';
 import { normalValues } from '../../src/nn/random.ts';
-import { candidates } from '../backend/backends.ts';
+import { candidates, describeOnEach } from '../backend/backends.ts';
 import { expectClose, goldenJson, goldenTensors, tolerances } from '../goldens.ts';
 import { allocateGradients } from '../models/training.ts';
 
@@ -19,117 +19,115 @@ interface Case {
   batch: number;
 }
 
-for (const { label, create, unavailable } of candidates) {
-  describe.skipIf(unavailable)(`${label}${unavailable ? ` (skipped: ${unavailable})` : ''}`, () => {
-    let backend: Backend;
-    let arena: Arena;
-    beforeAll(() => {
-      backend = create();
-      arena = new Arena(backend);
-    });
-    afterAll(() => backend?.dispose());
-
-    test.each(goldenJson<Case[]>('fff', 'cases.json'))(
-      '$name agrees with PyTorch',
-      async ({ name, width, depth, trees, nodesPerTree, batch }) => {
-        const golden = await goldenTensors('fff', `${name}.safetensors`);
-        const arrays = golden.names
-          .filter((tensor) => tensor.startsWith('linear_'))
-          .map((tensor) => ({ name: tensor, shape: golden.shape(tensor), values: golden.floats(tensor) }));
-        using layer = FastFeedforward.create(backend, { width, trees, depth, seed: 1 });
-        for (const parameter of layer.parameters) importParameter(parameter, arrays);
-        for (const parameter of layer.parameters) {
-          for (const array of await exportParameter(parameter)) expect(array.values).toEqual(golden.floats(array.name));
-        }
-
-        arena.reset();
-        const run = { backend, arena, training: true };
-        const x = backend.tensor('x', [batch, width], 'f32', golden.floats('x'));
-        const activations = layer.forward(run, x);
-        expectClose('y', await backend.read(activations.output), golden.floats('y'), tolerances.output);
-        const visited = await backend.readIntegers(activations.visited!);
-        expect(visited).toEqual(golden.integers('visited_nodes'));
-        const untrained = layer.forward({ ...run, training: false }, x);
-        expect(await backend.read(untrained.output)).toEqual(await backend.read(activations.output));
-
-        if (!golden.names.includes('grad_y')) return;
-        allocateGradients(backend, layer.parameters);
-        const gradY = backend.tensor('grad y', [batch, width], 'f32', golden.floats('grad_y'));
-        const gradX = await backend.read(layer.backward(run, activations, gradY));
-        expectClose('gradient of x', gradX, golden.floats('grad_x'), tolerances.gradient);
-        for (const parameter of layer.parameters) {
-          for (const array of await exportParameter(parameter, parameter.gradient)) {
-            expectClose(`gradient of ${array.name}`, array.values, golden.floats(`grad.${array.name}`), tolerances.gradient);
-          }
-        }
-        const rows = new Set(visited.map((node, i) => node + nodesPerTree * (Math.floor(i / (depth + 1)) % trees)));
-        const touched = await backend.readIntegers(layer.nodes.touched!);
-        expect([...touched.keys()].filter((row) => touched[row] !== 0)).toEqual([...rows].sort((a, b) => a - b));
-
-        // Frozen parameters get nothing, and the input's gradient is the same.
-        const before = await backend.read(layer.nodes.gradient!);
-        layer.nodes.frozen = true;
-        expect(await backend.read(layer.backward(run, activations, gradY))).toEqual(gradX);
-        expectClose(
-          'gradient of the bias, twice',
-          await backend.read(layer.bias.gradient!),
-          golden.floats('grad.linear_in.bias').map((x) => 2 * x),
-          tolerances.gradient,
-        );
-        layer.bias.frozen = true;
-        expect(await backend.read(layer.backward(run, activations, gradY))).toEqual(gradX);
-        expect(await backend.read(layer.nodes.gradient!)).toEqual(before);
-      },
-    );
-
-    test('random weights give logits and outputs of about unit size, repeat with the seed and differ without', async () => {
-      const shape = { width: 64, trees: 3, depth: 5 };
-      using layer = FastFeedforward.create(backend, { ...shape, seed: 7 });
-      using same = FastFeedforward.create(backend, { ...shape, seed: 7 });
-      using other = FastFeedforward.create(backend, { ...shape, seed: 8 });
-      const [values, sameValues, otherValues] = [await read(layer), await read(same), await read(other)];
-      expect(values).toEqual(sameValues);
-      expect(values).not.toEqual(otherValues);
-      const x = Float32Array.from({ length: 200 * 64 }, (_, i) => Math.sqrt(2) * Math.sin(i * i));
-      const input = backend.tensor('x', [200, 64], 'f32', x);
-      arena.reset();
-      const { output, logits } = layer.forward({ backend, arena, training: true }, input);
-      expect(deviation(await backend.read(logits!))).toBeCloseTo(1, 0.5);
-      expect(deviation(await backend.read(output))).toBeGreaterThan(0.3);
-      expect(deviation(await backend.read(output))).toBeLessThan(1.5);
-    });
-
-    test('leaves of 1 neuron are what a layer has that says nothing of them', async () => {
-      const shape = { width: 16, trees: 2, depth: 3, seed: 7 };
-      using layer = FastFeedforward.create(backend, shape);
-      using same = FastFeedforward.create(backend, { ...shape, leafWidth: 1 });
-      expect(await read(same)).toEqual(await read(layer));
-    });
-
-    test('without inner nodes it is a dense layer of as many neurons as its leaves hold', async () => {
-      const [width, leafWidth, tokens] = [20, 13, 9];
-      using layer = FastFeedforward.create(backend, { width, trees: 1, depth: 0, leafWidth, seed: 3 });
-      const [weightIn, weightOut] = await exportParameter(layer.nodes);
-      expect([weightIn.shape, weightOut.shape]).toEqual([
-        [leafWidth, width],
-        [width, leafWidth],
-      ]);
-      const x = backend.tensor('x', [tokens, width], 'f32', normalValues(tokens * width, 1, 5, 0));
-      const hidden = backend.tensor('hidden', [tokens, leafWidth]);
-      const expected = backend.tensor('expected', [tokens, width]);
-      const weight = ({ name, shape, values }: NamedArray) => backend.tensor(name, shape, 'f32', values);
-      backend.linear({ input: x, weight: weight(weightIn), output: hidden, activation: 'gelu' });
-      backend.linear({ input: hidden, weight: weight(weightOut), output: expected });
-      arena.reset();
-      const { output, visited, logits } = layer.forward({ backend, arena, training: true }, x);
-      expectClose('output', await backend.read(output), await backend.read(expected), tolerances.output);
-      expect(await backend.readIntegers(visited!)).toEqual(new Int32Array(tokens));
-      expect(logits!.shape).toEqual([tokens, 1, leafWidth]);
-    });
-
-    const read = (layer: FastFeedforward) => backend.read(layer.nodes.value);
+describeOnEach(candidates, ({ create }) => {
+  let backend: Backend;
+  let arena: Arena;
+  beforeAll(() => {
+    backend = create();
+    arena = new Arena(backend);
   });
-}
+  afterAll(() => backend?.dispose());
+
+  test.each(goldenJson<Case[]>('fff', 'cases.json'))(
+    '$name agrees with PyTorch',
+    async ({ name, width, depth, trees, nodesPerTree, batch }) => {
+      const golden = await goldenTensors('fff', `${name}.safetensors`);
+      const arrays = golden.names
+        .filter((tensor) => tensor.startsWith('linear_'))
+        .map((tensor) => ({ name: tensor, shape: golden.shape(tensor), values: golden.floats(tensor) }));
+      using layer = FastFeedforward.create(backend, { width, trees, depth, seed: 1 });
+      for (const parameter of layer.parameters) importParameter(parameter, arrays);
+      for (const parameter of layer.parameters) {
+        for (const array of await exportParameter(parameter)) expect(array.values).toEqual(golden.floats(array.name));
+      }
+
+      arena.reset();
+      const run = { backend, arena, training: true };
+      const x = backend.tensor('x', [batch, width], 'f32', golden.floats('x'));
+      const activations = layer.forward(run, x);
+      expectClose('y', await backend.read(activations.output), golden.floats('y'), tolerances.output);
+      const visited = await backend.readIntegers(activations.visited!);
+      expect(visited).toEqual(golden.integers('visited_nodes'));
+      const untrained = layer.forward({ ...run, training: false }, x);
+      expect(await backend.read(untrained.output)).toEqual(await backend.read(activations.output));
+
+      if (!golden.names.includes('grad_y')) return;
+      allocateGradients(backend, layer.parameters);
+      const gradY = backend.tensor('grad y', [batch, width], 'f32', golden.floats('grad_y'));
+      const gradX = await backend.read(layer.backward(run, activations, gradY));
+      expectClose('gradient of x', gradX, golden.floats('grad_x'), tolerances.gradient);
+      for (const parameter of layer.parameters) {
+        for (const array of await exportParameter(parameter, parameter.gradient)) {
+          expectClose(`gradient of ${array.name}`, array.values, golden.floats(`grad.${array.name}`), tolerances.gradient);
+        }
+      }
+      const rows = new Set(visited.map((node, i) => node + nodesPerTree * (Math.floor(i / (depth + 1)) % trees)));
+      const touched = await backend.readIntegers(layer.nodes.touched!);
+      expect([...touched.keys()].filter((row) => touched[row] !== 0)).toEqual([...rows].sort((a, b) => a - b));
+
+      // Frozen parameters get nothing, and the input's gradient is the same.
+      const before = await backend.read(layer.nodes.gradient!);
+      layer.nodes.frozen = true;
+      expect(await backend.read(layer.backward(run, activations, gradY))).toEqual(gradX);
+      expectClose(
+        'gradient of the bias, twice',
+        await backend.read(layer.bias.gradient!),
+        golden.floats('grad.linear_in.bias').map((x) => 2 * x),
+        tolerances.gradient,
+      );
+      layer.bias.frozen = true;
+      expect(await backend.read(layer.backward(run, activations, gradY))).toEqual(gradX);
+      expect(await backend.read(layer.nodes.gradient!)).toEqual(before);
+    },
+  );
+
+  test('random weights give logits and outputs of about unit size, repeat with the seed and differ without', async () => {
+    const shape = { width: 64, trees: 3, depth: 5 };
+    using layer = FastFeedforward.create(backend, { ...shape, seed: 7 });
+    using same = FastFeedforward.create(backend, { ...shape, seed: 7 });
+    using other = FastFeedforward.create(backend, { ...shape, seed: 8 });
+    const [values, sameValues, otherValues] = [await read(layer), await read(same), await read(other)];
+    expect(values).toEqual(sameValues);
+    expect(values).not.toEqual(otherValues);
+    const x = Float32Array.from({ length: 200 * 64 }, (_, i) => Math.sqrt(2) * Math.sin(i * i));
+    const input = backend.tensor('x', [200, 64], 'f32', x);
+    arena.reset();
+    const { output, logits } = layer.forward({ backend, arena, training: true }, input);
+    expect(deviation(await backend.read(logits!))).toBeCloseTo(1, 0.5);
+    expect(deviation(await backend.read(output))).toBeGreaterThan(0.3);
+    expect(deviation(await backend.read(output))).toBeLessThan(1.5);
+  });
+
+  test('leaves of 1 neuron are what a layer has that says nothing of them', async () => {
+    const shape = { width: 16, trees: 2, depth: 3, seed: 7 };
+    using layer = FastFeedforward.create(backend, shape);
+    using same = FastFeedforward.create(backend, { ...shape, leafWidth: 1 });
+    expect(await read(same)).toEqual(await read(layer));
+  });
+
+  test('without inner nodes it is a dense layer of as many neurons as its leaves hold', async () => {
+    const [width, leafWidth, tokens] = [20, 13, 9];
+    using layer = FastFeedforward.create(backend, { width, trees: 1, depth: 0, leafWidth, seed: 3 });
+    const [weightIn, weightOut] = await exportParameter(layer.nodes);
+    expect([weightIn.shape, weightOut.shape]).toEqual([
+      [leafWidth, width],
+      [width, leafWidth],
+    ]);
+    const x = backend.tensor('x', [tokens, width], 'f32', normalValues(tokens * width, 1, 5, 0));
+    const hidden = backend.tensor('hidden', [tokens, leafWidth]);
+    const expected = backend.tensor('expected', [tokens, width]);
+    const weight = ({ name, shape, values }: NamedArray) => backend.tensor(name, shape, 'f32', values);
+    backend.linear({ input: x, weight: weight(weightIn), output: hidden, activation: 'gelu' });
+    backend.linear({ input: hidden, weight: weight(weightOut), output: expected });
+    arena.reset();
+    const { output, visited, logits } = layer.forward({ backend, arena, training: true }, x);
+    expectClose('output', await backend.read(output), await backend.read(expected), tolerances.output);
+    expect(await backend.readIntegers(visited!)).toEqual(new Int32Array(tokens));
+    expect(logits!.shape).toEqual([tokens, 1, leafWidth]);
+  });
+
+  const read = (layer: FastFeedforward) => backend.read(layer.nodes.value);
+});
 
 function deviation(values: Float32Array): number {
   return Math.sqrt(values.reduce((sum, value) => sum + value * value, 0) / values.length);

@@ -10,7 +10,7 @@ import {
   scoresOf,
 } from '../../src/training/fine_tune.ts';
 import type { AdamW } from '../../src/training/optimizer.ts';
-import { candidates } from '../backend/backends.ts';
+import { candidates, describeOnEach } from '../backend/backends.ts';
 
 /** Texts of several lengths; their class is whether token 7 occurs, their score how often. */
 function examples(count: number, labels: number) {
@@ -49,8 +49,8 @@ const options: FineTuningOptions = { epochs: 4, batch: 4, learningRate: 3e-3, le
 const weightsOf = async (model: ReturnType<typeof setUp>) =>
   (await Promise.all(model.parameters.map((parameter) => exportParameter(parameter)))).flat().map(({ values }) => values);
 
-describe.each(candidates)('fine-tuning on $label', ({ create, unavailable }) => {
-  test.skipIf(unavailable).each([
+describeOnEach(candidates, ({ create }) => {
+  test.each([
     { labels: 2, metric: 'accuracy', least: 0.9 },
     { labels: 1, metric: 'spearman', least: 0.8 },
   ])('learns $labels labels', async ({ labels, metric, least }) => {

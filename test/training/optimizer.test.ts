@@ -5,7 +5,7 @@ import { plainLayout } from '../../src/nn/layouts.ts';
 import { Parameter } from '../../src/nn/parameter.ts';
 import { AdamW, pretrainingAdamW, startBranchesAlike } from '../../src/training/optimizer.ts';
 import { Trainer } from '../../src/training/trainer.ts';
-import { candidates } from '../backend/backends.ts';
+import { candidates, describeOnEach } from '../backend/backends.ts';
 
 function setUp(shape: number[], options: { decay?: boolean; sparse?: boolean; backend?: Backend } = {}) {
   const { backend = new ReferenceBackend() } = options;
@@ -100,8 +100,8 @@ describe('AdamW', () => {
   });
 
   const alone = 'a row steps as it would alone, a little, and as each of its branches would on the sum of their gradients';
-  for (const { label, create, unavailable } of candidates)
-    test.skipIf(unavailable)(`with branches ${alone} (${label})`, async () => {
+  describeOnEach(candidates, ({ create }) => {
+    test(`with branches ${alone}`, async () => {
       const options = { ...pretrainingAdamW, clipNorm: Number.POSITIVE_INFINITY };
       const [narrow, wide] = [Int32Array.of(0, 1, 1, 2, 2, 2), Int32Array.of(0, 1, 1)];
       using backend = create();
@@ -142,6 +142,7 @@ describe('AdamW', () => {
       for (const [i, value] of (await rows.backend.read(rows.parameter.value)).entries()) expect(value).toBeCloseTo(expected[i], 5);
       trained.dispose();
     });
+  });
 
   test('with branches weights decay as without', async () => {
     const values = [];
