@@ -8,6 +8,7 @@ export const measures = {
   heldOutLoss: 'held-out loss, nats per predicted token',
   lastState: 'R2 of the last hidden state',
   vectors: "R2 of the texts' vectors",
+  logits: 'R2 of the logits',
 };
 export type Measure = keyof typeof measures;
 
@@ -31,12 +32,14 @@ const measurement = v.variant('event', [
       seconds: count,
       states: v.pipe(v.array(value), v.minLength(1)),
       vectors: value,
+      logits: v.optional(value),
     }),
-    v.transform(({ fitted, trained, seconds, states, vectors }) => ({
+    v.transform(({ fitted, trained, seconds, states, vectors, logits }) => ({
       tokens: fitted + trained,
       seconds,
       lastState: states[states.length - 1],
       vectors,
+      ...(logits === undefined ? {} : { logits }),
     })),
   ),
 ]);
@@ -44,7 +47,7 @@ const other = v.looseObject({ event: v.pipe(v.string(), v.notValues(['evaluation
 
 /**
  * The measurements in a log that `ufb pretrain --log` or `ufb convert --log` wrote.
- * @throws InputError naming the line if it is no such log, or a line is of the other kind than those before; if it has no measurement
+ * @throws InputError naming the line if it is no such log, or has runs of both kinds; if it has no measurement
  */
 export async function readCurve(name: string, path: string): Promise<Curve> {
   const points: Curve['points'] = [];
@@ -57,10 +60,13 @@ export async function readCurve(name: string, path: string): Promise<Curve> {
       entry = JSON.parse(line);
     } catch {
       // A line that a crash broke off; anything else is told below.
-      if (line.startsWith('{"event":')) continue;
+      const start = '{"event":';
+      if (line.startsWith(start) || start.startsWith(line)) continue;
     }
     const point = v.safeParse(measurement, entry);
     if (point.success) {
+      if (points.length > 0 && measuresOf([{ name, points: [points[0], point.output] }]).length === 0)
+        throw new InputError(`${path}, line ${number}: is of the other kind of run, pretraining or conversion, than the lines before it`);
       // After a crash, steps that came after the last save are taken again.
       while (points.length > 0 && points[points.length - 1].tokens >= point.output.tokens) points.pop();
       points.push(point.output);
@@ -71,13 +77,8 @@ export async function readCurve(name: string, path: string): Promise<Curve> {
   return { name, points };
 }
 
-/** What all of the curves are measured by. @throws InputError if some are of pretraining and some of conversions */
+/** What all of the curves are measured by at all points: nothing, if some are of pretraining and some of conversions. */
 export function measuresOf(curves: readonly Curve[]): Measure[] {
-  const names = Object.keys(measures) as Measure[];
   const points = curves.flatMap((curve) => curve.points);
-  const measured = names.filter((name) => points.some((point) => point[name] !== undefined));
-  for (const curve of curves)
-    if (curve.points.some((point) => measured.some((name) => point[name] === undefined)))
-      throw new InputError(`${curve.name}: expected runs of one kind, all pretraining or all conversions`);
-  return measured;
+  return (Object.keys(measures) as Measure[]).filter((name) => points.every((point) => point[name] !== undefined));
 }

@@ -69,15 +69,26 @@ test('runs of both kinds are not drawn together', async () => {
   const out = join(folder, 'both.svg');
   const { code, stderr } = await ufb(['curves', `half=${conversion}`, `trees=${trees}`, '--out', out]);
   expect([code, existsSync(out)]).toEqual([2, false]);
-  expect(stderr).toMatch(/half: expected runs of one kind/);
+  expect(stderr).toMatch(/expected runs of one kind/);
 });
 
-test('the steep beginning is left out of the picture', async () => {
-  const path = writeLog('long.jsonl', [9.5, ...Array.from({ length: 39 }, (_, i) => 5 - i / 100)], 1);
+test('the steep beginning is left out of the picture, but not the end of a run that had no more', async () => {
+  const long = writeLog('long.jsonl', [9.5, ...Array.from({ length: 39 }, (_, i) => 5 - i / 100)], 1);
   const out = join(folder, 'long.svg');
-  await ufb(['curves', `long=${path}`, '--out', out]);
-  expect(readFileSync(out, 'utf8')).toMatch(/>5</);
-  expect(readFileSync(out, 'utf8')).not.toMatch(/>[6-9]</);
+  const axis = async (...logs: string[]) => {
+    await ufb(['curves', ...logs, '--out', out]);
+    return readFileSync(out, 'utf8').match(/>[4-9](\.\d+)?</g);
+  };
+  expect(await axis(`long=${long}`)).toContain('>5<');
+  expect(await axis(`long=${long}`)).not.toContain('>6<');
+  expect(await axis(`long=${long}`, `short=${writeLog('short.jsonl', [6.5], 1)}`)).toContain('>6<');
+});
+
+test('logits are drawn where all the models have them', async () => {
+  const path = join(folder, 'logits.jsonl');
+  writeFileSync(path, agreement(3000, 0.75, 0.875).replace('"cosine"', '"logits":0.625,"cosine"'));
+  expect((await ufb(['curves', `a=${path}`])).stdout).toMatch(/R2 of the logits(.|\n)*^a +0\.7500 +0\.8750 +0\.6250 /m);
+  expect((await ufb(['curves', `a=${path}`, `half=${conversion}`])).stdout).toMatch(/^a +0\.7500 +0\.8750 +0\.00 M/m);
 });
 
 test('steps taken again after a crash count once, and a line that it broke off not at all', async () => {
@@ -90,7 +101,7 @@ test('steps taken again after a crash count once, and a line that it broke off n
     [3000, 5, 5],
   ];
   const lines = points.map(([tokens, seconds, heldOutLoss]) => JSON.stringify({ event: 'evaluation', tokens, seconds, heldOutLoss }));
-  lines.splice(3, 0, '{"event":"step","step":99,"los');
+  lines.splice(3, 0, '{"event":"step","step":99,"los', '{"ev');
   writeFileSync(path, lines.join('\n'));
   const [{ points: found }] = JSON.parse((await ufb(['curves', `x=${path}`, '--json'])).stdout);
   expect(found.map(({ tokens, seconds }: { tokens: number; seconds: number }) => [tokens, seconds])).toEqual([
@@ -104,6 +115,10 @@ test.each([
   ['not json', /line 1: is not what 'ufb pretrain --log' or 'ufb convert --log' writes/],
   ['{"event":"evaluation","tokens":-1,"seconds":1,"heldOutLoss":2}', /line 1: is not what/],
   ['{"event":"agreement","fitted":1,"trained":1,"seconds":1,"states":[],"vectors":0.5}', /line 1: is not what/],
+  [
+    '{"event":"evaluation","tokens":9,"seconds":1,"heldOutLoss":2}\n{"event":"agreement","fitted":1,"trained":1,"seconds":1,"states":[0.5],"vectors":0.5}',
+    /line 2: is of the other kind of run/,
+  ],
   ['{"event":"step","tokens":1}', /holds nothing measured/],
 ])('%s is refused', async (text, message) => {
   const path = join(folder, 'wrong.jsonl');

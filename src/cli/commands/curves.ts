@@ -6,7 +6,7 @@ import { checkOutput } from '../outputs.ts';
 
 interface Options extends CommonOptions {
   out?: string;
-  title?: string;
+  title: string;
 }
 
 export function curvesCommand(program: Command): void {
@@ -14,8 +14,8 @@ export function curvesCommand(program: Command): void {
     .command('curves')
     .description('runs of pretraining, or of conversion, side by side: what each came to on held-out text, against tokens and seconds')
     .argument('<logs...>', "NAME=FILE, what '--log FILE' of 'ufb pretrain' or 'ufb convert' wrote")
-    .option('--out <file>', 'draw them (SVG), without what came before a twentieth of the longest')
-    .option('--title <text>', 'above the picture');
+    .option('--out <file>', "draw them (SVG), without the steep beginning: the first twentieth of the longest run's tokens")
+    .option('--title <text>', 'above the picture', 'On held-out text');
   addCommonOptions(command)
     .addHelpText('after', '\nExample:\n  ufb curves trees=trees.jsonl dense=dense.jsonl --out curves.svg')
     .action(curves);
@@ -34,6 +34,7 @@ async function curves(logs: string[], options: Options): Promise<void> {
     }),
   );
   const measured = measuresOf(runs);
+  if (measured.length === 0) throw new InputError(`${logs.join(' ')}: expected runs of one kind, all of pretraining or all of conversion`);
   await checkOutput('--out', options.out, { read: logs.map((log) => log.slice(log.indexOf('=') + 1)) });
   if (options.json) printJson(runs);
   else {
@@ -47,8 +48,8 @@ async function curves(logs: string[], options: Options): Promise<void> {
   }
   if (options.out === undefined) return;
   const [{ renderPanels }, { writeFileAtomic }] = await Promise.all([import('../../bench/chart.ts'), import('../../io/files.ts')]);
-  // The first steep part would squash all that tells runs apart.
-  const from = Math.max(...runs.flatMap(({ points }) => points.map(({ tokens }) => tokens))) / 20;
+  // The steep beginning would squash all that tells runs apart. How a run ended is there however soon it was.
+  const from = Math.max(...runs.map(({ points }) => points[points.length - 1].tokens)) / 20;
   const panel = (measure: Measure, x: 'tokens' | 'seconds') => ({
     title: `${measures[measure]}, after so many ${x}`,
     xName: x,
@@ -56,10 +57,12 @@ async function curves(logs: string[], options: Options): Promise<void> {
     linearY: true,
     lines: runs.map(({ name, points }) => ({
       name,
-      points: points.filter(({ tokens }) => tokens >= from).map((point) => [point[x], point[measure] as number] as const),
+      points: points
+        .filter(({ tokens }, i) => tokens >= from || i === points.length - 1)
+        .map((point) => [point[x], point[measure] as number] as const),
     })),
   });
   const rows = measured.map((measure) => [panel(measure, 'tokens'), panel(measure, 'seconds')]);
-  await writeFileAtomic(options.out, renderPanels(options.title ?? 'On held-out text', rows));
+  await writeFileAtomic(options.out, renderPanels(options.title, rows));
   notice(options.out, options);
 }
