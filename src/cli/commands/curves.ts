@@ -26,16 +26,15 @@ async function curves(logs: string[], options: Options): Promise<void> {
     import('../../bench/curves.ts'),
     import('./bench_report.ts'),
   ]);
-  const runs = await Promise.all(
-    logs.map((log) => {
-      const at = log.indexOf('=');
-      if (at < 1 || at === log.length - 1) throw new InputError(`${log}: expected NAME=FILE`);
-      return readCurve(log.slice(0, at), log.slice(at + 1));
-    }),
-  );
+  const named = logs.map((log) => {
+    const at = log.indexOf('=');
+    if (at < 1 || at === log.length - 1) throw new InputError(`${log}: expected NAME=FILE`);
+    return { name: log.slice(0, at), path: log.slice(at + 1) };
+  });
+  const runs = await Promise.all(named.map(({ name, path }) => readCurve(name, path)));
   const measured = measuresOf(runs);
   if (measured.length === 0) throw new InputError(`${logs.join(' ')}: expected runs of one kind, all of pretraining or all of conversion`);
-  await checkOutput('--out', options.out, { read: logs.map((log) => log.slice(log.indexOf('=') + 1)) });
+  await checkOutput('--out', options.out, { read: named.map(({ path }) => path) });
   if (options.json) printJson(runs);
   else {
     const rows = runs.map(({ name, points }) => {
