@@ -100,9 +100,11 @@ export async function readGlueResults(folder: string): Promise<GlueResults> {
   return results;
 }
 
-/** Written aside and renamed. */
+/** Written aside and renamed; in one order, whether the run was stopped and resumed or not. */
 export function writeGlueResults(folder: string, results: GlueResults): Promise<void> {
-  return writeFileAtomic(resultsFile(folder), `${JSON.stringify(results)}\n`);
+  const { options, finished, tasks } = v.parse(schema, results);
+  const inOrder = glueTasks.flatMap(({ name }) => (tasks[name] ? [[name, tasks[name]]] : []));
+  return writeFileAtomic(resultsFile(folder), `${JSON.stringify({ options, finished, tasks: Object.fromEntries(inOrder) })}\n`);
 }
 
 /** @throws InputError if stored results are of another dev set than `labels`, so that nothing can be compared */

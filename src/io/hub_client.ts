@@ -2,6 +2,7 @@
 import { listFiles, modelInfo } from '@huggingface/hub';
 import * as v from 'valibot';
 import { type HubCache, type HubFile, WrongContentError } from '#platform';
+import { onAbort } from '../abort.ts';
 import { FailureError, InputError } from '../errors.ts';
 
 export const commitPattern = /^[\da-f]{40}$/;
@@ -280,13 +281,13 @@ async function* counted(
 /** What `work` gives; `stop`, which ends it, is called if that takes more than so many seconds, or when the signal says so. */
 async function within<T>(seconds: number, signal: AbortSignal | undefined, work: Promise<T>, stop: () => void): Promise<T> {
   const timer = setTimeout(stop, seconds * 1000);
-  signal?.addEventListener('abort', stop);
+  const ended = signal && onAbort(signal, stop);
   if (signal?.aborted) stop();
   try {
     return await work;
   } finally {
     clearTimeout(timer);
-    signal?.removeEventListener('abort', stop);
+    ended?.();
   }
 }
 

@@ -1,3 +1,4 @@
+import { onAbort } from '../abort.ts';
 import { Arena } from '../backend/arena.ts';
 import type { Backend } from '../backend/backend.ts';
 import { InputError } from '../errors.ts';
@@ -182,10 +183,9 @@ function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined):
   if (!signal) return promise;
   // Not a race with one promise that lives as long as the signal: that would hold whatever came of each.
   return new Promise((resolve, reject) => {
-    const stop = () => reject(signal.reason);
-    signal.addEventListener('abort', stop, { once: true });
-    if (signal.aborted) stop();
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop));
+    if (signal.aborted) reject(signal.reason);
+    const settled = onAbort(signal, () => reject(signal.reason));
+    promise.then(resolve, reject).finally(settled);
   });
 }
 

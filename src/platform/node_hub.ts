@@ -8,6 +8,7 @@ import { constants } from 'node:fs';
 import { copyFile, type FileHandle, link, lstat, open, readFile, rename, rm, symlink, utimes, writeFile } from 'node:fs/promises';
 import { homedir, hostname } from 'node:os';
 import { dirname, join, relative } from 'node:path';
+import { onAbort } from '../abort.ts';
 import { errorCode, kindOf, makeFolder, writeAside } from './node_files.ts';
 
 /** A file of a repository, as the hub lists it. */
@@ -220,9 +221,9 @@ async function untilAborted(work: Promise<void>, signal: AbortSignal | undefined
   const aborted = new Promise<void>((resolve) => {
     stop = resolve;
   });
-  signal?.addEventListener('abort', stop);
+  const ended = signal && onAbort(signal, stop);
   await Promise.race([work, aborted]);
-  signal?.removeEventListener('abort', stop);
+  ended?.();
 }
 
 /** Makes a lock's file, once there is none or nobody stands behind it. */

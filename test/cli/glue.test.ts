@@ -167,6 +167,9 @@ test('stopped by Ctrl-C and resumed: the same results as a run that was never st
     return { finished, RTE: runs('RTE'), CoLA: runs('CoLA') };
   };
   expect(found(outOf('stopped'))).toEqual(found(outOf('unstopped')));
+  const withoutTimes = (out: string) =>
+    readFileSync(join(out, 'results.json'), 'utf8').replace(/("(seconds|tokensPerSecond)":)[^,]+/g, '$1');
+  expect(withoutTimes(outOf('stopped'))).toBe(withoutTimes(outOf('unstopped')));
   expect(found(outOf('stopped'))).toMatchObject({ finished: true, RTE: [{ seed: 0 }, { seed: 1 }] });
   const changed = await ufb(['glue', '--resume', '--out', outOf('stopped'), '--epochs', '9', ...reference]);
   expect(changed).toMatchObject({ code: 2, stderr: expect.stringContaining("--epochs 9 differs from the run's 4") });

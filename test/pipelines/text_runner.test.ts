@@ -1,6 +1,6 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 import { InputError } from '../../src/errors.ts';
 import type { EncodedText } from '../../src/models/text_batches.ts';
@@ -192,6 +192,19 @@ describe('a signal', () => {
     expect(done).toEqual(['first', 'third']);
     await expect(runner.call(texts(1), stop.signal, work('fourth'))).rejects.toThrow('enough');
     expect(done).toEqual(['first', 'third']);
+  });
+
+  test('may be shared by many calls: Node does not warn of a leak', async () => {
+    const warnings: Error[] = [];
+    const onWarning = (warning: Error) => void warnings.push(warning);
+    process.on('warning', onWarning);
+    onTestFinished(() => void process.off('warning', onWarning));
+    const { signal } = new AbortController();
+    const runner = newRunner();
+    const calls = Array.from({ length: 30 }, () => runner.call(texts(1), signal, lengths([])));
+    await Promise.all(calls);
+    await task();
+    expect(warnings).toEqual([]);
   });
 
   test('stops a call between inputs', async () => {

@@ -8,6 +8,7 @@ import {
   addPrecisionOption,
   type BackendOptions,
   type CommonOptions,
+  fixed,
   type ModelOptions,
   notice,
   openBackend,
@@ -56,7 +57,7 @@ export function classifyCommand(program: Command): void {
       for await (const classes of classify(inputs(), { top_k: topK })) {
         const text = waiting.shift() as string;
         if (options.json) answers.push({ text, classes });
-        else print(`${classes.map(({ label, score }) => `${printable(label)} ${score.toFixed(4)}`).join('  ')}\t${text}`);
+        else print(`${classes.map(({ label, score }) => `${printable(label)} ${fixed(score, 4)}`).join('  ')}\t${text}`);
       }
       if (options.json) printJson({ answers });
     });

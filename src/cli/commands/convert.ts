@@ -12,6 +12,7 @@ import {
   type CommonOptions,
   checkFeedforward,
   type FeedforwardOptions,
+  fixed,
   type ModelOptions,
   notice,
   openModelFolder,
@@ -205,8 +206,8 @@ async function withOwnNeurons(folder: string, options: Options, given: (name: st
 function agreementLine({ fitted, trained, states, vectors, logits, cosine, leaves }: ConversionResult['history'][number]): string {
   const millions = (tokens: number) => `${(tokens / 1e6).toFixed(1)} M`;
   const use = leaves.map(({ used, entropy }) => `${used} (${entropy.toFixed(1)} bits)`).join(', ');
-  const answers = `of vectors ${vectors.toFixed(3)}${logits === undefined ? '' : `, of logits ${logits.toFixed(3)}`}, cosine ${cosine.toFixed(4)}`;
-  return `${millions(fitted)} tokens fitted, ${millions(trained)} trained: R2 of hidden states ${states.map((state) => state.toFixed(3)).join(' ')}, ${answers}${use ? `; leaves used ${use}` : ''}`;
+  const answers = `of vectors ${fixed(vectors, 3)}${logits === undefined ? '' : `, of logits ${fixed(logits, 3)}`}, cosine ${fixed(cosine, 4)}`;
+  return `${millions(fitted)} tokens fitted, ${millions(trained)} trained: R2 of hidden states ${states.map((state) => fixed(state, 3)).join(' ')}, ${answers}${use ? `; leaves used ${use}` : ''}`;
 }
 
 async function summary(result: ConversionResult, out: string): Promise<string> {

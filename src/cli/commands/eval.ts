@@ -8,6 +8,7 @@ import {
   addPrecisionOption,
   type BackendOptions,
   type CommonOptions,
+  fixed,
   type ModelOptions,
   notice,
   openBackend,
@@ -73,8 +74,8 @@ function addSts(command: Command): void {
       printJson({ ...scores, seconds });
       return;
     }
-    print(`spearman  ${scores.spearman.toFixed(4)}`);
-    print(`pearson   ${scores.pearson.toFixed(4)}`);
+    print(`spearman  ${fixed(scores.spearman, 4)}`);
+    print(`pearson   ${fixed(scores.pearson, 4)}`);
     print(`pairs     ${scores.pairs}, ${(scores.pairs / seconds).toFixed(0)} a second`);
   });
 }
@@ -161,8 +162,8 @@ function addAgreement(command: Command): void {
         return;
       }
       print(`recall@10         ${recall.toFixed(4)} of the nearest 10 among ${texts.length} paragraphs (seed ${options.seed})`);
-      print(`vectors           R2 ${vectors.toFixed(4)}, cosine ${cosine.toFixed(4)}`);
-      print(`R2, hidden states ${states.map((state) => state.toFixed(4)).join(' ')}`);
+      print(`vectors           R2 ${fixed(vectors, 4)}, cosine ${fixed(cosine, 4)}`);
+      print(`R2, hidden states ${states.map((state) => fixed(state, 4)).join(' ')}`);
       if (leaves.length > 0)
         print(
           `leaves reached    ${leaves.map(({ used, leaves: all, entropy }) => `${used} of ${all} (${entropy.toFixed(1)} bits)`).join(', ')}`,

@@ -9,6 +9,7 @@ import {
   addModelOption,
   type BackendOptions,
   type CommonOptions,
+  fixed,
   type ModelOptions,
   notice,
   openModelFolder,
@@ -124,7 +125,7 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
 }
 
 function epochLine({ epoch, loss, scores }: FineTuningResult['epochs'][number]): string {
-  const shown = Object.entries(scores).map(([name, score]) => `${name} ${score.toFixed(4)}`);
+  const shown = Object.entries(scores).map(([name, score]) => `${name} ${fixed(score, 4)}`);
   return `epoch ${epoch}: loss ${loss.toFixed(4)}, ${shown.join(', ')}`;
 }
 

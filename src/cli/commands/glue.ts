@@ -11,6 +11,7 @@ import {
   addModelOption,
   type BackendOptions,
   type CommonOptions,
+  fixed,
   type ModelOptions,
   notice,
   openModelFolder,
@@ -270,13 +271,13 @@ const spreadColumns = ['over seeds', '95 % of resamples'];
 
 /** A ratio and the cells of {@link spreadColumns}; '-' for what is no number. */
 function spreadOf(ratio: number, range: Range, interval: Range, digits: number): string[] {
-  const text = (value: number) => value.toFixed(digits);
+  const text = (value: number) => fixed(value, digits);
   return [
     Number.isNaN(ratio) ? '-' : text(ratio),
     ...[range, interval].map((ends) => (ends.some(Number.isNaN) ? '-' : rangeOf(ends, text))),
   ];
 }
 
-const percent = (score: number) => (100 * score).toFixed(1);
+const percent = (score: number) => fixed(100 * score, 1);
 const rangeOf = ([low, high]: readonly [number, number], text: (value: number) => string) => `${text(low)} - ${text(high)}`;
 const namesOf = (tasks: readonly { name: string }[]) => tasks.map(({ name }) => name).join(', ');

@@ -8,6 +8,7 @@ import {
   addPrecisionOption,
   type BackendOptions,
   type CommonOptions,
+  fixed,
   type ModelOptions,
   notice,
   openBackend,
@@ -88,7 +89,7 @@ export function similarCommand(program: Command): void {
       }
       if (best.length === 0) throw new InputError(`${options.in}: is empty, expected passages, one a line`);
       if (options.json) printJson({ query, found: best });
-      else for (const { line: number, score, text } of best) print(`${score.toFixed(4)}  ${String(number).padStart(6)}  ${text}`);
+      else for (const { line: number, score, text } of best) print(`${fixed(score, 4)}  ${String(number).padStart(6)}  ${text}`);
     });
 }
 
