@@ -1,5 +1,6 @@
 import { errorCode, gunzip, openFile, readBlocks, kindOf as systemKindOf, writeAside } from '#platform';
 import { InputError } from '../errors.ts';
+import { decodeUtf8 } from './utf8.ts';
 
 /** JSON files here are configurations and tokenizers; anything larger is a mistake. */
 export const maximumJsonBytes = 2 ** 28;
@@ -112,9 +113,8 @@ export async function checkWritable(path: string): Promise<void> {
 }
 
 /**
- * The lines of a text file, plain or gzipped (told by its first bytes), without line ends, in constant memory. UTF-8; a stray
- * invalid byte becomes U+FFFD.
- * @throws InputError if the file cannot be read, is no text (told by its first block), or its gzip stream is damaged
+ * The lines of a text file, plain or gzipped (told by its first bytes), without line ends, in constant memory.
+ * @throws InputError if the file cannot be read, its gzip stream is damaged, or, behind the lines before it, for the first one that is no UTF-8
  */
 export function readLines(path: string, longLines?: LongLines): AsyncGenerator<string> {
   return linesOf(readBlocks(path), path, longLines);
@@ -122,9 +122,7 @@ export function readLines(path: string, longLines?: LongLines): AsyncGenerator<s
 
 /** As {@link readLines}, of any stream of bytes; `source` names it in messages. */
 export async function* linesOf(blocks: AsyncIterable<Uint8Array>, source: string, longLines: LongLines = 'pieces'): AsyncGenerator<string> {
-  const decoder = new TextDecoder('utf-8');
   let rest = '';
-  let first = true;
   let number = 0;
   /** `rest` goes on with a line of which a piece was handed out. */
   let continued = false;
@@ -140,10 +138,7 @@ export async function* linesOf(blocks: AsyncIterable<Uint8Array>, source: string
     if (!continued || longLines === 'pieces') yield line;
     continued = false;
   };
-  for await (const block of textBlocks(blocks, source)) {
-    const text = decoder.decode(block, { stream: true });
-    if (first && !looksLikeText(text)) throw new InputError(`${source}: is not UTF-8 text (plain or gzipped)`);
-    first = false;
+  for await (const { text, invalid } of decodeUtf8(textBlocks(blocks, source))) {
     const lines = (rest + text).split('\n');
     rest = lines.pop() as string;
     for (const line of lines) yield* whole(line);
@@ -153,8 +148,8 @@ export async function* linesOf(blocks: AsyncIterable<Uint8Array>, source: string
       if (!continued || longLines === 'pieces') yield rest.slice(0, cut);
       rest = rest.slice(cut);
     }
+    if (invalid !== undefined) throw notUtf8(source, number + 1, invalid);
   }
-  rest += decoder.decode();
   if (rest) yield* whole(rest);
 }
 
@@ -169,10 +164,12 @@ function cutBefore(line: string): number {
   return unit >= 0xdc00 && unit < 0xe000 ? maximumLineLength - 1 : maximumLineLength;
 }
 
-function looksLikeText(text: string): boolean {
-  if (text.includes('\0')) return false;
-  const invalid = text.split('\ufffd').length - 1;
-  return invalid * 20 <= text.length;
+function notUtf8(source: string, line: number, byte: number): InputError {
+  // The mark of UTF-16, or a byte as Latin 1 has it.
+  const encoding = line === 1 && byte >= 0xfe ? 'UTF-16' : 'ISO-8859-1';
+  return new InputError(
+    `${source}, line ${line}: is not UTF-8 text (byte 0x${byte.toString(16)}), plain or gzipped; if it is ${encoding}, convert it: iconv -f ${encoding} -t UTF-8 OLD > NEW`,
+  );
 }
 
 async function* textBlocks(blocks: AsyncIterable<Uint8Array>, source: string): AsyncGenerator<Uint8Array> {

@@ -89,7 +89,7 @@ describe('what is no corpus', () => {
   const bad: [string, string | Buffer, RegExp][] = [
     ['empty', '', /has no text/],
     ['blank', '\n \n\t\n', /has no text/],
-    ['binary', Buffer.from([0, 1, 2, 3, 0, 255, 254, 0]), /not UTF-8 text/],
+    ['binary', Buffer.from([0, 1, 2, 3, 0, 255, 254, 0]), /binary.txt, line 1: is not UTF-8 text/],
     ['damaged gzip', Buffer.from([0x1f, 0x8b, 8, 0, 1, 2, 3]), /gzip/],
   ];
   test.each(bad)('%s: one line that names the file', async (name, content, message) => {
