@@ -3,7 +3,7 @@
 import { joinPath } from '#platform';
 import { InputError } from '../errors.ts';
 import { kindOf, readLines } from '../io/files.ts';
-import { charactersOfRow, maximumCharacters, tooMuch } from '../training/labelled_files.ts';
+import { charactersOfRow, listed, maximumCharacters, tooMuch } from '../training/labelled_files.ts';
 import { type GlueTask, glueTasks } from './tasks.ts';
 
 export interface GlueExamples {
@@ -73,7 +73,9 @@ export async function readGlueFile(task: GlueTask, path: string, part: 'train' |
       columns = cells;
       const missing = wanted.filter((name) => !cells.includes(name));
       if (missing.length > 0)
-        throw new InputError(`${path}, line 1: lacks the columns ${missing.join(', ')}, expected a ${part} set of ${task.name}`);
+        throw new InputError(
+          `${path}, line 1: found ${listed(cells)}, expected the columns of a ${part} set of ${task.name}, ${missing.join(', ')} too`,
+        );
       continue;
     }
     const { length } = columns;

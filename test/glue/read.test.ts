@@ -113,7 +113,11 @@ test("MNLI's rows without an agreed label are left out and counted", async () =>
 test.each([
   ['RTE', '', 'has no examples'],
   ['RTE', 'index\tsentence1\tsentence2\tlabel\n', 'has no examples'],
-  ['RTE', 'index\tpremise\tsentence2\tlabel\n', 'line 1: lacks the columns sentence1, expected a dev set of RTE'],
+  [
+    'RTE',
+    'index\tpremise\tsentence2\tlabel\n',
+    "line 1: found 'index', 'premise', 'sentence2', 'label', expected the columns of a dev set of RTE, sentence1 too",
+  ],
   ['RTE', 'index\tsentence1\tsentence2\tlabel\n0\ta\tb\tentailment\n1\ta\tb\n', 'line 3: has 3 columns, expected 4'],
   ['RTE', 'index\tsentence1\tsentence2\tlabel\n0\ta\tb\tyes\n', "line 2: label 'yes', expected entailment or not_entailment"],
   ['CoLA', 'gj04\t1\t\ta\ngj04\t1\ta\n', 'line 2: has 3 columns, expected 4'],

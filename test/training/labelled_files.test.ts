@@ -41,17 +41,44 @@ test('JSON lines, gzipped: labels may be words, numbers or booleans', async () =
   ]);
 });
 
+test.each([';', '\t', '|'])('CSV with %j between its columns', async (delimiter) => {
+  const path = file('a.csv', ['"Text"|label', 'one, two|x', '"a|b"|y'].join('\r\n').replaceAll('|', delimiter));
+  expect((await readLabelledFile(path)).records.map(({ text, label }) => [text, label])).toEqual([
+    ['one, two', 'x'],
+    [`a${delimiter}b`, 'y'],
+  ]);
+});
+
+test.each([
+  ['csv', 'text, label\nthe cat,pos\nbad, neg\n"a, b" , "pos"\nc," neg "\n'],
+  ['tsv', 'text\t label\na\tpos\nb\t neg\nc\tpos \nd\t\u00a0neg\n'],
+  ['jsonl', ['pos', ' neg', 'pos ', '\tneg'].map((label) => JSON.stringify({ text: 'a', label })).join('\n')],
+])('%s: blanks around a label are no part of it', async (ending, content) => {
+  expect((await readLabelledFile(file(`a.${ending}`, content))).records.map(({ label }) => label)).toEqual(['pos', 'neg', 'pos', 'neg']);
+});
+
 const refused: [name: string, content: string, message: RegExp][] = [
   ['a.txt', 'text\tlabel\n', /a\.txt: expected a file whose name ends in \.tsv, \.csv or \.jsonl/],
   ['a.tsv', 'text\tlabel\n', /a\.tsv: has no examples/],
   ['a.tsv', '', /a\.tsv: has no examples/],
-  ['a.tsv', 'sentence\tclass\nx\ty\n', /a\.tsv, line 2: expected either 'label' .* found neither, but 'sentence', 'class'/],
-  ['a.tsv', 'text\tlabel\tscore\nx\ty\t1\n', /a\.tsv, line 2: expected either .* found both/],
-  ['a.tsv', 'sentence\tlabel\nx\ty\n', /a\.tsv, line 2: 'text' is missing, expected a text/],
+  [
+    'a.tsv',
+    'sentence\tclass\nx\ty\n',
+    /a\.tsv, line 1: found 'sentence', 'class', expected 'text' .* and either 'label' \(a class\) or 'score'/,
+  ],
+  ['a.tsv', 'text\tlabel\tscore\nx\ty\t1\n', /a\.tsv, line 1: found both 'label' and 'score', expected .* either/],
+  ['a.tsv', 'sentence\tlabel\nx\ty\n', /a\.tsv, line 1: found 'sentence', 'label', expected 'text'/],
+  ['a.tsv', 'text,label\nx,y\n', /a\.tsv, line 1: found 'text,label', expected 'text'/],
+  ['a.csv', 'Sentence;Label\nx;y\n', /a\.csv, line 1: found 'sentence;label', expected 'text'/],
+  ['a.jsonl', '{"sentence":"a","label":"x"}\n', /a\.jsonl, line 1: found 'sentence', 'label', expected 'text'/],
+  ['a.jsonl', '{"text":"a","label":"x"}\n{"sentence":"b","label":"x"}\n', /line 2: 'text' is missing \(found 'sentence', 'label'\)/],
+  ['a.tsv', 'text\tlabel\nx\t \n', /a\.tsv, line 2: 'label' is " ", expected the name of a class/],
   ['a.tsv', 'text\tlabel\nx\ty\nonly one\n', /a\.tsv: .*line 3/],
   ['a.tsv', 'text\tscore\nx\t1\ny\thigh\n', /a\.tsv, line 3: 'score' is "high", expected a number/],
   ['a.tsv', 'text\tlabel\nx\t\n', /a\.tsv, line 2: 'label' is "", expected the name of a class/],
-  ['a.csv', 'text,label\n"never closed,x\n', /a\.csv: .*line/],
+  ['a.csv', 'text,label\na,x\n"never closed,x\nb,y\nc,z\n', /a\.csv, line 3: a cell begins with a quotation mark that none closes/],
+  ['a.csv', 'text,label\n"a\nb",x\n"never closed,x\n"b, c",y\nc,z\n', /a\.csv, line 4: a cell begins with a quotation mark/],
+  ['a.csv', 'text;label\n"she said ""no""" ; x\n"b"c;y\n', /a\.csv, line 3: a cell begins .* before the next ";" or line end/],
   ['a.jsonl', '{"text":"a","label":"x"}\n[1]\n', /a\.jsonl, line 2: expected a JSON object/],
   ['a.jsonl', '{"text":"a","label":"x"}\n{"text":"b"\n', /a\.jsonl, line 2: expected a JSON object/],
   ['a.jsonl', '{"text":"a","pair":"b","label":"x"}\n{"text":"b","label":"x"}\n', /a\.jsonl, line 2: 'pair' is missing/],
