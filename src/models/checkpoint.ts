@@ -12,7 +12,7 @@ import type { ModelConfig, Task } from './config.ts';
 import { checkConfig, configToJson } from './config_json.ts';
 import { Encoder } from './encoder.ts';
 import { MaskedLanguageModel } from './masked_language_model.ts';
-import type { ModelNames } from './names.ts';
+import { type ModelNames, modelNames } from './names.ts';
 import { ParameterFactory } from './parameter_factory.ts';
 import { SequenceClassifier } from './sequence_classifier.ts';
 import { Checkpoint, normFactors, openCheckpoint } from './stored_checkpoint.ts';
@@ -163,12 +163,20 @@ export async function saveCheckpoint(
     })),
   );
   for (const { name, value } of normFactors(config)) tensors.push({ name, dtype: 'F32', shape: [], values: Float32Array.of(value) });
+  for (const { shape, values } of tiedDecoder(model)) tensors.push({ name: `${modelNames('crammedBERT').decoder}.weight`, dtype, shape, values });
   const prefix = tensors.some(({ name }) => name.startsWith('bert.')) ? 'bert.' : '';
   for (const { name, shape, values } of rest) tensors.push({ name: `${prefix}${name}`, dtype, shape, values });
   tensors.sort((a, b) => (a.name < b.name ? -1 : 1));
   await writeSafetensors(joinPath(folder, 'model.safetensors'), tensors, { format: 'pt' });
   if (tokenizer !== undefined) await writeJson(joinPath(folder, 'tokenizer.json'), tokenizer);
   await writeJson(joinPath(folder, 'config.json'), configToJson(config, model.task));
+}
+
+/** crammedBERT's checkpoints have the word embedding a second time, under the decoder's name; transformers leaves that copy out of BERT's. */
+function tiedDecoder({ config, task, parameters }: Model) {
+  if (config.family !== 'crammedBERT' || task !== 'masked-lm') return [];
+  const word = parameters.find(({ layout }) => layout.tensors.some(({ name }) => name === `${modelNames('crammedBERT').word}.weight`));
+  return word ? parameterTensors(word) : [];
 }
 
 /** Hugging Face's BERT has 'bert.' before the encoder's names where it has a head; one that started from an encoder by itself lacks it. */

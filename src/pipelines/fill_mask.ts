@@ -1,5 +1,5 @@
 import type { Backend } from '../backend/backend.ts';
-import { InputError } from '../errors.ts';
+import { InputError, quoted } from '../errors.ts';
 import type { MaskedLanguageModel } from '../models/masked_language_model.ts';
 import type { EncodedText, TextBatch } from '../models/text_batches.ts';
 import type { Run } from '../nn/parameter.ts';
@@ -32,13 +32,18 @@ export type FillMaskAnswerFor<Text extends string> = string extends Text
 export interface FillMaskOptions {
   /** Candidates for each blank, 5 by default. */
   top_k?: number;
+  /**
+   * The words to choose among, instead of the whole vocabulary: their scores are what they are among all words. One that is no word of the
+   * vocabulary is taken for its first piece, and one of which the tokenizer makes nothing is left out, each with a notice.
+   */
+  targets?: string | readonly string[];
   /** Stops the call: it rejects with the signal's reason, within the time of one batch. */
   signal?: AbortSignal;
 }
 
 /** Fills blanks. Call it with a text or with several; see {@link pipeline}. */
 export interface FillMaskPipeline extends Disposable {
-  /** @throws InputError if the text is empty, has no mask token, or is longer than the model's positions. */
+  /** @throws InputError if the text is empty, has no mask token, or is longer than the model's positions, or no target is left. */
   <const Text extends string>(text: Text, options?: FillMaskOptions): Promise<FillMaskAnswerFor<Text>>;
   /** Answers in the order of the texts, the same as one by one. @throws InputError as for one text. */
   <const Text extends string>(texts: readonly Text[], options?: FillMaskOptions): Promise<FillMaskAnswerFor<Text>[]>;
@@ -61,15 +66,22 @@ interface Encoded extends EncodedText {
   masks: readonly number[];
 }
 
-/** A fill-mask pipeline of a model and its tokenizer. `release` is called once, when the pipeline is disposed. */
-export function createFillMask(model: MaskedLanguageModel, tokenizer: Tokenizer, backend: Backend, release: () => void): FillMaskPipeline {
+/** A fill-mask pipeline of a model and its tokenizer. `notice` is told of targets that are no words; `release` is called once, when the pipeline is disposed. */
+export function createFillMask(
+  model: MaskedLanguageModel,
+  tokenizer: Tokenizer,
+  backend: Backend,
+  notice: (message: string) => void,
+  release: () => void,
+): FillMaskPipeline {
   const { positions } = model.config;
   const inputs = { ...plainText, encode: (text: string, name: string) => encode(text, tokenizer, positions, name) };
   const runner = new TextRunner('fill-mask', backend, inputs, release);
 
   /** What is to be made of texts, by the options. */
-  const filler = ({ top_k: count = 5, signal }: FillMaskOptions) => {
+  const filler = ({ top_k: count = 5, targets, signal }: FillMaskOptions) => {
     if (!Number.isInteger(count) || count < 1) throw new InputError(`top_k: got ${count}, expected a whole number from 1`);
+    const among = targets === undefined ? undefined : targetIds(targets, tokenizer, notice);
     return async (encoded: readonly Encoded[]): Promise<FillMaskAnswer[]> => {
       const answers: FillMaskAnswer[] = new Array(encoded.length);
       await runner.run(encoded, { signal }, async (run, batch) => {
@@ -77,7 +89,7 @@ export function createFillMask(model: MaskedLanguageModel, tokenizer: Tokenizer,
         let row = 0;
         for (const index of batch.members) {
           const { ids, masks } = encoded[index];
-          const lists = masks.map((position) => candidates(logits(row++), ids, position, tokenizer, count));
+          const lists = masks.map((position) => candidates(logits(row++), { ids, position, among, count }, tokenizer));
           answers[index] = lists.length === 1 ? lists[0] : lists;
         }
       });
@@ -129,18 +141,39 @@ async function maskLogits(
   return (blank) => logits.subarray(blank * vocabulary, (blank + 1) * vocabulary);
 }
 
+/** The ids of the targets, each once. @throws InputError if there is none */
+function targetIds(targets: string | readonly string[], tokenizer: Tokenizer, notice: (message: string) => void): number[] {
+  const words = typeof targets === 'string' ? [targets] : targets;
+  if (!Array.isArray(words) || words.some((word) => typeof word !== 'string'))
+    throw new InputError(`targets: got ${quoted(targets)}, expected a word or an array of words`);
+  const ids = new Set<number>();
+  for (const word of words) {
+    const id = tokenizer.tokenToId(word) ?? tokenizer.encodeIds(word).at(0);
+    if (id === undefined) notice(`target ${quoted(word)}: the tokenizer makes no token of it, it is left out`);
+    else {
+      const token = tokenizer.idToToken(id) as string;
+      if (token !== word) notice(`target ${quoted(word)} is no word of the model's vocabulary: ${quoted(token)} is taken for it`);
+      ids.add(id);
+    }
+  }
+  if (ids.size === 0) throw new InputError(`targets: got ${quoted(targets)}, expected at least one word of the model's vocabulary`);
+  return [...ids];
+}
+
+/** The best `count` of the vocabulary, or of the ids `among` it, for the blank at `position` of a text's `ids`. */
 function candidates(
   logits: Float32Array,
-  ids: readonly number[],
-  position: number,
+  { ids, position, among, count }: { ids: readonly number[]; position: number; among: readonly number[] | undefined; count: number },
   tokenizer: Tokenizer,
-  count: number,
 ): FillMaskCandidate[] {
   const { maskId, specialIds } = tokenizer;
   const largest = logits.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
   const sum = logits.reduce((total, logit) => total + Math.exp(logit - largest), 0);
-  // A model's vocabulary may be padded beyond the tokenizer's.
-  return largestIndices(logits.subarray(0, tokenizer.vocabularySize), count).map((token) => {
+  const best = among
+    ? largestIndices(Float32Array.from(among, (id) => logits[id]), count).map((index) => among[index])
+    : // A model's vocabulary may be padded beyond the tokenizer's.
+      largestIndices(logits.subarray(0, tokenizer.vocabularySize), count);
+  return best.map((token) => {
     const filled = ids.map((id, index) => (index === position ? token : id));
     const shown = filled.filter((id, index) => index === position || id === maskId || !specialIds.has(id));
     return {

@@ -70,9 +70,9 @@ interface Task<M extends Model, P> {
 
 const fillMask: Task<Awaited<ReturnType<typeof loadMaskedLanguageModel>>, FillMaskPipeline> = {
   load: loadMaskedLanguageModel,
-  create({ model, tokenizer, backend, folder, release }) {
+  create({ model, tokenizer, backend, folder, notice, release }) {
     if (tokenizer.maskId === undefined) throw new InputError(`${folder}/tokenizer.json: has no mask token, which fill-mask needs`);
-    return createFillMask(model, tokenizer, backend, release);
+    return createFillMask(model, tokenizer, backend, notice, release);
   },
 };
 

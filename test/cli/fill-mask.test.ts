@@ -47,6 +47,18 @@ describe('answers', () => {
     });
   });
 
+  test('among targets, all of them unless --top-k says how many; a notice once', async () => {
+    const args = ['fill-mask', ...common, '--json', '--targets', 'dog,cat,the,a,river,road,Green'];
+    const { code, stdout, stderr } = await ufb([...args, 'The cat sees [MASK].', 'A [MASK] sees me.']);
+    expect([code, stderr]).toEqual([0, 'target "Green" is no word of the model\'s vocabulary: "green" is taken for it\n']);
+    for (const { blanks } of JSON.parse(stdout).answers)
+      expect(blanks[0].map(({ token_str }: { token_str: string }) => token_str).sort()).toEqual(
+        ['dog', 'cat', 'the', 'a', 'river', 'road', 'green'].sort(),
+      );
+    const few = JSON.parse((await ufb([...args, '--top-k', '2', 'The cat sees [MASK].'])).stdout);
+    expect(few.answers[0].blanks[0]).toHaveLength(2);
+  });
+
   test('of lines from standard input', async () => {
     const { code, stdout } = await ufb(['fill-mask', ...common, '--json', '-'], 'The cat sees [MASK].\n\nA [MASK] sees me.\n');
     expect(code).toBe(0);

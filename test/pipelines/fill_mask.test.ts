@@ -92,6 +92,39 @@ describe('answers', () => {
     expect(new Set(answer.map(({ token }) => token)).size).toBe(answer.length);
   });
 
+  test('among targets: their scores among all words, best first, each once', async () => {
+    const all = (await fill('the cat sees [MASK] .', { top_k: 1000 })) as FillMaskCandidate[];
+    const targets = ['dog', 'cat', 'the', 'dog'];
+    const answer = (await fill('the cat sees [MASK] .', { targets })) as FillMaskCandidate[];
+    expect(answer).toEqual(all.filter(({ token_str }) => targets.includes(token_str)));
+    expect(answer).toHaveLength(3);
+    expect(await fill('the cat sees [MASK] .', { targets, top_k: 2 })).toEqual(answer.slice(0, 2));
+    expect(await fill('the cat sees [MASK] .', { targets: 'dog' })).toEqual(answer.filter(({ token_str }) => token_str === 'dog'));
+    const blanks = await fill('[MASK] cat sees [MASK] .', { targets: ['dog', 'the'] });
+    expect(blanks.map((list) => list.map(({ token_str }) => token_str).sort())).toEqual([
+      ['dog', 'the'],
+      ['dog', 'the'],
+    ]);
+  });
+
+  test('targets that are no words: their first piece, or nothing, with a notice', async () => {
+    const notices: string[] = [];
+    using own = await pipeline('fill-mask', folder, { backend, notice: (line) => notices.push(line) });
+    const { tokenizer } = own;
+    const [first, second] = tokenizer.encode('dogcat', { addSpecialTokens: false }).tokens;
+    expect(second).toBeDefined();
+    const answer = (await own('a [MASK]', { targets: ['dogcat', 'Dog', ' ', 'cat'] })) as FillMaskCandidate[];
+    expect(answer.map(({ token_str }) => token_str).sort()).toEqual([...new Set(['cat', 'dog', first])].sort());
+    expect(notices).toEqual([
+      `target "dogcat" is no word of the model's vocabulary: ${JSON.stringify(first)} is taken for it`,
+      'target "Dog" is no word of the model\'s vocabulary: "dog" is taken for it',
+      'target " ": the tokenizer makes no token of it, it is left out',
+    ]);
+    await expect(own('a [MASK]', { targets: ' ' })).rejects.toThrow('targets: got " ", expected at least one word of the model');
+    await expect(own('a [MASK]', { targets: [] })).rejects.toThrow('targets: got [], expected at least one');
+    await expect(own('a [MASK]', { targets: [5] as unknown as string[] })).rejects.toThrow('targets: got [5], expected a word or an array');
+  });
+
   test('types count the blanks of a literal', () => {
     const [one, two, any] = [() => fill('a [MASK]'), () => fill('[MASK] [MASK]'), (text: string) => fill(text)];
     expectTypeOf(one).returns.resolves.toEqualTypeOf<FillMaskCandidate[]>();

@@ -10,6 +10,7 @@ import {
   type BackendOptions,
   type CommonOptions,
   type ModelOptions,
+  notice,
   openBackend,
   openModelFolder,
   parseCount,
@@ -28,9 +29,12 @@ const ownSentences = [
 ];
 
 interface FillMaskCommandOptions extends CommonOptions, BackendOptions, ModelOptions {
-  topK: number;
+  topK?: number;
+  targets?: string[];
   dtype: Precision;
 }
+
+const defaultTopK = 5;
 
 interface Answer {
   text: string;
@@ -44,9 +48,13 @@ export function fillMaskCommand(program: Command): void {
     .command('fill-mask')
     .description('fill the blanks, written [MASK], in sentences')
     .argument('[sentences...]', "sentences with [MASK] in them; '-' reads them from standard input, one a line; none: a few of our own")
-    .option('--top-k <count>', 'words to show for each blank', parseCount, 5);
+    .option('--top-k <count>', `words to show for each blank (default: ${defaultTopK}, or all of --targets)`, parseCount)
+    .option('--targets <words>', 'choose among these words only, commas between them', (text: string) => text.split(','));
   addPrecisionOption(addModelOption(addBackendOptions(addCommonOptions(command))))
-    .addHelpText('after', '\nExample:\n  ufb fill-mask "The capital of France is [MASK]."')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  ufb fill-mask "The capital of France is [MASK]."\n  ufb fill-mask --targets good,bad "The film was very [MASK]."',
+    )
     .action(fillMask);
 }
 
@@ -55,7 +63,16 @@ async function fillMask(sentences: string[], options: FillMaskCommandOptions): P
   const { pipeline } = await import('../../pipelines/pipeline.ts');
   const folder = await openModelFolder(options);
   using backend = await openBackend(options);
-  const fill = await pipeline('fill-mask', folder, { backend, dtype: options.dtype });
+  const told = new Set<string>();
+  const fill = await pipeline('fill-mask', folder, {
+    backend,
+    dtype: options.dtype,
+    // What is said of a target is said of each text.
+    notice(line) {
+      if (!told.has(line)) notice(line, options);
+      told.add(line);
+    },
+  });
   try {
     const loaded = performance.now() - start;
     const { neuronsOf } = await import('../../models/config.ts');
@@ -63,7 +80,7 @@ async function fillMask(sentences: string[], options: FillMaskCommandOptions): P
     const answers: Answer[] = [];
     const own = ownSentences.map((sentence) => sentence.replaceAll('[MASK]', fill.tokenizer.maskToken ?? '[MASK]'));
     for await (const text of sentences.length === 0 ? own : textsOf(sentences)) {
-      const answer = await fillOne(fill, text, options.topK);
+      const answer = await fillOne(fill, text, options);
       if (options.json) answers.push(answer);
       else printAnswer(answer);
     }
@@ -80,9 +97,9 @@ async function fillMask(sentences: string[], options: FillMaskCommandOptions): P
   }
 }
 
-async function fillOne(fill: FillMaskPipeline, text: string, count: number): Promise<Answer> {
+async function fillOne(fill: FillMaskPipeline, text: string, { targets, topK }: FillMaskCommandOptions): Promise<Answer> {
   const start = performance.now();
-  const answer = await fill(text, { top_k: count });
+  const answer = await fill(text, { top_k: topK ?? targets?.length ?? defaultTopK, targets });
   const blanks = Array.isArray(answer[0]) ? (answer as FillMaskCandidate[][]) : [answer as FillMaskCandidate[]];
   return { text, blanks, milliseconds: performance.now() - start };
 }
