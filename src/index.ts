@@ -42,6 +42,7 @@ export type {
 } from './pipelines/feature_extraction.ts';
 export type { FillMaskAnswer, FillMaskAnswerFor, FillMaskCandidate, FillMaskOptions, FillMaskPipeline } from './pipelines/fill_mask.ts';
 export { type PipelineOptions, type Pipelines, pipeline } from './pipelines/pipeline.ts';
+export { type EmbeddingRanges, quantizeEmbeddings } from './pipelines/quantization.ts';
 export type { SentenceModules } from './pipelines/sentence_transformer.ts';
 export type {
   ClassificationInput,

@@ -170,7 +170,10 @@ function candidates(
   const largest = logits.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
   const sum = logits.reduce((total, logit) => total + Math.exp(logit - largest), 0);
   const best = among
-    ? largestIndices(Float32Array.from(among, (id) => logits[id]), count).map((index) => among[index])
+    ? largestIndices(
+        Float32Array.from(among, (id) => logits[id]),
+        count,
+      ).map((index) => among[index])
     : // A model's vocabulary may be padded beyond the tokenizer's.
       largestIndices(logits.subarray(0, tokenizer.vocabularySize), count);
   return best.map((token) => {

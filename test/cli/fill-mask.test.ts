@@ -48,12 +48,12 @@ describe('answers', () => {
   });
 
   test('among targets, all of them unless --top-k says how many; a notice once', async () => {
-    const args = ['fill-mask', ...common, '--json', '--targets', 'dog,cat,the,a,river,road,Green'];
+    const args = ['fill-mask', ...common, '--json', '--targets', 'Dog,cat,the,a,river,road'];
     const { code, stdout, stderr } = await ufb([...args, 'The cat sees [MASK].', 'A [MASK] sees me.']);
-    expect([code, stderr]).toEqual([0, 'target "Green" is no word of the model\'s vocabulary: "green" is taken for it\n']);
+    expect([code, stderr]).toEqual([0, 'target "Dog" is no word of the model\'s vocabulary: "dog" is taken for it\n']);
     for (const { blanks } of JSON.parse(stdout).answers)
       expect(blanks[0].map(({ token_str }: { token_str: string }) => token_str).sort()).toEqual(
-        ['dog', 'cat', 'the', 'a', 'river', 'road', 'green'].sort(),
+        ['dog', 'cat', 'the', 'a', 'river', 'road'].sort(),
       );
     const few = JSON.parse((await ufb([...args, '--top-k', '2', 'The cat sees [MASK].'])).stdout);
     expect(few.answers[0].blanks[0]).toHaveLength(2);

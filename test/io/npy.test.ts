@@ -13,6 +13,12 @@ test('what is written is read', () => {
   expect(parseNpy(file(), 'a.npy')).toEqual({ rows: 2, columns: 3, values });
 });
 
+test('int8 too', () => {
+  const bytes = new Uint8Array([...npyHeader(2, 3, '|i1'), 1, 2, 3, 255, 128, 127]);
+  expect(parseNpy(bytes, 'a.npy')).toEqual({ rows: 2, columns: 3, values: Int8Array.of(1, 2, 3, -1, -128, 127) });
+  expect(() => parseNpy(bytes.subarray(0, -1), 'a.npy')).toThrow('has 5 bytes of values for [2, 3]');
+});
+
 test('the values are a view where they lie aligned, and copied where they do not', () => {
   const bytes = file();
   expect(parseNpy(bytes, 'a.npy').values.buffer).toBe(bytes.buffer);

@@ -1,12 +1,13 @@
 import { existsSync } from 'node:fs';
 import { type FileHandle, open, readFile, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { makeFolder } from '#platform';
 import type { Precision } from '../../backend/prepared_weight.ts';
 import { FailureError, InputError } from '../../errors.ts';
 import { kindOf } from '../../io/files.ts';
 import { weightsIndex } from '../../io/model_files.ts';
+import { type EmbeddingDtype, embeddingDtypes, noRangesError, quantizedWidth, toBinary } from '../../pipelines/quantization.ts';
 import {
   addBackendOptions,
   addModelOption,
@@ -21,12 +22,14 @@ import {
   sentenceModel,
 } from '../common.ts';
 import { checkOutput } from '../outputs.ts';
+import { quantizeRows, rangesPath } from '../quantized_file.ts';
 
 interface Options extends CommonOptions, BackendOptions, ModelOptions {
   in: string;
   out?: string;
   resume?: boolean;
   dtype: Precision;
+  embeddingDtype: EmbeddingDtype;
 }
 
 export function embedCommand(program: Command): void {
@@ -35,7 +38,15 @@ export function embedCommand(program: Command): void {
     .description('the vector of each line of a text')
     .requiredOption('--in <file>', "text, plain or gzipped, one passage a line; '-' is standard input")
     .option('--out <file>', 'a matrix if it ends in .npy, else JSON lines; standard output, as JSON lines, if not given')
-    .option('--resume', 'go on with an --out that was stopped');
+    .option('--resume', 'go on with an --out that was stopped')
+    .addOption(
+      new Option(
+        '--embedding-dtype <type>',
+        "of the vectors' numbers, as sentence-transformers quantizes them; i8: the range of each dimension, which goes into FILE.ranges.npy, in 256 steps; binary: signs, eight a number",
+      )
+        .choices(embeddingDtypes)
+        .default('f32'),
+    );
   addPrecisionOption(addModelOption(addBackendOptions(command), sentenceModel))
     .option('--quiet', 'print results only: no progress, no notices')
     .addHelpText('after', '\nExample:\n  ufb embed --model sentence-transformers/all-MiniLM-L6-v2 --in notes.txt --out notes.npy')
@@ -49,9 +60,18 @@ async function embed(options: Options): Promise<void> {
     import('../progress.ts'),
   ]);
   if (options.resume && options.out === undefined) throw new InputError('--resume goes on with a file: name it by --out');
+  if (options.embeddingDtype === 'i8' && !options.out?.endsWith('.npy'))
+    throw new InputError('--embedding-dtype i8 needs all vectors before it can write one: name a file by --out that ends in .npy');
+  const outputs =
+    options.out === undefined
+      ? []
+      : [
+          options.out,
+          ...partEndings.map((ending) => `${options.out}${ending}`),
+          ...(options.embeddingDtype === 'i8' ? [rangesPath(options.out)] : []),
+        ];
   if (options.out !== undefined) await checkWritable(options.out);
-  for (const ending of options.out === undefined ? [] : ['', ...partEndings])
-    await checkOutput('--out', `${options.out}${ending}`, { read: [options.in] });
+  for (const path of outputs) await checkOutput('--out', path, { read: [options.in] });
   using backend = await openBackend(options);
   const { dtype } = options;
   const folder = await openModelFolder(options);
@@ -75,9 +95,7 @@ async function embed(options: Options): Promise<void> {
   const total = isCounted ? await countLines(readLines(options.in, 'cut'), stop.signal) : undefined;
   const width = extract.model.config.hiddenSize;
   const output =
-    options.out === undefined
-      ? undefined
-      : await Output.open(options.out, width, await madeBy(options.dtype, source, folder, width), options);
+    options.out === undefined ? undefined : await Output.open(options.out, width, await madeBy(options, source, folder, width), options);
   const skipped = output?.rows ?? 0;
   const started = performance.now();
   let done = 0;
@@ -91,7 +109,7 @@ async function embed(options: Options): Promise<void> {
     const settings = { pooling: extract.pooling ?? ('mean' as const), signal: stop.signal };
     for await (const vector of extract(rest(), settings)) {
       if (output) await output.add(vector);
-      else print(JSON.stringify(Array.from(vector)));
+      else print(JSON.stringify(Array.from(options.embeddingDtype === 'binary' ? toBinary(vector) : vector)));
       done++;
       const seconds = (performance.now() - started) / 1000;
       if (total) bar.update((skipped + done) / total, seconds, { rate: Math.round(done / seconds) });
@@ -133,6 +151,7 @@ class Output {
     private readonly path: string,
     private readonly file: FileHandle,
     private readonly width: number,
+    private readonly dtype: EmbeddingDtype,
     /** Vectors there. */
     public rows: number,
     private position: number,
@@ -158,25 +177,27 @@ class Output {
     if (options.resume && !started && existsSync(path)) throw new InputError(`${path}: is finished; leave out --resume to make it anew`);
     try {
       await makeFolder(dirname(path));
-      const file = await open(part, goesOn ? 'r+' : 'wx');
+      const file = await open(part, goesOn ? 'r+' : 'wx+');
       if (!goesOn) await writeFile(madeBy, now, { flag: 'wx' });
       const isMatrix = path.endsWith('.npy');
       const [rows, position] = !goesOn
         ? [0, isMatrix ? encode.npyHeaderBytes : 0]
         : isMatrix
-          ? await wholeRows(file, 4 * width, encode.npyHeaderBytes)
+          ? await wholeRows(file, options.embeddingDtype === 'binary' ? quantizedWidth(width, 'binary') : 4 * width, encode.npyHeaderBytes)
           : await wholeLines(file);
       await file.truncate(position);
-      return new Output(path, file, width, rows, position, encode);
+      return new Output(path, file, width, options.embeddingDtype, rows, position, encode);
     } catch (error) {
       throw fileError(error, part, 'write');
     }
   }
 
   async add(vector: Float32Array): Promise<void> {
+    // i8 waits for the ranges, which the last vector may widen.
+    const values = this.dtype === 'binary' ? toBinary(vector) : Float32Array.from(vector);
     const bytes = this.path.endsWith('.npy')
-      ? new Uint8Array(Float32Array.from(vector).buffer)
-      : new TextEncoder().encode(`${JSON.stringify(Array.from(vector))}\n`);
+      ? new Uint8Array(values.buffer)
+      : new TextEncoder().encode(`${JSON.stringify(Array.from(values))}\n`);
     this.pending.push(bytes);
     this.pendingBytes += bytes.length;
     this.rows++;
@@ -184,11 +205,24 @@ class Output {
   }
 
   async finish(): Promise<void> {
+    if (this.dtype === 'i8' && this.rows === 1) {
+      this.rows = 0; // it is not kept for another time
+      throw noRangesError();
+    }
     await this.flush();
-    if (this.path.endsWith('.npy')) await this.file.write(this.encode.npyHeader(this.rows, this.width), 0, this.encode.npyHeaderBytes, 0);
+    const { npyHeader, npyHeaderBytes } = this.encode;
+    const [columns, type] = this.dtype === 'binary' ? [quantizedWidth(this.width, 'binary'), '|i1' as const] : [this.width, '<f4' as const];
+    if (this.path.endsWith('.npy')) await this.file.write(npyHeader(this.rows, columns, type), 0, npyHeaderBytes, 0);
     await this.file.sync();
-    await this.file.close();
-    await rename(`${this.path}.part`, this.path);
+    if (this.dtype === 'i8') {
+      // The part stays until what is made of it is whole.
+      await quantizeRows(this.file, { rows: this.rows, width: this.width }, this.path);
+      await this.file.close();
+      await rm(`${this.path}.part`);
+    } else {
+      await this.file.close();
+      await rename(`${this.path}.part`, this.path);
+    }
     await rm(`${this.path}.part.json`, { force: true });
   }
 
@@ -245,8 +279,13 @@ async function sourceOf(path: string) {
 }
 
 /** What vectors are made by and of: none made otherwise are added to them. */
-async function madeBy(dtype: Precision, text: Awaited<ReturnType<typeof sourceOf>>, folder: string, width: number): Promise<string> {
+async function madeBy(
+  { dtype, embeddingDtype }: Options,
+  text: Awaited<ReturnType<typeof sourceOf>>,
+  folder: string,
+  width: number,
+): Promise<string> {
   const weights = join(folder, 'model.safetensors');
   const model = await stateOf(existsSync(weights) ? weights : join(folder, weightsIndex));
-  return JSON.stringify({ model, in: text, dtype, width });
+  return JSON.stringify({ model, in: text, dtype, width, ...(embeddingDtype !== 'f32' && { embeddingDtype }) });
 }

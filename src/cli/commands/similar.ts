@@ -80,12 +80,12 @@ export function similarCommand(program: Command): void {
       } else {
         const vectors = await readVectors(options.vectors, wanted.length);
         for await (const text of readLines(options.in, 'cut')) {
-          if (line === vectors.length)
-            throw new InputError(`${options.vectors}: has ${vectors.length} vectors, but ${options.in} has more lines`);
-          consider(text, vectors[line]);
+          if (line === vectors.count)
+            throw new InputError(`${options.vectors}: has ${vectors.count} vectors, but ${options.in} has more lines`);
+          consider(text, vectors.vector(line));
         }
-        if (line < vectors.length)
-          throw new InputError(`${options.vectors}: has ${vectors.length} vectors, but ${options.in} has ${line} lines`);
+        if (line < vectors.count)
+          throw new InputError(`${options.vectors}: has ${vectors.count} vectors, but ${options.in} has ${line} lines`);
       }
       if (best.length === 0) throw new InputError(`${options.in}: is empty, expected passages, one a line`);
       if (options.json) printJson({ query, found: best });
@@ -93,9 +93,23 @@ export function similarCommand(program: Command): void {
     });
 }
 
-async function readVectors(path: string, width: number): Promise<Float32Array[]> {
-  const [{ readBytes }, { parseNpy }] = await Promise.all([import('../../io/files.ts'), import('../../io/npy.ts')]);
-  const { rows, columns, values } = parseNpy(await readBytes(path, 2 ** 32), path);
-  if (columns !== width) throw new InputError(`${path}: has vectors of ${columns} numbers, but the model gives ${width}`);
-  return Array.from({ length: rows }, (_, row) => values.subarray(row * width, (row + 1) * width));
+/** A file's vectors, of f32, or of what `ufb embed --embedding-dtype` makes of it. */
+async function readVectors(path: string, width: number): Promise<{ count: number; vector(row: number): Float32Array }> {
+  const [{ readBytes }, { parseNpy }, { readRanges }, quantization] = await Promise.all([
+    import('../../io/files.ts'),
+    import('../../io/npy.ts'),
+    import('../quantized_file.ts'),
+    import('../../pipelines/quantization.ts'),
+  ]);
+  const { rows: count, columns, values } = parseNpy(await readBytes(path, 2 ** 32), path);
+  const isFloat = values instanceof Float32Array;
+  if (!isFloat && columns === quantization.quantizedWidth(width, 'binary'))
+    return { count, vector: (row) => quantization.fromBinary(values.subarray(row * columns, (row + 1) * columns), width) };
+  if (columns !== width) {
+    const expected = isFloat ? `${width}` : `${width}, or of ${quantization.quantizedWidth(width, 'binary')} with signs alone`;
+    throw new InputError(`${path}: has vectors of ${columns} numbers, but the model gives such of ${expected}`);
+  }
+  if (isFloat) return { count, vector: (row) => values.subarray(row * width, (row + 1) * width) };
+  const restore = quantization.fromI8(await readRanges(path, width));
+  return { count, vector: (row) => restore(values.subarray(row * width, (row + 1) * width)) };
 }
