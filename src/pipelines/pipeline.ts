@@ -18,6 +18,7 @@ import { createFeatureExtraction, type FeatureExtractionPipeline } from './featu
 import { createFillMask, type FillMaskPipeline } from './fill_mask.ts';
 import { readSentenceModules } from './sentence_transformer.ts';
 import { createTextClassification, type TextClassificationPipeline } from './text_classification.ts';
+import { createTextRanking, type TextRankingPipeline } from './text_ranking.ts';
 
 export interface PipelineOptions extends HubOptions {
   /**
@@ -51,6 +52,7 @@ export interface Pipelines {
   'fill-mask': FillMaskPipeline;
   'feature-extraction': FeatureExtractionPipeline;
   'text-classification': TextClassificationPipeline;
+  'text-ranking': TextRankingPipeline;
 }
 
 /** What a task's pipeline is made of. */
@@ -88,13 +90,23 @@ const textClassification: Task<Awaited<ReturnType<typeof loadSequenceClassifier>
   create: ({ model, tokenizer, backend, notice, release }) => createTextClassification(model, tokenizer, backend, notice, release),
 };
 
-const tasks = { 'fill-mask': fillMask, 'feature-extraction': featureExtraction, 'text-classification': textClassification };
+const textRanking: Task<Awaited<ReturnType<typeof loadSequenceClassifier>>, TextRankingPipeline> = {
+  load: textClassification.load,
+  create: async (parts) => createTextRanking(await textClassification.create(parts), parts.folder),
+};
+
+const tasks = {
+  'fill-mask': fillMask,
+  'feature-extraction': featureExtraction,
+  'text-classification': textClassification,
+  'text-ranking': textRanking,
+};
 
 /**
  * Text in, answers out, with the names and the shape of answers that transformers.js has.
  *
  * @param task 'fill-mask': the most probable words for each [MASK]. 'feature-extraction': vectors of texts, for search and comparison.
- *   'text-classification': the class of each text.
+ *   'text-classification': the class of each text. 'text-ranking': documents by how well they answer a query, with a cross-encoder.
  * @param model a folder with config.json, model.safetensors and tokenizer.json (in a browser its address), or OWNER/NAME of a model on the
  *   Hugging Face hub, which is downloaded once; by default the model that ships with this package, which fills masks.
  * @throws InputError, before anything is downloaded, if the task, `dtype`, `backend` or `threads` is none there is; FailureError if a download
