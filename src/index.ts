@@ -51,7 +51,7 @@ export type {
   TextClassificationPipeline,
 } from './pipelines/text_classification.ts';
 export type { RankedDocument, TextRankingOptions, TextRankingPipeline } from './pipelines/text_ranking.ts';
-export type { WordPieceJson } from './tokenizer/crammed_bert.ts';
 export { type EncodeOptions, type Encoding, Tokenizer } from './tokenizer/tokenizer.ts';
 export { type SpecialTokens, type TrainingProgress, type TrainWordPieceOptions, trainWordPiece } from './tokenizer/train_wordpiece.ts';
+export type { TextStyleName, WordPieceJson } from './tokenizer/word_piece_json.ts';
 export { AdamW, type AdamWOptions, type OptimizedParameter, startBranchesAlike } from './training/optimizer.ts';

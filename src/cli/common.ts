@@ -4,6 +4,7 @@ import type { Backend } from '../backend/backend.ts';
 import type { BackendName } from '../backend/create.ts';
 import { precisions } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
+import { textStyles } from '../tokenizer/word_piece_json.ts';
 import { clearLine, terminal } from './terminal.ts';
 
 /** Options that most commands have. */
@@ -58,6 +59,16 @@ export function addShapeOptions(command: Command): Command {
       .option('--length <tokens>', 'tokens a sequence', parseCount, 128),
     1024,
   );
+}
+
+/** --normalizer, of a tokenizer that is trained. */
+export function normalizerOption(): Option {
+  return new Option(
+    '--normalizer <name>',
+    'how it reads texts, in lower case all: bert keeps every script, and accents; crammed, the recipe of crammedBERT, keeps ASCII alone',
+  )
+    .choices(Object.keys(textStyles))
+    .default('bert');
 }
 
 /** Options that shape feedforward layers, trees and dense ones. */

@@ -1,4 +1,4 @@
-import type { TrainingProgress } from './train_wordpiece.ts';
+import type { TrainWordPieceOptions } from './train_wordpiece.ts';
 
 /** Longest stretch of work, in ms, before timers and signals get their turn. */
 const longestStretch = 50;
@@ -20,7 +20,7 @@ export async function mergeSymbols(
   counts: readonly number[],
   tokens: string[],
   wanted: number,
-  onProgress?: (progress: TrainingProgress) => void,
+  { onProgress, signal }: Pick<TrainWordPieceOptions, 'onProgress' | 'signal'> = {},
 ): Promise<void> {
   const idOf = new Map(tokens.map((token, id) => [token, id]));
   const pairs = new PairTable();
@@ -32,12 +32,12 @@ export async function mergeSymbols(
   let end = 0;
   words.forEach((word, w) => {
     starts[w] = end;
-    lengths[w] = word.length;
-    for (let i = 0; i < word.length; i += 1) {
-      symbols[end + i] = idOf.get(i === 0 ? word[i] : `##${word[i]}`) as number;
-      if (i > 0) pairs.add(symbols[end + i - 1], symbols[end + i], counts[w], w);
+    for (const character of word) {
+      symbols[end] = idOf.get(end === starts[w] ? character : `##${character}`) as number;
+      if (end > starts[w]) pairs.add(symbols[end - 1], symbols[end], counts[w], w);
+      end += 1;
     }
-    end += word.length;
+    lengths[w] = end - starts[w];
   });
 
   const queue = new PairQueue(pairs);
@@ -48,13 +48,14 @@ export async function mergeSymbols(
     if (performance.now() > stretchEnd) {
       onProgress?.({ phase: 'merging', done: tokens.length, total: wanted });
       await new Promise((resolve) => setTimeout(resolve, 0));
+      signal?.throwIfAborted();
       stretchEnd = performance.now() + longestStretch;
     }
     const best = queue.pop();
     if (best === undefined) break;
     const left = pairs.left[best];
     const right = pairs.right[best];
-    const token = tokens[left] + tokens[right].slice(2);
+    const token = tokens[left] + tokens[right].slice('##'.length);
     // Another pair may have made the same token before.
     let merged = idOf.get(token);
     if (merged === undefined) {

@@ -2,6 +2,7 @@ import { InputError } from '../errors.ts';
 import { readJson } from '../io/files.ts';
 import { AddedTokenFinder } from './added_tokens.ts';
 import { type AlignedText, alignedText, codePointIndex } from './aligned_text.ts';
+import { CharacterLoss, countCharacters } from './character_loss.ts';
 import { createNormalizer, type Normalizer } from './normalizer.ts';
 import { copyOfWord, createPreTokenizer, type PreTokenizer } from './pre_tokenizer.ts';
 import { parseTokenizerJson, type TemplateItem, type TokenizerConfig } from './tokenizer_json.ts';
@@ -30,6 +31,8 @@ export interface Encoding {
   readonly offsets: [number, number][];
   /** Tokens that were left out because there were more than asked for; 0 if none. */
   truncated: number;
+  /** Characters of the texts, and those of them that no token stands for but the unknown one. What was cut off counts as it is. */
+  loss: CharacterLoss;
 }
 
 /** Words whose ids are remembered; English text of any length has few more that matter. */
@@ -137,9 +140,10 @@ export class Tokenizer {
     else items = addSpecialTokens ? template.pair : template.pairWithoutSpecials;
 
     const textOf = (item: { sequence: 'A' | 'B' }): string => (item.sequence === 'A' ? text : (pair as string));
+    const loss = new CharacterLoss();
     const parts = items.map((item) => {
       const part = { ids: [] as number[], tokens: [] as string[] };
-      if ('sequence' in item) this.encodeText(textOf(item), part.ids, part.tokens);
+      if ('sequence' in item) this.encodeText(textOf(item), part.ids, loss, part.tokens);
       else for (const id of item.ids) part.tokens[part.ids.push(id) - 1] = this.config.tokens[id];
       return part;
     });
@@ -154,6 +158,7 @@ export class Tokenizer {
       tokens: parts.flatMap(({ tokens }) => tokens),
       typeIds: items.flatMap(({ typeId }, i) => parts[i].ids.map(() => typeId)),
       truncated,
+      loss,
       get offsets() {
         offsets ??= placeTokens();
         return offsets;
@@ -161,20 +166,24 @@ export class Tokenizer {
     };
   }
 
-  /** The ids of a text without added special tokens, as fast as can be: for large amounts of text. */
-  encodeIds(text: string): number[] {
+  /** The ids of a text without added special tokens, as fast as can be: for large amounts of text. Adds to `loss` what became of its characters. */
+  encodeIds(text: string, loss = new CharacterLoss()): number[] {
     const ids: number[] = [];
-    this.encodeText(text, ids);
+    this.encodeText(text, ids, loss);
     return ids;
   }
 
   /** Appends the ids of a text and, if wanted, the tokens. */
-  private encodeText(text: string, ids: number[], tokens?: string[]): void {
+  private encodeText(text: string, ids: number[], loss: CharacterLoss, tokens?: string[]): void {
     if (typeof text !== 'string') throw new InputError(`text: found ${text === null ? 'null' : typeof text}, expected a string`);
     for (const stretch of this.finder.split(text)) {
       const piece = text.slice(stretch.start, stretch.end);
       if (stretch.id === undefined) {
-        this.encodeNormalized(this.normalizer.normalize(piece), ids, tokens);
+        const normalized = this.normalizer.normalize(piece);
+        const given = countCharacters(piece);
+        loss.given += given;
+        loss.lost += Math.max(0, given - countCharacters(normalized));
+        this.encodeNormalized(normalized, ids, loss, tokens);
       } else {
         ids.push(stretch.id);
         tokens?.push(piece);
@@ -182,7 +191,7 @@ export class Tokenizer {
     }
   }
 
-  private encodeNormalized(text: string, ids: number[], tokens?: string[]): void {
+  private encodeNormalized(text: string, ids: number[], loss: CharacterLoss, tokens?: string[]): void {
     for (const stretch of this.normalizedFinder.split(text)) {
       const piece = text.slice(stretch.start, stretch.end);
       if (stretch.id !== undefined) {
@@ -192,7 +201,9 @@ export class Tokenizer {
       }
       const spans = this.preTokenize(piece);
       for (let i = 0; i < spans.length; i += 2) {
-        for (const id of this.wordIds(piece.slice(spans[i], spans[i + 1]))) {
+        const word = piece.slice(spans[i], spans[i + 1]);
+        for (const id of this.wordIds(word)) {
+          if (id === this.unknownId) loss.lost += countCharacters(word);
           ids.push(id);
           tokens?.push(this.config.tokens[id]);
         }

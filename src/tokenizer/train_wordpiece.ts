@@ -1,8 +1,9 @@
-import { InputError } from '../errors.ts';
-import { crammedBertNormalizer, crammedBertPreTokenizer, type WordPieceJson, wordPieceJson } from './crammed_bert.ts';
+import { InputError, quoted } from '../errors.ts';
+import { CharacterLoss, countCharacters, percent } from './character_loss.ts';
 import { mergeSymbols } from './merge_symbols.ts';
 import { createNormalizer } from './normalizer.ts';
 import { copyOfWord, createPreTokenizer } from './pre_tokenizer.ts';
+import { longestWord, type TextStyle, type TextStyleName, textStyles, type WordPieceJson, wordPieceJson } from './word_piece_json.ts';
 
 export interface TrainingProgress {
   /** First the words of the texts are counted, then pieces are merged until the vocabulary is full. */
@@ -16,9 +17,15 @@ export interface TrainingProgress {
 export interface TrainWordPieceOptions {
   /** Number of tokens wanted, the special ones included. A small text may yield fewer. */
   vocabularySize: number;
+  /** 'bert' by default: lower case, every script. 'bert-without-accents': as BERT's uncased models have it. 'crammed': ASCII only, as crammedBERT. */
+  normalizer?: TextStyleName;
   /** Special tokens, which get the ids 0 to 4 in this order; by default [PAD], [UNK], [CLS], [SEP], [MASK]. */
   specialTokens?: SpecialTokens;
   onProgress?: (progress: TrainingProgress) => void;
+  /** Is told, in one line, of a corpus that loses much of its characters, or that leaves little room for words. */
+  onNotice?: (line: string) => void;
+  /** Stops it: it rejects with the signal's reason. */
+  signal?: AbortSignal;
 }
 
 export interface SpecialTokens {
@@ -31,17 +38,17 @@ export interface SpecialTokens {
 
 const defaultSpecialTokens: SpecialTokens = { pad: '[PAD]', unknown: '[UNK]', cls: '[CLS]', sep: '[SEP]', mask: '[MASK]' };
 
-/** Longer words become the unknown token when they are encoded, so they teach nothing. */
-const longestWord = 100;
-
 /**
  * Distinct words held at a time; beyond, the rarest are forgotten, so that memory does not grow with the text. 100 MB of random words,
  * the worst case, then take 0.4 GB in all.
  */
 const mostWords = 1_000_000;
 
+/** Characters after which a corpus of which hardly anything is used is told of, not at its end. */
+const enoughToTell = 1_000_000;
+
 /**
- * Learns a WordPiece vocabulary with crammedBERT's normaliser (lower case, no accents, ASCII only).
+ * Learns a WordPiece vocabulary. Every character of the texts, as normalised, is in it, so that no word made of them is ever unknown.
  *
  * Words are counted; then, as in byte-pair encoding (arXiv 1508.07909) and as the usual WordPiece trainers do, the pair of adjacent
  * pieces that occurs most often becomes one piece, until the vocabulary has the wanted size. Equal counts are decided by the pieces'
@@ -49,89 +56,129 @@ const mostWords = 1_000_000;
  *
  * @param texts any pieces of text that do not cut words: lines, paragraphs, documents.
  * @returns an object to be written as tokenizer.json.
- * @throws {InputError} if the vocabulary size is not usable, or the texts hold no words or are not text.
+ * @throws {InputError} if the vocabulary size is not usable, or the texts hold no words.
  */
 export async function trainWordPiece(
   texts: AsyncIterable<string> | Iterable<string>,
   options: TrainWordPieceOptions,
 ): Promise<WordPieceJson> {
-  const specials = options.specialTokens ?? defaultSpecialTokens;
-  const { vocabularySize, onProgress } = options;
+  const { vocabularySize, normalizer = 'bert', specialTokens: specials = defaultSpecialTokens, onProgress, signal } = options;
   if (!Number.isInteger(vocabularySize) || vocabularySize < 1 || vocabularySize > 1 << 20) {
     throw new InputError(`vocabulary size ${vocabularySize}: expected a whole number between 1 and ${1 << 20}`);
   }
+  if (!Object.hasOwn(textStyles, normalizer))
+    throw new InputError(`normalizer ${quoted(normalizer)}: expected one of ${Object.keys(textStyles).join(', ')}`);
+  const style: TextStyle = textStyles[normalizer];
   const specialTokens = [specials.pad, specials.unknown, specials.cls, specials.sep, specials.mask];
   if (new Set(specialTokens).size !== specialTokens.length || specialTokens.includes('')) {
     throw new InputError(`special tokens ${specialTokens.join(' ')}: expected five different, non-empty texts`);
   }
-
-  const preTokenize = createPreTokenizer(crammedBertPreTokenizer);
+  const preTokenize = createPreTokenizer(style.preTokenizer);
   for (const token of specialTokens) {
     if (preTokenize(token).length === 2)
       throw new InputError(`special token ${token}: it looks like a word; expected one like [MASK] or <mask>`);
   }
 
-  const counts = await countWords(texts, onProgress);
-  if (counts.size === 0) throw new InputError('the corpus holds no words: expected plain text in UTF-8 with Latin letters or digits');
-
-  const alphabet = Array.from(new Set(Array.from(counts.keys()).join(''))).sort();
-  const smallest = specialTokens.length + 2 * alphabet.length;
-  if (vocabularySize < smallest) {
-    throw new InputError(
-      `vocabulary size ${vocabularySize}: this corpus has ${alphabet.length} different characters, so at least ${smallest} tokens are needed`,
+  const { counts, alphabet } = await countWords(texts, style, specialTokens.length, options);
+  const tokens = [...specialTokens, ...alphabet.tokens()];
+  if (alphabet.size > vocabularySize / 2)
+    options.onNotice?.(
+      `the corpus has ${alphabet.characters} different characters, which take ${alphabet.size} of ${vocabularySize} tokens: a larger vocabulary has more room for words`,
     );
-  }
-  // Each character gets both forms, so that no word made of these characters is ever unknown.
-  const tokens = [...specialTokens, ...alphabet, ...alphabet.map((character) => `##${character}`)];
   // In a fixed order, so that the result does not depend on the order of the texts.
   const words = Array.from(counts.keys()).sort();
-  await mergeSymbols(
-    words,
-    words.map((word) => counts.get(word) as number),
-    tokens,
-    vocabularySize,
-    onProgress,
-  );
-  return wordPieceJson(tokens, specials);
+  const times = words.map((word) => counts.get(word) as number);
+  await mergeSymbols(words, times, tokens, vocabularySize, { onProgress, signal });
+  return wordPieceJson(tokens, specials, style);
 }
 
-/** Counts the words of `texts` after normalisation. Throws {@link InputError} on a NUL byte or bulk decoding errors. */
+/** Counts the words of `texts` after normalisation. @throws InputError as {@link trainWordPiece} does of them */
 async function countWords(
   texts: AsyncIterable<string> | Iterable<string>,
-  onProgress: TrainWordPieceOptions['onProgress'],
-): Promise<Map<string, number>> {
-  const normalizer = createNormalizer(crammedBertNormalizer);
-  const preTokenize = createPreTokenizer(crammedBertPreTokenizer);
+  style: TextStyle,
+  specials: number,
+  { vocabularySize, onProgress, onNotice, signal }: TrainWordPieceOptions,
+): Promise<{ counts: Map<string, number>; alphabet: Alphabet }> {
+  const normalizer = createNormalizer(style.normalizer);
+  const preTokenize = createPreTokenizer(style.preTokenizer);
   const counts = new Map<string, number>();
-  let forgotten = 0;
-  let read = 0;
-  let replacements = 0;
-  let reported = 0;
+  const alphabet = new Alphabet((text) => preTokenize(normalizer.normalize(text)).length / 2);
+  const loss = new CharacterLoss();
+  let [forgotten, read, reported, told] = [0, 0, 0, false];
+  const tell = () => {
+    if (counts.size > 0 && (told || !loss.isNoticeable)) return;
+    const removed = `of its first ${read} characters ${percent(loss.share)} are removed by the normalizer (bert keeps every script) or stand in words of more than ${longestWord}`;
+    if (counts.size === 0) throw new InputError(`the corpus holds no words, expected plain text${loss.given > 0 ? `: ${removed}` : ''}`);
+    onNotice?.(`the corpus loses much: ${removed}`);
+    told = true;
+  };
   for await (const text of texts) {
-    read += text.length;
-    if (text.includes('\0')) throw new InputError('the corpus is not text: it holds a NUL byte; expected plain text in UTF-8');
-    for (let at = text.indexOf('\ufffd'); at >= 0; at = text.indexOf('\ufffd', at + 1)) replacements += 1;
-    // Some bad bytes are found in any large corpus; one character in a hundred is another encoding or no text at all.
-    if (replacements > 100 + read / 100) throw new InputError('the corpus is not text in UTF-8: too many bytes that do not decode');
-
+    signal?.throwIfAborted();
     const normalized = normalizer.normalize(text);
+    read += text.length;
+    const given = countCharacters(text);
+    loss.given += given;
+    loss.lost += Math.max(0, given - countCharacters(normalized));
     const spans = preTokenize(normalized);
     for (let i = 0; i < spans.length; i += 2) {
-      if (spans[i + 1] - spans[i] > longestWord) continue;
       const word = normalized.slice(spans[i], spans[i + 1]);
       const count = counts.get(word);
-      if (count === undefined) counts.set(copyOfWord(word), 1);
-      else counts.set(word, count + 1);
+      if (count !== undefined) counts.set(word, count + 1);
+      else if (isUsable(word)) {
+        counts.set(copyOfWord(word), 1);
+        alphabet.add(word);
+      } else loss.lost += countCharacters(word);
     }
+    const needed = specials + alphabet.size;
+    if (needed > vocabularySize)
+      throw new InputError(
+        `vocabulary size ${vocabularySize}: this corpus has ${alphabet.characters} different characters or more, so at least ${needed} tokens are needed`,
+      );
     if (counts.size > mostWords) forgotten = forgetRareWords(counts, forgotten);
+    if (loss.given >= enoughToTell) tell();
     if (onProgress && read - reported >= 1_000_000) {
       reported = read;
       onProgress({ phase: 'counting', done: read });
     }
   }
+  tell();
   onProgress?.({ phase: 'counting', done: read, total: read });
-  for (const word of counts.keys()) if (!/^[!-~]+$/.test(word)) counts.delete(word);
-  return counts;
+  return { counts, alphabet };
+}
+
+/** Whether a word teaches something: the model knows longer ones as the unknown token alone, and control characters are no text. */
+function isUsable(word: string): boolean {
+  if (word.length > longestWord && (word.length > 2 * longestWord || Array.from(word).length > longestWord)) return false;
+  return !/\p{Cc}/u.test(word);
+}
+
+/** The characters of words, and the tokens that they need: as a word's first (`c`), and further on in one (`##c`) if they ever stand there. */
+class Alphabet {
+  /** Whether it is always a word of its own, as punctuation may be. */
+  private readonly alone = new Map<string, boolean>();
+  /** Tokens. */
+  size = 0;
+
+  /** `wordsOf`: how many there are in a text. */
+  constructor(private readonly wordsOf: (text: string) => number) {}
+
+  get characters(): number {
+    return this.alone.size;
+  }
+
+  add(word: string): void {
+    for (const character of word) {
+      if (this.alone.has(character)) continue;
+      const alone = this.wordsOf(`a${character}${character}a`) === 4;
+      this.alone.set(character, alone);
+      this.size += alone ? 1 : 2;
+    }
+  }
+
+  tokens(): string[] {
+    const characters = [...this.alone.keys()].sort();
+    return [...characters, ...characters.flatMap((character) => (this.alone.get(character) ? [] : `##${character}`))];
+  }
 }
 
 /** Removes the rarest words until at least half the room is free; returns the highest count removed. */

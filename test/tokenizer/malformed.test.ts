@@ -4,12 +4,12 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { InputError } from '../../src/errors.ts';
-import { wordPieceJson } from '../../src/tokenizer/crammed_bert.ts';
 import { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
+import { textStyles, wordPieceJson } from '../../src/tokenizer/word_piece_json.ts';
 
 const specials = { pad: '[PAD]', unknown: '[UNK]', cls: '[CLS]', sep: '[SEP]', mask: '[MASK]' };
 const tokens = [...Object.values(specials), ...'abc.,', ...Array.from('abc', (letter) => `##${letter}`), 'the'];
-const crammed = JSON.stringify(wordPieceJson(tokens, specials));
+const crammed = JSON.stringify(wordPieceJson(tokens, specials, textStyles.crammed));
 /** The same with the parts that crammedBERT's tokenizer does not have. */
 const other = JSON.stringify({
   ...JSON.parse(crammed),

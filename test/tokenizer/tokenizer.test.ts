@@ -3,9 +3,9 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { InputError } from '../../src/errors.ts';
 import { alignedText } from '../../src/tokenizer/aligned_text.ts';
-import { wordPieceJson } from '../../src/tokenizer/crammed_bert.ts';
 import { createNormalizer, type NormalizerConfig } from '../../src/tokenizer/normalizer.ts';
 import { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
+import { textStyles, wordPieceJson } from '../../src/tokenizer/word_piece_json.ts';
 import { goldenJson, goldenPath } from '../goldens.ts';
 
 interface Encodings {
@@ -104,7 +104,7 @@ const tokens = [
   'the',
   '##ing',
 ];
-const json = wordPieceJson(tokens, names);
+const json = wordPieceJson(tokens, names, textStyles.crammed);
 const small = Tokenizer.fromJson(json);
 
 it("gives the ids that the library's tokenizer gives for English", () => {
@@ -120,7 +120,9 @@ describe('special tokens', () => {
     expect([small.padId, small.unknownId, small.clsId, small.sepId, small.maskId, small.maskToken]).toEqual([0, 1, 2, 3, 4, '<mask>']);
     expect(small.specialIds).toEqual(new Set([0, 1, 2, 3, 4]));
     const [pad, unknown, cls, sep, mask] = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]'];
-    const other = Tokenizer.fromJson(wordPieceJson([pad, unknown, cls, sep, mask, 'a'], { pad, unknown, cls, sep, mask }));
+    const other = Tokenizer.fromJson(
+      wordPieceJson([pad, unknown, cls, sep, mask, 'a'], { pad, unknown, cls, sep, mask }, textStyles.crammed),
+    );
     expect([other.padId, other.unknownId, other.clsId, other.sepId, other.maskId, other.maskToken]).toEqual([0, 1, 2, 3, 4, '[MASK]']);
   });
 

@@ -1,10 +1,12 @@
 import type { Command } from 'commander';
-import { addCommonOptions, type CommonOptions, notice, parseCount, print, printJson } from '../common.ts';
+import type { TextStyleName } from '../../tokenizer/word_piece_json.ts';
+import { addCommonOptions, type CommonOptions, normalizerOption, notice, parseCount, print, printJson } from '../common.ts';
 import { checkOutput } from '../outputs.ts';
 
 interface TokenizerOptions extends CommonOptions {
   corpus: string[];
   vocabulary: number;
+  normalizer: TextStyleName;
   out: string;
 }
 
@@ -14,6 +16,7 @@ export function tokenizerCommand(program: Command): void {
     .description('train a WordPiece tokenizer on text files')
     .requiredOption('--corpus <file...>', 'text files in UTF-8, plain or gzipped')
     .option('--vocabulary <count>', 'tokens wanted, the special ones included', parseCount, 8192)
+    .addOption(normalizerOption())
     .requiredOption('--out <file>', 'the tokenizer.json to write');
   addCommonOptions(command)
     .addHelpText('after', '\nExample:\n  ufb tokenizer --corpus wikipedia.txt.gz books.txt --vocabulary 8192 --out tokenizer.json')
@@ -41,6 +44,8 @@ async function trainTokenizer(options: TokenizerOptions): Promise<void> {
   try {
     json = await trainWordPiece(allLines(), {
       vocabularySize: options.vocabulary,
+      normalizer: options.normalizer,
+      onNotice: (line) => notice(line, options),
       onProgress({ phase, done, total = 0 }) {
         if (phase === 'counting') {
           characters = done;
