@@ -3,7 +3,7 @@ import { InputError } from '../errors.ts';
 import type { Encoder } from '../models/encoder.ts';
 import type { Encoding, Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { SentenceModules } from './sentence_transformer.ts';
-import { isAsyncIterable, noticeCut, plainText, TextRunner } from './text_runner.ts';
+import { isAsyncIterable, noticeCut, plainText, type RefusedCallback, TextRunner } from './text_runner.ts';
 
 /** Vectors of texts, with the names that transformers.js has. */
 export interface Features {
@@ -27,6 +27,8 @@ export interface FeatureExtractionOptions {
   normalize?: boolean;
   /** Stops the call: it rejects with the signal's reason, within the time of one batch. */
   signal?: AbortSignal;
+  /** Of a stream: is told of each text that cannot be taken, which is then left out. Without it the stream ends with the error. */
+  refused_callback?: RefusedCallback;
 }
 
 /** Embeds texts; see {@link pipeline}. Texts of more tokens than the model takes are cut, with a notice. */
@@ -67,7 +69,7 @@ export function createFeatureExtraction(
   const maxLength = Math.min(modules?.maxLength ?? Number.POSITIVE_INFINITY, model.config.positions);
   const lowerCase = modules?.lowerCase ?? false;
   const encode = (text: string) => tokenizer.encode(text, { maxLength, lowerCase });
-  const runner = new TextRunner('feature-extraction', backend, { ...plainText, encode }, release);
+  const runner = new TextRunner('feature-extraction', backend, { ...plainText, encode }, notice, release);
 
   /** What is to be made of texts, by the options. */
   const extractor = ({ pooling = modules?.pooling ?? 'none', normalize, signal }: FeatureExtractionOptions) => {
@@ -115,10 +117,11 @@ export function createFeatureExtraction(
   async function* stream(texts: AsyncIterable<string>, options: FeatureExtractionOptions) {
     const { pooling, extract } = extractor(options);
     if (pooling === 'none') throw new InputError("a stream of texts gives a vector each: expected a pooling other than 'none'");
-    yield* runner.stream(texts, options.signal, async (encoded) => {
+    const answer = async (encoded: readonly Encoding[]) => {
       const { data } = await extract(encoded);
       return encoded.map((_, index) => data.slice(index * width, (index + 1) * width));
-    });
+    };
+    yield* runner.stream(texts, options.signal, answer, options.refused_callback);
   }
   const dispose = () => runner.dispose();
   const members = {

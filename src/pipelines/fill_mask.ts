@@ -1,10 +1,10 @@
 import type { Backend } from '../backend/backend.ts';
 import { InputError, quoted } from '../errors.ts';
 import type { MaskedLanguageModel } from '../models/masked_language_model.ts';
-import type { EncodedText, TextBatch } from '../models/text_batches.ts';
+import type { TextBatch } from '../models/text_batches.ts';
 import type { Run } from '../nn/parameter.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { isAsyncIterable, plainText, TextRunner } from './text_runner.ts';
+import { isAsyncIterable, plainText, type RefusedCallback, type RunText, TextRunner } from './text_runner.ts';
 
 /** One word that may stand in a blank. */
 export interface FillMaskCandidate {
@@ -39,6 +39,8 @@ export interface FillMaskOptions {
   targets?: string | readonly string[];
   /** Stops the call: it rejects with the signal's reason, within the time of one batch. */
   signal?: AbortSignal;
+  /** Of a stream: is told of each text that cannot be taken, which is then left out. Without it the stream ends with the error. */
+  refused_callback?: RefusedCallback;
 }
 
 /** Fills blanks. Call it with a text or with several; see {@link pipeline}. */
@@ -60,7 +62,7 @@ export interface FillMaskPipeline extends Disposable {
   dispose(): Promise<void>;
 }
 
-interface Encoded extends EncodedText {
+interface Encoded extends RunText {
   ids: readonly number[];
   /** Positions of the mask token. */
   masks: readonly number[];
@@ -76,7 +78,7 @@ export function createFillMask(
 ): FillMaskPipeline {
   const { positions } = model.config;
   const inputs = { ...plainText, encode: (text: string, name: string) => encode(text, tokenizer, positions, name) };
-  const runner = new TextRunner('fill-mask', backend, inputs, release);
+  const runner = new TextRunner('fill-mask', backend, inputs, notice, release);
 
   /** What is to be made of texts, by the options. */
   const filler = ({ top_k: count = 5, targets, signal }: FillMaskOptions) => {
@@ -105,7 +107,7 @@ export function createFillMask(
     })();
   };
   async function* stream(texts: AsyncIterable<string>, options: FillMaskOptions) {
-    yield* runner.stream(texts, options.signal, filler(options));
+    yield* runner.stream(texts, options.signal, filler(options), options.refused_callback);
   }
 
   const dispose = () => runner.dispose();
@@ -114,14 +116,14 @@ export function createFillMask(
 
 function encode(text: string, tokenizer: Tokenizer, positions: number, what: string): Encoded {
   if (text.trim() === '') throw new InputError(`${what} is empty, expected a sentence with ${tokenizer.maskToken} in it`);
-  const { ids, typeIds } = tokenizer.encode(text);
+  const { ids, typeIds, loss } = tokenizer.encode(text);
   if (ids.length > positions) {
     throw new InputError(`${what} has ${ids.length} tokens, but the model takes at most ${positions}: shorten it`);
   }
   const masks = ids.flatMap((id, position) => (id === tokenizer.maskId ? [position] : []));
   if (masks.length === 0)
     throw new InputError(`${what} has no blank: write ${tokenizer.maskToken} where a word is to be filled in (got ${excerpt(text)})`);
-  return { ids, typeIds, masks };
+  return { ids, typeIds, masks, loss };
 }
 
 const excerpt = (text: string) => JSON.stringify(text.length > 60 ? `${text.slice(0, 57)}...` : text);

@@ -3,7 +3,7 @@ import { InputError } from '../errors.ts';
 import type { ModelConfig } from '../models/config.ts';
 import type { SequenceClassifier } from '../models/sequence_classifier.ts';
 import type { Encoding, Tokenizer } from '../tokenizer/tokenizer.ts';
-import { isAsyncIterable, noticeCut, TextRunner } from './text_runner.ts';
+import { isAsyncIterable, noticeCut, type RefusedCallback, TextRunner } from './text_runner.ts';
 
 /** A text, or two that are judged together. */
 export type ClassificationInput = string | { text: string; text_pair?: string };
@@ -20,6 +20,8 @@ export interface TextClassificationOptions<Count extends number | null = number 
   top_k?: Count;
   /** Stops the call: it rejects with the signal's reason, within the time of one batch. */
   signal?: AbortSignal;
+  /** Of a stream: is told of each text that cannot be taken, which is then left out. Without it the stream ends with the error. */
+  refused_callback?: RefusedCallback;
 }
 
 /** What several texts are answered with: for each its class, or a list of them if `top_k` is other than 1. */
@@ -64,7 +66,7 @@ export function createTextClassification(
     return tokenizer.encode(text, { pair, maxLength });
   };
   const inputs = { expected: 'a string or { text, text_pair }', accepts: isInput, encode };
-  const runner = new TextRunner('text-classification', backend, inputs, release);
+  const runner = new TextRunner('text-classification', backend, inputs, notice, release);
 
   /** What is to be made of texts, by the options. */
   const classifier = ({ top_k = 1, signal }: TextClassificationOptions) => {
@@ -96,7 +98,7 @@ export function createTextClassification(
     })();
   };
   async function* stream(texts: AsyncIterable<ClassificationInput>, options: TextClassificationOptions) {
-    yield* runner.stream(texts, options.signal, classifier(options));
+    yield* runner.stream(texts, options.signal, classifier(options), options.refused_callback);
   }
   const dispose = () => runner.dispose();
   const members = { task: 'text-classification', model, tokenizer, dispose, [Symbol.dispose]: () => void dispose() };

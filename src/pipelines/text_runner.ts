@@ -4,15 +4,25 @@ import type { Backend } from '../backend/backend.ts';
 import { InputError } from '../errors.ts';
 import { batchesByLength, batchOf, type EncodedText, type TextBatch } from '../models/text_batches.ts';
 import type { Run } from '../nn/parameter.ts';
+import { type CharacterLoss, LossNotice } from '../tokenizer/character_loss.ts';
 
 /** Texts of a stream that are answered together at most, so that they can be sorted by length. */
 const textsPerWindow = 256;
 
-/** Inputs that are encoded before timers may fire. */
+/** Inputs, or their characters, that are encoded before timers may fire. */
 const encodedAtOnce = 256;
+const charactersAtOnce = 2 ** 18;
+
+/** A text ready for a model, and what of it the tokenizer made nothing of. */
+export interface RunText extends EncodedText {
+  loss: CharacterLoss;
+}
+
+/** Is told of an input of a stream, the `index`-th from 0, that cannot be taken and is left out. */
+export type RefusedCallback = (error: InputError, index: number) => void;
 
 /** What a pipeline takes, and what becomes of it. */
-export interface InputKind<Input, Encoded extends EncodedText> {
+export interface InputKind<Input, Encoded extends RunText> {
   /** What one input is, for messages. */
   expected: string;
   accepts(value: unknown): boolean;
@@ -24,8 +34,10 @@ export interface InputKind<Input, Encoded extends EncodedText> {
 export const plainText = { expected: 'a string', accepts: (value: unknown) => typeof value === 'string' };
 
 /** What all pipelines share: inputs checked and encoded, texts in batches of like length, calls that take turns, streams, and an end. */
-export class TextRunner<Input, Encoded extends EncodedText> {
+export class TextRunner<Input, Encoded extends RunText> {
   private readonly arena: Arena;
+  private readonly losses: LossNotice;
+  private readonly pause = new Pause();
   private disposed = false;
   // Calls share the arena.
   private last: Promise<void> = Promise.resolve();
@@ -34,9 +46,12 @@ export class TextRunner<Input, Encoded extends EncodedText> {
     private readonly task: string,
     private readonly backend: Backend,
     private readonly inputs: InputKind<Input, Encoded>,
+    /** Is told, once, of texts that lose much in the tokenizer. */
+    notice: (message: string) => void,
     private readonly release: () => void,
   ) {
     this.arena = new Arena(backend);
+    this.losses = new LossNotice(notice);
   }
 
   /**
@@ -50,28 +65,35 @@ export class TextRunner<Input, Encoded extends EncodedText> {
     answer: (encoded: readonly Encoded[]) => Promise<Result>,
   ): Promise<Result> {
     return await this.takeTurn(signal, async () => {
-      if (!Array.isArray(inputs)) return await answer([this.encode(inputs as Input)]);
       const encoded: Encoded[] = [];
-      for (const [index, input] of (inputs as readonly Input[]).entries()) {
-        signal?.throwIfAborted();
-        encoded.push(this.encode(input, index));
-        if (index % encodedAtOnce === encodedAtOnce - 1) await new Promise((resolve) => setTimeout(resolve));
-      }
+      if (!Array.isArray(inputs)) encoded.push(this.encode(inputs as Input));
+      else
+        for (const [index, input] of (inputs as readonly Input[]).entries()) {
+          signal?.throwIfAborted();
+          encoded.push(this.encode(input, index));
+          await this.pause.after(encoded[index]);
+        }
+      this.losses.of(encoded);
       return await answer(encoded);
     });
   }
 
   /**
    * What `answer` makes of a stream's inputs, in order: of as many at a time as the stream has ready, 256 at most. While it is asked for
-   * nothing, it has read ahead those, and asked for one more. Where an input is refused or the stream fails, those before are answered first.
+   * nothing, it has read ahead those, and asked for one more. Where an input is refused or the stream fails, those before are answered first;
+   * with `refused`, that is told of the input, and the stream goes on without it.
    * @throws as {@link call}; the signal's reason also while the stream keeps it waiting
    */
   async *stream<Answer>(
     inputs: AsyncIterable<Input>,
     signal: AbortSignal | undefined,
     answer: (encoded: readonly Encoded[]) => Promise<readonly Answer[]>,
+    refused?: RefusedCallback,
   ): AsyncGenerator<Answer> {
-    for await (const window of this.windows(inputs, signal)) yield* await this.takeTurn(signal, () => answer(window));
+    for await (const window of this.windows(inputs, signal, refused)) {
+      this.losses.of(window);
+      yield* await this.takeTurn(signal, () => answer(window));
+    }
   }
 
   /**
@@ -131,7 +153,11 @@ export class TextRunner<Input, Encoded extends EncodedText> {
     throw new InputError(`${name}: got ${found}, expected ${expected}${index === undefined ? ' or an array of such' : ''}`);
   }
 
-  private async *windows(inputs: AsyncIterable<Input>, signal: AbortSignal | undefined): AsyncGenerator<readonly Encoded[]> {
+  private async *windows(
+    inputs: AsyncIterable<Input>,
+    signal: AbortSignal | undefined,
+    refused: RefusedCallback | undefined,
+  ): AsyncGenerator<readonly Encoded[]> {
     const iterator = inputs[Symbol.asyncIterator]();
     /** What was asked for and has not come. */
     let next: Promise<IteratorResult<Input>> | undefined;
@@ -147,7 +173,14 @@ export class TextRunner<Input, Encoded extends EncodedText> {
         const result = await unlessAborted(next, signal);
         next = undefined;
         if (result.done) break;
-        window.push(this.encode(result.value, index));
+        try {
+          window.push(this.encode(result.value, index));
+        } catch (error) {
+          if (!refused || !(error instanceof InputError)) throw error;
+          refused(error, index);
+          continue;
+        }
+        await this.pause.after(window[window.length - 1]);
         if (window.length < textsPerWindow) continue;
         yield window;
         window = [];
@@ -162,6 +195,20 @@ export class TextRunner<Input, Encoded extends EncodedText> {
       if (next) ended?.then(nothing, nothing);
       else await ended;
     }
+  }
+}
+
+/** Lets timers fire, and with them whoever stops the work, while many texts or long ones are encoded. */
+class Pause {
+  private texts = 0;
+  private characters = 0;
+
+  async after({ loss }: RunText): Promise<void> {
+    this.texts++;
+    this.characters += loss.given;
+    if (this.texts < encodedAtOnce && this.characters < charactersAtOnce) return;
+    [this.texts, this.characters] = [0, 0];
+    await new Promise((resolve) => setTimeout(resolve));
   }
 }
 

@@ -1,4 +1,5 @@
 /** What a tokenizer makes nothing of. */
+import { InputError } from '../errors.ts';
 
 /** Blanks, marks (accents, vowel signs), control and replacement characters may come and go without a loss. */
 const passing = /[\p{White_Space}\p{M}\p{C}\ufffd]/u;
@@ -40,27 +41,49 @@ export class CharacterLoss {
   }
 }
 
+/** Characters of a corpus after which it shows what its tokenizer makes of it. */
+const enoughToTell = 1_000_000;
+
 /** Tells of texts that lost more than a tenth of their characters, the first time that there is one. */
 export class LossNotice {
   private told = false;
 
   constructor(private readonly notice: (message: string) => void) {}
 
-  /** `texts`: what was encoded together. `what`: they are. */
-  of(texts: readonly { loss: CharacterLoss }[], what = 'texts'): void {
+  /** Texts that are used together. */
+  of(texts: readonly { loss: CharacterLoss }[]): void {
     if (this.told) return;
     const lossy = texts.filter(({ loss }) => loss.isNoticeable);
     if (lossy.length === 0) return;
-    this.told = true;
-    const most = lossy.reduce((share, { loss }) => Math.max(share, loss.share), 0);
-    const some = texts.length === 1 ? 'the text loses' : `${lossy.length} of ${texts.length} ${what} lose`;
-    this.notice(
-      `${some} ${texts.length === 1 ? '' : 'up to '}${percent(most)} of ${texts.length === 1 ? 'its' : 'their'} characters: ${reason}`,
+    const most = percent(lossy.reduce((share, { loss }) => Math.max(share, loss.share), 0));
+    const some = `${lossy.length} of ${texts.length} texts ${lossy.length === 1 ? 'loses' : 'lose'}`;
+    this.tell(
+      texts.length === 1
+        ? `the text loses ${most} of its characters`
+        : `${some} more than a tenth of ${lossy.length === 1 ? 'its' : 'their'} characters, ${most} at most`,
     );
+  }
+
+  /**
+   * Of a corpus, as far as it was read: with enough of it, or at its end.
+   * @throws InputError, naming the `source`, if nothing is left of it
+   */
+  ofCorpus(source: string, loss: CharacterLoss, ended: boolean): void {
+    if (this.told || loss.given === 0 || (!ended && loss.given < enoughToTell)) return;
+    if (loss.share === 1)
+      throw new InputError(
+        `${source}: its first ${loss.given} characters all become nothing: ${reason}, expected text that it was made for`,
+      );
+    if (loss.isNoticeable) this.tell(`${source}: loses ${percent(loss.share)} of its first ${loss.given} characters`);
+  }
+
+  private tell(what: string): void {
+    this.told = true;
+    this.notice(`${what}: ${reason}`);
   }
 }
 
-export const reason = "the model's tokenizer removes them, or has no token for them";
+const reason = "the model's tokenizer removes them, or has no token for them";
 
 /** 0.6 as 60 %. */
 export const percent = (share: number) => `${Math.floor(100 * share)} %`;

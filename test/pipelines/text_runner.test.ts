@@ -3,10 +3,11 @@ import { runInNewContext } from 'node:vm';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 import { InputError } from '../../src/errors.ts';
-import type { EncodedText } from '../../src/models/text_batches.ts';
-import { TextRunner } from '../../src/pipelines/text_runner.ts';
+import { type RunText, TextRunner } from '../../src/pipelines/text_runner.ts';
+import { CharacterLoss } from '../../src/tokenizer/character_loss.ts';
 
-type Encoded = EncodedText & { length: number };
+type Encoded = RunText & { length: number };
+const notices: string[] = [];
 const encoded: string[] = [];
 const newRunner = () =>
   new TextRunner<{ text: string }, Encoded>(
@@ -18,9 +19,15 @@ const newRunner = () =>
       encode({ text }, name) {
         encoded.push(text);
         if (text === 'bad') throw new InputError(`${name} is bad`);
-        return { ids: [1], typeIds: [0], length: text.length };
+        return {
+          ids: [1],
+          typeIds: [0],
+          length: text.length,
+          loss: Object.assign(new CharacterLoss(), { given: 10, lost: text === 'lossy' ? 6 : 1 }),
+        };
       },
     },
+    (line) => notices.push(line),
     () => {},
   );
 /** Answers with lengths, and remembers how many were answered together. */
@@ -51,7 +58,38 @@ async function take<T>(stream: AsyncIterable<T>): Promise<{ answers: T[]; error?
   }
 }
 
+test('texts that lose more than a tenth of their characters are told of once', async () => {
+  notices.length = 0;
+  const runner = newRunner();
+  const of = (...all: string[]) =>
+    runner.call(
+      all.map((text) => ({ text })),
+      undefined,
+      async () => 0,
+    );
+  await of('a', 'b');
+  expect(notices).toEqual([]);
+  await of('a', 'lossy', 'b');
+  await of('lossy');
+  await take(runner.stream(streamOf([{ text: 'lossy' }]), undefined, lengths([])));
+  const reason = "the model's tokenizer removes them, or has no token for them";
+  expect(notices).toEqual([`1 of 3 texts loses more than a tenth of its characters, 60 % at most: ${reason}`]);
+  await newRunner().call({ text: 'lossy' }, undefined, async () => 0);
+  expect(notices[1]).toBe(`the text loses 60 % of its characters: ${reason}`);
+});
+
 describe('streams', () => {
+  test('what is refused is told of and left out, where that is asked for', async () => {
+    const refused: [string, number][] = [];
+    const inputs = ['a', 'bad', 'ccc', 'bad'].map((text) => ({ text }));
+    const stream = newRunner().stream(streamOf(inputs), undefined, lengths([]), ({ message }, index) => refused.push([message, index]));
+    expect(await take(stream)).toEqual({ answers: [1, 3] });
+    expect(refused).toEqual([
+      ['text 2 is bad', 1],
+      ['text 4 is bad', 3],
+    ]);
+  });
+
   test('what is ready is answered together, 256 at most, and in order', async () => {
     const windows: number[] = [];
     const { answers, error } = await take(newRunner().stream(streamOf(texts(600)), undefined, lengths(windows)));
