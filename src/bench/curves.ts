@@ -2,6 +2,7 @@
 import * as v from 'valibot';
 import { InputError } from '../errors.ts';
 import { readLines } from '../io/files.ts';
+import { parseJsonText } from '../io/json.ts';
 
 /** What is measured on held-out text, in pretraining and in conversions. */
 export const measures = {
@@ -57,7 +58,7 @@ export async function readCurve(name: string, path: string): Promise<Curve> {
     if (line.trim() === '') continue;
     let entry: unknown;
     try {
-      entry = JSON.parse(line);
+      entry = parseJsonText(line, path);
     } catch {
       // A line that a crash broke off; anything else is told below.
       const start = '{"event":';

@@ -5,6 +5,7 @@ import { joinPath } from '#platform';
 import { productPrecisions } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
 import { kindOf, readJson, writeFileAtomic } from '../io/files.ts';
+import { extentOfResults } from '../io/json.ts';
 import { countSchema } from '../io/schemas.ts';
 import { type GlueTask, glueTask, glueTasks } from './tasks.ts';
 
@@ -73,7 +74,7 @@ export async function hasGlueResults(folder: string): Promise<boolean> {
 /** @throws InputError naming the file if it is missing, damaged, its parts do not fit each other, or a class is none of its task's */
 export async function readGlueResults(folder: string): Promise<GlueResults> {
   const path = resultsFile(folder);
-  const { output, issues } = v.safeParse(schema, await readJson(path));
+  const { output, issues } = v.safeParse(schema, await readJson(path, extentOfResults));
   if (issues) {
     const [{ message }] = issues;
     throw new InputError(`${path}: '${v.getDotPath(issues[0])}': ${message}; expected the results of 'ufb glue --out'`);

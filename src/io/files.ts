@@ -1,11 +1,10 @@
 import { errorCode, gunzip, openFile, readBlocks, kindOf as systemKindOf, writeAside } from '#platform';
 import { InputError } from '../errors.ts';
+import { type JsonExtent, parseJsonText } from './json.ts';
 import { decodeUtf8 } from './utf8.ts';
 
 /** JSON files here are configurations and tokenizers; anything larger is a mistake. */
 export const maximumJsonBytes = 2 ** 28;
-/** Levels, more than any of them has. What calls itself for every level, JSON.stringify too, has stack for some thousands. */
-const deepestJson = 100;
 /** Longer lines do not come whole, so that a file without line ends cannot fill the memory. UTF-16 units. */
 const maximumLineLength = 2 ** 20;
 
@@ -55,13 +54,13 @@ export async function readBytes(path: string, maximumBytes = 2 ** 31): Promise<U
   }
 }
 
-/** A JSON file's value. Throws InputError naming the file if it is missing, not UTF-8 or not JSON. */
-export async function readJson(path: string): Promise<unknown> {
-  return parseJson(await readBytes(path, maximumJsonBytes), path);
+/** A JSON file's value. Throws InputError naming the file if it is missing, not UTF-8, not JSON, or holds more than `extent` (that of a configuration). */
+export async function readJson(path: string, extent?: JsonExtent): Promise<unknown> {
+  return parseJson(await readBytes(path, maximumJsonBytes), path, extent);
 }
 
 /** JSON of UTF-8 bytes; `source` names them in the InputError. */
-export function parseJson(bytes: Uint8Array, source: string): unknown {
+export function parseJson(bytes: Uint8Array, source: string, extent?: JsonExtent): unknown {
   if (bytes.length === 0) throw new InputError(`${source}: is empty, expected JSON`);
   let text: string;
   try {
@@ -69,23 +68,8 @@ export function parseJson(bytes: Uint8Array, source: string): unknown {
   } catch {
     throw new InputError(`${source}: is not UTF-8 text, expected JSON`);
   }
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    // The parser's message can quote the text, line ends and all.
-    const detail = (error as Error).message.replace(/\s+/g, ' ').slice(0, 160);
-    throw new InputError(`${source}: is not valid JSON: ${detail}`);
-  }
-  let level = [value];
-  for (let depth = 0; level.length > 0; depth++) {
-    if (depth > deepestJson) throw new InputError(`${source}: is nested more than ${deepestJson} levels deep, expected less`);
-    level = level.flatMap((outer) => (isObject(outer) ? Object.values(outer).filter(isObject) : []));
-  }
-  return value;
+  return parseJsonText(text, source, extent);
 }
-
-const isObject = (value: unknown): value is object => typeof value === 'object' && value !== null;
 
 /** Writes aside, then renames: readers see the old file or the new one, never half of it. The folder is made if it is missing. */
 export async function writeFileAtomic(path: string, data: string | Uint8Array): Promise<void> {

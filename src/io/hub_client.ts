@@ -4,6 +4,7 @@ import * as v from 'valibot';
 import { type HubCache, type HubFile, WrongContentError } from '#platform';
 import { onAbort } from '../abort.ts';
 import { FailureError, InputError } from '../errors.ts';
+import { checkJsonExtent } from './json.ts';
 
 export const commitPattern = /^[\da-f]{40}$/;
 const entrySchema = v.object({
@@ -17,6 +18,7 @@ const mostEntries = 100_000;
 const mostPages = 1000;
 /** A page of a list has some hundred bytes an entry. */
 const mostPageBytes = 2 ** 25;
+const pageExtent = 1_000_000;
 
 /** How often an answer is asked for before it counts as failed, and how long the hub may have us wait, in seconds. */
 const attempts = 4;
@@ -91,7 +93,9 @@ export class HubClient {
       const { most, silence } = this;
       const response = await this.ask(String(address), { ...init, most, silence, whole: true });
       if (!response.ok) throw this.refusal(response.status, '', undefined, revision);
-      return response;
+      const text = await response.text();
+      checkJsonExtent(text, `${this.name}: the answer of ${this.hubUrl}`, pageExtent);
+      return new Response(text, response);
     };
   }
 

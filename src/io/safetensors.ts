@@ -35,6 +35,8 @@ export interface TensorInfo {
 
 /** The format's own limit. */
 const maximumHeaderBytes = 100_000_000;
+/** Some 40,000 tensors: a hundred times as many as a BERT has. */
+const headerExtent = 1_000_000;
 
 /** An open safetensors file. Tensors are read when asked for, each on its own. Close it after use (`await using` works). */
 export class SafetensorsFile {
@@ -137,7 +139,7 @@ async function readHeader(file: RandomAccessFile): Promise<SafetensorsFile> {
   if (headerBytes + 8 > file.size)
     throw fail(`${file.size} bytes is too short for its header of ${headerBytes} bytes; it may have been cut short`);
   const bytes = await file.read(8, headerBytes);
-  const header = parseJson(bytes, `${file.name}: safetensors header`);
+  const header = parseJson(bytes, `${file.name}: safetensors header`, headerExtent);
   if (!isRecord(header)) throw fail('the safetensors header is not an object');
   const duplicate = duplicateKey(new TextDecoder().decode(bytes));
   if (duplicate !== undefined) throw fail(`the safetensors header has the key '${duplicate}' twice`);

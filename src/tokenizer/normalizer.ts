@@ -1,6 +1,6 @@
-import { ReplaceNormalizer } from '@huggingface/tokenizers';
 import { InputError } from '../errors.ts';
 import { type AlignedText, AlignedTextBuilder, codePointIndex } from './aligned_text.ts';
+import { compilePattern, type Pattern } from './pattern.ts';
 
 /** The `normalizer` part of a tokenizer.json, for the types that WordPiece tokenizers use. */
 export type NormalizerConfig =
@@ -10,9 +10,6 @@ export type NormalizerConfig =
   | { type: 'Strip'; strip_left: boolean; strip_right: boolean }
   | { type: 'Prepend'; prepend: string }
   | { type: 'NFC' | 'NFD' | 'NFKC' | 'NFKD' | 'Lowercase' | 'StripAccents' };
-
-/** A literal text, or a regular expression in Oniguruma's syntax. */
-export type Pattern = { String: string } | { Regex: string };
 
 /**
  * One step of normalisation, in two forms with the same result: on a plain string, which is fast, and on a text that keeps track
@@ -172,30 +169,13 @@ function prepend(prefix: string): Normalizer {
   };
 }
 
-/** Compiles a pattern; the library translates Oniguruma's syntax. Throws SyntaxError when it cannot be translated. */
-export function compilePattern(pattern: Pattern): RegExp {
-  const compiled = new ReplaceNormalizer({ type: 'Replace', pattern, content: '' } as never) as unknown as { pattern: RegExp };
-  return compiled.pattern;
-}
-
-/** Where a pattern matches, in UTF-16 units. Without the empty matches that the format's reference does not have: those just behind another, and within a surrogate pair. */
-export function* matchesOf(text: string, pattern: RegExp): Generator<{ start: number; end: number }> {
-  let last = -1;
-  for (const match of text.matchAll(pattern)) {
-    const end = match.index + match[0].length;
-    if (end === match.index && (end === last || (text.codePointAt(end - 1) ?? 0) > 0xffff)) continue;
-    yield { start: match.index, end };
-    last = end;
-  }
-}
-
 function replace(pattern: Pattern, content: string): Normalizer {
-  const compiled = compilePattern(pattern);
+  const matches = compilePattern(pattern);
   return {
     normalize(text) {
       let result = '';
       let position = 0;
-      for (const { start, end } of matchesOf(text, compiled)) {
+      for (const { start, end } of matches(text)) {
         result += text.slice(position, start) + content;
         position = end;
         checkGrowth(result.length, text.length);
@@ -207,7 +187,7 @@ function replace(pattern: Pattern, content: string): Normalizer {
       const plain = text.characters.join('');
       const indices = codePointIndex(text.characters);
       let position = 0;
-      for (const match of matchesOf(plain, compiled)) {
+      for (const match of matches(plain)) {
         const start = indices[match.start];
         const end = indices[match.end];
         for (; position < start; position += 1) result.push(text.characters[position], position);

@@ -1,4 +1,4 @@
-import { compilePattern, matchesOf, type Pattern } from './normalizer.ts';
+import { compilePattern, type Matcher, type Pattern, regExpMatcher } from './pattern.ts';
 
 type SplitBehavior = 'Removed' | 'Isolated' | 'MergedWithPrevious' | 'MergedWithNext' | 'Contiguous';
 
@@ -30,7 +30,7 @@ export function createPreTokenizer(config: PreTokenizerConfig): PreTokenizer {
     case 'Digits':
       return byClass(undefined, /\p{N}/u, config.individual_digits ? 'alone' : 'together');
     case 'Punctuation':
-      return byPattern(/[!-/:-@[-`{-~\p{P}]/gu, config.behavior, false);
+      return byPattern(regExpMatcher(/[!-/:-@[-`{-~\p{P}]/gu), config.behavior, false);
     case 'CharDelimiterSplit':
       return byPattern(compilePattern({ String: config.delimiter }), 'Removed', false);
     case 'Split':
@@ -80,8 +80,8 @@ function byClass(separator: RegExp | undefined, other: RegExp | undefined, group
   };
 }
 
-/** Cuts wherever `pattern` matches (`invert`: wherever it does not); `behavior` says what becomes of the matches. */
-function byPattern(pattern: RegExp, behavior: SplitBehavior, invert: boolean): PreTokenizer {
+/** Cuts wherever a pattern matches (`invert`: wherever it does not); `behavior` says what becomes of the matches. */
+function byPattern(matches: Matcher, behavior: SplitBehavior, invert: boolean): PreTokenizer {
   return (text) => {
     const pieces: { start: number; end: number; match: boolean }[] = [];
     let position = 0;
@@ -90,7 +90,7 @@ function byPattern(pattern: RegExp, behavior: SplitBehavior, invert: boolean): P
       if (end > position || (match && behavior === 'Contiguous')) pieces.push({ start: position, end, match: match !== invert });
       position = end;
     };
-    for (const { start, end } of matchesOf(text, pattern)) {
+    for (const { start, end } of matches(text)) {
       add(start, false);
       add(end, true);
     }

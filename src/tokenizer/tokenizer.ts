@@ -1,5 +1,6 @@
 import { InputError } from '../errors.ts';
 import { readJson } from '../io/files.ts';
+import { extentOfTokenizer } from '../io/json.ts';
 import { AddedTokenFinder } from './added_tokens.ts';
 import { type AlignedText, alignedText, codePointIndex } from './aligned_text.ts';
 import { CharacterLoss, countCharacters } from './character_loss.ts';
@@ -48,11 +49,8 @@ const specialNames = {
 
 /**
  * A WordPiece tokenizer, loaded from a tokenizer.json. It agrees with Hugging Face's `tokenizers`, whose format that is, but for characters
- * that are younger than that library's tables: what is a letter, a mark or punctuation is as the JavaScript engine has it. Patterns of the
- * file are run as they are, and a hostile one may take long: open files only of those whom you would let choose a regular expression.
- *
- * The patterns' syntax is left to the @huggingface/tokenizers library. All else is done here: it must say where each character came from, be
- * quick for words of any length, and the library departs from the format's reference in places.
+ * that are younger than that library's tables: what is a letter, a mark or punctuation is as the JavaScript engine has it. Whatever a file
+ * asks for, its patterns too, takes time in proportion to the text's length.
  */
 export class Tokenizer {
   /** The content of the tokenizer.json. */
@@ -122,7 +120,7 @@ export class Tokenizer {
 
   /** Reads a tokenizer.json. Throws {@link InputError} as {@link fromJson} does, and if the file cannot be read. */
   static async load(path: string): Promise<Tokenizer> {
-    return new Tokenizer(await readJson(path), path);
+    return new Tokenizer(await readJson(path, extentOfTokenizer), path);
   }
 
   /**

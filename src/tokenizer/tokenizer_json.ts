@@ -1,6 +1,7 @@
 import * as v from 'valibot';
 import { InputError, quoted } from '../errors.ts';
-import { compilePattern, type NormalizerConfig } from './normalizer.ts';
+import type { NormalizerConfig } from './normalizer.ts';
+import { compilePattern, type Pattern } from './pattern.ts';
 import type { PreTokenizerConfig } from './pre_tokenizer.ts';
 
 /** What this library reads of a tokenizer.json, checked: ids are those of the vocabulary, patterns compile, templates refer to known tokens. */
@@ -31,13 +32,18 @@ export type TemplateItem = { sequence: 'A' | 'B'; typeId: number } | { ids: numb
 /** More tokens than any known vocabulary has. */
 const mostTokens = 1 << 20;
 
+/** UTF-16 units of an added token: more than any has. At each place of a text as many are looked at. */
+const longestAddedToken = 1000;
+/** Of all of them; each takes some hundred bytes. */
+const mostAddedUnits = 1_000_000;
+
 const id = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(mostTokens - 1));
 const nonEmpty = v.pipe(v.string(), v.minLength(1));
 const flag = (otherwise: boolean) => v.optional(v.boolean(), otherwise);
 
 const addedTokenSchema = v.object({
   id,
-  content: nonEmpty,
+  content: v.pipe(v.string(), v.minLength(1), v.maxLength(longestAddedToken)),
   single_word: flag(false),
   lstrip: flag(false),
   rstrip: flag(false),
@@ -46,25 +52,9 @@ const addedTokenSchema = v.object({
 });
 
 const patternSchema = v.union(
-  [
-    v.object({ String: nonEmpty }),
-    v.object({
-      Regex: v.pipe(
-        nonEmpty,
-        v.check((source) => compiles({ Regex: source }), 'a regular expression that JavaScript can express'),
-      ),
-    }),
-  ],
-  '{ "String": text } or { "Regex": a regular expression that JavaScript can express }',
+  [v.object({ String: nonEmpty }), v.object({ Regex: nonEmpty })],
+  '{ "String": text } or { "Regex": regular expression }',
 );
-
-function compiles(pattern: { Regex: string }): boolean {
-  try {
-    return compilePattern(pattern) instanceof RegExp;
-  } catch {
-    return false;
-  }
-}
 
 const behaviorSchema = v.picklist(['Removed', 'Isolated', 'MergedWithPrevious', 'MergedWithNext', 'Contiguous']);
 
@@ -130,11 +120,8 @@ const postProcessorSchema = v.variant('type', [
   v.object({ type: v.literal('BertProcessing'), sep: namedToken, cls: namedToken }),
 ]);
 
-/** They are looked for one by one at every place of a text. */
-const mostAddedTokens = 20_000;
-
 const fileSchema = v.object({
-  added_tokens: v.nullish(v.pipe(v.array(addedTokenSchema), v.maxLength(mostAddedTokens)), []),
+  added_tokens: v.nullish(v.array(addedTokenSchema), []),
   normalizer: v.nullish(normalizerSchema(deepestNesting), null),
   pre_tokenizer: v.nullish(preTokenizerSchema(deepestNesting), null),
   post_processor: v.nullish(postProcessorSchema, null),
@@ -165,6 +152,10 @@ export function parseTokenizerJson(json: unknown, source: string): TokenizerConf
   if (!result.success) throw new InputError(`${source}: ${describe(result.issues[0])}`);
   const file = result.output;
   const { model } = file;
+  const units = file.added_tokens.reduce((sum, { content }) => sum + content.length, 0);
+  if (units > mostAddedUnits)
+    throw new InputError(`${source}: added_tokens: found ${units} characters in all, expected at most ${mostAddedUnits}`);
+  checkSteps([file.normalizer, file.pre_tokenizer], ['normalizer', 'pre_tokenizer'], source);
   const tokens = vocabularyOf(file, source);
   return {
     addedTokens: file.added_tokens,
@@ -180,6 +171,31 @@ export function parseTokenizerJson(json: unknown, source: string): TokenizerConf
     },
     tokens,
   };
+}
+
+/** Steps that a text goes through: more than any tokenizer has. */
+const mostSteps = 100;
+
+/** @throws InputError if there are too many steps, or one has a pattern that cannot be used */
+function checkSteps(roots: readonly (NormalizerConfig | PreTokenizerConfig | null)[], keys: readonly string[], source: string): void {
+  let steps = 0;
+  const check = (step: NormalizerConfig | PreTokenizerConfig, key: string): void => {
+    if (++steps > mostSteps) throw new InputError(`${source}: ${key}: is one of more than ${mostSteps} steps, expected fewer`);
+    if ('normalizers' in step) for (const [i, inner] of step.normalizers.entries()) check(inner, `${key}.normalizers.${i}`);
+    else if ('pretokenizers' in step) for (const [i, inner] of step.pretokenizers.entries()) check(inner, `${key}.pretokenizers.${i}`);
+    else if ('delimiter' in step) checkPattern({ String: step.delimiter }, `${key}.delimiter`);
+    else if ('pattern' in step) checkPattern(step.pattern, `${key}.pattern`);
+  };
+  const checkPattern = (pattern: Pattern, key: string): void => {
+    try {
+      compilePattern(pattern);
+    } catch (error) {
+      throw new InputError(`${source}: ${key}: ${quoted(Object.values(pattern)[0])} ${(error as Error).message}`, { cause: error });
+    }
+  };
+  roots.forEach((root, i) => {
+    if (root) check(root, keys[i]);
+  });
 }
 
 function describe(issue: v.BaseIssue<unknown>): string {

@@ -2,6 +2,7 @@
 
 import { InputError, quoted } from '../errors.ts';
 import { readLines } from '../io/files.ts';
+import { parseJsonText } from '../io/json.ts';
 
 /** A text, or two that are judged together, with its label as the file has it: a class's name, or a score. */
 export interface LabelledRecord {
@@ -167,14 +168,15 @@ async function readObjects(path: string): Promise<Row[]> {
   const rows: Row[] = [];
   for (const [index, text] of (await readText(path)).split('\n').entries()) {
     if (text.trim() === '') continue;
+    const source = `${path}, line ${index + 1}`;
+    const expected = 'expected a JSON object such as {"text": "...", "label": "..."}';
     let values: unknown;
     try {
-      values = JSON.parse(index === 0 ? text.replace(/^\ufeff/, '') : text);
-    } catch {
-      // Told below.
+      values = parseJsonText(index === 0 ? text.replace(/^\ufeff/, '') : text, source);
+    } catch (error) {
+      throw new InputError(`${(error as Error).message}; ${expected}`, { cause: error });
     }
-    if (typeof values !== 'object' || values === null || Array.isArray(values))
-      throw new InputError(`${path}, line ${index + 1}: expected a JSON object such as {"text": "...", "label": "..."}`);
+    if (typeof values !== 'object' || values === null || Array.isArray(values)) throw new InputError(`${source}: ${expected}`);
     rows.push({ values: values as Record<string, unknown>, line: index + 1 });
   }
   return rows;

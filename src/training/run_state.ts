@@ -15,6 +15,7 @@ import { joinPath, listFolder, makeFolder, removeFile } from '#platform';
 import type { Tensor } from '../backend/tensor.ts';
 import { InputError } from '../errors.ts';
 import { fileError, kindOf, readJson, writeFileAtomic } from '../io/files.ts';
+import { parseJsonText } from '../io/json.ts';
 import { readSafetensors, type SafetensorsFile, type TensorToWrite, writeSafetensors } from '../io/safetensors.ts';
 import { countSchema, secondsSchema } from '../io/schemas.ts';
 import { importParameter, parameterTensors } from '../models/checkpoint.ts';
@@ -197,7 +198,7 @@ function parseRecord(name: string, schema: v.GenericSchema, { metadata, source }
   if (text === undefined) throw new InputError(`${source}: has no record '${name}'; it is not a state that this program wrote`);
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = parseJsonText(text, source);
   } catch {}
   const { output, issues } = v.safeParse(schema, value);
   if (issues) {

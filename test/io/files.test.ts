@@ -10,6 +10,7 @@ import { expect, test } from 'vitest';
 import { writeAside } from '#platform';
 import { InputError } from '../../src/errors.ts';
 import { kindOf, readJson, readLines, writeFileAtomic } from '../../src/io/files.ts';
+import { extentOfTokenizer } from '../../src/io/json.ts';
 import { resolveModelFolder } from '../../src/io/model_folder.ts';
 import { temporaryFolder } from '../temporary.ts';
 
@@ -138,6 +139,21 @@ test('JSON files', async () => {
   const nested = (levels: number) => file('nested.json', `${'[{"a":'.repeat(levels / 2)}1${'}]'.repeat(levels / 2)}`);
   await readJson(nested(100));
   for (const levels of [102, 200_000]) await expect(readJson(nested(levels))).rejects.toThrow(/nested more than 100 levels deep/);
+});
+
+test('JSON that holds more than any is refused before anything is made of it', async () => {
+  const lists = (count: number) => `["a,[b\\"{:",${'[],'.repeat(count)}1]`;
+  await readJson(file('lists.json', lists(24_000)));
+  const many = file('lists.json', lists(5_000_000));
+  await expect(readJson(many)).rejects.toThrow(
+    /lists\.json: holds more than 100000 values \(a key or a list counts as three\), expected fewer$/,
+  );
+  await expect(readJson(many, extentOfTokenizer)).rejects.toThrow('holds more than 5000000 values');
+  const keys = Array.from({ length: 30_000 }, (_, i) => `"${i}":0`).join();
+  await expect(readJson(file('keys.json', `{${keys}}`))).rejects.toThrow('holds more than 100000 values');
+  // Numbers take little, and a string is one value, whatever is in it.
+  await readJson(file('numbers.json', `[${'1,'.repeat(90_000)}1]`));
+  await readJson(file('string.json', `"${'[{,:'.repeat(100_000)}"`));
 });
 
 test.skipIf(process.platform === 'win32')('a pipe is no file, and is not waited for', async () => {

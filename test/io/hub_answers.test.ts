@@ -47,8 +47,10 @@ describe('answers', () => {
     ['the commit', 'revision', { sha: 'main' }, /names the commit "main"/],
     ['the files', 'tree', null, /does not answer as a hub does/],
     ['the files', 'tree', {}, /does not answer as a hub does/],
+    ['the commit', 'revision', { sha: 'x', more: new Array(400_000).fill([]) }, /the answer of \S+ holds more than 1000000 values/],
+    ['the files', 'tree', new Array(400_000).fill({}), /the answer of \S+ holds more than 1000000 values/],
     ['the files', 'tree', [null, 1, {}], /lacks config\.json and model\.safetensors and tokenizer\.json/],
-  ])('JSON that is not %s: %s %j', async (_, part, value, message) => {
+  ])('JSON that is not %s: %s %.40j', async (_, part, value, message) => {
     await start();
     hub.fault = ({ path }) => (path.includes(`/${part}/`) ? { kind: 'json', value } : undefined);
     const error = await downloadModel(name).catch((reason: unknown) => reason);

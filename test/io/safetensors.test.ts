@@ -216,6 +216,12 @@ describe('a header that is not right is refused, and nothing is read that the fi
       expect(await refusal(text)).toContain('nested more than');
     }
   });
+
+  test('more in the header than any has', async () => {
+    expect(await refusal(`{"a":[${'[],'.repeat(400_000)}1]}`)).toContain('header: holds more than 1000000 values');
+    const keys = Array.from({ length: 300_000 }, (_, i) => `"${i}":"v"`).join();
+    expect(await refusal(`{"__metadata__":{${keys}}}`)).toContain('header: holds more than 1000000 values');
+  });
 });
 
 describe('writing', () => {

@@ -67,7 +67,7 @@ describe('a malformed tokenizer.json is refused by name of file and key', () => 
     [
       'a pattern that is none',
       edited((json) => (json.normalizer.normalizers[5].pattern.Regex = '([')),
-      'normalizer.normalizers.5.pattern: found Object, expected { "String": text } or',
+      'normalizer.normalizers.5.pattern: "([" is not a regular expression that is understood here: ',
     ],
     [
       'an unknown pre-tokeniser',
@@ -118,8 +118,15 @@ describe('a malformed tokenizer.json is refused by name of file and key', () => 
     expect(() => Tokenizer.fromJson(long)).toThrow(/post_processor\.special_tokens\.\[SEP\]\.ids: found 65, expected <=64/);
     const items = edited((file) => file.post_processor.single.push(...new Array(64).fill(file.post_processor.single[0])));
     expect(() => Tokenizer.fromJson(items)).toThrow(/post_processor\.single: found \d\d, expected <=64/);
-    const added = edited((file) => (file.added_tokens = Array.from({ length: 20_001 }, (_, id) => ({ content: `t${id}`, id }))));
-    expect(() => Tokenizer.fromJson(added)).toThrow(/added_tokens: found 20001, expected <=20000/);
+    const tokens = (count: number, length: number) =>
+      edited((file) => (file.added_tokens = Array.from({ length: count }, (_, id) => ({ content: `${id}`.padEnd(length, 'x'), id }))));
+    expect(() => Tokenizer.fromJson(tokens(1001, 1000))).toThrow('added_tokens: found 1001000 characters in all, expected at most 1000000');
+    expect(() => Tokenizer.fromJson(tokens(1, 1001))).toThrow('added_tokens.0.content: found 1001, expected <=1000');
+  });
+
+  it('more steps than any', () => {
+    const json = edited((file) => (file.normalizer.normalizers = new Array(100).fill({ type: 'NFC' })));
+    expect(() => Tokenizer.fromJson(json)).toThrow('normalizer.normalizers.99: is one of more than 100 steps, expected fewer');
   });
 
   it('sequences nested without end', () => {

@@ -84,7 +84,7 @@ const refused: [name: string, content: string, message: RegExp][] = [
   ['a.jsonl', '{"text":"a","pair":"b","label":"x"}\n{"text":"b","label":"x"}\n', /a\.jsonl, line 2: 'pair' is missing/],
   ['a.jsonl', '{"text":"a","label":"x"}\n{"text":"b","pair":"c","label":"x"}\n', /line 2: 'pair' is "c", expected none/],
   ['a.csv', 'text,label,Text\nx,y,z\n', /a\.csv: line 1: has two columns "text", expected one/],
-  ['a.jsonl', `{"text":${'['.repeat(1e5)}${']'.repeat(1e5)},"label":"x"}\n`, /line 1: 'text' is nested too deeply, expected a text/],
+  ['a.jsonl', `{"text":${'['.repeat(1e5)}${']'.repeat(1e5)},"label":"x"}\n`, /line 1: is nested more than 100 levels deep/],
   ['a.tsv.gz', 'text\tlabel\n'.concat('\n'.repeat(2_200_000)), /more than 268435456 characters \(128 for each row/],
   ['a.jsonl', `{"text":"${'x'.repeat(2 ** 20)}","label":"x"}\n`, /a\.jsonl, line 1: has more than 1048576 characters/],
   ['a.jsonl', '{"text":["a"],"label":"x"}\n', /line 1: 'text' is \["a"\], expected a text/],

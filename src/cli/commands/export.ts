@@ -60,12 +60,15 @@ async function exportOnnx(options: OnnxOptions): Promise<void> {
 }
 
 async function exportSafetensors(options: SafetensorsOptions): Promise<void> {
-  const [{ ReferenceBackend }, { readJson }, { copySentenceFiles, sentenceFilesOf }, checkpoint] = await Promise.all([
-    import('../../backend/reference.ts'),
-    import('../../io/files.ts'),
-    import('../../io/model_folder.ts'),
-    import('../../models/checkpoint.ts'),
-  ]);
+  const [{ ReferenceBackend }, { readJson }, { extentOfTokenizer }, { copySentenceFiles, sentenceFilesOf }, checkpoint] = await Promise.all(
+    [
+      import('../../backend/reference.ts'),
+      import('../../io/files.ts'),
+      import('../../io/json.ts'),
+      import('../../io/model_folder.ts'),
+      import('../../models/checkpoint.ts'),
+    ],
+  );
   const folder = await openModelFolder(options);
   await checkOutput('--out', options.out, { read: [folder] });
   const wanted = await sentenceFilesOf(folder);
@@ -76,7 +79,7 @@ async function exportSafetensors(options: SafetensorsOptions): Promise<void> {
   // Nothing is computed: values are moved from one layout to another.
   using backend = new ReferenceBackend();
   using model = await checkpoint.loadModel(folder, backend);
-  const tokenizer = await readJson(`${folder}/tokenizer.json`);
+  const tokenizer = await readJson(`${folder}/tokenizer.json`, extentOfTokenizer);
   const dtype = options.dtype.toUpperCase() as 'F32' | 'BF16' | 'F16';
   const rest = model.task === 'sequence-classification' ? [] : await checkpoint.readPooler(folder);
   await checkpoint.saveCheckpoint(options.out, model, { tokenizer, dtype, rest });
