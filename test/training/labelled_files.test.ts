@@ -80,7 +80,7 @@ const refused: [name: string, content: string, message: RegExp][] = [
   ['a.csv', 'text,label\n"a\nb",x\n"never closed,x\n"b, c",y\nc,z\n', /a\.csv, line 4: a cell begins with a quotation mark/],
   ['a.csv', 'text;label\n"she said ""no""" ; x\n"b"c;y\n', /a\.csv, line 3: a cell begins .* before the next ";" or line end/],
   ['a.jsonl', '{"text":"a","label":"x"}\n[1]\n', /a\.jsonl, line 2: expected a JSON object/],
-  ['a.jsonl', '{"text":"a","label":"x"}\n{"text":"b"\n', /a\.jsonl, line 2: expected a JSON object/],
+  ['a.jsonl', '{"text":"a","label":"x"}\n{"text":"b"\n', /a\.jsonl, line 2: is not valid JSON: .*; expected a JSON object/],
   ['a.jsonl', '{"text":"a","pair":"b","label":"x"}\n{"text":"b","label":"x"}\n', /a\.jsonl, line 2: 'pair' is missing/],
   ['a.jsonl', '{"text":"a","label":"x"}\n{"text":"b","pair":"c","label":"x"}\n', /line 2: 'pair' is "c", expected none/],
   ['a.csv', 'text,label,Text\nx,y,z\n', /a\.csv: line 1: has two columns "text", expected one/],
