@@ -51,7 +51,8 @@ export type {
   TextClassificationPipeline,
 } from './pipelines/text_classification.ts';
 export type { RankedDocument, TextRankingOptions, TextRankingPipeline } from './pipelines/text_ranking.ts';
-export { type EncodeOptions, type Encoding, Tokenizer } from './tokenizer/tokenizer.ts';
+export { type EncodeOptions, type Encoding, Tokenizer, type TokenizerSettings } from './tokenizer/tokenizer.ts';
+export { loadTokenizer } from './tokenizer/tokenizer_config.ts';
 export { type SpecialTokens, type TrainingProgress, type TrainWordPieceOptions, trainWordPiece } from './tokenizer/train_wordpiece.ts';
 export type { TextStyleName, WordPieceJson } from './tokenizer/word_piece_json.ts';
 export { AdamW, type AdamWOptions, type OptimizedParameter, startBranchesAlike } from './training/optimizer.ts';

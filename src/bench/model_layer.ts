@@ -1,10 +1,9 @@
-import { joinPath } from '#platform';
 import { Arena } from '../backend/arena.ts';
 import type { Backend } from '../backend/backend.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import { InputError } from '../errors.ts';
 import { loadMaskedLanguageModel } from '../models/checkpoint.ts';
-import { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
 import { watchLeaves } from '../training/paths.ts';
 import { packText } from '../training/sequences.ts';
 import type { TreeWeights } from './onnx_graphs.ts';
@@ -32,7 +31,7 @@ export async function readModelLayer(
   backend: Backend,
   options: { model: string; text: string; layer?: number; tokens: number },
 ): Promise<ModelLayer> {
-  const tokenizer = await Tokenizer.load(joinPath(options.model, 'tokenizer.json'));
+  const tokenizer = await loadTokenizer(options.model);
   using model = await loadMaskedLanguageModel(options.model, backend);
   const { feedforward, layers, positions: length, hiddenSize: width } = model.config;
   if (feedforward.kind !== 'fff' || (feedforward.leafWidth ?? 1) > 1)

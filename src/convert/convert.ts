@@ -1,6 +1,5 @@
 /** Turning a model with dense feedforward layers into one with trees: the run as a whole. */
 import * as v from 'valibot';
-import { joinPath } from '#platform';
 import type { Backend, PoolKind } from '../backend/backend.ts';
 import type { ProductPrecision } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
@@ -10,7 +9,8 @@ import { checkVocabulary, encoderOf, loadModel, type Model, readPooler, saveChec
 import { describeFeedforward, type FeedforwardConfig } from '../models/config.ts';
 import { configToJson, parseConfig } from '../models/config_json.ts';
 import { modelNames } from '../models/names.ts';
-import { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
 import { filePositionSchema } from '../training/documents.ts';
 import type { MaskingOptions } from '../training/masking.ts';
 import { type AdamW, startBranchesAlike } from '../training/optimizer.ts';
@@ -122,9 +122,9 @@ const measuredTokens = 16_384;
  * @throws InputError for unusable files and options; FailureError if the loss is not finite
  */
 export function convert(options: ConversionOptions, session: ConversionSession): Promise<ConversionResult> {
-  const { backend, out } = session;
+  const { out } = session;
   return inRunFolder('convert', session, async (created, open) => {
-    const work = await prepare(options, backend, open);
+    const work = await prepare(options, session, open);
     const { tokenizer, pooler, model, trainer, centring } = work;
     const resumed = session.resume && (await hasState(out)) ? await load(out, trainer.optimizer, centring) : undefined;
     if (session.resume && !resumed) session.onNotice?.('the run was stopped before its first save: starting again');
@@ -150,9 +150,10 @@ export function convert(options: ConversionOptions, session: ConversionSession):
 }
 
 /** Opens the models and what trains them; what has to be disposed of goes to `open`. */
-async function prepare(options: ConversionOptions, backend: Backend, open: Disposable[]) {
+async function prepare(options: ConversionOptions, session: ConversionSession, open: Disposable[]) {
+  const { backend } = session;
   const { corpus: paths, batch: batchTokens, seed, heldOutEvery, feedforward } = options;
-  const tokenizer = await Tokenizer.load(joinPath(options.model, 'tokenizer.json'));
+  const tokenizer = await loadTokenizer(options.model, session.onNotice);
   const original = await loadModel(options.model, backend);
   open.push(original);
   checkVocabulary(options.model, tokenizer, original.config);
@@ -161,12 +162,11 @@ async function prepare(options: ConversionOptions, backend: Backend, open: Dispo
   const length = Math.min(options.length, original.config.positions);
   const texts: TextOptions = {
     paths,
-    tokenizer,
+    tokenizer: options.lowerCase ? tokenizer.lowerCased() : tokenizer,
     length,
     batchTokens,
     seed,
     heldOutEvery,
-    lowerCase: options.lowerCase,
     masking: options.pooling ? undefined : maskingOf(original, tokenizer, options.model),
     pairs: original.config.tokenTypes > 1 && tokenizer.sepId !== undefined,
   };

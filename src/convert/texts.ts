@@ -38,8 +38,6 @@ export interface TextOptions {
   /** Tokens of a batch, about. */
   batchTokens: number;
   seed: number;
-  /** Texts are lower-cased before the tokenizer has them. */
-  lowerCase?: boolean;
   /** Every N-th document is left out; see {@link isHeldOut}. */
   heldOutEvery: number;
   /** For masked language models: the texts are masked, for that is what such a model is asked about. */
@@ -180,11 +178,11 @@ function formsOf(paragraph: string, form: number): Text[] {
 }
 
 /** A text's ids with special tokens, its end cut so that the length is a multiple of {@link lengthStep}; undefined if it is too short. */
-function idsOf([text, pair]: Text, { tokenizer, length, lowerCase }: TextOptions): number[] | undefined {
-  const { ids } = tokenizer.encode(text, { pair, maxLength: length, lowerCase });
+function idsOf([text, pair]: Text, { tokenizer, length }: TextOptions): number[] | undefined {
+  const { ids } = tokenizer.encode(text, { pair, maxLength: length });
   const kept = ids.length - (ids.length % lengthStep);
   if (kept < leastTokens) return undefined;
-  return kept === ids.length ? ids : tokenizer.encode(text, { pair, maxLength: kept, lowerCase }).ids;
+  return kept === ids.length ? ids : tokenizer.encode(text, { pair, maxLength: kept }).ids;
 }
 
 /** Split where a sentence seems to end and another to begin. */

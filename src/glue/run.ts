@@ -9,7 +9,8 @@ import { checkVocabulary, loadSequenceClassifier, readTrainedHead } from '../mod
 import { parseConfig } from '../models/config_json.ts';
 import type { EncodedText } from '../models/text_batches.ts';
 import { hashText } from '../nn/random.ts';
-import { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
 import { encodeTexts, type FineTuningStep, fineTune, predict } from '../training/fine_tune.ts';
 import { fineTuningRecipe } from '../training/fine_tune_recipe.ts';
 import { FineTuningState } from '../training/fine_tune_state.ts';
@@ -81,7 +82,7 @@ export async function runGlue(options: GlueOptions, session: GlueSession): Promi
     const known = out !== undefined && session.resume && (await hasGlueResults(out)) ? await readGlueResults(out) : { tasks: {} };
     const results: GlueResults = { ...known, options, finished: false };
     const work = await survey(options, results, session);
-    const start = work.length > 0 ? await openStart(options.model) : undefined;
+    const start = work.length > 0 ? await openStart(options.model, session) : undefined;
     if (out !== undefined) await (created ? created.record(options) : recordOptions(out, 'glue', options));
     results.finished = !start || (await train(work, start, results, session));
     if (out !== undefined) {
@@ -103,10 +104,10 @@ interface Start {
   length: number;
 }
 
-async function openStart(folder: string): Promise<Start> {
+async function openStart(folder: string, { onNotice }: GlueSession): Promise<Start> {
   const path = joinPath(folder, 'config.json');
   const config = parseConfig(await readJson(path), path);
-  const tokenizer = await Tokenizer.load(joinPath(folder, 'tokenizer.json'));
+  const tokenizer = await loadTokenizer(folder, onNotice);
   checkVocabulary(folder, tokenizer, config);
   const head = await readTrainedHead(folder);
   if (head)

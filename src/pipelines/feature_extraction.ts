@@ -2,8 +2,10 @@ import type { Backend } from '../backend/backend.ts';
 import { InputError } from '../errors.ts';
 import type { Encoder } from '../models/encoder.ts';
 import type { Encoding, Tokenizer } from '../tokenizer/tokenizer.ts';
-import type { SentenceModules } from './sentence_transformer.ts';
+import { checkPooling, type Poolings, pool } from './pooling.ts';
+import { type PromptOptions, promptOf, type SentenceModules, textLength } from './sentence_transformer.ts';
 import { isAsyncIterable, noticeCut, plainText, type RefusedCallback, TextRunner } from './text_runner.ts';
+import { normalised, openVectorModule, type VectorStep } from './vector_modules.ts';
 
 /** Vectors of texts, with the names that transformers.js has. */
 export interface Features {
@@ -17,12 +19,12 @@ export interface Features {
 
 type NestedNumbers = number[] | NestedNumbers[];
 
-export interface FeatureExtractionOptions {
+export interface FeatureExtractionOptions extends PromptOptions {
   /**
-   * How a text's token vectors become one: their mean, the first token's ('cls'), or the largest of each feature; 'none' leaves them. By default
-   * what the model's folder says (modules.json of sentence-transformers), else 'none'.
+   * How a text's token vectors become one; see {@link Pooling}; several give their vectors side by side, 'none' leaves them as they are. By
+   * default what the model's folder says (modules.json of sentence-transformers), else 'none'.
    */
-  pooling?: 'none' | SentenceModules['pooling'];
+  pooling?: 'none' | Poolings;
   /** Scale vectors to length 1, each token's if they are not pooled. By default what the model's folder says of pooled ones, else false. */
   normalize?: boolean;
   /** Stops the call: it rejects with the signal's reason, within the time of one batch. */
@@ -46,40 +48,63 @@ export interface FeatureExtractionPipeline extends Disposable {
   /** Tokens of a text that are used, special ones included. */
   readonly maxLength: number;
   /** How texts become vectors, if the model's folder says so (modules.json). */
-  readonly pooling: SentenceModules['pooling'] | undefined;
-  /** Whether texts are lower-cased before the tokenizer has them: sentence_bert_config.json. */
-  readonly lowerCase: boolean;
+  readonly pooling: Poolings | undefined;
+  /** Numbers of a text's vector, pooled as the folder says, or else in one way. */
+  readonly width: number;
+  /** The model's prompts by their names, what is put before texts: {@link PromptOptions.prompt_name}. */
+  readonly prompts: Readonly<Record<string, string>>;
   /** Frees the model, and the backend unless it was handed in. Resolves when calls under way have ended. */
   dispose(): Promise<void>;
 }
 
-/** What the backend calls the ways of pooling. */
-export const poolKinds = { mean: 'mean', cls: 'first', max: 'max' } as const;
-
-/** `modules`: what the model's folder says. `notice` is told of texts that were cut; `release` is called once, when the pipeline is disposed. */
-export function createFeatureExtraction(
+/**
+ * `modules`: what the model's folder says. `prompt`: what is put before texts unless a call says otherwise. `notice` is told of texts that were
+ * cut; `release` is called once, when the pipeline is disposed.
+ * @throws InputError if a module's weights are missing or damaged, or the prompt is none of the model's
+ */
+export async function createFeatureExtraction(
   model: Encoder,
-  tokenizer: Tokenizer,
+  modelTokenizer: Tokenizer,
   backend: Backend,
   modules: SentenceModules | undefined,
+  prompt: PromptOptions,
   notice: (message: string) => void,
   release: () => void,
-): FeatureExtractionPipeline {
-  const width = model.config.hiddenSize;
-  const maxLength = Math.min(modules?.maxLength ?? Number.POSITIVE_INFINITY, model.config.positions);
-  const lowerCase = modules?.lowerCase ?? false;
-  const encode = (text: string) => tokenizer.encode(text, { maxLength, lowerCase });
-  const runner = new TextRunner('feature-extraction', backend, { ...plainText, encode }, notice, release);
+): Promise<FeatureExtractionPipeline> {
+  const { hiddenSize } = model.config;
+  const tokenizer = modules?.lowerCase ? modelTokenizer.lowerCased() : modelTokenizer;
+  const maxLength = textLength(modules, tokenizer, model.config);
+  const runner = new TextRunner(
+    'feature-extraction',
+    backend,
+    { ...plainText, encode: (text: string) => encodeBehind('', text) },
+    notice,
+    release,
+  );
+  const vectors = await openVectors(modules, hiddenSize);
+  const standardPrompt = promptOf(prompt, modules?.prompts);
+
+  function encodeBehind(before: string, text: string): Encoding {
+    return tokenizer.encode(before + text, { maxLength });
+  }
+
+  /** Tokens of a prompt, without the special one that ends a text. */
+  function tokensOf(before: string): number {
+    const { ids } = encodeBehind('', before);
+    return tokenizer.specialIds.has(ids[ids.length - 1]) ? ids.length - 1 : ids.length;
+  }
 
   /** What is to be made of texts, by the options. */
-  const extractor = ({ pooling = modules?.pooling ?? 'none', normalize, signal }: FeatureExtractionOptions) => {
-    if (pooling !== 'none' && !Object.hasOwn(poolKinds, pooling)) {
-      throw new InputError(`pooling: got ${JSON.stringify(pooling)}, expected one of none, ${Object.keys(poolKinds).join(', ')}`);
-    }
-    const scaled = normalize ?? (pooling !== 'none' && modules?.normalize === true);
-    const finished = (vector: Float32Array) => (scaled ? normalised(vector) : vector);
+  const extractor = (options: FeatureExtractionOptions) => {
+    const { pooling = modules?.pooling ?? 'none', normalize, signal } = options;
+    checkPooling(pooling);
+    const isPrompted = options.prompt !== undefined || options.prompt_name !== undefined;
+    const before = isPrompted ? promptOf(options, modules?.prompts) : standardPrompt;
+    const skipped = before && modules?.skipPrompt ? tokensOf(before) : 0;
+    const width = pooling === 'none' ? hiddenSize : vectors.widthOf(pooling);
+    const ofToken = (vector: Float32Array) => (normalize ? normalised(vector) : vector);
     const extract = async (encoded: readonly Encoding[]): Promise<Features> => {
-      noticeCut(encoded, maxLength, notice);
+      noticeCut(encoded, maxLength, tokenizer.truncationSide, notice);
       const longest = encoded.reduce((most, { ids }) => Math.max(most, ids.length), 0);
       const perText = pooling === 'none' ? longest * width : width;
       const data = new Float32Array(encoded.length * perText);
@@ -90,38 +115,36 @@ export function createFeatureExtraction(
           batch.members.forEach((index, row) => {
             for (let token = 0; token < encoded[index].ids.length; token++) {
               const start = (row * batch.length + token) * width;
-              data.set(finished(values.subarray(start, start + width)), index * perText + token * width);
+              data.set(ofToken(values.subarray(start, start + width)), index * perText + token * width);
             }
           });
           return;
         }
-        const { batch: rows, length } = batch;
-        const pooled = run.arena.tensor('pooled', [rows, width]);
-        const mask = batch.attentionMask && run.arena.tensor('pooling mask', [rows, length], 'i32');
-        if (mask) run.backend.write(mask, batch.mask);
-        run.backend.pool({ input: output, batch: rows, length, kind: poolKinds[pooling], output: pooled, mask });
-        const values = await run.backend.read(pooled);
+        const pooled = await pool(run, output, batch, pooling, skipped);
         batch.members.forEach((index, row) => {
-          data.set(finished(values.subarray(row * width, (row + 1) * width)), index * width);
+          data.set(vectors.finish(pooled[row], normalize), index * width);
         });
       });
       return features(data, pooling === 'none' ? [encoded.length, longest, width] : [encoded.length, width]);
     };
-    return { pooling, extract };
+    return { pooling, width, extract, encode: (text: string) => encodeBehind(before, text) };
   };
 
   const call = (texts: string | readonly string[] | AsyncIterable<string>, options: FeatureExtractionOptions = {}) => {
     if (isAsyncIterable(texts)) return stream(texts as AsyncIterable<string>, options);
-    return (async () => runner.call(texts, options.signal, extractor(options).extract))();
+    return (async () => {
+      const { extract, encode } = extractor(options);
+      return await runner.call(texts, options.signal, extract, encode);
+    })();
   };
   async function* stream(texts: AsyncIterable<string>, options: FeatureExtractionOptions) {
-    const { pooling, extract } = extractor(options);
+    const { pooling, width, extract, encode } = extractor(options);
     if (pooling === 'none') throw new InputError("a stream of texts gives a vector each: expected a pooling other than 'none'");
-    const answer = async (encoded: readonly Encoding[]) => {
+    const vectorsOf = async (encoded: readonly Encoding[]) => {
       const { data } = await extract(encoded);
       return encoded.map((_, index) => data.slice(index * width, (index + 1) * width));
     };
-    yield* runner.stream(texts, options.signal, answer, options.refused_callback);
+    yield* runner.stream(texts, options.signal, vectorsOf, options.refused_callback, encode);
   }
   const dispose = () => runner.dispose();
   const members = {
@@ -130,17 +153,42 @@ export function createFeatureExtraction(
     tokenizer,
     maxLength,
     pooling: modules?.pooling,
-    lowerCase,
+    width: vectors.widthOf(modules?.pooling ?? 'mean'),
+    prompts: modules?.prompts.named ?? {},
     dispose,
     [Symbol.dispose]: () => void dispose(),
   };
   return Object.assign(call, members) as FeatureExtractionPipeline;
 }
 
-/** Of length 1; what is all zeros stays so. */
-function normalised(vector: Float32Array): Float32Array {
-  const length = Math.sqrt(vector.reduce((sum, value) => sum + value * value, 0));
-  return length > 0 ? vector.map((value) => value / length) : vector;
+/** What is done to pooled vectors: the folder's modules, then the numbers that are kept. */
+async function openVectors(modules: SentenceModules | undefined, hiddenSize: number) {
+  const steps: { step: VectorStep; scales: boolean }[] = [];
+  const inputs = [modules?.pooling ?? 'mean'].flat().length * hiddenSize;
+  let width = inputs;
+  for (const module of modules?.modules ?? []) {
+    steps.push({ step: await openVectorModule(module, width), scales: module.kind === 'normalize' });
+    if (module.kind === 'dense') width = module.outputs;
+  }
+  const isFixed = modules?.modules.some(({ kind }) => kind !== 'normalize') ?? false;
+  const kept = modules?.dimensions ?? Number.POSITIVE_INFINITY;
+  return {
+    /** @throws InputError if the folder's modules take vectors of another width */
+    widthOf(pooling: Poolings): number {
+      const given = [pooling].flat().length * hiddenSize;
+      if (isFixed && given !== inputs)
+        throw new InputError(
+          `pooling: ${[pooling].flat().join(' and ')} gives ${given} numbers, expected the ${inputs} that the model's modules take`,
+        );
+      return Math.min(isFixed ? width : given, kept);
+    },
+    /** `normalize`: scale to length 1 at the end; false: nowhere. */
+    finish(vector: Float32Array, normalize: boolean | undefined): Float32Array {
+      const made = steps.reduce((before, { step, scales }) => (scales && normalize === false ? before : step(before)), vector);
+      const cut = made.length > kept ? made.subarray(0, kept) : made;
+      return normalize ? normalised(cut) : cut;
+    },
+  };
 }
 
 function features(data: Float32Array, dims: number[]): Features {

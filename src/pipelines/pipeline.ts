@@ -1,4 +1,3 @@
-import { joinPath } from '#platform';
 import type { Backend } from '../backend/backend.ts';
 import { type BackendName, createBackend } from '../backend/create.ts';
 import { type Precision, precisions } from '../backend/prepared_weight.ts';
@@ -13,14 +12,16 @@ import {
   loadSequenceClassifier,
   type Model,
 } from '../models/checkpoint.ts';
-import { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
+import { readCrossEncoder } from './cross_encoder.ts';
 import { createFeatureExtraction, type FeatureExtractionPipeline } from './feature_extraction.ts';
 import { createFillMask, type FillMaskPipeline } from './fill_mask.ts';
-import { readSentenceModules } from './sentence_transformer.ts';
+import { type PromptOptions, readSentenceModules } from './sentence_transformer.ts';
 import { createTextClassification, type TextClassificationPipeline } from './text_classification.ts';
 import { createTextRanking, type TextRankingPipeline } from './text_ranking.ts';
 
-export interface PipelineOptions extends HubOptions {
+export interface PipelineOptions extends HubOptions, PromptOptions {
   /**
    * What computes: a backend of your own, which stays yours to dispose, or the name of one. By default the native backend if it can
    * be loaded, else WASM.
@@ -45,6 +46,8 @@ const optionNames: Record<keyof PipelineOptions, true> = {
   accessToken: true,
   progress_callback: true,
   signal: true,
+  prompt: true,
+  prompt_name: true,
 };
 
 /** The pipeline of each task. */
@@ -61,6 +64,8 @@ interface Parts<M> {
   tokenizer: Tokenizer;
   backend: Backend;
   folder: string;
+  /** What is put before texts unless a call says otherwise. */
+  prompt: PromptOptions;
   notice: (message: string) => void;
   release: () => void;
 }
@@ -72,7 +77,10 @@ interface Task<M extends Model, P> {
 
 const fillMask: Task<Awaited<ReturnType<typeof loadMaskedLanguageModel>>, FillMaskPipeline> = {
   load: loadMaskedLanguageModel,
-  create({ model, tokenizer, backend, folder, notice, release }) {
+  create({ model, tokenizer, backend, folder, prompt, notice, release }) {
+    for (const [name, value] of Object.entries(prompt))
+      if (value !== undefined)
+        throw new InputError(`${name}: is put before texts that are embedded or classified, not where blanks are filled`);
     if (tokenizer.maskId === undefined) throw new InputError(`${folder}/tokenizer.json: has no mask token, which fill-mask needs`);
     return createFillMask(model, tokenizer, backend, notice, release);
   },
@@ -80,14 +88,17 @@ const fillMask: Task<Awaited<ReturnType<typeof loadMaskedLanguageModel>>, FillMa
 
 const featureExtraction: Task<Model, FeatureExtractionPipeline> = {
   load: loadModel,
-  async create({ model, tokenizer, backend, folder, notice, release }) {
-    return createFeatureExtraction(encoderOf(model), tokenizer, backend, await readSentenceModules(folder), notice, release);
+  async create({ model, tokenizer, backend, folder, prompt, notice, release }) {
+    const modules = await readSentenceModules(folder);
+    return await createFeatureExtraction(encoderOf(model), tokenizer, backend, modules, prompt, notice, release);
   },
 };
 
 const textClassification: Task<Awaited<ReturnType<typeof loadSequenceClassifier>>, TextClassificationPipeline> = {
   load: (folder, backend, { dtype }) => loadSequenceClassifier(folder, backend, { dtype }),
-  create: ({ model, tokenizer, backend, notice, release }) => createTextClassification(model, tokenizer, backend, notice, release),
+  async create({ model, tokenizer, backend, folder, prompt, notice, release }) {
+    return createTextClassification(model, tokenizer, backend, await readCrossEncoder(folder), prompt, notice, release);
+  },
 };
 
 const textRanking: Task<Awaited<ReturnType<typeof loadSequenceClassifier>>, TextRankingPipeline> = {
@@ -145,16 +156,14 @@ export async function pipeline<Name extends keyof Pipelines>(
   try {
     const folder = await resolveModelFolder(model, options);
     // The weights are read and converted while the tokenizer is made.
-    const [opened, tokenizer] = await Promise.allSettled([
-      load(folder, backend, { dtype }),
-      Tokenizer.load(joinPath(folder, 'tokenizer.json')),
-    ]);
+    const [opened, tokenizer] = await Promise.allSettled([load(folder, backend, { dtype }), loadTokenizer(folder, notice)]);
     if (opened.status === 'fulfilled') loaded = opened.value;
     if (tokenizer.status === 'rejected') throw tokenizer.reason;
     if (!loaded) throw (opened as PromiseRejectedResult).reason;
     options.signal?.throwIfAborted();
     checkVocabulary(folder, tokenizer.value, loaded.config);
-    return (await create({ model: loaded, tokenizer: tokenizer.value, backend, folder, notice, release })) as Pipelines[Name];
+    const prompt = { prompt: options.prompt, prompt_name: options.prompt_name };
+    return (await create({ model: loaded, tokenizer: tokenizer.value, backend, folder, prompt, notice, release })) as Pipelines[Name];
   } catch (error) {
     release();
     throw error;

@@ -1,90 +1,190 @@
+/** What the files of a sentence-transformers folder say, as its versions 2 to 6 write them. */
 import * as v from 'valibot';
-import { errorCode, joinPath } from '#platform';
-import { InputError } from '../errors.ts';
-import { readJson } from '../io/files.ts';
+import { joinPath } from '#platform';
+import { InputError, quoted } from '../errors.ts';
+import { readCheckedJson, readOptionalJson } from '../io/checked_json.ts';
 import { sentenceModule, sentenceModulesSchema } from '../io/model_files.ts';
+import { type Pooling, type Poolings, poolings } from './pooling.ts';
+import { activationOf, denseSchema, normalizeSchema, type VectorModule } from './vector_modules.ts';
 
-/** How token vectors become a sentence's, as the files of a sentence-transformers folder say it. */
-export interface SentenceModules {
-  pooling: 'mean' | 'cls' | 'max';
-  normalize: boolean;
+/** How texts are read: sentence_bert_config.json. */
+export interface TextSettings {
   /** Tokens of a text, special ones included. */
   maxLength?: number;
-  /** Texts are to be lower-cased before the tokenizer has them, whatever that does by itself. */
+  /** Texts are to be lower-cased, whatever the tokenizer does by itself. */
   lowerCase: boolean;
+}
+
+/** What is put before texts. */
+export interface Prompts {
+  /** By their names; 'query' and 'document' are empty unless the model says otherwise. */
+  named: Readonly<Record<string, string>>;
+  /** The one that is taken unless another is asked for. */
+  standard: string | undefined;
+}
+
+/** How token vectors become a sentence's. */
+export interface SentenceModules extends TextSettings {
+  pooling: Poolings;
+  /** A prompt's tokens are not pooled. */
+  skipPrompt: boolean;
+  /** What is done to the pooled vector, in this order. */
+  modules: readonly VectorModule[];
+  /** Numbers of the vector that are kept; by default all. */
+  dimensions?: number;
+  prompts: Prompts;
+}
+
+/** What config_sentence_transformers.json says. */
+export interface SentenceConfig {
+  /** SentenceTransformer, CrossEncoder or another; files of before version 5 do not say. */
+  modelType?: string;
+  prompts: Prompts;
+  dimensions?: number;
+  /** The dotted name of a class of Python, for a cross-encoder's scores. */
+  activation?: string;
 }
 
 /** A folder has three or four; each names files to be read. */
 const mostModules = 16;
-const pooling = v.looseObject({
-  pooling_mode_cls_token: v.optional(v.boolean(), false),
-  pooling_mode_mean_tokens: v.optional(v.boolean(), false),
-  pooling_mode_max_tokens: v.optional(v.boolean(), false),
+const flags: Record<string, Pooling> = {
+  pooling_mode_cls_token: 'cls',
+  pooling_mode_max_tokens: 'max',
+  pooling_mode_mean_tokens: 'mean',
+  pooling_mode_mean_sqrt_len_tokens: 'mean_sqrt_len_tokens',
+  pooling_mode_weightedmean_tokens: 'weightedmean',
+  pooling_mode_lasttoken: 'lasttoken',
+};
+const mode = v.picklist(poolings);
+const poolingSchema = v.looseObject({
+  pooling_mode: v.nullish(v.union([mode, v.pipe(v.array(mode), v.minLength(1))], `one of ${poolings.join(', ')}, or a list of them`)),
+  include_prompt: v.nullish(v.boolean(), true),
 });
-const prompts = v.looseObject({ default_prompt_name: v.nullish(v.string()) });
-const transformer = v.looseObject({
-  max_seq_length: v.nullish(v.pipe(v.number(), v.integer(), v.minValue(3), v.maxValue(2 ** 16))),
+const configSchema = v.looseObject({
+  model_type: v.nullish(v.string()),
+  prompts: v.nullish(v.record(v.string(), v.nullable(v.string())), {}),
+  default_prompt_name: v.nullish(v.string()),
+  truncate_dim: v.nullish(v.pipe(v.number(), v.integer(), v.minValue(1))),
+  activation_fn: v.nullish(v.string()),
+});
+const length = v.nullish(v.pipe(v.number(), v.integer(), v.minValue(1)));
+const processor = v.nullish(v.looseObject({ model_max_length: length }));
+const transformerSchema = v.looseObject({
+  max_seq_length: length,
   do_lower_case: v.nullish(v.boolean()),
+  processor_kwargs: processor,
+  tokenizer_args: processor,
 });
 
 /**
- * Reads modules.json and the files that it names; undefined if the folder has none and so is no sentence-transformers folder.
- * @throws InputError naming the file if one is damaged or asks for what is not supported: modules beside Transformer, Pooling and
- *   Normalize, or another pooling than mean, first token or maximum.
+ * Reads modules.json and the files that it names; undefined if the folder has none, or they are of a model that is not to make vectors of
+ * sentences, a cross-encoder say.
+ * @throws InputError naming the file if one is damaged or asks for what is not supported: modules beside Transformer, Pooling, Dense, LayerNorm,
+ *   Normalize and Dropout.
  */
 export async function readSentenceModules(folder: string): Promise<SentenceModules | undefined> {
   const path = joinPath(folder, 'modules.json');
-  const list = await readOptional(path, sentenceModulesSchema);
-  if (!list) return undefined;
+  const list = await readOptionalJson(path, sentenceModulesSchema);
+  const config = list && (await readSentenceConfig(folder));
+  if (!list || (config?.modelType ?? 'SentenceTransformer') !== 'SentenceTransformer') return undefined;
   if (list.length > mostModules) throw new InputError(`${path}: lists ${list.length} modules, expected at most ${mostModules}`);
-  let mode: SentenceModules['pooling'] | undefined;
-  let normalize = false;
+  let pooling: { pooling: Poolings; skipPrompt: boolean } | undefined;
+  const modules: VectorModule[] = [];
   for (const { type, path: place } of list) {
     const name = type.split('.').at(-1) as string;
     // A name in this folder, and nothing that leads out of it.
     if (place !== '' && !sentenceModule.test(place))
       throw new InputError(`${path}: module path ${JSON.stringify(place)}, expected a folder's name such as 1_Pooling`);
+    const own = joinPath(folder, place);
     if (name === 'Transformer') {
       if (place !== '') throw new InputError(`${path}: the Transformer lies in ${JSON.stringify(place)}, expected the folder itself`);
-    } else if (name === 'Pooling') mode = await readPooling(joinPath(folder, place, 'config.json'));
-    else if (name === 'Normalize') normalize = true;
-    else throw new InputError(`${path}: module ${JSON.stringify(name)} is not supported, expected Transformer, Pooling and Normalize`);
+    } else if (name === 'Pooling') pooling = await readPooling(joinPath(own, 'config.json'));
+    else if (!pooling && name !== 'Dropout')
+      throw new InputError(`${path}: module ${quoted(name)} comes before Pooling, expected what follows it`);
+    else if (name === 'Normalize') {
+      await readOptionalJson(joinPath(own, 'config.json'), normalizeSchema);
+      modules.push({ kind: 'normalize' });
+    } else if (name === 'LayerNorm') modules.push({ kind: 'layerNorm', folder: own });
+    else if (name === 'Dense') modules.push(await readDense(own));
+    // In use it does nothing.
+    else if (name !== 'Dropout')
+      throw new InputError(
+        `${path}: module ${quoted(name)} is not supported, expected Transformer, Pooling, Dense, LayerNorm, Normalize and Dropout`,
+      );
   }
-  if (!mode) throw new InputError(`${path}: has no Pooling module, expected one`);
-  const prompt = (await readOptional(joinPath(folder, 'config_sentence_transformers.json'), prompts))?.default_prompt_name;
-  if (prompt)
-    throw new InputError(
-      `${joinPath(folder, 'config_sentence_transformers.json')}: 'default_prompt_name' is ${JSON.stringify(prompt)}, expected none: prompts are not put before texts`,
-    );
-  const texts = await readOptional(joinPath(folder, 'sentence_bert_config.json'), transformer);
-  return { pooling: mode, normalize, maxLength: texts?.max_seq_length ?? undefined, lowerCase: texts?.do_lower_case ?? false };
+  if (!pooling) throw new InputError(`${path}: has no Pooling module, expected one`);
+  const { prompts, dimensions } = config as SentenceConfig;
+  return { ...pooling, modules, dimensions, prompts, ...(await readTextSettings(folder)) };
 }
 
-async function readPooling(path: string): Promise<SentenceModules['pooling']> {
-  const json = await readJson(path);
-  const config = check(json, pooling, path);
-  const on = Object.entries(config).filter(([key, value]) => key.startsWith('pooling_mode_') && value === true);
-  const known = { pooling_mode_cls_token: 'cls', pooling_mode_mean_tokens: 'mean', pooling_mode_max_tokens: 'max' } as const;
-  const mode = on.length === 1 ? known[on[0][0] as keyof typeof known] : undefined;
-  if (mode) return mode;
-  const found = on.map(([key]) => key.replace('pooling_mode_', '')).join(' and ') || 'none';
-  throw new InputError(`${path}: pools by ${found}, expected one of cls_token, mean_tokens and max_tokens`);
+/** What config_sentence_transformers.json says; as if it were empty where there is none. @throws InputError if it is damaged */
+export async function readSentenceConfig(folder: string): Promise<SentenceConfig> {
+  const path = joinPath(folder, 'config_sentence_transformers.json');
+  const config = (await readOptionalJson(path, configSchema)) ?? { prompts: {} };
+  const { model_type: modelType, default_prompt_name: standardName, truncate_dim: dimensions, activation_fn: activation } = config;
+  const named: Record<string, string> = { query: '', document: '' };
+  for (const [name, prompt] of Object.entries(config.prompts)) named[name] = prompt ?? '';
+  const standard = standardName ?? undefined;
+  if (standard !== undefined && !Object.hasOwn(named, standard))
+    throw new InputError(`${path}: 'default_prompt_name' is ${quoted(standard)}, expected one of ${Object.keys(named).join(', ')}`);
+  return {
+    modelType: modelType ?? undefined,
+    prompts: { named, standard: standard === undefined ? undefined : named[standard] },
+    dimensions: dimensions ?? undefined,
+    activation: activation ?? undefined,
+  };
 }
 
-async function readOptional<Schema extends v.GenericSchema>(path: string, schema: Schema): Promise<v.InferOutput<Schema> | undefined> {
-  let json: unknown;
-  try {
-    json = await readJson(path);
-  } catch (error) {
-    if (errorCode((error as Error).cause) === 'ENOENT') return undefined;
-    throw error;
-  }
-  return check(json, schema, path);
+/** What sentence_bert_config.json says. @throws InputError if it is damaged */
+export async function readTextSettings(folder: string): Promise<TextSettings> {
+  const texts = await readOptionalJson(joinPath(folder, 'sentence_bert_config.json'), transformerSchema);
+  const processorLength = (texts?.processor_kwargs ?? texts?.tokenizer_args)?.model_max_length;
+  return { maxLength: processorLength ?? texts?.max_seq_length ?? undefined, lowerCase: texts?.do_lower_case ?? false };
 }
 
-function check<Schema extends v.GenericSchema>(json: unknown, schema: Schema, path: string): v.InferOutput<Schema> {
-  const result = v.safeParse(schema, json);
-  if (result.success) return result.output;
-  const [issue] = result.issues;
-  throw new InputError(`${path}: '${v.getDotPath(issue) ?? 'the value'}' is not ${issue.expected}`);
+/**
+ * Tokens of a text that are used: what sentence_bert_config.json says, else what tokenizer_config.json says, and no more than the model has
+ * positions for.
+ */
+export function textLength(settings: TextSettings | undefined, tokenizer: { maxLength?: number }, model: { positions: number }): number {
+  return Math.min(settings?.maxLength ?? tokenizer.maxLength ?? Number.POSITIVE_INFINITY, model.positions);
+}
+
+/** Which prompt a call asks for. */
+export interface PromptOptions {
+  /** What is put before each text. */
+  prompt?: string;
+  /** The same by its name in the model's config_sentence_transformers.json: 'query', 'document' and others. */
+  prompt_name?: string;
+}
+
+/** The text that is put before others. @throws InputError if the model has no prompt of that name, or both are given */
+export function promptOf({ prompt, prompt_name: name }: PromptOptions, prompts: Prompts | undefined): string {
+  if (prompt !== undefined && typeof prompt !== 'string') throw new InputError(`prompt: got ${typeof prompt}, expected a string`);
+  if (name === undefined) return prompt ?? prompts?.standard ?? '';
+  if (prompt !== undefined) throw new InputError('prompt and prompt_name are both given, expected one of them');
+  const named = prompts?.named ?? {};
+  if (typeof name === 'string' && Object.hasOwn(named, name)) return named[name];
+  const known = Object.keys(named);
+  throw new InputError(
+    `prompt_name: got ${quoted(name)}, expected ${known.length > 0 ? `one of the model's, ${known.join(', ')}` : 'none, for the model names no prompts: give one by prompt'}`,
+  );
+}
+
+async function readPooling(path: string): Promise<{ pooling: Poolings; skipPrompt: boolean }> {
+  const json = await readCheckedJson(path, poolingSchema);
+  const skipPrompt = json.include_prompt === false;
+  if (json.pooling_mode) return { pooling: json.pooling_mode, skipPrompt };
+  const on = Object.keys(flags).filter((key) => json[key] === true);
+  const other = Object.keys(json).find((key) => key.startsWith('pooling_mode_') && json[key] === true && !Object.hasOwn(flags, key));
+  if (other !== undefined) throw new InputError(`${path}: pools by ${quoted(other)}, expected one of ${Object.keys(flags).join(', ')}`);
+  if (on.length === 0) return { pooling: 'mean', skipPrompt };
+  return { pooling: on.length === 1 ? flags[on[0]] : on.map((key) => flags[key]), skipPrompt };
+}
+
+async function readDense(folder: string): Promise<VectorModule> {
+  const path = joinPath(folder, 'config.json');
+  const { in_features, out_features, bias, use_residual, activation_function } = await readCheckedJson(path, denseSchema);
+  const activation = (activation_function && activationOf(activation_function, path)) || 'Tanh';
+  return { kind: 'dense', folder, inputs: in_features, outputs: out_features, bias, residual: use_residual, activation };
 }

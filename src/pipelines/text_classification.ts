@@ -3,7 +3,10 @@ import { InputError } from '../errors.ts';
 import type { ModelConfig } from '../models/config.ts';
 import type { SequenceClassifier } from '../models/sequence_classifier.ts';
 import type { Encoding, Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { CrossEncoderSettings } from './cross_encoder.ts';
+import { type PromptOptions, promptOf, textLength } from './sentence_transformer.ts';
 import { isAsyncIterable, noticeCut, type RefusedCallback, TextRunner } from './text_runner.ts';
+import { type Activation, activate } from './vector_modules.ts';
 
 /** A text, or two that are judged together. */
 export type ClassificationInput = string | { text: string; text_pair?: string };
@@ -11,11 +14,14 @@ export type ClassificationInput = string | { text: string; text_pair?: string };
 export interface TextClass {
   /** The class's name as the model has it, else LABEL_0 and so on. */
   label: string;
-  /** Probability: softmax over the classes, or of each by itself (sigmoid) if several may hold (`problem_type` is multi_label_classification); of a model with one output (regression) that output. */
+  /**
+   * Probability: softmax over the classes, or of each by itself (sigmoid) if there is but one or several may hold (`problem_type` is
+   * multi_label_classification); of a regression (`problem_type`) the output as it is. A CrossEncoder's folder may name another function.
+   */
   score: number;
 }
 
-export interface TextClassificationOptions<Count extends number | null = number | null> {
+export interface TextClassificationOptions<Count extends number | null = number | null> extends PromptOptions {
   /** Classes for each text, the most probable first: 1 by default, null for all. */
   top_k?: Count;
   /** Stops the call: it rejects with the signal's reason, within the time of one batch. */
@@ -49,40 +55,51 @@ export interface TextClassificationPipeline extends Disposable {
   dispose(): Promise<void>;
 }
 
-/** `notice` is told of texts that were cut; `release` is called once, when the pipeline is disposed. */
+/**
+ * `settings`: what the model's folder says of a cross-encoder. `prompt`: what is put before texts unless a call says otherwise. `notice` is told of
+ * texts that were cut; `release` is called once, when the pipeline is disposed.
+ */
 export function createTextClassification(
   model: SequenceClassifier,
-  tokenizer: Tokenizer,
+  modelTokenizer: Tokenizer,
   backend: Backend,
+  settings: CrossEncoderSettings,
+  prompt: PromptOptions,
   notice: (message: string) => void,
   release: () => void,
 ): TextClassificationPipeline {
   const { labels, config } = model;
-  const maxLength = config.positions;
+  const tokenizer = settings.lowerCase ? modelTokenizer.lowerCased() : modelTokenizer;
+  const maxLength = textLength(settings, tokenizer, config);
+  const standardPrompt = promptOf(prompt, settings.prompts);
   // crammedBERT's other ways of pooling count every position, padding too: a text would be judged by what it is batched with.
   const unpadded = config.pooler.kind !== 'first';
-  const encode = (input: ClassificationInput) => {
+  const encodeBehind = (before: string) => (input: ClassificationInput) => {
     const { text, text_pair: pair } = typeof input === 'string' ? { text: input, text_pair: undefined } : input;
-    return tokenizer.encode(text, { pair, maxLength });
+    return tokenizer.encode(before + text, { pair, maxLength });
   };
-  const inputs = { expected: 'a string or { text, text_pair }', accepts: isInput, encode };
+  const inputs = { expected: 'a string or { text, text_pair }', accepts: isInput, encode: encodeBehind(standardPrompt) };
   const runner = new TextRunner('text-classification', backend, inputs, notice, release);
 
   /** What is to be made of texts, by the options. */
-  const classifier = ({ top_k = 1, signal }: TextClassificationOptions) => {
+  const classifier = (options: TextClassificationOptions) => {
+    const { top_k = 1, signal } = options;
+    const isPrompted = options.prompt !== undefined || options.prompt_name !== undefined;
+    const encode = encodeBehind(isPrompted ? promptOf(options, settings.prompts) : standardPrompt);
     const count = top_k ?? labels;
     if (!Number.isInteger(count) || count < 1) throw new InputError(`top_k: got ${count}, expected a whole number from 1, or null for all`);
-    return async (encoded: readonly Encoding[]): Promise<TextClass[][]> => {
-      noticeCut(encoded, maxLength, notice);
+    const classify = async (encoded: readonly Encoding[]): Promise<TextClass[][]> => {
+      noticeCut(encoded, maxLength, tokenizer.truncationSide, notice);
       const answers: TextClass[][] = new Array(encoded.length);
       await runner.run(encoded, { signal, unpadded }, async (run, batch) => {
         const logits = await run.backend.read(model.logits(run, batch));
         batch.members.forEach((index, row) => {
-          answers[index] = classes(logits.subarray(row * labels, (row + 1) * labels), config).slice(0, count);
+          answers[index] = classes(logits.subarray(row * labels, (row + 1) * labels), config, settings.activation).slice(0, count);
         });
       });
       return answers;
     };
+    return { classify, encode };
   };
 
   const call = (
@@ -91,14 +108,16 @@ export function createTextClassification(
   ) => {
     if (isAsyncIterable(texts)) return stream(texts as AsyncIterable<ClassificationInput>, options);
     return (async () => {
-      const answers = await runner.call(texts, options.signal, classifier(options));
+      const { classify, encode } = classifier(options);
+      const answers = await runner.call(texts, options.signal, classify, encode);
       if (!Array.isArray(texts)) return answers[0];
       const { top_k = 1 } = options;
       return top_k === 1 ? answers.map(([best]) => best) : answers;
     })();
   };
   async function* stream(texts: AsyncIterable<ClassificationInput>, options: TextClassificationOptions) {
-    yield* runner.stream(texts, options.signal, classifier(options), options.refused_callback);
+    const { classify, encode } = classifier(options);
+    yield* runner.stream(texts, options.signal, classify, options.refused_callback, encode);
   }
   const dispose = () => runner.dispose();
   const members = { task: 'text-classification', model, tokenizer, dispose, [Symbol.dispose]: () => void dispose() };
@@ -113,16 +132,15 @@ function isInput(value: unknown): boolean {
 }
 
 /** All classes with their scores, best first. */
-function classes(logits: Float32Array, { labelNames, problemType }: ModelConfig): TextClass[] {
+function classes(logits: Float32Array, { labelNames, problemType }: ModelConfig, activation: Activation | undefined): TextClass[] {
   const label = (index: number) => labelNames?.[index] ?? `LABEL_${index}`;
-  return Array.from(scoresOf(logits, problemType), (score, index) => ({ label: label(index), score })).sort((a, b) => b.score - a.score);
+  const scores = activate(activationFor(logits.length, problemType, activation), logits);
+  return Array.from(scores, (score, index) => ({ label: label(index), score })).sort((a, b) => b.score - a.score);
 }
 
-function scoresOf(logits: Float32Array, problemType: ModelConfig['problemType']): ArrayLike<number> {
-  if (problemType === 'multi_label_classification') return Array.from(logits, (logit) => 1 / (1 + Math.exp(-logit)));
-  if (problemType === 'regression' || logits.length === 1) return logits;
-  const largest = logits.reduce((a, b) => Math.max(a, b));
-  const powers = Array.from(logits, (logit) => Math.exp(logit - largest));
-  const sum = powers.reduce((total, power) => total + power, 0);
-  return powers.map((power) => power / sum);
+/** A cross-encoder's own, if it has one; else transformers'. Of several classes sentence-transformers leaves the logits, which says nothing. */
+function activationFor(labels: number, problemType: ModelConfig['problemType'], own: Activation | undefined): Activation {
+  if (own && (labels === 1 || own !== 'Identity')) return own;
+  if (problemType === 'regression') return 'Identity';
+  return labels === 1 || problemType === 'multi_label_classification' ? 'Sigmoid' : 'Softmax';
 }

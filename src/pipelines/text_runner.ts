@@ -5,6 +5,7 @@ import { InputError } from '../errors.ts';
 import { batchesByLength, batchOf, type EncodedText, type TextBatch } from '../models/text_batches.ts';
 import type { Run } from '../nn/parameter.ts';
 import { type CharacterLoss, LossNotice } from '../tokenizer/character_loss.ts';
+import type { TruncationSide } from '../tokenizer/truncate.ts';
 
 /** Texts of a stream that are answered together at most, so that they can be sorted by length. */
 const textsPerWindow = 256;
@@ -55,7 +56,8 @@ export class TextRunner<Input, Encoded extends RunText> {
   }
 
   /**
-   * What `answer` makes of one input or of several, when the calls before have ended. Timers fire while many are encoded.
+   * What `answer` makes of one input or of several, when the calls before have ended. Timers fire while many are encoded. `encode`: of this
+   * call, where it is another one than the runner's.
    * @throws InputError, naming it, of the first input that is none or that the model cannot take; the signal's reason when it aborts: at
    *   once while other calls have their turn, then between inputs; an Error if the pipeline was disposed.
    */
@@ -63,14 +65,15 @@ export class TextRunner<Input, Encoded extends RunText> {
     inputs: Input | readonly Input[],
     signal: AbortSignal | undefined,
     answer: (encoded: readonly Encoded[]) => Promise<Result>,
+    encode = this.inputs.encode,
   ): Promise<Result> {
     return await this.takeTurn(signal, async () => {
       const encoded: Encoded[] = [];
-      if (!Array.isArray(inputs)) encoded.push(this.encode(inputs as Input));
+      if (!Array.isArray(inputs)) encoded.push(this.encode(inputs as Input, encode));
       else
         for (const [index, input] of (inputs as readonly Input[]).entries()) {
           signal?.throwIfAborted();
-          encoded.push(this.encode(input, index));
+          encoded.push(this.encode(input, encode, index));
           await this.pause.after(encoded[index]);
         }
       this.losses.of(encoded);
@@ -89,8 +92,9 @@ export class TextRunner<Input, Encoded extends RunText> {
     signal: AbortSignal | undefined,
     answer: (encoded: readonly Encoded[]) => Promise<readonly Answer[]>,
     refused?: RefusedCallback,
+    encode = this.inputs.encode,
   ): AsyncGenerator<Answer> {
-    for await (const window of this.windows(inputs, signal, refused)) {
+    for await (const window of this.windows(inputs, signal, encode, refused)) {
       this.losses.of(window);
       yield* await this.takeTurn(signal, () => answer(window));
     }
@@ -141,9 +145,9 @@ export class TextRunner<Input, Encoded extends RunText> {
   }
 
   /** `index` of the input among several. */
-  private encode(input: Input, index?: number): Encoded {
+  private encode(input: Input, encode: InputKind<Input, Encoded>['encode'], index?: number): Encoded {
     const name = index === undefined ? 'the text' : `text ${index + 1}`;
-    const { accepts, expected, encode } = this.inputs;
+    const { accepts, expected } = this.inputs;
     if (accepts(input)) {
       const encoded = encode(input, name);
       if (encoded.ids.length === 0) throw new InputError(`${name}: the tokenizer makes no token of it, expected some text`);
@@ -156,6 +160,7 @@ export class TextRunner<Input, Encoded extends RunText> {
   private async *windows(
     inputs: AsyncIterable<Input>,
     signal: AbortSignal | undefined,
+    encode: InputKind<Input, Encoded>['encode'],
     refused: RefusedCallback | undefined,
   ): AsyncGenerator<readonly Encoded[]> {
     const iterator = inputs[Symbol.asyncIterator]();
@@ -174,7 +179,7 @@ export class TextRunner<Input, Encoded extends RunText> {
         next = undefined;
         if (result.done) break;
         try {
-          window.push(this.encode(result.value, index));
+          window.push(this.encode(result.value, encode, index));
         } catch (error) {
           if (!refused || !(error instanceof InputError)) throw error;
           refused(error, index);
@@ -212,11 +217,17 @@ class Pause {
   }
 }
 
-/** Tells of texts that were cut. */
-export function noticeCut(encoded: readonly { truncated: number }[], maxLength: number, notice: (message: string) => void): void {
+/** Tells of texts that were cut, and at which side. */
+export function noticeCut(
+  encoded: readonly { truncated: number }[],
+  maxLength: number,
+  side: TruncationSide,
+  notice: (message: string) => void,
+): void {
   const cut = encoded.filter(({ truncated }) => truncated > 0).length;
-  if (cut > 0)
-    notice(`${cut} of ${encoded.length} texts ${cut === 1 ? 'has' : 'have'} more than ${maxLength} tokens: the end was left out`);
+  if (cut === 0) return;
+  const part = side === 'left' ? 'beginning' : 'end';
+  notice(`${cut} of ${encoded.length} texts ${cut === 1 ? 'has' : 'have'} more than ${maxLength} tokens: the ${part} was left out`);
 }
 
 export function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {

@@ -42,6 +42,12 @@ export function createNormalizer(config: NormalizerConfig): Normalizer {
   };
 }
 
+/** Whether a normaliser lower-cases, as far as its type tells. */
+export function lowerCases(config: NormalizerConfig | null): boolean {
+  if (config?.type === 'Sequence') return config.normalizers.some(lowerCases);
+  return config?.type === 'Lowercase' || (config?.type === 'BertNormalizer' && config.lowercase);
+}
+
 /** One character becomes 18 in NFKD, at most. */
 function checkGrowth(length: number, before: number): void {
   const most = 10_000 + 64 * before;

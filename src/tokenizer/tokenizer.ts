@@ -4,9 +4,11 @@ import { extentOfTokenizer } from '../io/json.ts';
 import { AddedTokenFinder } from './added_tokens.ts';
 import { type AlignedText, alignedText, codePointIndex } from './aligned_text.ts';
 import { CharacterLoss, countCharacters } from './character_loss.ts';
-import { createNormalizer, type Normalizer } from './normalizer.ts';
-import { copyOfWord, createPreTokenizer, type PreTokenizer } from './pre_tokenizer.ts';
+import { createNormalizer, lowerCases, type Normalizer } from './normalizer.ts';
+import { createPreTokenizer, type PreTokenizer } from './pre_tokenizer.ts';
 import { parseTokenizerJson, type TemplateItem, type TokenizerConfig } from './tokenizer_json.ts';
+import { type EncodedPart, type TruncationSide, truncate } from './truncate.ts';
+import { joinPieces, WordPiece } from './word_piece.ts';
 
 export interface EncodeOptions {
   /** Read together with the text. */
@@ -14,8 +16,19 @@ export interface EncodeOptions {
   addSpecialTokens?: boolean;
   /** Tokens in all; see {@link Tokenizer.encode}. */
   maxLength?: number;
-  /** Lower-case the texts before the tokenizer has them, as some sentence models ask for. */
-  lowerCase?: boolean;
+}
+
+/** The special tokens that have a part to play. */
+export type SpecialTokenName = 'pad' | 'cls' | 'sep' | 'mask';
+
+/** What a tokenizer_config.json says beside the tokenizer.json. */
+export interface TokenizerSettings {
+  /** Tokens of a text that the model was made for, special ones included; {@link Tokenizer.encode} cuts to it only if it is told to. */
+  maxLength?: number;
+  /** By default the side that the tokenizer.json names, else 'right'. */
+  truncationSide?: TruncationSide;
+  /** Which tokens they are, by default those of the usual names. */
+  specialTokens?: Partial<Record<SpecialTokenName, string>>;
 }
 
 /** A text, or a pair of texts, as tokens. The arrays have one entry a token. */
@@ -36,11 +49,8 @@ export interface Encoding {
   loss: CharacterLoss;
 }
 
-/** Words whose ids are remembered; English text of any length has few more that matter. */
-const rememberedWords = 1 << 17;
-
 /** Names of the special tokens in the tokenizers there are, preferred ones first. */
-const specialNames = {
+const specialNames: Record<SpecialTokenName, readonly string[]> = {
   pad: ['[PAD]', '<pad>'],
   cls: ['[CLS]', '<cls>', '<s>'],
   sep: ['[SEP]', '<sep>', '</s>'],
@@ -55,9 +65,10 @@ const specialNames = {
 export class Tokenizer {
   /** The content of the tokenizer.json. */
   readonly json: unknown;
-  /** Number of tokens; ids are 0 to this number, excluded. */
+  /** Ids are 0 to this number, excluded; not each of them need have a token. */
   readonly vocabularySize: number;
-  readonly unknownId: number;
+  /** Absent if the vocabulary lacks the token for what it does not know. */
+  readonly unknownId: number | undefined;
   readonly padId: number | undefined;
   readonly clsId: number | undefined;
   readonly sepId: number | undefined;
@@ -66,47 +77,60 @@ export class Tokenizer {
   readonly maskToken: string | undefined;
   /** Ids of all special tokens. */
   readonly specialIds: ReadonlySet<number>;
+  /** Tokens of a text that the model was made for, special ones included, if its folder says so. */
+  readonly maxLength: number | undefined;
+  /** Which end of a text is left out where it is too long. */
+  readonly truncationSide: TruncationSide;
 
   private readonly config: TokenizerConfig;
+  /** What stands for each id in decoded text. */
+  private readonly shown: (string | undefined)[];
   private readonly idOf: ReadonlyMap<string, number>;
   private readonly normalizer: Normalizer;
   private readonly preTokenize: PreTokenizer;
-  private readonly pieces: ReadonlyMap<string, number>;
-  /** Code points of the longest token. */
-  private readonly longestPiece: number;
+  private readonly wordPiece: WordPiece;
   private readonly finder: AddedTokenFinder;
   private readonly normalizedFinder: AddedTokenFinder;
-  private readonly cache = new Map<string, readonly number[]>();
 
-  private constructor(json: unknown, source: string) {
+  private constructor(
+    json: unknown,
+    private readonly source: string,
+    private readonly settings: TokenizerSettings,
+  ) {
     this.json = json;
     const config = parseTokenizerJson(json, source);
     this.config = config;
     const { model, tokens, addedTokens } = config;
     this.vocabularySize = tokens.length;
-    const idOf = new Map<string, number>();
-    for (let id = 0; id < tokens.length; id++) idOf.set(tokens[id], id);
+    const idOf = new Map<string, number>(Object.entries(model.vocabulary));
+    for (const { content, id } of addedTokens) idOf.set(content, id);
     this.idOf = idOf;
     this.normalizer = createNormalizer(config.normalizer ?? { type: 'Sequence', normalizers: [] });
     this.preTokenize = config.preTokenizer ? createPreTokenizer(config.preTokenizer) : (text) => [0, text.length];
-    this.pieces = new Map(Object.entries(model.vocabulary));
-    let longest = 0;
-    for (const piece of this.pieces.keys()) if (piece.length > longest) longest = Math.max(longest, codePoints(piece));
-    this.longestPiece = longest;
+    this.wordPiece = new WordPiece(model, source);
     this.finder = new AddedTokenFinder(addedTokens.filter((token) => !token.normalized));
     this.normalizedFinder = new AddedTokenFinder(
       addedTokens.filter((token) => token.normalized),
       this.normalizer,
     );
 
-    const named = (names: readonly string[]): number | undefined => names.map((name) => this.idOf.get(name)).find((id) => id !== undefined);
-    this.unknownId = this.idOf.get(model.unknownToken) as number;
-    this.padId = named(specialNames.pad);
-    this.clsId = named(specialNames.cls);
-    this.sepId = named(specialNames.sep);
-    this.maskId = named(specialNames.mask);
+    // One that is found in normalised text is shown as it was found.
+    this.shown = [...tokens];
+    for (const { id, content, normalized } of addedTokens) this.shown[id] = normalized ? this.normalizer.normalize(content) : content;
+    const { maxLength, truncationSide = config.truncationSide, specialTokens = {} } = settings;
+    this.maxLength = maxLength;
+    this.truncationSide = truncationSide;
+    const named = (name: SpecialTokenName): number | undefined => {
+      const given = specialTokens[name];
+      return (given === undefined ? specialNames[name] : [given]).map((content) => idOf.get(content)).find((id) => id !== undefined);
+    };
+    this.unknownId = this.wordPiece.unknownId;
+    this.padId = named('pad');
+    this.clsId = named('cls');
+    this.sepId = named('sep');
+    this.maskId = named('mask');
     this.maskToken = this.maskId === undefined ? undefined : tokens[this.maskId];
-    this.specialIds = new Set(addedTokens.filter((token) => token.special).map((token) => token.id));
+    this.specialIds = new Set(addedTokens.filter(({ special, content, id }) => special && this.shown[id] === content).map(({ id }) => id));
   }
 
   /**
@@ -114,24 +138,38 @@ export class Tokenizer {
    * @param source its name, for messages.
    * @throws {InputError} naming the file and the key if it is malformed or not of the WordPiece kind.
    */
-  static fromJson(json: unknown, source = 'tokenizer.json'): Tokenizer {
-    return new Tokenizer(json, source);
+  static fromJson(json: unknown, source = 'tokenizer.json', settings: TokenizerSettings = {}): Tokenizer {
+    return new Tokenizer(json, source, settings);
   }
 
-  /** Reads a tokenizer.json. Throws {@link InputError} as {@link fromJson} does, and if the file cannot be read. */
+  /**
+   * Reads a tokenizer.json by itself; {@link loadTokenizer} reads a model's folder. Throws {@link InputError} as {@link fromJson} does, and if
+   * the file cannot be read.
+   */
   static async load(path: string): Promise<Tokenizer> {
-    return new Tokenizer(await readJson(path, extentOfTokenizer), path);
+    return new Tokenizer(await readJson(path, extentOfTokenizer), path, {});
+  }
+
+  /** This tokenizer if it lower-cases, else one that does and is otherwise the same. */
+  lowerCased(): Tokenizer {
+    const { normalizer } = this.config;
+    if (lowerCases(normalizer)) return this;
+    const normalizers = [
+      { type: 'Lowercase' },
+      ...(normalizer?.type === 'Sequence' ? normalizer.normalizers : normalizer ? [normalizer] : []),
+    ];
+    return new Tokenizer({ ...(this.json as object), normalizer: { type: 'Sequence', normalizers } }, this.source, this.settings);
   }
 
   /**
    * Encodes a text, or a text and its `pair`, with the special tokens that the tokenizer's template adds unless told not to. With
-   * `maxLength` the end of the text, or of the longer one of the two, is left out as far as is needed for so many tokens in all.
+   * `maxLength` the end of the text (the beginning, if {@link truncationSide} is 'left'), or of the longer one of the two, is left out as far as
+   * is needed for so many tokens in all.
    *
    * @throws {InputError} if `maxLength` does not even hold the special tokens.
    */
   encode(text: string, options: EncodeOptions = {}): Encoding {
-    const { pair, addSpecialTokens = true, maxLength, lowerCase } = options;
-    if (lowerCase) return this.encode(text.toLowerCase(), { ...options, pair: pair?.toLowerCase(), lowerCase: false });
+    const { pair, addSpecialTokens = true, maxLength } = options;
     const { template } = this.config;
     let items: readonly TemplateItem[];
     if (pair === undefined) items = addSpecialTokens ? template.single : template.single.filter((item) => 'sequence' in item);
@@ -140,16 +178,19 @@ export class Tokenizer {
     const textOf = (item: { sequence: 'A' | 'B' }): string => (item.sequence === 'A' ? text : (pair as string));
     const loss = new CharacterLoss();
     const parts = items.map((item) => {
-      const part = { ids: [] as number[], tokens: [] as string[] };
+      const part: EncodedPart = { ids: [], tokens: [], skipped: 0 };
       if ('sequence' in item) this.encodeText(textOf(item), part.ids, loss, part.tokens);
-      else for (const id of item.ids) part.tokens[part.ids.push(id) - 1] = this.config.tokens[id];
+      else for (const id of item.ids) part.tokens[part.ids.push(id) - 1] = this.config.tokens[id] ?? '';
       return part;
     });
-    const truncated = maxLength === undefined ? 0 : truncate(items, parts, maxLength);
+    const truncated = maxLength === undefined ? 0 : truncate(items, parts, maxLength, this.truncationSide);
     const placeTokens = (): [number, number][] =>
-      items.flatMap((item, i) =>
-        'sequence' in item ? this.offsetsOf(textOf(item)).slice(0, parts[i].ids.length) : item.ids.map((): [number, number] => [0, 0]),
-      );
+      items.flatMap((item, i) => {
+        const { ids, skipped } = parts[i];
+        return 'sequence' in item
+          ? this.offsetsOf(textOf(item)).slice(skipped, skipped + ids.length)
+          : item.ids.map((): [number, number] => [0, 0]);
+      });
     let offsets: [number, number][] | undefined;
     return {
       ids: parts.flatMap(({ ids }) => ids),
@@ -200,49 +241,13 @@ export class Tokenizer {
       const spans = this.preTokenize(piece);
       for (let i = 0; i < spans.length; i += 2) {
         const word = piece.slice(spans[i], spans[i + 1]);
-        for (const id of this.wordIds(word)) {
+        for (const id of this.wordPiece.ids(word)) {
           if (id === this.unknownId) loss.lost += countCharacters(word);
           ids.push(id);
-          tokens?.push(this.config.tokens[id]);
+          tokens?.push(this.config.tokens[id] as string);
         }
       }
     }
-  }
-
-  private wordIds(word: string): readonly number[] {
-    const known = this.cache.get(word);
-    if (known) return known;
-    // No character has more than two UTF-16 units, so this word is too long for the model.
-    if (word.length > 2 * this.config.model.longestWord) return [this.unknownId];
-    const ids = this.cutWord(word);
-    if (this.cache.size >= rememberedWords) this.cache.clear();
-    this.cache.set(copyOfWord(word), ids);
-    return ids;
-  }
-
-  /** A word's pieces, each the longest of the vocabulary that begins where the one before ended; the unknown token if there is none, or the word is too long. */
-  private cutWord(word: string): number[] {
-    const { longestWord, prefix } = this.config.model;
-    // Where its code points begin, and its end.
-    const places: number[] = [];
-    for (let at = 0; at < word.length; at += (word.codePointAt(at) as number) > 0xffff ? 2 : 1) places.push(at);
-    const length = places.length;
-    if (length > longestWord) return [this.unknownId];
-    places.push(word.length);
-    const ids: number[] = [];
-    for (let start = 0; start < length; ) {
-      let end = Math.min(length, start + this.longestPiece);
-      let id: number | undefined;
-      for (; end > start; end--) {
-        const piece = word.slice(places[start], places[end]);
-        id = this.pieces.get(start > 0 ? prefix + piece : piece);
-        if (id !== undefined) break;
-      }
-      if (id === undefined) return [this.unknownId];
-      ids.push(id);
-      start = end;
-    }
-    return ids;
   }
 
   /** The offsets of the tokens that {@link encodeIds} finds, by the same steps with the characters' places kept. */
@@ -277,9 +282,9 @@ export class Tokenizer {
       for (let i = 0; i < spans.length; i += 2) {
         let start = indices[stretch.start + spans[i]];
         const wordEnd = indices[stretch.start + spans[i + 1]];
-        const ids = this.wordIds(words.slice(spans[i], spans[i + 1]));
+        const ids = this.wordPiece.ids(words.slice(spans[i], spans[i + 1]));
         ids.forEach((id, index) => {
-          const end = index === ids.length - 1 ? wordEnd : start + this.pieceLength(id, index > 0);
+          const end = index === ids.length - 1 ? wordEnd : start + this.wordPiece.length(this.config.tokens[id] as string, index > 0);
           place(start, end);
           start = end;
         });
@@ -287,31 +292,21 @@ export class Tokenizer {
     }
   }
 
-  /** Code points of a token without the prefix that says that it continues a word. */
-  private pieceLength(id: number, continues: boolean): number {
-    const token = this.config.tokens[id];
-    return codePoints(continues ? token.slice(this.config.model.prefix.length) : token);
-  }
-
   /**
-   * The text of `ids`, with spaces between words.
+   * The text of `ids`, with spaces between words; what has no token is left out.
    *
    * @throws {InputError} if an id is not one of the vocabulary's.
    */
   decode(ids: Iterable<number>, options: { skipSpecialTokens?: boolean } = {}): string {
-    const { tokens, decoder } = this.config;
+    const { decoder } = this.config;
     const shown: string[] = [];
     for (const id of ids) {
-      if (tokens[id] === undefined) throw new InputError(`token id ${id}: expected a whole number from 0 to ${this.vocabularySize - 1}`);
-      if (!options.skipSpecialTokens || !this.specialIds.has(id)) shown.push(tokens[id]);
+      if (!(Number.isInteger(id) && id >= 0 && id < this.vocabularySize))
+        throw new InputError(`token id ${id}: expected a whole number from 0 to ${this.vocabularySize - 1}`);
+      const token = this.shown[id];
+      if (token !== undefined && !(options.skipSpecialTokens && this.specialIds.has(id))) shown.push(token);
     }
-    if (decoder === null) return shown.join(' ');
-    const pieces = shown.map((token, index) => {
-      let piece = token;
-      if (index > 0) piece = token.startsWith(decoder.prefix) ? token.slice(decoder.prefix.length) : ` ${token}`;
-      return decoder.cleanup ? cleanUp(piece) : piece;
-    });
-    return pieces.join('');
+    return decoder === null ? shown.join(' ') : joinPieces(shown, decoder);
   }
 
   /** What JSON.stringify writes of it: a tokenizer.json. */
@@ -324,48 +319,6 @@ export class Tokenizer {
   }
 
   idToToken(id: number): string | undefined {
-    return this.config.tokens[id];
+    return this.shown[id];
   }
-}
-
-function codePoints(text: string): number {
-  let count = 0;
-  for (const _ of text) count++;
-  return count;
-}
-
-/** Takes back the spaces before punctuation and English contractions. The decoder applies it to each piece by itself. */
-function cleanUp(piece: string): string {
-  if (!piece.includes(' ')) return piece;
-  return piece
-    .replaceAll(/ ([.?!,])/g, '$1')
-    .replaceAll(" ' ", "'")
-    .replaceAll(" n't", "n't")
-    .replaceAll(" 'm", "'m")
-    .replaceAll(' do not', " don't")
-    .replaceAll(" 's", "'s")
-    .replaceAll(" 've", "'ve")
-    .replaceAll(" 're", "'re");
-}
-
-/** Cuts the ends of the texts' parts, one token at a time off the longer, until all fit; returns the tokens cut. */
-function truncate(items: readonly TemplateItem[], parts: readonly { ids: number[]; tokens: string[] }[], maxLength: number): number {
-  const texts = parts.filter((_, i) => 'sequence' in items[i]).map(({ ids, tokens }) => ({ ids, tokens, left: ids.length }));
-  const total = parts.reduce((sum, { ids }) => sum + ids.length, 0);
-  const special = total - texts.reduce((sum, { left }) => sum + left, 0);
-  if (!Number.isInteger(maxLength) || maxLength < special)
-    throw new InputError(`maxLength: got ${maxLength}, expected a whole number from ${special}, for the special tokens alone are as many`);
-  for (let over = total - maxLength; over > 0; over--) {
-    // Of two of one length the one that was shorter to begin with, as the format's reference has it ('longest first').
-    const longest = texts.reduce((best, text) => {
-      const isLonger = text.left > best.left || (text.left === best.left && text.ids.length < best.ids.length);
-      return isLonger ? text : best;
-    });
-    longest.left--;
-  }
-  for (const { ids, tokens, left } of texts) {
-    ids.length = left;
-    tokens.length = left;
-  }
-  return Math.max(total - maxLength, 0);
 }

@@ -3,6 +3,7 @@ import { InputError, quoted } from '../errors.ts';
 import type { NormalizerConfig } from './normalizer.ts';
 import { compilePattern, type Pattern } from './pattern.ts';
 import type { PreTokenizerConfig } from './pre_tokenizer.ts';
+import type { TruncationSide } from './truncate.ts';
 
 /** What this library reads of a tokenizer.json, checked: ids are those of the vocabulary, patterns compile, templates refer to known tokens. */
 export interface TokenizerConfig {
@@ -10,10 +11,11 @@ export interface TokenizerConfig {
   normalizer: NormalizerConfig | null;
   preTokenizer: PreTokenizerConfig | null;
   template: Template;
+  truncationSide: TruncationSide;
   decoder: { prefix: string; cleanup: boolean } | null;
   model: { unknownToken: string; prefix: string; longestWord: number; vocabulary: Record<string, number> };
-  /** `tokens[id]`: the vocabulary and the added tokens together; ids run from 0 without holes. */
-  tokens: string[];
+  /** `tokens[id]`: the vocabulary and the added tokens together, as far as they have ids; there may be holes. */
+  tokens: (string | undefined)[];
 }
 
 /** A token that is recognised in the text before it is cut into words. */
@@ -121,6 +123,8 @@ const postProcessorSchema = v.variant('type', [
 ]);
 
 const fileSchema = v.object({
+  // The rest of it is said anew at every call, there and here.
+  truncation: v.nullish(v.object({ direction: v.optional(v.string()) })),
   added_tokens: v.nullish(v.array(addedTokenSchema), []),
   normalizer: v.nullish(normalizerSchema(deepestNesting), null),
   pre_tokenizer: v.nullish(preTokenizerSchema(deepestNesting), null),
@@ -157,11 +161,16 @@ export function parseTokenizerJson(json: unknown, source: string): TokenizerConf
     throw new InputError(`${source}: added_tokens: found ${units} characters in all, expected at most ${mostAddedUnits}`);
   checkSteps([file.normalizer, file.pre_tokenizer], ['normalizer', 'pre_tokenizer'], source);
   const tokens = vocabularyOf(file, source);
+  const addedTokens = withIds(file.added_tokens, model.vocab as Record<string, number>);
+  for (const { id: addedId, content } of addedTokens) tokens[addedId] = content;
+  if (tokens.length > mostTokens)
+    throw new InputError(`${source}: added_tokens: found ids up to ${tokens.length - 1}, expected at most ${mostTokens - 1}`);
   return {
-    addedTokens: file.added_tokens,
+    addedTokens,
     normalizer: file.normalizer,
     preTokenizer: file.pre_tokenizer,
     template: templateOf(file.post_processor, tokens.length, source),
+    truncationSide: file.truncation?.direction === 'Left' ? 'left' : 'right',
     decoder: file.decoder,
     model: {
       unknownToken: model.unk_token,
@@ -206,39 +215,37 @@ function describe(issue: v.BaseIssue<unknown>): string {
   return `${key}: found ${issue.received.replaceAll(/\s+/g, ' ').slice(0, 80)}, expected ${message}`;
 }
 
-/** The token of every id. */
-function vocabularyOf(file: File, source: string): string[] {
+/** The vocabulary's token of every id; of two tokens with one id the later. */
+function vocabularyOf(file: File, source: string): (string | undefined)[] {
   const { vocab } = file.model;
-  const names = Object.keys(vocab);
-  const size =
-    names.length + new Set(file.added_tokens.map(({ content }) => content).filter((content) => !Object.hasOwn(vocab, content))).size;
-  if (size > mostTokens) throw new InputError(`${source}: model.vocab: found ${size} tokens, expected at most ${mostTokens}`);
-  const tokens: (string | undefined)[] = new Array(size).fill(undefined);
-  const add = (keyOf: () => string, token: string, tokenId: unknown): void => {
-    if (typeof tokenId !== 'number' || !Number.isInteger(tokenId) || tokenId < 0 || tokenId >= size) {
+  const tokens: (string | undefined)[] = [];
+  let highest = -1;
+  for (const [token, tokenId] of Object.entries(vocab)) {
+    if (!Number.isInteger(tokenId) || (tokenId as number) < 0 || (tokenId as number) >= mostTokens) {
       throw new InputError(
-        `${source}: ${keyOf()}: found ${quoted(tokenId)}, expected an id from 0 to ${size - 1}, as there are ${size} tokens`,
+        `${source}: model.vocab[${quoted(token)}]: found ${quoted(tokenId)}, expected an id from 0 to ${mostTokens - 1}`,
       );
     }
-    const other = tokens[tokenId];
-    if (other !== undefined && other !== token) {
-      throw new InputError(`${source}: ${keyOf()}: found id ${tokenId}, which ${quoted(other)} has already; expected each id once`);
-    }
-    tokens[tokenId] = token;
-  };
-  for (const token of names) add(() => `model.vocab[${quoted(token)}]`, token, vocab[token]);
-  const { unk_token: unknownToken } = file.model;
-  if (!Object.hasOwn(vocab, unknownToken)) {
-    throw new InputError(`${source}: model.unk_token: found ${quoted(unknownToken)}, expected a token of model.vocab`);
+    highest = Math.max(highest, tokenId as number);
   }
-  file.added_tokens.forEach((token, index) => {
-    add(() => `added_tokens[${index}].id`, token.content, token.id);
-  });
-  // As many ids as tokens: if one is missing, some token has two.
-  const missing = tokens.indexOf(undefined);
-  if (missing >= 0)
-    throw new InputError(`${source}: model.vocab: no token has the id ${missing}; expected ids from 0 to ${size - 1}, each once`);
-  return tokens as string[];
+  if (highest < 0) throw new InputError(`${source}: model.vocab: found no token, expected some`);
+  tokens.length = highest + 1;
+  for (const [token, tokenId] of Object.entries(vocab)) tokens[tokenId as number] = token;
+  return tokens;
+}
+
+/**
+ * Added tokens with the ids that Hugging Face's tokenizers give them, whatever the file says: the vocabulary's if it has them, else the next ones
+ * behind it, counted by its tokens. Of two with the same content the later counts.
+ */
+export function withIds(added: readonly AddedToken[], vocabulary: Record<string, number>): AddedToken[] {
+  const all = new Map<string, AddedToken>();
+  let next = Object.keys(vocabulary).length;
+  for (const token of added) {
+    const known = Object.hasOwn(vocabulary, token.content) ? vocabulary[token.content] : all.get(token.content)?.id;
+    all.set(token.content, { ...token, id: known ?? next++ });
+  }
+  return [...all.values()];
 }
 
 function templateOf(processor: File['post_processor'], vocabularySize: number, source: string): Template {

@@ -7,7 +7,8 @@ import type { Precision } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
 import { checkVocabulary, loadMaskedLanguageModel } from '../models/checkpoint.ts';
 import { ignoredLabel, type LabelledBatch, type MaskedLanguageModel } from '../models/masked_language_model.ts';
-import { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
 import { evaluationBatches } from './batches.ts';
 import { maskingCounts } from './masking.ts';
 import { compareLeaves, watchLeaves } from './paths.ts';
@@ -53,6 +54,7 @@ export interface EvaluationOptions {
   /** Of products with weights, 'f32' by default. */
   dtype?: Precision;
   onProgress?(done: number, total: number): void;
+  onNotice?(line: string): void;
 }
 
 /** Sequences computed together; results do not depend on it. */
@@ -64,7 +66,7 @@ const sequencesPerBatch = 8;
  */
 export async function evaluateMaskedLanguageModel(options: EvaluationOptions): Promise<MaskedLanguageModelScores> {
   const { backend } = options;
-  const tokenizer = await Tokenizer.load(joinPath(options.model, 'tokenizer.json'));
+  const tokenizer = await loadTokenizer(options.model, options.onNotice);
   const { maskId } = tokenizer;
   if (maskId === undefined)
     throw new InputError(`${joinPath(options.model, 'tokenizer.json')}: has no [MASK] token, which masked language modelling needs`);

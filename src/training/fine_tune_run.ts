@@ -1,12 +1,12 @@
 /** Fine-tuning on files of the user's own: the run as a whole. */
 
-import { joinPath } from '#platform';
 import type { Backend } from '../backend/backend.ts';
 import { InputError } from '../errors.ts';
 import { checkVocabulary, loadSequenceClassifier, readTrainedHead, saveCheckpoint } from '../models/checkpoint.ts';
 import type { EncodedText } from '../models/text_batches.ts';
 import { hashText } from '../nn/random.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
 import {
   type EpochReport,
   encodeTexts,
@@ -70,7 +70,7 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
   const { backend, out } = session;
   return inRunFolder('finetune', session, async (created) => {
     const data = await readExamples(options, await trainedClasses(options.model));
-    const tokenizer = await Tokenizer.load(created ? joinPath(options.model, 'tokenizer.json') : tokenizerFile(out));
+    const tokenizer = created ? await loadTokenizer(options.model, session.onNotice) : await Tokenizer.load(tokenizerFile(out));
     const { labels } = data;
     using model = await loadSequenceClassifier(options.model, backend, {
       fresh: { labels: Math.max(1, labels.length), labelNames: labels.length > 0 ? labels : undefined, seed: options.seed },

@@ -13,6 +13,7 @@ import { configToJson, parseConfig } from '../models/config_json.ts';
 import type { LabelledBatch, MaskedLanguageModel } from '../models/masked_language_model.ts';
 import { modelNames } from '../models/names.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
 import { trainWordPiece } from '../tokenizer/train_wordpiece.ts';
 import { evaluationBatches, nextBatches, possibleCuts } from './batches.ts';
 import { filePositionSchema } from './documents.ts';
@@ -256,8 +257,8 @@ const namedTokenizer = ({ model, tokenizer }: PretrainOptions) => (model ? token
 
 /** The tokenizer of a new run: that of the model to go on from, the one named, or one trained on the corpus. */
 async function newTokenizer(options: PretrainOptions, session: PretrainSession): Promise<Tokenizer> {
-  const named = namedTokenizer(options);
-  if (named) return Tokenizer.load(named);
+  if (options.model) return await loadTokenizer(options.model, session.onNotice);
+  if (options.tokenizer) return await Tokenizer.load(options.tokenizer);
   session.onNotice?.(`training a tokenizer of ${options.vocabulary} entries`);
   const json = await trainWordPiece(allLines(options.corpus), { vocabularySize: options.vocabulary });
   return Tokenizer.fromJson(json, 'the tokenizer trained on the corpus');

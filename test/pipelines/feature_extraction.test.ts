@@ -202,30 +202,51 @@ describe('folders of sentence-transformers', () => {
 
   test.each([
     [
-      'dense',
-      { 'modules.json': [...(files['modules.json'] as object[]), { path: '3_Dense', type: 'sentence_transformers.models.Dense' }] },
-      /modules\.json: module "Dense" is not supported/,
+      'lstm',
+      { 'modules.json': [...(files['modules.json'] as object[]), { path: '3_LSTM', type: 'sentence_transformers.models.LSTM' }] },
+      /modules\.json: module "LSTM" is not supported/,
+    ],
+    [
+      'dense of another width',
+      {
+        'modules.json': [...(files['modules.json'] as object[]), { path: '3_Dense', type: 'sentence_transformers.models.Dense' }],
+        '3_Dense/config.json': { in_features: 32, out_features: 2 },
+      },
+      /3_Dense.model\.safetensors: cannot read: no such file/,
+    ],
+    [
+      'an activation of torch that is not known',
+      {
+        'modules.json': [...(files['modules.json'] as object[]), { path: '3_Dense', type: 'sentence_transformers.models.Dense' }],
+        '3_Dense/config.json': { in_features: 16, out_features: 2, activation_function: 'torch.nn.modules.activation.Hardtanh' },
+      },
+      /3_Dense.config\.json: the activation "torch\.nn\.modules\.activation\.Hardtanh" is not supported, expected one of Identity, Tanh/,
     ],
     ['outside', { 'modules.json': [{ path: '../elsewhere', type: 'x.Pooling' }] }, /module path "..\/elsewhere", expected a folder's name/],
     ['no pooling', { 'modules.json': [] }, /modules\.json: has no Pooling module/],
-    ['no list', { 'modules.json': {} }, /modules\.json: 'the value' is not Array/],
-    [
-      'two',
-      { '1_Pooling/config.json': { pooling_mode_cls_token: true, pooling_mode_mean_tokens: true } },
-      /config\.json: pools by cls_token and mean_tokens/,
-    ],
+    ['no list', { 'modules.json': {} }, /modules\.json: 'the value' is \{\}, expected Array/],
     [
       'other',
-      { '1_Pooling/config.json': { pooling_mode_weightedmean_tokens: true } },
-      /config\.json: pools by weightedmean_tokens, expected one of/,
+      { '1_Pooling/config.json': { pooling_mode: 'median' } },
+      /config\.json: 'pooling_mode' is "median", expected one of mean, cls, max, mean_sqrt_len_tokens, weightedmean, lasttoken, or a list/,
+    ],
+    [
+      'other flag',
+      { '1_Pooling/config.json': { pooling_mode_median: true } },
+      /config\.json: pools by "pooling_mode_median", expected one of pooling_mode_cls_token/,
+    ],
+    [
+      'default prompt',
+      { 'config_sentence_transformers.json': { prompts: { query: 'q' }, default_prompt_name: 'other' } },
+      /config_sentence_transformers\.json: 'default_prompt_name' is "other", expected one of query, document/,
     ],
     [
       'many',
       { 'modules.json': Array(17).fill({ path: '1_Pooling', type: 'x.Pooling' }) },
       /modules\.json: lists 17 modules, expected at most 16$/,
     ],
-    ['lower case', { 'sentence_bert_config.json': { do_lower_case: 'yes' } }, /sentence_bert_config\.json: 'do_lower_case' is not boolean/],
-    ['length', { 'sentence_bert_config.json': { max_seq_length: -1 } }, /sentence_bert_config\.json: 'max_seq_length' is not >=3/],
+    ['lower case', { 'sentence_bert_config.json': { do_lower_case: 'yes' } }, /sentence_bert_config\.json: 'do_lower_case' is "yes", expected boolean/],
+    ['length', { 'sentence_bert_config.json': { max_seq_length: -1 } }, /sentence_bert_config\.json: 'max_seq_length' is -1, expected >=1/],
   ])('refused: %s', async (name, changes, message) => {
     const from = write(`refused ${name}`, changes);
     const error = await pipeline('feature-extraction', from, { backend }).then(

@@ -117,11 +117,11 @@ export function convertCommand(program: Command): void {
 }
 
 async function run(options: Options, given: (name: string) => boolean): Promise<ConversionResult> {
-  const [{ convert }, { JsonLog, ProgressBar }, { readSentenceModules }, { poolKinds }] = await Promise.all([
+  const [{ convert }, { JsonLog, ProgressBar }, { readSentenceModules }, { poolKindOf }] = await Promise.all([
     import('../../convert/convert.ts'),
     import('../progress.ts'),
     import('../../pipelines/sentence_transformer.ts'),
-    import('../../pipelines/feature_extraction.ts'),
+    import('../../pipelines/pooling.ts'),
   ]);
   if (!options.resume && options.model === undefined) throw new InputError('--model is missing: name the model to convert');
   if (!options.resume) checkFeedforward(options.feedforward, given);
@@ -141,7 +141,7 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
     fitLearningRate: options.fitLearningRate,
     learningRate: options.learningRate,
     trainEmbeddings: options.trainEmbeddings,
-    pooling: modules && poolKinds[modules.pooling],
+    pooling: modules && poolKindOf(modules.pooling),
     lowerCase: modules?.lowerCase || undefined,
     answerWeight: options.answerWeight,
     fitBalance: options.fitBalance,

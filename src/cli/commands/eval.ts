@@ -100,7 +100,9 @@ function addMlm(command: Command): void {
     ]);
     const model = await openModelFolder(options);
     using backend = await openBackend(options);
-    const scores = await withProgress(options, (onProgress) => evaluateMaskedLanguageModel({ ...options, model, backend, onProgress }));
+    const scores = await withProgress(options, (onProgress) =>
+      evaluateMaskedLanguageModel({ ...options, model, backend, onProgress, onNotice: (line) => notice(line, options) }),
+    );
     if (options.json) {
       printJson(scores);
       return;
@@ -128,9 +130,9 @@ function addAgreement(command: Command): void {
     .option('--seed <number>', 'of the draw', parseInteger, 0);
   addPrecisionOption(addBackendOptions(addCommonOptions(addModelOption(agreement, sentenceModel)))).action(
     async (options: AgreementOptions) => {
-      const [{ pipeline }, { poolKinds }, { sampleLines }, { compareModels }, { withProgress }] = await Promise.all([
+      const [{ pipeline }, { poolKindOf }, { sampleLines }, { compareModels }, { withProgress }] = await Promise.all([
         import('../../pipelines/pipeline.ts'),
-        import('../../pipelines/feature_extraction.ts'),
+        import('../../pipelines/pooling.ts'),
         import('../../convert/neighbours.ts'),
         import('../../convert/compare.ts'),
         import('../progress.ts'),
@@ -148,13 +150,13 @@ function addAgreement(command: Command): void {
       using ours = await pipeline('feature-extraction', folder, { ...settings, dtype: options.dtype });
       const pooling = theirs.pooling ?? 'mean';
       const [first, second] = [theirs, ours].map((extract) => {
-        const { model, tokenizer, lowerCase, maxLength } = extract;
-        const encode = (text: string, length: number) => tokenizer.encode(text, { maxLength: length, lowerCase });
+        const { model, tokenizer, maxLength } = extract;
+        const encode = (text: string, length: number) => tokenizer.encode(text, { maxLength: length });
         const embed = async (some: readonly string[]) => (await extract(some, { pooling, normalize: true })).data;
         return { model, encode, maxLength, embed };
       });
       const comparison = await withProgress(options, (onProgress) =>
-        compareModels(backend, first, second, texts, { pooling: poolKinds[pooling], onProgress }),
+        compareModels(backend, first, second, texts, { pooling: poolKindOf(pooling), onProgress }),
       );
       const { recall, states, vectors, cosine, leaves } = comparison;
       if (options.json) {

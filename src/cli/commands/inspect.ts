@@ -94,7 +94,7 @@ async function inspect(options: Options): Promise<void> {
   print(`model        ${folder}`);
   print(`family       ${config.family}, ${config.layers} layers of ${config.hiddenSize}, ${config.heads} heads`);
   const length = Math.min(config.positions, sentences?.maxLength ?? Number.POSITIVE_INFINITY);
-  const vectors = sentences ? `, ${sentences.pooling}-pooled${sentences.normalize ? ' and scaled' : ''} into vectors of sentences` : '';
+  const vectors = sentences ? `, ${[sentences.pooling].flat().join(' and ')}-pooled${modulesOf(sentences)} into vectors of sentences` : '';
   print(`texts        up to ${length} tokens, vocabulary of ${config.vocabularySize}${vectors}`);
   if (unsupported !== undefined) print(`sentences    not supported: ${unsupported}`);
   if (config.labels !== undefined) print(`labels       ${config.labelNames?.map(printable).join(', ') ?? config.labels}`);
@@ -125,15 +125,23 @@ async function inspect(options: Options): Promise<void> {
 }
 
 async function tracePaths(folder: string, text: string, options: Options) {
-  const [{ encoderOf, loadModel }, { Tokenizer }, { pathsOf }] = await Promise.all([
+  const [{ encoderOf, loadModel }, { loadTokenizer }, { pathsOf }] = await Promise.all([
     import('../../models/checkpoint.ts'),
-    import('../../tokenizer/tokenizer.ts'),
+    import('../../tokenizer/tokenizer_config.ts'),
     import('../../pipelines/paths.ts'),
   ]);
-  const tokenizer = await Tokenizer.load(`${folder}/tokenizer.json`);
+  const tokenizer = await loadTokenizer(folder, (line) => notice(line, options));
   using backend = await openBackend(options);
   using model = await loadModel(folder, backend, { dtype: 'f32' });
   return await pathsOf(encoderOf(model), tokenizer, backend, text);
+}
+
+/** What is done to pooled vectors, as in ' and scaled'. */
+function modulesOf({ modules, dimensions }: SentenceModules): string {
+  const words = { normalize: 'scaled', layerNorm: 'normed', dense: 'mapped' };
+  const done = modules.map((module) => words[module.kind]);
+  if (dimensions !== undefined) done.push(`cut to ${dimensions} numbers`);
+  return done.map((word) => ` and ${word}`).join('');
 }
 
 /** 0.0029 as 0.29 %. */

@@ -1,0 +1,27 @@
+/** JSON files that are checked against a schema. */
+import * as v from 'valibot';
+import { errorCode } from '#platform';
+import { InputError, quoted } from '../errors.ts';
+import { readJson } from './files.ts';
+
+/** What a JSON file holds. @throws InputError naming file and key if it is missing, damaged or not as the schema says */
+export async function readCheckedJson<Schema extends v.GenericSchema>(path: string, schema: Schema): Promise<v.InferOutput<Schema>> {
+  const result = v.safeParse(schema, await readJson(path));
+  if (result.success) return result.output;
+  const [issue] = result.issues;
+  const key = v.getDotPath(issue) ?? 'the value';
+  throw new InputError(`${path}: '${key}' is ${quoted(issue.input)}, expected ${issue.expected ?? issue.message}`);
+}
+
+/** The same, undefined if there is no such file. */
+export async function readOptionalJson<Schema extends v.GenericSchema>(
+  path: string,
+  schema: Schema,
+): Promise<v.InferOutput<Schema> | undefined> {
+  try {
+    return await readCheckedJson(path, schema);
+  } catch (error) {
+    if (errorCode((error as Error).cause) === 'ENOENT') return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,237 @@
+/**
+ * A model folder's tokenizer, as the AutoTokenizer of transformers makes it of tokenizer.json, tokenizer_config.json and special_tokens_map.json.
+ * There most of what tokenizer.json says does not count for a BertTokenizer, which is the class of every BERT that names no other: normalizer,
+ * pre-tokenizer and template are made anew from tokenizer_config.json, by defaults where it says nothing.
+ */
+import * as v from 'valibot';
+import { joinPath } from '#platform';
+import { quoted } from '../errors.ts';
+import { readOptionalJson } from '../io/checked_json.ts';
+import { readJson } from '../io/files.ts';
+import { extentOfTokenizer } from '../io/json.ts';
+import { lowerCases } from './normalizer.ts';
+import { type SpecialTokenName, Tokenizer, type TokenizerSettings } from './tokenizer.ts';
+import { type AddedToken, parseTokenizerJson, type TokenizerConfig, withIds } from './tokenizer_json.ts';
+
+const tokenSchema = v.union(
+  [
+    v.string(),
+    v.looseObject({
+      content: v.string(),
+      single_word: v.optional(v.boolean()),
+      lstrip: v.optional(v.boolean()),
+      rstrip: v.optional(v.boolean()),
+      normalized: v.optional(v.boolean()),
+      special: v.optional(v.boolean()),
+    }),
+  ],
+  'a token, or an object with its content',
+);
+type Token = v.InferOutput<typeof tokenSchema>;
+
+const token = v.nullish(tokenSchema);
+const flag = v.nullish(v.boolean());
+const specialEntries = {
+  bos_token: token,
+  eos_token: token,
+  unk_token: token,
+  sep_token: token,
+  pad_token: token,
+  cls_token: token,
+  mask_token: token,
+  extra_special_tokens: v.nullish(v.union([v.array(tokenSchema), v.record(v.string(), tokenSchema)], 'a list of tokens')),
+  additional_special_tokens: v.nullish(v.array(tokenSchema)),
+};
+const specialTokensSchema = v.looseObject(specialEntries);
+const configSchema = v.looseObject({
+  ...specialEntries,
+  tokenizer_class: v.nullish(v.string()),
+  do_lower_case: flag,
+  strip_accents: flag,
+  tokenize_chinese_chars: flag,
+  model_max_length: v.nullish(v.number()),
+  max_len: v.nullish(v.number()),
+  truncation_side: v.nullish(v.picklist(['left', 'right'])),
+  added_tokens_decoder: v.nullish(v.record(v.string(), tokenSchema)),
+});
+type Config = v.InferOutput<typeof configSchema>;
+
+/** Classes of which transformers makes normalizer, pre-tokenizer and template anew; 'Fast' or not, they are one. */
+const bertClasses = /^(Bert|DistilBert|Electra|MobileBert|SqueezeBert|LayoutLM|Lxmert)Tokenizer(Fast)?$/;
+/** Special tokens in the order in which transformers adds those that are missing; what a BertTokenizer takes where nothing is said. */
+const specialNames = ['bos_token', 'eos_token', 'unk_token', 'sep_token', 'pad_token', 'cls_token', 'mask_token'] as const;
+const bertSpecials: Partial<Record<(typeof specialNames)[number], string>> = {
+  unk_token: '[UNK]',
+  sep_token: '[SEP]',
+  pad_token: '[PAD]',
+  cls_token: '[CLS]',
+  mask_token: '[MASK]',
+};
+/** Larger numbers stand for no limit. */
+const longest = 2 ** 30;
+
+/** A tokenizer.json, of which {@link parseTokenizerJson} has found that it is one. */
+// biome-ignore lint/suspicious/noExplicitAny: see above
+type TokenizerJson = Record<string, any>;
+
+/**
+ * The tokenizer of a model's folder. `notice` is told, in one line, where the folder's files disagree.
+ * @throws InputError naming the file if one is damaged or not of the WordPiece kind
+ */
+export async function loadTokenizer(folder: string, notice: (message: string) => void = () => {}): Promise<Tokenizer> {
+  const path = joinPath(folder, 'tokenizer.json');
+  const json = (await readJson(path, extentOfTokenizer)) as TokenizerJson;
+  const config = await readConfig(folder);
+  if (!config) return Tokenizer.fromJson(json, path);
+  const itself = parseTokenizerJson(json, path);
+  const isBert = bertClasses.test(await classOf(config, folder));
+  const added = withIds([...(isBert ? [] : itself.addedTokens), ...addedTokensOf(itself, config, isBert)], itself.model.vocabulary);
+  const made: TokenizerJson = { ...json, added_tokens: added, ...(isBert && bertParts(json, config, added)) };
+  const settings = settingsOf(config, isBert);
+  const differences = differencesOf(itself, parseTokenizerJson(made, path));
+  if (differences.length === 0) return Tokenizer.fromJson(json, path, settings);
+  notice(
+    `${folder}: tokenizer.json and tokenizer_config.json disagree; as in transformers' AutoTokenizer, ${differences.join(', ')}, other than tokenizer.json by itself says`,
+  );
+  return Tokenizer.fromJson(made, path, settings);
+}
+
+/** What tokenizer_config.json says; of special tokens what special_tokens_map.json says, in folders of before both said it. */
+async function readConfig(folder: string): Promise<Config | undefined> {
+  const config = await readOptionalJson(joinPath(folder, 'tokenizer_config.json'), configSchema);
+  if (!config || config.added_tokens_decoder) return config;
+  const tokens = await readOptionalJson(joinPath(folder, 'special_tokens_map.json'), specialTokensSchema);
+  return { ...config, ...tokens };
+}
+
+/** The class that AutoTokenizer takes: the one named, else that of the model's type. */
+async function classOf(config: Config, folder: string): Promise<string> {
+  if (config.tokenizer_class) return config.tokenizer_class;
+  const schema = v.looseObject({ model_type: v.nullish(v.string()), tokenizer_class: v.nullish(v.string()) });
+  const model = await readOptionalJson(joinPath(folder, 'config.json'), schema);
+  return model?.tokenizer_class || (model?.model_type === 'bert' ? 'BertTokenizer' : '');
+}
+
+function settingsOf(config: Config, isBert: boolean): TokenizerSettings {
+  const { model_max_length: length = config.max_len, truncation_side: truncationSide } = config;
+  const specialTokens: TokenizerSettings['specialTokens'] = {};
+  for (const name of ['pad', 'cls', 'sep', 'mask'] satisfies SpecialTokenName[]) {
+    const special = config[`${name}_token`] ?? (isBert ? bertSpecials[`${name}_token`] : undefined);
+    if (special) specialTokens[name] = contentOf(special);
+  }
+  const hasLimit = typeof length === 'number' && length >= 1 && length < longest;
+  return { maxLength: hasLimit ? Math.floor(length) : undefined, truncationSide: truncationSide ?? undefined, specialTokens };
+}
+
+/** Tokens that are added to the vocabulary's, in their order; their ids do not count. */
+function addedTokensOf(itself: TokenizerConfig, config: Config, isBert: boolean): AddedToken[] {
+  const { added_tokens_decoder: decoder, extra_special_tokens: extra = config.additional_special_tokens } = config;
+  const ofModel = Object.entries(config).filter(
+    ([name, value]) => name.endsWith('_token') && !Object.hasOwn(specialEntries, name) && isToken(value),
+  );
+  const named = [
+    ...specialNames.map((name) => config[name] ?? (isBert && config[name] === undefined ? bertSpecials[name] : undefined)),
+    ...ofModel.map(([, value]) => value as Token),
+    ...(extra && !Array.isArray(extra) ? Object.values(extra) : []),
+  ].filter((value) => value !== undefined && value !== null);
+  const names = new Set(named.map(contentOf));
+  const listed = decoder
+    ? Object.entries(decoder)
+        .sort(([a], [b]) => Number(a) - Number(b))
+        .map(([, value]) => addedToken(value, false))
+    : itself.addedTokens.toSorted((a, b) => a.id - b.id);
+  const tokens = listed.map((one) => (names.has(one.content) ? { ...one, special: true } : one));
+  const known = new Set([...tokens, ...(isBert ? [] : itself.addedTokens)].map(({ content }) => content));
+  for (const special of [...named, ...(Array.isArray(extra) ? extra : [])]) {
+    const one = addedToken(special, true);
+    if (known.has(one.content)) continue;
+    known.add(one.content);
+    tokens.push(one);
+  }
+  return tokens;
+}
+
+const isToken = (value: unknown): value is Token => v.is(tokenSchema, value);
+const contentOf = (value: Token): string => (typeof value === 'string' ? value : value.content);
+
+function addedToken(value: Token, special: boolean): AddedToken {
+  const given: Exclude<Token, string> = typeof value === 'string' ? { content: value } : value;
+  const isSpecial = special || (given.special ?? false);
+  return {
+    id: 0,
+    content: given.content,
+    single_word: given.single_word ?? false,
+    lstrip: given.lstrip ?? false,
+    rstrip: given.rstrip ?? false,
+    normalized: given.normalized ?? !isSpecial,
+    special: isSpecial,
+  };
+}
+
+/** The parts of a tokenizer.json that a BertTokenizer has, whatever the file says. */
+function bertParts(json: TokenizerJson, config: Config, added: readonly AddedToken[]): TokenizerJson {
+  const name = (key: 'unk_token' | 'cls_token' | 'sep_token') => contentOf(config[key] ?? (bertSpecials[key] as string));
+  const [cls, sep] = [name('cls_token'), name('sep_token')];
+  const idOf = (content: string) => added.find((one) => one.content === content)?.id ?? json.model.vocab[content];
+  const special = (id: string, type: number) => ({ SpecialToken: { id, type_id: type } });
+  const text = (id: 'A' | 'B', type: number) => ({ Sequence: { id, type_id: type } });
+  return {
+    normalizer: {
+      type: 'BertNormalizer',
+      clean_text: true,
+      handle_chinese_chars: config.tokenize_chinese_chars ?? true,
+      strip_accents: config.strip_accents ?? null,
+      lowercase: config.do_lower_case ?? true,
+    },
+    pre_tokenizer: { type: 'BertPreTokenizer' },
+    post_processor: {
+      type: 'TemplateProcessing',
+      single: [special(cls, 0), text('A', 0), special(sep, 0)],
+      pair: [special(cls, 0), text('A', 0), special(sep, 0), text('B', 1), special(sep, 1)],
+      special_tokens: Object.fromEntries([cls, sep].map((id) => [id, { id, ids: [idOf(id)], tokens: [id] }])),
+    },
+    decoder: { type: 'WordPiece', prefix: '##', cleanup: true },
+    model: {
+      ...json.model,
+      type: 'WordPiece',
+      unk_token: name('unk_token'),
+      continuing_subword_prefix: '##',
+      max_input_chars_per_word: 100,
+    },
+  };
+}
+
+/** In words, what of a text becomes another token. */
+function differencesOf(itself: TokenizerConfig, made: TokenizerConfig): string[] {
+  const differ = (a: unknown, b: unknown) => JSON.stringify(a) !== JSON.stringify(b);
+  const differences: string[] = [];
+  const [before, after] = [itself, made].map(({ normalizer }) => lowerCases(normalizer));
+  if (before !== after) differences.push(`texts are ${after ? '' : 'not '}lower-cased`);
+  else if (differ(itself.normalizer, made.normalizer)) differences.push("texts are normalized as BERT's");
+  if (differ(itself.preTokenizer, made.preTokenizer)) differences.push("they are cut into words as BERT's");
+  const { vocabulary: _, ...model } = made.model;
+  const { vocabulary: __, ...own } = itself.model;
+  if (differ(own, model)) differences.push(`words are cut with ${quoted(model.unknownToken)} for what is unknown`);
+  const template = ({ template: { single, pair } }: TokenizerConfig) => [single, pair];
+  if (differ(template(itself), template(made))) {
+    const shown = made.template.single.map((item) => ('ids' in item ? item.ids.map((id) => made.tokens[id]).join(' ') : 'the text'));
+    differences.push(`a text becomes ${shown.join(' ')}`);
+  }
+  const addedOf = ({ addedTokens }: TokenizerConfig) =>
+    addedTokens
+      .toSorted((a, b) => a.id - b.id)
+      .map((one) => [one.id, one.content, one.single_word, one.lstrip, one.rstrip, one.normalized, one.special]);
+  const [others, all] = [addedOf(itself).map(String), addedOf(made)];
+  const changed = all.filter((one) => !others.includes(String(one))).map(([, content]) => quoted(content));
+  const lost = itself.addedTokens.filter(({ content }) => !made.addedTokens.some((one) => one.content === content));
+  if (changed.length > 0)
+    differences.push(`${changed.slice(0, 8).join(', ')} ${changed.length > 1 ? 'are tokens' : 'is a token'} of their own`);
+  if (lost.length > 0)
+    differences.push(
+      `${lost
+        .slice(0, 8)
+        .map(({ content }) => quoted(content))
+        .join(', ')} ${lost.length > 1 ? 'are' : 'is'} none`,
+    );
+  return differences;
+}

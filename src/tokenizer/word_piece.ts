@@ -1,0 +1,107 @@
+import { InputError, quoted } from '../errors.ts';
+import { copyOfWord } from './pre_tokenizer.ts';
+import type { TokenizerConfig } from './tokenizer_json.ts';
+
+/** Words whose ids are remembered; English text of any length has few more that matter. */
+const rememberedWords = 1 << 17;
+
+/** Words into pieces of a vocabulary. */
+export class WordPiece {
+  readonly unknownId: number | undefined;
+  private readonly pieces: ReadonlyMap<string, number>;
+  /** Code points of the longest token. */
+  private readonly longestPiece: number;
+  private readonly cache = new Map<string, readonly number[]>();
+
+  /** @param source the tokenizer.json's name, for messages. */
+  constructor(
+    private readonly model: TokenizerConfig['model'],
+    private readonly source: string,
+  ) {
+    this.pieces = new Map(Object.entries(model.vocabulary));
+    this.unknownId = this.pieces.get(model.unknownToken);
+    let longest = 0;
+    for (const piece of this.pieces.keys()) if (piece.length > longest) longest = Math.max(longest, codePoints(piece));
+    this.longestPiece = longest;
+  }
+
+  /** @throws InputError if the word needs the unknown token, and the vocabulary has none */
+  ids(word: string): readonly number[] {
+    const known = this.cache.get(word);
+    if (known) return known;
+    // No character has more than two UTF-16 units, so this word is too long for the model.
+    if (word.length > 2 * this.model.longestWord) return [this.unknown(word)];
+    const ids = this.cutWord(word);
+    if (this.cache.size >= rememberedWords) this.cache.clear();
+    this.cache.set(copyOfWord(word), ids);
+    return ids;
+  }
+
+  /** A word's pieces, each the longest of the vocabulary that begins where the one before ended; the unknown token if there is none, or the word is too long. */
+  private cutWord(word: string): number[] {
+    const { longestWord, prefix } = this.model;
+    // Where its code points begin, and its end.
+    const places: number[] = [];
+    for (let at = 0; at < word.length; at += (word.codePointAt(at) as number) > 0xffff ? 2 : 1) places.push(at);
+    const length = places.length;
+    if (length > longestWord) return [this.unknown(word)];
+    places.push(word.length);
+    const ids: number[] = [];
+    for (let start = 0; start < length; ) {
+      let end = Math.min(length, start + this.longestPiece);
+      let id: number | undefined;
+      for (; end > start; end--) {
+        const piece = word.slice(places[start], places[end]);
+        id = this.pieces.get(start > 0 ? prefix + piece : piece);
+        if (id !== undefined) break;
+      }
+      if (id === undefined) return [this.unknown(word)];
+      ids.push(id);
+      start = end;
+    }
+    return ids;
+  }
+
+  private unknown(word: string): number {
+    if (this.unknownId !== undefined) return this.unknownId;
+    const { unknownToken } = this.model;
+    throw new InputError(
+      `${this.source}: model.vocab lacks the unk_token ${quoted(unknownToken)}, which stands for what the vocabulary does not have, such as ${quoted(word)}`,
+    );
+  }
+
+  /** Code points of a token without the prefix that says that it continues a word. */
+  length(token: string, continues: boolean): number {
+    return codePoints(continues ? token.slice(this.model.prefix.length) : token);
+  }
+}
+
+function codePoints(text: string): number {
+  let count = 0;
+  for (const _ of text) count++;
+  return count;
+}
+
+/** Tokens as text, with spaces between words. */
+export function joinPieces(tokens: readonly string[], decoder: NonNullable<TokenizerConfig['decoder']>): string {
+  const pieces = tokens.map((token, index) => {
+    let piece = token;
+    if (index > 0) piece = token.startsWith(decoder.prefix) ? token.slice(decoder.prefix.length) : ` ${token}`;
+    return decoder.cleanup ? cleanUp(piece) : piece;
+  });
+  return pieces.join('');
+}
+
+/** Takes back the spaces before punctuation and English contractions. The decoder applies it to each piece by itself. */
+function cleanUp(piece: string): string {
+  if (!piece.includes(' ')) return piece;
+  return piece
+    .replaceAll(/ ([.?!,])/g, '$1')
+    .replaceAll(" ' ", "'")
+    .replaceAll(" n't", "n't")
+    .replaceAll(" 'm", "'m")
+    .replaceAll(' do not', " don't")
+    .replaceAll(" 's", "'s")
+    .replaceAll(" 've", "'ve")
+    .replaceAll(" 're", "'re");
+}
