@@ -10,7 +10,9 @@ export async function readCheckedJson<Schema extends v.GenericSchema>(path: stri
   if (result.success) return result.output;
   const [issue] = result.issues;
   const key = v.getDotPath(issue) ?? 'the value';
-  throw new InputError(`${path}: '${key}' is ${quoted(issue.input)}, expected ${issue.expected ?? issue.message}`);
+  // A schema's own words, where it has some.
+  const expected = issue.message.startsWith('Invalid ') ? issue.expected : issue.message;
+  throw new InputError(`${path}: '${key}' is ${quoted(issue.input)}, expected ${expected}`);
 }
 
 /** The same, undefined if there is no such file. */

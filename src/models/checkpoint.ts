@@ -163,7 +163,8 @@ export async function saveCheckpoint(
     })),
   );
   for (const { name, value } of normFactors(config)) tensors.push({ name, dtype: 'F32', shape: [], values: Float32Array.of(value) });
-  for (const { shape, values } of tiedDecoder(model)) tensors.push({ name: `${modelNames('crammedBERT').decoder}.weight`, dtype, shape, values });
+  for (const { shape, values } of tiedDecoder(model))
+    tensors.push({ name: `${modelNames('crammedBERT').decoder}.weight`, dtype, shape, values });
   const prefix = tensors.some(({ name }) => name.startsWith('bert.')) ? 'bert.' : '';
   for (const { name, shape, values } of rest) tensors.push({ name: `${prefix}${name}`, dtype, shape, values });
   tensors.sort((a, b) => (a.name < b.name ? -1 : 1));

@@ -51,8 +51,8 @@ export interface ModelConfig {
   heads: number;
   /** Most positions of a sequence. */
   positions: number;
-  /** Its row of the word embedding gets no gradient from look-ups. */
-  padId: number;
+  /** Its row of the word embedding gets no gradient from look-ups; absent: every row does. */
+  padId?: number;
   /** Rows of the token type embedding; 0 in crammedBERT, which has none. */
   tokenTypes: number;
   feedforward: FeedforwardConfig;

@@ -18,7 +18,11 @@ const mostNeurons = 2 ** 24;
 const mostPositionValues = 2 ** 25;
 const neurons = count(mostNeurons);
 const labelCount = count(2 ** 16);
-const tokenId = v.pipe(v.number(), v.integer(), v.minValue(0));
+/** null: no token is padding. */
+const padding = v.optional(v.nullable(v.pipe(v.number(), v.integer(), v.minValue(0))), 0);
+
+/** transformers takes whatever stands there for a name. */
+const labelMap = v.nullish(v.record(v.string(), v.pipe(v.union([v.string(), v.number(), v.boolean()]), v.transform(String))));
 
 const poolKinds = { zero_index: 'first', avg: 'mean', max: 'max', lse: 'logSumExp' } as const;
 
@@ -33,7 +37,7 @@ type FeedforwardEntries = v.InferOutput<v.ObjectSchema<typeof feedforwardEntries
 
 const crammedBert = v.object({
   model_type: v.literal('crammedBERT'),
-  id2label: v.nullish(v.record(v.string(), v.string())),
+  id2label: labelMap,
   problem_type: v.nullish(v.picklist(problemTypes)),
   arch: v.object({
     hidden_size: hidden,
@@ -59,7 +63,7 @@ const crammedBert = v.object({
       vocab_size: vocabulary,
       embedding_dim: hidden,
       max_seq_length: positionCount,
-      pad_token_id: v.optional(tokenId, 0),
+      pad_token_id: padding,
       pos_embedding: v.literal('scaled-sinusoidal'),
       normalization: v.optional(v.literal(true), true),
       dropout_prob: v.optional(probability, 0.1),
@@ -97,19 +101,19 @@ const bertEntries = {
   num_attention_heads: count(2 ** 10),
   max_position_embeddings: positionCount,
   type_vocab_size: v.optional(count(2 ** 10), 2),
-  pad_token_id: v.optional(tokenId, 0),
+  pad_token_id: padding,
   hidden_act: v.optional(v.literal('gelu'), 'gelu'),
   layer_norm_eps: v.optional(positive, 1e-12),
   initializer_range: v.optional(positive, 0.02),
   hidden_dropout_prob: v.optional(probability, 0.1),
   attention_probs_dropout_prob: v.optional(probability, 0.1),
   classifier_dropout: v.nullish(probability),
-  position_embedding_type: v.optional(v.literal('absolute'), 'absolute'),
-  is_decoder: v.optional(v.literal(false), false),
-  add_cross_attention: v.optional(v.literal(false), false),
-  tie_word_embeddings: v.optional(v.literal(true), true),
+  position_embedding_type: v.nullish(v.literal('absolute'), 'absolute'),
+  is_decoder: v.nullish(v.literal(false), false),
+  add_cross_attention: v.nullish(v.literal(false), false),
+  tie_word_embeddings: v.nullish(v.boolean(), true),
   num_labels: v.nullish(labelCount),
-  id2label: v.nullish(v.record(v.string(), v.string())),
+  id2label: labelMap,
   problem_type: v.nullish(v.picklist(problemTypes)),
 };
 const bert = v.object({ ...bertEntries, model_type: v.literal('bert'), intermediate_size: neurons });
@@ -151,7 +155,7 @@ function fromCrammedBert({ arch, id2label, problem_type }: v.InferOutput<typeof 
     layers: arch.num_transformer_layers,
     heads: attention.num_attention_heads,
     positions: embedding.max_seq_length,
-    padId: embedding.pad_token_id,
+    padId: embedding.pad_token_id ?? undefined,
     tokenTypes: 0,
     feedforward: fromFeedforwardEntries(arch, `${source}: 'arch.`),
     bias: { queryKeyValue: attention.qkv_bias, dense: arch.use_bias },
@@ -191,7 +195,7 @@ function fromBert(json: v.InferOutput<typeof bert> | v.InferOutput<typeof ultraF
     layers: json.num_hidden_layers,
     heads: json.num_attention_heads,
     positions: json.max_position_embeddings,
-    padId: json.pad_token_id,
+    padId: json.pad_token_id ?? undefined,
     tokenTypes: json.type_vocab_size,
     feedforward:
       json.model_type === 'bert' ? { kind: 'dense', neurons: json.intermediate_size } : fromFeedforwardEntries(json, `${source}: '`),
@@ -231,7 +235,7 @@ function checkTogether(config: ModelConfig, source: string): void {
   const { hiddenSize, heads, padId, vocabularySize, feedforward } = config;
   if (hiddenSize % heads !== 0)
     throw new InputError(`${source}: hidden size ${hiddenSize} cannot be divided among ${heads} attention heads`);
-  if (padId >= vocabularySize)
+  if (padId !== undefined && padId >= vocabularySize)
     throw new InputError(`${source}: 'pad_token_id' is ${padId}, expected less than the vocabulary's ${vocabularySize}`);
   if (config.positions * hiddenSize > mostPositionValues)
     throw new InputError(
@@ -294,7 +298,7 @@ function toCrammedBert(config: ModelConfig): Record<string, unknown> {
         vocab_size: config.vocabularySize,
         pos_embedding: 'scaled-sinusoidal',
         dropout_prob: dropout.embedding,
-        pad_token_id: config.padId,
+        pad_token_id: config.padId ?? null,
         max_seq_length: config.positions,
         embedding_dim: config.hiddenSize,
         normalization: true,
@@ -375,7 +379,7 @@ function toBert(config: ModelConfig, task: Task): Record<string, unknown> {
     type_vocab_size: config.tokenTypes,
     initializer_range: config.initialDeviation,
     layer_norm_eps: config.normEpsilon,
-    pad_token_id: config.padId,
+    pad_token_id: config.padId ?? null,
     position_embedding_type: 'absolute',
     ...(names ? labelEntries(names) : config.labels === undefined ? {} : { num_labels: config.labels }),
     ...problemEntry(config),

@@ -45,7 +45,7 @@ export class Embedding {
     readonly position: ScaledSinusoid | LearnedPositions,
     readonly norm: LayerNorm,
     /** Tokens with this id send no gradient to their row of the word table. */
-    readonly padId: number,
+    readonly padId: number | undefined,
     readonly dropout: { probability: number; site: number },
   ) {}
 

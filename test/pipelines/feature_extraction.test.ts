@@ -132,8 +132,16 @@ describe('what is wrong is said', () => {
   test.each([
     [[3], {}, 'text 1: got number, expected a string'],
     [null, {}, 'the text: got null, expected a string or an array of such'],
-    ['a', { pooling: 'median' }, 'pooling: got "median", expected one of none, mean, cls, max'],
-    ['a', { pooling: 'toString' }, 'pooling: got "toString", expected one of none, mean, cls, max'],
+    [
+      'a',
+      { pooling: 'median' },
+      'pooling: got "median", expected one of none, mean, cls, max, mean_sqrt_len_tokens, weightedmean, lasttoken',
+    ],
+    [
+      'a',
+      { pooling: 'toString' },
+      'pooling: got "toString", expected one of none, mean, cls, max, mean_sqrt_len_tokens, weightedmean, lasttoken',
+    ],
   ])('%j %j', async (input, options, message) => {
     await expect(extract(input as never, options as never)).rejects.toThrow(new InputError(message));
   });
@@ -168,10 +176,11 @@ describe('folders of sentence-transformers', () => {
     '1_Pooling/config.json': { pooling_mode_cls_token: false, pooling_mode_max_tokens: true, word_embedding_dimension: 16 } as unknown,
     'sentence_bert_config.json': { max_seq_length: 8, do_lower_case: false } as unknown,
   };
-  const write = (name: string, changes: Partial<typeof files> = {}) => {
+  const write = (name: string, changes: Record<string, unknown> = {}) => {
     const to = join(folder, '..', name);
     cpSync(folder, to, { recursive: true });
     mkdirSync(join(to, '1_Pooling'));
+    mkdirSync(join(to, '3_Dense'));
     for (const [file, json] of Object.entries({ ...files, ...changes })) if (json) writeFileSync(join(to, file), JSON.stringify(json));
     return to;
   };
@@ -245,7 +254,11 @@ describe('folders of sentence-transformers', () => {
       { 'modules.json': Array(17).fill({ path: '1_Pooling', type: 'x.Pooling' }) },
       /modules\.json: lists 17 modules, expected at most 16$/,
     ],
-    ['lower case', { 'sentence_bert_config.json': { do_lower_case: 'yes' } }, /sentence_bert_config\.json: 'do_lower_case' is "yes", expected boolean/],
+    [
+      'lower case',
+      { 'sentence_bert_config.json': { do_lower_case: 'yes' } },
+      /sentence_bert_config\.json: 'do_lower_case' is "yes", expected boolean/,
+    ],
     ['length', { 'sentence_bert_config.json': { max_seq_length: -1 } }, /sentence_bert_config\.json: 'max_seq_length' is -1, expected >=1/],
   ])('refused: %s', async (name, changes, message) => {
     const from = write(`refused ${name}`, changes);
