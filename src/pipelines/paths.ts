@@ -4,7 +4,7 @@ import type { Backend } from '../backend/backend.ts';
 import { InputError } from '../errors.ts';
 import type { Encoder } from '../models/encoder.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { entropyOf, watchLeaves } from '../training/paths.ts';
+import { LeafCounts, type LeafUse, watchLeaves } from '../training/paths.ts';
 
 export interface TokenPaths {
   tokens: string[];
@@ -12,6 +12,8 @@ export interface TokenPaths {
   depth: number;
   /** leaves[layer][token][tree], counted from the left, 0 to 2^depth - 1. The path to a leaf is its binary digits: 1 is right. */
   leaves: number[][][];
+  /** How the tokens spread over the leaves of each layer. */
+  layers: LeafUse[];
 }
 
 /** @throws InputError if the model has no trees or the text does not fit it. */
@@ -33,31 +35,15 @@ export async function pathsOf(encoder: Encoder, tokenizer: Tokenizer, backend: B
   const leaves = visited.map((layer) =>
     tokens.map((_, token) => Array.from({ length: trees }, (_, tree) => layer[token * trees + tree] - firstLeaf)),
   );
-  return { tokens, trees, depth, leaves };
-}
-
-/**
- * How the tokens spread over the leaves of a layer's trees: leaves that at least one reaches, the share of the most crowded one, and the
- * entropy of their distribution over a tree's leaves, bits, the mean over the trees (as many as the tree is deep: evenly).
- */
-export function spreadOf(leaves: readonly (readonly number[])[]): { used: number; mostCrowded: number; entropy: number } {
-  const trees = leaves[0]?.length ?? 0;
-  const counts = Array.from({ length: trees }, (_, tree) => {
-    const ofTree = new Map<number, number>();
-    for (const token of leaves) ofTree.set(token[tree], (ofTree.get(token[tree]) ?? 0) + 1);
-    return [...ofTree.values()];
-  });
-  return {
-    used: counts.reduce((sum, { length }) => sum + length, 0),
-    mostCrowded: Math.max(...counts.flat()) / leaves.length,
-    entropy: counts.reduce((sum, ofTree) => sum + entropyOf(ofTree), 0) / trees,
-  };
+  const counts = new LeafCounts(feedforward);
+  counts.add(visited);
+  return { tokens, trees, depth, leaves, layers: counts.uses };
 }
 
 const panel = { width: 1000, height: 120, left: 90, right: 20, gap: 34, top: 96 };
 
 /** A picture (SVG): for each layer its tree from the root at the top to the leaves at the bottom, with the path of each token in a colour of its own. */
-export function drawPaths({ tokens, trees, depth, leaves }: TokenPaths, title: string): string {
+export function drawPaths({ tokens, trees, depth, leaves, layers }: TokenPaths, title: string): string {
   const words = tokens.map((token, i) => ({ token, colour: `hsl(${Math.round((360 * i) / tokens.length)} 70% 42%)` }));
   const perTree = (panel.width - (trees - 1) * 12) / trees;
   const parts: string[] = [];
@@ -75,7 +61,7 @@ export function drawPaths({ tokens, trees, depth, leaves }: TokenPaths, title: s
   const top = y - 58 + panel.top;
   for (const [layer, ofLayer] of leaves.entries()) {
     const base = top + layer * (panel.height + panel.gap);
-    const { used } = spreadOf(ofLayer);
+    const { used } = layers[layer];
     parts.push(`<text x="10" y="${base + 14}">layer ${layer + 1}</text>`);
     parts.push(`<text x="10" y="${base + 32}" class="small">${used} of ${trees * 2 ** depth}</text>`);
     parts.push(`<text x="10" y="${base + 46}" class="small">${trees * 2 ** depth === 1 ? 'leaf' : 'leaves'}</text>`);

@@ -3,6 +3,7 @@
 import type { Backend } from '../backend/backend.ts';
 import { InputError } from '../errors.ts';
 import { checkVocabulary, loadSequenceClassifier, readTrainedHead, saveCheckpoint } from '../models/checkpoint.ts';
+import type { FeedforwardConfig } from '../models/config.ts';
 import type { EncodedText } from '../models/text_batches.ts';
 import { hashText } from '../nn/random.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -56,6 +57,7 @@ export interface FineTuningResult extends FineTuningProgress {
   /** Examples trained on and scored on. */
   training: number;
   validation: number;
+  feedforward: FeedforwardConfig;
 }
 
 /** Without a file of their own, one example of so many of each class is for the scores, drawn by the seed. */
@@ -109,6 +111,7 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
         return undefined;
       },
       onStep: session.onStep,
+      onNotice: session.onNotice,
       afterStep: (progress, optimizer) => state.saveIfDue(progress, optimizer),
       async afterEpoch(progress, optimizer, best) {
         // The state last: a crash in between leaves an older state, whose steps are taken again.
@@ -119,7 +122,7 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
       },
       afterStop: (progress, optimizer) => state.save(progress, optimizer),
     });
-    return { ...result, labels, training: data.training.length, validation: data.validation.length };
+    return { ...result, labels, training: data.training.length, validation: data.validation.length, feedforward: model.config.feedforward };
   });
 }
 

@@ -4,7 +4,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 import { loadMaskedLanguageModel } from '../../src/models/checkpoint.ts';
-import { drawPaths, pathsOf, spreadOf } from '../../src/pipelines/paths.ts';
+import { drawPaths, pathsOf } from '../../src/pipelines/paths.ts';
 import { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { writeTinyModel } from '../tiny_model.ts';
@@ -33,16 +33,6 @@ test('the paths are those of the walk', async () => {
   }
 });
 
-test('how tokens spread', () => {
-  expect(spreadOf([[1], [1], [3], [1]])).toEqual({ used: 2, mostCrowded: 0.75, entropy: expect.closeTo(0.8112781, 6) });
-  expect(
-    spreadOf([
-      [0, 0],
-      [0, 1],
-    ]),
-  ).toEqual({ used: 3, mostCrowded: 1, entropy: 0.5 });
-});
-
 test('the picture has a path for each token, tree and layer, and says nothing that is markup', () => {
   const svg = drawPaths(
     {
@@ -55,6 +45,7 @@ test('the picture has a path for each token, tree and layer, and says nothing th
           [0, 0],
         ],
       ],
+      layers: [{ leaves: 2, used: 2, entropy: 0, mostCrowded: 1 }],
     },
     'a "model"',
   );

@@ -109,12 +109,11 @@ async function inspect(options: Options): Promise<void> {
       print(`${printable(name).padEnd(width)}  ${dtype.padEnd(4)}  [${shape.join(', ')}]  ${bytes} bytes`);
   }
   if (paths) {
-    const { spreadOf } = await import('../../pipelines/paths.ts');
     const cells = [
       ['', ...paths.leaves.map((_, layer) => `layer ${layer + 1}`)],
       ...paths.tokens.map((token, t) => [printable(token), ...paths.leaves.map((layer) => layer[t].join(' '))]),
-      ['leaves used', ...paths.leaves.map((layer) => String(spreadOf(layer).used))],
-      ['entropy, bits', ...paths.leaves.map((layer) => spreadOf(layer).entropy.toFixed(2))],
+      ['leaves used', ...paths.layers.map(({ used }) => String(used))],
+      ['entropy, bits', ...paths.layers.map(({ entropy }) => entropy.toFixed(2))],
     ];
     const widths = cells[0].map((_, column) => Math.max(...cells.map((row) => row[column].length)));
     print();
