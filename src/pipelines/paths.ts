@@ -2,7 +2,9 @@
 import { Arena } from '../backend/arena.ts';
 import type { Backend } from '../backend/backend.ts';
 import { InputError } from '../errors.ts';
+import type { FeedforwardConfig } from '../models/config.ts';
 import type { Encoder } from '../models/encoder.ts';
+import { batchesByLength, batchOf, type EncodedText } from '../models/text_batches.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { LeafCounts, type LeafUse, watchLeaves } from '../training/paths.ts';
 
@@ -16,14 +18,18 @@ export interface TokenPaths {
   layers: LeafUse[];
 }
 
+type Trees = Extract<FeedforwardConfig, { kind: 'fff' }>;
+
+function treesOf({ config: { feedforward } }: Encoder): Trees {
+  if (feedforward.kind === 'fff') return feedforward;
+  const found = feedforward.kind === 'dense' ? 'dense feedforward layers, in which every token uses every neuron' : 'no feedforward layers';
+  throw new InputError(`this model has ${found}: there are no paths, expected a model with trees`);
+}
+
 /** @throws InputError if the model has no trees or the text does not fit it. */
 export async function pathsOf(encoder: Encoder, tokenizer: Tokenizer, backend: Backend, text: string): Promise<TokenPaths> {
-  const { feedforward, positions } = encoder.config;
-  if (feedforward.kind !== 'fff') {
-    const found =
-      feedforward.kind === 'dense' ? 'dense feedforward layers, in which every token uses every neuron' : 'no feedforward layers';
-    throw new InputError(`this model has ${found}: there are no paths, expected a model with trees`);
-  }
+  const feedforward = treesOf(encoder);
+  const { positions } = encoder.config;
   const { ids, tokens, typeIds } = tokenizer.encode(text);
   if (ids.length > positions)
     throw new InputError(`the text has ${ids.length} tokens, but the model takes at most ${positions}: shorten it`);
@@ -38,6 +44,48 @@ export async function pathsOf(encoder: Encoder, tokenizer: Tokenizer, backend: B
   const counts = new LeafCounts(feedforward);
   counts.add(visited);
   return { tokens, trees, depth, leaves, layers: counts.uses };
+}
+
+/** Lines that are read before they are sorted by length. */
+const linesAtOnce = 512;
+
+/**
+ * How the tokens of many texts, one a line, spread over the leaves of each layer; longer texts than the model takes are cut. `source` names
+ * the lines in messages.
+ * @throws InputError if the model has no trees, or the texts no tokens
+ */
+export async function leafUseOf(
+  encoder: Encoder,
+  tokenizer: Tokenizer,
+  backend: Backend,
+  { lines, source }: { lines: AsyncIterable<string>; source: string },
+  onTexts?: (texts: number) => void,
+): Promise<{ texts: number; tokens: number; layers: LeafUse[] }> {
+  const counts = new LeafCounts(treesOf(encoder));
+  using arena = new Arena(backend);
+  let [texts, tokens] = [0, 0];
+  const count = async (some: readonly EncodedText[]) => {
+    for (const members of batchesByLength(some)) {
+      arena.reset();
+      const batch = batchOf(some, members);
+      const [, leaves] = await watchLeaves({ backend, arena, training: false }, (run) => encoder.forward(run, batch));
+      counts.add(leaves, batch.mask);
+      tokens += batch.mask.reduce((sum, present) => sum + present, 0);
+    }
+    texts += some.length;
+    onTexts?.(texts);
+  };
+  let waiting: EncodedText[] = [];
+  for await (const line of lines) {
+    if (line.trim() === '') continue;
+    waiting.push(tokenizer.encode(line, { maxLength: encoder.config.positions }));
+    if (waiting.length < linesAtOnce) continue;
+    await count(waiting);
+    waiting = [];
+  }
+  await count(waiting);
+  if (tokens === 0) throw new InputError(`${source}: has no tokens to count, expected one text a line`);
+  return { texts, tokens, layers: counts.uses };
 }
 
 const panel = { width: 1000, height: 120, left: 90, right: 20, gap: 34, top: 96 };

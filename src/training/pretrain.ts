@@ -110,6 +110,12 @@ export interface PretrainResult extends RunProgress {
   feedforward: FeedforwardConfig;
 }
 
+/**
+ * Of a new run's budget, the share in which thresholds stay 0. Descent then lets nearly all tokens take one path, which learns for all of its
+ * branches, faster than 2,048 leaves would (docs/decisions.md); from there on the leaves learn what tells their tokens apart.
+ */
+const onePathShare = 0.3;
+
 /** Steps between two points of the loss curve. */
 const stepsPerPoint = 20;
 
@@ -183,6 +189,8 @@ async function train({ options, session, tokenizer, masking, model, trainer, hel
   const sequencesPerStep = shape.count * shape.batch;
   const spent = () => (options.minutes ? clock.seconds / 60 / options.minutes : progress.tokens / (options.tokens ?? 0));
   const place = () => ({ step: progress.step, tokens: progress.tokens, seconds: clock.seconds });
+  // A model to go on from is past that.
+  const balancedFrom = options.model ? 0 : onePathShare;
   const collapse = new CollapseNotice(model.config.feedforward, session.onNotice);
   let savedStep = progress.step;
   return takeSteps(session, clock, {
@@ -190,7 +198,7 @@ async function train({ options, session, tokenizer, masking, model, trainer, hel
     async step() {
       const multiplier = learningRateMultiplier(options.schedule, spent());
       const learningRate = options.learningRate * multiplier;
-      const balance = (options.balance ?? 0) * multiplier;
+      const balance = spent() < balancedFrom ? 0 : (options.balance ?? 0) * multiplier;
       const batches = await nextBatches(stream, shape, options.seed, masking);
       // The next step's text is read and tokenised while the backend computes this one.
       const [result] = await Promise.all([maskedStep(trainer, model, batches, learningRate, balance), stream.prefetch(sequencesPerStep)]);
@@ -207,7 +215,7 @@ async function train({ options, session, tokenizer, masking, model, trainer, hel
       const { loss: heldOutLoss, layers } = await maskedLoss(trainer, model, heldOut);
       progress.history.push({ step: progress.step, tokens: progress.tokens, heldOutLoss, layers });
       session.onEvaluation?.({ ...place(), heldOutLoss, layers });
-      collapse.check(layers);
+      if (spent() >= balancedFrom) collapse.check(layers);
     },
     async save() {
       progress.seconds = clock.seconds;

@@ -68,6 +68,29 @@ describe('ufb inspect', () => {
     expect(parameters).toBeGreaterThan(1000);
   });
 
+  test('how the texts of a file spread over the leaves', async () => {
+    const file = join(folder, 'texts.txt');
+    writeFileSync(file, `${text}\n\n${text}\nthe dog likes a river .\n`);
+    const { code, stdout, stderr } = await ufb(['inspect', '--model', model, '--text-file', file]);
+    expect([code, stderr]).toEqual([0, '']);
+    const { tokens, layers } = JSON.parse((await ufb(['inspect', '--model', model, '--text-file', file, '--json'])).stdout).leafUse;
+    expect(stdout).toContain(`\n${tokens} tokens of 3 texts:\n`);
+    expect(stdout).toMatch(/^ +leaves used +entropy, bits +of tokens in the most crowded\nlayer 1 +\d of 8 +[\d.]+ +[\d.]+ %$/m);
+    // The same as the texts one by one.
+    const one = async (of: string) => JSON.parse((await ufb(['inspect', '--model', model, '--text', of, '--json'])).stdout).paths.leaves;
+    const [twice, once] = [await one(text), await one('the dog likes a river .')];
+    const reached = [...twice[1], ...twice[1], ...once[1]].map(([leaf]) => leaf);
+    expect(tokens).toBe(reached.length);
+    const counts = [...new Set(reached)].map((leaf) => reached.filter((other) => other === leaf).length);
+    expect(layers[1]).toMatchObject({ leaves: 8, used: counts.length, mostCrowded: Math.max(...counts) / tokens });
+    const empty = join(folder, 'empty.txt');
+    writeFileSync(empty, '\n');
+    expect(await ufb(['inspect', '--model', model, '--text-file', empty])).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining(`${empty}: has no tokens to count`),
+    });
+  });
+
   test('a model of sentences, and one whose modules are not run here', async () => {
     const sentences = join(folder, 'sentences');
     await writeTinyModel(sentences);
