@@ -22,7 +22,6 @@ namespace UFB_INSTRUCTION_SET {
 #include "prepared_linear.h"
 #include "fff.h"
 #include "fff_backward.h"
-#include "fff_splits.h"
 #include "conditional_matmul.h"
 #include "pool.h"
 #include "loss.h"
@@ -55,8 +54,6 @@ const KernelEntry kernels[] = {
     {"fff", fff},
     {"fffPrepared", fffPrepared},
     {"fffBackward", fffBackward},
-    {"countSplits", countSplits},
-    {"balanceThresholds", balanceThresholds},
     {"prepareNodes", prepareNodes},
     {"conditionalMatmul", conditionalMatmul},
     {"conditionalMatmulBackwardInput", conditionalMatmulBackwardInput},

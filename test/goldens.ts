@@ -26,11 +26,8 @@ export interface GoldenTensors {
 }
 
 /** A safetensors file of the goldens, read whole. */
-export const goldenTensors = (...parts: string[]): Promise<GoldenTensors> => fileTensors(goldenPath(...parts));
-
-/** A safetensors file, read whole. */
-export async function fileTensors(path: string): Promise<GoldenTensors> {
-  await using file = await readSafetensors(path);
+export async function goldenTensors(...parts: string[]): Promise<GoldenTensors> {
+  await using file = await readSafetensors(goldenPath(...parts));
   const floats = new Map<string, Float32Array>();
   const integers = new Map<string, Int32Array>();
   const shapes = new Map<string, readonly number[]>();
@@ -42,7 +39,7 @@ export async function fileTensors(path: string): Promise<GoldenTensors> {
   }
   const get = <V>(map: Map<string, V>, name: string): V => {
     const value = map.get(name);
-    if (!value) throw new Error(`${path} has no tensor '${name}' of this kind`);
+    if (!value) throw new Error(`${goldenPath(...parts)} has no tensor '${name}' of this kind`);
     return value;
   };
   return {

@@ -2,10 +2,12 @@
 import { InputError } from '../errors.ts';
 import type { Batch } from '../models/encoder.ts';
 import { ignoredLabel } from '../models/masked_language_model.ts';
+import { CharacterLoss, LossNotice } from '../tokenizer/character_loss.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { type FilePosition, isHeldOut, PassageMixture, readPassages } from '../training/documents.ts';
 import { type MaskingOptions, maskSequence } from '../training/masking.ts';
 import { CounterRandom, randomStream } from '../training/random.ts';
+import type { Reading } from '../training/sequences.ts';
 
 /** Sequences of one length, none of them padded. */
 export interface TextsOfOneLength extends Batch {
@@ -30,7 +32,7 @@ export interface TextState {
   waiting: Int32Array;
 }
 
-export interface TextOptions {
+export interface TextOptions extends Reading {
   paths: readonly string[];
   tokenizer: Tokenizer;
   /** Tokens of a text, at most. */
@@ -49,18 +51,22 @@ export interface TextOptions {
 /** Endless batches of a corpus's texts. The same options give the same batches, resumed or not. */
 export class TextStream {
   private readonly waiting = new Map<number, number[][]>();
+  private readonly loss = new CharacterLoss();
+  private readonly losses: LossNotice;
 
   private constructor(
     private readonly mixture: PassageMixture,
     private readonly options: TextOptions,
     private texts: number,
     private batches: number,
-  ) {}
+  ) {
+    this.losses = new LossNotice((line) => options.onNotice?.(line));
+  }
 
   /** @throws InputError if a file cannot be read, is not text or has none */
   static async open(options: TextOptions, state?: TextState): Promise<TextStream> {
-    const { paths, heldOutEvery } = options;
-    const mixture = await PassageMixture.open(paths, { heldOutEvery, positions: state?.files });
+    const { paths, heldOutEvery, signal, onNotice } = options;
+    const mixture = await PassageMixture.open(paths, { heldOutEvery, positions: state?.files, signal, onNotice });
     const stream = new TextStream(mixture, options, state?.texts ?? 0, state?.batches ?? 0);
     for (let at = 0; state && at < state.waiting.length; at += 1 + state.waiting[at])
       stream.place(Array.from(state.waiting.subarray(at + 1, at + 1 + state.waiting[at])));
@@ -69,20 +75,22 @@ export class TextStream {
 
   /**
    * Reads and tokenises what the next batch needs, for the time in which the backend works. Does not change what is drawn.
-   * @throws InputError if all texts are too short
+   * @throws InputError if all texts are too short, or the tokenizer makes nothing of them; before the first batch the signal's reason
    */
   async prefetch(): Promise<void> {
     while (!this.ready()) {
+      if (this.batches === 0) this.options.signal?.throwIfAborted();
       if (this.mixture.epoch > 0 && this.waiting.size === 0)
         throw new InputError(`${this.options.paths.join(', ')}: no text has ${leastTokens} tokens or more, so that nothing can be learned`);
       const { paragraphs } = await this.mixture.next();
       for (const paragraph of paragraphs) {
         const random = new CounterRandom(this.options.seed, randomStream.texts, this.texts++);
         for (const text of formsOf(paragraph, random.below(this.options.pairs ? 3 : 2))) {
-          const ids = idsOf(text, this.options);
+          const ids = idsOf(text, this.options, this.loss);
           if (ids) this.place(ids);
         }
       }
+      this.losses.ofCorpus(this.options.paths.join(', '), this.loss, this.mixture.epoch > 0);
     }
   }
 
@@ -143,6 +151,7 @@ export async function heldOutTexts(options: TextOptions & { count: number }): Pr
   for (const [index, path] of paths.entries()) {
     const until = Math.round((count * (index + 1)) / paths.length);
     for await (const passage of readPassages(path)) {
+      options.signal?.throwIfAborted();
       if (found >= until) break;
       if (!isHeldOut(passage.document, heldOutEvery)) continue;
       // A few of each passage, so that no single book fills all.
@@ -178,8 +187,9 @@ function formsOf(paragraph: string, form: number): Text[] {
 }
 
 /** A text's ids with special tokens, its end cut so that the length is a multiple of {@link lengthStep}; undefined if it is too short. */
-function idsOf([text, pair]: Text, { tokenizer, length }: TextOptions): number[] | undefined {
-  const { ids } = tokenizer.encode(text, { pair, maxLength: length });
+function idsOf([text, pair]: Text, { tokenizer, length }: TextOptions, sum?: CharacterLoss): number[] | undefined {
+  const { ids, loss } = tokenizer.encode(text, { pair, maxLength: length });
+  sum?.add(loss);
   const kept = ids.length - (ids.length % lengthStep);
   if (kept < leastTokens) return undefined;
   return kept === ids.length ? ids : tokenizer.encode(text, { pair, maxLength: kept }).ids;

@@ -9,6 +9,7 @@ import { checkVocabulary, loadSequenceClassifier, readTrainedHead } from '../mod
 import { parseConfig } from '../models/config_json.ts';
 import type { EncodedText } from '../models/text_batches.ts';
 import { hashText } from '../nn/random.ts';
+import { LossNotice } from '../tokenizer/character_loss.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
 import { encodeTexts, type FineTuningStep, fineTune, predict } from '../training/fine_tune.ts';
@@ -216,7 +217,8 @@ async function encodeTask(
   { tokenizer, length }: Start,
   { out, onNotice }: GlueSession,
 ): Promise<EncodedTask> {
-  const training = await encodeTexts(train.texts, tokenizer, length);
+  const losses = new LossNotice((line) => onNotice?.(`${task.name}: ${line}`));
+  const training = await encodeTexts(train.texts, tokenizer, length, { losses });
   if (training.cut > 0)
     onNotice?.(
       `${task.name}: ${training.cut} of ${train.texts.length} training examples have more than ${length} tokens: the end was left out`,
@@ -228,7 +230,7 @@ async function encodeTask(
     test: {},
   };
   for (const [name, { dev }] of Object.entries(sets))
-    result.dev[name] = { encoded: (await encodeTexts(dev.texts, tokenizer, length)).encoded, labels: dev.labels };
+    result.dev[name] = { encoded: (await encodeTexts(dev.texts, tokenizer, length, { losses })).encoded, labels: dev.labels };
   // Predictions of test sets go to files and nowhere else.
   const tests = Object.entries(sets).map(([name, { test }]) => [name, test] as const);
   if (task.diagnostic) tests.push([task.diagnostic.name, diagnostic]);
@@ -289,7 +291,7 @@ async function runTask(
     },
   };
   const predictions = async (encoded: readonly EncodedText[]) => {
-    const values = Array.from(await predict(inference, model, encoded, { signal }));
+    const values = Array.from(await predict(inference, model, encoded, signal));
     // No class is the most probable one where logits are not finite.
     if (!values.every((value) => Number.isFinite(value) && (model.labels === 1 || value >= 0)))
       throw new FailureError(`${task.name}, seed ${seed}: the trained model's logits are not finite`);

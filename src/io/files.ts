@@ -100,25 +100,43 @@ export async function checkWritable(path: string): Promise<void> {
  * The lines of a text file, plain or gzipped (told by its first bytes), without line ends, in constant memory.
  * @throws InputError if the file cannot be read, its gzip stream is damaged, or, behind the lines before it, for the first one that is no UTF-8
  */
-export function readLines(path: string, longLines?: LongLines): AsyncGenerator<string> {
-  return linesOf(readBlocks(path), path, longLines);
+export function readLines(path: string, longLines?: LongLines, onNotice?: (line: string) => void): AsyncGenerator<string> {
+  return linesOf(readBlocks(path), path, longLines, onNotice);
 }
 
-/** As {@link readLines}, of any stream of bytes; `source` names it in messages. */
-export async function* linesOf(blocks: AsyncIterable<Uint8Array>, source: string, longLines: LongLines = 'pieces'): AsyncGenerator<string> {
+/** The bytes of a text file, plain or gzipped (told by its first bytes). @throws InputError if it cannot be read or its gzip stream is damaged */
+export function readTextBlocks(path: string): AsyncGenerator<Uint8Array> {
+  return textBlocks(readBlocks(path), path);
+}
+
+/** As {@link readLines}, of any stream of bytes; `source` names it in messages. `onNotice` is told of the first line that comes in pieces or cut. */
+export async function* linesOf(
+  blocks: AsyncIterable<Uint8Array>,
+  source: string,
+  longLines: LongLines = 'pieces',
+  onNotice?: (line: string) => void,
+): AsyncGenerator<string> {
   let rest = '';
   let number = 0;
   /** `rest` goes on with a line of which a piece was handed out. */
   let continued = false;
+  let told = false;
+  /** The pieces of what is longer than a line may be, and how much of it is left. `line`: its number. */
+  const long = function* (text: string, line: number): Generator<string, string> {
+    let left = text;
+    for (; left.length > maximumLineLength; continued = true) {
+      if (longLines === 'refuse') throw tooLong(source, line);
+      if (!told) onNotice?.(`${source}, line ${line}: has more than ${maximumLineLength} characters: ${handling[longLines]}`);
+      told = true;
+      const cut = cutBefore(left);
+      if (!continued || longLines === 'pieces') yield left.slice(0, cut);
+      left = left.slice(cut);
+    }
+    return left;
+  };
   const whole = function* (end: string): Generator<string> {
     number++;
-    let line = end.endsWith('\r') ? end.slice(0, -1) : end;
-    for (; line.length > maximumLineLength; continued = true) {
-      if (longLines === 'refuse') throw tooLong(source, number);
-      const cut = cutBefore(line);
-      if (!continued || longLines === 'pieces') yield line.slice(0, cut);
-      line = line.slice(cut);
-    }
+    const line = yield* long(end.endsWith('\r') ? end.slice(0, -1) : end, number);
     if (!continued || longLines === 'pieces') yield line;
     continued = false;
   };
@@ -126,16 +144,13 @@ export async function* linesOf(blocks: AsyncIterable<Uint8Array>, source: string
     const lines = (rest + text).split('\n');
     rest = lines.pop() as string;
     for (const line of lines) yield* whole(line);
-    for (; rest.length > maximumLineLength; continued = true) {
-      if (longLines === 'refuse') throw tooLong(source, number + 1);
-      const cut = cutBefore(rest);
-      if (!continued || longLines === 'pieces') yield rest.slice(0, cut);
-      rest = rest.slice(cut);
-    }
+    rest = yield* long(rest, number + 1);
     if (invalid !== undefined) throw notUtf8(source, number + 1, invalid);
   }
   if (rest) yield* whole(rest);
 }
+
+const handling = { pieces: 'it is read in pieces, expected a paragraph a line', cut: 'the rest is left out' };
 
 const tooLong = (source: string, line: number) =>
   new InputError(`${source}, line ${line}: has more than ${maximumLineLength} characters, expected at most as many`);

@@ -31,6 +31,11 @@ export class CharacterLoss {
   given = 0;
   lost = 0;
 
+  add({ given, lost }: CharacterLoss): void {
+    this.given += given;
+    this.lost += lost;
+  }
+
   /** 0 to 1. */
   get share(): number {
     return this.given > 0 ? this.lost / this.given : 0;

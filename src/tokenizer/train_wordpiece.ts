@@ -81,14 +81,14 @@ export async function trainWordPiece(
 
   const { counts, alphabet } = await countWords(texts, style, specialTokens.length, options);
   const tokens = [...specialTokens, ...alphabet.tokens()];
-  if (alphabet.size > vocabularySize / 2)
-    options.onNotice?.(
-      `the corpus has ${alphabet.characters} different characters, which take ${alphabet.size} of ${vocabularySize} tokens: a larger vocabulary has more room for words`,
-    );
   // In a fixed order, so that the result does not depend on the order of the texts.
   const words = Array.from(counts.keys()).sort();
   const times = words.map((word) => counts.get(word) as number);
   await mergeSymbols(words, times, tokens, vocabularySize, { onProgress, signal });
+  if (tokens.length >= vocabularySize && alphabet.size > vocabularySize / 2)
+    options.onNotice?.(
+      `the corpus has ${alphabet.characters} different characters, which take ${alphabet.size} of ${vocabularySize} tokens: a larger vocabulary has more room for words`,
+    );
   return wordPieceJson(tokens, specials, style);
 }
 

@@ -5,7 +5,7 @@
 import * as v from 'valibot';
 import { openFile } from '#platform';
 import { InputError } from '../errors.ts';
-import { fileError, readLines } from '../io/files.ts';
+import { fileError, readLines, readTextBlocks } from '../io/files.ts';
 import { countSchema } from '../io/schemas.ts';
 
 /** Characters after which a passage ends with the paragraph: small against the shuffling pool, large against a sequence. */
@@ -22,14 +22,14 @@ export interface Passage {
 }
 
 /**
- * The passages of a text file, plain or gzipped, in order and in constant memory.
+ * The passages of a text file, plain or gzipped, in order and in constant memory. `onNotice` is told of a line that comes in pieces.
  * @throws InputError if the file cannot be read or is not text
  */
-export async function* readPassages(path: string): AsyncGenerator<Passage> {
+export async function* readPassages(path: string, onNotice?: (line: string) => void): AsyncGenerator<Passage> {
   let document = 0;
   let documentSize = 0;
   let passage: Passage = { paragraphs: [], document, length: 0 };
-  for await (const line of readLines(path)) {
+  for await (const line of readLines(path, 'pieces', onNotice)) {
     const blank = line.trim() === '';
     if (!blank) {
       passage.paragraphs.push(line);
@@ -75,29 +75,36 @@ export class PassageMixture {
   private readonly sources: { path: string; position: FilePosition; passages?: AsyncGenerator<Passage> }[];
 
   private constructor(
-    sources: { path: string; position: FilePosition }[],
+    sources: { path: string; position: FilePosition; passages?: AsyncGenerator<Passage> }[],
     private readonly heldOutEvery: number,
+    private readonly onNotice?: (line: string) => void,
   ) {
     this.sources = sources;
   }
 
-  /** @throws InputError if a file cannot be read, or is another than the one that a position was taken in */
+  /**
+   * Goes to where the `positions` are, if any are given.
+   * @throws InputError if a file cannot be read, or is another than the one that a position was taken in; the signal's reason
+   */
   static async open(
     paths: readonly string[],
-    options: { heldOutEvery: number; positions?: readonly FilePosition[] },
+    options: { heldOutEvery: number; positions?: readonly FilePosition[]; signal?: AbortSignal; onNotice?(line: string): void },
   ): Promise<PassageMixture> {
+    const { signal } = options;
     const sources = [];
     for (const [index, path] of paths.entries()) {
-      const size = await textSize(path);
+      // Alone, a file has the whole mixture, whatever its weight.
+      const size = await textSize(path, paths.length > 1, signal);
       const position = options.positions?.[index] ?? { epoch: 0, passages: 0, characters: 0, size };
       if (position.size !== size) {
         throw new InputError(
           `${path}: holds ${size} bytes of text, but ${position.size} when the run was started; a run resumes on the same files only`,
         );
       }
-      sources.push({ path, position: { ...position } });
+      const passages = position.passages > 0 ? await skip(readPassages(path), position.passages, signal) : undefined;
+      sources.push({ path, position: { ...position }, passages });
     }
-    return new PassageMixture(sources, options.heldOutEvery);
+    return new PassageMixture(sources, options.heldOutEvery, options.onNotice);
   }
 
   get positions(): FilePosition[] {
@@ -115,7 +122,8 @@ export class PassageMixture {
     const { position } = source;
     let ended = false;
     for (;;) {
-      source.passages ??= await skip(readPassages(source.path), position.passages);
+      // Once for each file: when it is first read.
+      source.passages ??= readPassages(source.path, position.epoch === 0 ? this.onNotice : undefined);
       const { value, done } = await source.passages.next();
       if (done) {
         // Nothing yet, or nothing in all of a pass: it is another file than it was.
@@ -146,21 +154,39 @@ export class PassageMixture {
 /** How much of a file has been used, the measure by which the mixture is kept. */
 const share = ({ characters, size }: FilePosition) => characters / size;
 
-async function skip(passages: AsyncGenerator<Passage>, count: number): Promise<AsyncGenerator<Passage>> {
-  for (let i = 0; i < count; i++) await passages.next();
+async function skip(passages: AsyncGenerator<Passage>, count: number, signal?: AbortSignal): Promise<AsyncGenerator<Passage>> {
+  for (let i = 0; i < count; i++) {
+    signal?.throwIfAborted();
+    await passages.next();
+  }
   return passages;
 }
 
-/** Bytes of text in a file, as a weight: of a gzipped one by the size that its last four bytes give (exact for one member below 4 GiB, a guess otherwise). */
-async function textSize(path: string): Promise<number> {
+/**
+ * Bytes of text in a file, as a weight. What a gzipped one says at its end is the size of its last member, modulo 4 GiB: only if `exact`, it is
+ * decompressed.
+ */
+async function textSize(path: string, exact: boolean, signal: AbortSignal | undefined): Promise<number> {
+  const said = await saidSize(path);
+  if (!said.zipped || !exact) return Math.max(1, said.size);
+  let size = 0;
+  for await (const block of readTextBlocks(path)) {
+    signal?.throwIfAborted();
+    size += block.length;
+  }
+  return Math.max(1, size);
+}
+
+async function saidSize(path: string): Promise<{ size: number; zipped: boolean }> {
   try {
     const file = await openFile(path);
     try {
-      if (file.size < 18) return Math.max(1, file.size);
+      const { size } = file;
+      if (size < 18) return { size, zipped: false };
       const [first, second] = await file.read(0, 2);
-      if (first !== 0x1f || second !== 0x8b) return file.size;
-      const trailer = await file.read(file.size - 4, 4);
-      return Math.max(new DataView(trailer.buffer).getUint32(0, true), file.size);
+      if (first !== 0x1f || second !== 0x8b) return { size, zipped: false };
+      const trailer = await file.read(size - 4, 4);
+      return { size: Math.max(new DataView(trailer.buffer).getUint32(0, true), size), zipped: true };
     } finally {
       await file.close();
     }

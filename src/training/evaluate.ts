@@ -11,7 +11,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
 import { evaluationBatches } from './batches.ts';
 import { maskingCounts } from './masking.ts';
-import { compareLeaves, LeafCounts, type LeafUse, watchLeaves } from './paths.ts';
+import { compareLeaves, watchLeaves } from './paths.ts';
 import { packText } from './sequences.ts';
 
 export interface MaskedLanguageModelScores {
@@ -35,8 +35,6 @@ export interface MaskedLanguageModelScores {
   mostFrequentTop1: number;
   /** With a dtype other than f32: of all tokens x layers x trees, the share whose leaf is not the one that the same model in f32 reaches. */
   changedPaths?: number;
-  /** How the tokens spread over the leaves of each layer's trees; none without trees. */
-  layers: LeafUse[];
 }
 
 export interface EvaluationOptions {
@@ -56,6 +54,7 @@ export interface EvaluationOptions {
   /** Of products with weights, 'f32' by default. */
   dtype?: Precision;
   onProgress?(done: number, total: number): void;
+  /** Is told, in one line, of what the tokenizer makes of the text: that it loses much, say. */
   onNotice?(line: string): void;
 }
 
@@ -92,8 +91,15 @@ export async function evaluateMaskedLanguageModel(options: EvaluationOptions): P
     if (blanks !== undefined && blanks > packed) throw new InputError(`--blanks ${blanks} is more than the ${packed} tokens of a sequence`);
     const count = options.maxTokens === undefined ? undefined : Math.floor(options.maxTokens / packed);
     if (count === 0) throw new InputError(`--max-tokens ${options.maxTokens} is less than one sequence of ${packed} tokens`);
-    const { sequences, tokens, bytes } = await packText({ path: options.text, tokenizer, length: packed, count });
-    if (sequences.length === 0) throw new InputError(`${options.text}: has ${tokens} tokens, expected at least one sequence of ${packed}`);
+    const { sequences, tokens, bytes } = await packText({
+      path: options.text,
+      tokenizer,
+      length: packed,
+      count,
+      onNotice: options.onNotice,
+    });
+    if (sequences.length === 0)
+      throw new InputError(tooShort(options, tokens, { packed, added: length - packed, share: predictedFraction }));
     const batches = evaluationBatches(sequences, { batch: sequencesPerBatch, length: packed }, options.seed, {
       maskId,
       vocabularySize,
@@ -102,7 +108,7 @@ export async function evaluateMaskedLanguageModel(options: EvaluationOptions): P
     });
     const predicted = batches.flatMap(({ labels }) => Array.from(labels.filter((label) => label >= 0)));
     const texts = around ? batches.map((batch) => between(batch, around)) : batches;
-    const { loss, top1, top5, changedPaths, layers } = await scoreModel(backend, model, exact, texts, options.onProgress);
+    const { loss, top1, top5, changedPaths } = await scoreModel(backend, model, exact, texts, options.onProgress);
     return {
       loss,
       lossPerByte: (loss * tokens) / bytes,
@@ -112,12 +118,23 @@ export async function evaluateMaskedLanguageModel(options: EvaluationOptions): P
       predicted: predicted.length,
       ...unigramScores(sequences, predicted),
       changedPaths,
-      layers,
     };
   } finally {
     exact?.dispose();
     model.dispose();
   }
+}
+
+/** Of a text with fewer tokens than a sequence, what to do about it. */
+function tooShort(
+  { text, blanks = 0 }: EvaluationOptions,
+  tokens: number,
+  { packed, added, share }: { packed: number; added: number; share: number },
+): string {
+  const found = `${text}: has ${tokens} tokens, expected at least one sequence of ${packed}`;
+  if (tokens === 0 || tokens < blanks) return found;
+  const few = blanks === 0 && maskingCounts(tokens, share).predicted === 0;
+  return `${found}: pass --length ${tokens + added} or less${few ? ', and --blanks 1, for the share that is predicted of so few is no token' : ''}`;
 }
 
 function specialIds({ clsId, sepId }: Tokenizer, folder: string): [first: number, last: number] {
@@ -152,12 +169,12 @@ async function scoreModel(
   let firstFive = 0;
   let count = 0;
   const paths = { changed: 0, walks: 0 };
-  const counts = new LeafCounts(model.config.feedforward);
   const run = { backend, arena, training: false };
   for (const [index, batch] of batches.entries()) {
     arena.reset();
-    const [{ losses, ranks }, leaves] = await watchLeaves(run, (watched) => model.losses(watched, batch));
-    counts.add(leaves);
+    const [{ losses, ranks }, leaves] = exact
+      ? await watchLeaves(run, (watched) => model.losses(watched, batch))
+      : [await model.losses(run, batch), []];
     if (exact) {
       arena.reset();
       const [, expected] = await watchLeaves(run, (watched) => exact.encoder.forward(watched, batch));
@@ -174,7 +191,7 @@ async function scoreModel(
     onProgress?.(index + 1, batches.length);
   }
   const changedPaths = exact && paths.changed / paths.walks;
-  return { loss: total / count, top1: first / count, top5: firstFive / count, changedPaths, layers: counts.uses };
+  return { loss: total / count, top1: first / count, top5: firstFive / count, changedPaths };
 }
 
 /** What the frequencies in `tokens` alone predict of the labels. */

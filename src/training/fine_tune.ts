@@ -8,10 +8,10 @@ import { countSchema, secondsSchema } from '../io/schemas.ts';
 import type { SequenceClassifier } from '../models/sequence_classifier.ts';
 import { batchesByLength, batchOf, type EncodedText } from '../models/text_batches.ts';
 import type { Run } from '../nn/parameter.ts';
+import type { CharacterLoss, LossNotice } from '../tokenizer/character_loss.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { accuracy, f1, matthewsCorrelation, pearson, spearman } from './metrics.ts';
 import type { AdamW, AdamWOptions } from './optimizer.ts';
-import { CollapseNotice, LeafCounts, leafUseSchema, watchLeaves } from './paths.ts';
 import { CounterRandom, randomStream, shuffled } from './random.ts';
 import { checkFinite } from './run.ts';
 import { cosineWithWarmup } from './schedules.ts';
@@ -55,8 +55,6 @@ const epochSchema = v.object({
   loss: v.number(),
   /** On the validation examples; without any, none. */
   scores: v.record(v.string(), v.number()),
-  /** How the validation examples' tokens spread over the leaves of each layer; none without trees. */
-  layers: v.optional(v.array(leafUseSchema)),
 });
 export type EpochReport = v.InferOutput<typeof epochSchema>;
 
@@ -84,7 +82,6 @@ export interface FineTuningSession {
   signal?: AbortSignal;
   /** What to do where a loss is not finite; by default to try a lower learning rate. */
   advice?: string;
-  onNotice?(line: string): void;
   /** Puts back weights and moments of a run that was stopped, and says how far it was. */
   restore?(optimizer: AdamW): Promise<FineTuningProgress | undefined>;
   onStep?(report: FineTuningStep): void;
@@ -120,38 +117,42 @@ export function scoresOf(labels: number, predictions: ArrayLike<number>, truth: 
   return Object.fromEntries(metricNames(labels).map((name) => [name, metrics[name](predictions, truth)]));
 }
 
-/** Texts as the model takes them, and how many were cut to `length` tokens. Lets timers fire in between. */
+/**
+ * Texts as the model takes them, and how many were cut to `length` tokens. Lets timers fire in between.
+ * @throws the signal's reason
+ */
 export async function encodeTexts(
   texts: readonly { text: string; pair?: string }[],
   tokenizer: Tokenizer,
   length: number,
+  { losses, signal }: { losses?: LossNotice; signal?: AbortSignal } = {},
 ): Promise<{ encoded: EncodedText[]; cut: number }> {
   const encoded: EncodedText[] = [];
+  const lossOf: { loss: CharacterLoss }[] = [];
   let cut = 0;
   for (const [index, { text, pair }] of texts.entries()) {
-    const { ids, typeIds, truncated } = tokenizer.encode(text, { pair, maxLength: length });
+    signal?.throwIfAborted();
+    const { ids, typeIds, truncated, loss } = tokenizer.encode(text, { pair, maxLength: length });
+    lossOf.push({ loss });
     encoded.push({ ids: Int32Array.from(ids), typeIds: Int32Array.from(typeIds) });
     if (truncated > 0) cut++;
     if (index % 512 === 511) await new Promise((resolve) => setTimeout(resolve));
   }
+  losses?.of(lossOf);
   return { encoded, cut };
 }
 
-/** What a classifier says of each text: the most probable class, or its number where it has one output. In the order given. `counts` is told where tokens went. */
+/** What a classifier says of each text: the most probable class, or its number where it has one output. In the order given. */
 export async function predict(
   trainer: Pick<Trainer, 'inference'>,
   model: SequenceClassifier,
   encoded: readonly EncodedText[],
-  { signal, counts }: { signal?: AbortSignal; counts?: LeafCounts } = {},
+  signal?: AbortSignal,
 ): Promise<Float32Array> {
   const predictions = new Float32Array(encoded.length);
   for (const members of batchesByLength(encoded, { unpadded: needsEqualLengths(model) })) {
     signal?.throwIfAborted();
-    const batch = batchOf(encoded, members);
-    const [logits, leaves] = await trainer.inference((run) =>
-      watchLeaves(run, (watched) => run.backend.read(model.logits(watched, batch))),
-    );
-    counts?.add(leaves, batch.attentionMask);
+    const logits = await trainer.inference((run) => run.backend.read(model.logits(run, batchOf(encoded, members))));
     members.forEach((index, row) => {
       const own = logits.subarray(row * model.labels, (row + 1) * model.labels);
       predictions[index] = model.labels === 1 ? own[0] : own.indexOf(Math.max(...own));
@@ -201,7 +202,6 @@ export async function fineTune(
   optimizer.steps = progress.step;
   const started = performance.now() - progress.seconds * 1000;
   const before = { tokens: progress.tokens, seconds: progress.seconds };
-  const collapse = new CollapseNotice(model.config.feedforward, session.onNotice);
 
   for (let epoch = progress.epochs.length; epoch < epochs; epoch++) {
     const since = epoch - progress.best;
@@ -237,11 +237,8 @@ export async function fineTune(
       if (progress.stepOfEpoch < order.length) await session.afterStep?.(progress, optimizer);
     }
     if (signal?.aborted) return await stopped();
-    const counts = new LeafCounts(model.config.feedforward);
-    const scores = validation ? scoresOf(model.labels, await predict(trainer, model, validation, { counts }), labelsOf(validation)) : {};
-    const layers = counts.uses;
-    progress.epochs.push({ epoch: epoch + 1, loss: progress.epochLoss / training.length, scores, ...(layers.length > 0 && { layers }) });
-    collapse.check(layers);
+    const scores = validation ? scoresOf(model.labels, await predict(trainer, model, validation), labelsOf(validation)) : {};
+    progress.epochs.push({ epoch: epoch + 1, loss: progress.epochLoss / training.length, scores });
     progress.epochLoss = 0;
     progress.stepOfEpoch = 0;
     progress.seconds = (performance.now() - started) / 1000;

@@ -3,9 +3,9 @@
 import type { Backend } from '../backend/backend.ts';
 import { InputError } from '../errors.ts';
 import { checkVocabulary, loadSequenceClassifier, readTrainedHead, saveCheckpoint } from '../models/checkpoint.ts';
-import type { FeedforwardConfig } from '../models/config.ts';
 import type { EncodedText } from '../models/text_batches.ts';
 import { hashText } from '../nn/random.ts';
+import { LossNotice } from '../tokenizer/character_loss.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
 import {
@@ -57,7 +57,6 @@ export interface FineTuningResult extends FineTuningProgress {
   /** Examples trained on and scored on. */
   training: number;
   validation: number;
-  feedforward: FeedforwardConfig;
 }
 
 /** Without a file of their own, one example of so many of each class is for the scores, drawn by the seed. */
@@ -84,8 +83,9 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
     const length = Math.min(options.length, model.config.positions);
     if (length < options.length && options.length !== fineTuningRecipe.length)
       session.onNotice?.(`texts of at most ${length} tokens, not ${options.length}: more the model cannot read`);
+    const losses = new LossNotice((line) => session.onNotice?.(line));
     const encode = async (texts: Examples['training']): Promise<(EncodedText & { label: number })[]> => {
-      const { encoded, cut } = await encodeTexts(texts, tokenizer, length);
+      const { encoded, cut } = await encodeTexts(texts, tokenizer, length, { losses, signal: session.signal });
       if (cut > 0)
         session.onNotice?.(
           `${cut} of ${texts.length} texts ${cut === 1 ? 'has' : 'have'} more than ${length} tokens: the end was left out`,
@@ -111,7 +111,6 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
         return undefined;
       },
       onStep: session.onStep,
-      onNotice: session.onNotice,
       afterStep: (progress, optimizer) => state.saveIfDue(progress, optimizer),
       async afterEpoch(progress, optimizer, best) {
         // The state last: a crash in between leaves an older state, whose steps are taken again.
@@ -122,7 +121,7 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
       },
       afterStop: (progress, optimizer) => state.save(progress, optimizer),
     });
-    return { ...result, labels, training: data.training.length, validation: data.validation.length, feedforward: model.config.feedforward };
+    return { ...result, labels, training: data.training.length, validation: data.validation.length };
   });
 }
 

@@ -60,8 +60,6 @@ const ownShare = 0.3;
  */
 export class AdamW {
   readonly parameters: readonly OptimizedParameter[];
-  /** What is stored with them but moved by others, routing thresholds: part of a run's state all the same. */
-  readonly buffers: readonly Parameter[];
   /** Steps taken; the bias correction depends on it. */
   steps = 0;
   private readonly sums: Tensor;
@@ -76,8 +74,7 @@ export class AdamW {
     parameters: readonly Parameter[],
     readonly options: AdamWOptions = pretrainingAdamW,
   ) {
-    this.buffers = parameters.filter(({ buffer }) => buffer);
-    const trained = parameters.filter(({ frozen, buffer }) => !frozen && !buffer);
+    const trained = parameters.filter((parameter) => !parameter.frozen);
     try {
       this.parameters = trained.map((parameter) => {
         const { value, name } = parameter;

@@ -1,12 +1,14 @@
 /** Passages of text as sequences of token ids, packed without padding. */
 
+import { InputError } from '../errors.ts';
+import { CharacterLoss, LossNotice } from '../tokenizer/character_loss.ts';
 import { type FilePosition, isHeldOut, type Passage, PassageMixture, readPassages } from './documents.ts';
 import { CounterRandom, randomStream } from './random.ts';
 
 /** The part of a tokenizer that packing needs. */
 export interface BulkTokenizer {
-  /** Ids without special tokens. */
-  encodeIds(text: string): ArrayLike<number>;
+  /** Ids without special tokens. Adds to `loss` what became of the text's characters. */
+  encodeIds(text: string, loss?: CharacterLoss): ArrayLike<number>;
   /** [SEP], which ends every paragraph, as crammedBERT's post-processor has it. */
   readonly sepId: number | undefined;
 }
@@ -15,7 +17,11 @@ export interface BulkTokenizer {
 export class SequencePacker {
   /** Tokens that wait for a full sequence. */
   pending: number[] = [];
+  /** Of all that was added. */
+  readonly loss = new CharacterLoss();
   private taken = 0;
+  /** Tokens made of texts, so far. */
+  private made = 0;
 
   constructor(
     readonly tokenizer: BulkTokenizer,
@@ -26,10 +32,20 @@ export class SequencePacker {
     this.pending = this.rest();
     this.taken = 0;
     for (const paragraph of passage.paragraphs) {
-      const ids = this.tokenizer.encodeIds(paragraph);
+      const ids = this.tokenizer.encodeIds(paragraph, this.loss);
       for (let i = 0; i < ids.length; i++) this.pending.push(ids[i]);
+      this.made += ids.length;
       if (this.tokenizer.sepId !== undefined) this.pending.push(this.tokenizer.sepId);
     }
+  }
+
+  /**
+   * Says once, through `losses`, what is lost of the texts that were added, with enough of them or when all were.
+   * @throws InputError, naming the `source`, if nothing is left
+   */
+  checkLoss(losses: LossNotice, source: string, ended: boolean): void {
+    losses.ofCorpus(source, this.loss, ended);
+    if (ended && this.made === 0) throw new InputError(`${source}: the tokenizer makes no token of it, expected text`);
   }
 
   /** Writes the next sequence into `target`; false if there are not enough tokens. */
@@ -51,6 +67,16 @@ export class SequencePacker {
     return this.pending.slice(this.taken);
   }
 }
+
+/** Who reads a corpus before there is a first step. */
+export interface Reading {
+  /** Is told, in one line, of a corpus that loses much of its characters in the tokenizer, or has endless lines. */
+  onNotice?(line: string): void;
+  /** Stops it: it throws the signal's reason. */
+  signal?: AbortSignal;
+}
+
+const lossesOf = ({ onNotice }: Reading) => new LossNotice((line) => onNotice?.(line));
 
 /** All that a resumed run needs to draw the sequences that would have come next. */
 export interface SequenceState {
@@ -77,19 +103,22 @@ export class SequenceStream {
 
   /**
    * Opens the files and fills the pool: at most `poolSize` sequences, fewer if the corpus has fewer.
-   * @throws InputError if a file cannot be read, is not text or has none
+   * @throws InputError if a file cannot be read, is not text or has none, or the tokenizer makes nothing of it
    */
-  static async open(options: {
-    paths: readonly string[];
-    tokenizer: BulkTokenizer;
-    length: number;
-    seed: number;
-    poolSize: number;
-    heldOutEvery: number;
-    state?: SequenceState;
-  }): Promise<SequenceStream> {
-    const { paths, tokenizer, length, seed, poolSize, heldOutEvery, state } = options;
-    const mixture = await PassageMixture.open(paths, { heldOutEvery, positions: state?.files });
+  static async open(
+    options: {
+      paths: readonly string[];
+      tokenizer: BulkTokenizer;
+      length: number;
+      seed: number;
+      poolSize: number;
+      heldOutEvery: number;
+      state?: SequenceState;
+    } & Reading,
+  ): Promise<SequenceStream> {
+    const { paths, tokenizer, length, seed, poolSize, heldOutEvery, state, signal } = options;
+    const mixture = await PassageMixture.open(paths, { heldOutEvery, positions: state?.files, signal, onNotice: options.onNotice });
+    const losses = lossesOf(options);
     const packer = new SequencePacker(tokenizer, length);
     if (state) {
       packer.pending = Array.from(state.pending);
@@ -100,8 +129,13 @@ export class SequenceStream {
     while (filled < poolSize) {
       if (packer.take(pool.subarray(filled * length, (filled + 1) * length))) filled++;
       else if (filled > 0 && mixture.epoch > 0) break;
-      else packer.add(await mixture.next());
+      else {
+        signal?.throwIfAborted();
+        packer.add(await mixture.next());
+        packer.checkLoss(losses, paths.join(', '), mixture.epoch > 0);
+      }
     }
+    packer.checkLoss(losses, paths.join(', '), true);
     return new SequenceStream(mixture, packer, seed, pool.slice(0, filled * length), 0);
   }
 
@@ -149,13 +183,15 @@ const heldOutPerDocument = 32;
  * At most `count` sequences [sequences, length] of the documents that training leaves out (see {@link isHeldOut}), as many of each
  * file; short documents share sequences, as in training. Files are read only as far as needed.
  */
-export async function heldOutSequences(options: {
-  paths: readonly string[];
-  tokenizer: BulkTokenizer;
-  length: number;
-  count: number;
-  heldOutEvery: number;
-}): Promise<Int32Array> {
+export async function heldOutSequences(
+  options: {
+    paths: readonly string[];
+    tokenizer: BulkTokenizer;
+    length: number;
+    count: number;
+    heldOutEvery: number;
+  } & Pick<Reading, 'signal'>,
+): Promise<Int32Array> {
   const { paths, tokenizer, length, count, heldOutEvery } = options;
   const perFile = Math.ceil(count / paths.length);
   const sequences: Int32Array[] = [];
@@ -165,6 +201,7 @@ export async function heldOutSequences(options: {
     let document = -1;
     let taken = 0;
     for await (const passage of readPassages(path)) {
+      options.signal?.throwIfAborted();
       if (!isHeldOut(passage.document, heldOutEvery)) continue;
       if (passage.document !== document) {
         document = passage.document;
@@ -188,28 +225,30 @@ export async function heldOutSequences(options: {
 /**
  * A whole text packed as in training: at most `count` sequences [sequences, length]; the tokens after the last full one are left out.
  * `bytes` counts the UTF-8 bytes of the paragraphs read, line ends included, `tokens` all their tokens.
+ * @throws InputError if the file cannot be read or is not text, or the tokenizer makes nothing of it
  */
-export async function packText(options: {
-  path: string;
-  tokenizer: BulkTokenizer;
-  length: number;
-  count?: number;
-}): Promise<{ sequences: Int32Array; tokens: number; bytes: number }> {
+export async function packText(
+  options: { path: string; tokenizer: BulkTokenizer; length: number; count?: number } & Reading,
+): Promise<{ sequences: Int32Array; tokens: number; bytes: number }> {
   const { path, tokenizer, length, count = Number.POSITIVE_INFINITY } = options;
+  const losses = lossesOf(options);
   const packer = new SequencePacker(tokenizer, length);
   const encoder = new TextEncoder();
   const sequences: Int32Array[] = [];
   let tokens = 0;
   let bytes = 0;
   for await (const passage of readPassages(path)) {
+    options.signal?.throwIfAborted();
     const before = packer.rest().length;
     packer.add(passage);
+    packer.checkLoss(losses, path, false);
     tokens += packer.pending.length - before;
     for (const paragraph of passage.paragraphs) bytes += encoder.encode(paragraph).length + 1;
     const sequence = new Int32Array(length);
     while (sequences.length < count && packer.take(sequence)) sequences.push(sequence.slice());
     if (sequences.length >= count) break;
   }
+  packer.checkLoss(losses, path, true);
   return { sequences: concatenate(sequences, length), tokens, bytes };
 }
 

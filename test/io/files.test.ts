@@ -64,6 +64,10 @@ test('an endless line is cut, or refused by its number, where lines are counted'
   expect(cut).toEqual(['one', 'two', expect.stringMatching(/^word word/), 'four']);
   expect(cut[2].length).toBeLessThanOrEqual(2 ** 20);
   const read: string[] = [];
+  const notices: string[] = [];
+  for (const how of ['pieces', 'cut'] as const) for await (const _ of readLines(path, how, (line) => notices.push(line)));
+  const long = `${path}, line 3: has more than 1048576 characters`;
+  expect(notices).toEqual([`${long}: it is read in pieces, expected a paragraph a line`, `${long}: the rest is left out`]);
   const refused = (async () => {
     for await (const line of readLines(path, 'refuse')) read.push(line);
   })();

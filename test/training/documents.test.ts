@@ -1,5 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { InputError } from '../../src/errors.ts';
 import { type Passage, PassageMixture, readPassages } from '../../src/training/documents.ts';
@@ -52,6 +53,21 @@ describe('the mixture', () => {
     expect(mixture.epoch).toBe(1);
     expect(seen.size).toBe(400);
     expect(Math.min(...seen.values())).toBeGreaterThanOrEqual(1);
+    await mixture.close();
+  });
+
+  test('the share of a gzipped file is that of its text, however many members it has', async () => {
+    const folder = testFolder();
+    const plain = writeCorpus(folder, 'plain.txt', namedDocuments('a', 200));
+    const members = join(folder, 'members.txt.gz');
+    const documents = namedDocuments('b', 200).map((document) => `${document.join('\n')}\n\n`);
+    writeFileSync(members, Buffer.concat([...documents.map((document) => gzipSync(document)), gzipSync('')]));
+    const mixture = await PassageMixture.open([plain, members], { heldOutEvery: 0 });
+    const counts: Record<string, number> = { a: 0, b: 0 };
+    for (let i = 1; i <= 300; i++) counts[(await mixture.next()).paragraphs[0][0]]++;
+    expect(counts).toEqual({ a: 150, b: 150 });
+    const stop = AbortSignal.abort(new Error('enough'));
+    await expect(PassageMixture.open([plain, members], { heldOutEvery: 0, signal: stop })).rejects.toThrow('enough');
     await mixture.close();
   });
 

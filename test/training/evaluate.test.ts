@@ -44,6 +44,28 @@ test('a BERT reads its texts between [CLS] and [SEP], and is asked about neither
 });
 
 test.each([
+  ['crammed', {}, 'has 4 tokens, expected at least one sequence of 64: pass --length 4 or less'],
+  ['crammed', { length: 7 }, 'has 4 tokens, expected at least one sequence of 7: pass --length 4 or less'],
+  ['bert', {}, 'has 4 tokens, expected at least one sequence of 62: pass --length 6 or less'],
+  ['bert', { blanks: 2 }, 'pass --length 6 or less'],
+])('of a text that is too short, %s with %j, it says what length would do, and that does', async (model, options, message) => {
+  const run = (more: { length?: number } = {}) =>
+    evaluateMaskedLanguageModel({ backend, model: join(folder, model), text, seed: 0, ...options, ...more });
+  const error: Error = await run().catch((caught) => caught);
+  expect(error.message).toContain(message);
+  expect((await run({ length: Number(/--length (\d+)/.exec(error.message)?.[1]) })).tokens).toBe(4);
+});
+
+test('a text of one token needs --blanks too; one of which the tokenizer makes nothing is refused', async () => {
+  const one = writeCorpus(folder, 'one.txt', [['the']]);
+  // With the [SEP] of a paragraph it has two.
+  const run = (path: string, more: object = {}) => evaluateMaskedLanguageModel({ backend, model: bert, text: path, seed: 0, ...more });
+  await expect(run(one)).rejects.toThrow(/pass --length 4 or less, and --blanks 1/);
+  expect((await run(one, { length: 4, blanks: 1 })).tokens).toBe(2);
+  await expect(run(writeCorpus(folder, 'ru.txt', [['Москва']]))).rejects.toThrow(/ru\.txt: its first 6 characters all become nothing/);
+});
+
+test.each([
   ['crammed', { length: 2 }, '--length 2 is too short: 25 % of a sequence are predicted, and that is no token'],
   ['bert', { length: 2 }, '--length 2 is too short'],
   ['bert', { length: 4, blanks: 3 }, '--blanks 3 is more than the 2 tokens of a sequence'],

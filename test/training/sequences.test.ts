@@ -1,4 +1,8 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
+import { trainWordPiece } from '../../src/tokenizer/train_wordpiece.ts';
 import { heldOutSequences, packText, SequencePacker, SequenceStream } from '../../src/training/sequences.ts';
 import { decodeCharacters, namedDocuments, testFolder, characterTokenizer as tokenizer, writeCorpus } from './corpora.ts';
 
@@ -66,6 +70,42 @@ describe('the stream of training sequences', () => {
     const resumed = await open(paths, { heldOutEvery: 7, state });
     expect(resumed.position).toBe(taken);
     expect(await draw(resumed, 300)).toEqual(expected);
+  });
+
+  test('what the tokenizer makes nothing of is told soon, and refused if nothing is left', async () => {
+    const real = Tokenizer.fromJson(await trainWordPiece(['the cat sat on the mat'], { vocabularySize: 60, normalizer: 'crammed' }));
+    const folder = testFolder();
+    const notices: string[] = [];
+    const openReal = (path: string) => open([path], { tokenizer: real, poolSize: 10_000, onNotice: (line) => notices.push(line) });
+    const endless = join(folder, 'endless.txt');
+    writeFileSync(endless, 'a'.repeat(5 * 2 ** 20));
+    await expect(openReal(endless)).rejects.toThrow(
+      `${endless}: its first 1048576 characters all become nothing: the model's tokenizer removes them`,
+    );
+    expect(notices).toEqual([`${endless}, line 1: has more than 1048576 characters: it is read in pieces, expected a paragraph a line`]);
+    const russian = writeCorpus(
+      folder,
+      'ru.txt',
+      namedDocuments('Москва', 40).map((document) => document.map((line) => line.replace(/[.\d]+/g, ''))),
+    );
+    await expect(openReal(russian)).rejects.toThrow(/ru\.txt: its first 738 characters all become nothing/);
+    const nothing = writeCorpus(folder, 'nul.txt', [['\0\0', '\0']]);
+    const bert = Tokenizer.fromJson(await trainWordPiece(['the cat'], { vocabularySize: 60 }));
+    await expect(open([nothing], { tokenizer: bert })).rejects.toThrow(/nul\.txt: the tokenizer makes no token of it/);
+    notices.length = 0;
+    const mixed = writeCorpus(folder, 'mixed.txt', [['the cat sat on Москва']]);
+    await openReal(mixed);
+    expect(notices).toEqual([expect.stringMatching(/mixed\.txt: loses 35 % of its first \d+ characters: the model.s tokenizer/)]);
+    await openReal(writeCorpus(folder, 'good.txt', [['the cat sat on the mat']]));
+    expect(notices).toHaveLength(1);
+  });
+
+  test('can be stopped while it reads, before there is a first sequence', async () => {
+    const stop = new AbortController();
+    const path = writeCorpus(testFolder(), 'a.txt', Array(3).fill(Array(400).fill('x'.repeat(1000))));
+    const opening = open([path], { poolSize: 2 ** 20, signal: stop.signal });
+    stop.abort(new Error('enough'));
+    await expect(opening).rejects.toThrow('enough');
   });
 
   test('a corpus smaller than the pool is repeated', async () => {

@@ -14,6 +14,7 @@ import {
   checkShape,
   dashed,
   type ModelOptions,
+  normalizerOption,
   notice,
   openModelFolder,
   parseCount,
@@ -25,7 +26,6 @@ import {
 } from '../common.ts';
 import {
   addTrainingPrecisionOption,
-  balanceOption,
   branchRateOption,
   failUnlessFinished,
   openTrainingBackend,
@@ -46,6 +46,7 @@ interface Options extends BackendOptions, CommonOptions, ModelOptions, Omit<Pret
 const newModelOptions = [
   'tokenizer',
   'vocabulary',
+  'normalizer',
   'layers',
   'hidden',
   'heads',
@@ -71,7 +72,6 @@ const runOptionNames = [
   'minutes',
   'learningRate',
   'branchRate',
-  'balance',
   'schedule',
   'seed',
   'heldOut',
@@ -101,6 +101,7 @@ export function pretrainCommand(program: Command): void {
     .option('--resume', 'go on with the run in --out, with the options it was started with')
     .option('--tokenizer <file>', 'tokenizer.json to use (default: one is trained on the corpus)')
     .option('--vocabulary <count>', 'entries of the tokenizer that is trained', parseCount, 8192)
+    .addOption(normalizerOption())
     .option('--batch <sequences>', 'sequences computed together', parseCount, 8)
     .option('--accumulate <count>', 'such batches for each step of the optimiser', parseCount, 1)
     .option(
@@ -113,7 +114,6 @@ export function pretrainCommand(program: Command): void {
     .option('--minutes <count>', 'budget: stop after so much time', parsePositive)
     .option('--learning-rate <rate>', 'peak learning rate; a model to go on from takes less, 3e-4 say', parsePositive, 1e-3)
     .addOption(branchRateOption(1))
-    .addOption(balanceOption('--balance <rate>', 'while it trains', 0.3))
     .addOption(
       new Option('--schedule <name>', 'how the learning rate follows the budget').choices([...scheduleNames]).default('budget-triangle'),
     )
@@ -179,8 +179,9 @@ async function newOptions(options: Options, given: (name: string) => boolean): P
     throw new InputError('the budget is missing: pass --tokens COUNT or --minutes COUNT');
   checkShape(options);
   checkFeedforward(options.feedforward, given);
-  if (given('tokenizer') && given('vocabulary'))
-    throw new InputError('--tokenizer and --vocabulary are both given: the tokenizer has its vocabulary');
+  const ofTokenizer = (['vocabulary', 'normalizer'] as const).find(given);
+  if (given('tokenizer') && ofTokenizer)
+    throw new InputError(`--tokenizer and --${ofTokenizer} are both given: the tokenizer has its ${ofTokenizer}`);
   if (options.variedShare > 1) throw new InputError(`--varied-share ${options.variedShare} is more than all batches, 1`);
   const { batch, length, accumulate } = options;
   if (batch * length * accumulate > maximumStepTokens)
@@ -217,13 +218,8 @@ async function pick(options: Options): Promise<PretrainOptions> {
 }
 
 async function summary(result: PretrainResult, out: string): Promise<string> {
-  const [{ duration }, { describeLeafUse }] = await Promise.all([import('../progress.ts'), import('../../training/paths.ts')]);
-  const { heldOutLoss: loss, layers = [] } = result.history.findLast((point) => point.heldOutLoss !== undefined) ?? {};
+  const { duration } = await import('../progress.ts');
+  const loss = result.history.findLast((point) => point.heldOutLoss !== undefined)?.heldOutLoss;
   const state = result.finished ? 'done' : 'stopped (go on with --resume)';
-  const found = [
-    `step ${result.step}, ${result.tokens} tokens, ${duration(result.seconds)}`,
-    ...(loss === undefined ? [] : [`held-out loss ${loss.toFixed(4)}`]),
-    ...(layers.length > 0 ? [`leaf use ${describeLeafUse(layers, result.feedforward)}`] : []),
-  ];
-  return `${state}: ${found.join(', ')}; ${out}`;
+  return `${state}: step ${result.step}, ${result.tokens} tokens, ${duration(result.seconds)}${loss === undefined ? '' : `, held-out loss ${loss.toFixed(4)}`}; ${out}`;
 }

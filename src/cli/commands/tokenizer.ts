@@ -39,7 +39,7 @@ async function trainTokenizer(options: TokenizerOptions): Promise<void> {
   let counted = 0;
   let json: Awaited<ReturnType<typeof trainWordPiece>>;
   async function* allLines(): AsyncGenerator<string> {
-    for (const path of options.corpus) yield* readLines(path);
+    for (const path of options.corpus) yield* readLines(path, 'pieces', (line) => notice(line, options));
   }
   try {
     json = await trainWordPiece(allLines(), {
