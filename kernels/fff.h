@@ -117,11 +117,12 @@ template <class Nodes> inline void descend(const Nodes& nodes, const TreeShape& 
       }
       logitsOfRow(nodes, walks, begin, end, row, level);
       const size_t tree = row / shape.neurons(), node = row - tree * shape.neurons();
+      const float threshold = shape.threshold(tree, node);
       for (size_t right = 0; right < 2; right++) {
         const size_t child = shape.row(tree, 2 * node + 1 + right), before = placed;
         for (size_t i = begin; i < end; i++) {
           const uint32_t walk = walks.order[i];
-          if ((walks.logits[walk * visits + level] > 0) != (right == 1)) continue;
+          if ((walks.logits[walk * visits + level] > threshold) != (right == 1)) continue;
           walks.rows[walk * visits + level + 1] = static_cast<uint32_t>(child);
           walks.spare[placed++] = walk;
         }
@@ -278,7 +279,7 @@ inline void walkSorted(Context& context, const Nodes& nodes, const TreeShape& sh
 
 template <class Nodes> inline void fffForward(Context& context, const Nodes& nodes, const TreeShape& shape, const Arguments& a) {
   const float* input = a.floats(0);
-  const FastFeedforwardOutputs outputs{a.floats(3), a.flag(5), a.integers(4), a.floats(5)};
+  const FastFeedforwardOutputs outputs{a.floats(4), a.flag(5), a.integers(5), a.floats(6)};
   const size_t tokens = a.count(0);
   // Sorting pays once some tokens meet at a node well above the leaves, or at leaves of several neurons.
   size_t top = 0;
@@ -289,14 +290,14 @@ template <class Nodes> inline void fffForward(Context& context, const Nodes& nod
   parallelRanges(context, tokens, smaller(walksInFlight, roundUp(share, tokensTogether)), [&](size_t begin, size_t end, int worker) { walkTogether(context, nodes, shape, input, begin, end - begin, outputs, worker); });
 }
 
-inline TreeShape treeShape(const Arguments& a) { return {a.count(2), a.count(3), a.count(4)}; }
+inline TreeShape forwardShape(const Arguments& a) { return {a.count(2), a.count(3), a.count(4), a.floats(3)}; }
 
 inline void fff(Context& context, const Arguments& a) {
-  fffForward(context, FloatNodes::forward(a.floats(1), a.floats(2), a.count(1)), treeShape(a), a);
+  fffForward(context, FloatNodes::forward(a.floats(1), a.floats(2), a.count(1)), forwardShape(a), a);
 }
 
 inline void fffPrepared(Context& context, const Arguments& a) {
-  const TreeShape shape = treeShape(a);
+  const TreeShape shape = forwardShape(a);
   const size_t width = a.count(1);
   const float* bias = a.floats(2);
   switch (static_cast<Precision>(a.count(6))) {

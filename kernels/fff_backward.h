@@ -212,7 +212,7 @@ inline void addLongRuns(const FastFeedforward& layer, const LeafOrder& order, co
 
 inline void fffBackward(Context& context, const Arguments& a) {
   const float *input = a.floats(0), *logits = a.floats(3), *gradOutput = a.floats(4);
-  const TreeShape shape = treeShape(a);
+  const TreeShape shape{a.count(2), a.count(3), a.count(4), nullptr};
   const FastFeedforward layer{a.floats(1), a.count(1), shape};
   const int32_t* visited = a.integers(2);
   float* gradInput = a.floats(5);

@@ -3,11 +3,13 @@
 
 struct TreeShape {
   size_t trees, depth, leafWidth;
+  const float* thresholds;  // [trees, inner nodes]; may be null: all are 0
   // Inner nodes of a tree, one neuron each; leaves follow, leafWidth neurons each.
   size_t innerNodes() const { return (size_t{1} << depth) - 1; }
   size_t neurons() const { return innerNodes() + (leafWidth << depth); }
   // Neurons that a token uses in one tree.
   size_t visits() const { return depth + leafWidth; }
+  float threshold(size_t tree, size_t node) const { return thresholds ? thresholds[tree * innerNodes() + node] : 0.0f; }
   // Row of the first neuron of a node (numbered as in a heap) of a tree, among all neurons.
   size_t row(size_t tree, size_t node) const {
     const size_t inner = innerNodes();

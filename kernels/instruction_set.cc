@@ -22,6 +22,7 @@ namespace UFB_INSTRUCTION_SET {
 #include "prepared_linear.h"
 #include "fff.h"
 #include "fff_backward.h"
+#include "fff_splits.h"
 #include "conditional_matmul.h"
 #include "pool.h"
 #include "loss.h"
@@ -54,6 +55,8 @@ const KernelEntry kernels[] = {
     {"fff", fff},
     {"fffPrepared", fffPrepared},
     {"fffBackward", fffBackward},
+    {"countSplits", countSplits},
+    {"balanceThresholds", balanceThresholds},
     {"prepareNodes", prepareNodes},
     {"conditionalMatmul", conditionalMatmul},
     {"conditionalMatmulBackwardInput", conditionalMatmulBackwardInput},

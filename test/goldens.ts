@@ -26,8 +26,11 @@ export interface GoldenTensors {
 }
 
 /** A safetensors file of the goldens, read whole. */
-export async function goldenTensors(...parts: string[]): Promise<GoldenTensors> {
-  await using file = await readSafetensors(goldenPath(...parts));
+export const goldenTensors = (...parts: string[]): Promise<GoldenTensors> => fileTensors(goldenPath(...parts));
+
+/** A safetensors file, read whole. */
+export async function fileTensors(path: string): Promise<GoldenTensors> {
+  await using file = await readSafetensors(path);
   const floats = new Map<string, Float32Array>();
   const integers = new Map<string, Int32Array>();
   const shapes = new Map<string, readonly number[]>();
@@ -39,7 +42,7 @@ export async function goldenTensors(...parts: string[]): Promise<GoldenTensors> 
   }
   const get = <V>(map: Map<string, V>, name: string): V => {
     const value = map.get(name);
-    if (!value) throw new Error(`${goldenPath(...parts)} has no tensor '${name}' of this kind`);
+    if (!value) throw new Error(`${path} has no tensor '${name}' of this kind`);
     return value;
   };
   return {

@@ -23,6 +23,7 @@ import { ShapeError } from '../errors.ts';
 import { Checks, describe, poolKinds } from './checks.ts';
 import { type Precision, PreparedWeight, type ProductPrecision, precisions } from './prepared_weight.ts';
 import { arrayTypes, bytesPerElement, type DType, type Storage, sizeOf, Tensor, type TypedArray } from './tensor.ts';
+import { innerNodes } from './tree_shape.ts';
 
 /** Where attention finds one of its operands: element (batch b, position t, head h, i) is at offset + b batchStride + t rowStride + h headStride + i. */
 export interface AttentionOperand {
@@ -493,9 +494,10 @@ export abstract class Backend {
    * The fast feedforward layer (UltraFastBERT, arXiv 2311.10770): `trees` balanced binary trees of `depth`. Nodes are numbered as in a heap; an
    * inner node is one neuron, each of the 2^depth leaves L = `leafWidth` of them (1 if not given; arXiv 2308.14711), which makes n = 2^depth (1 + L) - 1 neurons a tree:
    * those of the inner nodes in order, then leaf after leaf. For each token x and tree p, from k = 0, for d = 0 .. depth - 1, i = p n + k:
-   *   z = w_in[i] . x + bias[i];  y += gelu(z) w_out[i];  k = 2 k + 1 + (z > 0);
+   *   z = w_in[i] . x + bias[i];  y += gelu(z) w_out[i];  k = 2 k + 1 + (z > thresholds[p, k]);
    * then at the leaf k the same for each of its neurons i, without a further choice.
-   * input, output [rows, width]; nodes [trees n, 2 width]: a neuron's w_in and, beside it, its w_out; bias [trees n].
+   * input, output [rows, width]; nodes [trees n, 2 width]: a neuron's w_in and, beside it, its w_out; bias [trees n];
+   * thresholds [trees, 2^depth - 1], one an inner node; absent: all 0, the paper's layer.
    * For the backward, if given: visited i32 [rows, trees, depth + 1], the nodes k within the tree; logits [rows, trees, depth + L], the z.
    * Prepared nodes compute in their {@link Precision}: in bf16 and i8 the input of a logit is rounded too, gelu(z) is not.
    */
@@ -503,6 +505,7 @@ export abstract class Backend {
     input: Tensor;
     nodes: Tensor | PreparedWeight;
     bias: Tensor;
+    thresholds?: Tensor;
     trees: number;
     depth: number;
     leafWidth?: number;
@@ -513,15 +516,16 @@ export abstract class Backend {
   }): void {
     const { rows, width, leafWidth, neurons } = this.checks.fffShape('fff', a);
     this.checks.expect('fff', { bias: a.bias }, neurons);
+    this.checks.expectOptional('fff', { thresholds: a.thresholds }, a.trees * innerNodes(a.depth));
     this.checks.expect('fff', { input: a.input, output: a.output }, rows * width);
     this.checks.expectOptional('fff', { logits: a.logits }, rows * a.trees * (a.depth + leafWidth));
     this.checks.expectOptionalIntegers('fff', { visited: a.visited }, rows * a.trees * (a.depth + 1));
     const numbers = [rows, width, a.trees, a.depth, leafWidth, a.accumulate ? 1 : 0];
     if (a.nodes instanceof PreparedWeight) {
-      const operands = [a.input, a.nodes.data, a.bias, a.output, a.visited, a.logits];
+      const operands = [a.input, a.nodes.data, a.bias, a.thresholds, a.output, a.visited, a.logits];
       this.enqueue('fffPrepared', operands, [...numbers, precisions.indexOf(a.nodes.precision)]);
     } else {
-      this.enqueue('fff', [a.input, a.nodes, a.bias, a.output, a.visited, a.logits], numbers);
+      this.enqueue('fff', [a.input, a.nodes, a.bias, a.thresholds, a.output, a.visited, a.logits], numbers);
     }
   }
 
@@ -560,6 +564,28 @@ export abstract class Backend {
       [a.input, a.nodes, a.visited, a.logits, a.gradOutput, a.gradInput, a.gradNodes, a.gradBias, a.touched],
       [rows, width, a.trees, a.depth, leafWidth, a.accumulate ? 1 : 0],
     );
+  }
+
+  /**
+   * How many tokens went to each side of each inner node: adds to counts i32 [trees, 2^depth - 1, 2], left and right, by the paths in
+   * visited i32 [rows, trees, depth + 1], as {@link fff} gives them. What is no path is a late error.
+   */
+  countSplits(a: { visited: Tensor; counts: Tensor; trees: number; depth: number }): void {
+    this.checks.treeShape('countSplits', a);
+    const rows = this.checks.rows('countSplits', 'visited', a.visited, a.trees * (a.depth + 1));
+    this.checks.expectIntegers('countSplits', { visited: a.visited }, rows * a.trees * (a.depth + 1));
+    this.checks.expectIntegers('countSplits', { counts: a.counts }, 2 * a.trees * innerNodes(a.depth));
+    this.enqueue('countSplits', [a.visited, a.counts], [rows, a.trees, a.depth]);
+  }
+
+  /**
+   * Moves each node's threshold towards an even split of the tokens that came to it: thresholds += rate (right - left) / (right + left + pseudoCount), and
+   * clears the counts. thresholds [nodes], counts i32 [nodes, 2], left and right. `rate` is in units of a logit.
+   */
+  balanceThresholds(a: { counts: Tensor; thresholds: Tensor; rate: number; pseudoCount: number }): void {
+    const nodes = this.checks.expect('balanceThresholds', { thresholds: a.thresholds });
+    this.checks.expectIntegers('balanceThresholds', { counts: a.counts }, 2 * nodes);
+    this.enqueue('balanceThresholds', [a.counts, a.thresholds], [nodes, a.rate, a.pseudoCount]);
   }
 
   /**

@@ -127,10 +127,14 @@ export class Checks {
     return { rows, width, count };
   }
 
-  fffShape(operation: string, a: { input: Tensor; nodes: Tensor | PreparedWeight; trees: number; depth: number; leafWidth?: number }) {
-    const { input, nodes, trees, depth, leafWidth = 1 } = a;
+  treeShape(operation: string, { trees, depth }: { trees: number; depth: number }): void {
     if (!Number.isInteger(trees) || trees < 1) throw new ShapeError(`${operation}: trees ${trees} is not a count`);
     if (!Number.isInteger(depth) || depth < 0 || depth > 24) throw new ShapeError(`${operation}: depth ${depth} is not in 0 .. 24`);
+  }
+
+  fffShape(operation: string, a: { input: Tensor; nodes: Tensor | PreparedWeight; trees: number; depth: number; leafWidth?: number }) {
+    const { input, nodes, trees, depth, leafWidth = 1 } = a;
+    this.treeShape(operation, a);
     if (!Number.isInteger(leafWidth) || leafWidth < 1) throw new ShapeError(`${operation}: leafWidth ${leafWidth} is not a count`);
     this.expectWeight(operation, 'fff', nodes);
     const neurons = trees * neuronsPerTree(depth, leafWidth);

@@ -6,6 +6,9 @@ export function neuronsPerTree(depth: number, leafWidth = 1): number {
   return 2 ** depth * (1 + leafWidth) - 1;
 }
 
+/** Inner nodes of a tree, numbered before its leaves. */
+export const innerNodes = (depth: number) => 2 ** depth - 1;
+
 /** The first neuron of a node within its tree. */
 export function firstNeuron(node: number, depth: number, leafWidth = 1): number {
   const inner = 2 ** depth - 1;

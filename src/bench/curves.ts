@@ -15,15 +15,24 @@ export type Measure = keyof typeof measures;
 
 export interface Curve {
   name: string;
-  points: ({ tokens: number; seconds: number } & Partial<Record<Measure, number>>)[];
+  points: ({
+    tokens: number;
+    seconds: number;
+    /** Of the leaves that tokens reach, the entropy of each layer, bits; of runs with trees whose log tells. */
+    leafUse?: number[];
+  } & Partial<Record<Measure, number>>)[];
 }
 
 const count = v.pipe(v.number(), v.finite(), v.minValue(0));
 const value = v.pipe(v.number(), v.finite());
+/** Logs from before leaf use was told lack it. */
+const layers = v.optional(v.array(v.object({ entropy: value })), []);
+const leafUse = (ofLayers: readonly { entropy: number }[]) =>
+  ofLayers.length > 0 ? { leafUse: ofLayers.map(({ entropy }) => entropy) } : {};
 const measurement = v.variant('event', [
   v.pipe(
-    v.object({ event: v.literal('evaluation'), tokens: count, seconds: count, heldOutLoss: value }),
-    v.transform(({ event: _, ...point }) => point),
+    v.object({ event: v.literal('evaluation'), tokens: count, seconds: count, heldOutLoss: value, layers }),
+    v.transform(({ event: _, layers, ...point }) => ({ ...point, ...leafUse(layers) })),
   ),
   v.pipe(
     v.object({
@@ -34,13 +43,15 @@ const measurement = v.variant('event', [
       states: v.pipe(v.array(value), v.minLength(1)),
       vectors: value,
       logits: v.optional(value),
+      layers,
     }),
-    v.transform(({ fitted, trained, seconds, states, vectors, logits }) => ({
+    v.transform(({ fitted, trained, seconds, states, vectors, logits, layers }) => ({
       tokens: fitted + trained,
       seconds,
       lastState: states[states.length - 1],
       vectors,
       ...(logits === undefined ? {} : { logits }),
+      ...leafUse(layers),
     })),
   ),
 ]);

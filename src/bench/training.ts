@@ -85,7 +85,7 @@ export async function benchmarkTraining(backend: Backend, options: TrainingBench
     config,
     async step(tokens, learningRate) {
       const started = performance.now();
-      const { loss } = await maskedStep(trainer, model, [tokens], learningRate);
+      const { loss } = await maskedStep(trainer, model, [tokens], learningRate, 0);
       return { loss, milliseconds: performance.now() - started };
     },
   }));

@@ -90,7 +90,7 @@ export function addFeedforwardOptions(command: Command, intermediate: number): C
     .option('--intermediate <count>', 'dense: neurons a layer', parseCount, intermediate);
 }
 
-const treeOptions = ['trees', 'depth', 'leafWidth', 'alwaysOn', 'branchRate'];
+const treeOptions = ['trees', 'depth', 'leafWidth', 'alwaysOn', 'branchRate', 'balance', 'fitBalance'];
 const withoutUse = { fff: ['intermediate'], dense: treeOptions, none: [...treeOptions, 'intermediate'] };
 
 /** @throws InputError if an option is given that such feedforward layers do not have */

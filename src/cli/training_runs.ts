@@ -28,6 +28,16 @@ export function branchRateOption(rate: number): Option {
     .default(rate);
 }
 
+/** How fast routing thresholds follow their tokens, of what is trained from scratch or converted. */
+export function balanceOption(flags: string, when: string, rate: number): Option {
+  return new Option(
+    flags,
+    `fff: how fast the inner nodes' routing thresholds are drawn towards even splits ${when}, in units of a logit a step at the peak learning rate; 0: not at all`,
+  )
+    .argParser(parseNumber)
+    .default(rate);
+}
+
 /** Training on the reference backend is hundreds of times slower than in WASM: nobody should get it without asking. */
 export async function openTrainingBackend(options: BackendOptions & CommonOptions): Promise<Backend> {
   const backend = await openBackend(options);
@@ -39,7 +49,16 @@ export async function openTrainingBackend(options: BackendOptions & CommonOption
 }
 
 /** How runs trained that do not say it, being older than the option. */
-const beforeOptions = { normalizer: 'crammed', branchRate: 0, weightDecay: 0, variedShare: 0, leafWidth: 1, alwaysOn: 0, precision: 'f32' };
+const beforeOptions = {
+  normalizer: 'crammed',
+  branchRate: 0,
+  balance: 0,
+  weightDecay: 0,
+  variedShare: 0,
+  leafWidth: 1,
+  alwaysOn: 0,
+  precision: 'f32',
+};
 
 /** @throws InputError if an option that is given again, by `given` one of `now`, is another than the run `was` started with */
 export function checkSameOptions(now: object, was: object, given: (name: string) => boolean): void {

@@ -4,23 +4,13 @@ import type { PoolKind } from '../backend/backend.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import { countSchema } from '../io/schemas.ts';
 import type { Answer } from '../models/answer.ts';
-import type { FeedforwardConfig } from '../models/config.ts';
 import type { Encoder } from '../models/encoder.ts';
 import type { Run } from '../nn/parameter.ts';
 import { cosine } from '../training/metrics.ts';
-import { entropyOf, type Leaves, watchLeaves } from '../training/paths.ts';
+import { LeafCounts, leafUseSchema, watchLeaves } from '../training/paths.ts';
 import { type AnswerTo, pooled } from './answers.ts';
 import { Moments } from './moments.ts';
 import type { TextsOfOneLength } from './texts.ts';
-
-const leafUseSchema = v.object({
-  /** Leaves that at least one token reached, and how many there are. */
-  used: countSchema,
-  leaves: countSchema,
-  /** Of the tokens' distribution over a tree's leaves, bits, the mean over the trees; the depth is the most that there can be. */
-  entropy: v.number(),
-});
-export type LeafUse = v.InferOutput<typeof leafUseSchema>;
 
 export const agreementSchema = v.object({
   /**
@@ -34,8 +24,8 @@ export const agreementSchema = v.object({
   logits: v.optional(v.number()),
   /** Mean over the texts of the cosine between both vectors. */
   cosine: v.number(),
-  /** For each block, how its tokens spread over the leaves of all its trees; none without trees. */
-  leaves: v.array(leafUseSchema),
+  /** How each block's tokens spread over the leaves of its trees; none without trees. */
+  layers: v.array(leafUseSchema),
   /** Tokens compared. */
   tokens: countSchema,
 });
@@ -59,7 +49,7 @@ export async function measureAgreement(
   // The hidden states and, last, the vectors.
   const errors = [...map, -1].map(() => new SquaredErrors());
   const logitErrors = new SquaredErrors();
-  const counts = new LeafCounts(feedforward, map.length);
+  const counts = new LeafCounts(feedforward);
   let [cosines, texts, tokens] = [0, 0, 0];
   for (const batch of batches) {
     const { expected, found, answers } = await infer(async (run) => {
@@ -90,7 +80,7 @@ export async function measureAgreement(
     vectors: r2[map.length],
     ...(logits && { logits: logitErrors.r2 }),
     cosine: cosines / texts,
-    leaves: counts.uses,
+    layers: counts.uses,
     tokens,
   };
 }
@@ -113,35 +103,5 @@ class SquaredErrors {
     // Of rows that are all alike there is no more to know than their mean.
     if (distances === 0) return this.sum === 0 ? 1 : 0;
     return 1 - this.sum / distances;
-  }
-}
-
-/** How many tokens reached each leaf of each tree. */
-class LeafCounts {
-  private readonly counts: Int32Array[] = [];
-  private readonly shape: { trees: number; depth: number };
-
-  constructor(feedforward: FeedforwardConfig, layers: number) {
-    const { trees, depth } = feedforward.kind === 'fff' ? feedforward : { trees: 0, depth: 0 };
-    this.shape = { trees, depth };
-    if (trees > 0) this.counts = Array.from({ length: layers }, () => new Int32Array(trees * 2 ** depth));
-  }
-
-  add(leaves: Leaves): void {
-    const { trees, depth } = this.shape;
-    for (const [layer, reached] of leaves.entries()) {
-      reached.forEach((leaf, walk) => {
-        this.counts[layer][(walk % trees) * 2 ** depth + leaf - (2 ** depth - 1)]++;
-      });
-    }
-  }
-
-  get uses(): LeafUse[] {
-    const { trees, depth } = this.shape;
-    return this.counts.map((counts) => {
-      const perTree = Array.from({ length: trees }, (_, tree) => counts.subarray(tree * 2 ** depth, (tree + 1) * 2 ** depth));
-      const entropy = perTree.reduce((sum, ofTree) => sum + entropyOf(ofTree), 0) / trees;
-      return { used: counts.filter((count) => count > 0).length, leaves: counts.length, entropy };
-    });
   }
 }

@@ -9,18 +9,19 @@ import { checkVocabulary, encoderOf, loadModel, type Model, readPooler, saveChec
 import { describeFeedforward, type FeedforwardConfig } from '../models/config.ts';
 import { configToJson, parseConfig } from '../models/config_json.ts';
 import { modelNames } from '../models/names.ts';
+import { countParameters } from '../nn/parameter.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
 import { filePositionSchema } from '../training/documents.ts';
 import type { MaskingOptions } from '../training/masking.ts';
 import { type AdamW, startBranchesAlike } from '../training/optimizer.ts';
+import { CollapseNotice } from '../training/paths.ts';
 import { checkFinite, inRunFolder, RunClock, type RunSession, takeSteps } from '../training/run.ts';
 import { hasState, loadState, saveState } from '../training/run_state.ts';
 import { cosineWithWarmup } from '../training/schedules.ts';
 import { Trainer } from '../training/trainer.ts';
 import { type Agreement, agreementSchema, measureAgreement } from './agreement.ts';
 import { answerTo } from './answers.ts';
-import { Balancer } from './balance.ts';
 import type { Centring } from './centring.ts';
 import { Distillation } from './distillation.ts';
 import { blockMap, createStudent, measureTeacher, studentConfig } from './student.ts';
@@ -55,7 +56,7 @@ export interface ConversionOptions {
   lowerCase?: boolean;
   /** What the answers (vectors, or logits) count beside one hidden state. */
   answerWeight: number;
-  /** How fast splits are drawn towards even ones while layers are fitted, and after that; 0: not at all. See {@link Balancer}. */
+  /** How fast routing thresholds follow their tokens while layers are fitted, and after that, at the peak; see `Trainer.step`. */
   fitBalance: number;
   balance: number;
   /** Of trees; see `AdamWOptions`. Above 0 they also start alike. */
@@ -141,8 +142,7 @@ export function convert(options: ConversionOptions, session: ConversionSession):
         await saveProgress(out, trainer.optimizer, { texts: stream.state, means: centring.means, progress });
       };
       const finished = await train({ ...work, options, session, stream, progress, save });
-      const parameters = model.parameters.reduce((total, { value }) => total + value.size, 0);
-      return { ...progress, finished, parameters };
+      return { ...progress, finished, parameters: countParameters(model.parameters) };
     } finally {
       await stream.close();
     }
@@ -196,17 +196,17 @@ async function prepare(options: ConversionOptions, { backend, onNotice, signal }
   const trainer = new Trainer(backend, model.parameters, {
     adamW: { ...distillationAdamW, branchRate, weightDecay },
     precision,
+    balance: options.fitBalance > 0 || options.balance > 0,
   });
   open.push(trainer);
   const map = blockMap(teacher.config.layers, layers);
-  const balancer = new Balancer(encoderOf(model));
   const [theirs, own] = [teacher, model].map((of) => answerTo(of, options.pooling));
   const answers = theirs && own && { teacher: theirs, student: own };
   const distillation = new Distillation(encoderOf(teacher), encoderOf(model), {
     map,
     stateVariance,
     answers: answers && { ...answers, variance, weight: options.answerWeight },
-    watchers: [balancer, centring],
+    watchers: [centring],
   });
   const logits = options.pooling || teacher.task === 'encoder' ? undefined : answers;
   const agreement = () =>
@@ -222,7 +222,7 @@ async function prepare(options: ConversionOptions, { backend, onNotice, signal }
   // What is kept of the model is where it should be; fitting it alone would move it away.
   const budgets: Budgets =
     added.length > 0 ? { fit: options.fitTokens, train: options.tokens } : { fit: 0, train: options.fitTokens + options.tokens };
-  return { tokenizer, texts, pooler, model, budgets, centring, trainer, balancer, distillation, agreement };
+  return { tokenizer, texts, pooler, model, budgets, centring, trainer, distillation, agreement };
 }
 
 /** Tokens of each phase. */
@@ -281,7 +281,6 @@ interface Training {
   trainer: Trainer;
   stream: TextStream;
   distillation: Distillation;
-  balancer: Balancer;
   centring: Centring;
   progress: ConversionProgress;
   agreement(): Promise<Agreement>;
@@ -295,7 +294,6 @@ async function train({
   trainer,
   stream,
   distillation,
-  balancer,
   centring,
   progress,
   agreement,
@@ -303,6 +301,7 @@ async function train({
 }: Training): Promise<boolean> {
   const tokens = () => progress.fitted + progress.trained;
   const clock = new RunClock(session, { seconds: progress.seconds, tokens: tokens() });
+  const collapse = new CollapseNotice(options.feedforward, session.onNotice);
   let savedStep = progress.step;
   return takeSteps(session, clock, {
     done: () => progress.fitted >= budgets.fit && progress.trained >= budgets.train,
@@ -317,8 +316,7 @@ async function train({
       const learningRate = peak * multiplier;
       const pass = distillation.pass(texts, phase === 'fit' ? 'blocks' : 'network');
       // The next texts are read and tokenised while the backend computes.
-      const [result] = await Promise.all([trainer.step([pass], 1, learningRate), stream.prefetch()]);
-      await balancer.apply(balance * multiplier);
+      const [result] = await Promise.all([trainer.step([pass], 1, learningRate, balance * multiplier), stream.prefetch()]);
       await centring.follow();
       progress.step++;
       const advice = `try a lower ${phase === 'fit' ? '--fit-learning-rate' : '--learning-rate'}`;
@@ -341,6 +339,7 @@ async function train({
       const report = { ...(await agreement()), fitted, trained, seconds: clock.seconds };
       progress.history.push(report);
       session.onAgreement?.(report);
+      collapse.check(report.layers);
     },
     async save() {
       progress.seconds = clock.seconds;

@@ -291,7 +291,7 @@ async function runTask(
     },
   };
   const predictions = async (encoded: readonly EncodedText[]) => {
-    const values = Array.from(await predict(inference, model, encoded, signal));
+    const values = Array.from(await predict(inference, model, encoded, { signal }));
     // No class is the most probable one where logits are not finite.
     if (!values.every((value) => Number.isFinite(value) && (model.labels === 1 || value >= 0)))
       throw new FailureError(`${task.name}, seed ${seed}: the trained model's logits are not finite`);

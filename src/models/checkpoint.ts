@@ -51,10 +51,14 @@ export function parameterTensors(
   }));
 }
 
-/** The inverse of {@link exportParameter}; arrays in any order. Throws InputError if one is missing or of another size. */
+/**
+ * The inverse of {@link exportParameter}; arrays in any order. Of a layout that is absent where it is 0, a missing one is 0.
+ * @throws InputError if another is missing, or one is of another size
+ */
 export function importParameter(parameter: Parameter, arrays: readonly NamedArray[], target: Tensor = parameter.value): void {
   const values = parameter.layout.tensors.map(({ name, shape }) => {
     const array = arrays.find((candidate) => candidate.name === name);
+    if (!array && parameter.layout.absentIfZero) return new Float32Array(size(shape));
     if (!array) throw new InputError(`tensor '${name}' is missing`);
     if (array.values.length !== size(shape))
       throw new InputError(`tensor '${name}' has ${array.values.length} values, expected [${shape}]`);
@@ -151,13 +155,15 @@ export async function saveCheckpoint(
   options: { tokenizer?: unknown; dtype?: 'F32' | 'BF16' | 'F16'; rest?: readonly NamedArray[] } = {},
 ): Promise<void> {
   const { tokenizer, dtype = 'F32', rest = [] } = options;
-  const { config } = model;
+  const config = await storedConfig(model);
   checkConfig(config);
-  const tensors: TensorToWrite[] = model.parameters.flatMap((parameter) =>
+  const { feedforward } = config;
+  const stored = model.parameters.filter(({ layout }) => !layout.absentIfZero || (feedforward.kind === 'fff' && feedforward.thresholds));
+  const tensors: TensorToWrite[] = stored.flatMap((parameter) =>
     parameterTensors(parameter).map(({ name, shape, values }) => ({
       name: savedName(name, model),
-      // A scalar costs nothing, and one that training leaves alone has to be the same when it goes on.
-      dtype: shape.length === 1 && shape[0] === 1 ? 'F32' : dtype,
+      // A scalar costs nothing, and one that training leaves alone has to be the same when it goes on. A threshold that is rounded sends tokens elsewhere.
+      dtype: parameter.buffer || (shape.length === 1 && shape[0] === 1) ? 'F32' : dtype,
       shape,
       values,
     })),
@@ -178,6 +184,15 @@ function tiedDecoder({ config, task, parameters }: Model) {
   if (config.family !== 'crammedBERT' || task !== 'masked-lm') return [];
   const word = parameters.find(({ layout }) => layout.tensors.some(({ name }) => name === `${modelNames('crammedBERT').word}.weight`));
   return word ? parameterTensors(word) : [];
+}
+
+/** The configuration as it is written: it names routing thresholds where one of them is not 0, so that what was written of others stays as it was. */
+async function storedConfig({ config, parameters }: Model): Promise<ModelConfig> {
+  const { feedforward } = config;
+  if (feedforward.kind !== 'fff') return config;
+  const thresholds = parameters.filter(({ layout }) => layout.absentIfZero);
+  const values = await Promise.all(thresholds.map(({ value }) => value.backend.read(value)));
+  return { ...config, feedforward: { ...feedforward, thresholds: values.some((ofLayer) => ofLayer.some((value) => value !== 0)) } };
 }
 
 /** Hugging Face's BERT has 'bert.' before the encoder's names where it has a head; one that started from an encoder by itself lacks it. */
@@ -234,7 +249,10 @@ async function load<M extends Model>(
   freshSeed?: number,
 ): Promise<M> {
   const { config, names } = checkpoint;
-  const isFresh = (layout: ParameterLayout) => freshSeed !== undefined && isHead(layout, names) && !checkpoint.has(layout);
+  const { feedforward } = config;
+  const isAbsent = ({ absentIfZero }: ParameterLayout) => absentIfZero && !(feedforward.kind === 'fff' && feedforward.thresholds);
+  const isFresh = (layout: ParameterLayout) =>
+    (isAbsent(layout) || (freshSeed !== undefined && isHead(layout, names))) && !checkpoint.has(layout);
   const factory = new ParameterFactory(backend, (layout) => {
     if (!isFresh(layout)) checkpoint.admit(layout);
   });
@@ -248,7 +266,7 @@ async function load<M extends Model>(
     await checkpoint.read(stored, backend, prepare);
     for (const parameter of factory.parameters) {
       if (!isFresh(parameter.layout)) continue;
-      factory.initialise(parameter, freshSeed as number);
+      factory.initialise(parameter, freshSeed ?? 0);
       prepare(parameter);
     }
     return model;

@@ -4,11 +4,12 @@ import { neuronCounts } from '../backend/tree_shape.ts';
 
 /**
  * The feedforward part of every block. An FFF's leaves are of `leafWidth` neurons each (1 if absent); beside its trees there may be
- * `alwaysOn` neurons that every token uses, a small dense layer whose output joins theirs. 'none': blocks are attention alone.
+ * `alwaysOn` neurons that every token uses, a small dense layer whose output joins theirs. `thresholds` says of a checkpoint that its inner
+ * nodes have routing thresholds, not all of them 0. 'none': blocks are attention alone.
  */
 export type FeedforwardConfig =
   | { kind: 'dense'; neurons: number }
-  | { kind: 'fff'; trees: number; depth: number; leafWidth?: number; alwaysOn?: number }
+  | { kind: 'fff'; trees: number; depth: number; leafWidth?: number; alwaysOn?: number; thresholds?: boolean }
   | { kind: 'none' };
 
 /** The feedforward part of a kind, from options of which it takes what it needs; `intermediate`: neurons of a dense layer. */

@@ -32,6 +32,7 @@ const feedforwardEntries = {
   intermed_depth: v.optional(depth),
   intermed_leaf_width: v.optional(leafWidth),
   intermed_always_on: v.optional(neurons),
+  intermed_thresholds: v.optional(v.boolean()),
 };
 type FeedforwardEntries = v.InferOutput<v.ObjectSchema<typeof feedforwardEntries, undefined>> & { intermed_type: 'fff' | 'ff' | 'none' };
 
@@ -183,7 +184,14 @@ function fromFeedforwardEntries(entries: FeedforwardEntries, prefix: string): Fe
     throw new InputError(`${prefix}intermed_size' is missing, expected how many ${kind === 'fff' ? 'trees' : 'neurons'} there are`);
   if (kind === 'ff') return { kind: 'dense', neurons: size };
   if (levels === undefined) throw new InputError(`${prefix}intermed_depth' is missing, expected the depth of the trees`);
-  return { kind, trees: size, depth: levels, leafWidth: entries.intermed_leaf_width, alwaysOn: entries.intermed_always_on };
+  return {
+    kind,
+    trees: size,
+    depth: levels,
+    leafWidth: entries.intermed_leaf_width,
+    alwaysOn: entries.intermed_always_on,
+    thresholds: entries.intermed_thresholds,
+  };
 }
 
 function fromBert(json: v.InferOutput<typeof bert> | v.InferOutput<typeof ultraFastBert>, source: string): ModelConfig {
@@ -335,13 +343,14 @@ function toCrammedBert(config: ModelConfig): Record<string, unknown> {
 function toFeedforwardEntries(feedforward: FeedforwardConfig): FeedforwardEntries {
   if (feedforward.kind === 'none') return { intermed_type: 'none' };
   if (feedforward.kind === 'dense') return { intermed_type: 'ff', intermed_size: feedforward.neurons };
-  const { trees, depth, leafWidth = 1, alwaysOn = 0 } = feedforward;
+  const { trees, depth, leafWidth = 1, alwaysOn = 0, thresholds } = feedforward;
   return {
     intermed_type: 'fff',
     intermed_size: trees,
     intermed_depth: depth,
     ...(leafWidth > 1 && { intermed_leaf_width: leafWidth }),
     ...(alwaysOn > 0 && { intermed_always_on: alwaysOn }),
+    ...(thresholds && { intermed_thresholds: true }),
   };
 }
 

@@ -1,5 +1,5 @@
 /** Models as ONNX graphs of standard operators. */
-import { firstNeuron, neuronsPerTree } from '../backend/tree_shape.ts';
+import { firstNeuron, innerNodes, neuronsPerTree } from '../backend/tree_shape.ts';
 import type { OnnxGraph, OnnxValue } from '../io/onnx.ts';
 import { OnnxGraphBuilder, quantiseColumns, transpose } from '../io/onnx_builder.ts';
 import { sinusoid } from '../nn/embedding.ts';
@@ -18,13 +18,15 @@ export interface OnnxTrees {
   outputs: Float32Array;
   /** [n]. */
   bias: Float32Array;
+  /** [trees, 2^depth - 1], of the inner nodes; absent: all 0. */
+  thresholds?: Float32Array;
 }
 
 /** Fast feedforward trees by standard operators: x [tokens, width] to y; gathers each level's rows, compares, goes on. */
 export function addTrees(
   graph: OnnxGraphBuilder,
   x: string,
-  { width, trees, depth, leafWidth = 1, inputs, outputs, bias }: OnnxTrees,
+  { width, trees, depth, leafWidth = 1, inputs, outputs, bias, thresholds }: OnnxTrees,
 ): string {
   const perTree = neuronsPerTree(depth, leafWidth);
   const neurons = trees * perTree;
@@ -39,7 +41,8 @@ export function addTrees(
   );
   const tokens = graph.add('Shape', [x], { start: 0, end: 1 });
   const shape = graph.add('Concat', [tokens, graph.integers([trees])], { axis: 0 });
-  // Node of each token and tree, counted within the tree: 2 k + 1 + (z > 0).
+  const limitOf = thresholds?.some((value) => value !== 0) ? ownThresholds(graph, trees, depth, thresholds) : undefined;
+  // Node of each token and tree, counted within the tree: 2 k + 1 + (z > threshold).
   let k = graph.add('Expand', [graph.integers([0], [1, 1]), shape]);
   const [one, two] = [graph.integers([1]), graph.integers([2])];
   const repeated = graph.add('Unsqueeze', [x, one]);
@@ -60,10 +63,21 @@ export function addTrees(
     const added = graph.add('ReduceSum', [graph.add('Mul', [activation, graph.add('Gather', [weightOut, rows])]), one], { keepdims: 0 });
     y = y === '' ? added : graph.add('Add', [y, added]);
     if (level === depth) break;
-    const right = graph.add('Cast', [graph.add('Greater', [z, graph.floats([1], [0])])], { to: 7 });
+    const limit = limitOf?.(k) ?? graph.floats([1], [0]);
+    const right = graph.add('Cast', [graph.add('Greater', [z, limit])], { to: 7 });
     k = graph.add('Add', [graph.add('Add', [graph.add('Mul', [k, two]), one]), right]);
   }
   return y;
+}
+
+/** The thresholds of the nodes [tokens, trees] that tokens are at. */
+function ownThresholds(graph: OnnxGraphBuilder, trees: number, depth: number, thresholds: Float32Array): (nodes: string) => string {
+  const limits = graph.floats([trees * innerNodes(depth)], thresholds);
+  const roots = graph.integers(
+    Array.from({ length: trees }, (_, tree) => tree * innerNodes(depth)),
+    [1, trees],
+  );
+  return (nodes) => graph.add('Gather', [limits, graph.add('Add', [nodes, roots])]);
 }
 
 /**
@@ -168,6 +182,7 @@ export async function modelGraph(model: Model, precision: 'f32' | 'i8' = 'f32'):
       inputs: get(`${block.fastFeedforward}.linear_in.weight`),
       outputs: transpose(get(`${block.fastFeedforward}.linear_out.weight`), width, bias.length),
       bias,
+      thresholds: arrays.get(`${block.fastFeedforward}.thresholds`),
     });
     const output = graph.add('Reshape', [y, graph.add('Shape', [input])]);
     const { fastFeedforward: name } = block;

@@ -64,9 +64,11 @@ export class ParameterFactory {
     const layouts = fastFeedforwardLayouts(`${name}.`, shape);
     this.admit(layouts.nodes);
     this.admit(layouts.bias);
+    if (layouts.thresholds) this.admit(layouts.thresholds);
     const layer = FastFeedforward.allocate(this.backend, layouts, shape);
     this.keep(layer.nodes, { normal: deviation });
     this.keep(layer.bias, { constant: 0 });
+    if (layer.thresholds) this.keep(layer.thresholds, { constant: 0 });
     return layer;
   }
 

@@ -1,6 +1,6 @@
 import type { Backend } from '../backend/backend.ts';
 import type { Tensor } from '../backend/tensor.ts';
-import { branches, neuronCounts } from '../backend/tree_shape.ts';
+import { branches, innerNodes, neuronCounts } from '../backend/tree_shape.ts';
 import { InputError } from '../errors.ts';
 import { gradientOf, type Target } from './layer.ts';
 import { nodesLayout, packArrays, plainLayout } from './layouts.ts';
@@ -32,7 +32,8 @@ export interface FastFeedforwardActivations {
 /**
  * The fast feedforward layer (arXiv 2308.14711, in the form of UltraFastBERT, arXiv 2311.10770). Each token walks one path through
  * each tree, from the root to a leaf, and only the neurons on it are computed, depth of them and the leaf's (one, or a block of
- * leafWidth: arXiv 2308.14711): in each, z = w_in . x + b, gelu(z) w_out joins the output, and the sign of z chooses the child (right if z > 0).
+ * leafWidth: arXiv 2308.14711): in each, z = w_in . x + b, gelu(z) w_out joins the output, and the child is the right one if z > t. The
+ * node's threshold t is 0 in the papers; with one of its own a node can split its tokens evenly and fire for few of them (docs/decisions.md).
  *
  * @example
  * const layer = FastFeedforward.create(backend, { width: 768, trees: 1, depth: 11, seed: 1 });
@@ -47,6 +48,8 @@ export class FastFeedforward {
     readonly nodes: Parameter,
     /** [trees n]. */
     readonly bias: Parameter,
+    /** [trees, 2^depth - 1], of the inner nodes; none in trees of depth 0. */
+    readonly thresholds: Parameter | undefined,
     readonly trees: number,
     readonly depth: number,
     readonly leafWidth: number,
@@ -70,6 +73,7 @@ export class FastFeedforward {
       const weights = tensors.map((tensor, i) => normalValues(total * width, deviations[i], seed, hashText(tensor.name)));
       backend.write(layer.nodes.value, packArrays(layer.nodes.layout, weights));
       backend.fill({ output: layer.bias.value, value: 0 });
+      if (layer.thresholds) backend.fill({ output: layer.thresholds.value, value: 0 });
       return layer;
     } catch (error) {
       layer.dispose();
@@ -86,10 +90,14 @@ export class FastFeedforward {
       made.push(tensor);
       return tensor;
     };
-    let [nodes, bias]: (Parameter | undefined)[] = [];
+    let [nodes, bias, thresholds]: (Parameter | undefined)[] = [];
     try {
       nodes = new Parameter(make(backend.tensor(nodesName, [count, 2 * shape.width])), layouts.nodes, true);
       bias = new Parameter(make(backend.tensor(biasName, [count])), layouts.bias, false);
+      if (layouts.thresholds) {
+        const { name, shape: splits } = layouts.thresholds.tensors[0];
+        thresholds = new Parameter(make(backend.tensor(name, splits)), layouts.thresholds, false, true);
+      }
       nodes.touched = bias.touched = backend.zeros(`${nodesName} touched`, [count], 'i32');
     } catch (error) {
       // Memory may have ended between two of them.
@@ -101,11 +109,11 @@ export class FastFeedforward {
       lists ??= branches(shape);
       return lists;
     };
-    return new FastFeedforward(nodes, bias, shape.trees, shape.depth, shape.leafWidth ?? 1);
+    return new FastFeedforward(nodes, bias, thresholds, shape.trees, shape.depth, shape.leafWidth ?? 1);
   }
 
   get parameters(): readonly Parameter[] {
-    return [this.nodes, this.bias];
+    return [this.nodes, this.bias, ...(this.thresholds ? [this.thresholds] : [])];
   }
 
   /** input, output [tokens, width]. */
@@ -118,14 +126,17 @@ export class FastFeedforward {
     const logits = run.training ? arena.tensor('fff logits', [rows, trees, depth + leafWidth]) : undefined;
     const accumulate = target?.accumulate;
     const nodes = this.nodes.factor(run);
-    backend.fff({ input, nodes, bias: this.bias.value, trees, depth, leafWidth, output, accumulate, visited, logits });
+    backend.fff({
+      ...{ input, nodes, bias: this.bias.value, thresholds: this.thresholds?.value, trees, depth, leafWidth },
+      ...{ output, accumulate, visited, logits },
+    });
     if (visited) run.watchPaths?.(input, visited);
     return { input, output, visited, logits };
   }
 
   /**
-   * Touches the visited neurons only: adds to their rows of the gradients and flags them in `nodes.touched`. gradOutput [tokens, width];
-   * returns the input's gradient, of the same shape.
+   * Touches the visited neurons only: adds to their rows of the gradients and flags them in `nodes.touched`, and counts the sides that
+   * tokens took in `thresholds.splits`. gradOutput [tokens, width]; returns the input's gradient, of the same shape.
    */
   backward(run: Run, activations: FastFeedforwardActivations, gradOutput: Tensor, target?: Target): Tensor {
     const { input } = activations;
@@ -146,11 +157,14 @@ export class FastFeedforward {
       ...this.gradients(run),
     });
     arena.release(mark);
+    const { trees, depth } = this;
+    const counts = this.thresholds?.splits;
+    if (counts) run.backend.countSplits({ visited: activations.visited!, counts, trees, depth });
     return gradInput;
   }
 
   private gradients(run: Run): { gradNodes?: Tensor; gradBias?: Tensor; touched?: Tensor } {
-    const [gradNodes, gradBias] = this.parameters.map(gradientOf);
+    const [gradNodes, gradBias] = [this.nodes, this.bias].map(gradientOf);
     if (!gradNodes && !gradBias) return {};
     // The operation makes both; a frozen one's goes to scratch.
     const scratch = ({ value }: Parameter) => run.arena.tensor('gradient of frozen nodes', value.shape);
@@ -179,13 +193,19 @@ function checkTreeShape({ width, trees, depth, leafWidth = 1 }: FastFeedforwardS
 export interface FastFeedforwardLayouts {
   nodes: ParameterLayout;
   bias: ParameterLayout;
+  thresholds?: ParameterLayout;
 }
 
-/** How a layer lies in a checkpoint (design of the authors' code): PREFIXlinear_in.weight, PREFIXlinear_out.weight, PREFIXlinear_in.bias. */
+/**
+ * How a layer lies in a checkpoint: PREFIXlinear_in.weight, PREFIXlinear_out.weight, PREFIXlinear_in.bias, as the authors' code has
+ * it, and PREFIXthresholds where they are not all 0.
+ */
 export function fastFeedforwardLayouts(prefix: string, shape: FastFeedforwardShape): FastFeedforwardLayouts {
   const count = neuronCounts(shape).total;
   return {
     nodes: nodesLayout(`${prefix}linear_in.weight`, `${prefix}linear_out.weight`, count, shape.width),
     bias: plainLayout(`${prefix}linear_in.bias`, [count]),
+    thresholds:
+      shape.depth > 0 ? { ...plainLayout(`${prefix}thresholds`, [shape.trees, innerNodes(shape.depth)]), absentIfZero: true } : undefined,
   };
 }

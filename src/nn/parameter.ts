@@ -38,11 +38,18 @@ export interface StoredTensor {
 export interface ParameterLayout {
   /** Together they fill the parameter. */
   readonly tensors: readonly StoredTensor[];
+  /** A checkpoint holds the tensors only where a value is not 0. */
+  readonly absentIfZero?: boolean;
 }
 
-/** A trainable tensor. It has a gradient once a trainer has allocated one. */
+/** A tensor that is stored with a model, trainable unless it is a buffer. It has a gradient once a trainer has allocated one. */
 export class Parameter {
   gradient?: Tensor;
+  /**
+   * i32 [trees, inner nodes, 2], of routing thresholds, which follow their tokens outside the gradient: how many went left and right
+   * in the backward passes of a step. There once a trainer has allocated it.
+   */
+  splits?: Tensor;
   /** i32 flags, one a row, if the gradient is row-sparse: rows flagged 0 hold no gradient. May be shared between parameters. */
   touched?: Tensor;
   /** Of trees: the branches that its rows fall into, and these into wider ones; see `branches` in tree_shape.ts. */
@@ -59,6 +66,8 @@ export class Parameter {
     readonly layout: ParameterLayout,
     /** AdamW's weight decay applies, i.e. the checkpoint's name holds neither 'bias' nor 'norm' (nor 'LayerNorm'). */
     public decay: boolean,
+    /** No weight: it has no gradient, and no optimiser moves it (PyTorch's buffer). */
+    readonly buffer = false,
   ) {}
 
   get name(): string {
@@ -98,8 +107,14 @@ export class Parameter {
     this.value.dispose();
     this.prepared?.dispose();
     this.gradient?.dispose();
+    this.splits?.dispose();
     this.touched?.dispose();
   }
+}
+
+/** Numbers that training moves by the gradient. */
+export function countParameters(parameters: readonly Parameter[]): number {
+  return parameters.reduce((total, { value, buffer }) => (buffer ? total : total + value.size), 0);
 }
 
 /**

@@ -2,9 +2,11 @@
 import { Arena } from '../backend/arena.ts';
 import type { Backend } from '../backend/backend.ts';
 import { InputError } from '../errors.ts';
+import type { FeedforwardConfig } from '../models/config.ts';
 import type { Encoder } from '../models/encoder.ts';
+import { batchesByLength, batchOf, type EncodedText } from '../models/text_batches.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { entropyOf, watchLeaves } from '../training/paths.ts';
+import { LeafCounts, type LeafUse, watchLeaves } from '../training/paths.ts';
 
 export interface TokenPaths {
   tokens: string[];
@@ -12,16 +14,22 @@ export interface TokenPaths {
   depth: number;
   /** leaves[layer][token][tree], counted from the left, 0 to 2^depth - 1. The path to a leaf is its binary digits: 1 is right. */
   leaves: number[][][];
+  /** How the tokens spread over the leaves of each layer. */
+  layers: LeafUse[];
+}
+
+type Trees = Extract<FeedforwardConfig, { kind: 'fff' }>;
+
+function treesOf({ config: { feedforward } }: Encoder): Trees {
+  if (feedforward.kind === 'fff') return feedforward;
+  const found = feedforward.kind === 'dense' ? 'dense feedforward layers, in which every token uses every neuron' : 'no feedforward layers';
+  throw new InputError(`this model has ${found}: there are no paths, expected a model with trees`);
 }
 
 /** @throws InputError if the model has no trees or the text does not fit it. */
 export async function pathsOf(encoder: Encoder, tokenizer: Tokenizer, backend: Backend, text: string): Promise<TokenPaths> {
-  const { feedforward, positions } = encoder.config;
-  if (feedforward.kind !== 'fff') {
-    const found =
-      feedforward.kind === 'dense' ? 'dense feedforward layers, in which every token uses every neuron' : 'no feedforward layers';
-    throw new InputError(`this model has ${found}: there are no paths, expected a model with trees`);
-  }
+  const feedforward = treesOf(encoder);
+  const { positions } = encoder.config;
   const { ids, tokens, typeIds } = tokenizer.encode(text);
   if (ids.length > positions)
     throw new InputError(`the text has ${ids.length} tokens, but the model takes at most ${positions}: shorten it`);
@@ -33,31 +41,57 @@ export async function pathsOf(encoder: Encoder, tokenizer: Tokenizer, backend: B
   const leaves = visited.map((layer) =>
     tokens.map((_, token) => Array.from({ length: trees }, (_, tree) => layer[token * trees + tree] - firstLeaf)),
   );
-  return { tokens, trees, depth, leaves };
+  const counts = new LeafCounts(feedforward);
+  counts.add(visited);
+  return { tokens, trees, depth, leaves, layers: counts.uses };
 }
 
+/** Lines that are read before they are sorted by length. */
+const linesAtOnce = 512;
+
 /**
- * How the tokens spread over the leaves of a layer's trees: leaves that at least one reaches, the share of the most crowded one, and the
- * entropy of their distribution over a tree's leaves, bits, the mean over the trees (as many as the tree is deep: evenly).
+ * How the tokens of many texts, one a line, spread over the leaves of each layer; longer texts than the model takes are cut. `source` names
+ * the lines in messages.
+ * @throws InputError if the model has no trees, or the texts no tokens
  */
-export function spreadOf(leaves: readonly (readonly number[])[]): { used: number; mostCrowded: number; entropy: number } {
-  const trees = leaves[0]?.length ?? 0;
-  const counts = Array.from({ length: trees }, (_, tree) => {
-    const ofTree = new Map<number, number>();
-    for (const token of leaves) ofTree.set(token[tree], (ofTree.get(token[tree]) ?? 0) + 1);
-    return [...ofTree.values()];
-  });
-  return {
-    used: counts.reduce((sum, { length }) => sum + length, 0),
-    mostCrowded: Math.max(...counts.flat()) / leaves.length,
-    entropy: counts.reduce((sum, ofTree) => sum + entropyOf(ofTree), 0) / trees,
+export async function leafUseOf(
+  encoder: Encoder,
+  tokenizer: Tokenizer,
+  backend: Backend,
+  { lines, source }: { lines: AsyncIterable<string>; source: string },
+  onTexts?: (texts: number) => void,
+): Promise<{ texts: number; tokens: number; layers: LeafUse[] }> {
+  const counts = new LeafCounts(treesOf(encoder));
+  using arena = new Arena(backend);
+  let [texts, tokens] = [0, 0];
+  const count = async (some: readonly EncodedText[]) => {
+    for (const members of batchesByLength(some)) {
+      arena.reset();
+      const batch = batchOf(some, members);
+      const [, leaves] = await watchLeaves({ backend, arena, training: false }, (run) => encoder.forward(run, batch));
+      counts.add(leaves, batch.mask);
+      tokens += batch.mask.reduce((sum, present) => sum + present, 0);
+    }
+    texts += some.length;
+    onTexts?.(texts);
   };
+  let waiting: EncodedText[] = [];
+  for await (const line of lines) {
+    if (line.trim() === '') continue;
+    waiting.push(tokenizer.encode(line, { maxLength: encoder.config.positions }));
+    if (waiting.length < linesAtOnce) continue;
+    await count(waiting);
+    waiting = [];
+  }
+  await count(waiting);
+  if (tokens === 0) throw new InputError(`${source}: has no tokens to count, expected one text a line`);
+  return { texts, tokens, layers: counts.uses };
 }
 
 const panel = { width: 1000, height: 120, left: 90, right: 20, gap: 34, top: 96 };
 
 /** A picture (SVG): for each layer its tree from the root at the top to the leaves at the bottom, with the path of each token in a colour of its own. */
-export function drawPaths({ tokens, trees, depth, leaves }: TokenPaths, title: string): string {
+export function drawPaths({ tokens, trees, depth, leaves, layers }: TokenPaths, title: string): string {
   const words = tokens.map((token, i) => ({ token, colour: `hsl(${Math.round((360 * i) / tokens.length)} 70% 42%)` }));
   const perTree = (panel.width - (trees - 1) * 12) / trees;
   const parts: string[] = [];
@@ -75,7 +109,7 @@ export function drawPaths({ tokens, trees, depth, leaves }: TokenPaths, title: s
   const top = y - 58 + panel.top;
   for (const [layer, ofLayer] of leaves.entries()) {
     const base = top + layer * (panel.height + panel.gap);
-    const { used } = spreadOf(ofLayer);
+    const { used } = layers[layer];
     parts.push(`<text x="10" y="${base + 14}">layer ${layer + 1}</text>`);
     parts.push(`<text x="10" y="${base + 32}" class="small">${used} of ${trees * 2 ** depth}</text>`);
     parts.push(`<text x="10" y="${base + 46}" class="small">${trees * 2 ** depth === 1 ? 'leaf' : 'leaves'}</text>`);

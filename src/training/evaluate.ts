@@ -11,7 +11,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
 import { evaluationBatches } from './batches.ts';
 import { maskingCounts } from './masking.ts';
-import { compareLeaves, watchLeaves } from './paths.ts';
+import { compareLeaves, LeafCounts, type LeafUse, watchLeaves } from './paths.ts';
 import { packText } from './sequences.ts';
 
 export interface MaskedLanguageModelScores {
@@ -35,6 +35,8 @@ export interface MaskedLanguageModelScores {
   mostFrequentTop1: number;
   /** With a dtype other than f32: of all tokens x layers x trees, the share whose leaf is not the one that the same model in f32 reaches. */
   changedPaths?: number;
+  /** How the tokens spread over the leaves of each layer's trees; none without trees. */
+  layers: LeafUse[];
 }
 
 export interface EvaluationOptions {
@@ -108,7 +110,7 @@ export async function evaluateMaskedLanguageModel(options: EvaluationOptions): P
     });
     const predicted = batches.flatMap(({ labels }) => Array.from(labels.filter((label) => label >= 0)));
     const texts = around ? batches.map((batch) => between(batch, around)) : batches;
-    const { loss, top1, top5, changedPaths } = await scoreModel(backend, model, exact, texts, options.onProgress);
+    const { loss, top1, top5, changedPaths, layers } = await scoreModel(backend, model, exact, texts, options.onProgress);
     return {
       loss,
       lossPerByte: (loss * tokens) / bytes,
@@ -118,6 +120,7 @@ export async function evaluateMaskedLanguageModel(options: EvaluationOptions): P
       predicted: predicted.length,
       ...unigramScores(sequences, predicted),
       changedPaths,
+      layers,
     };
   } finally {
     exact?.dispose();
@@ -169,12 +172,12 @@ async function scoreModel(
   let firstFive = 0;
   let count = 0;
   const paths = { changed: 0, walks: 0 };
+  const counts = new LeafCounts(model.config.feedforward);
   const run = { backend, arena, training: false };
   for (const [index, batch] of batches.entries()) {
     arena.reset();
-    const [{ losses, ranks }, leaves] = exact
-      ? await watchLeaves(run, (watched) => model.losses(watched, batch))
-      : [await model.losses(run, batch), []];
+    const [{ losses, ranks }, leaves] = await watchLeaves(run, (watched) => model.losses(watched, batch));
+    counts.add(leaves);
     if (exact) {
       arena.reset();
       const [, expected] = await watchLeaves(run, (watched) => exact.encoder.forward(watched, batch));
@@ -191,7 +194,7 @@ async function scoreModel(
     onProgress?.(index + 1, batches.length);
   }
   const changedPaths = exact && paths.changed / paths.walks;
-  return { loss: total / count, top1: first / count, top5: firstFive / count, changedPaths };
+  return { loss: total / count, top1: first / count, top5: firstFive / count, changedPaths, layers: counts.uses };
 }
 
 /** What the frequencies in `tokens` alone predict of the labels. */

@@ -12,6 +12,7 @@ import type { CharacterLoss, LossNotice } from '../tokenizer/character_loss.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { accuracy, f1, matthewsCorrelation, pearson, spearman } from './metrics.ts';
 import type { AdamW, AdamWOptions } from './optimizer.ts';
+import { CollapseNotice, LeafCounts, leafUseSchema, watchLeaves } from './paths.ts';
 import { CounterRandom, randomStream, shuffled } from './random.ts';
 import { checkFinite } from './run.ts';
 import { cosineWithWarmup } from './schedules.ts';
@@ -55,6 +56,8 @@ const epochSchema = v.object({
   loss: v.number(),
   /** On the validation examples; without any, none. */
   scores: v.record(v.string(), v.number()),
+  /** How the validation examples' tokens spread over the leaves of each layer; none without trees. */
+  layers: v.optional(v.array(leafUseSchema)),
 });
 export type EpochReport = v.InferOutput<typeof epochSchema>;
 
@@ -82,6 +85,7 @@ export interface FineTuningSession {
   signal?: AbortSignal;
   /** What to do where a loss is not finite; by default to try a lower learning rate. */
   advice?: string;
+  onNotice?(line: string): void;
   /** Puts back weights and moments of a run that was stopped, and says how far it was. */
   restore?(optimizer: AdamW): Promise<FineTuningProgress | undefined>;
   onStep?(report: FineTuningStep): void;
@@ -142,17 +146,21 @@ export async function encodeTexts(
   return { encoded, cut };
 }
 
-/** What a classifier says of each text: the most probable class, or its number where it has one output. In the order given. */
+/** What a classifier says of each text: the most probable class, or its number where it has one output. In the order given. `counts` is told where tokens went. */
 export async function predict(
   trainer: Pick<Trainer, 'inference'>,
   model: SequenceClassifier,
   encoded: readonly EncodedText[],
-  signal?: AbortSignal,
+  { signal, counts }: { signal?: AbortSignal; counts?: LeafCounts } = {},
 ): Promise<Float32Array> {
   const predictions = new Float32Array(encoded.length);
   for (const members of batchesByLength(encoded, { unpadded: needsEqualLengths(model) })) {
     signal?.throwIfAborted();
-    const logits = await trainer.inference((run) => run.backend.read(model.logits(run, batchOf(encoded, members))));
+    const batch = batchOf(encoded, members);
+    const [logits, leaves] = await trainer.inference((run) =>
+      watchLeaves(run, (watched) => run.backend.read(model.logits(watched, batch))),
+    );
+    counts?.add(leaves, batch.attentionMask);
     members.forEach((index, row) => {
       const own = logits.subarray(row * model.labels, (row + 1) * model.labels);
       predictions[index] = model.labels === 1 ? own[0] : own.indexOf(Math.max(...own));
@@ -202,6 +210,7 @@ export async function fineTune(
   optimizer.steps = progress.step;
   const started = performance.now() - progress.seconds * 1000;
   const before = { tokens: progress.tokens, seconds: progress.seconds };
+  const collapse = new CollapseNotice(model.config.feedforward, session.onNotice);
 
   for (let epoch = progress.epochs.length; epoch < epochs; epoch++) {
     const since = epoch - progress.best;
@@ -237,8 +246,11 @@ export async function fineTune(
       if (progress.stepOfEpoch < order.length) await session.afterStep?.(progress, optimizer);
     }
     if (signal?.aborted) return await stopped();
-    const scores = validation ? scoresOf(model.labels, await predict(trainer, model, validation), labelsOf(validation)) : {};
-    progress.epochs.push({ epoch: epoch + 1, loss: progress.epochLoss / training.length, scores });
+    const counts = new LeafCounts(model.config.feedforward);
+    const scores = validation ? scoresOf(model.labels, await predict(trainer, model, validation, { counts }), labelsOf(validation)) : {};
+    const layers = counts.uses;
+    progress.epochs.push({ epoch: epoch + 1, loss: progress.epochLoss / training.length, scores, ...(layers.length > 0 && { layers }) });
+    collapse.check(layers);
     progress.epochLoss = 0;
     progress.stepOfEpoch = 0;
     progress.seconds = (performance.now() - started) / 1000;

@@ -3,6 +3,7 @@
 import type { Backend } from '../backend/backend.ts';
 import { InputError } from '../errors.ts';
 import { checkVocabulary, loadSequenceClassifier, readTrainedHead, saveCheckpoint } from '../models/checkpoint.ts';
+import type { FeedforwardConfig } from '../models/config.ts';
 import type { EncodedText } from '../models/text_batches.ts';
 import { hashText } from '../nn/random.ts';
 import { LossNotice } from '../tokenizer/character_loss.ts';
@@ -57,6 +58,7 @@ export interface FineTuningResult extends FineTuningProgress {
   /** Examples trained on and scored on. */
   training: number;
   validation: number;
+  feedforward: FeedforwardConfig;
 }
 
 /** Without a file of their own, one example of so many of each class is for the scores, drawn by the seed. */
@@ -111,6 +113,7 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
         return undefined;
       },
       onStep: session.onStep,
+      onNotice: session.onNotice,
       afterStep: (progress, optimizer) => state.saveIfDue(progress, optimizer),
       async afterEpoch(progress, optimizer, best) {
         // The state last: a crash in between leaves an older state, whose steps are taken again.
@@ -121,7 +124,7 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
       },
       afterStop: (progress, optimizer) => state.save(progress, optimizer),
     });
-    return { ...result, labels, training: data.training.length, validation: data.validation.length };
+    return { ...result, labels, training: data.training.length, validation: data.validation.length, feedforward: model.config.feedforward };
   });
 }
 

@@ -1,29 +1,37 @@
 import { ignoredLabel, type LabelledBatch, type MaskedLanguageModel } from '../models/masked_language_model.ts';
 import type { Run } from '../nn/parameter.ts';
+import { LeafCounts, type LeafUse, watchLeaves } from './paths.ts';
 import type { StepResult, Trainer } from './trainer.ts';
 
-/** One step of masked language modelling: the mean loss, nats, is over the predicted positions of all micro-batches. */
+/** One step of masked language modelling: the mean loss, nats, is over the predicted positions of all micro-batches. `balance` as in Trainer.step. */
 export function maskedStep(
   trainer: Trainer,
   model: MaskedLanguageModel,
   batches: readonly LabelledBatch[],
   learningRate: number,
+  balance: number,
 ): Promise<StepResult> {
   const predicted = batches.reduce((sum, { labels }) => sum + countPredicted(labels), 0);
   const passes = batches.map((batch) => (run: Run, scale: number) => model.lossAndGradients(run, batch, { scale }));
-  return trainer.step(passes, predicted, learningRate);
+  return trainer.step(passes, predicted, learningRate, balance);
 }
 
-/** Mean loss over the predicted positions of some batches, nats; nothing is changed. */
-export async function maskedLoss(trainer: Trainer, model: MaskedLanguageModel, batches: readonly LabelledBatch[]): Promise<number> {
+/** Mean loss over the predicted positions of some batches, nats, and where their tokens went; nothing is changed. */
+export async function maskedLoss(
+  trainer: Trainer,
+  model: MaskedLanguageModel,
+  batches: readonly LabelledBatch[],
+): Promise<{ loss: number; layers: LeafUse[] }> {
+  const counts = new LeafCounts(model.config.feedforward);
   let total = 0;
   let predicted = 0;
   for (const batch of batches) {
-    const { losses } = await trainer.inference((run) => model.losses(run, batch));
+    const [{ losses }, leaves] = await trainer.inference((run) => watchLeaves(run, (watched) => model.losses(watched, batch)));
+    counts.add(leaves);
     total += losses.reduce((sum, loss) => sum + loss, 0);
     predicted += losses.length;
   }
-  return total / predicted;
+  return { loss: total / predicted, layers: counts.uses };
 }
 
 function countPredicted(labels: Int32Array): number {

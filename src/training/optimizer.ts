@@ -60,6 +60,8 @@ const ownShare = 0.3;
  */
 export class AdamW {
   readonly parameters: readonly OptimizedParameter[];
+  /** What is stored with them but moved by others, routing thresholds: part of a run's state all the same. */
+  readonly buffers: readonly Parameter[];
   /** Steps taken; the bias correction depends on it. */
   steps = 0;
   private readonly sums: Tensor;
@@ -74,7 +76,8 @@ export class AdamW {
     parameters: readonly Parameter[],
     readonly options: AdamWOptions = pretrainingAdamW,
   ) {
-    const trained = parameters.filter((parameter) => !parameter.frozen);
+    this.buffers = parameters.filter(({ buffer }) => buffer);
+    const trained = parameters.filter(({ frozen, buffer }) => !frozen && !buffer);
     try {
       this.parameters = trained.map((parameter) => {
         const { value, name } = parameter;

@@ -8,10 +8,11 @@ import { InputError } from '../errors.ts';
 import { readLines, writeFileAtomic } from '../io/files.ts';
 import { countSchema } from '../io/schemas.ts';
 import { checkVocabulary, createMaskedLanguageModel, loadMaskedLanguageModel, saveCheckpoint } from '../models/checkpoint.ts';
-import { crammedBertConfig, feedforwardOf, type ModelConfig } from '../models/config.ts';
+import { crammedBertConfig, type FeedforwardConfig, feedforwardOf, type ModelConfig } from '../models/config.ts';
 import { configToJson, parseConfig } from '../models/config_json.ts';
 import type { LabelledBatch, MaskedLanguageModel } from '../models/masked_language_model.ts';
 import { modelNames } from '../models/names.ts';
+import { countParameters } from '../nn/parameter.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
 import { trainWordPiece } from '../tokenizer/train_wordpiece.ts';
@@ -22,6 +23,7 @@ import { renderLossCurve } from './loss_curve.ts';
 import { maskedLoss, maskedStep } from './masked_steps.ts';
 import { type MaskingOptions, maskingCounts } from './masking.ts';
 import { type AdamW, pretrainingAdamW, startBranchesAlike } from './optimizer.ts';
+import { CollapseNotice, type LeafUse } from './paths.ts';
 import { checkFinite, inRunFolder, RunClock, type RunSession, takeSteps } from './run.ts';
 import { hasState, loadState, type RunProgress, runProgressSchema, saveState, tokenizerFile } from './run_state.ts';
 import { learningRateMultiplier, type ScheduleName } from './schedules.ts';
@@ -66,6 +68,8 @@ export interface PretrainOptions {
   learningRate: number;
   /** Of trees; see `AdamWOptions`. Above 0 new ones also start alike. */
   branchRate?: number;
+  /** Of trees: how fast routing thresholds follow their tokens, at the peak; see `Trainer.step`. 0, or absent: they stay as they are. */
+  balance?: number;
   schedule: ScheduleName;
   seed: number;
   /** Text for the held-out loss; without it every `heldOutEvery`-th document of the corpus is kept for that and never trained on. */
@@ -98,7 +102,7 @@ export interface StepReport {
 export interface PretrainSession extends RunSession {
   backend: Backend;
   onStep?(report: StepReport): void;
-  onEvaluation?(report: { step: number; tokens: number; seconds: number; heldOutLoss: number }): void;
+  onEvaluation?(report: { step: number; tokens: number; seconds: number; heldOutLoss: number; layers: LeafUse[] }): void;
   onCheckpoint?(report: { step: number; tokens: number; seconds: number }): void;
 }
 
@@ -106,7 +110,14 @@ export interface PretrainResult extends RunProgress {
   /** The budget is spent (otherwise the run was stopped). */
   finished: boolean;
   parameters: number;
+  feedforward: FeedforwardConfig;
 }
+
+/**
+ * Of a new run's budget, the share in which thresholds stay 0. Descent then lets nearly all tokens take one path, which learns for all of its
+ * branches, faster than 2,048 leaves would (docs/decisions.md); from there on the leaves learn what tells their tokens apart.
+ */
+const onePathShare = 0.3;
 
 /** Steps between two points of the loss curve. */
 const stepsPerPoint = 20;
@@ -135,9 +146,13 @@ export function pretrain(options: PretrainOptions, session: PretrainSession): Pr
     if (options.variedShare && possibleCuts(options.length).length === 1)
       session.onNotice?.(`--length ${options.length} cannot be halved: what varies is only how much of a sequence is predicted`);
     freezePositionScale(model);
-    const { precision, branchRate } = options;
+    const { precision, branchRate, balance = 0 } = options;
     if (branchRate && !options.model) for (const parameter of model.parameters) await startBranchesAlike(parameter);
-    const trainer = new Trainer(backend, model.parameters, { adamW: { ...pretrainingAdamW, branchRate }, precision });
+    const trainer = new Trainer(backend, model.parameters, {
+      adamW: { ...pretrainingAdamW, branchRate },
+      precision,
+      balance: balance > 0,
+    });
     open.push(trainer);
     const resumed = saved ? await loadPretraining(out, trainer.optimizer) : undefined;
     if (session.resume && !resumed) session.onNotice?.('the run was stopped before its first save: starting again');
@@ -152,8 +167,7 @@ export function pretrain(options: PretrainOptions, session: PretrainSession): Pr
       await created?.record(options, tokenizer.json);
       const progress = resumed?.progress ?? { step: 0, tokens: 0, seconds: 0, history: [], recentLosses: [] };
       const finished = await train({ options, session, tokenizer, masking, model, trainer, heldOut, stream, progress });
-      const parameters = model.parameters.reduce((total, { value }) => total + value.size, 0);
-      return { ...progress, finished, parameters };
+      return { ...progress, finished, parameters: countParameters(model.parameters), feedforward: model.config.feedforward };
     } finally {
       await stream.close();
     }
@@ -179,14 +193,19 @@ async function train({ options, session, tokenizer, masking, model, trainer, hel
   const sequencesPerStep = shape.count * shape.batch;
   const spent = () => (options.minutes ? clock.seconds / 60 / options.minutes : progress.tokens / (options.tokens ?? 0));
   const place = () => ({ step: progress.step, tokens: progress.tokens, seconds: clock.seconds });
+  // A model to go on from is past that.
+  const balancedFrom = options.model ? 0 : onePathShare;
+  const collapse = new CollapseNotice(model.config.feedforward, session.onNotice);
   let savedStep = progress.step;
   return takeSteps(session, clock, {
     done: () => spent() >= 1,
     async step() {
-      const learningRate = options.learningRate * learningRateMultiplier(options.schedule, spent());
+      const multiplier = learningRateMultiplier(options.schedule, spent());
+      const learningRate = options.learningRate * multiplier;
+      const balance = spent() < balancedFrom ? 0 : (options.balance ?? 0) * multiplier;
       const batches = await nextBatches(stream, shape, options.seed, masking);
       // The next step's text is read and tokenised while the backend computes this one.
-      const [result] = await Promise.all([maskedStep(trainer, model, batches, learningRate), stream.prefetch(sequencesPerStep)]);
+      const [result] = await Promise.all([maskedStep(trainer, model, batches, learningRate, balance), stream.prefetch(sequencesPerStep)]);
       progress.step++;
       progress.tokens += sequencesPerStep * shape.length;
       checkFinite(result, { step: progress.step, learningRate, advice: 'try a lower --learning-rate', saved: { step: savedStep, out } });
@@ -197,9 +216,10 @@ async function train({ options, session, tokenizer, masking, model, trainer, hel
     },
     async evaluate() {
       if (heldOut.length === 0) return;
-      const heldOutLoss = await maskedLoss(trainer, model, heldOut);
-      progress.history.push({ step: progress.step, tokens: progress.tokens, heldOutLoss });
-      session.onEvaluation?.({ ...place(), heldOutLoss });
+      const { loss: heldOutLoss, layers } = await maskedLoss(trainer, model, heldOut);
+      progress.history.push({ step: progress.step, tokens: progress.tokens, heldOutLoss, layers });
+      session.onEvaluation?.({ ...place(), heldOutLoss, layers });
+      if (spent() >= balancedFrom) collapse.check(layers);
     },
     async save() {
       progress.seconds = clock.seconds;

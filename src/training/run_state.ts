@@ -19,7 +19,9 @@ import { parseJsonText } from '../io/json.ts';
 import { readSafetensors, type SafetensorsFile, type TensorToWrite, writeSafetensors } from '../io/safetensors.ts';
 import { countSchema, secondsSchema } from '../io/schemas.ts';
 import { importParameter, parameterTensors } from '../models/checkpoint.ts';
+import type { Parameter } from '../nn/parameter.ts';
 import type { AdamW, OptimizedParameter } from './optimizer.ts';
+import { leafUseSchema } from './paths.ts';
 
 const curvePointSchema = v.object({
   step: countSchema,
@@ -27,6 +29,8 @@ const curvePointSchema = v.object({
   /** Mean over the steps since the point before, nats; absent where only the held-out loss was taken. */
   loss: v.optional(v.number()),
   heldOutLoss: v.optional(v.number()),
+  /** How the held-out text's tokens spread over the leaves of each layer; none without trees. */
+  layers: v.optional(v.array(leafUseSchema)),
 });
 
 /** One point of the loss curve. */
@@ -116,6 +120,7 @@ export interface RunState {
 /** Saves weights, moments and what else the run needs to go on. */
 export async function saveState(folder: string, optimizer: AdamW, { records, integers }: RunState): Promise<void> {
   const tensors: TensorToWrite[] = optimizer.parameters.flatMap((parameter) => [...stateTensors(parameter), ...branchTensors(parameter)]);
+  for (const buffer of optimizer.buffers) tensors.push(...stored('value', buffer));
   for (const [name, values] of Object.entries(integers)) tensors.push({ name, dtype: 'I32', shape: [values.length], values });
   const metadata = Object.entries(records).map(([name, value]) => [name, JSON.stringify(value)]);
   await writeSafetensors(stateFile(folder), tensors, Object.fromEntries(metadata));
@@ -127,13 +132,11 @@ const partOf = (optimized: OptimizedParameter, part: (typeof parts)[number]) =>
   part === 'value' ? optimized.parameter.value : optimized[part];
 
 function stateTensors(optimized: OptimizedParameter): TensorToWrite[] {
-  return parts.flatMap((part) =>
-    parameterTensors(optimized.parameter, partOf(optimized, part)).map((tensor) => ({
-      ...tensor,
-      name: `${part}.${tensor.name}`,
-      dtype: 'F32' as const,
-    })),
-  );
+  return parts.flatMap((part) => stored(part, optimized.parameter, partOf(optimized, part)));
+}
+
+function stored(part: (typeof parts)[number], parameter: Parameter, tensor?: Tensor): TensorToWrite[] {
+  return parameterTensors(parameter, tensor).map((array) => ({ ...array, name: `${part}.${array.name}`, dtype: 'F32' as const }));
 }
 
 /** The moments of a parameter's branches, as they lie. */
@@ -183,6 +186,12 @@ export async function loadState<Records extends Record<string, v.GenericSchema>,
         importParameter(optimized.parameter, arrays, partOf(optimized, part));
       }
       for (const { name, tensor } of branchMoments(optimized)) tensor.backend.write(tensor, await read(name, tensor.shape));
+    }
+    for (const buffer of optimizer.buffers) {
+      // A state from before there were thresholds has none.
+      const known = buffer.layout.tensors.filter(({ name }) => file.has(`value.${name}`));
+      const arrays = await Promise.all(known.map(async ({ name, shape }) => ({ name, shape, values: await read(`value.${name}`, shape) })));
+      importParameter(buffer, arrays);
     }
     const records = Object.entries(wanted.records).map(([name, schema]) => [name, parseRecord(name, schema, file)]);
     const integers: [string, Int32Array][] = [];

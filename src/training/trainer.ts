@@ -18,6 +18,9 @@ export interface StepResult {
   gradientNorm: number;
 }
 
+/** Tokens of even splits that every node is counted with besides: the few of a step that come to a deep node say little of how it splits. */
+const pseudoCount = 64;
+
 /** Trains parameters step by step, whatever the loss. A step is handed to the backend whole and waited for once. */
 export class Trainer {
   readonly optimizer: AdamW;
@@ -25,16 +28,22 @@ export class Trainer {
   /** Loss, clip factor, gradient norm: read together. */
   private readonly results: Tensor;
 
-  /** `dropoutSeed`: dropout with the model's probabilities; absent: none. `precision`: of products of matrices. */
+  /**
+   * `dropoutSeed`: dropout with the model's probabilities; absent: none. `precision`: of products of matrices. `balance`: trees' routing
+   * thresholds follow their tokens.
+   */
   constructor(
     readonly backend: Backend,
     parameters: readonly Parameter[],
-    private readonly options: { adamW?: AdamWOptions; dropoutSeed?: number; precision?: ProductPrecision } = {},
+    private readonly options: { adamW?: AdamWOptions; dropoutSeed?: number; precision?: ProductPrecision; balance?: boolean } = {},
   ) {
     this.optimizer = new AdamW(backend, parameters, options.adamW);
     this.arena = new Arena(backend);
     try {
       this.results = backend.zeros('step results', [3]);
+      if (options.balance)
+        for (const buffer of this.optimizer.buffers)
+          buffer.splits = backend.zeros(`${buffer.name}.splits`, [...buffer.value.shape, 2], 'i32');
     } catch (error) {
       this.optimizer.dispose();
       throw error;
@@ -44,21 +53,22 @@ export class Trainer {
   /**
    * One optimiser step over all passes (gradient accumulation), on the mean of their losses: `examples` is how many losses they have
    * together. All work is queued before this returns; the promise is the one wait. A step that fails (a label that is no class, say) changes
-   * nothing: another may follow.
+   * nothing: another may follow. `balance`: how far a routing threshold moves if all of many tokens go to one side, in units of a logit.
    */
-  async step(passes: readonly Pass[], examples: number, learningRate: number): Promise<StepResult> {
+  async step(passes: readonly Pass[], examples: number, learningRate: number, balance = 0): Promise<StepResult> {
     const { steps } = this.optimizer;
     try {
-      this.queueStep(passes, examples, learningRate);
+      this.queueStep(passes, examples, learningRate, balance);
       const [total, , gradientNorm] = await this.backend.read(this.results);
       return { loss: total / examples, gradientNorm };
     } catch (error) {
       this.optimizer.discard(steps);
+      for (const { splits } of this.optimizer.buffers) if (splits) this.backend.fill({ output: splits, value: 0 });
       throw error;
     }
   }
 
-  private queueStep(passes: readonly Pass[], examples: number, learningRate: number): void {
+  private queueStep(passes: readonly Pass[], examples: number, learningRate: number, balance: number): void {
     const { backend, arena, results, optimizer } = this;
     const { dropoutSeed: seed, precision } = this.options;
     const loss = results.view([1], 0);
@@ -71,6 +81,8 @@ export class Trainer {
       backend.submit(); // Starts on it while the rest is queued.
     }
     optimizer.step(learningRate, results.view([2], 1));
+    for (const { value, splits } of optimizer.buffers)
+      if (splits) backend.balanceThresholds({ counts: splits, thresholds: value, rate: balance, pseudoCount });
   }
 
   /** Runs something that changes nothing, on the trainer's scratch memory; what `work` computes is gone with the next step. */
@@ -81,6 +93,10 @@ export class Trainer {
 
   /** Frees the optimiser and the scratch memory; the model stays. */
   dispose(): void {
+    for (const buffer of this.optimizer.buffers) {
+      buffer.splits?.dispose();
+      buffer.splits = undefined;
+    }
     this.optimizer.dispose();
     this.arena.dispose();
     this.results.dispose();

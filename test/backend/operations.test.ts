@@ -194,6 +194,8 @@ describeOnEach(candidates, ({ label, create }) => {
       const rows = { input: zeros(2, 4), gradOutput: zeros(2, 4), gradInput: zeros(2, 4) };
       backend.fffBackward({ ...rows, ...gradients, nodes: zeros(3, 8), trees: 1, depth: 1, visited, logits: zeros(2, 1, 2) });
       await expect(backend.finish()).rejects.toThrow(`fffBackward: node ${node}, visited by token 1, is not on level 1`);
+      backend.countSplits({ visited, counts: backend.zeros('counts', [1, 2], 'i32'), trees: 1, depth: 1 });
+      await expect(backend.finish()).rejects.toThrow('countSplits: the nodes visited are no paths of trees of depth 1');
     });
   });
 

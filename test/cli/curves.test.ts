@@ -6,27 +6,28 @@ import { ufb } from './ufb.ts';
 
 const folder = temporaryFolder();
 
-function writeLog(name: string, losses: readonly number[], secondsEach: number): string {
+function writeLog(name: string, losses: readonly number[], secondsEach: number, layers?: { entropy: number }[]): string {
   const path = join(folder, name);
   const lines = losses.flatMap((heldOutLoss, i) => [
     { event: 'step', step: i, tokens: 1000 * (i + 1), loss: 9 },
-    { event: 'evaluation', step: i, tokens: 1000 * (i + 1), seconds: secondsEach * (i + 1), heldOutLoss },
+    { event: 'evaluation', step: i, tokens: 1000 * (i + 1), seconds: secondsEach * (i + 1), heldOutLoss, layers },
   ]);
   writeFileSync(path, lines.map((line) => JSON.stringify(line)).join('\n'));
   return path;
 }
-const trees = writeLog('trees.jsonl', [8, 6.5, 5.25], 2);
+const trees = writeLog('trees.jsonl', [8, 6.5, 5.25], 2, [{ entropy: 7.25 }, { entropy: 0.5 }]);
 const dense = writeLog('dense.jsonl', [7, 5.125], 5);
 
 test('ufb curves prints how each run ended, and draws both', async () => {
   const out = join(folder, 'curves.svg');
   const { code, stdout, stderr } = await ufb(['curves', `trees=${trees}`, `dense=${dense}`, '--title', '', '--out', out]);
   expect([code, stderr]).toEqual([0, `${out}\n`]);
-  expect(stdout).toMatch(/^ +held-out loss, nats per predicted token +tokens/);
-  expect(stdout).toMatch(/^trees +5\.2500 +0\.00 M +6 +500$/m);
+  expect(stdout).toMatch(/^ +held-out loss, nats per predicted token +leaf use of each layer, bits +tokens/);
+  expect(stdout).toMatch(/^trees +5\.2500 +7\.3 0\.5 +0\.00 M +6 +500$/m);
   expect(stdout).toMatch(/^dense +5\.1250 +0\.00 M +10 +200$/m);
   const svg = readFileSync(out, 'utf8');
-  for (const text of ['token, after so many tokens', 'token, after so many seconds', '>trees<', '>dense<']) expect(svg).toContain(text);
+  for (const text of ['token, after so many tokens', 'token, after so many seconds', 'of the layer with the fewest', '>trees<', '>dense<'])
+    expect(svg).toContain(text);
   const report = JSON.parse((await ufb(['curves', `dense=${dense}`, '--json'])).stdout);
   expect(report).toEqual([
     {

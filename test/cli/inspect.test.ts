@@ -4,7 +4,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 import { loadMaskedLanguageModel } from '../../src/models/checkpoint.ts';
-import { drawPaths, pathsOf, spreadOf } from '../../src/pipelines/paths.ts';
+import { drawPaths, pathsOf } from '../../src/pipelines/paths.ts';
 import { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { writeTinyModel } from '../tiny_model.ts';
@@ -33,16 +33,6 @@ test('the paths are those of the walk', async () => {
   }
 });
 
-test('how tokens spread', () => {
-  expect(spreadOf([[1], [1], [3], [1]])).toEqual({ used: 2, mostCrowded: 0.75, entropy: expect.closeTo(0.8112781, 6) });
-  expect(
-    spreadOf([
-      [0, 0],
-      [0, 1],
-    ]),
-  ).toEqual({ used: 3, mostCrowded: 1, entropy: 0.5 });
-});
-
 test('the picture has a path for each token, tree and layer, and says nothing that is markup', () => {
   const svg = drawPaths(
     {
@@ -55,6 +45,7 @@ test('the picture has a path for each token, tree and layer, and says nothing th
           [0, 0],
         ],
       ],
+      layers: [{ leaves: 2, used: 2, entropy: 0, mostCrowded: 1 }],
     },
     'a "model"',
   );
@@ -75,6 +66,29 @@ describe('ufb inspect', () => {
     const { paths, parameters } = JSON.parse((await ufb(['inspect', '--model', model, '--text', text, '--json'])).stdout);
     expect(paths.leaves).toHaveLength(2);
     expect(parameters).toBeGreaterThan(1000);
+  });
+
+  test('how the texts of a file spread over the leaves', async () => {
+    const file = join(folder, 'texts.txt');
+    writeFileSync(file, `${text}\n\n${text}\nthe dog likes a river .\n`);
+    const { code, stdout, stderr } = await ufb(['inspect', '--model', model, '--text-file', file]);
+    expect([code, stderr]).toEqual([0, '']);
+    const { tokens, layers } = JSON.parse((await ufb(['inspect', '--model', model, '--text-file', file, '--json'])).stdout).leafUse;
+    expect(stdout).toContain(`\n${tokens} tokens of 3 texts:\n`);
+    expect(stdout).toMatch(/^ +leaves used +entropy, bits +of tokens in the most crowded\nlayer 1 +\d of 8 +[\d.]+ +[\d.]+ %$/m);
+    // The same as the texts one by one.
+    const one = async (of: string) => JSON.parse((await ufb(['inspect', '--model', model, '--text', of, '--json'])).stdout).paths.leaves;
+    const [twice, once] = [await one(text), await one('the dog likes a river .')];
+    const reached = [...twice[1], ...twice[1], ...once[1]].map(([leaf]) => leaf);
+    expect(tokens).toBe(reached.length);
+    const counts = [...new Set(reached)].map((leaf) => reached.filter((other) => other === leaf).length);
+    expect(layers[1]).toMatchObject({ leaves: 8, used: counts.length, mostCrowded: Math.max(...counts) / tokens });
+    const empty = join(folder, 'empty.txt');
+    writeFileSync(empty, '\n');
+    expect(await ufb(['inspect', '--model', model, '--text-file', empty])).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining(`${empty}: has no tokens to count`),
+    });
   });
 
   test('a model of sentences, and one whose modules are not run here', async () => {

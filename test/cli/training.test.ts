@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { beforeAll, expect, test } from 'vitest';
@@ -31,7 +31,7 @@ async function refused(args: string[], message: RegExp): Promise<void> {
 
 test.concurrent.each([
   ['empty', 'empty.txt', /corpus/],
-  ['not text', 'binary.bin', /binary\.bin: is not UTF-8 text/],
+  ['not text', 'binary.bin', /binary\.bin, line \d+: is not UTF-8 text/],
   ['missing', 'nowhere.txt', /nowhere\.txt: cannot read: no such file/],
   ['a damaged gzip stream', 'cut.txt.gz', /cut\.txt\.gz: the gzip stream is damaged or cut short/],
 ])('a corpus that is %s is refused and leaves nothing behind', async (name, file, message) => {
@@ -95,4 +95,26 @@ test('what was trained fills masks and is evaluated', async () => {
   const scores = JSON.parse(evaluated.stdout);
   for (const name of ['loss', 'lossPerByte', 'top1', 'top5', 'tokens', 'unigramLoss', 'mostFrequentTop1'])
     expect(scores[name]).toEqual(expect.any(Number));
+  expect(scores.layers).toEqual([{ leaves: 8, used: expect.any(Number), entropy: expect.any(Number), mostCrowded: expect.any(Number) }]);
+  const shown = await ufb(['eval', 'mlm', ...reference, '--model', out, '--text', at('text.txt'), '--max-tokens', '1000']);
+  expect(shown.stdout).toMatch(/\nlayer 1 +\d of 8 +\d\.\d +\d+\.\d %\n$/);
+  const said = await ufb([
+    'pretrain',
+    ...reference,
+    ...shape,
+    '--tokens',
+    '640',
+    '--corpus',
+    at('text.txt'),
+    '--out',
+    at('said'),
+    '--log',
+    at('said.log'),
+  ]);
+  expect(said.stdout).toMatch(/held-out loss [\d.]+, leaf use \d\.\d of 3 bits, \d of 8 leaves; /);
+  const logged = readFileSync(at('said.log'), 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  expect(logged.find(({ event }) => event === 'evaluation').layers).toEqual([expect.objectContaining({ leaves: 8 })]);
 });

@@ -75,8 +75,8 @@ test('a converted model agrees more with every phase, and is a sentence model th
     expect(state).toBeGreaterThan(fitted.states[block]);
   });
   expect(trained.cosine).toBeGreaterThan(fitted.cosine);
-  expect(trained.leaves).toHaveLength(2);
-  for (const { used, leaves, entropy } of trained.leaves) {
+  expect(trained.layers).toHaveLength(2);
+  for (const { used, leaves, entropy } of trained.layers) {
     expect([leaves, used >= 1 && used <= 4, entropy >= 0 && entropy <= 2]).toEqual([4, true, true]);
   }
   expect(JSON.parse(readFileSync(join(out, 'config.json'), 'utf8'))).toMatchObject({

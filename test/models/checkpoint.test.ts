@@ -178,6 +178,33 @@ describe('saving what was loaded', () => {
     await expect(loadModel(folder, backend)).rejects.toThrow(/linear_in.weight.*\[94, ?8\].*\[78, ?8\]/);
   });
 
+  test('routing thresholds: absent where all are 0, else kept exactly whatever the dtype', async () => {
+    const feedforward = { kind: 'fff', trees: 2, depth: 3 } as const;
+    const config = crammedBertConfig({ vocabularySize: 31, hiddenSize: 8, heads: 2, layers: 2, positions: 8, feedforward });
+    const model = createMaskedLanguageModel(config, backend, 1);
+    const entries = (folder: string) => JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')).arch;
+    const plain = newFolder();
+    await saveCheckpoint(plain, model);
+    expect(entries(plain)).not.toHaveProperty('intermed_thresholds');
+    await using file = await readSafetensors(join(plain, 'model.safetensors'));
+    expect(file.names.filter((name) => name.includes('thresholds'))).toEqual([]);
+
+    // Of one layer's only: the other's are 0.
+    const thresholds = model.parameters.find(({ name }) => name === 'encoder.layers.0.ffn.thresholds')!;
+    const values = Float32Array.from({ length: 14 }, (_, i) => Math.sin(i) / 3);
+    backend.write(thresholds.value, values);
+    const folder = newFolder();
+    await saveCheckpoint(folder, model, { dtype: 'BF16' });
+    expect(entries(folder)).toMatchObject({ intermed_thresholds: true });
+    await using saved = await readSafetensors(join(folder, 'model.safetensors'));
+    for (const layer of [0, 1]) expect(saved.info(`encoder.layers.${layer}.ffn.thresholds`)).toMatchObject({ dtype: 'F32', shape: [2, 7] });
+    const again = await loadModel(folder, backend);
+    expect(await backend.read(again.parameters.find(({ name }) => name === thresholds.name)!.value)).toEqual(values);
+    // Those that config.json names have to be there.
+    await change(folder, (tensors) => tensors.delete('encoder.layers.1.ffn.thresholds'));
+    await expect(loadModel(folder, backend)).rejects.toThrow(/lacks the tensor 'encoder.layers.1.ffn.thresholds' \[2,7\]/);
+  });
+
   test.each<[string, ModelConfig['feedforward'], object]>([
     ['neurons that are always on', { kind: 'fff', trees: 2, depth: 2, alwaysOn: 5 }, { intermed_type: 'fff', intermed_always_on: 5 }],
     ['no feedforward', { kind: 'none' }, { intermed_type: 'none' }],

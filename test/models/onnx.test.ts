@@ -71,7 +71,7 @@ test.each(['crammed-bert-fff', 'crammed-bert-fff-deep', 'crammed-bert-dense', 'h
   },
 );
 
-test('classifiers of every pooling, and leaves of several neurons', async () => {
+test('classifiers of every pooling, leaves of several neurons, and routing thresholds', async () => {
   expect(classifiers.length).toBeGreaterThan(0);
   const config = crammedBertConfig({
     vocabularySize: 50,
@@ -83,9 +83,16 @@ test('classifiers of every pooling, and leaves of several neurons', async () => 
     initialDeviation: 0.3,
   });
   using model = createMaskedLanguageModel(config, backend, 4);
-  const session = await InferenceSession.create(encodeOnnx(await modelGraph(model)));
-  expect(await difference(model, session, batchOf(model, 3, 10))).toBeLessThan(1e-4);
-  await session.release();
+  const agrees = async () => {
+    const session = await InferenceSession.create(encodeOnnx(await modelGraph(model)));
+    expect(await difference(model, session, batchOf(model, 3, 10))).toBeLessThan(1e-4);
+    await session.release();
+  };
+  await agrees();
+  const before = await ours(model, batchOf(model, 3, 10));
+  for (const { buffer, value } of model.parameters) if (buffer) backend.fill({ output: value, value: 0.4 });
+  await agrees();
+  expect(await ours(model, batchOf(model, 3, 10))).not.toEqual(before);
 
   const { createSequenceClassifier } = await import('../../src/models/checkpoint.ts');
   for (const kind of ['first', 'mean', 'max', 'logSumExp'] as const) {

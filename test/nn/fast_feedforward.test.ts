@@ -1,13 +1,18 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
 import type { Backend } from '../../src/backend/backend.ts';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 import { exportParameter, importParameter } from '../../src/models/checkpoint.ts';
 import { FastFeedforward } from '../../src/nn/fast_feedforward.ts';
-import type { NamedArray } from '../../src/nn/parameter.ts';
+import type { NamedArray, Run } from '../../src/nn/parameter.ts';
 import { normalValues } from '../../src/nn/random.ts';
+import { LeafCounts, watchLeaves } from '../../src/training/paths.ts';
+import { Trainer } from '../../src/training/trainer.ts';
 import { candidates, describeOnEach } from '../backend/backends.ts';
-import { expectClose, goldenJson, goldenTensors, tolerances } from '../goldens.ts';
+import { expectClose, fileTensors, goldenJson, goldenPath, tolerances } from '../goldens.ts';
 import { allocateGradients } from '../models/training.ts';
 
 interface Case {
@@ -19,6 +24,13 @@ interface Case {
   batch: number;
 }
 
+/** Inner nodes with thresholds, by a PyTorch script beside them. */
+const thresholdsFolder = fileURLToPath(new URL('../fixtures/thresholds', import.meta.url));
+const thresholdCases = (JSON.parse(readFileSync(join(thresholdsFolder, 'cases.json'), 'utf8')) as Case[]).map((golden) => ({
+  ...golden,
+  of: thresholdsFolder,
+}));
+
 describeOnEach(candidates, ({ create }) => {
   let backend: Backend;
   let arena: Arena;
@@ -28,17 +40,18 @@ describeOnEach(candidates, ({ create }) => {
   });
   afterAll(() => backend?.dispose());
 
-  test.each(goldenJson<Case[]>('fff', 'cases.json'))(
-    '$name agrees with PyTorch',
-    async ({ name, width, depth, trees, nodesPerTree, batch }) => {
-      const golden = await goldenTensors('fff', `${name}.safetensors`);
+  test.each([...goldenJson<Case[]>('fff', 'cases.json').map((golden) => ({ ...golden, of: goldenPath('fff') })), ...thresholdCases])(
+    '$name agrees with PyTorch ($of)',
+    async ({ name, width, depth, trees, nodesPerTree, batch, of }) => {
+      const golden = await fileTensors(join(of, `${name}.safetensors`));
       const arrays = golden.names
-        .filter((tensor) => tensor.startsWith('linear_'))
+        .filter((tensor) => /^(linear_|thresholds)/.test(tensor))
         .map((tensor) => ({ name: tensor, shape: golden.shape(tensor), values: golden.floats(tensor) }));
       using layer = FastFeedforward.create(backend, { width, trees, depth, seed: 1 });
       for (const parameter of layer.parameters) importParameter(parameter, arrays);
       for (const parameter of layer.parameters) {
-        for (const array of await exportParameter(parameter)) expect(array.values).toEqual(golden.floats(array.name));
+        for (const { name, values } of await exportParameter(parameter))
+          expect(values).toEqual(golden.names.includes(name) ? golden.floats(name) : new Float32Array(values.length));
       }
 
       arena.reset();
@@ -52,11 +65,12 @@ describeOnEach(candidates, ({ create }) => {
       expect(await backend.read(untrained.output)).toEqual(await backend.read(activations.output));
 
       if (!golden.names.includes('grad_y')) return;
-      allocateGradients(backend, layer.parameters);
+      const trained = layer.parameters.filter(({ buffer }) => !buffer);
+      allocateGradients(backend, trained);
       const gradY = backend.tensor('grad y', [batch, width], 'f32', golden.floats('grad_y'));
       const gradX = await backend.read(layer.backward(run, activations, gradY));
       expectClose('gradient of x', gradX, golden.floats('grad_x'), tolerances.gradient);
-      for (const parameter of layer.parameters) {
+      for (const parameter of trained) {
         for (const array of await exportParameter(parameter, parameter.gradient)) {
           expectClose(`gradient of ${array.name}`, array.values, golden.floats(`grad.${array.name}`), tolerances.gradient);
         }
@@ -124,6 +138,36 @@ describeOnEach(candidates, ({ create }) => {
     expectClose('output', await backend.read(output), await backend.read(expected), tolerances.output);
     expect(await backend.readIntegers(visited!)).toEqual(new Int32Array(tokens));
     expect(logits!.shape).toEqual([tokens, 1, leafWidth]);
+  });
+
+  test('thresholds follow the tokens that come, whatever the logits are worth', async () => {
+    const [width, tokens] = [16, 512];
+    using layer = FastFeedforward.create(backend, { width, trees: 2, depth: 3, seed: 3 });
+    backend.fill({ output: layer.bias.value, value: 2 }); // most tokens go right everywhere
+    using trainer = new Trainer(backend, layer.parameters, { balance: true });
+    using x = backend.tensor('x', [tokens, width], 'f32', normalValues(tokens * width, 1, 5, 0));
+    using gradient = backend.zeros('gradient', [tokens, width]);
+    const pass = (run: Run) => {
+      const activations = layer.forward(run, x);
+      layer.backward(run, activations, gradient);
+      return gradient;
+    };
+    const use = async () => {
+      const counts = new LeafCounts({ kind: 'fff', trees: 2, depth: 3 });
+      const [, leaves] = await trainer.inference((run) => watchLeaves(run, (watched) => layer.forward(watched, x)));
+      counts.add(leaves);
+      return counts.uses[0].entropy;
+    };
+    const before = await use();
+    const nodes = await backend.read(layer.nodes.value);
+    for (let step = 0; step < 60; step++) await trainer.step([pass], 1, 0, 0.2);
+    expect(before).toBeLessThan(2.2);
+    expect(await use()).toBeGreaterThan(2.9);
+    // No weight has moved, and nothing moves without a rate.
+    expect(await backend.read(layer.nodes.value)).toEqual(nodes);
+    const thresholds = await backend.read(layer.thresholds!.value);
+    await trainer.step([pass], 1, 0);
+    expect(await backend.read(layer.thresholds!.value)).toEqual(thresholds);
   });
 
   const read = (layer: FastFeedforward) => backend.read(layer.nodes.value);

@@ -98,6 +98,23 @@ test('products in bf16 give another model, by the same steps', async () => {
   expect(losses[1].at(-1)).toBeCloseTo(losses[0].at(-1) as number, 1);
 });
 
+test('thresholds follow their tokens after the share of the run in which one path learns for all', async () => {
+  const folder = testFolder();
+  const used = async (balance: number) => {
+    const out = join(folder, `${balance}`);
+    const { history } = await run(out, tinyRun(folder, { tokens: 200 * tokensPerStep, trees: 1, depth: 5, branchRate: 1, balance }));
+    await using file = await readSafetensors(join(out, 'model.safetensors'));
+    return { stored: file.names.filter((name) => name.endsWith('.ffn.thresholds')), layers: history.at(-1)?.layers ?? [] };
+  };
+  const [still, following] = [await used(0), await used(1)];
+  expect(still.stored).toEqual([]);
+  expect(following.stored).toEqual(['encoder.layers.0.ffn.thresholds', 'encoder.layers.1.ffn.thresholds']);
+  following.layers.forEach(({ leaves, entropy }, layer) => {
+    expect(leaves).toBe(32);
+    expect(entropy).toBeGreaterThan(still.layers[layer].entropy + 0.5);
+  });
+});
+
 test('with a branch rate neurons of a branch learn together: other weights, and moments of theirs in the state', async () => {
   const folder = testFolder();
   const [alone, together] = [0, 1].map((branchRate) => ({ out: join(folder, `${branchRate}`), branchRate }));

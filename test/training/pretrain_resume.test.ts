@@ -11,6 +11,8 @@ describe('resuming', () => {
     { feedforward: 'fff' },
     { feedforward: 'fff', variedShare: 0.5 },
     { feedforward: 'fff', leafWidth: 3, depth: 4, branchRate: 1 },
+    { feedforward: 'fff', branchRate: 1, balance: 0.3 },
+    { feedforward: 'fff', balance: 0.3, accumulate: 2, dtype: 'BF16' },
     { feedforward: 'dense' },
   ])('goes on exactly (%o): stopped three times, the same bits as never stopped', async (changes) => {
     const folder = testFolder();

@@ -24,8 +24,8 @@ function setUp(backend: Backend, changes: Partial<ModelConfig> = {}, precision?:
   });
   return {
     model,
-    step: (work: readonly LabelledBatch[], learningRate: number) => maskedStep(trainer, model, work, learningRate),
-    loss: (work: readonly LabelledBatch[]) => maskedLoss(trainer, model, work),
+    step: (work: readonly LabelledBatch[], learningRate: number) => maskedStep(trainer, model, work, learningRate, 0),
+    loss: async (work: readonly LabelledBatch[]) => (await maskedLoss(trainer, model, work)).loss,
   };
 }
 

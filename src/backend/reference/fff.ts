@@ -1,4 +1,4 @@
-import { firstNeuron, neuronsPerTree } from '../tree_shape.ts';
+import { firstNeuron, innerNodes, neuronsPerTree } from '../tree_shape.ts';
 import { addScaled, dot, type Floats, type Integers, positionsByValue } from './arrays.ts';
 import { geluSlope, geluValue } from './gelu.ts';
 
@@ -7,6 +7,7 @@ export function fff(
   input: Floats,
   nodes: Floats,
   bias: Floats,
+  thresholds: Floats | undefined,
   output: Floats,
   visited: Integers | undefined,
   logits: Floats | undefined,
@@ -31,7 +32,7 @@ export function fff(
           const z = dot(input, t * width, nodes, inStart, width) + bias[first + j];
           addScaled(y, geluValue(z), nodes, inStart + width, width);
           if (logits) logits[(t * trees + p) * (depth + leafWidth) + d + j] = z;
-          if (d < depth) k = 2 * k + 1 + (z > 0 ? 1 : 0);
+          if (d < depth) k = 2 * k + 1 + (z > (thresholds?.[p * innerNodes(depth) + k] ?? 0) ? 1 : 0);
         }
       }
     }
@@ -108,5 +109,28 @@ export function fffBackward(
     }
     gradBias[neuron] += gradOneBias;
     touched[neuron] = 1;
+  }
+}
+
+/** Adds to counts [trees, inner nodes, 2] how many tokens went left and right. Shapes as in Backend.countSplits. */
+export function countSplits(visited: Integers, counts: Integers, rows: number, trees: number, depth: number): void {
+  const inner = innerNodes(depth);
+  for (let walk = 0; walk < rows * trees; walk++) {
+    for (let d = 0; d < depth; d++) {
+      const node = visited[walk * (depth + 1) + d];
+      const right = visited[walk * (depth + 1) + d + 1] - (2 * node + 1);
+      if (node < innerNodes(d) || node > 2 * innerNodes(d) || (right !== 0 && right !== 1))
+        throw new RangeError(`countSplits: the nodes visited are no paths of trees of depth ${depth}`);
+      counts[((walk % trees) * inner + node) * 2 + right]++;
+    }
+  }
+}
+
+/** Moves thresholds [nodes] towards even splits and clears counts [nodes, 2]. See Backend.balanceThresholds. */
+export function balanceThresholds(counts: Integers, thresholds: Floats, nodes: number, rate: number, pseudoCount: number): void {
+  for (let node = 0; node < nodes; node++) {
+    const [left, right] = [counts[2 * node], counts[2 * node + 1]];
+    if (left + right > 0) thresholds[node] += (rate * (right - left)) / (left + right + pseudoCount);
+    counts[2 * node] = counts[2 * node + 1] = 0;
   }
 }

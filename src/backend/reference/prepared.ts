@@ -1,5 +1,5 @@
 import { type Precision, precisions } from '../prepared_weight.ts';
-import { firstNeuron, neuronsPerTree } from '../tree_shape.ts';
+import { firstNeuron, innerNodes, neuronsPerTree } from '../tree_shape.ts';
 import { addScaled, dot, type Floats, type Integers } from './arrays.ts';
 import { geluValue } from './gelu.ts';
 import { roundToBf16 } from './rounding.ts';
@@ -110,6 +110,7 @@ export function fffPrepared(
   input: Floats,
   data: Int8Array,
   bias: Floats,
+  thresholds: Floats | undefined,
   output: Floats,
   visited: Integers | undefined,
   logits: Floats | undefined,
@@ -137,7 +138,7 @@ export function fffPrepared(
           const z = dot(x.rounded, 0, nodes.get(2 * neuron), 0, width) * scale + bias[neuron];
           addScaled(y, geluValue(z) * nodes.scale(2 * neuron + 1), nodes.get(2 * neuron + 1), 0, width);
           if (logits) logits[(t * trees + p) * (depth + leafWidth) + d + neuron - first] = z;
-          if (d < depth) k = 2 * k + 1 + (z > 0 ? 1 : 0);
+          if (d < depth) k = 2 * k + 1 + (z > (thresholds?.[p * innerNodes(depth) + k] ?? 0) ? 1 : 0);
         }
       }
     }

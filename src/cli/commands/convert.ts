@@ -25,6 +25,7 @@ import {
 } from '../common.ts';
 import {
   addTrainingPrecisionOption,
+  balanceOption,
   branchRateOption,
   checkSameOptions,
   failUnlessFinished,
@@ -86,13 +87,8 @@ export function convertCommand(program: Command): void {
       parsePositive,
       1,
     )
-    .option(
-      '--fit-balance <rate>',
-      "how fast splits are drawn towards even ones while layers are fitted: how far a neuron's logit moves in a step if all its tokens go to one side; 0: not at all",
-      parseNumber,
-      0.3,
-    )
-    .option('--balance <rate>', 'the same while the whole network is trained', parseNumber, 0.1)
+    .addOption(balanceOption('--fit-balance <rate>', 'while layers are fitted', 1))
+    .addOption(balanceOption('--balance <rate>', 'while the whole network is trained', 0.1))
     .addOption(branchRateOption(0.2))
     .option('--weight-decay <factor>', "AdamW's, of the new layers; what is kept of the model does not decay", parseNumber, 1)
     .option('--seed <number>', 'of the new layers and the order of the texts', parseInteger, 0)
@@ -203,9 +199,9 @@ async function withOwnNeurons(folder: string, options: Options, given: (name: st
   return feedforward.kind === 'dense' ? { ...options, intermediate: feedforward.neurons } : options;
 }
 
-function agreementLine({ fitted, trained, states, vectors, logits, cosine, leaves }: ConversionResult['history'][number]): string {
+function agreementLine({ fitted, trained, states, vectors, logits, cosine, layers }: ConversionResult['history'][number]): string {
   const millions = (tokens: number) => `${(tokens / 1e6).toFixed(1)} M`;
-  const use = leaves.map(({ used, entropy }) => `${used} (${entropy.toFixed(1)} bits)`).join(', ');
+  const use = layers.map(({ used, entropy }) => `${used} (${entropy.toFixed(1)} bits)`).join(', ');
   const answers = `of vectors ${fixed(vectors, 3)}${logits === undefined ? '' : `, of logits ${fixed(logits, 3)}`}, cosine ${fixed(cosine, 4)}`;
   return `${millions(fitted)} tokens fitted, ${millions(trained)} trained: R2 of hidden states ${states.map((state) => fixed(state, 3)).join(' ')}, ${answers}${use ? `; leaves used ${use}` : ''}`;
 }

@@ -75,7 +75,7 @@ export function finetuneCommand(program: Command): void {
       const result = await run(options, given);
       failUnlessFinished(result);
       if (options.json) printJson({ ...result, out: options.out });
-      else print(summary(result, options.out));
+      else print(await summary(result, options.out));
     });
 }
 
@@ -129,10 +129,14 @@ function epochLine({ epoch, loss, scores }: FineTuningResult['epochs'][number]):
   return `epoch ${epoch}: loss ${loss.toFixed(4)}, ${shown.join(', ')}`;
 }
 
-function summary({ finished, epochs, best, seconds, labels, training, validation }: FineTuningResult, out: string): string {
+async function summary(result: FineTuningResult, out: string): Promise<string> {
+  const { finished, epochs, best, seconds, labels, training, validation, feedforward } = result;
+  const { describeLeafUse } = await import('../../training/paths.ts');
   const state = finished ? 'done' : 'stopped (go on with --resume)';
   const what = labels.length > 0 ? `${labels.length} classes` : 'scores';
   const lines = [`${state}: ${training} examples of ${what} in ${Math.round(seconds)} s, scored on ${validation}`];
   if (best > 0) lines.push(`best, in ${out}: ${epochLine(epochs[best - 1])}`);
+  const { layers = [] } = epochs.at(-1) ?? {};
+  if (layers.length > 0) lines.push(`leaf use after the last epoch: ${describeLeafUse(layers, feedforward)}`);
   return lines.join('\n');
 }

@@ -1,6 +1,9 @@
 import type { Command } from 'commander';
+import type { Backend } from '../../backend/backend.ts';
 import { InputError, printable } from '../../errors.ts';
+import type { Encoder } from '../../models/encoder.ts';
 import type { SentenceModules } from '../../pipelines/sentence_transformer.ts';
+import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import {
   addBackendOptions,
   addCommonOptions,
@@ -18,6 +21,7 @@ import { checkOutput } from '../outputs.ts';
 
 interface Options extends CommonOptions, BackendOptions, ModelOptions {
   text?: string;
+  textFile?: string;
   out?: string;
   tensors?: boolean;
 }
@@ -29,6 +33,7 @@ export function inspectCommand(program: Command): void {
     .description('what a model is made of, and which way the tokens of a text take through its trees')
     .option('--tensors', 'list every tensor')
     .option('--text <text>', 'show the leaf that each token reaches in each layer')
+    .option('--text-file <file>', 'count how the texts of a file, one a line, spread over the leaves of each layer')
     .option('--out <file>', 'with --text: draw the paths (SVG)');
   addModelOption(addBackendOptions(addCommonOptions(command)))
     .addHelpText('after', '\nExample:\n  ufb inspect --text "The cat sat on the mat." --out paths.svg')
@@ -69,6 +74,7 @@ async function inspect(options: Options): Promise<void> {
     unsupported = error.message;
   }
   const paths = options.text === undefined ? undefined : await tracePaths(folder, options.text, options);
+  const leafUse = options.textFile === undefined ? undefined : await countLeaves(folder, options.textFile, options);
   if (paths && options.out !== undefined) {
     const { drawPaths } = await import('../../pipelines/paths.ts');
     await writeFileAtomic(
@@ -87,6 +93,7 @@ async function inspect(options: Options): Promise<void> {
       neurons,
       tensors,
       paths,
+      leafUse,
     });
     return;
   }
@@ -109,12 +116,11 @@ async function inspect(options: Options): Promise<void> {
       print(`${printable(name).padEnd(width)}  ${dtype.padEnd(4)}  [${shape.join(', ')}]  ${bytes} bytes`);
   }
   if (paths) {
-    const { spreadOf } = await import('../../pipelines/paths.ts');
     const cells = [
       ['', ...paths.leaves.map((_, layer) => `layer ${layer + 1}`)],
       ...paths.tokens.map((token, t) => [printable(token), ...paths.leaves.map((layer) => layer[t].join(' '))]),
-      ['leaves used', ...paths.leaves.map((layer) => String(spreadOf(layer).used))],
-      ['entropy, bits', ...paths.leaves.map((layer) => spreadOf(layer).entropy.toFixed(2))],
+      ['leaves used', ...paths.layers.map(({ used }) => String(used))],
+      ['entropy, bits', ...paths.layers.map(({ entropy }) => entropy.toFixed(2))],
     ];
     const widths = cells[0].map((_, column) => Math.max(...cells.map((row) => row[column].length)));
     print();
@@ -122,18 +128,53 @@ async function inspect(options: Options): Promise<void> {
     for (const row of cells)
       print(row.map((cell, column) => (column === 0 ? cell.padEnd(widths[0]) : cell.padStart(widths[column]))).join('  '));
   }
+  if (leafUse) print(`\n${await leafUseText(leafUse)}`);
+}
+
+/** What a file's texts use of the leaves, under a line that says what was counted. */
+async function leafUseText({ texts, tokens, layers }: Awaited<ReturnType<typeof countLeaves>>): Promise<string> {
+  const { leafUseTable } = await import('../leaf_use.ts');
+  return `${tokens} tokens of ${texts} texts:\n${leafUseTable(layers)}`;
 }
 
 async function tracePaths(folder: string, text: string, options: Options) {
-  const [{ encoderOf, loadModel }, { loadTokenizer }, { pathsOf }] = await Promise.all([
+  const { pathsOf } = await import('../../pipelines/paths.ts');
+  return await withEncoder(folder, options, (encoder, tokenizer, backend) => pathsOf(encoder, tokenizer, backend, text));
+}
+
+async function countLeaves(folder: string, path: string, options: Options) {
+  const [{ leafUseOf }, { readLines }, { ProgressBar }] = await Promise.all([
+    import('../../pipelines/paths.ts'),
+    import('../../io/files.ts'),
+    import('../progress.ts'),
+  ]);
+  const bar = new ProgressBar(options, '', '{texts} texts  {rate} a second');
+  const started = performance.now();
+  try {
+    return await withEncoder(folder, options, (encoder, tokenizer, backend) =>
+      leafUseOf(encoder, tokenizer, backend, { lines: readLines(path), source: path }, (texts) => {
+        const seconds = (performance.now() - started) / 1000;
+        bar.update(0, seconds, { texts, rate: Math.round(texts / seconds) });
+      }),
+    );
+  } finally {
+    bar.stop();
+  }
+}
+
+async function withEncoder<Result>(
+  folder: string,
+  options: Options,
+  work: (encoder: Encoder, tokenizer: Tokenizer, backend: Backend) => Promise<Result>,
+): Promise<Result> {
+  const [{ encoderOf, loadModel }, { loadTokenizer }] = await Promise.all([
     import('../../models/checkpoint.ts'),
     import('../../tokenizer/tokenizer_config.ts'),
-    import('../../pipelines/paths.ts'),
   ]);
   const tokenizer = await loadTokenizer(folder, (line) => notice(line, options));
   using backend = await openBackend(options);
   using model = await loadModel(folder, backend, { dtype: 'f32' });
-  return await pathsOf(encoderOf(model), tokenizer, backend, text);
+  return await work(encoderOf(model), tokenizer, backend);
 }
 
 /** What is done to pooled vectors, as in ' and scaled'. */

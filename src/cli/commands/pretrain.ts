@@ -26,6 +26,7 @@ import {
 } from '../common.ts';
 import {
   addTrainingPrecisionOption,
+  balanceOption,
   branchRateOption,
   failUnlessFinished,
   openTrainingBackend,
@@ -72,6 +73,7 @@ const runOptionNames = [
   'minutes',
   'learningRate',
   'branchRate',
+  'balance',
   'schedule',
   'seed',
   'heldOut',
@@ -114,6 +116,7 @@ export function pretrainCommand(program: Command): void {
     .option('--minutes <count>', 'budget: stop after so much time', parsePositive)
     .option('--learning-rate <rate>', 'peak learning rate; a model to go on from takes less, 3e-4 say', parsePositive, 1e-3)
     .addOption(branchRateOption(1))
+    .addOption(balanceOption('--balance <rate>', 'while it trains', 0.3))
     .addOption(
       new Option('--schedule <name>', 'how the learning rate follows the budget').choices([...scheduleNames]).default('budget-triangle'),
     )
@@ -218,8 +221,13 @@ async function pick(options: Options): Promise<PretrainOptions> {
 }
 
 async function summary(result: PretrainResult, out: string): Promise<string> {
-  const { duration } = await import('../progress.ts');
-  const loss = result.history.findLast((point) => point.heldOutLoss !== undefined)?.heldOutLoss;
+  const [{ duration }, { describeLeafUse }] = await Promise.all([import('../progress.ts'), import('../../training/paths.ts')]);
+  const { heldOutLoss: loss, layers = [] } = result.history.findLast((point) => point.heldOutLoss !== undefined) ?? {};
   const state = result.finished ? 'done' : 'stopped (go on with --resume)';
-  return `${state}: step ${result.step}, ${result.tokens} tokens, ${duration(result.seconds)}${loss === undefined ? '' : `, held-out loss ${loss.toFixed(4)}`}; ${out}`;
+  const found = [
+    `step ${result.step}, ${result.tokens} tokens, ${duration(result.seconds)}`,
+    ...(loss === undefined ? [] : [`held-out loss ${loss.toFixed(4)}`]),
+    ...(layers.length > 0 ? [`leaf use ${describeLeafUse(layers, result.feedforward)}`] : []),
+  ];
+  return `${state}: ${found.join(', ')}; ${out}`;
 }

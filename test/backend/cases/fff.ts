@@ -1,12 +1,12 @@
 import { precisions as allPrecisions, type Precision, PreparedWeight } from '../../../src/backend/prepared_weight.ts';
 import { fff as referenceFff } from '../../../src/backend/reference/fff.ts';
 import { fffPrepared, prepareNodes } from '../../../src/backend/reference/prepared.ts';
-import { neuronsPerTree } from '../../../src/backend/tree_shape.ts';
+import { innerNodes, neuronsPerTree } from '../../../src/backend/tree_shape.ts';
 import type { Random } from '../random.ts';
 import { input, normal, type OperationCase, output, sums, updated } from './case.ts';
 
 /**
- * No |z| of a case that chooses a child is below this: a thousand times float32's rounding of z, and more than a finite difference moves z by, so
+ * No logit of a case that chooses a child is nearer to its threshold than this: a thousand times float32's rounding of z, and more than a finite difference moves z by, so
  * that every backend walks the same paths and perturbed inputs keep theirs.
  */
 const margin = 0.01;
@@ -18,6 +18,8 @@ export interface Variant {
   trees: number;
   depth: number;
   leafWidth?: number;
+  /** Inner nodes route by thresholds of their own. */
+  thresholds?: boolean;
   /** How many of the rows are different from each other; the others repeat them. */
   distinct?: number;
   accumulate?: boolean;
@@ -48,20 +50,29 @@ const variants: Variant[] = [
   { rows: 290, width: 18, trees: 2, depth: 8, leafWidth: 3 },
   { rows: 270, width: 10, trees: 2, depth: 2, leafWidth: 5, accumulate: true },
   { rows: 300, width: 100, trees: 1, depth: 3, leafWidth: 33 },
+  { rows: 7, width: 24, trees: 2, depth: 3, thresholds: true },
+  { rows: 1, width: 17, trees: 5, depth: 2, thresholds: true },
+  { rows: 290, width: 18, trees: 2, depth: 8, accumulate: true, thresholds: true },
+  { rows: 200, width: 64, trees: 1, depth: 11, distinct: 50, thresholds: true },
+  { rows: 9, width: 21, trees: 2, depth: 3, leafWidth: 3, accumulate: true, thresholds: true },
+  { rows: 290, width: 18, trees: 2, depth: 8, leafWidth: 3, thresholds: true },
 ];
 
-export const shapeOf = ({ rows, width, trees, depth, leafWidth }: Variant) =>
-  `${rows} x ${width}, ${trees} x depth ${depth}${leafWidth ? ` x leaf width ${leafWidth}` : ''}`;
+export const shapeOf = ({ rows, width, trees, depth, leafWidth, thresholds }: Variant) =>
+  `${rows} x ${width}, ${trees} x depth ${depth}${leafWidth ? ` x leaf width ${leafWidth}` : ''}${thresholds ? ', thresholds' : ''}`;
 
-/** Weights and inputs whose |z| on the paths taken are all above the margin, in each precision: rows that come closer are drawn again. */
+/** Weights and inputs whose |z - threshold| on the paths taken are all above the margin, in each precision: rows that come closer are drawn again. */
 export function decided(
   random: Random,
-  { rows, width, trees, depth, leafWidth = 1, distinct = rows }: Variant,
+  { rows, width, trees, depth, leafWidth = 1, distinct = rows, thresholds = false }: Variant,
   precisions: readonly Precision[] = [],
 ) {
   const nodes = trees * neuronsPerTree(depth, leafWidth);
   const weights = random.normals(nodes * 2 * width, 1 / Math.sqrt(width));
   const bias = random.normals(nodes, 0.3);
+  const inner = trees * innerNodes(depth);
+  const limits = thresholds ? random.normals(inner, 0.5) : new Float32Array(inner);
+  const visited = new Int32Array(trees * (depth + 1));
   const values = new Float32Array(rows * width);
   const logits = new Float32Array(trees * (depth + leafWidth));
   const ignored = new Float32Array(width);
@@ -75,18 +86,27 @@ export function decided(
     let row: Float32Array = values.slice((t % distinct) * width, ((t % distinct) + 1) * width);
     while (t < distinct) {
       row = random.normals(width);
-      referenceFff(row, weights, bias, ignored, undefined, logits, 1, width, trees, depth, leafWidth, 0);
-      const close = () => logits.some((z, visit) => visit % (depth + leafWidth) < depth && Math.abs(z) < margin);
+      referenceFff(row, weights, bias, limits, ignored, visited, logits, 1, width, trees, depth, leafWidth, 0);
+      const close = () =>
+        logits.some((z, visit) => {
+          const [tree, level] = [Math.floor(visit / (depth + leafWidth)), visit % (depth + leafWidth)];
+          return level < depth && Math.abs(z - limits[tree * innerNodes(depth) + visited[tree * (depth + 1) + level]]) < margin;
+        });
       if (close()) continue;
       const closeInOne = prepared.some(({ data, code }) => {
-        fffPrepared(row, data, bias, ignored, undefined, logits, 1, width, trees, depth, leafWidth, 0, code);
+        fffPrepared(row, data, bias, limits, ignored, visited, logits, 1, width, trees, depth, leafWidth, 0, code);
         return close();
       });
       if (!closeInOne) break;
     }
     values.set(row, t * width);
   }
-  return { input: input([rows, width], values), nodes: input([nodes, 2 * width], weights), bias: input([nodes], bias) };
+  return {
+    input: input([rows, width], values),
+    nodes: input([nodes, 2 * width], weights),
+    bias: input([nodes], bias),
+    ...(thresholds && { thresholds: input([inner], limits) }),
+  };
 }
 
 const fff = (v: Variant): OperationCase => {
@@ -119,9 +139,9 @@ const fff = (v: Variant): OperationCase => {
         ),
       };
     },
-    forward(backend, { input, nodes, bias, output, inference, visited, logits }) {
-      backend.fff({ input, nodes, bias, ...shape, output, accumulate, visited, logits });
-      backend.fff({ input, nodes, bias, ...shape, output: inference });
+    forward(backend, { input, nodes, bias, thresholds, output, inference, visited, logits }) {
+      backend.fff({ input, nodes, bias, thresholds, ...shape, output, accumulate, visited, logits });
+      backend.fff({ input, nodes, bias, thresholds, ...shape, output: inference });
     },
     backward(backend, { input, nodes, visited, logits, gradOutput, gradInput, gradInputAlone, gradNodes, gradBias, touched }) {
       const common = { input, nodes, ...shape, visited, logits, gradOutput };
@@ -160,6 +180,42 @@ export const fffCases: OperationCase[] = [
         ...{ input: t.input, nodes: t.nodes, trees: 2, depth: 2, visited: t.visited, logits: t.logits, gradOutput: t.gradOutput },
         ...{ gradInput: t.gradInput, gradNodes: t.gradNodes, gradBias: t.gradBias, touched: t.touched },
       }),
+  },
+  {
+    name: 'countSplits 300, 2 x depth 5, and balanceThresholds by them and by what was counted before',
+    tolerance: sums,
+    operands: (random) => ({
+      visited: input(
+        [300, 2, 6],
+        Int32Array.from(
+          Array.from({ length: 600 }, () => 31 + random.integer(32)).flatMap((leaf) =>
+            Array.from({ length: 6 }, (_, level) => ((leaf + 1) >> (5 - level)) - 1),
+          ),
+        ),
+      ),
+      counts: updated(input([2, 31, 2], random.integers(124, 9))),
+      kept: updated(input([2, 31, 2], random.integers(124, 9))),
+      thresholds: updated(normal(random, [2, 31])),
+    }),
+    forward: (backend, { visited, counts, kept, thresholds }) => {
+      backend.countSplits({ visited, counts, trees: 2, depth: 5 });
+      backend.countSplits({ visited, counts: kept, trees: 2, depth: 5 });
+      backend.balanceThresholds({ counts, thresholds, rate: 0.3, pseudoCount: 64 });
+    },
+  },
+  {
+    name: 'fff 2 x 3, 1 x depth 1, z equal to the threshold goes left',
+    tolerance: sums,
+    operands: () => ({
+      input: input([2, 3], Float32Array.of(1, 0, 0, 2, 0, 0)),
+      nodes: input([3, 6], Float32Array.of(1, 0, 0, 1, 1, 1, 0, 0, 0, 2, 2, 2, 0, 0, 0, 3, 3, 3)),
+      bias: input([3], new Float32Array(3)),
+      thresholds: input([1], Float32Array.of(1)),
+      output: output([2, 3]),
+      visited: output([2, 1, 2], 'i32'),
+    }),
+    forward: (backend, { input, nodes, bias, thresholds, output, visited }) =>
+      backend.fff({ input, nodes, bias, thresholds, trees: 1, depth: 1, output, visited }),
   },
   {
     name: 'fff 3 x 21, 2 x depth 3, every z is 0 and goes left',

@@ -54,6 +54,9 @@ const fffVariants: Variant[] = [
   { rows: 1, width: 17, trees: 2, depth: 2, leafWidth: 8 },
   { rows: 30, width: 100, trees: 3, depth: 3, leafWidth: 8, accumulate: true },
   { rows: 300, width: 70, trees: 1, depth: 6, leafWidth: 3 },
+  { rows: 1, width: 17, trees: 5, depth: 2, thresholds: true },
+  { rows: 300, width: 70, trees: 2, depth: 6, thresholds: true },
+  { rows: 30, width: 100, trees: 3, depth: 3, leafWidth: 8, accumulate: true, thresholds: true },
 ];
 
 const fff = (precision: Precision, variant: Variant): OperationCase => {
@@ -67,9 +70,9 @@ const fff = (precision: Precision, variant: Variant): OperationCase => {
       visited: output([rows, trees, depth + 1], 'i32'),
       logits: output([rows, trees, depth + (leafWidth ?? 1)]),
     }),
-    forward(backend, { input, nodes, bias, output, visited, logits }) {
+    forward(backend, { input, nodes, bias, thresholds, output, visited, logits }) {
       using prepared = backend.prepareNodes({ nodes, precision });
-      backend.fff({ input, nodes: prepared, bias, trees, depth, leafWidth, output, accumulate, visited, logits });
+      backend.fff({ input, nodes: prepared, bias, thresholds, trees, depth, leafWidth, output, accumulate, visited, logits });
     },
   };
 };
