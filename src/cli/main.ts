@@ -18,6 +18,7 @@ import { finetuneCommand } from './commands/finetune.ts';
 import { glueCommand } from './commands/glue.ts';
 import { inspectCommand } from './commands/inspect.ts';
 import { pretrainCommand } from './commands/pretrain.ts';
+import { rerankCommand } from './commands/rerank.ts';
 import { similarCommand } from './commands/similar.ts';
 import { tokenizerCommand } from './commands/tokenizer.ts';
 
@@ -32,6 +33,7 @@ function createProgram(): Command {
     classifyCommand,
     embedCommand,
     similarCommand,
+    rerankCommand,
     inspectCommand,
     finetuneCommand,
     convertCommand,
