@@ -296,7 +296,10 @@ function loadClassifier(
   if (labels === undefined || labels < 1) throw checkpoint.error(`lacks the tensor '${names.classifier}.weight': it holds no classifier`);
   // What transformers needs to read a new head as it was trained.
   const problemType = !fresh ? config.problemType : labels === 1 ? 'regression' : 'single_label_classification';
-  const complete = new Checkpoint({ ...config, labels, labelNames: fresh ? fresh.labelNames : config.labelNames, problemType }, file);
+  // sentence-transformers would squash the one output that has no name.
+  const scoreFunction = !fresh ? config.scoreFunction : labels === 1 ? 'torch.nn.modules.linear.Identity' : undefined;
+  const labelNames = fresh ? fresh.labelNames : config.labelNames;
+  const complete = new Checkpoint({ ...config, labels, labelNames, problemType, scoreFunction }, file);
   return load(SequenceClassifier, complete, backend, options, fresh?.seed);
 }
 

@@ -74,6 +74,8 @@ export interface ModelConfig {
   labelNames?: string[];
   /** What the outputs are: by default classes that exclude each other, or with one output a number. 'multi_label_classification': each holds or not. */
   problemType?: ProblemType;
+  /** What makes scores of a classifier's outputs where sentence-transformers opens it: a class of Python, 'torch.nn.modules.linear.Identity' say. */
+  scoreFunction?: string;
 }
 
 export const problemTypes = ['regression', 'single_label_classification', 'multi_label_classification'] as const;

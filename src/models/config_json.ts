@@ -116,6 +116,9 @@ const bertEntries = {
   num_labels: v.nullish(labelCount),
   id2label: labelMap,
   problem_type: v.nullish(v.picklist(problemTypes)),
+  sentence_transformers: v.nullish(v.looseObject({ activation_fn: v.nullish(v.string()) })),
+  /** The same in files of before sentence-transformers 4. */
+  sbert_ce_default_activation_function: v.nullish(v.string()),
 };
 const bert = v.object({ ...bertEntries, model_type: v.literal('bert'), intermediate_size: neurons });
 const ultraFastBert = v.object({
@@ -221,6 +224,7 @@ function fromBert(json: v.InferOutput<typeof bert> | v.InferOutput<typeof ultraF
     labels: json.num_labels ?? names?.length,
     labelNames: names,
     problemType: json.problem_type ?? undefined,
+    scoreFunction: json.sentence_transformers?.activation_fn ?? json.sbert_ce_default_activation_function ?? undefined,
   };
 }
 
@@ -392,5 +396,6 @@ function toBert(config: ModelConfig, task: Task): Record<string, unknown> {
     position_embedding_type: 'absolute',
     ...(names ? labelEntries(names) : config.labels === undefined ? {} : { num_labels: config.labels }),
     ...problemEntry(config),
+    ...(config.scoreFunction && { sentence_transformers: { activation_fn: config.scoreFunction } }),
   };
 }

@@ -1,4 +1,6 @@
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, expectTypeOf, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
 import { backendNotice } from '../../src/backend/create.ts';
@@ -105,6 +107,24 @@ describe('answers', () => {
       ['dog', 'the'],
       ['dog', 'the'],
     ]);
+  });
+
+  test("targets as transformers' pipeline answers them", async () => {
+    const figures = JSON.parse(readFileSync(new URL('../fixtures/interchange/answers.json', import.meta.url), 'utf8'))['fill-mask'];
+    const base = fileURLToPath(new URL('../fixtures/interchange/models/mlm-base', import.meta.url));
+    const notices: string[] = [];
+    using own = await pipeline('fill-mask', base, { backend, notice: (line) => notices.push(line) });
+    for (const [top_k, expected] of [
+      [undefined, figures.answer],
+      [2, figures['first two']],
+    ]) {
+      const answer = (await own(figures.text, { targets: figures.targets, top_k })) as FillMaskCandidate[];
+      expect(answer.map(({ token, token_str }) => [token, token_str])).toEqual(
+        expected.map(({ token, token_str }: FillMaskCandidate) => [token, token_str]),
+      );
+      for (const [i, { score }] of answer.entries()) expect(score).toBeCloseTo(expected[i].score, 6);
+    }
+    expect(notices[0]).toBe('target "Paris" is no word of the model\'s vocabulary: "paris" is taken for it');
   });
 
   test('targets that are no words: their first piece, or nothing, with a notice', async () => {
