@@ -10,6 +10,7 @@ import { describeFeedforward, type FeedforwardConfig } from '../models/config.ts
 import { configToJson, parseConfig } from '../models/config_json.ts';
 import { modelNames } from '../models/names.ts';
 import { countParameters } from '../nn/parameter.ts';
+import { saveTokenizer } from '../tokenizer/save_tokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
 import { filePositionSchema } from '../training/documents.ts';
@@ -134,11 +135,12 @@ export function convert(options: ConversionOptions, session: ConversionSession):
       if (created) {
         // Before the folder holds a run: one that is resumed does not copy them again.
         await copySentenceFiles(options.model, out);
-        await created.record(options, tokenizer.json);
+        await saveTokenizer(out, tokenizer, model.config);
+        await created.record(options);
       }
       const progress = resumed?.progress ?? { step: 0, fitted: 0, trained: 0, seconds: 0, history: [] };
       const save = async () => {
-        await centring.folded(() => saveCheckpoint(out, model, { tokenizer: tokenizer.json, dtype: options.dtype, rest: pooler }));
+        await centring.folded(() => saveCheckpoint(out, model, { tokenizer, dtype: options.dtype, rest: pooler }));
         await saveProgress(out, trainer.optimizer, { texts: stream.state, means: centring.means, progress });
       };
       const finished = await train({ ...work, options, session, stream, progress, save });

@@ -3,6 +3,8 @@ import { InputError } from '../errors.ts';
 
 /** What a model folder holds. Weights too large for one file lie in several, which `weightsIndex` names. */
 export const modelFiles = ['config.json', 'model.safetensors', 'tokenizer.json'] as const;
+/** What belongs to a tokenizer.json; the last two are of before tokenizer_config.json said it all. */
+export const tokenizerFiles = ['tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json'] as const;
 export const weightsIndex = 'model.safetensors.index.json';
 export const pickledWeights = 'pytorch_model.bin';
 

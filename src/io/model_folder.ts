@@ -15,7 +15,6 @@ import {
 import { readSafetensors, SafetensorsFile, type TensorInfo } from './safetensors.ts';
 
 const mostShards = 1000;
-const mostConfigurationBytes = 2 ** 20;
 
 /** OWNER/NAME as the hub has them; './OWNER/NAME' and '/OWNER/NAME' are folders and nothing else. */
 const hubName = /^[A-Za-z\d][\w.-]{0,95}\/[A-Za-z\d][\w.-]{0,95}$/;
@@ -134,19 +133,32 @@ function joinShards(name: string, shards: readonly SafetensorsFile[]): Safetenso
   return new SafetensorsFile(all, entries, 0, shards[0].metadata);
 }
 
+/** What a module's folder may hold: a Dense layer has weights, Normalize may have nothing. */
+const moduleFiles = ['config.json', 'model.safetensors', pickledWeights];
+const mostModuleBytes = 2 ** 30;
+
 /** What a folder has of the files in which sentence-transformers says how it pools and scales, and how long texts are; none if it is missing. */
 export async function sentenceFilesOf(folder: string): Promise<string[]> {
   if ((await kindOf(folder)) !== 'folder') return [];
-  const paths: string[] = [];
-  for (const name of await listFolder(folder)) {
-    const path = sentenceModule.test(name) ? joinPath(name, 'config.json') : name;
-    // A module without settings, Normalize say, may be an empty folder.
-    if ((path !== name || sentenceFiles.includes(name)) && (await kindOf(joinPath(folder, path))) === 'file') paths.push(path);
-  }
-  return paths;
+  const paths = (await listFolder(folder)).flatMap((name) => {
+    if (sentenceModule.test(name)) return moduleFiles.map((file) => joinPath(name, file));
+    return sentenceFiles.includes(name) ? [name] : [];
+  });
+  return await filesAmong(folder, paths);
 }
 
 export async function copySentenceFiles(from: string, to: string): Promise<void> {
-  for (const path of await sentenceFilesOf(from))
-    await writeFileAtomic(joinPath(to, path), await readBytes(joinPath(from, path), mostConfigurationBytes));
+  await copyFiles(from, to, await sentenceFilesOf(from));
+}
+
+/** Which of the paths are files of a folder. */
+export async function filesAmong(folder: string, paths: readonly string[]): Promise<string[]> {
+  const found: string[] = [];
+  for (const path of paths) if ((await kindOf(joinPath(folder, path))) === 'file') found.push(path);
+  return found;
+}
+
+/** Copies files of a model's folder as they are. */
+export async function copyFiles(from: string, to: string, paths: readonly string[]): Promise<void> {
+  for (const path of paths) await writeFileAtomic(joinPath(to, path), await readBytes(joinPath(from, path), mostModuleBytes));
 }

@@ -8,6 +8,7 @@ import { openWeights } from '../io/model_folder.ts';
 import { type TensorToWrite, writeSafetensors } from '../io/safetensors.ts';
 import { packArrays, unpackArrays } from '../nn/layouts.ts';
 import type { NamedArray, Parameter, ParameterLayout } from '../nn/parameter.ts';
+import { saveTokenizer } from '../tokenizer/save_tokenizer.ts';
 import type { ModelConfig, Task } from './config.ts';
 import { checkConfig, configToJson } from './config_json.ts';
 import { Encoder } from './encoder.ts';
@@ -142,7 +143,7 @@ export async function loadSequenceClassifier(
 }
 
 /**
- * Writes model.safetensors, tokenizer.json and config.json, each aside and then renamed, the weights first: what they are refused for leaves
+ * Writes model.safetensors, tokenizer.json with its tokenizer_config.json, and config.json, each aside and then renamed, the weights first: what they are refused for leaves
  * the folder as it was. The names are those of the family's published checkpoints.
  * @param options.tokenizer a Tokenizer, or the content of a tokenizer.json, parsed; absent: the folder's is left as it is
  * @param options.dtype of all tensors but single numbers, which are F32; F32 by default
@@ -175,7 +176,7 @@ export async function saveCheckpoint(
   for (const { name, shape, values } of rest) tensors.push({ name: `${prefix}${name}`, dtype, shape, values });
   tensors.sort((a, b) => (a.name < b.name ? -1 : 1));
   await writeSafetensors(joinPath(folder, 'model.safetensors'), tensors, { format: 'pt' });
-  if (tokenizer !== undefined) await writeJson(joinPath(folder, 'tokenizer.json'), tokenizer);
+  if (tokenizer !== undefined) await saveTokenizer(folder, tokenizer, config);
   await writeJson(joinPath(folder, 'config.json'), configToJson(config, model.task));
 }
 

@@ -1,5 +1,5 @@
 import type { Backend } from '../backend/backend.ts';
-import { InputError } from '../errors.ts';
+import { InputError, quoted } from '../errors.ts';
 import type { Encoder } from '../models/encoder.ts';
 import type { Encoding, Tokenizer } from '../tokenizer/tokenizer.ts';
 import { checkPooling, type Poolings, pool } from './pooling.ts';
@@ -27,6 +27,11 @@ export interface FeatureExtractionOptions extends PromptOptions {
   pooling?: 'none' | Poolings;
   /** Scale vectors to length 1, each token's if they are not pooled. By default what the model's folder says of pooled ones, else false. */
   normalize?: boolean;
+  /**
+   * Numbers of a text's vector that are kept, the first ones: for models that were trained so (Matryoshka). Where the model scales its vectors, what
+   * is kept is scaled again. By default what the model's folder says (`truncate_dim`), else all.
+   */
+  dimensions?: number;
   /** Stops the call: it rejects with the signal's reason, within the time of one batch. */
   signal?: AbortSignal;
   /** Of a stream: is told of each text that cannot be taken, which is then left out. Without it the stream ends with the error. */
@@ -96,12 +101,14 @@ export async function createFeatureExtraction(
 
   /** What is to be made of texts, by the options. */
   const extractor = (options: FeatureExtractionOptions) => {
-    const { pooling = modules?.pooling ?? 'none', normalize, signal } = options;
+    const { pooling = modules?.pooling ?? 'none', normalize, dimensions, signal } = options;
     checkPooling(pooling);
+    if (dimensions !== undefined && pooling === 'none')
+      throw new InputError("dimensions: the vectors of tokens are not cut, expected a pooling other than 'none'");
     const isPrompted = options.prompt !== undefined || options.prompt_name !== undefined;
     const before = isPrompted ? promptOf(options, modules?.prompts) : standardPrompt;
     const skipped = before && modules?.skipPrompt ? tokensOf(before) : 0;
-    const width = pooling === 'none' ? hiddenSize : vectors.widthOf(pooling);
+    const width = pooling === 'none' ? hiddenSize : vectors.widthOf(pooling, dimensions);
     const ofToken = (vector: Float32Array) => (normalize ? normalised(vector) : vector);
     const extract = async (encoded: readonly Encoding[]): Promise<Features> => {
       noticeCut(encoded, maxLength, tokenizer.truncationSide, notice);
@@ -122,7 +129,7 @@ export async function createFeatureExtraction(
         }
         const pooled = await pool(run, output, batch, pooling, skipped);
         batch.members.forEach((index, row) => {
-          data.set(vectors.finish(pooled[row], normalize), index * width);
+          data.set(vectors.finish(pooled[row], normalize, dimensions), index * width);
         });
       });
       return features(data, pooling === 'none' ? [encoded.length, longest, width] : [encoded.length, width]);
@@ -171,22 +178,29 @@ async function openVectors(modules: SentenceModules | undefined, hiddenSize: num
     if (module.kind === 'dense') width = module.outputs;
   }
   const isFixed = modules?.modules.some(({ kind }) => kind !== 'normalize') ?? false;
+  const isScaled = steps.some(({ scales }) => scales);
   const kept = modules?.dimensions ?? Number.POSITIVE_INFINITY;
   return {
-    /** @throws InputError if the folder's modules take vectors of another width */
-    widthOf(pooling: Poolings): number {
+    /** `dimensions`: how many are asked for. @throws InputError if there are not as many, or the folder's modules take vectors of another width */
+    widthOf(pooling: Poolings, dimensions?: number): number {
       const given = [pooling].flat().length * hiddenSize;
       if (isFixed && given !== inputs)
         throw new InputError(
           `pooling: ${[pooling].flat().join(' and ')} gives ${given} numbers, expected the ${inputs} that the model's modules take`,
         );
-      return Math.min(isFixed ? width : given, kept);
+      const all = isFixed ? width : given;
+      if (dimensions === undefined) return Math.min(all, kept);
+      if (!Number.isInteger(dimensions) || dimensions < 1 || dimensions > all)
+        throw new InputError(
+          `dimensions: got ${quoted(dimensions)}, expected a whole number from 1 to ${all}, as many as the vectors have`,
+        );
+      return dimensions;
     },
-    /** `normalize`: scale to length 1 at the end; false: nowhere. */
-    finish(vector: Float32Array, normalize: boolean | undefined): Float32Array {
+    /** `normalize`: scale to length 1 at the end; false: nowhere. `dimensions`: how many are asked for; behind that cut the model's own scaling is done again. */
+    finish(vector: Float32Array, normalize: boolean | undefined, dimensions: number | undefined): Float32Array {
       const made = steps.reduce((before, { step, scales }) => (scales && normalize === false ? before : step(before)), vector);
-      const cut = made.length > kept ? made.subarray(0, kept) : made;
-      return normalize ? normalised(cut) : cut;
+      const cut = made.subarray(0, dimensions ?? kept);
+      return (normalize ?? (dimensions !== undefined && isScaled)) ? normalised(cut) : cut;
     },
   };
 }

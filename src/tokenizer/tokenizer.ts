@@ -29,6 +29,10 @@ export interface TokenizerSettings {
   truncationSide?: TruncationSide;
   /** Which tokens they are, by default those of the usual names. */
   specialTokens?: Partial<Record<SpecialTokenName, string>>;
+  /** Whether token types are told; otherwise all are 0. By default they are. */
+  tokenTypes?: boolean;
+  /** All of it, which goes along where the tokenizer is saved. */
+  config?: Readonly<Record<string, unknown>>;
 }
 
 /** A text, or a pair of texts, as tokens. The arrays have one entry a token. */
@@ -95,7 +99,7 @@ export class Tokenizer {
   private constructor(
     json: unknown,
     private readonly source: string,
-    private readonly settings: TokenizerSettings,
+    readonly settings: TokenizerSettings,
   ) {
     this.json = json;
     const config = parseTokenizerJson(json, source);
@@ -170,6 +174,7 @@ export class Tokenizer {
    */
   encode(text: string, options: EncodeOptions = {}): Encoding {
     const { pair, addSpecialTokens = true, maxLength } = options;
+    const { tokenTypes = true } = this.settings;
     const { template } = this.config;
     let items: readonly TemplateItem[];
     if (pair === undefined) items = addSpecialTokens ? template.single : template.single.filter((item) => 'sequence' in item);
@@ -195,7 +200,7 @@ export class Tokenizer {
     return {
       ids: parts.flatMap(({ ids }) => ids),
       tokens: parts.flatMap(({ tokens }) => tokens),
-      typeIds: items.flatMap(({ typeId }, i) => parts[i].ids.map(() => typeId)),
+      typeIds: items.flatMap(({ typeId }, i) => parts[i].ids.map(() => (tokenTypes ? typeId : 0))),
       truncated,
       loss,
       get offsets() {

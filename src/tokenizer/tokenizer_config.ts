@@ -52,11 +52,13 @@ const configSchema = v.looseObject({
   model_max_length: v.nullish(v.number()),
   max_len: v.nullish(v.number()),
   truncation_side: v.nullish(v.picklist(['left', 'right'])),
+  model_input_names: v.nullish(v.array(v.string())),
   added_tokens_decoder: v.nullish(v.record(v.string(), tokenSchema)),
 });
 type Config = v.InferOutput<typeof configSchema>;
 
 /** Classes of which transformers makes normalizer, pre-tokenizer and template anew; 'Fast' or not, they are one. */
+const isBertClass = (name: string) => bertClasses.test(name);
 const bertClasses = /^(Bert|DistilBert|Electra|MobileBert|SqueezeBert|LayoutLM|Lxmert)Tokenizer(Fast)?$/;
 /** Special tokens in the order in which transformers adds those that are missing; what a BertTokenizer takes where nothing is said. */
 const specialNames = ['bos_token', 'eos_token', 'unk_token', 'sep_token', 'pad_token', 'cls_token', 'mask_token'] as const;
@@ -83,17 +85,27 @@ export async function loadTokenizer(folder: string, notice: (message: string) =>
   const json = (await readJson(path, extentOfTokenizer)) as TokenizerJson;
   const config = await readConfig(folder);
   if (!config) return Tokenizer.fromJson(json, path);
-  const itself = parseTokenizerJson(json, path);
-  const isBert = bertClasses.test(await classOf(config, folder));
-  const added = withIds([...(isBert ? [] : itself.addedTokens), ...addedTokensOf(itself, config, isBert)], itself.model.vocabulary);
-  const made: TokenizerJson = { ...json, added_tokens: added, ...(isBert && bertParts(json, config, added)) };
-  const settings = settingsOf(config, isBert);
-  const differences = differencesOf(itself, parseTokenizerJson(made, path));
+  const name = await classOf(config, folder);
+  const settings = settingsOf(config, name);
+  const { made, differences } = configured(json, config, isBertClass(name), path);
   if (differences.length === 0) return Tokenizer.fromJson(json, path, settings);
   notice(
     `${folder}: tokenizer.json and tokenizer_config.json disagree; as in transformers' AutoTokenizer, ${differences.join(', ')}, other than tokenizer.json by itself says`,
   );
   return Tokenizer.fromJson(made, path, settings);
+}
+
+/** What a tokenizer.json becomes by a tokenizer_config.json, and in words what is different then. */
+function configured(json: TokenizerJson, config: Config, isBert: boolean, path: string): { made: TokenizerJson; differences: string[] } {
+  const itself = parseTokenizerJson(json, path);
+  const added = withIds([...(isBert ? [] : itself.addedTokens), ...addedTokensOf(itself, config, isBert)], itself.model.vocabulary);
+  const made: TokenizerJson = { ...json, added_tokens: added, ...(isBert && bertParts(json, config, added)) };
+  return { made, differences: differencesOf(itself, parseTokenizerJson(made, path)) };
+}
+
+/** Whether transformers makes of a tokenizer's vocabulary, by such a tokenizer_config.json of a BertTokenizer, just this tokenizer. */
+export function isBertTokenizer(tokenizer: Tokenizer, config: Record<string, unknown>): boolean {
+  return configured(tokenizer.json as TokenizerJson, config as Config, true, 'the tokenizer').differences.length === 0;
 }
 
 /** What tokenizer_config.json says; of special tokens what special_tokens_map.json says, in folders of before both said it. */
@@ -112,7 +124,8 @@ async function classOf(config: Config, folder: string): Promise<string> {
   return model?.tokenizer_class || (model?.model_type === 'bert' ? 'BertTokenizer' : '');
 }
 
-function settingsOf(config: Config, isBert: boolean): TokenizerSettings {
+function settingsOf(config: Config, className: string): TokenizerSettings {
+  const isBert = isBertClass(className);
   const { model_max_length: length = config.max_len, truncation_side: truncationSide } = config;
   const specialTokens: TokenizerSettings['specialTokens'] = {};
   for (const name of ['pad', 'cls', 'sep', 'mask'] satisfies SpecialTokenName[]) {
@@ -120,7 +133,13 @@ function settingsOf(config: Config, isBert: boolean): TokenizerSettings {
     if (special) specialTokens[name] = contentOf(special);
   }
   const hasLimit = typeof length === 'number' && length >= 1 && length < longest;
-  return { maxLength: hasLimit ? Math.floor(length) : undefined, truncationSide: truncationSide ?? undefined, specialTokens };
+  return {
+    maxLength: hasLimit ? Math.floor(length) : undefined,
+    truncationSide: truncationSide ?? undefined,
+    specialTokens,
+    tokenTypes: config.model_input_names?.includes('token_type_ids') ?? (isBert && !className.startsWith('DistilBert')),
+    config,
+  };
 }
 
 /** Tokens that are added to the vocabulary's, in their order; their ids do not count. */

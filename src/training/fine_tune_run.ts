@@ -7,7 +7,7 @@ import type { FeedforwardConfig } from '../models/config.ts';
 import type { EncodedText } from '../models/text_batches.ts';
 import { hashText } from '../nn/random.ts';
 import { LossNotice } from '../tokenizer/character_loss.ts';
-import { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { saveTokenizer } from '../tokenizer/save_tokenizer.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
 import {
   type EpochReport,
@@ -24,7 +24,6 @@ import { FineTuningState } from './fine_tune_state.ts';
 import { type LabelledFile, readLabelledFile } from './labelled_files.ts';
 import { CounterRandom, randomStream, shuffled } from './random.ts';
 import { inRunFolder } from './run.ts';
-import { tokenizerFile } from './run_state.ts';
 
 /** What a run is: recorded in its folder and the same in every session. */
 export interface FineTuningRunOptions extends FineTuningOptions {
@@ -73,7 +72,7 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
   const { backend, out } = session;
   return inRunFolder('finetune', session, async (created) => {
     const data = await readExamples(options, await trainedClasses(options.model));
-    const tokenizer = created ? await loadTokenizer(options.model, session.onNotice) : await Tokenizer.load(tokenizerFile(out));
+    const tokenizer = await loadTokenizer(created ? options.model : out, session.onNotice);
     const { labels } = data;
     using model = await loadSequenceClassifier(options.model, backend, {
       fresh: { labels: Math.max(1, labels.length), labelNames: labels.length > 0 ? labels : undefined, seed: options.seed },
@@ -95,7 +94,8 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
       return encoded.map((text, index) => ({ ...text, label: texts[index].label }));
     };
     const examples = { training: await encode(data.training), validation: await encode(data.validation) };
-    await created?.record(options, tokenizer.json);
+    if (created) await saveTokenizer(out, tokenizer, model.config);
+    await created?.record(options);
 
     const state = new FineTuningState(out, {
       fingerprint: data.fingerprint,
@@ -117,7 +117,7 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
       afterStep: (progress, optimizer) => state.saveIfDue(progress, optimizer),
       async afterEpoch(progress, optimizer, best) {
         // The state last: a crash in between leaves an older state, whose steps are taken again.
-        if (best) await saveCheckpoint(out, model, { tokenizer: tokenizer.json, dtype: options.dtype });
+        if (best) await saveCheckpoint(out, model, { tokenizer, dtype: options.dtype });
         await state.save(progress, optimizer);
         const report = progress.epochs[progress.epochs.length - 1];
         session.onEpoch?.({ ...report, best, seconds: progress.seconds });

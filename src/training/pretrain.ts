@@ -13,6 +13,7 @@ import { configToJson, parseConfig } from '../models/config_json.ts';
 import type { LabelledBatch, MaskedLanguageModel } from '../models/masked_language_model.ts';
 import { modelNames } from '../models/names.ts';
 import { countParameters } from '../nn/parameter.ts';
+import { saveTokenizer } from '../tokenizer/save_tokenizer.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
 import { trainWordPiece } from '../tokenizer/train_wordpiece.ts';
@@ -131,7 +132,7 @@ export function pretrain(options: PretrainOptions, session: PretrainSession): Pr
   const { backend, out } = session;
   return inRunFolder('pretrain', session, async (created, open) => {
     if (!options.model) modelConfig(options, { vocabularySize: options.vocabulary }); // Before the work of training a tokenizer.
-    const tokenizer = created ? await newTokenizer(options, session) : await Tokenizer.load(tokenizerFile(out));
+    const tokenizer = created ? await newTokenizer(options, session) : await loadTokenizer(out, session.onNotice);
     const maskId = specialId(tokenizer, 'maskId', '[MASK]', options);
     specialId(tokenizer, 'sepId', '[SEP]', options);
     const saved = session.resume && (await hasState(out));
@@ -164,7 +165,8 @@ export function pretrain(options: PretrainOptions, session: PretrainSession): Pr
         session.onNotice?.(
           `no held-out loss: one document of ${options.heldOutEvery} is held out, which in no file makes ${options.length} tokens; name a text with --held-out`,
         );
-      await created?.record(options, tokenizer.json);
+      if (created) await saveTokenizer(out, tokenizer, model.config);
+      await created?.record(options);
       const progress = resumed?.progress ?? { step: 0, tokens: 0, seconds: 0, history: [], recentLosses: [] };
       const finished = await train({ options, session, tokenizer, masking, model, trainer, heldOut, stream, progress });
       return { ...progress, finished, parameters: countParameters(model.parameters), feedforward: model.config.feedforward };
@@ -224,7 +226,7 @@ async function train({ options, session, tokenizer, masking, model, trainer, hel
     async save() {
       progress.seconds = clock.seconds;
       // The state last: a crash in between leaves an older state, whose steps are taken again, and never a finished run without its model.
-      await saveCheckpoint(out, model, { tokenizer: tokenizer.json, dtype: options.dtype });
+      await saveCheckpoint(out, model, { tokenizer, dtype: options.dtype });
       await writeFileAtomic(joinPath(out, 'loss.svg'), renderLossCurve(progress.history));
       await savePretraining(out, trainer.optimizer, stream.state, progress);
       savedStep = progress.step;

@@ -63,8 +63,8 @@ export type RunKind = 'pretrain' | 'convert' | 'finetune' | 'glue';
 
 /** A new run's folder, made but empty until `record`. */
 export interface NewRun {
-  /** Notes the options, and the tokenizer of a run that makes a model: from now on the folder holds a run. */
-  record(options: object, tokenizer?: unknown): Promise<void>;
+  /** Notes the options: from now on the folder holds a run. */
+  record(options: object): Promise<void>;
   /** Takes away the folders that were made. Does nothing after `record`. */
   discard(): Promise<void>;
 }
@@ -84,8 +84,7 @@ export async function createRun(folder: string, kind: RunKind): Promise<NewRun> 
     throw fileError(error, folder, 'write');
   }
   return {
-    async record(options, tokenizer) {
-      if (tokenizer !== undefined) await writeFileAtomic(tokenizerFile(folder), `${JSON.stringify(tokenizer)}\n`);
+    async record(options) {
       await recordOptions(folder, kind, options);
       made = undefined;
     },

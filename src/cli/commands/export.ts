@@ -1,7 +1,8 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
 import { InputError } from '../../errors.ts';
-import { modelFiles } from '../../io/model_files.ts';
+import { modelFiles, tokenizerFiles } from '../../io/model_files.ts';
+import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import { addModelOption, type CommonOptions, type ModelOptions, notice, openModelFolder } from '../common.ts';
 import { checkModelOutput, checkOutput } from '../outputs.ts';
 
@@ -60,29 +61,38 @@ async function exportOnnx(options: OnnxOptions): Promise<void> {
 }
 
 async function exportSafetensors(options: SafetensorsOptions): Promise<void> {
-  const [{ ReferenceBackend }, { readJson }, { extentOfTokenizer }, { copySentenceFiles, sentenceFilesOf }, checkpoint] = await Promise.all(
-    [
-      import('../../backend/reference.ts'),
-      import('../../io/files.ts'),
-      import('../../io/json.ts'),
-      import('../../io/model_folder.ts'),
-      import('../../models/checkpoint.ts'),
-    ],
-  );
+  const [{ ReferenceBackend }, { copyFiles, filesAmong, sentenceFilesOf }, checkpoint] = await Promise.all([
+    import('../../backend/reference.ts'),
+    import('../../io/model_folder.ts'),
+    import('../../models/checkpoint.ts'),
+  ]);
   const folder = await openModelFolder(options);
   await checkOutput('--out', options.out, { read: [folder] });
-  const wanted = await sentenceFilesOf(folder);
-  await checkModelOutput('--out', options.out, [...modelFiles, ...wanted]);
-  const stale = (await sentenceFilesOf(options.out)).find((path) => !wanted.includes(path));
+  const tokenizer = await tokenizerOf(folder, options);
+  const copied = [
+    ...(await sentenceFilesOf(folder)),
+    ...(tokenizer ? [] : ['tokenizer.json', ...(await filesAmong(folder, tokenizerFiles))]),
+  ];
+  const written = [...modelFiles, 'tokenizer_config.json', ...copied];
+  await checkModelOutput('--out', options.out, written);
+  const besides = [...(await sentenceFilesOf(options.out)), ...(await filesAmong(options.out, tokenizerFiles))];
+  const stale = besides.find((path) => !written.includes(path));
   if (stale)
-    throw new InputError(`--out ${options.out} holds ${stale} of another model, which ${folder} does not have: expected another folder`);
+    throw new InputError(`--out ${options.out} holds ${stale} of another model, which would not be replaced: expected another folder`);
   // Nothing is computed: values are moved from one layout to another.
   using backend = new ReferenceBackend();
   using model = await checkpoint.loadModel(folder, backend);
-  const tokenizer = await readJson(`${folder}/tokenizer.json`, extentOfTokenizer);
   const dtype = options.dtype.toUpperCase() as 'F32' | 'BF16' | 'F16';
   const rest = model.task === 'sequence-classification' ? [] : await checkpoint.readPooler(folder);
   await checkpoint.saveCheckpoint(options.out, model, { tokenizer, dtype, rest });
-  await copySentenceFiles(folder, options.out);
+  await copyFiles(folder, options.out, copied);
   notice(`${options.out}: ${model.config.family}, ${options.dtype}`, options);
+}
+
+/** A folder's tokenizer; undefined if it is of another kind than WordPiece, and goes along as it is. */
+async function tokenizerOf(folder: string, options: SafetensorsOptions): Promise<Tokenizer | undefined> {
+  const [{ readJson }, { loadTokenizer }] = await Promise.all([import('../../io/files.ts'), import('../../tokenizer/tokenizer_config.ts')]);
+  const { model } = Object(await readJson(`${folder}/tokenizer.json`));
+  if ((model?.type ?? 'WordPiece') !== 'WordPiece') return undefined;
+  return await loadTokenizer(folder, (line) => notice(line, options));
 }
