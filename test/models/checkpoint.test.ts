@@ -88,7 +88,7 @@ describe('saving what was loaded', () => {
     expect(model).toBeInstanceOf(kind);
     const folder = newFolder();
     await saveCheckpoint(folder, model, { tokenizer: { some: 'tokenizer' }, dtype: 'F32' });
-    expect(readdirSync(folder).sort()).toEqual(['config.json', 'model.safetensors', 'tokenizer.json']);
+    expect(readdirSync(folder).sort()).toEqual(['config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json']);
     expect(JSON.parse(readFileSync(join(folder, 'tokenizer.json'), 'utf8'))).toEqual({ some: 'tokenizer' });
     await using original = await readSafetensors(goldenPath(golden, 'model.safetensors'));
     await using saved = await readSafetensors(join(folder, 'model.safetensors'));
