@@ -114,6 +114,9 @@ export interface ModelOptions {
 }
 
 /** What models of sentences must be, for {@link addModelOption}. */
+export const dimensionsHelp =
+  'numbers of each vector that are kept, the first ones, for models that were trained so (Matryoshka) (default: all, or what the model says)';
+
 export const sentenceModel = 'a model of sentence-transformers, or any encoder, whose token vectors are then averaged';
 
 /**

@@ -183,6 +183,19 @@ describe('ufb embed', () => {
   });
 });
 
+test('ufb embed --dimensions: the first numbers of each vector, with which ufb similar compares', async () => {
+  const out = join(folder, 'short.of-five.npy');
+  expect((await ufb(['embed', ...common, '--dimensions', '5', '--out', out])).code).toBe(0);
+  const { rows, columns, values } = matrix(out);
+  expect([rows, columns]).toEqual([60, 5]);
+  for (const [i, value] of values.entries()) expect(value).toBeCloseTo(expected[Math.floor(i / 5) * 16 + (i % 5)], 5);
+  const { stdout } = await ufb(['similar', lines[17], ...common, '--vectors', out, '--dimensions', '5', '--json', '--quiet']);
+  expect(JSON.parse(stdout).found[0].score).toBeCloseTo(1, 5);
+  const { code, stderr } = await ufb(['embed', ...common, '--dimensions', '17', '--out', join(folder, 'long.npy')]);
+  expect([code, stderr]).toEqual([2, 'ufb: dimensions: got 17, expected a whole number from 1 to 16, as many as the vectors have\n']);
+  expect(existsSync(join(folder, 'long.npy.part'))).toBe(false);
+});
+
 describe('ufb embed --embedding-dtype', () => {
   const features = () => ({ dims: [60, 16], data: expected });
 

@@ -1,5 +1,6 @@
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { createBackend } from '../../src/backend/create.ts';
@@ -341,5 +342,32 @@ describe.skipIf(miniLmGoldenMissing)(`all-MiniLM-L6-v2${miniLmGoldenMissing}`, (
       expect(embed.tokenizer.encode(text, { maxLength: embed.maxLength }).ids).toEqual(ids);
       close(data.subarray(384 * i, 384 * (i + 1)), embedding, 1e-4);
     });
+  });
+});
+
+describe('dimensions', () => {
+  const figures = JSON.parse(readFileSync(new URL('../fixtures/interchange/answers.json', import.meta.url), 'utf8')).dimensions;
+  const model = fileURLToPath(new URL('../fixtures/interchange/models/st6-pooling', import.meta.url));
+
+  test("the first numbers, scaled again, as sentence-transformers' truncate_dim with normalize_embeddings gives them", async () => {
+    using short = await pipeline('feature-extraction', model, { backend: new ReferenceBackend(), notice: () => {} });
+    const { dims, data } = await short(figures.texts, { dimensions: 7 });
+    expect(dims).toEqual([3, 7]);
+    for (const [i, value] of figures.answer.flat().entries()) expect(data[i]).toBeCloseTo(value, 5);
+    async function* stream() {
+      yield* figures.texts as string[];
+    }
+    const streamed: number[] = [];
+    for await (const vector of short(stream(), { dimensions: 7 })) streamed.push(...vector);
+    expect(streamed).toEqual([...data]);
+    // Without the model's own scaling they are what they are.
+    const [whole, cut] = [
+      await short(figures.texts, { normalize: false }),
+      await short(figures.texts, { normalize: false, dimensions: 7 }),
+    ];
+    expect([...cut.data.subarray(7, 14)]).toEqual([...whole.data.subarray(32, 39)]);
+    await expect(short('a', { dimensions: 33 })).rejects.toThrow('dimensions: got 33, expected a whole number from 1 to 32');
+    await expect(short('a', { dimensions: 1.5 })).rejects.toThrow('dimensions: got 1.5');
+    await expect(short('a', { dimensions: 7, pooling: 'none' })).rejects.toThrow('dimensions: the vectors of tokens are not cut');
   });
 });

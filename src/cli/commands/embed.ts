@@ -14,10 +14,12 @@ import {
   addPrecisionOption,
   type BackendOptions,
   type CommonOptions,
+  dimensionsHelp,
   type ModelOptions,
   notice,
   openBackend,
   openModelFolder,
+  parseCount,
   print,
   sentenceModel,
 } from '../common.ts';
@@ -30,6 +32,7 @@ interface Options extends CommonOptions, BackendOptions, ModelOptions {
   resume?: boolean;
   dtype: Precision;
   embeddingDtype: EmbeddingDtype;
+  dimensions?: number;
 }
 
 export function embedCommand(program: Command): void {
@@ -39,6 +42,7 @@ export function embedCommand(program: Command): void {
     .requiredOption('--in <file>', "text, plain or gzipped, one passage a line; '-' is standard input")
     .option('--out <file>', 'a matrix if it ends in .npy, else JSON lines; standard output, as JSON lines, if not given')
     .option('--resume', 'go on with an --out that was stopped')
+    .option('--dimensions <count>', dimensionsHelp, parseCount)
     .addOption(
       new Option(
         '--embedding-dtype <type>',
@@ -93,7 +97,8 @@ async function embed(options: Options): Promise<void> {
   // Read once more for the bar's sake alone.
   const isCounted = source !== '-' && process.stderr.isTTY && !options.quiet;
   const total = isCounted ? await countLines(readLines(options.in, 'cut'), stop.signal) : undefined;
-  const width = extract.model.config.hiddenSize;
+  const { dimensions } = options;
+  const width = dimensions ?? extract.width;
   const output =
     options.out === undefined ? undefined : await Output.open(options.out, width, await madeBy(options, source, folder, width), options);
   const skipped = output?.rows ?? 0;
@@ -106,7 +111,7 @@ async function embed(options: Options): Promise<void> {
     if (line < skipped) throw new InputError(`${options.in}: has ${line} lines, but ${options.out} already holds ${skipped}`);
   }
   try {
-    const settings = { pooling: extract.pooling ?? ('mean' as const), signal: stop.signal };
+    const settings = { pooling: extract.pooling ?? ('mean' as const), dimensions, signal: stop.signal };
     for await (const vector of extract(rest(), settings)) {
       if (output) await output.add(vector);
       else print(JSON.stringify(Array.from(options.embeddingDtype === 'binary' ? toBinary(vector) : vector)));
@@ -124,11 +129,7 @@ async function embed(options: Options): Promise<void> {
     process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
   }
   const seconds = (performance.now() - started) / 1000;
-  if (output)
-    notice(
-      `${skipped + done} vectors of ${extract.model.config.hiddenSize} in ${options.out}, ${(done / seconds).toFixed(0)} lines/s`,
-      options,
-    );
+  if (output) notice(`${skipped + done} vectors of ${width} in ${options.out}, ${(done / seconds).toFixed(0)} lines/s`, options);
 }
 
 async function countLines(lines: AsyncIterable<string>, signal: AbortSignal): Promise<number> {

@@ -8,6 +8,7 @@ import {
   addPrecisionOption,
   type BackendOptions,
   type CommonOptions,
+  dimensionsHelp,
   fixed,
   type ModelOptions,
   notice,
@@ -23,6 +24,7 @@ interface Options extends CommonOptions, BackendOptions, ModelOptions {
   in: string;
   vectors?: string;
   topK: number;
+  dimensions?: number;
   dtype: Precision;
 }
 
@@ -39,6 +41,7 @@ export function similarCommand(program: Command): void {
     .argument('<query>', 'what to look for')
     .requiredOption('--in <file>', 'text, plain or gzipped, one passage a line; blank lines count but are never found')
     .option('--vectors <file>', "the lines' vectors, made by 'ufb embed --out FILE.npy' with the same model; otherwise they are made now")
+    .option('--dimensions <count>', dimensionsHelp, parseCount)
     .option('--top-k <count>', 'lines to show', parseCount, 5);
   addPrecisionOption(addModelOption(addBackendOptions(addCommonOptions(command)), sentenceModel))
     .addHelpText('after', '\nExample:\n  ufb similar --model sentence-transformers/all-MiniLM-L6-v2 --in notes.txt "what to cook tonight"')
@@ -52,7 +55,7 @@ export function similarCommand(program: Command): void {
         dtype,
         notice: (line) => notice(line, options),
       });
-      const settings = { pooling: embed.pooling ?? ('mean' as const), normalize: true };
+      const settings = { pooling: embed.pooling ?? ('mean' as const), normalize: true, dimensions: options.dimensions };
       const { data: wanted } = await embed(query, settings);
 
       const best: Found[] = [];
