@@ -368,6 +368,22 @@ describe('loading', () => {
     expect(await loadModel(saved, backend)).toBeInstanceOf(Encoder);
   });
 
+  test('a head of scores says that its output is the score: sentence-transformers would squash it', async () => {
+    const activations: unknown[] = [];
+    for (const labels of [1, 2]) {
+      const folder = newFolder();
+      const made = await loadSequenceClassifier(goldenPath('hf-bert'), backend, { fresh: { labels, seed: 1 } });
+      await saveCheckpoint(folder, made);
+      // And keeps saying so.
+      const again = await loadSequenceClassifier(folder, backend);
+      await saveCheckpoint(folder, again);
+      activations.push(JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')).sentence_transformers);
+      made.dispose();
+      again.dispose();
+    }
+    expect(activations).toEqual([{ activation_fn: 'torch.nn.modules.linear.Identity' }, undefined]);
+  });
+
   test.each(['crammed-bert-fff', 'hf-bert'])('%s as a classifier with a fresh head', async (golden) => {
     await expect(loadSequenceClassifier(goldenPath(golden), backend)).rejects.toThrow(/holds no classifier/);
     const labelNames = ['a', 'b', 'c', 'd'];
