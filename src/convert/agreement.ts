@@ -24,8 +24,8 @@ export const agreementSchema = v.object({
   logits: v.optional(v.number()),
   /** Mean over the texts of the cosine between both vectors. */
   cosine: v.number(),
-  /** How each block's tokens spread over the leaves of its trees; none without trees. */
-  layers: v.array(leafUseSchema),
+  /** How each block's tokens spread over the leaves of its trees; none without trees, nor where a run was saved before this was kept. */
+  layers: v.optional(v.array(leafUseSchema), []),
   /** Tokens compared. */
   tokens: countSchema,
 });

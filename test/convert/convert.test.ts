@@ -7,11 +7,12 @@ import { measureAgreement } from '../../src/convert/agreement.ts';
 import { type ConversionOptions, type ConversionSession, convert } from '../../src/convert/convert.ts';
 import { heldOutTexts } from '../../src/convert/texts.ts';
 import { InputError } from '../../src/errors.ts';
-import { readSafetensors } from '../../src/io/safetensors.ts';
+import { readSafetensors, type TensorToWrite, writeSafetensors } from '../../src/io/safetensors.ts';
 import { encoderOf, loadModel, loadSequenceClassifier, saveCheckpoint } from '../../src/models/checkpoint.ts';
 import type { Run } from '../../src/nn/parameter.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
 import { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
+import type { LeafUse } from '../../src/training/paths.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { generatedSentences, tinyBert, writeTinyModel } from '../tiny_model.ts';
 import { writeCorpus } from '../training/corpora.ts';
@@ -226,6 +227,35 @@ test('stopped and resumed, it ends with the same weights as if it had never been
   expect(readFileSync(join(stopped, 'model.safetensors')).equals(readFileSync(join(whole, 'model.safetensors')))).toBe(true);
   expect(result.history.at(-1)?.states).toEqual(expected.history.at(-1)?.states);
 });
+
+test('a run that was saved before there were thresholds, and leaf use in another form, goes on', async () => {
+  const out = newFolder();
+  const abort = new AbortController();
+  await run(out, {}, { signal: abort.signal, onStep: ({ tokens }) => tokens >= 1600 && abort.abort() });
+  const path = join(out, 'run', 'state.safetensors');
+  await rewriteState(path);
+  const { finished, history } = await run(out, {}, { resume: true });
+  expect(finished).toBe(true);
+  expect(history.map(({ layers }) => layers.length)).toEqual([0, 2]);
+});
+
+/** As states were until then. */
+async function rewriteState(path: string): Promise<void> {
+  await using file = await readSafetensors(path);
+  const tensors: TensorToWrite[] = [];
+  for (const name of file.names.filter((name) => !name.endsWith('thresholds'))) {
+    const { dtype, shape } = file.info(name);
+    if (dtype === 'I32') tensors.push({ name, dtype, shape, values: await file.readIntegers(name) });
+    else tensors.push({ name, dtype: 'F32', shape, values: await file.read(name) });
+  }
+  expect(tensors.length).toBeLessThan([...file.names].length);
+  const progress = JSON.parse(file.metadata.progress);
+  for (const point of progress.history) {
+    point.leaves = point.layers.map(({ used, leaves, entropy }: LeafUse) => ({ used, leaves, entropy }));
+    delete point.layers;
+  }
+  await writeSafetensors(path, tensors, { ...file.metadata, progress: JSON.stringify(progress) });
+}
 
 test.each<[string, Partial<ConversionOptions>, object]>([
   ['dense layers of a few neurons', { feedforward: { kind: 'dense', neurons: 3 } }, { model_type: 'bert', intermediate_size: 3 }],
