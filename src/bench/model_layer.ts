@@ -70,13 +70,15 @@ export async function readModelLayer(
     leaves[layer].forEach((leaf, walk) => void reached.add(`${walk % feedforward.trees} ${leaf}`));
   }
 
-  // A layer's nodes and then its bias.
-  const nodes = model.parameters.filter(({ product }) => product?.operation === 'fff')[layer];
-  const bias = model.parameters[model.parameters.indexOf(nodes) + 1];
+  // A layer's nodes, then its bias, then, in trees that have inner nodes, their thresholds.
+  const first = model.parameters.filter(({ product }) => product?.operation === 'fff')[layer];
+  const [nodes, bias, thresholds] = model.parameters.slice(model.parameters.indexOf(first));
   const { trees, depth } = feedforward;
+  const tree: TreeWeights = { width, trees, depth, nodes: await backend.read(nodes.value), bias: await backend.read(bias.value) };
+  if (depth > 0) tree.thresholds = await backend.read(thresholds.value);
   return {
     layer,
-    tree: { width, trees, depth, nodes: await backend.read(nodes.value), bias: await backend.read(bias.value) },
+    tree,
     tokens: { values, width },
     leavesReached: reached.size,
     leaves: trees * 2 ** depth,

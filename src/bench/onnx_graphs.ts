@@ -11,13 +11,14 @@ export interface DenseWeights {
   down: Float32Array;
 }
 
-/** Weights of fast feedforward trees, in the backend's layout: nodes [trees n, 2 width], bias [trees n]. */
+/** Weights of fast feedforward trees, in the backend's layout: nodes [trees n, 2 width], bias [trees n], thresholds [trees, 2^depth - 1] (absent: all 0). */
 export interface TreeWeights {
   width: number;
   trees: number;
   depth: number;
   nodes: Float32Array;
   bias: Float32Array;
+  thresholds?: Float32Array;
 }
 
 class GraphBuilder extends OnnxGraphBuilder {
@@ -65,7 +66,7 @@ export function gatheredGraph(weight: Float32Array, outputs: number, width: numb
 }
 
 /** Fast feedforward trees by standard operators. */
-export function treesGraph({ width, trees, depth, nodes, bias }: TreeWeights): OnnxGraph {
+export function treesGraph({ width, trees, depth, nodes, bias, thresholds }: TreeWeights): OnnxGraph {
   const graph = new GraphBuilder();
   const half = (from: number) => {
     const values = new Float32Array(bias.length * width);
@@ -73,7 +74,7 @@ export function treesGraph({ width, trees, depth, nodes, bias }: TreeWeights): O
       values.set(nodes.subarray(node * 2 * width + from, node * 2 * width + from + width), node * width);
     return values;
   };
-  const y = addTrees(graph, 'x', { width, trees, depth, inputs: half(0), outputs: half(width), bias });
+  const y = addTrees(graph, 'x', { width, trees, depth, inputs: half(0), outputs: half(width), bias, thresholds });
   return finish(graph, 'fast feedforward', y, width);
 }
 

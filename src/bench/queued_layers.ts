@@ -21,16 +21,18 @@ export function randomDense(width: number, neurons: number): DenseWeights {
   return { width, neurons, up: uniform(neurons * width, 1 / width, 3), down: uniform(neurons * width, 1 / neurons, 4) };
 }
 
-export function treeLayer(backend: Backend, { width, trees, depth, nodes, bias }: TreeWeights, precision: Precision): QueuedLayer {
+export function treeLayer(backend: Backend, tree: TreeWeights, precision: Precision): QueuedLayer {
+  const { width, trees, depth, nodes, bias } = tree;
   const count = bias.length;
   const weight = backend.tensor('nodes', [count, 2 * width], 'f32', nodes);
   const biases = backend.tensor('bias', [count], 'f32', bias);
+  const thresholds = tree.thresholds && backend.tensor('thresholds', [tree.thresholds.length], 'f32', tree.thresholds);
   const prepared: Tensor | PreparedWeight = precision === 'f32' ? weight : backend.prepareNodes({ nodes: weight, precision });
   if (prepared !== weight) weight.dispose();
   return {
     outputs: width,
-    call: ({ x }, output) => backend.fff({ input: x, nodes: prepared, bias: biases, trees, depth, output }),
-    dispose: () => [prepared, biases].forEach((made) => void made.dispose()),
+    call: ({ x }, output) => backend.fff({ input: x, nodes: prepared, bias: biases, thresholds, trees, depth, output }),
+    dispose: () => [prepared, biases, thresholds].forEach((made) => void made?.dispose()),
   };
 }
 

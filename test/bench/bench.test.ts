@@ -10,11 +10,12 @@ import { benchmarkLayer } from '../../src/bench/layer.ts';
 import { benchmarkConfig, benchmarkModel } from '../../src/bench/model.ts';
 import { readModelLayer } from '../../src/bench/model_layer.ts';
 import type { OnnxFeed } from '../../src/bench/peers.ts';
-import { randomTrees } from '../../src/bench/queued_layers.ts';
+import { randomTrees, treeLayer } from '../../src/bench/queued_layers.ts';
 import { benchmarkScaling, neuronsInTime } from '../../src/bench/scaling.ts';
 import { summarise } from '../../src/bench/timing.ts';
 import { benchmarkTraining, modelArithmetic } from '../../src/bench/training.ts';
 import { largestError, randomTokens } from '../../src/bench/work.ts';
+import { loadModel, saveCheckpoint } from '../../src/models/checkpoint.ts';
 import { crammedBertConfig, type ModelConfig } from '../../src/models/config.ts';
 import type { LabelledBatch, MaskedLanguageModel } from '../../src/models/masked_language_model.ts';
 import { temporaryFolder } from '../temporary.ts';
@@ -208,21 +209,43 @@ describe('scaling', () => {
   });
 });
 
-test("a model's layer and what it takes in of a text: its trees walk the paths that the model walks", async () => {
+test.each([
+  ['at 0', 0],
+  ['of their own', 1],
+])("a model's layer and what it takes in of a text: its trees walk the paths that the model walks, thresholds %s", async (_, size) => {
   const folder = temporaryFolder();
   await writeTinyModel(folder);
+  using backend = new ReferenceBackend();
+  {
+    using model = await loadModel(folder, backend);
+    for (const { buffer, value } of model.parameters)
+      if (buffer)
+        backend.write(
+          value,
+          Float32Array.from({ length: value.size }, (_, node) => size * Math.sin(5 * node + 1)),
+        );
+    await saveCheckpoint(folder, model);
+  }
   const text = join(folder, 'text.txt');
   writeFileSync(text, generatedSentences().join('\n'));
-  using backend = new ReferenceBackend();
   const { layer, tree, tokens, leavesReached, leaves } = await readModelLayer(backend, { model: folder, text, tokens: 100 });
   expect([layer, tree.trees, tree.depth, tree.width, tokens.values.length, leaves]).toEqual([1, 1, 3, 16, 128 * 16, 8]);
   using input = backend.tensor('input', [128, 16], 'f32', tokens.values);
   using nodes = backend.tensor('nodes', [15, 32], 'f32', tree.nodes);
   using bias = backend.tensor('bias', [15], 'f32', tree.bias);
+  using thresholds = backend.tensor('thresholds', [7], 'f32', tree.thresholds);
   using output = backend.tensor('output', [128, 16]);
   using visited = backend.tensor('visited', [128, 1, 4], 'i32');
-  backend.fff({ input, nodes, bias, trees: 1, depth: 3, output, visited });
+  backend.fff({ input, nodes, bias, thresholds, trees: 1, depth: 3, output, visited });
   expect(new Set((await backend.readIntegers(visited)).filter((_, i) => i % 4 === 3)).size).toBe(leavesReached);
+  // And these are the paths that are timed.
+  using timed = backend.tensor('output', [128, 16]);
+  for (const precision of ['f32', 'bf16'] as const) {
+    const measured = treeLayer(backend, tree, precision);
+    measured.call({ x: input }, timed);
+    expect(largestError(precision, await backend.read(timed), await backend.read(output))).toBeLessThan(precision === 'f32' ? 1e-12 : 0.02);
+    measured.dispose();
+  }
   const reading = (changes: object) => readModelLayer(backend, { model: folder, text, tokens: 100, ...changes });
   await expect(reading({ layer: 2 })).rejects.toThrow(/--layer 2: .* has layers 0 to 1/);
   await expect(reading({ tokens: 1e6 })).rejects.toThrow(/text\.txt: has \d+ tokens in whole sequences, expected at least 1000000/);
