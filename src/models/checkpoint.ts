@@ -253,7 +253,7 @@ async function load<M extends Model>(
   const { feedforward } = config;
   const isAbsent = ({ absentIfZero }: ParameterLayout) => absentIfZero && !(feedforward.kind === 'fff' && feedforward.thresholds);
   const isFresh = (layout: ParameterLayout) =>
-    (isAbsent(layout) || (freshSeed !== undefined && isHead(layout, names))) && !checkpoint.has(layout);
+    isAbsent(layout) || (freshSeed !== undefined && isHead(layout, names) && !checkpoint.has(layout));
   const factory = new ParameterFactory(backend, (layout) => {
     if (!isFresh(layout)) checkpoint.admit(layout);
   });

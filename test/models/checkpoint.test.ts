@@ -200,9 +200,13 @@ describe('saving what was loaded', () => {
     for (const layer of [0, 1]) expect(saved.info(`encoder.layers.${layer}.ffn.thresholds`)).toMatchObject({ dtype: 'F32', shape: [2, 7] });
     const again = await loadModel(folder, backend);
     expect(await backend.read(again.parameters.find(({ name }) => name === thresholds.name)!.value)).toEqual(values);
-    // Those that config.json names have to be there.
+    // Those that config.json names have to be there, and no others: a model is not to be read without some of them.
     await change(folder, (tensors) => tensors.delete('encoder.layers.1.ffn.thresholds'));
     await expect(loadModel(folder, backend)).rejects.toThrow(/lacks the tensor 'encoder.layers.1.ffn.thresholds' \[2,7\]/);
+    cpSync(join(plain, 'config.json'), join(folder, 'config.json'));
+    await expect(loadModel(folder, backend)).rejects.toThrow(
+      /holds the tensor 'encoder.layers.0.ffn.thresholds', which a model of this config/,
+    );
   });
 
   test.each<[string, ModelConfig['feedforward'], object]>([

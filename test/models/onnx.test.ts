@@ -90,7 +90,12 @@ test('classifiers of every pooling, leaves of several neurons, and routing thres
   };
   await agrees();
   const before = await ours(model, batchOf(model, 3, 10));
-  for (const { buffer, value } of model.parameters) if (buffer) backend.fill({ output: value, value: 0.4 });
+  for (const { buffer, value } of model.parameters)
+    if (buffer)
+      backend.write(
+        value,
+        Float32Array.from({ length: value.size }, (_, node) => Math.sin(5 * node) / 2),
+      );
   await agrees();
   expect(await ours(model, batchOf(model, 3, 10))).not.toEqual(before);
 
