@@ -16,7 +16,7 @@ const length = 16;
 function setUp(backend: Backend, changes: Partial<ModelConfig> = {}, precision?: ProductPrecision) {
   const config = { hiddenSize: 32, heads: 2, layers: 2, positions: 128, feedforward: { kind: 'fff', trees: 2, depth: 3 } as const };
   const model = createMaskedLanguageModel(crammedBertConfig({ vocabularySize, ...config, ...changes }), backend, 1);
-  const trainer = new Trainer(backend, model.parameters, { adamW: { ...pretrainingAdamW, epsilon: 1e-8 }, precision });
+  const trainer = new Trainer(backend, model.parameters, { adamW: { ...pretrainingAdamW, epsilon: 1e-8 }, precision, balance: true });
   onTestFinished(() => {
     trainer.dispose();
     model.dispose();
@@ -24,7 +24,7 @@ function setUp(backend: Backend, changes: Partial<ModelConfig> = {}, precision?:
   });
   return {
     model,
-    step: (work: readonly LabelledBatch[], learningRate: number) => maskedStep(trainer, model, work, learningRate, 0),
+    step: (work: readonly LabelledBatch[], learningRate: number, balance = 0) => maskedStep(trainer, model, work, learningRate, balance),
     loss: async (work: readonly LabelledBatch[]) => (await maskedLoss(trainer, model, work)).loss,
   };
 }
@@ -50,11 +50,11 @@ describeOnEach(candidates, ({ create }) => {
     const weights = [];
     for (const failing of [true, false]) {
       const { model, step } = setUp(create());
-      await step(batches(4, 2), 1e-3);
+      await step(batches(4, 2), 1e-3, 0.3);
       const [good, bad] = batches(4, 2);
       const labels = bad.labels.map((label) => (label >= 0 ? vocabularySize : label));
-      if (failing) await expect(step([good, { ...bad, labels }], 1e-3)).rejects.toThrow(/60/);
-      await step(batches(4, 2), 1e-3);
+      if (failing) await expect(step([good, { ...bad, labels }], 1e-3, 0.3)).rejects.toThrow(/60/);
+      await step(batches(4, 2), 1e-3, 0.3);
       weights.push(await Promise.all(model.parameters.map(({ value }) => value.backend.read(value))));
     }
     expect(weights[0]).toEqual(weights[1]);
@@ -64,16 +64,20 @@ describeOnEach(candidates, ({ create }) => {
     const results = [];
     for (const micro of [4, 2, 1]) {
       const { model, step } = setUp(create());
-      const { loss, gradientNorm } = await step(batches(4, micro), 1e-3);
+      const { loss, gradientNorm } = await step(batches(4, micro), 1e-3, 0.3);
+      const thresholds = await Promise.all(model.parameters.filter(({ buffer }) => buffer).map(({ value }) => value.backend.read(value)));
       const second = await step(batches(4, micro), 1e-3);
       const weights = await exportParameter(model.parameters[0]);
-      results.push({ loss, gradientNorm, secondLoss: second.loss, weights: weights[0].values });
+      results.push({ loss, gradientNorm, secondLoss: second.loss, weights: weights[0].values, thresholds });
     }
     for (const result of results.slice(1)) {
       expect(result.loss).toBeCloseTo(results[0].loss, 5);
       expect(result.gradientNorm / results[0].gradientNorm).toBeCloseTo(1, 4);
       expect(result.secondLoss).toBeCloseTo(results[0].secondLoss, 3);
       expect(result.secondLoss).not.toBe(result.loss);
+      // They follow whole numbers of tokens.
+      expect(result.thresholds).toEqual(results[0].thresholds);
+      expect(result.thresholds.flatMap((ofLayer) => [...ofLayer]).some((value) => value !== 0)).toBe(true);
     }
   });
 
