@@ -145,6 +145,21 @@ test('a branch rate reaches the optimiser: moments of branches are in the state'
   expect((await names(together)).length).toBeGreaterThan(0);
 });
 
+test('thresholds follow their tokens in each phase, by the rate of its own', async () => {
+  const largest = async (changes: Partial<ConversionOptions>) => {
+    const out = newFolder();
+    await run(out, { fitTokens: 256, tokens: 256, ...changes });
+    await using file = await readSafetensors(join(out, 'model.safetensors'));
+    const thresholds = await Promise.all(file.names.filter((name) => name.endsWith('thresholds')).map((name) => file.read(name)));
+    return Math.max(0, ...thresholds.flatMap((ofLayer) => [...ofLayer]).map(Math.abs));
+  };
+  expect(await largest({ fitBalance: 0, balance: 0 })).toBe(0);
+  const [fit, train] = [await largest({ fitBalance: 0.01, balance: 0 }), await largest({ fitBalance: 0, balance: 0.01 })];
+  expect(Math.min(fit, train)).toBeGreaterThan(0);
+  expect(await largest({ fitBalance: 0.1, balance: 0 })).toBeGreaterThan(3 * fit);
+  expect(await largest({ fitBalance: 0, balance: 0.1 })).toBeGreaterThan(3 * train);
+});
+
 test('weights of new layers decay if told to, what is kept does not', async () => {
   const [plain, decayed] = [newFolder(), newFolder()];
   const short = { fitTokens: 0, tokens: 128, learningRate: 1e-6, branchRate: 0 };

@@ -1,4 +1,5 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { Arena } from '../../src/backend/arena.ts';
 import type { Backend } from '../../src/backend/backend.ts';
 import { createSequenceClassifier, exportParameter } from '../../src/models/checkpoint.ts';
 import { crammedBertConfig } from '../../src/models/config.ts';
@@ -10,6 +11,7 @@ import {
   scoresOf,
 } from '../../src/training/fine_tune.ts';
 import type { AdamW } from '../../src/training/optimizer.ts';
+import { LeafCounts, watchLeaves } from '../../src/training/paths.ts';
 import { candidates, describeOnEach } from '../backend/backends.ts';
 
 /** Texts of several lengths; their class is whether token 7 occurs, their score how often. */
@@ -200,6 +202,22 @@ describe('a fine-tuning', () => {
     expect(result).toMatchObject({ finished: true, best: 0 });
     expect(result.epochs.map(({ epoch, scores }) => [epoch, scores])).toEqual([1, 2, 3, 4].map((epoch) => [epoch, {}]));
     expect(await weightsOf(unscored)).toEqual(await weightsOf(scored));
+  });
+
+  test('says how the validation examples spread over the leaves, padding left out', async () => {
+    const backend = reference.create();
+    const model = setUp(backend, 2);
+    const { feedforward } = model.config;
+    const validation = examples(7, 2);
+    const { epochs } = await fineTune(model, { training: examples(12, 2), validation }, { ...options, epochs: 1 }, { backend });
+    using arena = new Arena(backend);
+    const alone = new LeafCounts(feedforward);
+    for (const { ids } of validation) {
+      const batch = { batch: 1, length: ids.length, ids: Int32Array.from(ids) };
+      alone.add((await watchLeaves({ backend, arena, training: false }, (run) => model.logits(run, batch)))[1]);
+    }
+    expect(new Set(validation.map(({ ids }) => ids.length)).size).toBeGreaterThan(1);
+    expect(epochs[0].layers).toEqual(alone.uses);
   });
 
   test('refuses a metric that the task does not have, and no examples', async () => {
