@@ -1,5 +1,5 @@
 /** What the commands that train share. */
-import { type Command, Option } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Backend } from '../backend/backend.ts';
 import { productPrecisions } from '../backend/prepared_weight.ts';
 import { FailureError, InputError } from '../errors.ts';
@@ -28,13 +28,20 @@ export function branchRateOption(rate: number): Option {
     .default(rate);
 }
 
+/** Logits that a threshold may be told to move in a step. Far more, and they outgrow what a float32 holds: the model could not be read. */
+const mostBalance = 100;
+
 /** How fast routing thresholds follow their tokens, of what is trained from scratch or converted. */
 export function balanceOption(flags: string, when: string, rate: number): Option {
   return new Option(
     flags,
-    `fff: how fast the inner nodes' routing thresholds are drawn towards even splits ${when}, in units of a logit a step at the peak learning rate; 0: not at all`,
+    `fff: ${when}, how far an inner node's routing threshold moves in a step if all of many tokens go to one side, towards an even split; in logits, and less as the learning rate falls; 0: thresholds stay as they are`,
   )
-    .argParser(parseNumber)
+    .argParser((text) => {
+      const value = parseNumber(text);
+      if (value > mostBalance) throw new InvalidArgumentError(`expected a number from 0 to ${mostBalance}.`);
+      return value;
+    })
     .default(rate);
 }
 

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
-import { loadMaskedLanguageModel } from '../../src/models/checkpoint.ts';
+import { loadMaskedLanguageModel, saveCheckpoint } from '../../src/models/checkpoint.ts';
 import { drawPaths, pathsOf } from '../../src/pipelines/paths.ts';
 import { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
 import { temporaryFolder } from '../temporary.ts';
@@ -66,6 +66,25 @@ describe('ufb inspect', () => {
     const { paths, parameters } = JSON.parse((await ufb(['inspect', '--model', model, '--text', text, '--json'])).stdout);
     expect(paths.leaves).toHaveLength(2);
     expect(parameters).toBeGreaterThan(1000);
+  });
+
+  test('routing thresholds are named, and an export tells who does not know them', async () => {
+    const [routed, out] = [join(folder, 'routed'), join(folder, 'exported')];
+    await writeTinyModel(routed);
+    {
+      using backend = new ReferenceBackend();
+      using of = await loadMaskedLanguageModel(routed, backend);
+      for (const { buffer, value } of of.parameters) if (buffer) backend.fill({ output: value, value: 0.25 });
+      await saveCheckpoint(routed, of);
+    }
+    const exported = await ufb(['export', 'safetensors', '--model', routed, '--out', out, '--dtype', 'bf16']);
+    expect(exported).toMatchObject({
+      code: 0,
+      stderr: `${out}: crammedBERT, bf16\n${out}: the authors' code knows no routing thresholds\n`,
+    });
+    const { stdout } = await ufb(['inspect', '--model', out, '--tensors']);
+    expect(stdout).toMatch(/^feedforward +1x3, routing thresholds: 4 of 15 neurons/m);
+    expect(stdout).toMatch(/^encoder\.layers\.1\.ffn\.thresholds +F32 +\[1, 7\] +28 bytes$/m);
   });
 
   test('how the texts of a file spread over the leaves', async () => {

@@ -53,6 +53,7 @@ test.concurrent('options that do not make a run', async () => {
   await refused(['pretrain', ...reference, ...out, '--resume'], /no run to resume/);
   const run = ['pretrain', ...reference, ...out, '--corpus', at('text.txt'), '--tokens', '1000'];
   await refused([...run, '--batch', '100000000000'], /expected at most 16777216/);
+  await refused([...run, '--balance', '1e30'], /--balance <rate>' argument '1e30' is invalid. expected a number from 0 to 100/);
   expect(existsSync(at('no-run'))).toBe(false);
 });
 

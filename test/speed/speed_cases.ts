@@ -1,6 +1,7 @@
 import { type AttentionOperand, type Backend, dropoutKey } from '../../src/backend/backend.ts';
 import { precisions, productPrecisions } from '../../src/backend/prepared_weight.ts';
 import type { Tensor } from '../../src/backend/tensor.ts';
+import { innerNodes } from '../../src/backend/tree_shape.ts';
 import { input, normal, type Operand, output, type Tensors } from '../backend/cases/case.ts';
 import type { Random } from '../backend/random.ts';
 
@@ -252,6 +253,8 @@ const fffOperands = (rows: number) => (random: Random) => ({
   output: normal(random, [rows, width]),
 });
 const shape = { trees: 1, depth };
+/** The nodes from the root to a leaf, which is counted from the left. */
+const pathTo = (leaf: number) => Array.from({ length: visits }, (_, level) => ((2 ** depth + leaf) >> (depth - level)) - 1);
 const fff: SpeedCase[] = [
   ...[1, tokens, 2048].flatMap((rows): SpeedCase[] => [
     {
@@ -278,6 +281,30 @@ const fff: SpeedCase[] = [
       bytes: 8 * nodes * width,
     }),
   ),
+  {
+    name: `fff ${tokens} x ${width}, 1 x depth ${depth}, thresholds`,
+    operands: (random) => ({ ...fffOperands(tokens)(random), thresholds: normal(random, [innerNodes(depth)], 0.3) }),
+    run: (backend, { input, nodes, bias, thresholds, output }) => backend.fff({ input, nodes, bias, thresholds, ...shape, output }),
+    operations: 4 * tokens * visits * width,
+  },
+  {
+    name: `countSplits ${tokens}, 1 x depth ${depth}`,
+    operands: (random) => ({
+      visited: input([tokens, 1, visits], Int32Array.from([...random.integers(tokens, 2 ** depth)].flatMap(pathTo))),
+      counts: output([innerNodes(depth), 2], 'i32'),
+    }),
+    run: (backend, { visited, counts }) => backend.countSplits({ visited, counts, ...shape }),
+    bytes: 4 * tokens * visits,
+  },
+  {
+    name: `balanceThresholds, 1 x depth ${depth}`,
+    operands: (random) => ({
+      counts: input([innerNodes(depth), 2], random.integers(2 * innerNodes(depth), 9)),
+      thresholds: normal(random, [innerNodes(depth)]),
+    }),
+    run: (backend, { counts, thresholds }) => backend.balanceThresholds({ counts, thresholds, rate: 0.3, pseudoCount: 64 }),
+    bytes: 16 * innerNodes(depth),
+  },
   {
     name: `fffBackward ${tokens} x ${width}, 1 x depth ${depth}`,
     operands: (random) => ({

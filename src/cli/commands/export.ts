@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { Option } from 'commander';
 import { InputError } from '../../errors.ts';
 import { modelFiles, tokenizerFiles } from '../../io/model_files.ts';
+import type { FeedforwardConfig } from '../../models/config.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import { addModelOption, type CommonOptions, type ModelOptions, notice, openModelFolder } from '../common.ts';
 import { checkModelOutput, checkOutput } from '../outputs.ts';
@@ -86,7 +87,19 @@ async function exportSafetensors(options: SafetensorsOptions): Promise<void> {
   const rest = model.task === 'sequence-classification' ? [] : await checkpoint.readPooler(folder);
   await checkpoint.saveCheckpoint(options.out, model, { tokenizer, dtype, rest });
   await copyFiles(folder, options.out, copied);
-  notice(`${options.out}: ${model.config.family}, ${options.dtype}`, options);
+  const { family, feedforward } = model.config;
+  notice(`${options.out}: ${family}, ${options.dtype}`, options);
+  const unknown = feedforward.kind === 'fff' ? beyondTheAuthors(feedforward) : [];
+  if (unknown.length > 0) notice(`${options.out}: the authors' code knows no ${unknown.join(' and no ')}`, options);
+}
+
+/** What trees have that the authors' code would leave out. */
+function beyondTheAuthors({ leafWidth = 1, alwaysOn = 0, thresholds }: Extract<FeedforwardConfig, { kind: 'fff' }>): string[] {
+  return [
+    ...(thresholds ? ['routing thresholds'] : []),
+    ...(leafWidth > 1 ? ['leaves of several neurons'] : []),
+    ...(alwaysOn > 0 ? ['neurons that are always on'] : []),
+  ];
 }
 
 /** A folder's tokenizer; undefined if it is of another kind than WordPiece, and goes along as it is. */

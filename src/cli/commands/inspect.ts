@@ -107,7 +107,8 @@ async function inspect(options: Options): Promise<void> {
   if (config.labels !== undefined) print(`labels       ${config.labelNames?.map(printable).join(', ') ?? config.labels}`);
   const share =
     neurons.total > 0 ? `: ${neurons.used} of ${neurons.total} neurons a token and layer (${shareText(neurons.used / neurons.total)})` : '';
-  print(`feedforward  ${describeFeedforward(feedforward)}${share}`);
+  const routing = feedforward.kind === 'fff' && feedforward.thresholds ? ', routing thresholds' : '';
+  print(`feedforward  ${describeFeedforward(feedforward)}${routing}${share}`);
   print(`weights      ${parameters} numbers in ${tensors.length} tensors, ${(bytes / 1e6).toFixed(1)} MB, ${types}`);
   if (options.tensors) {
     print();

@@ -116,7 +116,7 @@ export function pretrainCommand(program: Command): void {
     .option('--minutes <count>', 'budget: stop after so much time', parsePositive)
     .option('--learning-rate <rate>', 'peak learning rate; a model to go on from takes less, 3e-4 say', parsePositive, 1e-3)
     .addOption(branchRateOption(1))
-    .addOption(balanceOption('--balance <rate>', 'while it trains', 0.3))
+    .addOption(balanceOption('--balance <rate>', 'of a new model from three tenths of the budget on', 0.3))
     .addOption(
       new Option('--schedule <name>', 'how the learning rate follows the budget').choices([...scheduleNames]).default('budget-triangle'),
     )
