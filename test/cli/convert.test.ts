@@ -56,7 +56,7 @@ test('ufb convert makes a model with trees, and `ufb eval agreement` sets it bes
     /^recall@10 +1\.0000 of the nearest 10 among 60 paragraphs \(seed 0\)\nvectors +R2 1\.0000, cosine 1\.0000\nR2, hidden states 1\.0000 1\.0000\n$/,
   );
   const converted = JSON.parse((await evaluate(out, '--json')).stdout);
-  expect(converted).toMatchObject({ texts: 60, states: [expect.any(Number), expect.any(Number)], leaves: [{ leaves: 4 }, { leaves: 4 }] });
+  expect(converted).toMatchObject({ texts: 60, states: [expect.any(Number), expect.any(Number)], layers: [{ leaves: 4 }, { leaves: 4 }] });
   expect(converted.recall).toBeGreaterThan(0);
   expect(converted.recall).toBeLessThan(1);
 });

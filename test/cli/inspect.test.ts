@@ -125,11 +125,11 @@ describe('ufb inspect', () => {
     };
     write(modules);
     expect(await inspect()).toMatch(/^texts .*, mean-pooled and scaled into vectors of sentences$/m);
-    expect(JSON.parse(await inspect('--json')).sentences).toMatchObject({ pooling: 'mean', normalize: true });
-    write([...modules, module('3_Dense', 'Dense')]);
-    expect(await inspect()).toMatch(/^sentences +not supported: .*modules\.json: module "Dense" is not supported.*\n(.+\n)*weights /m);
+    expect(JSON.parse(await inspect('--json')).sentences).toMatchObject({ pooling: 'mean', modules: [{ kind: 'normalize' }] });
+    write([...modules, module('3_LSTM', 'LSTM')]);
+    expect(await inspect()).toMatch(/^sentences +not supported: .*modules\.json: module "LSTM" is not supported.*\n(.+\n)*weights /m);
     expect(JSON.parse(await inspect('--json')).sentences).toEqual({
-      unsupported: expect.stringContaining('module "Dense" is not supported'),
+      unsupported: expect.stringContaining('module "LSTM" is not supported'),
     });
   });
 
