@@ -34,7 +34,9 @@ describe.each(backends.map((backend) => ({ backend })))('pretrain $backend', ({ 
     const { code, stdout, stderr } = await ufb(args);
     expect(stderr).toBe('training a tokenizer of 100 entries\n');
     expect(code).toBe(0);
-    expect(stdout).toMatch(/^done: step 20, 640 tokens, \d+ s, held-out loss \d\.\d{4}; .*out\n$/);
+    expect(stdout).toMatch(
+      /^done: step 20, 640 tokens, \d+ s, held-out loss \d\.\d{4}, leaf use \d\.\d of 3 bits, \d of 8 leaves; .*out\n$/,
+    );
     const lines = readFileSync(log, 'utf8')
       .trimEnd()
       .split('\n')
@@ -46,6 +48,7 @@ describe.each(backends.map((backend) => ({ backend })))('pretrain $backend', ({ 
     expect(scores.code).toBe(0);
     const result = JSON.parse(scores.stdout);
     expect(Object.keys(result).sort()).toEqual([
+      'layers',
       'loss',
       'lossPerByte',
       'mostFrequentTop1',
@@ -71,7 +74,7 @@ describe.each(backends.map((backend) => ({ backend })))('pretrain $backend', ({ 
     ]);
     expect(text.code).toBe(0);
     expect(text.stdout).toMatch(/^loss +[\d.]+ nats per predicted token, [\d.]+ nats per byte\n/);
-    expect(text.stdout).toMatch(/tokens +96, 24 of them predicted\n$/);
+    expect(text.stdout).toMatch(/tokens +96, 24 of them predicted\n\n +leaves used .*\nlayer 1 +\d of 8 /);
   });
 
   // The slow backend shows what does not depend on the backend once.
@@ -103,7 +106,7 @@ describe.each(backends.map((backend) => ({ backend })))('pretrain $backend', ({ 
         readdirSync(join(folder, 'out'))
           .filter((name) => !name.startsWith('.'))
           .sort(),
-      ).toEqual(['config.json', 'loss.svg', 'model.safetensors', 'run', 'tokenizer.json']);
+      ).toEqual(['config.json', 'loss.svg', 'model.safetensors', 'run', 'tokenizer.json', 'tokenizer_config.json']);
     },
   );
 });
@@ -240,7 +243,7 @@ describe('refusals: one line, exit code 2', () => {
     for (const [args, message] of [
       [['--model', join(folder, 'nothing'), '--text', short], /lacks config\.json/],
       [['--model', model, '--text', short], /short\.txt: has 3 tokens, expected at least one sequence of 16/],
-      [['--model', model, '--text', binary], /binary\.txt: is not UTF-8 text/],
+      [['--model', model, '--text', binary], /binary\.txt: the tokenizer makes no token of it/],
       [['--model', model, '--text', short, '--max-tokens', '3'], /--max-tokens 3/],
       [['--model', model, '--text', short, '--length', '17'], /--length 17 is more than the 16 positions/],
       [['--model', model, '--text', short, '--length', '3', '--blanks', '4'], /--blanks 4 is more than the 3 tokens/],

@@ -33,7 +33,14 @@ describe('a run', () => {
     const heldOut = result.history.filter((point) => point.heldOutLoss !== undefined);
     expect(heldOut.at(-1)?.heldOutLoss).toBeLessThan(2.5);
     expect(result.history.filter((point) => point.loss !== undefined)).toHaveLength(12);
-    expect(readdirSync(out).sort()).toEqual(['config.json', 'loss.svg', 'model.safetensors', 'run', 'tokenizer.json']);
+    expect(readdirSync(out).sort()).toEqual([
+      'config.json',
+      'loss.svg',
+      'model.safetensors',
+      'run',
+      'tokenizer.json',
+      'tokenizer_config.json',
+    ]);
     expect(readdirSync(join(out, 'run')).sort()).toEqual(['options.json', 'state.safetensors']);
     expect(readFileSync(join(out, 'loss.svg'), 'utf8')).toMatch(/^<svg[\s\S]*tokens trained on[\s\S]*<\/svg>\s*$/);
     expect(notices).toEqual(['training a tokenizer of 60 entries']);
