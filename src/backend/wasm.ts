@@ -1,4 +1,4 @@
-import { availableThreads, type ComputeWorker, prepareForRelaxedSimd, startComputeWorker, wasmFile } from '#platform';
+import { availableThreads, type ComputeWorker, enableRelaxedSimd, startComputeWorker, wasmFile } from '#platform';
 import { InputError } from '../errors.ts';
 import { Backend } from './backend.ts';
 import { CommandList, commandCodes, inlineBytes } from './command_list.ts';
@@ -78,6 +78,12 @@ interface Answer {
 
 const mostThreads = 64;
 
+function hasRelaxedSimd(): boolean {
+  if (WebAssembly.validate(relaxedProbe)) return true;
+  enableRelaxedSimd();
+  return WebAssembly.validate(relaxedProbe);
+}
+
 /**
  * The same kernels in WASM, for Node without native code and for browsers. A worker owns the memory and runs lists of commands; with
  * shared memory, further workers help it. Without (a page that is not cross-origin isolated) it has one thread.
@@ -111,7 +117,7 @@ export class WasmBackend extends Backend {
     if (!Number.isInteger(wanted) || wanted < 1 || wanted > mostThreads)
       throw new InputError(`threads: ${wanted} is not a count from 1 to ${mostThreads}`);
     this.threads = canShareMemory() ? wanted : 1;
-    const relaxed = options.relaxed !== false && prepareForRelaxedSimd() && WebAssembly.validate(relaxedProbe);
+    const relaxed = options.relaxed !== false && hasRelaxedSimd();
     this.build = `ufb-${relaxed ? 'relaxed' : 'simd'}${this.threads > 1 ? '-threads' : ''}`;
     this.worker = startComputeWorker(
       (message) => this.receive(message as Answer),

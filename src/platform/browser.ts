@@ -191,6 +191,4 @@ export function wasmMissing(): string | undefined {
 }
 
 /** Browsers have relaxed SIMD, or they have not. */
-export function prepareForRelaxedSimd(): boolean {
-  return true;
-}
+export function enableRelaxedSimd(): void {}

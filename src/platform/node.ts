@@ -69,10 +69,9 @@ export function wasmMissing(): string | undefined {
   return existsSync(built) ? undefined : `the WASM backend is not built (no ${built}): run 'node scripts/build-wasm.mjs' in ${root}`;
 }
 
-/** Turns relaxed SIMD on, which Node 20 has behind a flag. */
-export function prepareForRelaxedSimd(): boolean {
-  setFlagsFromString('--experimental-wasm-relaxed-simd');
-  return true;
+/** Turns relaxed SIMD on where it is behind a flag, in Node 20. Later ones have it without, and complain about a flag that they do not know. */
+export function enableRelaxedSimd(): void {
+  if (/^20\./.test(process.versions.node)) setFlagsFromString('--experimental-wasm-relaxed-simd');
 }
 
 /** Where the worker's file lies: the bundle's folder, or src/backend in a checkout. */

@@ -18,13 +18,17 @@ export function findAddon(): { addon?: unknown; path?: string; reason?: string }
     return { reason: `the native backend is not there: ${(error as Error).message}` };
   }
   const places = [join(root, 'build', 'native', 'ufb.node'), join(root, 'prebuilds', `${process.platform}-${process.arch}`, 'ufb.node')];
-  let reason = `the native backend is not built (no ${places[0]}): needs a C++ compiler and 'node scripts/build-native.mjs' in ${root}`;
+  const script = join(root, 'scripts', 'build-native.mjs');
+  const build = `with a C++ compiler, node ${/\s/.test(script) ? `"${script}"` : script} builds it`;
+  let reason = `the native backend is not built (no ${places[0]}): ${build}`;
   for (const place of places) {
     if (!existsSync(place)) continue;
     try {
       return { addon: createRequire(place)(place) as unknown, path: place };
     } catch (error) {
-      reason = `the native backend does not load: ${String(error instanceof Error ? error.message : error).split('\n')[0]}`;
+      const { message, code } = error as NodeJS.ErrnoException;
+      // Made for another C library, say. Other errors (Deno's, where it may not load code) are not mended by building.
+      reason = `the native backend does not load: ${message.split('\n')[0]}${code === 'ERR_DLOPEN_FAILED' ? `; ${build}` : ''}`;
     }
   }
   return { reason };
