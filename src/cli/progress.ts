@@ -11,6 +11,26 @@ import { terminal } from './terminal.ts';
 /** Between two drawings of a bar. */
 const millisecondsPerDrawing = 250;
 
+/** Columns of the bar itself where there is room, and fewer than which say nothing. */
+const [widestBar, narrowestBar] = [24, 6];
+
+/**
+ * One line for a terminal of so many columns: the bar, the percentage, `parts` (each with blanks behind it) and the time left. What does
+ * not fit goes: parts from the last one on, and the bar where what stays leaves it no room; the percentage and the time left always stay.
+ */
+export function progressLine(progress: number, parts: readonly string[], left: string, columns: number): string {
+  // A line as wide as the terminal wraps in some.
+  const room = columns - 1;
+  const [start, end] = [`${(progress * 100).toFixed(1)} %  `, left && `${left} left`];
+  const shown = [...parts];
+  const text = () => `${start}${shown.join('')}${end}`.trimEnd();
+  while (shown.length > 0 && text().length > room) shown.pop();
+  const bar = Math.min(widestBar, room - text().length - 1);
+  if (bar < narrowestBar) return text().slice(0, room);
+  const full = Math.round(bar * Math.min(Math.max(progress, 0), 1));
+  return `${'█'.repeat(full)}${'░'.repeat(bar - full)} ${text()}`;
+}
+
 /** A progress bar on stderr, drawn from the first update on; nothing without a terminal or with `quiet`. */
 export class ProgressBar {
   /** One bar alone, for that of a kind draws over what was printed meanwhile. */
@@ -18,32 +38,36 @@ export class ProgressBar {
   private bar: SingleBar | undefined;
   private drawn = Number.NEGATIVE_INFINITY;
 
-  /** `format` names the values that updates give, as in '{loss}'; bar, percentage and time left are shown too unless `line` is all that is. */
+  /**
+   * `format` names the values that updates give, as in 'loss {loss}  {rate} tokens/s  ': parts with two blanks behind each, the
+   * most telling first. `alone`: all that is shown, where nobody knows how much there is to do.
+   */
   constructor(
     private readonly options: { quiet?: boolean },
-    format = '',
-    private readonly line = `{bar} {percent} %  ${format}{left} left`,
+    private readonly format = '',
+    private readonly alone?: string,
   ) {}
 
   /** `progress` in [0, 1]; `seconds` spent since the progress was 0. */
   update(progress: number, seconds: number, values: Record<string, string | number> = {}): void {
     if (this.options.quiet || !process.stderr.isTTY) return;
     const left = progress > 0 ? duration((seconds / progress) * (1 - progress)) : '-';
-    const payload = { ...values, percent: (progress * 100).toFixed(1), left };
+    const filled = (format: string) => format.replace(/\{(\w+)\}/g, (_, name) => `${values[name] ?? ''}`);
+    const columns = process.stderr.columns ?? 80;
+    const line = this.alone
+      ? filled(this.alone).slice(0, columns - 1)
+      : progressLine(progress, this.format.split(/(?<= {2})(?=\S)/).map(filled), left, columns);
     this.bars ??= new MultiBar({
-      format: this.line,
+      format: (_, __, { line }) => line,
       stream: process.stderr,
-      barsize: 24,
-      barCompleteChar: '█',
-      barIncompleteChar: '░',
       clearOnComplete: true,
       gracefulExit: false,
       // A process that is killed leaves the terminal as it was: lines are cut here, not there.
       linewrap: true,
       fps: 1000 / millisecondsPerDrawing,
     });
-    if (this.bar) this.bar.update(progress, payload);
-    else this.bar = this.bars.create(1, progress, payload);
+    if (this.bar) this.bar.update(progress, { line });
+    else this.bar = this.bars.create(1, progress, { line });
     terminal.showsBar = true;
     // Not by a timer, whose turn may not come while the program computes.
     if (performance.now() - this.drawn < millisecondsPerDrawing) return;

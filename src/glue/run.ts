@@ -12,7 +12,7 @@ import { hashText } from '../nn/random.ts';
 import { LossNotice } from '../tokenizer/character_loss.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
-import { encodeTexts, type FineTuningStep, fineTune, predict } from '../training/fine_tune.ts';
+import { encodeTexts, type FineTuningStep, fineTune, logitsOf, predictionsOf } from '../training/fine_tune.ts';
 import { fineTuningRecipe } from '../training/fine_tune_recipe.ts';
 import { FineTuningState } from '../training/fine_tune_state.ts';
 import { createRun, recordOptions } from '../training/run_state.ts';
@@ -284,14 +284,14 @@ async function runTask(
   if (!progress.finished) return undefined;
 
   using arena = new Arena(backend);
-  const inference: Parameters<typeof predict>[0] = {
+  const inference: Parameters<typeof logitsOf>[0] = {
     inference(work) {
       arena.reset();
       return work({ backend, arena, training: false });
     },
   };
   const predictions = async (encoded: readonly EncodedText[]) => {
-    const values = Array.from(await predict(inference, model, encoded, { signal }));
+    const values = predictionsOf(await logitsOf(inference, model, encoded, { signal }), model.labels);
     // No class is the most probable one where logits are not finite.
     if (!values.every((value) => Number.isFinite(value) && (model.labels === 1 || value >= 0)))
       throw new FailureError(`${task.name}, seed ${seed}: the trained model's logits are not finite`);

@@ -3,19 +3,20 @@
 import * as v from 'valibot';
 import type { Backend } from '../backend/backend.ts';
 import type { ProductPrecision } from '../backend/prepared_weight.ts';
-import { InputError } from '../errors.ts';
+import { FailureError, InputError } from '../errors.ts';
 import { countSchema, secondsSchema } from '../io/schemas.ts';
 import type { SequenceClassifier } from '../models/sequence_classifier.ts';
 import { batchesByLength, batchOf, type EncodedText } from '../models/text_batches.ts';
 import type { Run } from '../nn/parameter.ts';
 import type { CharacterLoss, LossNotice } from '../tokenizer/character_loss.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { accuracy, f1, matthewsCorrelation, pearson, spearman } from './metrics.ts';
+import { accuracy, f1, macroF1, matthewsCorrelation, pearson, spearman } from './metrics.ts';
 import type { AdamW, AdamWOptions } from './optimizer.ts';
 import { CollapseNotice, LeafCounts, leafUseSchema, watchLeaves } from './paths.ts';
 import { CounterRandom, randomStream, shuffled } from './random.ts';
 import { checkFinite } from './run.ts';
 import { cosineWithWarmup } from './schedules.ts';
+import { mean } from './statistics.ts';
 import { Trainer } from './trainer.ts';
 
 /** A text, or two that are judged together, with its class (an index) or, for a regression, its score. */
@@ -58,6 +59,8 @@ const epochSchema = v.object({
   scores: v.record(v.string(), v.number()),
   /** How the validation examples' tokens spread over the leaves of each layer; none without trees. */
   layers: v.optional(v.array(leafUseSchema)),
+  /** The same loss on the validation examples, dropout off. */
+  validationLoss: v.optional(v.number()),
 });
 export type EpochReport = v.InferOutput<typeof epochSchema>;
 
@@ -72,8 +75,10 @@ export const fineTuningProgressSchema = v.object({
   /** Sum of the losses of the epoch at hand, a term for each of its examples so far. */
   epochLoss: v.number(),
   epochs: v.array(epochSchema),
-  /** The best epoch, from 1; 0 before the first, and where there are no validation examples. */
+  /** The best epoch, from 1; 0 before the first, and where there are no validation examples. Of equal scores the one with the lower validation loss. */
   best: countSchema,
+  /** What the best epoch's model says of each validation example: classes, or numbers. */
+  predictions: v.optional(v.array(v.number())),
 });
 
 /** How far a fine-tuning has come. */
@@ -112,12 +117,12 @@ export interface FineTuningStep {
 /** The scores of a task with so many labels, the one that is compared by default first: 1 label is a regression. */
 export function metricNames(labels: number): readonly string[] {
   if (labels === 1) return ['spearman', 'pearson'];
-  return labels === 2 ? ['accuracy', 'f1', 'matthews'] : ['accuracy'];
+  return labels === 2 ? ['accuracy', 'f1', 'matthews', 'macroF1'] : ['accuracy', 'macroF1'];
 }
 
 /** All scores of a task. `predictions`: classes, or with one label numbers. */
 export function scoresOf(labels: number, predictions: ArrayLike<number>, truth: ArrayLike<number>): Scores {
-  const metrics = { accuracy, f1, matthews: matthewsCorrelation, pearson, spearman } as Record<string, typeof accuracy>;
+  const metrics = { accuracy, f1, matthews: matthewsCorrelation, macroF1, pearson, spearman } as Record<string, typeof accuracy>;
   return Object.fromEntries(metricNames(labels).map((name) => [name, metrics[name](predictions, truth)]));
 }
 
@@ -146,14 +151,14 @@ export async function encodeTexts(
   return { encoded, cut };
 }
 
-/** What a classifier says of each text: the most probable class, or its number where it has one output. In the order given. `counts` is told where tokens went. */
-export async function predict(
+/** Logits [texts, labels] of a classifier, in the order given. `counts` is told where tokens went. */
+export async function logitsOf(
   trainer: Pick<Trainer, 'inference'>,
   model: SequenceClassifier,
   encoded: readonly EncodedText[],
   { signal, counts }: { signal?: AbortSignal; counts?: LeafCounts } = {},
 ): Promise<Float32Array> {
-  const predictions = new Float32Array(encoded.length);
+  const all = new Float32Array(encoded.length * model.labels);
   for (const members of batchesByLength(encoded, { unpadded: needsEqualLengths(model) })) {
     signal?.throwIfAborted();
     const batch = batchOf(encoded, members);
@@ -162,12 +167,31 @@ export async function predict(
     );
     counts?.add(leaves, batch.attentionMask);
     members.forEach((index, row) => {
-      const own = logits.subarray(row * model.labels, (row + 1) * model.labels);
-      predictions[index] = model.labels === 1 ? own[0] : own.indexOf(Math.max(...own));
+      all.set(logits.subarray(row * model.labels, (row + 1) * model.labels), index * model.labels);
     });
   }
-  return predictions;
+  return all;
 }
+
+/** What logits [texts, labels] say of each text: the most probable class, -1 where none is finite, or the number where there is one label. */
+export function predictionsOf(logits: Float32Array, labels: number): number[] {
+  if (labels === 1) return Array.from(logits);
+  return rows(logits, labels).map((own) => own.indexOf(own.reduce((a, b) => Math.max(a, b))));
+}
+
+/** The mean loss of logits [texts, labels]: cross-entropy in nats, or with one label the squared error. */
+export function lossOf(logits: Float32Array, labels: number, truth: readonly number[]): number {
+  if (labels === 1) return mean(truth.map((score, index) => (logits[index] - score) ** 2));
+  return mean(
+    rows(logits, labels).map((own, index) => {
+      const largest = own.reduce((a, b) => Math.max(a, b));
+      return Math.log(own.reduce((sum, logit) => sum + Math.exp(logit - largest), 0)) + largest - own[truth[index]];
+    }),
+  );
+}
+
+const rows = (values: Float32Array, width: number) =>
+  Array.from({ length: values.length / width }, (_, row) => values.subarray(row * width, (row + 1) * width));
 
 /**
  * Trains a classifier, epoch after epoch, each in another order. The model ends as the last step left it: who wants the best epoch saves
@@ -246,22 +270,39 @@ export async function fineTune(
       if (progress.stepOfEpoch < order.length) await session.afterStep?.(progress, optimizer);
     }
     if (signal?.aborted) return await stopped();
-    const counts = new LeafCounts(model.config.feedforward);
-    const scores = validation ? scoresOf(model.labels, await predict(trainer, model, validation, { counts }), labelsOf(validation)) : {};
-    const layers = counts.uses;
-    progress.epochs.push({ epoch: epoch + 1, loss: progress.epochLoss / training.length, scores, ...(layers.length > 0 && { layers }) });
-    collapse.check(layers);
+    const report: EpochReport = { epoch: epoch + 1, loss: progress.epochLoss / training.length, scores: {} };
+    progress.epochs.push(report);
     progress.epochLoss = 0;
     progress.stepOfEpoch = 0;
+    let best = false;
+    if (validation) {
+      const counts = new LeafCounts(model.config.feedforward);
+      const [logits, truth] = [await logitsOf(trainer, model, validation, { counts }), validation.map(({ label }) => label)];
+      if (!logits.every(Number.isFinite))
+        throw new FailureError(
+          `epoch ${epoch + 1}: logits of the validation examples are not finite; ${session.advice ?? 'try a lower learning rate'}`,
+        );
+      const predictions = predictionsOf(logits, model.labels);
+      report.scores = scoresOf(model.labels, predictions, truth);
+      report.validationLoss = lossOf(logits, model.labels, truth);
+      const layers = counts.uses;
+      if (layers.length > 0) report.layers = layers;
+      collapse.check(layers);
+      best = isBetter(report, progress.epochs[progress.best - 1], metric);
+      if (best) Object.assign(progress, { best: epoch + 1, predictions });
+    }
     progress.seconds = (performance.now() - started) / 1000;
-    const best = !!validation && (progress.best === 0 || scores[metric] > progress.epochs[progress.best - 1].scores[metric]);
-    if (best) progress.best = epoch + 1;
     await session.afterEpoch?.(progress, optimizer, best);
   }
   return { ...progress, finished: true };
 }
 
-const labelsOf = (examples: readonly { label: number }[]) => examples.map(({ label }) => label);
+/** Few validation examples give equal scores easily; the loss then tells the epoch that has learnt more. */
+function isBetter(report: EpochReport, best: EpochReport | undefined, metric: string): boolean {
+  if (!best) return true;
+  const [score, other] = [report.scores[metric], best.scores[metric]];
+  return score > other || (score === other && (report.validationLoss as number) < (best.validationLoss ?? Number.POSITIVE_INFINITY));
+}
 
 /** Pooling that counts every position would make a text's answer depend on what it is batched with. */
 const needsEqualLengths = (model: SequenceClassifier) => model.config.pooler.kind !== 'first';

@@ -9,6 +9,7 @@ import { hashText } from '../nn/random.ts';
 import { LossNotice } from '../tokenizer/character_loss.ts';
 import { saveTokenizer } from '../tokenizer/save_tokenizer.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
+import { type ClassificationReport, classificationReport } from './classification_report.ts';
 import {
   type EpochReport,
   encodeTexts,
@@ -46,10 +47,12 @@ export interface FineTuningRunSession {
   signal?: AbortSignal;
   onStep?(report: FineTuningStep): void;
   onEpoch?(report: EpochReport & { best: boolean; seconds: number }): void;
+  /** When all is read, before the first step. `majority`: of the examples that are scored on, where they have classes. */
+  onStart?(majority: ClassificationReport['majority'] | undefined): void;
   onNotice?(line: string): void;
 }
 
-export interface FineTuningResult extends FineTuningProgress {
+export interface FineTuningResult extends Omit<FineTuningProgress, 'predictions'> {
   /** All epochs are done, or no better one came for long enough (otherwise the run was stopped). */
   finished: boolean;
   /** The classes in the model's order; none for a regression. */
@@ -58,6 +61,8 @@ export interface FineTuningResult extends FineTuningProgress {
   training: number;
   validation: number;
   feedforward: FeedforwardConfig;
+  /** What the best epoch's model gets right of the latter; absent before the first epoch, and of a regression. */
+  report?: ClassificationReport;
 }
 
 /** Without a file of their own, one example of so many of each class is for the scores, drawn by the seed. */
@@ -96,6 +101,8 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
     const examples = { training: await encode(data.training), validation: await encode(data.validation) };
     if (created) await saveTokenizer(out, tokenizer, model.config);
     await created?.record(options);
+    const scored = data.validation.map(({ label }) => label);
+    session.onStart?.(labels.length > 0 ? classificationReport(scored, scored, labels).majority : undefined);
 
     const state = new FineTuningState(out, {
       fingerprint: data.fingerprint,
@@ -124,7 +131,16 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
       },
       afterStop: (progress, optimizer) => state.save(progress, optimizer),
     });
-    return { ...result, labels, training: data.training.length, validation: data.validation.length, feedforward: model.config.feedforward };
+    const { predictions, ...progress } = result;
+    const report = labels.length > 0 && predictions ? classificationReport(predictions, scored, labels) : undefined;
+    return {
+      ...progress,
+      labels,
+      training: data.training.length,
+      validation: data.validation.length,
+      report,
+      feedforward: model.config.feedforward,
+    };
   });
 }
 

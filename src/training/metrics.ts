@@ -17,6 +17,19 @@ export function f1(predictions: ArrayLike<number>, labels: ArrayLike<number>): n
   return predicted + actual > 0 ? (2 * both) / (predicted + actual) : 0;
 }
 
+/** The mean of each class's F1, over the classes that occur among predictions or labels. */
+export function macroF1(predictions: ArrayLike<number>, labels: ArrayLike<number>): number {
+  const counts = new Map<number, { both: number; either: number }>();
+  const of = (value: number) =>
+    counts.get(value) ?? (counts.set(value, { both: 0, either: 0 }).get(value) as { both: number; either: number });
+  for (let i = 0; i < labels.length; i++) {
+    of(predictions[i]).either++;
+    of(labels[i]).either++;
+    if (predictions[i] === labels[i]) of(labels[i]).both++;
+  }
+  return mean(Array.from(counts.values(), ({ both, either }) => (2 * both) / either));
+}
+
 /** Matthews' correlation of two classes, 0 and 1. */
 export function matthewsCorrelation(predictions: ArrayLike<number>, labels: ArrayLike<number>): number {
   return pearson(predictions, labels);

@@ -28,8 +28,10 @@ test('trains a classifier that `ufb classify` runs', async () => {
   const log = join(folder, 'log.jsonl');
   const args = ['--train', animals, '--epochs', '3', '--learning-rate', '0.01', '--log', log];
   const { code, stdout, stderr } = await ufb(finetune('animals', ...args));
-  expect(stderr.trim().split('\n')).toHaveLength(3);
-  expect(stderr).toMatch(/^epoch 1: loss [\d.]+, accuracy [\d.]+, f1 [\d.]+, matthews/);
+  expect(stderr).toMatch(
+    /^always answering 'person', the most frequent class, has accuracy 0\.5000\nepoch 1: loss [\d.]+, validation loss [\d.]+, accuracy [\d.]+, f1 [\d.]+, matthews/,
+  );
+  expect(stderr.trim().split('\n')).toHaveLength(4);
   expect(stdout).toMatch(
     /^done: 194 examples of 2 classes in \d+ s, scored on 22\nbest, in .*animals: epoch \d: .*accuracy (0\.9\d+|1\.0000)/,
   );
@@ -90,7 +92,7 @@ test('stopped by Ctrl-C and resumed: the same bits as a run that was never stopp
 test.each([
   [[], '--train FILE is missing'],
   [['--train', 'nowhere.tsv'], 'nowhere.tsv: cannot read: no such file'],
-  [['--train', animals, '--metric', 'spearman'], '--metric spearman: expected accuracy or f1 or matthews for these labels'],
+  [['--train', animals, '--metric', 'spearman'], '--metric spearman: expected accuracy or f1 or matthews or macroF1 for these labels'],
   [['--train', animals, '--validation', pairs], 'pairs.jsonl: holds scores, expected classes'],
   [['--train', animals, '--epochs', '0'], "'0' is invalid"],
 ])('finetune %j is refused and leaves nothing behind', async (args, message) => {

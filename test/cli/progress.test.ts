@@ -2,7 +2,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { notice, print } from '../../src/cli/common.ts';
-import { JsonLog, ProgressBar } from '../../src/cli/progress.ts';
+import { JsonLog, ProgressBar, progressLine } from '../../src/cli/progress.ts';
 import { temporaryFolder } from '../temporary.ts';
 
 const folder = temporaryFolder();
@@ -48,6 +48,32 @@ test('a bar neither keeps a place to go back to nor changes what the terminal do
   bar.stop();
   for (const code of ['\u001b7', '\u001b8', '\u001b[?7l', '\u001b[?25l']) expect(seen.written).not.toContain(code);
   new ProgressBar({ quiet: true }).update(0.5, 1);
+});
+
+test('a line fits its terminal: what tells least gives way, and the bar where it has no room', () => {
+  const line = (columns: number) => progressLine(0.253, ['step 1234  ', 'loss 3.217  ', '14814 tokens/s  '], '12 min', columns);
+  expect(line(100)).toBe(`${'█'.repeat(6)}${'░'.repeat(18)} 25.3 %  step 1234  loss 3.217  14814 tokens/s  12 min left`);
+  expect(line(70)).toBe(`${'█'.repeat(3)}${'░'.repeat(7)} 25.3 %  step 1234  loss 3.217  14814 tokens/s  12 min left`);
+  expect(line(60)).toBe('25.3 %  step 1234  loss 3.217  14814 tokens/s  12 min left');
+  expect(line(50)).toBe('██░░░░ 25.3 %  step 1234  loss 3.217  12 min left');
+  expect(line(40)).toBe('██░░░░░░ 25.3 %  step 1234  12 min left');
+  expect(line(20)).toBe('25.3 %  12 min left');
+  for (let columns = 1; columns < 120; columns++) expect(line(columns).length).toBeLessThan(Math.max(columns, 2));
+});
+
+test('a bar asks its terminal how wide it is', () => {
+  const seen = watchTerminal();
+  const before = Object.getOwnPropertyDescriptor(process.stderr, 'columns');
+  Object.defineProperty(process.stderr, 'columns', { value: 40, configurable: true });
+  onTestFinished(() => {
+    if (before) Object.defineProperty(process.stderr, 'columns', before);
+    else Reflect.deleteProperty(process.stderr, 'columns');
+  });
+  const bar = new ProgressBar({}, 'step {step}  loss {loss}  {rate} tokens/s  ');
+  bar.update(0.5, 60, { step: 1234, loss: '3.217', rate: 14814 });
+  expect(seen.written).toContain('50.0 %  step 1234  60 s left');
+  expect(seen.written).not.toContain('loss');
+  bar.stop();
 });
 
 test('a log is added to, and a line that a crash broke off does not take the next one with it', async () => {

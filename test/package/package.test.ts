@@ -122,6 +122,7 @@ describe('installed in an empty folder', () => {
     expect(types.stdout.trim().split('\n')).toEqual([expect.stringMatching(/^use\.cts\(2,7\): error TS2322/)]);
   });
 
+  // Compiling takes minutes of a busy processor.
   test('without the add-on that was packed: WASM, and a command that builds one for this machine', async () => {
     const packed = existsSync(join(installed(place), 'prebuilds', `${process.platform}-${process.arch}`));
     expect(JSON.parse((await fillMask(place)).stdout).backend).toBe(packed ? 'native' : 'wasm');
@@ -148,5 +149,5 @@ describe('installed in an empty folder', () => {
     const answer = await fillMask(place);
     expect(answer.stderr).toBe('');
     expect(JSON.parse(answer.stdout).backend).toBe('native');
-  });
+  }, 1_200_000);
 });

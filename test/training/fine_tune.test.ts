@@ -194,6 +194,40 @@ describe('a fine-tuning', () => {
     expect(best).toEqual([true, false, false]);
   });
 
+  test('of epochs with equal scores the one with the lower validation loss is best, and its predictions are kept', async () => {
+    const backend = reference.create();
+    const model = setUp(backend, 2);
+    // All of one class: every epoch has them right, and the loss falls.
+    const validation = examples(40, 2).filter(({ label }) => label === 0);
+    const losses: number[] = [];
+    const result = await fineTune(
+      model,
+      { training: validation, validation },
+      { ...options, epochs: 4, learningRate: 1e-2 },
+      { backend, afterEpoch: async ({ epochs }) => void losses.push(epochs.at(-1)!.validationLoss!) },
+    );
+    expect(result.epochs.slice(1).map(({ scores }) => scores.accuracy)).toEqual([1, 1, 1]);
+    expect(losses).toEqual([...losses].sort((a, b) => b - a));
+    expect(result.best).toBe(4);
+    expect(result.predictions).toEqual(validation.map(() => 0));
+  });
+
+  test('the validation loss is that of training, dropout off', async () => {
+    for (const labels of [1, 2, 3]) {
+      const backend = reference.create();
+      const model = setUp(backend, labels, { dropout: 0 });
+      const all = examples(8, labels);
+      // A step that changes nothing: the loss of both is that of the same weights.
+      const { epochs } = await fineTune(
+        model,
+        { training: all, validation: all },
+        { ...options, epochs: 1, learningRate: 1e-12 },
+        { backend },
+      );
+      expect(epochs[0].validationLoss).toBeCloseTo(epochs[0].loss, 5);
+    }
+  });
+
   test('without validation examples: no scores, no best epoch, the same weights', async () => {
     const [scored, unscored] = [setUp(reference.create(), 2), setUp(reference.create(), 2)];
     const training = examples(20, 2);
@@ -232,7 +266,12 @@ describe('a fine-tuning', () => {
 });
 
 test('scores are those of the number of labels', () => {
-  expect(scoresOf(2, [1, 1, 0, 0], [1, 0, 0, 0])).toEqual({ accuracy: 0.75, f1: 2 / 3, matthews: expect.closeTo(0.5774, 4) });
-  expect(scoresOf(3, [2, 1], [2, 0])).toEqual({ accuracy: 0.5 });
+  expect(scoresOf(2, [1, 1, 0, 0], [1, 0, 0, 0])).toEqual({
+    accuracy: 0.75,
+    f1: 2 / 3,
+    matthews: expect.closeTo(0.5774, 4),
+    macroF1: expect.closeTo(11 / 15, 9),
+  });
+  expect(scoresOf(3, [2, 1], [2, 0])).toEqual({ accuracy: 0.5, macroF1: expect.closeTo(1 / 3, 9) });
   expect(scoresOf(1, [1, 2, 3], [2, 3, 9])).toEqual({ spearman: expect.closeTo(1, 9), pearson: expect.closeTo(0.9244, 3) });
 });

@@ -19,6 +19,8 @@ import {
   printJson,
   sentenceModel,
 } from '../common.ts';
+import { addClassification } from './eval_classification.ts';
+import { addRetrieval } from './eval_retrieval.ts';
 
 interface Options extends BackendOptions, CommonOptions, ModelOptions {
   text: string;
@@ -45,7 +47,9 @@ interface AgreementOptions extends BackendOptions, CommonOptions, ModelOptions {
 export function evalCommand(program: Command): void {
   const command = program.command('eval').description('measure a model on a text or a task');
   addMlm(command);
+  addClassification(command);
   addSts(command);
+  addRetrieval(command);
   addAgreement(command);
 }
 

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { InputError } from '../../errors.ts';
-import { fineTuningRecipe } from '../../training/fine_tune_recipe.ts';
+import { fineTuningRecipe, learningRateFor } from '../../training/fine_tune_recipe.ts';
 import type { FineTuningResult, FineTuningRunOptions } from '../../training/fine_tune_run.ts';
 import {
   addBackendOptions,
@@ -20,9 +20,11 @@ import {
   printJson,
 } from '../common.ts';
 import { addTrainingPrecisionOption, failUnlessFinished, openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
+import { classificationTable, majorityLine } from './classification_table.ts';
 
-interface Options extends BackendOptions, CommonOptions, ModelOptions, Omit<FineTuningRunOptions, 'model' | 'train'> {
+interface Options extends BackendOptions, CommonOptions, ModelOptions, Omit<FineTuningRunOptions, 'model' | 'train' | 'learningRate'> {
   train?: string;
+  learningRate?: number;
   out: string;
   resume?: boolean;
   checkpointEvery: number;
@@ -60,7 +62,11 @@ export function finetuneCommand(program: Command): void {
     .option('--resume', 'go on with the run in --out, with the options it was started with')
     .option('--epochs <count>', 'times that every example is seen, at most', parseCount, fineTuningRecipe.epochs)
     .option('--batch <texts>', 'texts for each step of the optimiser', parseCount, fineTuningRecipe.batch)
-    .option('--learning-rate <rate>', 'peak learning rate', parsePositive, fineTuningRecipe.learningRate)
+    .option(
+      '--learning-rate <rate>',
+      `peak learning rate (default: by the width of the model, from ${learningRateFor(768)} for 768 to ${learningRateFor(256)} for 256)`,
+      parsePositive,
+    )
     .option('--length <tokens>', 'tokens of a text; longer ones are cut', parseCount, fineTuningRecipe.length)
     .option('--seed <number>', 'of the order, of dropout and of the new head', parseInteger, 0)
     .option('--patience <epochs>', 'stop after so many epochs without a better score (default: never)', parseCount)
@@ -93,9 +99,7 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
     dtype: options.dtype.toUpperCase(),
   } as FineTuningRunOptions;
   if (!options.resume && !options.train) throw new InputError('--train FILE is missing: name the labelled texts to train on');
-  const runOptions = options.resume
-    ? await resumedOptions('finetune', options.out, now, given)
-    : { ...now, model: resolve(await openModelFolder(options)) };
+  const runOptions = options.resume ? await resumedOptions('finetune', options.out, now, given) : await newOptions(now, options);
   using backend = await openTrainingBackend(options);
   using stop = stopOnInterrupt(options);
   const log = await JsonLog.open(options.log, { read: [runOptions.train, runOptions.validation], folder: options.out });
@@ -116,6 +120,11 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
         log.write({ event: 'epoch', ...report });
         notice(epochLine(report), options);
       },
+      onStart(majority) {
+        if (!options.resume && options.learningRate === undefined)
+          notice(`learning rate ${runOptions.learningRate}, by the width of the model; --learning-rate takes another`, options);
+        if (majority) notice(majorityLine(majority), options);
+      },
       onNotice: (line) => notice(line, options),
     });
   } finally {
@@ -124,13 +133,22 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
   }
 }
 
-function epochLine({ epoch, loss, scores }: FineTuningResult['epochs'][number]): string {
-  const shown = Object.entries(scores).map(([name, score]) => `${name} ${fixed(score, 4)}`);
-  return `epoch ${epoch}: loss ${loss.toFixed(4)}, ${shown.join(', ')}`;
+/** The options of a new run, those by the model too. */
+async function newOptions(now: FineTuningRunOptions, options: Options): Promise<FineTuningRunOptions> {
+  const model = resolve(await openModelFolder(options));
+  if (options.learningRate !== undefined) return { ...now, model };
+  const [{ readJson }, { parseConfig }] = await Promise.all([import('../../io/files.ts'), import('../../models/config_json.ts')]);
+  const { hiddenSize } = parseConfig(await readJson(`${model}/config.json`), `${model}/config.json`);
+  return { ...now, model, learningRate: learningRateFor(hiddenSize) };
+}
+
+function epochLine({ epoch, loss, validationLoss, scores }: FineTuningResult['epochs'][number]): string {
+  const shown = Object.entries({ ...(validationLoss === undefined ? {} : { 'validation loss': validationLoss }), ...scores });
+  return `epoch ${epoch}: loss ${loss.toFixed(4)}, ${shown.map(([name, value]) => `${name} ${fixed(value, 4)}`).join(', ')}`;
 }
 
 async function summary(result: FineTuningResult, out: string): Promise<string> {
-  const { finished, epochs, best, seconds, labels, training, validation, feedforward } = result;
+  const { finished, epochs, best, seconds, labels, training, validation, feedforward, report } = result;
   const { describeLeafUse } = await import('../../training/paths.ts');
   const state = finished ? 'done' : 'stopped (go on with --resume)';
   const what = labels.length > 0 ? `${labels.length} classes` : 'scores';
@@ -138,5 +156,6 @@ async function summary(result: FineTuningResult, out: string): Promise<string> {
   if (best > 0) lines.push(`best, in ${out}: ${epochLine(epochs[best - 1])}`);
   const { layers = [] } = epochs.at(-1) ?? {};
   if (layers.length > 0) lines.push(`leaf use after the last epoch: ${describeLeafUse(layers, feedforward)}`);
+  if (report) lines.push('', classificationTable(report));
   return lines.join('\n');
 }

@@ -1,0 +1,113 @@
+import type { Command } from 'commander';
+import type { Precision } from '../../backend/prepared_weight.ts';
+import { InputError, quoted } from '../../errors.ts';
+import type { LabelledFile } from '../../training/labelled_files.ts';
+import {
+  addBackendOptions,
+  addCommonOptions,
+  addModelOption,
+  addPrecisionOption,
+  type BackendOptions,
+  type CommonOptions,
+  fixed,
+  type ModelOptions,
+  notice,
+  openBackend,
+  openModelFolder,
+  print,
+  printJson,
+} from '../common.ts';
+import { classificationTable } from './classification_table.ts';
+
+interface Options extends BackendOptions, CommonOptions, ModelOptions {
+  data: string;
+  dtype: Precision;
+}
+
+export function addClassification(command: Command): void {
+  const classification = command
+    .command('classification')
+    .description(
+      'a classifier, on labelled texts: precision, recall and F1 of each class, and which is taken for which; of scores, correlations',
+    )
+    .requiredOption(
+      '--data <file>',
+      "labelled texts as 'ufb finetune' reads them: .tsv, .csv or .jsonl with text, pair, and label or score",
+    );
+  addPrecisionOption(addBackendOptions(addCommonOptions(addModelOption(classification, 'a classifier')))).action(evaluate);
+}
+
+async function evaluate(options: Options): Promise<void> {
+  const [{ readLabelledFile }, { pipeline }, { withProgress }, { classificationReport }, { pearson, spearman }] = await Promise.all([
+    import('../../training/labelled_files.ts'),
+    import('../../pipelines/pipeline.ts'),
+    import('../progress.ts'),
+    import('../../training/classification_report.ts'),
+    import('../../training/metrics.ts'),
+  ]);
+  const file = await readLabelledFile(options.data);
+  using backend = await openBackend(options);
+  const folder = await openModelFolder(options);
+  using classify = await pipeline('text-classification', folder, {
+    backend,
+    dtype: options.dtype,
+    notice: (line) => notice(line, options),
+  });
+  const { labels, config } = classify.model;
+  const names = config.labelNames ?? Array.from({ length: labels }, (_, index) => `LABEL_${index}`);
+  if (config.problemType === 'multi_label_classification')
+    throw new InputError(`${folder}: of its labels several may hold at once, expected a classifier whose classes exclude each other`);
+  if ((labels === 1) !== (file.kind === 'scores'))
+    throw new InputError(
+      labels === 1
+        ? `${options.data}: has classes, but ${folder} answers with a score: expected a column 'score'`
+        : `${options.data}: has scores, but ${folder} answers with one of ${labels} classes: expected a column 'label'`,
+    );
+  const truth = labels === 1 ? file.records.map(({ label }) => Number(label)) : classesOf(file, options, names);
+  async function* texts() {
+    for (const { text, pair } of file.records) yield { text, text_pair: pair };
+  }
+  const started = performance.now();
+  const answers = await withProgress(options, async (onProgress) => {
+    const found: { label: string; score: number }[] = [];
+    for await (const [best] of classify(texts())) {
+      found.push(best);
+      onProgress(found.length, truth.length);
+    }
+    return found;
+  });
+  const seconds = (performance.now() - started) / 1000;
+  const rate = `${(truth.length / seconds).toFixed(0)} a second`;
+  if (labels === 1) {
+    const scores = answers.map(({ score }) => score);
+    const result = { examples: truth.length, spearman: spearman(scores, truth), pearson: pearson(scores, truth) };
+    if (options.json) printJson({ ...result, seconds });
+    else {
+      print(`spearman  ${fixed(result.spearman, 4)}`);
+      print(`pearson   ${fixed(result.pearson, 4)}`);
+      print(`examples  ${result.examples}, ${rate}`);
+    }
+    return;
+  }
+  const predictions = answers.map(({ label }) => names.indexOf(label));
+  const report = classificationReport(predictions, truth, names);
+  if (options.json) printJson({ ...report, seconds });
+  else print(`${classificationTable(report)}\n\n${rate}`);
+}
+
+/** The number of each example's class: by its name, or where all of them are numbers of classes and none a name, by that. */
+function classesOf({ records }: LabelledFile, options: Options, names: readonly string[]): number[] {
+  const isNumber = (label: string) => /^\d+$/.test(label) && Number(label) < names.length;
+  const numbered = records.every(({ label }) => !names.includes(`${label}`) && isNumber(`${label}`));
+  if (numbered) {
+    const shown = names.slice(0, 10).map((name, index) => `${index} ${name}`);
+    notice(`${options.data}: its labels are taken for the model's classes by number: ${shown.join(', ')}`, options);
+    return records.map(({ label }) => Number(label));
+  }
+  return records.map(({ label, line }) => {
+    const index = names.indexOf(`${label}`);
+    if (index >= 0) return index;
+    const known = `${names.slice(0, 10).map(quoted).join(', ')}${names.length > 10 ? ', ...' : ''}`;
+    throw new InputError(`${options.data}, line ${line}: the model has no class ${quoted(label)}, only ${known}`);
+  });
+}
