@@ -16,6 +16,8 @@ export interface GlueScore {
   metric: string;
   /** Median over the seeds. */
   score: number;
+  /** Mean over the seeds. */
+  mean: number;
   range: Range;
   seeds: number;
   /** In training, without padding: median over the seeds. */
@@ -25,9 +27,12 @@ export interface GlueScore {
 
 export interface GlueSummary {
   scores: GlueScore[];
-  /** Over the scores, MNLI counting as two, WNLI not at all; absent where there is none. */
+  /** Over the scores' medians, MNLI counting as two, WNLI not at all; absent where there is none. */
   mean?: number;
   meanWithoutCola?: number;
+  /** The same over their means. */
+  meanOfMeans?: number;
+  meanOfMeansWithoutCola?: number;
 }
 
 /** Of what there is: tasks without runs are left out, those with some of their seeds are not. */
@@ -38,12 +43,20 @@ export function summarize(results: GlueResults): GlueSummary {
       const own = runs.map((run) => run.scores[name]);
       const tokensPerSecond = median(runs.map((run) => run.tokensPerSecond));
       const range: Range = [Math.min(...own), Math.max(...own)];
-      return { name, metric: task.metric, score: median(own), range, seeds: runs.length, tokensPerSecond, inMean: task.inMean };
+      const { metric, inMean } = task;
+      return { name, metric, score: median(own), mean: mean(own), range, seeds: runs.length, tokensPerSecond, inMean };
     });
   });
   const counted = scores.filter(({ inMean }) => inMean);
-  const meanOf = (some: GlueScore[]) => (some.length > 0 ? mean(some.map(({ score }) => score)) : undefined);
-  return { scores, mean: meanOf(counted), meanWithoutCola: meanOf(counted.filter(({ name }) => name !== 'CoLA')) };
+  const withoutCola = counted.filter(({ name }) => name !== 'CoLA');
+  const meanOf = (some: GlueScore[], of: 'score' | 'mean') => (some.length > 0 ? mean(some.map((score) => score[of])) : undefined);
+  return {
+    scores,
+    mean: meanOf(counted, 'score'),
+    meanWithoutCola: meanOf(withoutCola, 'score'),
+    meanOfMeans: meanOf(counted, 'mean'),
+    meanOfMeansWithoutCola: meanOf(withoutCola, 'mean'),
+  };
 }
 
 /** A ratio of two models' means over sets, or of differences of such means. */

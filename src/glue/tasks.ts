@@ -108,6 +108,13 @@ export const glueTasks: readonly GlueTask[] = [
   },
 ];
 
+const letters = (name: string) => name.toLowerCase().replace(/[^a-z0-9]/g, '');
+
+/** The task of a name as people write it: SST-2, and sst2 as the Hugging Face hub has it. */
+export function findGlueTask(name: string): GlueTask | undefined {
+  return glueTasks.find((task) => letters(task.name) === letters(name));
+}
+
 /** The task of a name that {@link glueTasks} has. */
 export function glueTask(name: string): GlueTask {
   return glueTasks.find((task) => task.name === name) as GlueTask;

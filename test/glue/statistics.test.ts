@@ -90,12 +90,12 @@ test('median and quantiles', () => {
   expect(quantile([0, 10], 1)).toBe(10);
 });
 
-test('scores are medians over seeds; WNLI does not count in the mean, MNLI counts twice', () => {
+test('scores are medians over seeds, with means beside them; WNLI does not count in the mean, MNLI counts twice', () => {
   const results = scored({ CoLA: [0.2, 0.6, 0.3], RTE: [0.5, 0.7], WNLI: [0.9] });
   const [mnli] = Object.values(task('RTE', [0], [0]));
   mnli.runs[0].scores = { 'MNLI-m': 0.8, 'MNLI-mm': 0.9 };
   results.tasks.MNLI = mnli;
-  const { scores, mean, meanWithoutCola } = summarize(results);
+  const { scores, mean, meanWithoutCola, meanOfMeans, meanOfMeansWithoutCola } = summarize(results);
   expect(scores.map(({ name, score, range, seeds }) => [name, score, range, seeds])).toEqual([
     ['WNLI', 0.9, [0.9, 0.9], 1],
     ['CoLA', 0.3, [0.2, 0.6], 3],
@@ -106,6 +106,9 @@ test('scores are medians over seeds; WNLI does not count in the mean, MNLI count
   expect(scores[1]).toMatchObject({ metric: 'Matthews', tokensPerSecond: 200 });
   expect(mean).toBeCloseTo((0.3 + 0.6 + 0.8 + 0.9) / 4, 12);
   expect(meanWithoutCola).toBeCloseTo((0.6 + 0.8 + 0.9) / 3, 12);
+  expect(scores.map((score) => score.mean)).toEqual([0.9, 1.1 / 3, 0.6, 0.8, 0.9].map((value) => expect.closeTo(value, 12)));
+  expect(meanOfMeans).toBeCloseTo((1.1 / 3 + 0.6 + 0.8 + 0.9) / 4, 12);
+  expect(meanOfMeansWithoutCola).toBeCloseTo((0.6 + 0.8 + 0.9) / 3, 12);
   expect(summarize(scored({ WNLI: [0.5] }))).toMatchObject({ mean: undefined, meanWithoutCola: undefined });
 });
 

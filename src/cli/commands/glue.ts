@@ -3,7 +3,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { InputError } from '../../errors.ts';
 import type { GlueOptions, GlueResults, StoredResults } from '../../glue/results.ts';
 import type { Contribution, GlueSummary, Kept, Range } from '../../glue/statistics.ts';
-import { glueTask, glueTasks } from '../../glue/tasks.ts';
+import { findGlueTask, glueTask, glueTasks } from '../../glue/tasks.ts';
 import { fineTuningRecipe } from '../../training/fine_tune_recipe.ts';
 import {
   addBackendOptions,
@@ -20,7 +20,7 @@ import {
   printJson,
 } from '../common.ts';
 import { addTrainingPrecisionOption, failUnlessFinished, openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
-import { table, wordsOf } from './bench_report.ts';
+import { table } from './bench_report.ts';
 
 interface Options extends BackendOptions, CommonOptions, ModelOptions {
   data?: string;
@@ -52,7 +52,10 @@ export function glueCommand(program: Command): void {
       "fine-tune and score a model on GLUE's tasks by crammedBERT's recipe, the score that of the last epoch on the dev set; Ctrl-C saves and stops, --resume goes on exactly",
     )
     .option('--data <folder>', 'holds the tasks as gluebenchmark.com has them: CoLA/train.tsv, CoLA/dev.tsv, and so on')
-    .option('--tasks <names>', `some of ${taskNames.join(', ')}, with commas between them (default: those in --data, without WNLI)`)
+    .option(
+      '--tasks <names>',
+      `some of ${taskNames.join(', ')} (or as the hub has them, sst2), with commas between them (default: those in --data, without WNLI)`,
+    )
     .addOption(
       new Option('--seeds <counts>', 'how many seeds, from 0 on, each task is trained with; TASK=COUNT for one task, as in 3,SST-2=1')
         .argParser(parseSeeds)
@@ -81,8 +84,9 @@ export function glueCommand(program: Command): void {
 function parseSeeds(text: string): SeedCounts {
   const counts: SeedCounts = { taskSeeds: {} };
   for (const part of text.split(',')) {
-    const [, task, count] = /^(?:(.+)=)?([^=]+)$/.exec(part) ?? [];
-    if (count === undefined || (task !== undefined && !taskNames.includes(task)))
+    const [, named, count] = /^(?:(.+)=)?([^=]+)$/.exec(part) ?? [];
+    const task = named === undefined ? undefined : findGlueTask(named)?.name;
+    if (count === undefined || (named !== undefined && task === undefined))
       throw new InvalidArgumentError(`'${part}': expected COUNT or TASK=COUNT, TASK one of ${taskNames.join(', ')}.`);
     if (task === undefined) counts.seeds = parseCount(count);
     else counts.taskSeeds[task] = parseCount(count);
@@ -192,7 +196,7 @@ function checkTaskSeeds(taskSeeds: GlueOptions['taskSeeds'], tasks: readonly str
 }
 
 async function chosenTasks(options: Options): Promise<string[]> {
-  if (options.tasks !== undefined) return wordsOf('--tasks', options.tasks, taskNames);
+  if (options.tasks !== undefined) return namedTasks(options.tasks);
   const { findGlueTasks } = await import('../../glue/read.ts');
   const folder = options.data as string;
   const found = await findGlueTasks(folder);
@@ -202,6 +206,15 @@ async function chosenTasks(options: Options): Promise<string[]> {
     throw new InputError(`${folder}: has none of GLUE's tasks, expected folders such as CoLA with train.tsv and dev.tsv`);
   if (missing.length > 0) notice(`${folder} has no ${namesOf(missing)}: the mean is without`, options);
   return chosen.map(({ name }) => name);
+}
+
+function namedTasks(text: string): string[] {
+  const tasks = text.split(',').map((name) => findGlueTask(name)?.name);
+  if (tasks.includes(undefined))
+    throw new InputError(
+      `--tasks ${text}: expected some of ${taskNames.join(', ')} (or as the hub has them, sst2), with commas between them`,
+    );
+  return [...new Set(tasks as string[])];
 }
 
 function predictionsNotice({ tasks }: GlueResults, out: string, options: Options): void {
@@ -222,25 +235,27 @@ function differences({ options }: GlueResults, { folder, results }: StoredResult
   return lines;
 }
 
-function scoreTable({ scores, mean, meanWithoutCola }: GlueSummary): string {
-  const rows = scores.map(({ name, metric, score, range, seeds, tokensPerSecond }) => [
+function scoreTable({ scores, ...means }: GlueSummary): string {
+  const rows = scores.map(({ name, metric, score, mean, range, seeds, tokensPerSecond }) => [
     name,
     metric,
     percent(score),
+    percent(mean),
     rangeOf(range, percent),
     `${seeds}`,
     `${Math.round(tokensPerSecond)}`,
   ]);
-  const meanRow = (label: string, value: number | undefined) => (value === undefined ? [] : [[label, '', percent(value), '', '', '']]);
+  const meanRow = (label: string, ofMedians: number | undefined, ofMeans: number | undefined) =>
+    ofMedians === undefined || ofMeans === undefined ? [] : [[label, '', percent(ofMedians), percent(ofMeans), '', '', '']];
   const counted = scores.filter(({ inMean }) => inMean);
   return [
     table([
-      ['task', 'metric', 'score', 'over seeds', 'seeds', 'tokens/s'],
+      ['task', 'metric', 'median', 'mean', 'over seeds', 'seeds', 'tokens/s'],
       ...rows,
-      ...meanRow('mean', mean),
-      ...meanRow('without CoLA', meanWithoutCola),
+      ...meanRow('mean', means.mean, means.meanOfMeans),
+      ...meanRow('without CoLA', means.meanWithoutCola, means.meanOfMeansWithoutCola),
     ]),
-    `scores of dev sets x 100, medians over seeds; the mean is over ${namesOf(counted) || 'none'}`,
+    `scores of dev sets x 100, median and mean over seeds; the last rows' means are over ${namesOf(counted) || 'no tasks'}`,
   ].join('\n');
 }
 
