@@ -8,7 +8,7 @@ import { root, run, setUp } from './setup.mjs';
 
 if (process.argv.includes('--clean')) rmSync(join(root, 'prebuilds'), { recursive: true, force: true });
 else {
-  setUp();
+  await setUp();
   const out = join('prebuilds', `${process.platform}-${process.arch}`);
   // Its messages go to stderr: stdout is npm's own (npm pack --json).
   if (run(process.execPath, ['scripts/build-native.mjs', '--out', out], { stdio: ['ignore', 2, 2] }) !== 0) {

@@ -4,7 +4,7 @@ import { pathToFileURL } from 'node:url';
 import { build } from 'tsdown';
 import { root, setUp } from './setup.mjs';
 
-setUp();
+await setUp();
 const outDir = join(root, 'build', 'speed');
 await build({
   cwd: root,

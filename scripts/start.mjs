@@ -2,5 +2,5 @@
 import { join } from 'node:path';
 import { root, run, setUp } from './setup.mjs';
 
-setUp();
+await setUp();
 process.exitCode = run(process.execPath, [join(root, 'dist', 'cli.js'), 'fill-mask', ...process.argv.slice(2)]);

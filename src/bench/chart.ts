@@ -78,22 +78,55 @@ export interface Panel {
 
 const colours = ['#d9622b', '#3b6fb6', '#f0a35e', '#85aede', '#6b9e4b', '#8c5fa8', '#b8860b', '#4aa3a2', '#c2547f', '#5a5a5a'];
 
-/** Whole numbers only, millions as 5M. */
-function axisLabel(value: number): string {
+/** Whole numbers only, thousands as 500k and millions as 5M where that is shorter. */
+export function axisLabel(value: number): string {
   if (!Number.isInteger(value)) return '';
-  if (value < 1e6) return `${value}`;
-  return value % 1e5 === 0 ? `${value / 1e6}M` : '';
+  if (value >= 1e6) return value % 1e4 === 0 ? `${value / 1e6}M` : '';
+  return value >= 1e4 && value % 100 === 0 ? `${value / 1000}k` : `${value}`;
+}
+
+/** Pixels beside what stands at an edge. */
+const margin = 16;
+
+/** Pixels of a letter, at most on average: whoever looks at the picture has a font of their own. Wide ones (Chinese, say) take two. */
+const letterWidth = 8;
+const lettersOf = (text: string) => [...text].reduce((sum, letter) => sum + ((letter.codePointAt(0) as number) >= 0x1100 ? 2 : 1), 0);
+
+/** A text as so many pixels have room for it. */
+export function shortened(text: string, width: number, letter = letterWidth): string {
+  const room = Math.floor(width / letter);
+  if (lettersOf(text) <= room) return text;
+  let short = '';
+  for (const next of text) {
+    if (lettersOf(short + next) + 1 > room) break;
+    short += next;
+  }
+  return `${short}\u2026`;
+}
+
+/** What an entry of a legend takes beside its name: its symbol, and the blank behind it. */
+const legendSymbol = 52;
+
+/** Where each entry of a legend stands, in lines of so many pixels: no two overlap. */
+export function placeLegend(names: readonly string[], width: number): { name: string; text: string; left: number; line: number }[] {
+  let [left, line] = [0, 0];
+  return names.map((name) => {
+    const text = shortened(name, width - legendSymbol);
+    const own = legendSymbol + letterWidth * lettersOf(text);
+    if (left > 0 && left + own > width) [left, line] = [0, line + 1];
+    left += own;
+    return { name, text, left: left - own, line };
+  });
 }
 
 /** An SVG document of panels of lines, row by row; axes are as each panel says. */
 export function renderPanels(title: string, rows: readonly (readonly Panel[])[]): string {
   const columns = Math.max(...rows.map((row) => row.length));
-  const [panelWidth, panelHeight] = rows.length === 1 ? [440, 380] : [330, 280];
+  const [panelWidth, panelHeight] = rows.length === 1 ? [440, 380] : [380, 280];
   const width = columns * panelWidth;
   const names = new Set(rows.flat().flatMap(({ lines }) => lines.map(({ name }) => name)));
-  // The legend breaks its lines by itself; so wide is about what it takes a name for.
-  const legendWidth = [...names].reduce((sum, name) => sum + 52 + 7 * name.length, 0);
-  const top = 52 + 24 * Math.ceil(legendWidth / (0.9 * width));
+  const legend = placeLegend([...names], width - 2 * margin);
+  const top = 52 + 24 * (1 + Math.max(...legend.map(({ line }) => line)));
   const height = top + rows.length * panelHeight;
   const panels = rows.flatMap((row, r) => row.map((panel, c) => ({ ...panel, left: c * panelWidth, top: top + r * panelHeight })));
   const solid = [...new Set(panels.flatMap(({ lines }) => lines.filter(({ dashed }) => !dashed).map(({ name }) => name)))];
@@ -104,15 +137,22 @@ export function renderPanels(title: string, rows: readonly (readonly Panel[])[])
       animation: false,
       backgroundColor: '#ffffff',
       title: [
-        { text: title, left: 'center', top: 8, textStyle: { fontSize: 16 } },
+        { text: shortened(title, width - 2 * margin, 11), left: 'center', top: 8, textStyle: { fontSize: 16 } },
         ...panels.map((panel) => ({
-          text: panel.title,
-          left: panel.left + 16,
+          text: shortened(panel.title, panelWidth - margin, 7),
+          left: panel.left + margin,
           top: panel.top,
           textStyle: { fontSize: 12, fontWeight: 'normal' as const },
         })),
       ],
-      legend: { top: 40, itemGap: 18, textStyle: { fontSize: 12 } },
+      // One by one: what a legend takes a name's width for is not what it is in another font.
+      legend: legend.map(({ name, text, left, line }) => ({
+        data: [name],
+        left: margin + left,
+        top: 40 + 24 * line,
+        textStyle: { fontSize: 12 },
+        formatter: () => text,
+      })),
       grid: panels.map((panel) => ({
         left: panel.left + 52,
         top: panel.top + 26,

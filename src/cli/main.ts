@@ -21,31 +21,26 @@ import { pretrainCommand } from './commands/pretrain.ts';
 import { rerankCommand } from './commands/rerank.ts';
 import { similarCommand } from './commands/similar.ts';
 import { tokenizerCommand } from './commands/tokenizer.ts';
+import { helpConfiguration } from './help.ts';
 
 function createProgram(): Command {
   const program = new Command('ufb')
     .description('UltraFastBERT: BERT whose feedforward layers use a dozen neurons out of thousands for each token')
     .version(packageJson.version)
     .exitOverride()
+    .configureHelp(helpConfiguration)
     .configureOutput({ outputError: (text, write) => write(`ufb: ${oneLine(text.replace(/^error: /, ''))} (see --help)\n`) });
-  const commands = [
-    fillMaskCommand,
-    classifyCommand,
-    embedCommand,
-    similarCommand,
-    rerankCommand,
-    inspectCommand,
-    finetuneCommand,
-    convertCommand,
-    pretrainCommand,
-    curvesCommand,
-    evalCommand,
-    glueCommand,
-    tokenizerCommand,
-    exportCommand,
-    benchCommand,
-  ];
-  for (const add of commands) add(program);
+  // In the order of use.
+  const groups = {
+    'Use a model:': [fillMaskCommand, embedCommand, similarCommand, rerankCommand, classifyCommand, inspectCommand],
+    'Train one:': [tokenizerCommand, pretrainCommand, convertCommand, finetuneCommand],
+    'Measure it:': [evalCommand, glueCommand, curvesCommand, benchCommand],
+    'Take it elsewhere:': [exportCommand],
+  };
+  for (const [heading, commands] of Object.entries(groups)) {
+    program.commandsGroup(heading);
+    for (const add of commands) add(program);
+  }
   for (const command of program.commands) command.copyInheritedSettings(program);
   return program.hook('preAction', (_, command) => refuseEmpty(command));
 }

@@ -23,6 +23,7 @@ import {
   print,
   printJson,
 } from '../common.ts';
+import { computingOptions, groupOptions } from '../help.ts';
 import {
   addTrainingPrecisionOption,
   balanceOption,
@@ -98,7 +99,17 @@ export function convertCommand(program: Command): void {
     .option('--evaluate-every <seconds>', 'time between two measurements of the agreement', parsePositive, 300)
     .addOption(new Option('--dtype <type>', 'of the weights in model.safetensors').choices(['f32', 'bf16']).default('f32'))
     .option('--log <file>', 'add JSON lines about each step to this file');
-  addBackendOptions(addCommonOptions(addTrainingPrecisionOption(command)))
+  addBackendOptions(addCommonOptions(addTrainingPrecisionOption(command)));
+  groupOptions(command, {
+    'Required:': '--model --corpus --out',
+    'What the layers become:': '--feedforward --trees --depth --leaf-width --always-on --intermediate --layers',
+    'How they are trained:':
+      '--fit-tokens --tokens --batch --length --fit-learning-rate --learning-rate --branch-rate --weight-decay --no-train-embeddings --answer-weight --fit-balance --balance --seed',
+    'Held-out text:': '--held-out-every --held-out-texts --evaluate-every',
+    'The run:': '--resume --checkpoint-every --revision --dtype --log --json --quiet',
+    'What computes:': computingOptions,
+  });
+  command
     .addHelpText(
       'after',
       '\nExample:\n  ufb convert --model sentence-transformers/all-MiniLM-L6-v2 --corpus text.txt.gz --trees 1 --depth 11 --out minilm-1x11',

@@ -19,6 +19,7 @@ import {
   print,
   printJson,
 } from '../common.ts';
+import { computingOptions, groupOptions } from '../help.ts';
 import { addTrainingPrecisionOption, failUnlessFinished, openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
 import { classificationTable, majorityLine } from './classification_table.ts';
 
@@ -74,7 +75,16 @@ export function finetuneCommand(program: Command): void {
     .option('--checkpoint-every <seconds>', 'time between two saves', parsePositive, 300)
     .addOption(new Option('--dtype <type>', 'of the weights in model.safetensors').choices(['f32', 'bf16']).default('f32'))
     .option('--log <file>', 'add JSON lines about each step to this file');
-  addBackendOptions(addCommonOptions(addTrainingPrecisionOption(command)))
+  addBackendOptions(addCommonOptions(addTrainingPrecisionOption(command)));
+  groupOptions(command, {
+    'Required:': '--train --out',
+    'What is trained:': '--model --revision',
+    'How it is trained:': '--epochs --batch --learning-rate --length --seed',
+    'How it is scored:': '--validation --metric --patience',
+    'The run:': '--resume --checkpoint-every --dtype --log --json --quiet',
+    'What computes:': computingOptions,
+  });
+  command
     .addHelpText('after', '\nExample:\n  ufb finetune --train reviews.csv --out reviews\n  ufb classify --model reviews "What a fine day."')
     .action(async (options: Options) => {
       const given = (name: string) => command.getOptionValueSource(name) === 'cli';

@@ -19,6 +19,7 @@ import {
   print,
   printJson,
 } from '../common.ts';
+import { computingOptions, groupOptions } from '../help.ts';
 import { addTrainingPrecisionOption, failUnlessFinished, openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
 import { table } from './bench_report.ts';
 
@@ -73,7 +74,15 @@ export function glueCommand(program: Command): void {
       '--out of a run of the model without its feedforward layers: with --against, how much of their contribution this model keeps, (model - without) / (against - without)',
     )
     .option('--log <file>', 'add JSON lines about each step to this file');
-  addBackendOptions(addCommonOptions(addTrainingPrecisionOption(command)))
+  addBackendOptions(addCommonOptions(addTrainingPrecisionOption(command)));
+  groupOptions(command, {
+    'Required:': '--data',
+    'What is trained:': '--model --revision --tasks --seeds --epochs',
+    'What it is compared with:': '--against --without',
+    'The run:': '--out --resume --log --json --quiet',
+    'What computes:': computingOptions,
+  });
+  command
     .addHelpText('after', '\nExample:\n  ufb glue --model my-model --data glue --out my-model-glue --against bert-base-glue')
     .action(async (options: Options) => {
       await glue(options, (name) => command.getOptionValueSource(name) === 'cli');

@@ -24,6 +24,7 @@ import {
   print,
   printJson,
 } from '../common.ts';
+import { computingOptions, groupOptions } from '../help.ts';
 import {
   addTrainingPrecisionOption,
   balanceOption,
@@ -129,7 +130,17 @@ export function pretrainCommand(program: Command): void {
     .option('--evaluate-every <seconds>', 'time between two held-out losses', parsePositive, 300)
     .addOption(new Option('--dtype <type>', 'of the weights in model.safetensors').choices(['f32', 'bf16']).default('f32'))
     .option('--log <file>', 'add JSON lines about each step to this file');
-  addBackendOptions(addCommonOptions(addTrainingPrecisionOption(command))).action(async (options: Options) => {
+  addBackendOptions(addCommonOptions(addTrainingPrecisionOption(command)));
+  groupOptions(command, {
+    'Required, with one of --tokens and --minutes:': '--corpus --out --tokens --minutes',
+    'What is trained:': '--model --revision --tokenizer --vocabulary --normalizer --layers --hidden --heads',
+    'Its feedforward layers:': '--feedforward --trees --depth --leaf-width --always-on --intermediate',
+    'How it is trained:': '--length --batch --accumulate --varied-share --shuffle --learning-rate --schedule --branch-rate --balance --seed',
+    'Held-out text:': '--held-out --held-out-every --held-out-sequences --evaluate-every',
+    'The run:': '--resume --checkpoint-every --dtype --log --json --quiet',
+    'What computes:': computingOptions,
+  });
+  command.action(async (options: Options) => {
     const given = (name: string) => command.getOptionValueSource(name) === 'cli';
     const result = await run(options, given);
     failUnlessFinished(result);
