@@ -7,12 +7,7 @@ import { join } from 'node:path';
 import { elapsed, root, runTool, setUp } from './setup.mjs';
 
 /** Files and folders that take a third of the time of all tests: a hundred thousand tokens' ways, models of full size, installing the package. */
-const slow = [
-  'test/backend/routing.test.ts',
-  'test/models/full_size.test.ts',
-  'test/package',
-  'test/retrieval/minilm.test.ts',
-];
+const slow = ['test/backend/routing.test.ts', 'test/models/full_size.test.ts', 'test/package', 'test/retrieval/minilm.test.ts'];
 const moved = slow.find((path) => !existsSync(join(root, path)));
 if (moved) throw new Error(`scripts/test.mjs: ${moved} is not there any more`);
 

@@ -122,7 +122,8 @@ export function placeLegend(names: readonly string[], width: number): { name: st
 /** An SVG document of panels of lines, row by row; axes are as each panel says. */
 export function renderPanels(title: string, rows: readonly (readonly Panel[])[]): string {
   const columns = Math.max(...rows.map((row) => row.length));
-  const [panelWidth, panelHeight] = rows.length === 1 ? [440, 380] : [380, 280];
+  // Wide enough for the longest of our titles.
+  const [panelWidth, panelHeight] = [460, rows.length === 1 ? 380 : 280];
   const width = columns * panelWidth;
   const names = new Set(rows.flat().flatMap(({ lines }) => lines.map(({ name }) => name)));
   const legend = placeLegend([...names], width - 2 * margin);

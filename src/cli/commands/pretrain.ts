@@ -135,7 +135,8 @@ export function pretrainCommand(program: Command): void {
     'Required, with one of --tokens and --minutes:': '--corpus --out --tokens --minutes',
     'What is trained:': '--model --revision --tokenizer --vocabulary --normalizer --layers --hidden --heads',
     'Its feedforward layers:': '--feedforward --trees --depth --leaf-width --always-on --intermediate',
-    'How it is trained:': '--length --batch --accumulate --varied-share --shuffle --learning-rate --schedule --branch-rate --balance --seed',
+    'How it is trained:':
+      '--length --batch --accumulate --varied-share --shuffle --learning-rate --schedule --branch-rate --balance --seed',
     'Held-out text:': '--held-out --held-out-every --held-out-sequences --evaluate-every',
     'The run:': '--resume --checkpoint-every --dtype --log --json --quiet',
     'What computes:': computingOptions,
