@@ -182,13 +182,13 @@ export const fffCases: OperationCase[] = [
       }),
   },
   {
-    name: 'countSplits 300, 2 x depth 5, and balanceThresholds by them and by what was counted before',
+    name: 'countSplits 60, 2 x depth 5, and balanceThresholds by them and by what was counted before',
     tolerance: sums,
     operands: (random) => ({
       visited: input(
-        [300, 2, 6],
+        [60, 2, 6],
         Int32Array.from(
-          Array.from({ length: 600 }, () => 31 + random.integer(32)).flatMap((leaf) =>
+          Array.from({ length: 120 }, () => 31 + random.integer(32)).flatMap((leaf) =>
             Array.from({ length: 6 }, (_, level) => ((leaf + 1) >> (5 - level)) - 1),
           ),
         ),
