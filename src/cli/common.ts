@@ -191,25 +191,6 @@ export async function openBackend(options: BackendOptions & CommonOptions): Prom
   return backend;
 }
 
-/** The sentences, with '-' standing for the lines of standard input that are not blank. */
-export async function* textsOf(sentences: readonly string[]): AsyncGenerator<string> {
-  for (const sentence of sentences) {
-    if (sentence !== '-') yield sentence;
-    else yield* standardInput();
-  }
-}
-
-async function* standardInput(): AsyncGenerator<string> {
-  const { linesOf } = await import('../io/files.ts');
-  let empty = true;
-  for await (const line of linesOf(process.stdin, 'standard input', 'cut')) {
-    if (line.trim() === '') continue;
-    empty = false;
-    yield line;
-  }
-  if (empty) throw new InputError('standard input is empty, expected sentences, one a line');
-}
-
 /** Prints a line of results. */
 export function print(line = ''): void {
   if (terminal.showsBar && process.stdout.isTTY) process.stderr.write(clearLine);

@@ -29,7 +29,7 @@ function createProgram(): Command {
     .version(packageJson.version)
     .exitOverride()
     .configureHelp(helpConfiguration)
-    .configureOutput({ outputError: (text, write) => write(`ufb: ${oneLine(text.replace(/^error: /, ''))} (see --help)\n`) });
+    .configureOutput({ outputError: (text, write) => write(`ufb: ${oneLine(hinted(text).replace(/^error: /, ''))} (see --help)\n`) });
   // In the order of use.
   const groups = {
     'Use a model:': [fillMaskCommand, embedCommand, similarCommand, rerankCommand, classifyCommand, inspectCommand],
@@ -53,6 +53,10 @@ function refuseEmpty(command: Command): void {
     if ([command.getOptionValue(name)].flat().includes('')) throw new InputError(`${option.long} is empty`);
   }
 }
+
+/** What a command that takes one text says of several words that are not in quotes. */
+const hinted = (text: string) =>
+  text.replace(/too many arguments for '(similar|rerank|inspect)'[^\n]*/, '$& A text of several words is written in quotes.');
 
 const oneLine = (text: string) => text.trim().replace(/\s*\n\s*/g, ' ');
 

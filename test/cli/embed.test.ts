@@ -1,5 +1,5 @@
 import { execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, realpathSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, realpathSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
@@ -370,4 +370,30 @@ describe('ufb eval sts', () => {
     expect(code, stderr).toBe(0);
     expect(JSON.parse(stdout).spearman).toBeCloseTo(0.8672, 4);
   });
+});
+
+test('lines that cannot be taken are reported and have a row of zeros; similar reads standard input, and names several words', async () => {
+  // A tokenizer that puts nothing around a text makes no token of one without characters.
+  const bare = join(folder, 'bare');
+  cpSync(model, bare, { recursive: true });
+  const tokenizer = JSON.parse(readFileSync(join(bare, 'tokenizer.json'), 'utf8'));
+  writeFileSync(join(bare, 'tokenizer.json'), JSON.stringify({ ...tokenizer, post_processor: null }));
+  const [lines, out] = [join(folder, 'bad-lines.txt'), join(folder, 'bad-lines.jsonl')];
+  writeFileSync(lines, '\na dog\n\u200b\nthe cat\n\n');
+  const { code, stderr } = await ufb(['embed', '--model', bare, '--in', lines, '--out', out]);
+  expect(code).toBe(1);
+  const why = 'whose vector is zeros: the tokenizer makes no token of it, expected some text';
+  for (const line of [1, 3, 5]) expect(stderr).toContain(`ufb: ${lines}, line ${line}, ${why}\n`);
+  expect(stderr).toContain('2 of 5 texts answered\n');
+  const vectors = readFileSync(out, 'utf8')
+    .trimEnd()
+    .split('\n')
+    .map((row) => JSON.parse(row) as number[]);
+  expect(vectors.map((vector) => vector.some((value) => value !== 0))).toEqual([false, true, false, true, false]);
+  expect(new Set(vectors.map(({ length }) => length)).size).toBe(1);
+
+  const found = await ufb(['similar', 'the cat', '--model', model, '--in', '-', '--top-k', '1'], 'a dog\nthe cat\n');
+  expect([found.code, found.stdout]).toEqual([0, expect.stringMatching(/^1\.0000 +2 {2}the cat\n$/)]);
+  const words = await ufb(['similar', 'the', 'cat', '--model', model, '--in', lines]);
+  expect([words.code, words.stderr]).toEqual([2, expect.stringContaining('A text of several words is written in quotes.')]);
 });

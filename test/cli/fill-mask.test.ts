@@ -113,13 +113,41 @@ test.concurrent('standard input that holds nothing or is not text, and an output
       child.on('close', (code) => resolve({ code, stderr }));
     });
   const binary = join(folder, 'binary');
-  writeFileSync(binary, new Uint8Array(100));
+  writeFileSync(binary, new Uint8Array(100).fill(255));
   expect(await run('- < /dev/null')).toEqual({ code: 2, stderr: 'ufb: standard input is empty, expected sentences, one a line\n' });
-  expect(await run(`- < "${binary}"`)).toEqual({ code: 2, stderr: 'ufb: standard input: is not UTF-8 text (plain or gzipped)\n' });
+  expect(await run(`- < "${binary}"`)).toEqual({
+    code: 2,
+    stderr: expect.stringMatching(/^ufb: standard input, line 1: is not UTF-8 text [^\n]*\n$/),
+  });
   if (!existsSync('/dev/full')) return;
   const full = await run('"A [MASK]." > /dev/full');
   expect(full.code).toBe(1);
   expect(full.stderr).toMatch(/^ufb: standard output cannot be written: .*ENOSPC.*\n$/);
+});
+
+test.concurrent('a bad line is reported, the others are answered; several words are no sentences', async () => {
+  const lines = 'The cat sees [MASK].\nno blank\n\nA [MASK].\n';
+  const [text, json, none, words] = await Promise.all([
+    ufb(['fill-mask', ...common, '-'], lines),
+    ufb(['fill-mask', ...common, '--json', '-'], lines),
+    ufb(['fill-mask', ...common, 'no blank', 'nor here']),
+    ufb(['fill-mask', ...common, 'The', 'cat', 'sees', '[MASK].']),
+  ]);
+  const reason = 'has no blank: write [MASK] where a word is to be filled in (got "no blank")';
+  expect([text.code, text.stderr]).toEqual([1, `ufb: standard input, line 2: ${reason}\n2 of 3 texts answered\n`]);
+  expect(text.stdout).toMatch(/The cat sees \[MASK\]\.[\s\S]*A \[MASK\]\./);
+  const { answers, refused } = JSON.parse(json.stdout);
+  expect([json.code, answers.map((answer: { text: string }) => answer.text)]).toEqual([1, ['The cat sees [MASK].', 'A [MASK].']]);
+  expect(refused).toEqual([{ name: 'standard input, line 2', reason }]);
+  expect([none.code, none.stdout, none.stderr]).toEqual([
+    2,
+    '',
+    expect.stringMatching(/^ufb: text 1: has no blank.*\nufb: text 2: has no blank/),
+  ]);
+  expect([words.code, words.stderr]).toEqual([
+    2,
+    'ufb: the 4 arguments are one word each, expected sentences in quotes: ufb fill-mask "The cat sees [MASK]."\n',
+  ]);
 });
 
 test('help and usage', async () => {

@@ -16,8 +16,8 @@ import {
   parseCount,
   print,
   printJson,
-  textsOf,
 } from '../common.ts';
+import { areWords, Refusals, type Sentence, sentencesOf } from '../sentences.ts';
 
 interface Options extends CommonOptions, BackendOptions, ModelOptions {
   topK: number;
@@ -42,23 +42,45 @@ export function classifyCommand(program: Command): void {
         notice: (line) => notice(line, options),
       });
       const answers: { text: string; classes: { label: string; score: number }[] }[] = [];
-      const waiting: string[] = [];
+      if (areWords(texts))
+        notice(
+          `each of the ${texts.length} arguments is taken for a text: put one of several words in quotes, "${texts.join(' ').slice(0, 200)}"`,
+          options,
+        );
+      const refusals = new Refusals();
+      let answered = 0;
+      const waiting: Sentence[] = [];
+      /** Of those that the pipeline has been given. */
+      const names: string[] = [];
       async function* inputs() {
-        let count = 0;
-        for await (const line of textsOf(texts)) {
-          count++;
-          const [text, pair, ...more] = line.split('\t');
-          if (more.length > 0)
-            throw new InputError(`text ${count} has ${more.length + 1} tabs, expected one at most, between the two of a pair`);
-          waiting.push(line);
+        for await (const sentence of sentencesOf(texts)) {
+          const [text, pair, ...more] = sentence.text.split('\t');
+          if (more.length > 0) {
+            refusals.add(
+              sentence.name,
+              new InputError(`the text has ${more.length + 1} tabs, expected one at most, between the two of a pair`),
+            );
+            continue;
+          }
+          waiting.push(sentence);
+          names.push(sentence.name);
           yield { text, text_pair: pair };
         }
       }
-      for await (const classes of classify(inputs(), { top_k: topK })) {
-        const text = waiting.shift() as string;
+      const refused_callback = (error: InputError, index: number) => {
+        refusals.add(names[index], error);
+        waiting.splice(
+          waiting.findIndex(({ name }) => name === names[index]),
+          1,
+        );
+      };
+      for await (const classes of classify(inputs(), { top_k: topK, refused_callback })) {
+        answered++;
+        const { text } = waiting.shift() as Sentence;
         if (options.json) answers.push({ text, classes });
         else print(`${classes.map(({ label, score }) => `${printable(label)} ${fixed(score, 4)}`).join('  ')}\t${text}`);
       }
-      if (options.json) printJson({ answers });
+      if (options.json) printJson({ answers, ...refusals.json });
+      refusals.finish(answered, options);
     });
 }

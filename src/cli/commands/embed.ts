@@ -25,6 +25,7 @@ import {
 } from '../common.ts';
 import { checkOutput } from '../outputs.ts';
 import { quantizeRows, rangesPath } from '../quantized_file.ts';
+import { linesIn, Refusals } from '../sentences.ts';
 
 interface Options extends CommonOptions, BackendOptions, ModelOptions {
   in: string;
@@ -58,7 +59,7 @@ export function embedCommand(program: Command): void {
 }
 
 async function embed(options: Options): Promise<void> {
-  const [{ pipeline }, { checkWritable, fileError, linesOf, readLines }, { ProgressBar }] = await Promise.all([
+  const [{ pipeline }, { checkWritable, fileError, readLines }, { ProgressBar }] = await Promise.all([
     import('../../pipelines/pipeline.ts'),
     import('../../io/files.ts'),
     import('../progress.ts'),
@@ -104,21 +105,35 @@ async function embed(options: Options): Promise<void> {
   const skipped = output?.rows ?? 0;
   const started = performance.now();
   let done = 0;
+  const refusals = new Refusals();
+  const refused = new Set<number>();
   async function* rest() {
     let line = 0;
-    for await (const text of options.in === '-' ? linesOf(process.stdin, 'standard input', 'cut') : readLines(options.in, 'cut'))
-      if (line++ >= skipped) yield text;
+    for await (const text of linesIn(options.in, (message) => notice(message, options))) if (line++ >= skipped) yield text;
     if (line < skipped) throw new InputError(`${options.in}: has ${line} lines, but ${options.out} already holds ${skipped}`);
   }
   try {
-    const settings = { pooling: extract.pooling ?? ('mean' as const), dimensions, signal: stop.signal };
-    for await (const vector of extract(rest(), settings)) {
+    const add = async (vector: Float32Array) => {
       if (output) await output.add(vector);
       else print(JSON.stringify(Array.from(options.embeddingDtype === 'binary' ? toBinary(vector) : vector)));
       done++;
+    };
+    /** Each line has its row: that of one that cannot be taken is of zeros. */
+    const fillUp = async () => {
+      while (refused.delete(done)) await add(new Float32Array(width));
+    };
+    const refused_callback = (error: InputError, index: number) => {
+      refused.add(index);
+      refusals.add(`${options.in === '-' ? 'standard input' : options.in}, line ${skipped + index + 1}, whose vector is zeros`, error);
+    };
+    const settings = { pooling: extract.pooling ?? ('mean' as const), dimensions, signal: stop.signal, refused_callback };
+    for await (const vector of extract(rest(), settings)) {
+      await fillUp();
+      await add(vector);
       const seconds = (performance.now() - started) / 1000;
       if (total) bar.update((skipped + done) / total, seconds, { rate: Math.round(done / seconds) });
     }
+    await fillUp();
     await output?.finish();
   } catch (error) {
     await output?.close();
@@ -130,6 +145,7 @@ async function embed(options: Options): Promise<void> {
   }
   const seconds = (performance.now() - started) / 1000;
   if (output) notice(`${skipped + done} vectors of ${width} in ${options.out}, ${(done / seconds).toFixed(0)} lines/s`, options);
+  refusals.finish(done - refusals.list.length, options);
 }
 
 async function countLines(lines: AsyncIterable<string>, signal: AbortSignal): Promise<number> {

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import type { Precision } from '../../backend/prepared_weight.ts';
-import { printable } from '../../errors.ts';
+import { InputError, printable } from '../../errors.ts';
 import type { FillMaskCandidate, FillMaskPipeline } from '../../pipelines/fill_mask.ts';
 import {
   addBackendOptions,
@@ -17,8 +17,8 @@ import {
   print,
   printJson,
   style,
-  textsOf,
 } from '../common.ts';
+import { areWords, Refusals, sentencesOf } from '../sentences.ts';
 
 /** Filled when no sentence is given. */
 const ownSentences = [
@@ -79,19 +79,35 @@ async function fillMask(sentences: string[], options: FillMaskCommandOptions): P
     const neurons = neuronsOf(fill.model.config.feedforward);
     const answers: Answer[] = [];
     const own = ownSentences.map((sentence) => sentence.replaceAll('[MASK]', fill.tokenizer.maskToken ?? '[MASK]'));
-    for await (const text of sentences.length === 0 ? own : textsOf(sentences)) {
-      const answer = await fillOne(fill, text, options);
+    const { maskToken = '[MASK]' } = fill.tokenizer;
+    if (areWords(sentences) && !sentences.every((word) => word.includes(maskToken)))
+      throw new InputError(
+        `the ${sentences.length} arguments are one word each, expected sentences in quotes: ufb fill-mask "${sentences.join(' ').slice(0, 200)}"`,
+      );
+    const refusals = new Refusals();
+    let answered = 0;
+    for await (const { text, name } of sentencesOf(sentences.length === 0 ? own : sentences)) {
+      let answer: Answer;
+      try {
+        answer = await fillOne(fill, text, options);
+      } catch (error) {
+        refusals.add(name, error);
+        continue;
+      }
+      answered++;
       if (options.json) answers.push(answer);
       else printAnswer(answer);
     }
-    if (options.json) printJson({ neurons, backend: backend.name, description: backend.description, loadMilliseconds: loaded, answers });
-    else if (!options.quiet) {
+    if (options.json)
+      printJson({ neurons, backend: backend.name, description: backend.description, loadMilliseconds: loaded, answers, ...refusals.json });
+    else if (!options.quiet && answered > 0) {
       print(
         style.dim(
           `${neurons.used} of ${neurons.total} neurons a token and layer; ${backend.name} backend (${backend.description}); loaded in ${milliseconds(loaded)}`,
         ),
       );
     }
+    refusals.finish(answered, options);
   } finally {
     await fill.dispose();
   }

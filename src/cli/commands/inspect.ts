@@ -139,8 +139,19 @@ async function leafUseText({ texts, tokens, layers }: Awaited<ReturnType<typeof 
 }
 
 async function tracePaths(folder: string, text: string, options: Options) {
-  const { pathsOf } = await import('../../pipelines/paths.ts');
-  return await withEncoder(folder, options, (encoder, tokenizer, backend) => pathsOf(encoder, tokenizer, backend, text));
+  const [{ pathsOf }, { LossNotice }] = await Promise.all([
+    import('../../pipelines/paths.ts'),
+    import('../../tokenizer/character_loss.ts'),
+  ]);
+  return await withEncoder(folder, options, (encoder, tokenizer, backend) => {
+    const tell = (line: string) => notice(line, options);
+    const encoding = tokenizer.encode(text);
+    new LossNotice(tell).of([encoding]);
+    const { clsId } = tokenizer;
+    if (clsId !== undefined && !encoding.ids.includes(clsId))
+      tell(`no ${tokenizer.idToToken(clsId)} among the tokens: this model reads a text without, as crammedBERT does`);
+    return pathsOf(encoder, tokenizer, backend, text);
+  });
 }
 
 async function countLeaves(folder: string, path: string, options: Options) {

@@ -16,6 +16,7 @@ import {
   print,
   printJson,
 } from '../common.ts';
+import { linesIn } from '../sentences.ts';
 
 interface Options extends CommonOptions, BackendOptions, ModelOptions {
   in: string;
@@ -43,7 +44,7 @@ export function rerankCommand(program: Command): void {
 
 async function rerank(query: string, options: Options): Promise<void> {
   if (query.trim() === '') throw new InputError('the query is empty, expected what to look for');
-  const [{ pipeline }, { linesOf, readLines }] = await Promise.all([import('../../pipelines/pipeline.ts'), import('../../io/files.ts')]);
+  const { pipeline } = await import('../../pipelines/pipeline.ts');
   using backend = await openBackend(options);
   using rank = await pipeline('text-ranking', await openModelFolder(options), {
     backend,
@@ -54,7 +55,7 @@ async function rerank(query: string, options: Options): Promise<void> {
   const numbers: number[] = [];
   async function* passages() {
     let line = 0;
-    for await (const text of options.in === '-' ? linesOf(process.stdin, 'standard input', 'cut') : readLines(options.in, 'cut')) {
+    for await (const text of linesIn(options.in, (line) => notice(line, options))) {
       line++;
       if (text.trim() === '') continue;
       numbers.push(line);

@@ -19,6 +19,7 @@ import {
   printJson,
   sentenceModel,
 } from '../common.ts';
+import { linesIn } from '../sentences.ts';
 
 interface Options extends CommonOptions, BackendOptions, ModelOptions {
   in: string;
@@ -39,7 +40,10 @@ export function similarCommand(program: Command): void {
     .command('similar')
     .description('the lines of a file that are nearest to a query, by the cosine of their embeddings')
     .argument('<query>', 'what to look for')
-    .requiredOption('--in <file>', 'text, plain or gzipped, one passage a line; blank lines count but are never found')
+    .requiredOption(
+      '--in <file>',
+      "text, plain or gzipped, one passage a line, '-' is standard input; blank lines count but are never found",
+    )
     .option('--vectors <file>', "the lines' vectors, made by 'ufb embed --out FILE.npy' with the same model; otherwise they are made now")
     .option('--dimensions <count>', dimensionsHelp, parseCount)
     .option('--top-k <count>', 'lines to show', parseCount, 5);
@@ -47,7 +51,7 @@ export function similarCommand(program: Command): void {
     .addHelpText('after', '\nExample:\n  ufb similar --model sentence-transformers/all-MiniLM-L6-v2 --in notes.txt "what to cook tonight"')
     .action(async (query: string, options: Options) => {
       if (query.trim() === '') throw new InputError('the query is empty, expected what to look for');
-      const [{ pipeline }, { readLines }] = await Promise.all([import('../../pipelines/pipeline.ts'), import('../../io/files.ts')]);
+      const { pipeline } = await import('../../pipelines/pipeline.ts');
       using backend = await openBackend(options);
       const { dtype, topK } = options;
       using embed = await pipeline('feature-extraction', await openModelFolder(options), {
@@ -74,7 +78,7 @@ export function similarCommand(program: Command): void {
       if (options.vectors === undefined) {
         const texts: string[] = [];
         async function* lines() {
-          for await (const text of readLines(options.in, 'cut')) {
+          for await (const text of linesIn(options.in, (line) => notice(line, options))) {
             texts.push(text);
             yield text;
           }
@@ -82,7 +86,7 @@ export function similarCommand(program: Command): void {
         for await (const vector of embed(lines(), settings)) consider(texts.shift() as string, vector);
       } else {
         const vectors = await readVectors(options.vectors, wanted.length);
-        for await (const text of readLines(options.in, 'cut')) {
+        for await (const text of linesIn(options.in, (line) => notice(line, options))) {
           if (line === vectors.count)
             throw new InputError(`${options.vectors}: has ${vectors.count} vectors, but ${options.in} has more lines`);
           consider(text, vectors.vector(line));

@@ -1,0 +1,65 @@
+/** Texts that a command answers one by one, as its arguments or as lines, and what becomes of those that it cannot answer. */
+import { FailureError, InputError } from '../errors.ts';
+import { type CommonOptions, notice } from './common.ts';
+
+/** `name`: what messages call it. */
+export interface Sentence {
+  text: string;
+  name: string;
+}
+
+/** The sentences, with '-' standing for the lines of standard input that are not blank. */
+export async function* sentencesOf(texts: readonly string[]): AsyncGenerator<Sentence> {
+  for (const [index, text] of texts.entries()) {
+    if (text === '-') yield* standardInput();
+    else yield { text, name: texts.length === 1 ? 'the text' : `text ${index + 1}` };
+  }
+}
+
+async function* standardInput(): AsyncGenerator<Sentence> {
+  let line = 0;
+  let empty = true;
+  for await (const text of linesIn('-')) {
+    line++;
+    if (text.trim() === '') continue;
+    empty = false;
+    yield { text, name: `standard input, line ${line}` };
+  }
+  if (empty) throw new InputError('standard input is empty, expected sentences, one a line');
+}
+
+/** The lines of a file, or with '-' of standard input; of endless ones the beginning, of which `onNotice` is told. */
+export async function* linesIn(path: string, onNotice?: (line: string) => void): AsyncGenerator<string> {
+  const { linesOf, readLines } = await import('../io/files.ts');
+  yield* path === '-' ? linesOf(process.stdin, 'standard input', 'cut', onNotice) : readLines(path, 'cut', onNotice);
+}
+
+/** Whether several texts are one word each: most likely those of one sentence that is not in quotes. */
+export const areWords = (texts: readonly string[]) => texts.length > 1 && texts.every((text) => text !== '-' && !/\s/.test(text));
+
+/** The texts that could not be answered, which are reported while the others are. */
+export class Refusals {
+  readonly list: { name: string; reason: string }[] = [];
+
+  /** Reports one on stderr. An error that is not about a text is thrown on. */
+  add(name: string, error: unknown): void {
+    const about = /^(the text|text \d+):? (.*)$/s.exec(error instanceof InputError || error instanceof FailureError ? error.message : '');
+    if (!about) throw error;
+    const reason = about[2];
+    this.list.push({ name, reason });
+    notice(`ufb: ${name === 'the text' ? (error as Error).message : `${name}: ${reason}`}`, {});
+  }
+
+  /** What JSON of the answers says of them beside: nothing, if there are none. */
+  get json(): { refused?: Refusals['list'] } {
+    return this.list.length > 0 ? { refused: this.list } : {};
+  }
+
+  /** Sets the exit code: 1 if some were answered and some were not, 2 if none was. */
+  finish(answered: number, options: CommonOptions): void {
+    const { length } = this.list;
+    if (length === 0) return;
+    if (answered > 0) notice(`${answered} of ${answered + length} texts answered`, options);
+    process.exitCode = answered > 0 ? 1 : 2;
+  }
+}
