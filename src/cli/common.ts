@@ -143,6 +143,7 @@ export async function openModelFolder({ model, revision, ...options }: ModelOpti
   try {
     return await resolveModelFolder(model, {
       revision,
+      notice: (line) => notice(line, options),
       progress_callback({ file, loaded, total }) {
         if (file !== current) [current, started] = [file, performance.now()];
         bar.update(loaded / total, (performance.now() - started) / 1000, { file });

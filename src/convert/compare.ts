@@ -16,7 +16,10 @@ export interface EmbeddingModel {
   encode(text: string, maxLength: number): EncodedText;
   /** Tokens of a text that are used. */
   maxLength: number;
+  /** [texts, width]. */
   embed(texts: readonly string[]): Promise<Float32Array>;
+  /** Numbers of a vector. */
+  width: number;
 }
 
 export interface Comparison extends Agreement {
@@ -39,9 +42,10 @@ export async function compareModels(
   texts: readonly string[],
   options: { pooling: PoolKind; onProgress?(done: number, total: number): void },
 ): Promise<Comparison> {
-  const width = reference.model.config.hiddenSize;
-  if (own.model.config.hiddenSize !== width)
-    throw new InputError(`the models' hidden sizes are ${own.model.config.hiddenSize} and ${width}, expected the same`);
+  const [hidden, ownHidden] = [reference, own].map(({ model }) => model.config.hiddenSize);
+  if (ownHidden !== hidden) throw new InputError(`the models' hidden sizes are ${ownHidden} and ${hidden}, expected the same`);
+  const { width } = reference;
+  if (own.width !== width) throw new InputError(`the models' vectors are of ${own.width} and ${width} numbers, expected the same`);
   if (texts.length <= neighbours)
     throw new InputError(`${texts.length} texts, expected more than ${neighbours}: each has as many neighbours`);
   const maxLength = Math.min(reference.maxLength, own.maxLength);

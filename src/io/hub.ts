@@ -6,11 +6,15 @@ import { fileError, maximumJsonBytes, readJson } from './files.ts';
 import { CallbackError, commitPattern, type DiskError, HubClient, isOfDisk, UnavailableError } from './hub_client.ts';
 import {
   modelFiles,
+  moduleFiles,
   pickledError,
   pickledWeights,
   sentenceFiles,
   sentenceModule,
   sentenceModulesSchema,
+  tokenizerFiles,
+  vocabularyError,
+  vocabularyFile,
   weightsIndex,
   weightsIndexSchema,
 } from './model_files.ts';
@@ -39,12 +43,15 @@ export interface HubOptions {
   accessToken?: string;
   /** Is told how far a download is. What it throws ends the download. */
   progress_callback?: (progress: DownloadProgress) => void;
+  /** Is told, in one line, where a model that is opened without the hub may lack a file. */
+  notice?: (message: string) => void;
   /** Stops the opening: it rejects with the signal's reason. What has come of a download is kept, and the next try goes on from there. */
   signal?: AbortSignal;
 }
 
-/** Nothing else is downloaded than `modelFiles` and what sentence embeddings need, whatever a repository has. */
-const isModuleConfiguration = (path: string) => path.endsWith('/config.json') && sentenceModule.test(path.slice(0, -'/config.json'.length));
+/** Nothing else is downloaded than `modelFiles`, these, and what modules of sentence-transformers need, whatever a repository has. */
+const optionalFiles = [...tokenizerFiles, ...sentenceFiles];
+const isOfModule = (path: string) => moduleFiles.some((name) => path.endsWith(`/${name}`) && sentenceModule.test(path.slice(0, -1 - name.length)));
 const shard = /^model-\d{5}-of-\d{5}\.safetensors$/;
 const weights = modelFiles[1];
 
@@ -57,7 +64,7 @@ const weights = modelFiles[1];
  *   reached or what comes is damaged; the signal's reason; what `progress_callback` throws.
  */
 export async function downloadModel(name: string, options: HubOptions = {}): Promise<string> {
-  const { revision = 'main', progress_callback, signal } = options;
+  const { revision = 'main', progress_callback, signal, notice = () => {} } = options;
   if (!/^\w[\w.-]*(\/\w[\w.-]*){0,5}$/.test(revision))
     throw new InputError(`revision ${JSON.stringify(revision)} is not one, expected a branch, tag or commit`);
   const environment = await hubEnvironment();
@@ -65,15 +72,19 @@ export async function downloadModel(name: string, options: HubOptions = {}): Pro
   const hub = new HubClient(hubUrl, name, checkedToken(options.accessToken ?? environment.accessToken), signal);
   const cache = await openHubCache(name, hubUrl);
   try {
-    const { kept, lacking } = await find(cache, revision);
+    const { kept, usable, lacking } = await find(cache, revision);
+    const withoutHub = (reason: string) => {
+      if (kept === undefined) notice(`${name}: ${reason}, and ${lacking}`);
+      return cache.folder(usable as string);
+    };
     if (kept !== undefined && kept === revision) return cache.folder(kept); // a commit never changes
     if (environment.offline) {
-      if (kept === undefined) throw new FailureError(`${name}: no such folder here, HF_HUB_OFFLINE is set, and ${lacking}`);
-      return cache.folder(kept);
+      if (usable === undefined) throw new FailureError(`${name}: no such folder here, HF_HUB_OFFLINE is set, and ${lacking}`);
+      return withoutHub('HF_HUB_OFFLINE is set');
     }
     try {
       // Whoever has the model does not wait for a hub that does not answer.
-      if (kept !== undefined) hub.hurry();
+      if (usable !== undefined) hub.hurry();
       const commit = await hub.commitOf(revision);
       if (commit !== kept) await update(hub, cache, commit, name, progress_callback);
       // What is needed is there: that a cache cannot be written, for others share it, does not matter any more.
@@ -81,8 +92,8 @@ export async function downloadModel(name: string, options: HubOptions = {}): Pro
       return cache.folder(commit);
     } catch (error) {
       if (!(error instanceof UnavailableError)) throw error;
-      if (kept === undefined) throw new FailureError(`${error.message}; ${lacking}`, { cause: error });
-      return cache.folder(kept);
+      if (usable === undefined) throw new FailureError(`${error.message}; ${lacking}`, { cause: error });
+      return withoutHub(error.message);
     }
   } catch (error) {
     signal?.throwIfAborted();
@@ -134,21 +145,28 @@ function addressOf(hubUrl: string): string {
   return hubUrl.replace(/\/+$/, '');
 }
 
-/** The commit that a revision was when it was last asked for, if the cache holds it whole; otherwise what is lacking. */
-async function find(cache: HubCache, revision: string): Promise<{ kept?: string; lacking: string }> {
+/**
+ * The commit that a revision was when it was last asked for: `kept` if the cache holds it whole, `usable` if it holds what a model must have;
+ * and what is lacking, if anything is.
+ */
+async function find(cache: HubCache, revision: string): Promise<{ kept?: string; usable?: string; lacking: string }> {
   const commit = commitPattern.test(revision) ? revision : await cache.commitOf(revision);
   const nothing = `the cache does not hold revision ${revision} of this model`;
   if (commit === undefined || !commitPattern.test(commit) || !(await cache.has(commit, 'config.json'))) return { lacking: nothing };
   const path = await lackingFile(cache, commit);
-  return path === undefined
-    ? { kept: commit, lacking: '' }
-    : { lacking: `the cache holds revision ${revision} of this model without ${path}: open it once online, which completes it` };
+  if (path !== undefined)
+    return { lacking: `the cache holds revision ${revision} of this model without ${path}: open it once online, which completes it` };
+  const unknown: string[] = [];
+  for (const optional of optionalFiles)
+    if (!(await cache.has(commit, optional)) && !(await cache.lacks(commit, optional))) unknown.push(optional);
+  if (unknown.length === 0) return { kept: commit, usable: commit, lacking: '' };
+  return {
+    usable: commit,
+    lacking: `the cache does not tell whether the model has ${unknown.join(', ')}: it is opened without; if it is one of sentence-transformers, open it once online, or its vectors may be others`,
+  };
 }
 
-/**
- * A file of the model that the cache neither has nor knows to be missing on the hub. Other tools leave commits without those that they do not
- * read, and without its sentence files a model would give other vectors.
- */
+/** A file that a model must have and the cache lacks. */
 async function lackingFile(cache: HubCache, commit: string): Promise<string | undefined> {
   const has = (path: string) => cache.has(commit, path);
   /** As far as it is what it should be: whoever opens it says what is wrong. */
@@ -156,11 +174,11 @@ async function lackingFile(cache: HubCache, commit: string): Promise<string | un
     const result = v.safeParse(schema, await readJson(joinPath(cache.folder(commit), path)).catch(() => undefined));
     return result.success ? result.output : undefined;
   };
-  for (const path of sentenceFiles) if (!(await has(path)) && !(await cache.lacks(commit, path))) return path;
   const needed = ['config.json', 'tokenizer.json'];
   const modules = (await has('modules.json')) && (await read('modules.json', sentenceModulesSchema));
   for (const { type, path } of modules || [])
-    if (/(^|\.)Pooling$/.test(type) && sentenceModule.test(path)) needed.push(`${path}/config.json`);
+    if (/(^|\.)(Pooling|Dense|LayerNorm)$/.test(type) && sentenceModule.test(path))
+      needed.push(...(type.endsWith('Pooling') ? ['config.json'] : moduleFiles).map((file) => `${path}/${file}`));
   if (!(await has(weights))) {
     needed.push(weightsIndex);
     const index = (await has(weightsIndex)) && (await read(weightsIndex, weightsIndexSchema));
@@ -179,13 +197,14 @@ function choose(name: string, files: ReadonlyMap<string, HubFile>): { wanted: Hu
     throw new InputError(
       `${name}: holds ONNX graphs, for transformers.js, and lacks ${weights}; name the repository of the original model, which has ${weights}`,
     );
+  if (lacking.includes('tokenizer.json') && files.has(vocabularyFile)) throw vocabularyError(name);
   if (lacking.length > 0)
     throw new InputError(`${name}: lacks ${lacking.join(' and ')} on the hub; a model that can be opened has ${modelFiles.join(', ')}`);
-  const others = [...files.keys()].filter((path) => isModuleConfiguration(path));
+  const others = [...files.keys()].filter((path) => isOfModule(path));
   const ofWeights = whole ? [weights] : [...[...files.keys()].filter((path) => shard.test(path)).sort(), weightsIndex];
-  const paths = ['config.json', 'tokenizer.json', ...sentenceFiles.filter((path) => files.has(path)), ...others, ...ofWeights];
+  const paths = ['config.json', 'tokenizer.json', ...optionalFiles.filter((path) => files.has(path)), ...others, ...ofWeights];
   const wanted = paths.map((path) => files.get(path) as HubFile);
   const large = wanted.find(({ path, size }) => path.endsWith('.json') && size > maximumJsonBytes);
   if (large) throw new InputError(`${name}: ${large.path} has ${large.size} bytes on the hub, expected at most ${maximumJsonBytes}`);
-  return { wanted, missing: [...sentenceFiles, weights].filter((path) => !files.has(path)) };
+  return { wanted, missing: [...optionalFiles, weights].filter((path) => !files.has(path)) };
 }

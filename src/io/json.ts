@@ -16,6 +16,7 @@ export const extentOfResults: JsonExtent = 10_000_000;
  * @throws InputError naming `source` if it is not JSON, nested too deeply, or has more values than any that is meant
  */
 export function parseJsonText(text: string, source: string, extent?: JsonExtent): unknown {
+  if (text.startsWith(lfsPointer)) throw lfsError(source);
   checkJsonExtent(text, source, extent);
   try {
     return JSON.parse(text);
@@ -24,6 +25,18 @@ export function parseJsonText(text: string, source: string, extent?: JsonExtent)
     const detail = (error as Error).message.replace(/\s+/g, ' ').slice(0, 160);
     throw new InputError(`${source}: is not valid JSON: ${detail}`);
   }
+}
+
+/** How a file of Git LFS begins that names the one it stands for. */
+const lfsPointer = 'version https://git-lfs';
+
+/** Whether a file's first bytes are those of a pointer of Git LFS. */
+export const isLfsPointer = (bytes: Uint8Array): boolean => new TextDecoder('latin1').decode(bytes).startsWith(lfsPointer.slice(0, bytes.length));
+
+export function lfsError(source: string): InputError {
+  return new InputError(
+    `${source}: is a pointer of Git LFS, which names the file and is not it; fetch the file itself: 'git lfs pull' in the clone, for which git-lfs is to be installed, or a download from the hub`,
+  );
 }
 
 const [quote, backslash, comma, colon] = [0x22, 0x5c, 0x2c, 0x3a];

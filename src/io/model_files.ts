@@ -8,16 +8,33 @@ export const tokenizerFiles = ['tokenizer_config.json', 'special_tokens_map.json
 export const weightsIndex = 'model.safetensors.index.json';
 export const pickledWeights = 'pytorch_model.bin';
 
-/** What a sentence-transformers folder has besides, and its folders of modules, each with a config.json. */
+/** What older tools read in place of tokenizer.json. */
+export const vocabularyFile = 'vocab.txt';
+
+/** What a sentence-transformers folder has besides, and its folders of modules, with what each may have. */
 export const sentenceFiles: readonly string[] = ['modules.json', 'sentence_bert_config.json', 'config_sentence_transformers.json'];
 export const sentenceModule = /^\d{1,2}_[A-Z]\w{0,30}$/;
+export const moduleFiles: readonly string[] = ['config.json', 'model.safetensors'];
 
 export const weightsIndexSchema = v.object({ weight_map: v.record(v.string(), v.string()) });
 /** Of modules.json. */
 export const sentenceModulesSchema = v.array(v.object({ type: v.string(), path: v.string() }));
 
-export function pickledError(model: string): InputError {
+/** A path as a shell takes it for one word. */
+const shellWord = (path: string) => `'${path.replaceAll("'", "'\\''")}'`;
+
+/** `folder`: where the files are; absent where they are not here. */
+export function pickledError(model: string, folder?: string): InputError {
+  const advice = `python -c "import sys, torch, safetensors.torch as s; d = sys.argv[1]; t = torch.load(d + '/pytorch_model.bin', map_location='cpu', weights_only=True); s.save_file({k: v.clone().contiguous() for k, v in t.items()}, d + '/model.safetensors', {'format': 'pt'})" ${folder === undefined ? 'DIR' : shellWord(folder)}`;
   return new InputError(
-    `${model}: holds its weights in ${pickledWeights}, a format that can run code when it is opened, expected model.safetensors; convert it where you trust it: python -c "from transformers import AutoModel; AutoModel.from_pretrained('DIR').save_pretrained('DIR')"`,
+    `${model}: holds its weights in ${pickledWeights}, a format that can run code when it is opened, expected model.safetensors; ${folder === undefined ? 'download it to a folder DIR, and write' : 'write'} that file beside it, which runs no code of the model's: ${advice}`,
+  );
+}
+
+/** The same for a tokenizer that is but a vocabulary. */
+export function vocabularyError(model: string, folder?: string): InputError {
+  const advice = `python -c "import sys; from transformers import AutoTokenizer; AutoTokenizer.from_pretrained(sys.argv[1]).backend_tokenizer.save(sys.argv[1] + '/tokenizer.json')" ${folder === undefined ? 'DIR' : shellWord(folder)}`;
+  return new InputError(
+    `${model}: has ${vocabularyFile} and lacks tokenizer.json, which says how texts are cut into its words; ${folder === undefined ? 'download it to a folder DIR, and write' : 'write'} that file beside it: ${advice}`,
   );
 }

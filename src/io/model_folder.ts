@@ -5,10 +5,13 @@ import { kindOf, readBytes, readJson, writeFileAtomic } from './files.ts';
 import type { HubOptions } from './hub.ts';
 import {
   modelFiles,
+  moduleFiles,
   pickledError,
   pickledWeights,
   sentenceFiles,
   sentenceModule,
+  vocabularyError,
+  vocabularyFile,
   weightsIndex,
   weightsIndexSchema,
 } from './model_files.ts';
@@ -50,7 +53,8 @@ async function checkModelFolder(folder: string, isShipped: boolean): Promise<str
   const missing: string[] = [];
   for (const name of modelFiles) {
     if ((await has(name)) || (name === 'model.safetensors' && (await has(weightsIndex)))) continue;
-    if (name === 'model.safetensors' && (await has(pickledWeights))) throw pickledError(folder);
+    if (name === 'model.safetensors' && (await has(pickledWeights))) throw pickledError(folder, folder);
+    if (name === 'tokenizer.json' && (await has(vocabularyFile))) throw vocabularyError(folder, folder);
     missing.push(name);
   }
   if (missing.length > 0) throw new InputError(`${folder}: lacks ${missing.join(' and ')}; a model folder holds ${modelFiles.join(', ')}`);

@@ -5,6 +5,7 @@
 import { openFile, type RandomAccessFile, writeAside } from '#platform';
 import { InputError, quoted } from '../errors.ts';
 import { fileError, parseJson } from './files.ts';
+import { isLfsPointer, lfsError } from './json.ts';
 
 /** The array that holds the stored bits of each type. */
 const arrayTypes = {
@@ -131,6 +132,7 @@ async function readHeader(file: RandomAccessFile): Promise<SafetensorsFile> {
   const fail = (message: string) => new InputError(`${file.name}: ${message}`);
   if (file.size < 8) throw fail(`${file.size} bytes is too short for a safetensors file; it may have been cut short`);
   const prefix = await file.read(0, 8);
+  if (isLfsPointer(prefix)) throw lfsError(file.name);
   const headerBytes = Number(new DataView(prefix.buffer).getBigUint64(0, true));
   if (headerBytes > maximumHeaderBytes)
     throw fail(

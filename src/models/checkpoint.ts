@@ -108,6 +108,8 @@ export interface LoadOptions {
    * trainable form is not kept. Absent: the model can be trained and saved.
    */
   dtype?: Precision;
+  /** Is told, in one line, of tensors that are left out. */
+  notice?: (message: string) => void;
 }
 
 /**
@@ -119,8 +121,14 @@ export async function loadModel(folder: string, backend: Backend, options: LoadO
   await using checkpoint = await openCheckpoint(folder);
   const { file, names } = checkpoint;
   if (file.has(`${names.classifier}.weight`) && !checkpoint.otherHead) return await loadClassifier(checkpoint, backend, options);
-  if (names.decoderBias && !file.has(names.decoderBias)) return await load(Encoder, checkpoint, backend, options);
+  if (names.decoderBias && checkpoint.locate(names.decoderBias) === undefined) return await load(Encoder, checkpoint, backend, options);
   return await load(MaskedLanguageModel, checkpoint, backend, options);
+}
+
+/** The encoder in a checkpoint folder, whatever head it may have. @throws InputError as {@link loadModel} */
+export async function loadEncoder(folder: string, backend: Backend, options: LoadOptions = {}): Promise<Encoder> {
+  await using checkpoint = await openCheckpoint(folder);
+  return await load(Encoder, checkpoint, backend, options);
 }
 
 /** As {@link loadModel}, for a folder that must hold a masked language model. */
@@ -172,12 +180,21 @@ export async function saveCheckpoint(
   for (const { name, value } of normFactors(config)) tensors.push({ name, dtype: 'F32', shape: [], values: Float32Array.of(value) });
   for (const { shape, values } of tiedDecoder(model))
     tensors.push({ name: `${modelNames('crammedBERT').decoder}.weight`, dtype, shape, values });
+  for (const { name, shape, values } of untiedBias(model)) tensors.push({ name, dtype, shape, values });
   const prefix = tensors.some(({ name }) => name.startsWith('bert.')) ? 'bert.' : '';
   for (const { name, shape, values } of rest) tensors.push({ name: `${prefix}${name}`, dtype, shape, values });
   tensors.sort((a, b) => (a.name < b.name ? -1 : 1));
   await writeSafetensors(joinPath(folder, 'model.safetensors'), tensors, { format: 'pt' });
   if (tokenizer !== undefined) await saveTokenizer(folder, tokenizer, config);
   await writeJson(joinPath(folder, 'config.json'), configToJson(config, model.task));
+}
+
+/** An untied decoder's bias a second time, under the name under which transformers looks for it. */
+function untiedBias({ config, task, parameters }: Model) {
+  const names = modelNames(config.family);
+  if (!config.untiedDecoder || task !== 'masked-lm') return [];
+  const bias = parameters.find(({ layout }) => layout.tensors[0].name === names.decoderBias);
+  return bias ? parameterTensors(bias).map((tensor) => ({ ...tensor, name: `${names.decoder}.bias` })) : [];
 }
 
 /** crammedBERT's checkpoints have the word embedding a second time, under the decoder's name; transformers leaves that copy out of BERT's. */
@@ -206,10 +223,17 @@ const writeJson = (path: string, value: unknown) => writeFileAtomic(path, `${JSO
 
 // ------------------------------------------------------------------ reading
 
-/** @throws InputError if the tokenizer has tokens that the model in the same folder does not know */
-export function checkVocabulary(folder: string, tokenizer: { vocabularySize: number }, { vocabularySize }: ModelConfig): void {
+/** @throws InputError if the tokenizer has tokens that the model in the same folder does not know; `tell`, if given, is told instead */
+export function checkVocabulary(
+  folder: string,
+  tokenizer: { vocabularySize: number },
+  { vocabularySize }: ModelConfig,
+  tell = (message: string): void => {
+    throw new InputError(message);
+  },
+): void {
   if (tokenizer.vocabularySize <= vocabularySize) return;
-  throw new InputError(
+  tell(
     `${folder}: tokenizer.json has ${tokenizer.vocabularySize} tokens, but config.json gives the model ${vocabularySize}: they do not belong together`,
   );
 }
@@ -236,7 +260,7 @@ export async function readPooler(folder: string): Promise<NamedArray[]> {
 }
 
 /** Parts of published checkpoints that a model may leave aside: the pooler without a classifier, next sentence prediction, a counter. */
-const unusedParts = /^(bert\.)?pooler\.dense\.|^cls\.seq_relationship\.|embeddings\.position_ids$/;
+const unusedParts = /^(bert\.)?pooler\.dense\.|^cls\.seq_relationship\.|embeddings\.(position_ids|token_type_ids)$/;
 /** The same for a model that predicts no masked tokens. */
 const unusedPartsWithoutDecoder = new RegExp(`${unusedParts.source}|^cls\\.`);
 
@@ -246,20 +270,24 @@ async function load<M extends Model>(
   Class: ModelClass<M>,
   checkpoint: Checkpoint,
   backend: Backend,
-  { dtype }: LoadOptions,
+  { dtype, notice = () => {} }: LoadOptions,
   freshSeed?: number,
 ): Promise<M> {
   const { config, names } = checkpoint;
   const { feedforward } = config;
+  const declaredUntied = config.untiedDecoder === true;
+  if ((Class as unknown) === MaskedLanguageModel) await checkpoint.tieDecoder(notice);
   const isAbsent = ({ absentIfZero }: ParameterLayout) => absentIfZero && !(feedforward.kind === 'fff' && feedforward.thresholds);
   const isFresh = (layout: ParameterLayout) =>
-    isAbsent(layout) || (freshSeed !== undefined && isHead(layout, names) && !checkpoint.has(layout));
+    isAbsent(layout) ||
+    (freshSeed !== undefined && isHead(layout, names) && !checkpoint.has(layout)) ||
+    checkpoint.startsAtZero(layout, declaredUntied);
   const factory = new ParameterFactory(backend, (layout) => {
     if (!isFresh(layout)) checkpoint.admit(layout);
   });
   try {
     const model = new Class(config, factory, names);
-    await checkpoint.checkRest(model.task === 'masked-lm' ? unusedParts : unusedPartsWithoutDecoder);
+    await checkpoint.tellRest(model.task === 'masked-lm' ? unusedParts : unusedPartsWithoutDecoder, notice);
     const prepare = (parameter: Parameter) => {
       if (dtype) parameter.prepare(dtype);
     };
@@ -289,12 +317,17 @@ function loadClassifier(
 ): Promise<SequenceClassifier> {
   const { config, file, names } = checkpoint;
   const stored = checkpoint.head?.outputs;
+  const lacksClassifier = () =>
+    checkpoint.error(
+      `lacks the tensor '${names.classifier}.weight': it holds no classifier of texts; make one of it with examples of yours: ufb finetune --model DIR --train FILE --out my-classifier`,
+    );
+  if (!fresh && stored === undefined) throw lacksClassifier();
   if (fresh && stored !== undefined && stored !== fresh.labels)
     throw checkpoint.error(
       `has a head of ${stored} outputs that was trained already, expected ${fresh.labels} or none: name the model from before it was fine-tuned`,
     );
   const labels = fresh?.labels ?? config.labels ?? stored;
-  if (labels === undefined || labels < 1) throw checkpoint.error(`lacks the tensor '${names.classifier}.weight': it holds no classifier`);
+  if (labels === undefined || labels < 1) throw lacksClassifier();
   // What transformers needs to read a new head as it was trained.
   const problemType = !fresh ? config.problemType : labels === 1 ? 'regression' : 'single_label_classification';
   // sentence-transformers would squash the one output that has no name.

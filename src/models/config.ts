@@ -60,6 +60,8 @@ export interface ModelConfig {
   /** Which projections have a bias (an FFF's linear_in always has one, its linear_out never). */
   bias: { queryKeyValue: boolean; dense: boolean };
   normEpsilon: number;
+  /** Of BERT: the decoder of a masked language model has a weight of its own, which is not the word embedding. */
+  untiedDecoder?: boolean;
   /** Standard deviation of initial weights. */
   initialDeviation: number;
   /** Probabilities, applied when a run has dropout. */

@@ -44,7 +44,10 @@ export class MaskedLanguageModel {
       const dense = factory.linear(names.transformDense, width, width, { deviation, bias: true, activation: 'gelu' });
       const norm = factory.norm(names.transformNorm, width, normEpsilon);
       const bias = factory.plain(names.decoderBias, [config.vocabularySize], { constant: 0 });
-      this.head = new MaskedLanguageModelHead(word, { dense, norm }, bias);
+      const decoder = config.untiedDecoder
+        ? factory.plain(`${names.decoder}.weight`, [config.vocabularySize, width], { normal: deviation })
+        : word;
+      this.head = new MaskedLanguageModelHead(decoder, { dense, norm }, bias);
     }
     this.parameters = [...factory.parameters];
   }

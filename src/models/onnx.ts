@@ -207,7 +207,8 @@ export async function modelGraph(model: Model, precision: 'f32' | 'i8' = 'f32'):
   const output: OnnxValue = { name: 'last_hidden_state', type: 'f32', shape: [...free, width] };
   if (model.task === 'masked-lm') {
     if (!crammed) hidden = norm(graph.add('Gelu', [linear(hidden, names.transformDense, width, width)]), names.transformNorm);
-    hidden = graph.add('MatMul', [hidden, graph.add('Transpose', [word], { perm: [1, 0] })]);
+    const decoder = config.untiedDecoder ? floats([vocabularySize, width], get(`${names.decoder}.weight`)) : word;
+    hidden = graph.add('MatMul', [hidden, graph.add('Transpose', [decoder], { perm: [1, 0] })]);
     if (!crammed) hidden = graph.add('Add', [hidden, floats([vocabularySize], get(names.decoderBias))]);
     Object.assign(output, { name: 'logits', shape: [...free, vocabularySize] });
   } else if (model.task === 'sequence-classification') {

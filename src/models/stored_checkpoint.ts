@@ -22,15 +22,17 @@ export function normFactors(config: ModelConfig): { name: string; value: number 
 /** A checkpoint folder, its configuration read and its tensors ready to be read. */
 export class Checkpoint {
   readonly names: ModelNames;
+  readonly config: ModelConfig;
   /** The file's tensors that have been asked for. */
   private readonly used = new Set<string>();
 
   constructor(
-    readonly config: ModelConfig,
+    config: ModelConfig,
     readonly file: SafetensorsFile,
     /** What the classifier's head is of, if it is of something else than texts: tokens, say. Then it has the same names, and is left aside. */
     readonly otherHead?: string,
   ) {
+    this.config = { ...config };
     const word = `${modelNames(config.family, false).word}.weight`;
     this.names = modelNames(config.family, config.family !== 'crammedBERT' && !file.has(word));
   }
@@ -49,8 +51,11 @@ export class Checkpoint {
   /** The name under which the file holds a tensor: its own, or another that means the same. */
   locate(name: string): string | undefined {
     // TensorFlow's names, which the oldest BERT checkpoints still have.
+    const { word, decoder, decoderBias } = this.names;
     const candidates = [name, name.replace('LayerNorm.weight', 'LayerNorm.gamma').replace('LayerNorm.bias', 'LayerNorm.beta')];
-    if (name === `${this.names.word}.weight`) candidates.push(`${this.names.decoder}.weight`);
+    if (name === `${word}.weight`) candidates.push(`${decoder}.weight`);
+    // The decoder's own is the one that is added, where both are there.
+    if (name === decoderBias) candidates.unshift(`${decoder}.bias`);
     return candidates.find((candidate) => this.file.has(candidate));
   }
 
@@ -80,22 +85,46 @@ export class Checkpoint {
     }
   }
 
-  /** Refuses what the model has no place for, and copies and buffers that say something else than the model does. */
-  async checkRest(ignored: RegExp): Promise<void> {
+  /**
+   * Says in the configuration whether a masked language model's decoder is the word embedding. As in transformers, a decoder that config.json calls
+   * a copy is none where the file has another.
+   * @throws InputError if it is crammedBERT's, which knows no other
+   */
+  async tieDecoder(notice: (message: string) => void): Promise<void> {
+    const { config, file, names } = this;
+    const [decoder, word] = [`${names.decoder}.weight`, this.locate(`${names.word}.weight`)];
+    if (config.untiedDecoder || !file.has(decoder) || word === undefined || (await this.areEqual(decoder, word))) return;
+    if (config.family === 'crammedBERT') throw this.error(`'${decoder}' differs from '${word}': an untied decoder is not supported`);
+    notice(`${file.source}: '${decoder}' differs from '${word}', of which config.json says that it is a copy: the decoder is taken as it is`);
+    config.untiedDecoder = true;
+  }
+
+  /** The decoder's bias of an untied decoder is not the one of the same head's, and 0 where the file has none: so transformers has it. */
+  startsAtZero({ tensors }: ParameterLayout, declaredUntied: boolean): boolean {
+    const { file, names } = this;
+    return declaredUntied && tensors[0].name === names.decoderBias && !file.has(`${names.decoder}.bias`);
+  }
+
+  /** Tells of what the model has no place for, `silent` apart. @throws InputError for a buffer that says something else than the model does */
+  async tellRest(silent: RegExp, notice: (message: string) => void): Promise<void> {
     const { file, names, config } = this;
-    const word = this.locate(`${names.word}.weight`) as string;
     const factors = new Map(normFactors(config).map(({ name, value }) => [name, value]));
+    const rest: string[] = [];
     for (const name of file.names) {
-      if (this.used.has(name) || ignored.test(name) || (this.otherHead && name.startsWith(`${names.classifier}.`))) continue;
+      if (this.used.has(name) || silent.test(name) || name.startsWith(`${names.decoder}.`) || name === names.decoderBias) continue;
       const factor = factors.get(name);
-      if (factor !== undefined) {
-        this.checkShape(name, []);
-        const [value] = await this.finite(name);
-        if (Math.abs(value - factor) > 0.01 * factor) throw this.error(`'${name}' is ${value}, expected 1 / sqrt(head size) = ${factor}`);
-      } else if (name === `${names.decoder}.weight`) await this.checkCopy(name, word);
-      else if (name === `${names.decoder}.bias` && file.has(names.decoderBias)) await this.checkCopy(name, names.decoderBias);
-      else throw this.error(`holds the tensor '${name}', which a model of this config.json does not have`);
+      if (factor === undefined) {
+        rest.push(name);
+        continue;
+      }
+      this.checkShape(name, []);
+      const [value] = await this.finite(name);
+      if (Math.abs(value - factor) > 0.01 * factor) throw this.error(`'${name}' is ${value}, expected 1 / sqrt(head size) = ${factor}`);
     }
+    if (rest.length === 0) return;
+    rest.sort();
+    const more = rest.length > 6 ? ` and ${rest.length - 6} more` : '';
+    notice(`${file.source}: left out, for what is asked of the model does not use them: ${rest.slice(0, 6).join(', ')}${more}`);
   }
 
   error(message: string): InputError {
@@ -115,11 +144,11 @@ export class Checkpoint {
       throw this.error(`tensor '${name}' is ${dtype}, expected floating point (F64, F32, F16, BF16)`);
   }
 
-  private async checkCopy(name: string, original: string): Promise<void> {
+  private async areEqual(name: string, original: string): Promise<boolean> {
+    if (name === original) return true;
     this.checkShape(name, this.file.info(original).shape);
     const [values, expected] = [await this.file.read(name), await this.file.read(original)];
-    if (values.some((value, i) => value !== expected[i]))
-      throw this.error(`'${name}' differs from '${original}': an untied decoder is not supported`);
+    return values.every((value, i) => value === expected[i]);
   }
 
   private async finite(name: string): Promise<Float32Array> {

@@ -176,8 +176,11 @@ function candidates(
         Float32Array.from(among, (id) => logits[id]),
         count,
       ).map((index) => among[index])
-    : // A model's vocabulary may be padded beyond the tokenizer's.
-      largestIndices(logits.subarray(0, tokenizer.vocabularySize), count);
+    : // A model's vocabulary may be padded beyond the tokenizer's, and that may have holes.
+      largestIndices(
+        logits.subarray(0, tokenizer.vocabularySize).map((logit, id) => (tokenizer.idToToken(id) === undefined ? Number.NEGATIVE_INFINITY : logit)),
+        count,
+      );
   return best.map((token) => {
     const filled = ids.map((id, index) => (index === position ? token : id));
     const shown = filled.filter((id, index) => index === position || id === maskId || !specialIds.has(id));

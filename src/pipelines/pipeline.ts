@@ -6,12 +6,12 @@ import type { HubOptions } from '../io/hub.ts';
 import { resolveModelFolder } from '../io/model_folder.ts';
 import {
   checkVocabulary,
-  encoderOf,
+  loadEncoder,
   loadMaskedLanguageModel,
-  loadModel,
   loadSequenceClassifier,
   type Model,
 } from '../models/checkpoint.ts';
+import type { Encoder } from '../models/encoder.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
 import { readCrossEncoder } from './cross_encoder.ts';
@@ -31,7 +31,10 @@ export interface PipelineOptions extends HubOptions, PromptOptions {
   threads?: number;
   /** The {@link Precision} of products with weights: 'f32' by default; 'bf16' and 'i8' take less memory, and less time where the processor multiplies them. */
   dtype?: Precision;
-  /** Is told, in one line, of texts that were cut because they were too long, and of options that are not known; by default the console is. */
+  /**
+   * Is told, in one line, of texts that were cut because they were too long, of tensors and files that are left out, and of options that are not
+   * known; by default the console is.
+   */
   notice?: (message: string) => void;
 }
 
@@ -71,7 +74,7 @@ interface Parts<M> {
 }
 
 interface Task<M extends Model, P> {
-  load(folder: string, backend: Backend, options: { dtype: Precision }): Promise<M>;
+  load(folder: string, backend: Backend, options: { dtype: Precision; notice: (message: string) => void }): Promise<M>;
   create(parts: Parts<M>): P | Promise<P>;
 }
 
@@ -86,16 +89,16 @@ const fillMask: Task<Awaited<ReturnType<typeof loadMaskedLanguageModel>>, FillMa
   },
 };
 
-const featureExtraction: Task<Model, FeatureExtractionPipeline> = {
-  load: loadModel,
+const featureExtraction: Task<Encoder, FeatureExtractionPipeline> = {
+  load: loadEncoder,
   async create({ model, tokenizer, backend, folder, prompt, notice, release }) {
     const modules = await readSentenceModules(folder);
-    return await createFeatureExtraction(encoderOf(model), tokenizer, backend, modules, prompt, notice, release);
+    return await createFeatureExtraction(model, tokenizer, backend, modules, prompt, notice, release);
   },
 };
 
 const textClassification: Task<Awaited<ReturnType<typeof loadSequenceClassifier>>, TextClassificationPipeline> = {
-  load: (folder, backend, { dtype }) => loadSequenceClassifier(folder, backend, { dtype }),
+  load: (folder, backend, options) => loadSequenceClassifier(folder, backend, options),
   async create({ model, tokenizer, backend, folder, prompt, notice, release }) {
     return createTextClassification(model, tokenizer, backend, await readCrossEncoder(folder), prompt, notice, release);
   },
@@ -119,7 +122,7 @@ const tasks = {
  * @param task 'fill-mask': the most probable words for each [MASK]. 'feature-extraction': vectors of texts, for search and comparison.
  *   'text-classification': the class of each text. 'text-ranking': documents by how well they answer a query, with a cross-encoder.
  * @param model a folder with config.json, model.safetensors and tokenizer.json (in a browser its address), or OWNER/NAME of a model on the
- *   Hugging Face hub, which is downloaded once; by default the model that ships with this package, which fills masks.
+ *   Hugging Face hub, which is downloaded once; for 'fill-mask' by default the model that ships with this package. Other tasks need one.
  * @throws InputError, before anything is downloaded, if the task, `dtype`, `backend` or `threads` is none there is; FailureError if a download
  *   fails; InputError if the folder is not a model's, one of its files is damaged or does not fit the others, or it is no model for the task.
  *
@@ -140,6 +143,8 @@ export async function pipeline<Name extends keyof Pipelines>(
   if (!Object.hasOwn(tasks, task)) {
     throw new InputError(`task ${JSON.stringify(task)} is not known, expected one of ${Object.keys(tasks).join(', ')}`);
   }
+  if (model === undefined && task !== 'fill-mask')
+    throw new InputError(`${task}: no model is named, and the one that ships fills masks; ${models[task as keyof typeof models]}`);
   const { load, create } = tasks[task] as Task<Model, unknown>;
   const { dtype = 'f32', notice = (message) => console.warn(message) } = options;
   checkPrecision(dtype);
@@ -154,14 +159,14 @@ export async function pipeline<Name extends keyof Pipelines>(
     if (!given) backend.dispose();
   };
   try {
-    const folder = await resolveModelFolder(model, options);
+    const folder = await resolveModelFolder(model, { ...options, notice });
     // The weights are read and converted while the tokenizer is made.
-    const [opened, tokenizer] = await Promise.allSettled([load(folder, backend, { dtype }), loadTokenizer(folder, notice)]);
+    const [opened, tokenizer] = await Promise.allSettled([load(folder, backend, { dtype, notice }), loadTokenizer(folder, notice)]);
     if (opened.status === 'fulfilled') loaded = opened.value;
     if (tokenizer.status === 'rejected') throw tokenizer.reason;
     if (!loaded) throw (opened as PromiseRejectedResult).reason;
     options.signal?.throwIfAborted();
-    checkVocabulary(folder, tokenizer.value, loaded.config);
+    checkVocabulary(folder, tokenizer.value, loaded.config, notice);
     const prompt = { prompt: options.prompt, prompt_name: options.prompt_name };
     return (await create({ model: loaded, tokenizer: tokenizer.value, backend, folder, prompt, notice, release })) as Pipelines[Name];
   } catch (error) {
@@ -169,6 +174,13 @@ export async function pipeline<Name extends keyof Pipelines>(
     throw error;
   }
 }
+
+/** Which models do for the tasks that the shipped one is not for. */
+const models = {
+  'feature-extraction': "name one of sentence-transformers, 'sentence-transformers/all-MiniLM-L6-v2' say",
+  'text-classification': "name a folder that 'ufb finetune' made, or a classifier of the Hugging Face hub",
+  'text-ranking': "name a cross-encoder, 'cross-encoder/ms-marco-MiniLM-L6-v2' say",
+};
 
 /** What transformers.js calls precisions, and what is nearest here. */
 const otherNames = new Map([

@@ -78,7 +78,7 @@ export async function openVectorModule(module: VectorModule, inputs: number): Pr
   if (module.kind === 'normalize') return normalised;
   const { folder } = module;
   const path = joinPath(folder, 'model.safetensors');
-  if ((await kindOf(path)) === 'missing' && (await kindOf(joinPath(folder, pickledWeights))) === 'file') throw pickledError(folder);
+  if ((await kindOf(path)) === 'missing' && (await kindOf(joinPath(folder, pickledWeights))) === 'file') throw pickledError(folder, folder);
   await using file = await readSafetensors(path);
   if (module.kind === 'layerNorm') {
     const [weight, bias] = [await read(file, 'norm.weight', [inputs]), await read(file, 'norm.bias', [inputs])];

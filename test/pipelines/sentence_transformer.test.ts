@@ -1,13 +1,8 @@
-import { chmodSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
 import { expect, test } from 'vitest';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
-import { writeSafetensors } from '../../src/io/safetensors.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
-import { temporaryFolder } from '../temporary.ts';
+import { figures, writePythonModel } from '../python_models.ts';
 
-/** Figures of sentence-transformers; make_sentences.py beside them made them. */
-const fixtures = new URL('../fixtures/python-tools/', import.meta.url).pathname;
 interface Case {
   name: string;
   files: Record<string, unknown>;
@@ -15,32 +10,10 @@ interface Case {
   options: { prompt?: string; prompt_name?: string };
   vectors: number[][];
 }
-const cases: Case[] = JSON.parse(readFileSync(join(fixtures, 'sentences.json'), 'utf8'));
 const backend = new ReferenceBackend();
 
-async function write(name: string, files: Record<string, unknown>): Promise<string> {
-  const folder = join(temporaryFolder(), name);
-  rmSync(folder, { recursive: true, force: true });
-  cpSync(join(fixtures, 'base'), folder, { recursive: true });
-  chmodSync(folder, 0o755);
-  for (const [path, content] of Object.entries(files)) {
-    const file = join(folder, path);
-    mkdirSync(dirname(file), { recursive: true });
-    if (path.endsWith('.safetensors')) await writeSafetensors(file, tensorsOf(content as Record<string, number[] | number[][]>), {});
-    else writeFileSync(file, JSON.stringify(content));
-  }
-  return folder;
-}
-
-function tensorsOf(lists: Record<string, number[] | number[][]>) {
-  return Object.entries(lists).map(([name, list]) => {
-    const shape = Array.isArray(list[0]) ? [list.length, list[0].length] : [list.length];
-    return { name, dtype: 'F32' as const, shape, values: Float32Array.from(list.flat()) };
-  });
-}
-
-test.each(cases)('$name', async ({ files, text, options, vectors }) => {
-  const folder = await write('model', files);
+test.each(figures<Case[]>('sentences.json'))('$name, as sentence-transformers has it', async ({ files, text, options, vectors }) => {
+  const folder = await writePythonModel('sentences', { files });
   const isModel = 'config_sentence_transformers.json' in files ? !JSON.stringify(files).includes('CrossEncoder') : true;
   using embed = await pipeline('feature-extraction', folder, { backend, notice: () => {} });
   const pooling = isModel ? undefined : 'mean';
@@ -49,4 +22,31 @@ test.each(cases)('$name', async ({ files, text, options, vectors }) => {
   expect(embed.width).toBe(vectors[0].length);
   const difference = (tolist() as number[][]).flatMap((row, i) => row.map((value, j) => Math.abs(value - vectors[i][j])));
   expect(Math.max(...difference)).toBeLessThan(2e-5);
+});
+
+test('a prompt is given once for all calls, or for one; what is none is refused', async () => {
+  const files = { 'config_sentence_transformers.json': { prompts: { query: 'a dog : ' }, default_prompt_name: 'query' } };
+  const modules = [
+    { path: '', type: 'sentence_transformers.models.Transformer' },
+    { path: '1_Pooling', type: 'sentence_transformers.models.Pooling' },
+  ];
+  const folder = await writePythonModel('prompts', { files: { ...files, 'modules.json': modules, '1_Pooling/config.json': { pooling_mode: 'mean' } } });
+  using embed = await pipeline('feature-extraction', folder, { backend, prompt: 'the mat ' });
+  using other = await pipeline('feature-extraction', folder, { backend, prompt_name: 'document' });
+  const vectors = async (use: typeof embed, text: string, options = {}) => [...(await use(text, options)).data];
+  const plain = (text: string) => vectors(other, text);
+  expect(embed.prompts).toEqual({ query: 'a dog : ', document: '' });
+  expect(await vectors(embed, 'the cat')).toEqual(await plain('the mat the cat'));
+  expect(await vectors(embed, 'the cat', { prompt_name: 'query' })).toEqual(await plain('a dog : the cat'));
+  expect(await vectors(embed, 'the cat', { prompt: '' })).toEqual(await plain('the cat'));
+  async function* stream() {
+    yield 'the cat';
+  }
+  for await (const vector of embed(stream(), { prompt_name: 'query' })) expect([...vector]).toEqual(await plain('a dog : the cat'));
+  await expect(embed('the cat', { prompt_name: 'other' })).rejects.toThrow(
+    'prompt_name: got "other", expected one of the model\'s, query, document',
+  );
+  await expect(embed('the cat', { prompt_name: 'query', prompt: 'a' })).rejects.toThrow('prompt and prompt_name are both given');
+  await expect(pipeline('feature-extraction', folder, { backend, prompt_name: 'other' })).rejects.toThrow('prompt_name: got "other"');
+  await expect(pipeline('fill-mask', folder, { backend, prompt: 'a' })).rejects.toThrow('prompt: is put before texts that are embedded');
 });

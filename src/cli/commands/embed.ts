@@ -31,6 +31,8 @@ interface Options extends CommonOptions, BackendOptions, ModelOptions {
   in: string;
   out?: string;
   resume?: boolean;
+  prompt?: string;
+  promptName?: string;
   dtype: Precision;
   embeddingDtype: EmbeddingDtype;
   dimensions?: number;
@@ -44,6 +46,8 @@ export function embedCommand(program: Command): void {
     .option('--out <file>', 'a matrix if it ends in .npy, else JSON lines; standard output, as JSON lines, if not given')
     .option('--resume', 'go on with an --out that was stopped')
     .option('--dimensions <count>', dimensionsHelp, parseCount)
+    .option('--prompt-name <name>', "put the model's prompt of this name before each line: 'query', 'document' and others")
+    .option('--prompt <text>', 'put this text before each line')
     .addOption(
       new Option(
         '--embedding-dtype <type>',
@@ -83,6 +87,8 @@ async function embed(options: Options): Promise<void> {
   using extract = await pipeline('feature-extraction', folder, {
     backend,
     dtype,
+    prompt: options.prompt,
+    prompt_name: options.promptName,
     notice: (line) => notice(line, options),
   });
 
@@ -297,12 +303,12 @@ async function sourceOf(path: string) {
 
 /** What vectors are made by and of: none made otherwise are added to them. */
 async function madeBy(
-  { dtype, embeddingDtype }: Options,
+  { dtype, embeddingDtype, prompt, promptName }: Options,
   text: Awaited<ReturnType<typeof sourceOf>>,
   folder: string,
   width: number,
 ): Promise<string> {
   const weights = join(folder, 'model.safetensors');
   const model = await stateOf(existsSync(weights) ? weights : join(folder, weightsIndex));
-  return JSON.stringify({ model, in: text, dtype, width, ...(embeddingDtype !== 'f32' && { embeddingDtype }) });
+  return JSON.stringify({ model, in: text, dtype, width, prompt, promptName, ...(embeddingDtype !== 'f32' && { embeddingDtype }) });
 }

@@ -158,7 +158,7 @@ function addAgreement(command: Command): void {
         const { model, tokenizer, maxLength } = extract;
         const encode = (text: string, length: number) => tokenizer.encode(text, { maxLength: length });
         const embed = async (some: readonly string[]) => (await extract(some, { pooling, normalize: true })).data;
-        return { model, encode, maxLength, embed };
+        return { model, encode, maxLength, embed, width: extract.width };
       });
       const comparison = await withProgress(options, (onProgress) =>
         compareModels(backend, first, second, texts, { pooling: poolKindOf(pooling), onProgress }),

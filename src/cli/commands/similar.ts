@@ -60,7 +60,9 @@ export function similarCommand(program: Command): void {
         notice: (line) => notice(line, options),
       });
       const settings = { pooling: embed.pooling ?? ('mean' as const), normalize: true, dimensions: options.dimensions };
-      const { data: wanted } = await embed(query, settings);
+      // As sentence-transformers reads queries and documents, where a model tells them apart.
+      const named = (...names: string[]) => ({ ...settings, prompt_name: names.find((name) => Object.hasOwn(embed.prompts, name)) });
+      const { data: wanted } = await embed(query, named('query'));
 
       const best: Found[] = [];
       let line = 0;
@@ -83,7 +85,7 @@ export function similarCommand(program: Command): void {
             yield text;
           }
         }
-        for await (const vector of embed(lines(), settings)) consider(texts.shift() as string, vector);
+        for await (const vector of embed(lines(), named('document', 'passage', 'corpus'))) consider(texts.shift() as string, vector);
       } else {
         const vectors = await readVectors(options.vectors, wanted.length);
         for await (const text of linesIn(options.in, (line) => notice(line, options))) {

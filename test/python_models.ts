@@ -1,0 +1,57 @@
+/** Folders as Python's tools write or take them: test/fixtures/python-tools/base with changes. */
+import { chmodSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { readSafetensors, writeSafetensors } from '../src/io/safetensors.ts';
+import { temporaryFolder } from './temporary.ts';
+
+const fixtures = new URL('./fixtures/python-tools/', import.meta.url).pathname;
+
+/** What one of the scripts there made. */
+export const figures = <T>(name: string): T => JSON.parse(readFileSync(join(fixtures, name), 'utf8')) as T;
+
+/** How a folder differs from base/; the scripts say what their parts mean. */
+export interface Changes {
+  rename?: Record<string, string>;
+  remove?: string[];
+  add?: Record<string, { shape: number[]; scale: number }>;
+  config?: object;
+  files?: Record<string, unknown>;
+}
+
+type Lists = Record<string, number[] | number[][]>;
+
+export async function writePythonModel(name: string, { rename = {}, remove = [], add = {}, config, files = {} }: Changes): Promise<string> {
+  const folder = join(temporaryFolder(), name);
+  rmSync(folder, { recursive: true, force: true });
+  cpSync(join(fixtures, 'base'), folder, { recursive: true });
+  chmodSync(folder, 0o755);
+  const path = (file: string) => join(folder, file);
+  if (config) writeFileSync(path('config.json'), JSON.stringify({ ...JSON.parse(readFileSync(path('config.json'), 'utf8')), ...config }));
+  for (const [file, content] of Object.entries(files)) {
+    mkdirSync(dirname(path(file)), { recursive: true });
+    if (!file.endsWith('.safetensors')) writeFileSync(path(file), JSON.stringify(content));
+    else
+      await writeSafetensors(
+        path(file),
+        Object.entries(content as Lists).map(([tensor, list]) => {
+          const shape = Array.isArray(list[0]) ? [list.length, list[0].length] : [list.length];
+          return { name: tensor, dtype: 'F32' as const, shape, values: Float32Array.from(list.flat()) };
+        }),
+        {},
+      );
+  }
+  if (Object.keys({ ...rename, ...add }).length + remove.length === 0) return folder;
+  const tensors = [];
+  {
+    await using file = await readSafetensors(path('model.safetensors'));
+    for (const old of file.names)
+      if (!remove.includes(old) && !(old in add))
+        tensors.push({ name: rename[old] ?? old, dtype: 'F32' as const, shape: file.info(old).shape, values: await file.read(old) });
+  }
+  for (const [tensor, { shape, scale }] of Object.entries(add)) {
+    const size = shape.reduce((product, extent) => product * extent, 1);
+    tensors.push({ name: tensor, dtype: 'F32' as const, shape, values: Float32Array.from({ length: size }, (_, i) => ((((i * 37) % 1009) - 504) * scale) / 10) });
+  }
+  await writeSafetensors(path('model.safetensors'), tensors, {});
+  return folder;
+}
