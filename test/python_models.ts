@@ -50,7 +50,12 @@ export async function writePythonModel(name: string, { rename = {}, remove = [],
   }
   for (const [tensor, { shape, scale }] of Object.entries(add)) {
     const size = shape.reduce((product, extent) => product * extent, 1);
-    tensors.push({ name: tensor, dtype: 'F32' as const, shape, values: Float32Array.from({ length: size }, (_, i) => ((((i * 37) % 1009) - 504) * scale) / 10) });
+    tensors.push({
+      name: tensor,
+      dtype: 'F32' as const,
+      shape,
+      values: Float32Array.from({ length: size }, (_, i) => ((((i * 37) % 1009) - 504) * scale) / 10),
+    });
   }
   await writeSafetensors(path('model.safetensors'), tensors, {});
   return folder;

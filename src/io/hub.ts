@@ -51,7 +51,8 @@ export interface HubOptions {
 
 /** Nothing else is downloaded than `modelFiles`, these, and what modules of sentence-transformers need, whatever a repository has. */
 const optionalFiles = [...tokenizerFiles, ...sentenceFiles];
-const isOfModule = (path: string) => moduleFiles.some((name) => path.endsWith(`/${name}`) && sentenceModule.test(path.slice(0, -1 - name.length)));
+const isOfModule = (path: string) =>
+  moduleFiles.some((name) => path.endsWith(`/${name}`) && sentenceModule.test(path.slice(0, -1 - name.length)));
 const shard = /^model-\d{5}-of-\d{5}\.safetensors$/;
 const weights = modelFiles[1];
 

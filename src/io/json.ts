@@ -31,7 +31,8 @@ export function parseJsonText(text: string, source: string, extent?: JsonExtent)
 const lfsPointer = 'version https://git-lfs';
 
 /** Whether a file's first bytes are those of a pointer of Git LFS. */
-export const isLfsPointer = (bytes: Uint8Array): boolean => new TextDecoder('latin1').decode(bytes).startsWith(lfsPointer.slice(0, bytes.length));
+export const isLfsPointer = (bytes: Uint8Array): boolean =>
+  new TextDecoder('latin1').decode(bytes).startsWith(lfsPointer.slice(0, bytes.length));
 
 export function lfsError(source: string): InputError {
   return new InputError(

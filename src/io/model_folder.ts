@@ -5,7 +5,6 @@ import { kindOf, readBytes, readJson, writeFileAtomic } from './files.ts';
 import type { HubOptions } from './hub.ts';
 import {
   modelFiles,
-  moduleFiles,
   pickledError,
   pickledWeights,
   sentenceFiles,

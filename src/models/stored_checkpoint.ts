@@ -95,7 +95,9 @@ export class Checkpoint {
     const [decoder, word] = [`${names.decoder}.weight`, this.locate(`${names.word}.weight`)];
     if (config.untiedDecoder || !file.has(decoder) || word === undefined || (await this.areEqual(decoder, word))) return;
     if (config.family === 'crammedBERT') throw this.error(`'${decoder}' differs from '${word}': an untied decoder is not supported`);
-    notice(`${file.source}: '${decoder}' differs from '${word}', of which config.json says that it is a copy: the decoder is taken as it is`);
+    notice(
+      `${file.source}: '${decoder}' differs from '${word}', of which config.json says that it is a copy: the decoder is taken as it is`,
+    );
     config.untiedDecoder = true;
   }
 

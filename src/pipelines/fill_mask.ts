@@ -178,7 +178,9 @@ function candidates(
       ).map((index) => among[index])
     : // A model's vocabulary may be padded beyond the tokenizer's, and that may have holes.
       largestIndices(
-        logits.subarray(0, tokenizer.vocabularySize).map((logit, id) => (tokenizer.idToToken(id) === undefined ? Number.NEGATIVE_INFINITY : logit)),
+        logits
+          .subarray(0, tokenizer.vocabularySize)
+          .map((logit, id) => (tokenizer.idToToken(id) === undefined ? Number.NEGATIVE_INFINITY : logit)),
         count,
       );
   return best.map((token) => {

@@ -4,13 +4,7 @@ import { type Precision, precisions } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
 import type { HubOptions } from '../io/hub.ts';
 import { resolveModelFolder } from '../io/model_folder.ts';
-import {
-  checkVocabulary,
-  loadEncoder,
-  loadMaskedLanguageModel,
-  loadSequenceClassifier,
-  type Model,
-} from '../models/checkpoint.ts';
+import { checkVocabulary, loadEncoder, loadMaskedLanguageModel, loadSequenceClassifier, type Model } from '../models/checkpoint.ts';
 import type { Encoder } from '../models/encoder.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';

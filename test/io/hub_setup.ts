@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, vi } from 'vitest';
-import { sentenceFiles } from '../../src/io/model_files.ts';
+import { sentenceFiles, tokenizerFiles } from '../../src/io/model_files.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { HubServer, type Repository } from './hub_server.ts';
 
@@ -38,7 +38,7 @@ export const blobs = () => readdirSync(join(repository(), 'blobs')).sort();
 export const repository = () => join(cache, 'models--some-owner--some_model.v1');
 export const snapshot = (path = '', revision = commit) => join(repository(), 'snapshots', revision, path);
 export const without = (...names: string[]) => Object.fromEntries(Object.entries(files).filter(([path]) => !names.includes(path)));
-export const lackingIn = (some: Repository['files']) => sentenceFiles.filter((path) => !(path in some)).sort();
+export const lackingIn = (some: Repository['files']) => [...tokenizerFiles, ...sentenceFiles].filter((path) => !(path in some)).sort();
 export const ofStorage = () => hub.requests.filter(({ host }) => host === 'storage');
 
 export async function start(changes: Partial<Repository> = {}): Promise<void> {

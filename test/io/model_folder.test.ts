@@ -7,6 +7,7 @@ import { InputError } from '../../src/errors.ts';
 import { weightsIndex } from '../../src/io/model_files.ts';
 import { openWeights, resolveModelFolder } from '../../src/io/model_folder.ts';
 import { exportParameter, loadModel } from '../../src/models/checkpoint.ts';
+import { pipeline } from '../../src/pipelines/pipeline.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { copyInShards, writeTinyModel } from '../tiny_model.ts';
 
@@ -110,8 +111,30 @@ describe('refused', () => {
     for (const name of ['config.json', 'tokenizer.json']) writeFileSync(join(to, name), readFileSync(join(model, name)));
     writeFileSync(join(to, 'pytorch_model.bin'), 'x');
     await expect(resolveModelFolder(to)).rejects.toThrow(
-      /can run code when it is opened, expected model\.safetensors; convert it .*save_pretrained/,
+      /can run code when it is opened, expected model\.safetensors; write that file beside it, .* python -c ".*weights_only=True.*" '.*pickled'$/,
     );
+  });
+
+  test('a vocabulary in place of a tokenizer, with the way to make one', async () => {
+    const to = join(folder, "an apostrophe's");
+    cpSync(model, to, { recursive: true });
+    rmSync(join(to, 'tokenizer.json'));
+    writeFileSync(join(to, 'vocab.txt'), '[PAD]\n');
+    await expect(resolveModelFolder(to)).rejects.toThrow(
+      /has vocab\.txt and lacks tokenizer\.json, .*; write that file beside it: python -c ".*backend_tokenizer\.save.*" '.*an apostrophe'\\''s'$/,
+    );
+  });
+
+  test('pointers of Git LFS in place of files', async () => {
+    const to = join(folder, 'pointers');
+    cpSync(model, to, { recursive: true });
+    const pointer = `version https://git-lfs.github.com/spec/v1\noid sha256:${'0'.repeat(64)}\nsize 103644\n`;
+    for (const name of ['model.safetensors', 'config.json', 'tokenizer.json']) {
+      writeFileSync(join(to, name), pointer);
+      const error = await pipeline('fill-mask', to, { backend: new ReferenceBackend() }).catch((reason: unknown) => reason);
+      expect(error).toBeInstanceOf(InputError);
+      expect((error as Error).message).toMatch(new RegExp(`${name}: is a pointer of Git LFS, .*: 'git lfs pull' in the clone`));
+    }
   });
 
   test('no weights at all', async () => {

@@ -76,7 +76,9 @@ describe('what is left out is told', () => {
     [
       'fill-mask',
       'tensors that it does not use',
-      ['FOLDER/model.safetensors: left out, for what is asked of the model does not use them: bert.encoder.layer.2.output.dense.bias, loss_fct.weight'],
+      [
+        'FOLDER/model.safetensors: left out, for what is asked of the model does not use them: bert.encoder.layer.2.output.dense.bias, loss_fct.weight',
+      ],
     ],
     [
       'fill-mask',

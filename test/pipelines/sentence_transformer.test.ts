@@ -30,7 +30,9 @@ test('a prompt is given once for all calls, or for one; what is none is refused'
     { path: '', type: 'sentence_transformers.models.Transformer' },
     { path: '1_Pooling', type: 'sentence_transformers.models.Pooling' },
   ];
-  const folder = await writePythonModel('prompts', { files: { ...files, 'modules.json': modules, '1_Pooling/config.json': { pooling_mode: 'mean' } } });
+  const folder = await writePythonModel('prompts', {
+    files: { ...files, 'modules.json': modules, '1_Pooling/config.json': { pooling_mode: 'mean' } },
+  });
   using embed = await pipeline('feature-extraction', folder, { backend, prompt: 'the mat ' });
   using other = await pipeline('feature-extraction', folder, { backend, prompt_name: 'document' });
   const vectors = async (use: typeof embed, text: string, options = {}) => [...(await use(text, options)).data];

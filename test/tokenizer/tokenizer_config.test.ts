@@ -45,7 +45,16 @@ test('what is cut off at the beginning has no offsets', async () => {
   const config = { tokenizer_class: 'BertTokenizer', truncation_side: 'left' };
   const tokenizer = await loadTokenizer(await writePythonModel('left', { files: { 'tokenizer_config.json': config } }));
   const { tokens, offsets, truncated } = tokenizer.encode('the cat sat', { maxLength: 4 });
-  expect([tokens, offsets, truncated]).toEqual([['[CLS]', 'cat', 'sat', '[SEP]'], [[0, 0], [4, 7], [8, 11], [0, 0]], 1]);
+  expect([tokens, offsets, truncated]).toEqual([
+    ['[CLS]', 'cat', 'sat', '[SEP]'],
+    [
+      [0, 0],
+      [4, 7],
+      [8, 11],
+      [0, 0],
+    ],
+    1,
+  ]);
 });
 
 describe('where they disagree a notice says what of it counts', () => {
