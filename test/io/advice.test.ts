@@ -49,7 +49,7 @@ describe.skipIf(!python)(`commands for Python${reason}`, () => {
     const others = ['config.json', 'tokenizer.json', 'tokenizer_config.json', 'pytorch_model.bin'];
     const before = others.map((name) => readFileSync(join(folder, name)));
     follow(await messageOf('fill-mask', folder));
-    others.forEach((name, i) => expect(readFileSync(join(folder, name)).equals(before[i])).toBe(true));
+    expect(others.map((name) => readFileSync(join(folder, name)))).toEqual(before);
     expect(await (await pipeline('fill-mask', folder, open))(blank)).toEqual(expected);
   }, 300_000);
 
