@@ -287,6 +287,7 @@ async function load<M extends Model>(
   });
   try {
     const model = new Class(config, factory, names);
+    if (model.task === 'masked-lm') await checkpoint.checkTied();
     await checkpoint.tellRest(model.task === 'masked-lm' ? unusedParts : unusedPartsWithoutDecoder, notice);
     const prepare = (parameter: Parameter) => {
       if (dtype) parameter.prepare(dtype);

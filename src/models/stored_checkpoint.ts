@@ -88,17 +88,24 @@ export class Checkpoint {
   /**
    * Says in the configuration whether a masked language model's decoder is the word embedding. As in transformers, a decoder that config.json calls
    * a copy is none where the file has another.
-   * @throws InputError if it is crammedBERT's, which knows no other
    */
   async tieDecoder(notice: (message: string) => void): Promise<void> {
     const { config, file, names } = this;
     const [decoder, word] = [`${names.decoder}.weight`, this.locate(`${names.word}.weight`)];
-    if (config.untiedDecoder || !file.has(decoder) || word === undefined || (await this.areEqual(decoder, word))) return;
-    if (config.family === 'crammedBERT') throw this.error(`'${decoder}' differs from '${word}': an untied decoder is not supported`);
+    if (config.family === 'crammedBERT' || config.untiedDecoder || !file.has(decoder) || word === undefined) return;
+    if (await this.areEqual(decoder, word)) return;
     notice(
       `${file.source}: '${decoder}' differs from '${word}', of which config.json says that it is a copy: the decoder is taken as it is`,
     );
     config.untiedDecoder = true;
+  }
+
+  /** @throws InputError if crammedBERT's decoder, which knows no other, is not the word embedding */
+  async checkTied(): Promise<void> {
+    const { config, file, names } = this;
+    const [decoder, word] = [`${names.decoder}.weight`, this.locate(`${names.word}.weight`)];
+    if (config.family !== 'crammedBERT' || !file.has(decoder) || word === undefined) return;
+    if (!(await this.areEqual(decoder, word))) throw this.error(`'${decoder}' differs from '${word}': an untied decoder is not supported`);
   }
 
   /** The decoder's bias of an untied decoder is not the one of the same head's, and 0 where the file has none: so transformers has it. */
@@ -149,7 +156,7 @@ export class Checkpoint {
   private async areEqual(name: string, original: string): Promise<boolean> {
     if (name === original) return true;
     this.checkShape(name, this.file.info(original).shape);
-    const [values, expected] = [await this.file.read(name), await this.file.read(original)];
+    const [expected, values] = [await this.finite(original), await this.finite(name)];
     return values.every((value, i) => value === expected[i]);
   }
 

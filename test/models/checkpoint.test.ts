@@ -428,11 +428,6 @@ describe('loading', () => {
       /holds Infinity at element 0/,
     ],
     [
-      'there is a tensor too many',
-      (tensors) => tensors.set('more', { name: 'more', dtype: 'F32', shape: [1], values: new Float32Array(1) }),
-      /holds the tensor 'more'/,
-    ],
-    [
       'the decoder is not tied',
       (tensors) =>
         tensors.set('decoder.weight', { name: 'decoder.weight', dtype: 'F32', shape: [211, 48], values: new Float32Array(211 * 48) }),
