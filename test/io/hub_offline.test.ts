@@ -33,7 +33,7 @@ test('a whole snapshot is opened, and said what is not known of it', async () =>
   expect(said).toHaveLength(2);
   for (const line of said)
     expect(line).toMatch(
-      /^acme\/tiny: HF_HUB_OFFLINE is set, and the cache does not tell whether the model has special_tokens_map\.json, modules\.json/,
+      /^acme\/tiny: HF_HUB_OFFLINE is set, and the cache does not tell whether the model has special_tokens_map\.json, added_tokens\.json, modules\.json/,
     );
 });
 
