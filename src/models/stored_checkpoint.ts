@@ -123,6 +123,9 @@ export class Checkpoint {
       if (this.used.has(name) || silent.test(name) || name.startsWith(`${names.decoder}.`) || name === names.decoderBias) continue;
       const factor = factors.get(name);
       if (factor === undefined) {
+        // Without them tokens would take other paths than those the model was trained on.
+        if (/\.ffn\.thresholds$/.test(name) && config.family !== 'bert')
+          throw this.error(`holds the tensor '${name}', which a model of this config.json does not have`);
         rest.push(name);
         continue;
       }
