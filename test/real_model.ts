@@ -16,4 +16,6 @@ export const glue = process.env.UFB_GLUE ?? '';
 export const glueMissing = existsSync(join(glue, 'STS-B', 'dev.tsv')) ? '' : " (skipped: UFB_GLUE names no folder with GLUE's tasks)";
 /** The retrieval task dbpedia in BEIR's form, in the folder that UFB_RETRIEVAL names. */
 export const dbpedia = process.env.UFB_RETRIEVAL ? join(process.env.UFB_RETRIEVAL, 'dbpedia') : '';
-export const dbpediaMissing = existsSync(join(dbpedia, 'qrels', 'test.tsv')) ? '' : ' (skipped: UFB_RETRIEVAL names no folder with dbpedia)';
+export const dbpediaMissing = existsSync(join(dbpedia, 'qrels', 'test.tsv'))
+  ? ''
+  : ' (skipped: UFB_RETRIEVAL names no folder with dbpedia)';

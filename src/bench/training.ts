@@ -80,12 +80,14 @@ export async function benchmarkTraining(backend: Backend, options: TrainingBench
   using output = backend.tensor('product', [size, size]);
   let peer: TrainingPeer | undefined;
   const products = 8;
+  // As pretraining has it.
+  const balance = 0.3;
   const steps: (Omit<TrainingPeer, 'dispose'> & { config: ModelConfig })[] = entrants.map(({ name, config, model, trainer }) => ({
     name,
     config,
     async step(tokens, learningRate) {
       const started = performance.now();
-      const { loss } = await maskedStep(trainer, model, [tokens], learningRate, 0);
+      const { loss } = await maskedStep(trainer, model, [tokens], learningRate, balance);
       return { loss, milliseconds: performance.now() - started };
     },
   }));

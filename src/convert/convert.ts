@@ -16,7 +16,7 @@ import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
 import { filePositionSchema } from '../training/documents.ts';
 import type { MaskingOptions } from '../training/masking.ts';
 import { type AdamW, startBranchesAlike } from '../training/optimizer.ts';
-import { CollapseNotice } from '../training/paths.ts';
+import { CollapseNotice, spreadingAdvice } from '../training/paths.ts';
 import { checkFinite, inRunFolder, RunClock, type RunSession, takeSteps } from '../training/run.ts';
 import { hasState, loadState, saveState } from '../training/run_state.ts';
 import { cosineWithWarmup } from '../training/schedules.ts';
@@ -198,7 +198,6 @@ async function prepare(options: ConversionOptions, { backend, onNotice, signal }
   const trainer = new Trainer(backend, model.parameters, {
     adamW: { ...distillationAdamW, branchRate, weightDecay },
     precision,
-    balance: options.fitBalance > 0 || options.balance > 0,
   });
   open.push(trainer);
   const map = blockMap(teacher.config.layers, layers);
@@ -303,7 +302,7 @@ async function train({
 }: Training): Promise<boolean> {
   const tokens = () => progress.fitted + progress.trained;
   const clock = new RunClock(session, { seconds: progress.seconds, tokens: tokens() });
-  const collapse = new CollapseNotice(options.feedforward, session.onNotice);
+  const collapse = new CollapseNotice(options.feedforward, session.onNotice, spreadingAdvice);
   let savedStep = progress.step;
   return takeSteps(session, clock, {
     done: () => progress.fitted >= budgets.fit && progress.trained >= budgets.train,

@@ -162,10 +162,13 @@ export async function logitsOf(
   for (const members of batchesByLength(encoded, { unpadded: needsEqualLengths(model) })) {
     signal?.throwIfAborted();
     const batch = batchOf(encoded, members);
-    const [logits, leaves] = await trainer.inference((run) =>
-      watchLeaves(run, (watched) => run.backend.read(model.logits(watched, batch))),
-    );
-    counts?.add(leaves, batch.attentionMask);
+    const read = (run: Run) => run.backend.read(model.logits(run, batch));
+    const logits = await trainer.inference(async (run) => {
+      if (!counts) return read(run);
+      const [values, leaves] = await watchLeaves(run, read);
+      counts.add(leaves, batch.attentionMask);
+      return values;
+    });
     members.forEach((index, row) => {
       all.set(logits.subarray(row * model.labels, (row + 1) * model.labels), index * model.labels);
     });

@@ -102,12 +102,16 @@ function entropyOf(counts: Int32Array): number {
   return counts.reduce((sum, count) => (count > 0 ? sum - (count / total) * Math.log2(count / total) : sum), 0);
 }
 
-/** Leaf use in a few words, a layer after the other: '10.8 10.6 of 11 bits, 2016 1813 of 2048 leaves'. Empty without trees. */
+/** Leaf use in a few words, a layer after the other: '10.8 0.3 of 11 bits, 2016 5 of 2048 leaves, 0.2 95.1 % in the most crowded'. Empty without trees. */
 export function describeLeafUse(layers: readonly LeafUse[], feedforward: FeedforwardConfig): string {
   if (feedforward.kind !== 'fff' || layers.length === 0) return '';
   const bits = layers.map(({ entropy }) => entropy.toFixed(1)).join(' ');
-  return `${bits} of ${feedforward.depth} bits, ${layers.map(({ used }) => used).join(' ')} of ${layers[0].leaves} leaves`;
+  const crowded = layers.map(({ mostCrowded }) => (100 * mostCrowded).toFixed(1)).join(' ');
+  return `${bits} of ${feedforward.depth} bits, ${layers.map(({ used }) => used).join(' ')} of ${layers[0].leaves} leaves, ${crowded} % in the most crowded`;
 }
+
+/** What commands with a --balance recommend. */
+export const spreadingAdvice = 'a higher --balance spreads them';
 
 /** Says once, while a training runs, when a layer's tokens come to spread over less than a quarter of the bits that its leaves could tell apart. */
 export class CollapseNotice {
@@ -116,11 +120,12 @@ export class CollapseNotice {
   constructor(
     private readonly feedforward: FeedforwardConfig,
     private readonly notice: ((line: string) => void) | undefined,
+    private readonly advice?: string,
   ) {}
 
   /** `layers`: as just measured. */
   check(layers: readonly LeafUse[]): void {
-    const { feedforward, told, notice } = this;
+    const { feedforward, told, notice, advice } = this;
     if (feedforward.kind !== 'fff') return;
     const { depth } = feedforward;
     const collapsed = layers.flatMap(({ entropy }, layer) => (entropy < depth / 4 ? [layer + 1] : []));
@@ -128,7 +133,7 @@ export class CollapseNotice {
     if (told || collapsed.length === 0) return;
     const which = `${collapsed.length === 1 ? 'layer' : 'layers'} ${collapsed.join(', ')} of ${layers.length}`;
     notice?.(
-      `trees hardly branch: ${which} below a quarter of ${depth} bits (${describeLeafUse(layers, feedforward)}); most neurons are not reached`,
+      `trees hardly branch: ${which} below a quarter of ${depth} bits (${describeLeafUse(layers, feedforward)}); most neurons are not reached${advice ? `; ${advice}` : ''}`,
     );
   }
 }

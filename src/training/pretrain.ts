@@ -24,7 +24,7 @@ import { renderLossCurve } from './loss_curve.ts';
 import { maskedLoss, maskedStep } from './masked_steps.ts';
 import { type MaskingOptions, maskingCounts } from './masking.ts';
 import { type AdamW, pretrainingAdamW, startBranchesAlike } from './optimizer.ts';
-import { CollapseNotice, type LeafUse } from './paths.ts';
+import { CollapseNotice, type LeafUse, spreadingAdvice } from './paths.ts';
 import { checkFinite, inRunFolder, RunClock, type RunSession, takeSteps } from './run.ts';
 import { hasState, loadState, type RunProgress, runProgressSchema, saveState, tokenizerFile } from './run_state.ts';
 import { learningRateMultiplier, type ScheduleName } from './schedules.ts';
@@ -119,6 +119,8 @@ export interface PretrainResult extends RunProgress {
  * branches, faster than 2,048 leaves would (docs/decisions.md); from there on the leaves learn what tells their tokens apart.
  */
 const onePathShare = 0.3;
+/** And the share after that in which trees come to branch. */
+const settling = 0.1;
 
 /** Steps between two points of the loss curve. */
 const stepsPerPoint = 20;
@@ -147,12 +149,11 @@ export function pretrain(options: PretrainOptions, session: PretrainSession): Pr
     if (options.variedShare && possibleCuts(options.length).length === 1)
       session.onNotice?.(`--length ${options.length} cannot be halved: what varies is only how much of a sequence is predicted`);
     freezePositionScale(model);
-    const { precision, branchRate, balance = 0 } = options;
+    const { precision, branchRate } = options;
     if (branchRate && !options.model) for (const parameter of model.parameters) await startBranchesAlike(parameter);
     const trainer = new Trainer(backend, model.parameters, {
       adamW: { ...pretrainingAdamW, branchRate },
       precision,
-      balance: balance > 0,
     });
     open.push(trainer);
     const resumed = saved ? await loadPretraining(out, trainer.optimizer) : undefined;
@@ -197,7 +198,7 @@ async function train({ options, session, tokenizer, masking, model, trainer, hel
   const place = () => ({ step: progress.step, tokens: progress.tokens, seconds: clock.seconds });
   // A model to go on from is past that.
   const balancedFrom = options.model ? 0 : onePathShare;
-  const collapse = new CollapseNotice(model.config.feedforward, session.onNotice);
+  const collapse = new CollapseNotice(model.config.feedforward, session.onNotice, spreadingAdvice);
   let savedStep = progress.step;
   return takeSteps(session, clock, {
     done: () => spent() >= 1,
@@ -221,7 +222,7 @@ async function train({ options, session, tokenizer, masking, model, trainer, hel
       const { loss: heldOutLoss, layers } = await maskedLoss(trainer, model, heldOut);
       progress.history.push({ step: progress.step, tokens: progress.tokens, heldOutLoss, layers });
       session.onEvaluation?.({ ...place(), heldOutLoss, layers });
-      if (spent() >= balancedFrom) collapse.check(layers);
+      if (spent() >= balancedFrom + settling) collapse.check(layers);
     },
     async save() {
       progress.seconds = clock.seconds;

@@ -186,12 +186,10 @@ export async function loadState<Records extends Record<string, v.GenericSchema>,
       }
       for (const { name, tensor } of branchMoments(optimized)) tensor.backend.write(tensor, await read(name, tensor.shape));
     }
-    for (const buffer of optimizer.buffers) {
-      // A state from before there were thresholds has none.
-      const known = buffer.layout.tensors.filter(({ name }) => file.has(`value.${name}`));
-      const arrays = await Promise.all(known.map(async ({ name, shape }) => ({ name, shape, values: await read(`value.${name}`, shape) })));
-      importParameter(buffer, arrays);
-    }
+    const buffers = optimizer.buffers.flatMap((buffer) => buffer.layout.tensors.map((tensor) => ({ buffer, ...tensor })));
+    // A state from before there were thresholds has none.
+    const kept = buffers.some(({ name }) => file.has(`value.${name}`)) ? buffers : [];
+    for (const { buffer, name, shape } of kept) importParameter(buffer, [{ name, shape, values: await read(`value.${name}`, shape) }]);
     const records = Object.entries(wanted.records).map(([name, schema]) => [name, parseRecord(name, schema, file)]);
     const integers: [string, Int32Array][] = [];
     for (const name of wanted.integers ?? []) integers.push([name, await file.readIntegers(name)]);

@@ -28,22 +28,16 @@ export class Trainer {
   /** Loss, clip factor, gradient norm: read together. */
   private readonly results: Tensor;
 
-  /**
-   * `dropoutSeed`: dropout with the model's probabilities; absent: none. `precision`: of products of matrices. `balance`: trees' routing
-   * thresholds follow their tokens.
-   */
+  /** `dropoutSeed`: dropout with the model's probabilities; absent: none. `precision`: of products of matrices. */
   constructor(
     readonly backend: Backend,
     parameters: readonly Parameter[],
-    private readonly options: { adamW?: AdamWOptions; dropoutSeed?: number; precision?: ProductPrecision; balance?: boolean } = {},
+    private readonly options: { adamW?: AdamWOptions; dropoutSeed?: number; precision?: ProductPrecision } = {},
   ) {
     this.optimizer = new AdamW(backend, parameters, options.adamW);
     this.arena = new Arena(backend);
     try {
       this.results = backend.zeros('step results', [3]);
-      if (options.balance)
-        for (const buffer of this.optimizer.buffers)
-          buffer.splits = backend.zeros(`${buffer.name}.splits`, [...buffer.value.shape, 2], 'i32');
     } catch (error) {
       this.optimizer.dispose();
       throw error;
@@ -53,11 +47,13 @@ export class Trainer {
   /**
    * One optimiser step over all passes (gradient accumulation), on the mean of their losses: `examples` is how many losses they have
    * together. All work is queued before this returns; the promise is the one wait. A step that fails (a label that is no class, say) changes
-   * nothing: another may follow. `balance`: how far a routing threshold moves if all of many tokens go to one side, in units of a logit.
+   * nothing: another may follow. `balance`: how far a
+   * routing threshold moves if all of many tokens go to one side, in units of a logit; 0: not at all.
    */
   async step(passes: readonly Pass[], examples: number, learningRate: number, balance = 0): Promise<StepResult> {
     const { steps } = this.optimizer;
     try {
+      if (balance > 0) this.countSplits();
       this.queueStep(passes, examples, learningRate, balance);
       const [total, , gradientNorm] = await this.backend.read(this.results);
       return { loss: total / examples, gradientNorm };
@@ -83,6 +79,12 @@ export class Trainer {
     optimizer.step(learningRate, results.view([2], 1));
     for (const { value, splits } of optimizer.buffers)
       if (splits) backend.balanceThresholds({ counts: splits, thresholds: value, rate: balance, pseudoCount });
+  }
+
+  /** From now on the backward passes count which side tokens took. */
+  private countSplits(): void {
+    for (const buffer of this.optimizer.buffers)
+      buffer.splits ??= this.backend.zeros(`${buffer.name}.splits`, [...buffer.value.shape, 2], 'i32');
   }
 
   /** Runs something that changes nothing, on the trainer's scratch memory; what `work` computes is gone with the next step. */

@@ -112,7 +112,7 @@ test('what was trained fills masks and is evaluated', async () => {
     '--log',
     at('said.log'),
   ]);
-  expect(said.stdout).toMatch(/held-out loss [\d.]+, leaf use \d\.\d of 3 bits, \d of 8 leaves; /);
+  expect(said.stdout).toMatch(/held-out loss [\d.]+, leaf use \d\.\d of 3 bits, \d of 8 leaves, [\d.]+ % in the most crowded; /);
   const logged = readFileSync(at('said.log'), 'utf8')
     .trim()
     .split('\n')

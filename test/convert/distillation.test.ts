@@ -180,7 +180,7 @@ test('thresholds draw crooked splits towards even ones', async () => {
   const { model, student, distillation } = await setUp({ kind: 'fff', trees: 2, depth: 2 });
   for (const parameter of model.parameters)
     if (parameter.name.endsWith('linear_in.bias')) backend.fill({ output: parameter.value, value: 4 });
-  using trainer = new Trainer(backend, model.parameters, { balance: true });
+  using trainer = new Trainer(backend, model.parameters);
   const used = async () => {
     using arena = new Arena(backend);
     const [, leaves] = await watchLeaves({ backend, arena, training: false }, (run) => student.forward(run, texts));

@@ -144,7 +144,7 @@ describeOnEach(candidates, ({ create }) => {
     const [width, tokens] = [16, 512];
     using layer = FastFeedforward.create(backend, { width, trees: 2, depth: 3, seed: 3 });
     backend.fill({ output: layer.bias.value, value: 2 }); // most tokens go right everywhere
-    using trainer = new Trainer(backend, layer.parameters, { balance: true });
+    using trainer = new Trainer(backend, layer.parameters);
     using x = backend.tensor('x', [tokens, width], 'f32', normalValues(tokens * width, 1, 5, 0));
     using gradient = backend.zeros('gradient', [tokens, width]);
     const pass = (run: Run) => {

@@ -35,7 +35,7 @@ describe.each(backends.map((backend) => ({ backend })))('pretrain $backend', ({ 
     expect(stderr).toBe('training a tokenizer of 100 entries\n');
     expect(code).toBe(0);
     expect(stdout).toMatch(
-      /^done: step 20, 640 tokens, \d+ s, held-out loss \d\.\d{4}, leaf use \d\.\d of 3 bits, \d of 8 leaves; .*out\n$/,
+      /^done: step 20, 640 tokens, \d+ s, held-out loss \d\.\d{4}, leaf use \d\.\d of 3 bits, \d of 8 leaves, [\d.]+ % in the most crowded; .*out\n$/,
     );
     const lines = readFileSync(log, 'utf8')
       .trimEnd()

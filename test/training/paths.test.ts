@@ -65,7 +65,7 @@ describe('how tokens spread over leaves', () => {
     notice.check(layers(1.9, 7));
     notice.check(layers(1.8, 7));
     expect(told).toEqual([
-      'trees hardly branch: layer 1 of 2 below a quarter of 8 bits (1.9 7.0 of 8 bits, 4 4 of 256 leaves); most neurons are not reached',
+      'trees hardly branch: layer 1 of 2 below a quarter of 8 bits (1.9 7.0 of 8 bits, 4 4 of 256 leaves, 50.0 50.0 % in the most crowded); most neurons are not reached',
     ]);
     notice.check(layers(3, 7));
     notice.check(layers(1, 1));

@@ -16,7 +16,7 @@ const length = 16;
 function setUp(backend: Backend, changes: Partial<ModelConfig> = {}, precision?: ProductPrecision) {
   const config = { hiddenSize: 32, heads: 2, layers: 2, positions: 128, feedforward: { kind: 'fff', trees: 2, depth: 3 } as const };
   const model = createMaskedLanguageModel(crammedBertConfig({ vocabularySize, ...config, ...changes }), backend, 1);
-  const trainer = new Trainer(backend, model.parameters, { adamW: { ...pretrainingAdamW, epsilon: 1e-8 }, precision, balance: true });
+  const trainer = new Trainer(backend, model.parameters, { adamW: { ...pretrainingAdamW, epsilon: 1e-8 }, precision });
   onTestFinished(() => {
     trainer.dispose();
     model.dispose();
