@@ -2,6 +2,19 @@
 
 UFB_INLINE size_t rowsPerPiece(size_t width) { return width >= pieceSize ? 1 : pieceSize / (width + 1) + 1; }
 
+// A row whose sums leave the range of float, so that only double holds them: the same as of any other.
+inline void normaliseInDouble(const float* x, const float* gamma, const float* beta, float* y, size_t width, double epsilon, float& mean, float& reciprocal) {
+  double total = 0, squares = 0;
+  for (size_t i = 0; i < width; i++) total += static_cast<double>(x[i]);
+  const double average = total / static_cast<double>(width);
+  for (size_t i = 0; i < width; i++) squares += (static_cast<double>(x[i]) - average) * (static_cast<double>(x[i]) - average);
+  const double factor = 1 / __builtin_sqrt(squares / static_cast<double>(width) + epsilon);
+  for (size_t i = 0; i < width; i++)
+    y[i] = static_cast<float>((static_cast<double>(x[i]) - average) * factor * static_cast<double>(gamma[i]) + static_cast<double>(beta[i]));
+  mean = static_cast<float>(average);
+  reciprocal = static_cast<float>(factor);
+}
+
 inline void layerNorm(Context& context, const Arguments& a) {
   const float *input = a.floats(0), *gamma = a.floats(1), *beta = a.floats(2);
   float *output = a.floats(3), *means = a.floats(4), *reciprocals = a.floats(5);
@@ -13,17 +26,22 @@ inline void layerNorm(Context& context, const Arguments& a) {
       float* y = output + r * width;
       Vector total = zero();
       eachVector(0, width, [&](size_t i, size_t n) { total += loadUpTo(x + i, n); });
-      const float mean = sumLanes(total) / static_cast<float>(width);
+      float mean = sumLanes(total) / static_cast<float>(width);
       Vector squares = zero();
       eachVector(0, width, [&](size_t i, size_t n) {
         const Vector d = loadUpTo(x + i, n) - splat(mean);
         squares += n == lanes ? d * d : keepFirst(d * d, n);
       });
-      const float reciprocal = static_cast<float>(1 / __builtin_sqrt(static_cast<double>(sumLanes(squares)) / static_cast<double>(width) + epsilon));
-      eachVector(0, width, [&](size_t i, size_t n) {
-        const Vector normal = (loadUpTo(x + i, n) - splat(mean)) * splat(reciprocal);
-        storeUpTo(y + i, multiplyAdd(normal, loadUpTo(gamma + i, n), loadUpTo(beta + i, n)), n);
-      });
+      const float sum = sumLanes(squares);
+      float reciprocal = static_cast<float>(1 / __builtin_sqrt(static_cast<double>(sum) / static_cast<double>(width) + epsilon));
+      if (__builtin_isfinite(sum)) {
+        eachVector(0, width, [&](size_t i, size_t n) {
+          const Vector normal = (loadUpTo(x + i, n) - splat(mean)) * splat(reciprocal);
+          storeUpTo(y + i, multiplyAdd(normal, loadUpTo(gamma + i, n), loadUpTo(beta + i, n)), n);
+        });
+      } else {
+        normaliseInDouble(x, gamma, beta, y, width, epsilon, mean, reciprocal);
+      }
       if (means) means[r] = mean;
       if (reciprocals) reciprocals[r] = reciprocal;
     }

@@ -22,6 +22,23 @@ export class FailureError extends Error {
   }
 }
 
+/** An error that says that there is no memory, as a {@link FailureError} about `what`; any other as it is. */
+export function memoryError(error: unknown, what: string): unknown {
+  const { message } = error as Error;
+  if (error instanceof FailureError || !noMemory.test(message)) return error;
+  return new FailureError(
+    `${what}: there is not enough memory (${message}): end other programs, raise the limit (ulimit -v, or the container's), or take less at a time (a smaller model, --batch or --length)`,
+    { cause: error },
+  );
+}
+
+const noMemory =
+  /no memory|no thread or memory|allocation failed|out of memory|cannot allocate memory|could not allocate|ERR_WORKER_OUT_OF_MEMORY|invalid (typed )?array length/i;
+
+/** What makes an answer that is no number, and what can be done. */
+export const overflow =
+  'the weights are damaged, or so large that products of them overflow; take a copy from before that, or train anew with a lower learning rate';
+
 export class ShapeError extends Error {
   override readonly name = 'ShapeError';
 }

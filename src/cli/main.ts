@@ -5,7 +5,7 @@
  */
 import { Command, CommanderError } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
-import { FailureError, InputError } from '../errors.ts';
+import { FailureError, InputError, memoryError } from '../errors.ts';
 import { benchCommand } from './commands/bench.ts';
 import { classifyCommand } from './commands/classify.ts';
 import { convertCommand } from './commands/convert.ts';
@@ -60,15 +60,26 @@ const hinted = (text: string) =>
 
 const oneLine = (text: string) => text.trim().replace(/\s*\n\s*/g, ' ');
 
+/** What the system refused outside of any file's own reading and writing, and memory that there was none of. */
+async function inWords(error: unknown): Promise<unknown> {
+  if (!(error instanceof Error) || error instanceof InputError || error instanceof FailureError) return error;
+  const { path, syscall = '' } = error as NodeJS.ErrnoException;
+  if (path === undefined && syscall === '') return memoryError(error, 'what was asked for');
+  // Where the very modules of the program cannot be opened for lack of file handles, its words for that cannot either.
+  const { fileError } = await import('../io/files.ts').catch(() => ({ fileError: () => new FailureError(error.message) }));
+  return fileError(error, path ?? syscall, /^(write|rename|mkdir|f?sync|ftruncate|link|unlink|rm|chmod)/.test(syscall) ? 'write' : 'read');
+}
+
 async function main(argv: string[]): Promise<number> {
   try {
     await createProgram().parseAsync(argv);
     return Number(process.exitCode ?? 0); // a run that was stopped has set it
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2; // commander has printed its message
-    if (error instanceof InputError || error instanceof FailureError) {
-      process.stderr.write(`ufb: ${oneLine(error.message)}\n`);
-      return error instanceof InputError ? 2 : 1;
+    const worded = await inWords(error);
+    if (worded instanceof InputError || worded instanceof FailureError) {
+      process.stderr.write(`ufb: ${oneLine(worded.message)}\n`);
+      return worded instanceof InputError ? 2 : 1;
     }
     process.stderr.write(`ufb: failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
     return 1;

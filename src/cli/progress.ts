@@ -1,9 +1,10 @@
 /** What a long command shows and logs while it works. */
 import { once } from 'node:events';
 import { createWriteStream, type WriteStream } from 'node:fs';
-import { stat } from 'node:fs/promises';
+import { stat, truncate } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { MultiBar, type SingleBar } from 'cli-progress';
-import { openFile, removeFile } from '#platform';
+import { makeFolder, openFile, type RandomAccessFile, removeEmptyFolders, removeFile } from '#platform';
 import { fileError, kindOf } from '../io/files.ts';
 import { checkOutput } from './outputs.ts';
 import { terminal } from './terminal.ts';
@@ -112,8 +113,11 @@ export class JsonLog {
   private constructor(
     private readonly path: string,
     private readonly stream: WriteStream | undefined,
-    /** It was not there before. */
+    /** It was not there before, nor the first of these folders if there is one. */
     private readonly isNew: boolean,
+    private readonly made?: string,
+    /** A crash in the midst of a line would make the next one unreadable too. */
+    private breaksLine = false,
   ) {
     stream?.on('error', (error) => {
       this.error ??= error;
@@ -121,27 +125,47 @@ export class JsonLog {
   }
 
   /**
-   * `read`: files that the command reads, `folder`: the one that it makes.
+   * `read`: files that the command reads, `folder`: the one that it makes. Folders above the file that are missing are made.
    * @throws InputError if the file cannot be written, or must not be: see {@link checkOutput}
    */
   static async open(path: string | undefined, { read = [], folder }: { read?: readonly (string | undefined)[]; folder?: string } = {}) {
     if (path === undefined) return new JsonLog('', undefined, false);
     await checkOutput('--log', path, { read, folder });
     const isNew = (await kindOf(path)) === 'missing';
-    const stream = createWriteStream(path, { flags: 'a' });
     try {
+      const made = await makeFolder(dirname(path));
+      const stream = createWriteStream(path, { flags: 'a' });
       await once(stream, 'open');
+      return new JsonLog(path, stream, isNew, made, !(await endsWithLine(path)));
     } catch (error) {
       throw fileError(error, path, 'write');
     }
-    const log = new JsonLog(path, stream, isNew);
-    // A crash in the midst of a line would make the next one unreadable too.
-    if (!(await endsWithLine(path))) stream.write('\n');
-    return log;
   }
 
   write(entry: object): void {
-    this.stream?.write(`${JSON.stringify(entry)}\n`);
+    this.stream?.write(`${this.breaksLine ? '\n' : ''}${JSON.stringify(entry)}\n`);
+    this.breaksLine = false;
+  }
+
+  /**
+   * Before anything is written: notes that a run starts, or goes on. Of one that goes on, what it had logged after its last save is taken away
+   * first, for it comes again: lines at the end that `isRepeated`, as far as nothing else stands between them. Returns false if something does,
+   * another run's say: then all is left as it is.
+   */
+  async start(run: { id: string; step: number }, isRepeated: (entry: LogEntry) => boolean): Promise<boolean> {
+    if (!this.stream) return true;
+    const { start, isOwn } = await repeatedLines(this.path, run.id, isRepeated);
+    if (isOwn) {
+      try {
+        await truncate(this.path, start);
+      } catch (error) {
+        // A pipe, say, keeps nothing.
+        if (!['EINVAL', 'EISDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) throw fileError(error, this.path, 'write');
+      }
+      this.breaksLine = false;
+    }
+    this.write({ event: 'start', ...run });
+    return isOwn;
   }
 
   /** @throws InputError if not all could be written */
@@ -151,8 +175,73 @@ export class JsonLog {
     if (!this.error) await new Promise<void>((resolve) => stream.once('close', resolve).end());
     if (this.error) throw fileError(this.error, this.path, 'write');
     // Another run may have written to it meanwhile.
-    if (this.isNew && stream.bytesWritten === 0 && (await stat(this.path)).size === 0) await removeFile(this.path);
+    if (!this.isNew || stream.bytesWritten > 0 || (await stat(this.path)).size > 0) return;
+    await removeFile(this.path);
+    if (this.made) await removeEmptyFolders(dirname(this.path), this.made);
   }
+}
+
+/** A line of a log. */
+export type LogEntry = Readonly<Record<string, unknown>>;
+
+/**
+ * Where the lines begin with which a log ends and that a run of this `id` repeats. They are not its own if another run's start is the last one
+ * before them, or between them, or if their steps do not follow each other. Logs of older versions have no starts.
+ */
+async function repeatedLines(
+  path: string,
+  id: string,
+  isRepeated: (entry: LogEntry) => boolean,
+): Promise<{ start: number; isOwn: boolean }> {
+  if ((await kindOf(path)) !== 'file') return { start: 0, isOwn: false };
+  const file = await openFile(path);
+  try {
+    let start = file.size;
+    let last = Number.POSITIVE_INFINITY;
+    let isTail = true;
+    for await (const { text, at } of linesBackwards(file)) {
+      const entry: LogEntry | undefined = isTail || text.startsWith('{"event":"start"') ? entryOf(text) : undefined;
+      const isStart: boolean = entry?.event === 'start';
+      if (isStart && entry?.id !== id) return { start: file.size, isOwn: start === file.size };
+      if (isStart && !isTail) break;
+      if (isStart) last = Number.POSITIVE_INFINITY;
+      // The last line may have been broken off.
+      isTail &&= entry ? isStart || isRepeated(entry) : at + Buffer.byteLength(text) === file.size && !text.endsWith('\n');
+      if (!isTail) continue;
+      if (entry?.event === 'step' && typeof entry.step === 'number') {
+        if (entry.step >= last) return { start: file.size, isOwn: false };
+        last = entry.step;
+      }
+      start = at;
+    }
+    return { start, isOwn: true };
+  } finally {
+    await file.close();
+  }
+}
+
+function entryOf(text: string): LogEntry | undefined {
+  try {
+    const entry: unknown = JSON.parse(text);
+    return typeof entry === 'object' && entry !== null ? (entry as LogEntry) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The lines of a file from its end on, and where they begin. */
+async function* linesBackwards(file: RandomAccessFile): AsyncGenerator<{ text: string; at: number }> {
+  let rest = Buffer.alloc(0);
+  for (let at = file.size; at > 0; ) {
+    const length = Math.min(at, 2 ** 16);
+    at -= length;
+    rest = Buffer.concat([await file.read(at, length), rest]);
+    for (let end = rest.lastIndexOf(10, -2); end >= 0; end = rest.lastIndexOf(10, -2)) {
+      yield { text: rest.toString('utf8', end + 1), at: at + end + 1 };
+      rest = rest.subarray(0, end + 1);
+    }
+  }
+  if (rest.length > 0) yield { text: rest.toString('utf8'), at: 0 };
 }
 
 async function endsWithLine(path: string): Promise<boolean> {

@@ -1,10 +1,12 @@
 /** What the commands that train share. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import type * as v from 'valibot';
 import type { Backend } from '../backend/backend.ts';
 import { productPrecisions } from '../backend/prepared_weight.ts';
 import { FailureError, InputError } from '../errors.ts';
-import type { RunKind } from '../training/run_state.ts';
+import type { RunKind } from '../training/run_folder.ts';
 import { type BackendOptions, type CommonOptions, dashed, notice, openBackend, parseNumber } from './common.ts';
+import type { JsonLog, LogEntry } from './progress.ts';
 
 /** Adds --precision. */
 export function addTrainingPrecisionOption(command: Command): Command {
@@ -82,23 +84,78 @@ export function checkSameOptions(now: object, was: object, given: (name: string)
   }
 }
 
-/** The options that the run in `out` was started with, none of which may be given again as another; see {@link checkSameOptions}. */
-export async function resumedOptions<Options extends object>(
+/** What a run that is to be resumed was started with. */
+export interface ResumedRun<Options> {
+  options: Options;
+  /** The log that it had. */
+  log?: string;
+}
+
+/**
+ * What the run in `out` was started with. What is given again must be the same (see {@link checkSameOptions}), but for `places`: options that name
+ * files, which may have been moved; that their content is the same is found when the run goes on. `schema`: of its options.
+ */
+export async function resumedRun<Options extends object>(
   kind: RunKind,
   out: string,
   now: Options,
   given: (name: string) => boolean,
-): Promise<Options> {
+  {
+    schema,
+    places,
+    extend = (stored) => stored,
+  }: {
+    schema: v.GenericSchema<unknown, Options>;
+    places: readonly (keyof Options & string)[];
+    /** What may be other than it was, changed. */
+    extend?(stored: Options): Options;
+  },
+): Promise<ResumedRun<Options>> {
   if (given('revision') && !given('model')) throw new InputError(`--revision and --resume are both given: the run in ${out} has its model`);
-  const { readRunOptions } = await import('../training/run_state.ts');
-  const stored = (await readRunOptions(out, kind)) as Options;
-  checkSameOptions(now, stored, given);
-  return stored;
+  const { readRunRecord, sortedAsNoted } = await import('../training/run_folder.ts');
+  const { options: stored, book } = await readRunRecord(out, kind, schema);
+  const options = { ...extend(stored as Options) };
+  for (const name of places) {
+    if (!given(name)) continue;
+    const [was, is] = [stored as Options, now].map((each) => each[name]);
+    if (Array.isArray(was) && Array.isArray(is) && was.length !== is.length)
+      throw new InputError(`--${dashed(name)}: ${is.length} files, but the run was started with ${was.length}: name as many`);
+    options[name] = (Array.isArray(is) ? await sortedAsNoted(is, book, dashed(name)) : is) as Options[typeof name];
+  }
+  checkSameOptions(now, options, given);
+  return { options, log: book?.log };
 }
 
-/** A run that was stopped is no success to whoever waits for its end: `ufb pretrain ... && ufb eval ...`. */
-export function failUnlessFinished({ finished }: { finished: boolean }): void {
-  if (!finished) process.exitCode = 1;
+/** Notes in the log that a run starts, or goes on; see {@link JsonLog.start}. */
+export async function startLog(
+  log: JsonLog,
+  run: { id: string; step: number },
+  isRepeated: (entry: LogEntry) => boolean,
+  options: CommonOptions & { resume?: boolean },
+): Promise<void> {
+  const isWhole = await log.start(run, isRepeated);
+  if (!isWhole && options.resume)
+    notice(`the log has lines of another run behind this one's: the steps from ${run.step + 1} on may be in it twice`, options);
+}
+
+/** Of a step's line, and others that name the step that they came after. */
+export const isAfter = (step: number) => (entry: LogEntry) => typeof entry.step === 'number' && entry.step > step;
+
+/** A run that was stopped, or that diverged, is no success to whoever waits for its end: `ufb pretrain ... && ufb eval ...`. */
+export function failUnlessFinished({ finished, diverged = false }: { finished: boolean; diverged?: boolean }): void {
+  if (!finished || diverged) process.exitCode = 1;
+}
+
+/** How a run ended, in a word. */
+export function endOf({ finished, diverged }: { finished: boolean; diverged: boolean }): string {
+  if (diverged) return 'diverged';
+  return finished ? 'done' : 'stopped (go on with --resume)';
+}
+
+/** How often a corpus was read: 0.35 times, once, 12 times. */
+export function timesOf(passes: number): string {
+  const times = Number(passes.toFixed(passes < 10 ? 2 : 0));
+  return times === 1 ? 'once' : `${times} times`;
 }
 
 const stopSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;

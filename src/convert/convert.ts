@@ -2,7 +2,7 @@
 import * as v from 'valibot';
 import type { Backend, PoolKind } from '../backend/backend.ts';
 import type { ProductPrecision } from '../backend/prepared_weight.ts';
-import { InputError } from '../errors.ts';
+import { FailureError, InputError, overflow } from '../errors.ts';
 import { copySentenceFiles } from '../io/model_folder.ts';
 import { countSchema, secondsSchema } from '../io/schemas.ts';
 import { checkVocabulary, encoderOf, loadModel, type Model, readPooler, saveCheckpoint } from '../models/checkpoint.ts';
@@ -21,6 +21,7 @@ import { checkFinite, inRunFolder, RunClock, type RunSession, takeSteps } from '
 import { hasState, loadState, saveState } from '../training/run_state.ts';
 import { cosineWithWarmup } from '../training/schedules.ts';
 import { Trainer } from '../training/trainer.ts';
+import { verdictOnConversion } from '../training/verdict.ts';
 import { type Agreement, agreementSchema, measureAgreement } from './agreement.ts';
 import { answerTo } from './answers.ts';
 import type { Centring } from './centring.ts';
@@ -108,6 +109,10 @@ export interface ConversionSession extends RunSession {
 
 export interface ConversionResult extends ConversionProgress {
   finished: boolean;
+  /** It ends far worse than a constant. */
+  diverged: boolean;
+  /** How often the corpus was read. */
+  passes: number;
   parameters: number;
 }
 
@@ -125,26 +130,31 @@ const measuredTokens = 16_384;
  */
 export function convert(options: ConversionOptions, session: ConversionSession): Promise<ConversionResult> {
   const { out } = session;
-  return inRunFolder('convert', session, async (created, open) => {
+  const inputs = { corpus: options.corpus, model: [options.model] };
+  return inRunFolder('convert', session, inputs, async (folder, open) => {
     const work = await prepare(options, session, open);
     const { tokenizer, pooler, model, trainer, centring } = work;
     const resumed = session.resume && (await hasState(out)) ? await load(out, trainer.optimizer, centring) : undefined;
     if (session.resume && !resumed) session.onNotice?.('the run was stopped before its first save: starting again');
     const stream = await TextStream.open(work.texts, resumed?.texts);
     try {
-      if (created) {
+      if (folder.isNew) {
         // Before the folder holds a run: one that is resumed does not copy them again.
         await copySentenceFiles(options.model, out);
         await saveTokenizer(out, tokenizer, model.config);
-        await created.record(options);
       }
+      await folder.record(options);
       const progress = resumed?.progress ?? { step: 0, fitted: 0, trained: 0, seconds: 0, history: [] };
+      await session.onStart?.({ id: folder.id, step: progress.step });
       const save = async () => {
         await centring.folded(() => saveCheckpoint(out, model, { tokenizer, dtype: options.dtype, rest: pooler }));
         await saveProgress(out, trainer.optimizer, { texts: stream.state, means: centring.means, progress });
       };
       const finished = await train({ ...work, options, session, stream, progress, save });
-      return { ...progress, finished, parameters: countParameters(model.parameters) };
+      const last = finished ? progress.history.at(-1) : undefined;
+      const { diverged, notice } = verdictOnConversion(last ? [...last.states, last.vectors] : []);
+      if (notice) session.onNotice?.(notice);
+      return { ...progress, finished, diverged, passes: stream.passes, parameters: countParameters(model.parameters) };
     } finally {
       await stream.close();
     }
@@ -182,6 +192,8 @@ async function prepare(options: ConversionOptions, { backend, onNotice, signal }
     answerVariance: variance,
     blocks,
   } = await measureTeacher(encoderOf(original), measured, answerTo(original, options.pooling));
+  if (![...stateVariance, variance].every(Number.isFinite))
+    throw new FailureError(`${options.model}: its answers to the texts held out of ${paths.join(', ')} are not finite: ${overflow}`);
   const { model, added, centring } = await createStudent(original, blocks, { feedforward, layers, seed, backend });
   open.push(model, centring);
   if (options.branchRate) for (const parameter of added) await startBranchesAlike(parameter);

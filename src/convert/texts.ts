@@ -117,6 +117,11 @@ export class TextStream {
     return undefined;
   }
 
+  /** How often the corpus has been read. */
+  get passes(): number {
+    return this.mixture.passes;
+  }
+
   /** As of now. */
   get state(): TextState {
     const waiting = [...this.waiting.values()].flat();

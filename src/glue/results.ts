@@ -25,17 +25,19 @@ const runSchema = v.object({
   test: bySet(numbers),
 });
 
+export const glueOptionsSchema = v.object({
+  model: v.string(),
+  data: v.string(),
+  tasks: v.array(v.picklist(glueTasks.map(({ name }) => name))),
+  seeds: countSchema,
+  taskSeeds: v.record(v.string(), countSchema),
+  epochs: countSchema,
+  /** Of products of matrices in training; f32 if absent. */
+  precision: v.optional(v.picklist(productPrecisions)),
+});
+
 const schema = v.object({
-  options: v.object({
-    model: v.string(),
-    data: v.string(),
-    tasks: v.array(v.string()),
-    seeds: countSchema,
-    taskSeeds: v.record(v.string(), countSchema),
-    epochs: countSchema,
-    /** Of products of matrices in training; f32 if absent. */
-    precision: v.optional(v.picklist(productPrecisions)),
-  }),
+  options: glueOptionsSchema,
   finished: v.boolean(),
   tasks: v.record(
     v.picklist(glueTasks.map(({ name }) => name)),

@@ -15,7 +15,9 @@ import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
 import { encodeTexts, type FineTuningStep, fineTune, logitsOf, predictionsOf } from '../training/fine_tune.ts';
 import { fineTuningRecipe } from '../training/fine_tune_recipe.ts';
 import { FineTuningState } from '../training/fine_tune_state.ts';
-import { createRun, recordOptions } from '../training/run_state.ts';
+import { inRunFolder } from '../training/run.ts';
+import type { RunFolder } from '../training/run_folder.ts';
+import { verdictOnFineTuning } from '../training/verdict.ts';
 import { type GlueData, readGlueTask } from './read.ts';
 import {
   checkDevSets,
@@ -42,6 +44,10 @@ export interface GlueSession {
   /** Seconds between saves of the training at hand. */
   checkpointEvery: number;
   signal?: AbortSignal;
+  /** The log that the caller writes: noted, so that who resumes the run can go on with it. */
+  log?: string;
+  /** Before the first step: `id` tells the run from others; `step` is the last one saved of the training that is the first to go on. */
+  onStart?(run: { id: string; task: string; seed: number; step: number }): Promise<void> | void;
   onStep?(step: GlueStep): void;
   /** After each task and seed. */
   onRun?(run: Pick<GlueRun, 'seed' | 'scores' | 'seconds' | 'tokensPerSecond'> & { task: string }): void;
@@ -77,24 +83,25 @@ interface Work {
  * @throws FailureError naming task and seed if a loss or what the trained model says is not finite
  */
 export async function runGlue(options: GlueOptions, session: GlueSession): Promise<GlueResults> {
+  const { out, resume, log, onNotice } = session;
+  if (out === undefined) return run(options, session);
+  const inputs = { model: [options.model] };
+  return inRunFolder('glue', { out, resume, log, onNotice }, inputs, (folder) => run(options, session, folder));
+}
+
+async function run(options: GlueOptions, session: GlueSession, folder?: RunFolder): Promise<GlueResults> {
   const { out } = session;
-  const created = out === undefined || session.resume ? undefined : await createRun(out, 'glue');
-  try {
-    const known = out !== undefined && session.resume && (await hasGlueResults(out)) ? await readGlueResults(out) : { tasks: {} };
-    const results: GlueResults = { ...known, options, finished: false };
-    const work = await survey(options, results, session);
-    const start = work.length > 0 ? await openStart(options.model, session) : undefined;
-    if (out !== undefined) await (created ? created.record(options) : recordOptions(out, 'glue', options));
-    results.finished = !start || (await train(work, start, results, session));
-    if (out !== undefined) {
-      await writeGlueResults(out, results);
-      await writePredictions(out, results);
-    }
-    return results;
-  } catch (error) {
-    await created?.discard();
-    throw error;
+  const known = out !== undefined && session.resume && (await hasGlueResults(out)) ? await readGlueResults(out) : { tasks: {} };
+  const results: GlueResults = { ...known, options, finished: false };
+  const work = await survey(options, results, session);
+  const start = work.length > 0 ? await openStart(options.model, session) : undefined;
+  await folder?.record(options);
+  results.finished = !start || (await train(work, start, results, session, folder));
+  if (out !== undefined) {
+    await writeGlueResults(out, results);
+    await writePredictions(out, results);
   }
+  return results;
 }
 
 /** What all tasks start from. */
@@ -159,16 +166,22 @@ const devLabels = ({ sets }: GlueData): GlueTaskResult['labels'] =>
   Object.fromEntries(Object.entries(sets).map(([name, { dev }]) => [name, dev.labels]));
 
 /** Adds to `results`; false if the signal stopped it. */
-async function train(work: readonly Work[], start: Start, results: GlueResults, session: GlueSession): Promise<boolean> {
+async function train(
+  work: readonly Work[],
+  start: Start,
+  results: GlueResults,
+  session: GlueSession,
+  folder?: RunFolder,
+): Promise<boolean> {
   const { out } = session;
-  const { data: folder } = results.options;
+  let started = false;
   const doneRuns = ({ task }: Work) => results.tasks[task.name]?.runs ?? [];
   // Seconds and progress count what earlier sessions did on these tasks.
   let spent = work.flatMap(doneRuns).reduce((sum, { seconds }) => sum + seconds, 0);
   let done = work.reduce((sum, part) => sum + doneRuns(part).length * part.size, 0);
   const total = work.reduce((sum, { seeds, size }) => sum + seeds.length * size, done);
   for (const { task, seeds, size } of work) {
-    const data = await readGlueTask(task, folder);
+    const data = await readGlueTask(task, results.options.data);
     const sets = await encodeTask(task, data, start, session);
     results.tasks[task.name] ??= { training: data.train.texts.length, labels: devLabels(data), runs: [] };
     const result = results.tasks[task.name];
@@ -178,6 +191,10 @@ async function train(work: readonly Work[], start: Start, results: GlueResults, 
     for (const seed of seeds) {
       const run = await runTask(task, sets, seed, start, results.options, {
         ...session,
+        async onStart(step) {
+          if (!started) await session.onStart?.({ id: folder?.id ?? '', task: task.name, seed, step });
+          started = true;
+        },
         onStep: (step) =>
           session.onStep?.({
             ...step,
@@ -252,7 +269,7 @@ async function runTask(
   seed: number,
   start: Start,
   { epochs, precision }: GlueOptions,
-  session: Omit<GlueSession, 'onStep'> & { onStep(step: FineTuningStep): void },
+  session: Omit<GlueSession, 'onStart' | 'onStep'> & { onStart(step: number): Promise<void>; onStep(step: FineTuningStep): void },
 ): Promise<GlueRun | undefined> {
   const { backend, out, signal, checkpointEvery } = session;
   using model = await loadSequenceClassifier(start.folder, backend, { fresh: { labels: Math.max(1, task.classes.length), seed } });
@@ -264,24 +281,34 @@ async function runTask(
           every: checkpointEvery,
           changed: changedMessage(task, out),
         });
+  const nameTask = (error: unknown): never => {
+    const Kind = [InputError, FailureError].find((kind) => error instanceof kind);
+    throw Kind ? new Kind(`${task.name}, seed ${seed}: ${(error as Error).message}`, { cause: error }) : error;
+  };
   const options = { ...fineTuningRecipe, epochs, precision, length: start.length, seed };
   const progress = await fineTune(model, { training }, options, {
     backend,
     signal,
     advice: 'the recipe is fixed and --resume comes to the same step: leave the task out with --tasks',
     onStep: session.onStep,
-    restore: async (optimizer) => ((await state?.exists()) ? state?.restore(optimizer) : undefined),
+    async restore(optimizer) {
+      const progress = (await state?.exists()) ? await state?.restore(optimizer) : undefined;
+      await session.onStart(progress?.step ?? 0);
+      return progress;
+    },
     afterStep: async (progress, optimizer) => state?.saveIfDue(progress, optimizer),
     async afterEpoch(progress, optimizer) {
       // A stop while the sets are predicted then costs no training; what took less than the time between saves can be done again.
       if (progress.epochs.length === epochs && progress.seconds >= checkpointEvery) await state?.save(progress, optimizer);
     },
     afterStop: async (progress, optimizer) => state?.save(progress, optimizer),
-  }).catch((error) => {
-    const Kind = [InputError, FailureError].find((kind) => error instanceof kind);
-    throw Kind ? new Kind(`${task.name}, seed ${seed}: ${error.message}`, { cause: error }) : error;
-  });
+  }).catch(nameTask);
   if (!progress.finished) return undefined;
+  const { notice } = verdictOnFineTuning(
+    progress.epochs.map(({ loss }) => loss),
+    model.labels,
+  );
+  if (notice) session.onNotice?.(`${task.name}, seed ${seed}: ${notice}`);
 
   using arena = new Arena(backend);
   const inference: Parameters<typeof logitsOf>[0] = {
@@ -290,13 +317,8 @@ async function runTask(
       return work({ backend, arena, training: false });
     },
   };
-  const predictions = async (encoded: readonly EncodedText[]) => {
-    const values = predictionsOf(await logitsOf(inference, model, encoded, { signal }), model.labels);
-    // No class is the most probable one where logits are not finite.
-    if (!values.every((value) => Number.isFinite(value) && (model.labels === 1 || value >= 0)))
-      throw new FailureError(`${task.name}, seed ${seed}: the trained model's logits are not finite`);
-    return values;
-  };
+  const predictions = async (encoded: readonly EncodedText[]) =>
+    predictionsOf(await logitsOf(inference, model, encoded, { signal }), model.labels);
   const run: GlueRun = {
     seed,
     scores: {},
@@ -313,7 +335,7 @@ async function runTask(
     for (const [name, encoded] of Object.entries(test)) run.test[name] = await predictions(encoded);
   } catch (error) {
     if (signal?.aborted && error === signal.reason) return undefined;
-    throw error;
+    return nameTask(error);
   }
   return run;
 }

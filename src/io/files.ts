@@ -1,5 +1,5 @@
 import { errorCode, gunzip, openFile, readBlocks, kindOf as systemKindOf, writeAside } from '#platform';
-import { InputError } from '../errors.ts';
+import { FailureError, InputError, memoryError } from '../errors.ts';
 import { type JsonExtent, parseJsonText } from './json.ts';
 import { decodeUtf8 } from './utf8.ts';
 
@@ -24,10 +24,28 @@ const reasons: Record<string, string> = {
   ELOOP: 'symbolic links that lead to each other',
 };
 
-/** What an {@link InputError} should say of a system error on `path`; errors that are not the user's (a full disk, say) come back as they are. */
+/** What is no mistake of the user's: what it is, and what can be done. */
+const failures: Record<string, string> = {
+  ENOSPC: 'no space is left on the disk: free some, or name a place on another disk',
+  EDQUOT: 'the quota of the disk is used up: free some space, or name a place on another disk',
+  EFBIG: 'the file would be larger than it may be: raise the limit (ulimit -f), or name a place on another file system',
+  EMFILE: 'too many files are open: raise the limit (ulimit -n)',
+  ENFILE: 'too many files are open in the whole system: end other programs',
+  ENOMEM: 'there is not enough memory: end other programs, or raise the limit (ulimit -v)',
+  EIO: 'the disk failed (an input/output error): look after the disk, or name a place on another',
+  EBUSY: 'is in use by the system or another program: end that, or name another place',
+};
+
+/**
+ * A system error on `path` in words: an {@link InputError} of what the user can name otherwise, a {@link FailureError} of a full disk and the
+ * like; any other error comes back as it is.
+ */
 export function fileError(error: unknown, path: string, action: 'read' | 'write'): unknown {
-  const reason = reasons[errorCode(error) ?? ''];
-  return reason ? new InputError(`${path || "''"}: cannot ${action}: ${reason}`, { cause: error }) : error;
+  const code = errorCode(error) ?? '';
+  const said = (reason: string) => `${path || "''"}: cannot ${action}: ${reason}`;
+  if (Object.hasOwn(reasons, code)) return new InputError(said(reasons[code]), { cause: error });
+  if (Object.hasOwn(failures, code)) return new FailureError(said(failures[code]), { cause: error });
+  return error instanceof RangeError ? memoryError(error, path) : error;
 }
 
 /** What lies at a path. @throws InputError if that cannot be told */

@@ -126,8 +126,9 @@ function diskError(error: DiskError): Error {
   const { path = 'the cache of models', syscall, message } = error;
   const worded = fileError(error, path, /stat|read|scandir/.test(syscall) ? 'read' : 'write');
   const hint = 'downloads are kept there; the variable HF_HUB_CACHE names another folder for them';
-  if (worded instanceof InputError) return new InputError(`${worded.message}; ${hint}`, { cause: error });
-  return new FailureError(`${path}: ${message}; ${hint}`, { cause: error }); // a full disk, say
+  for (const Kind of [InputError, FailureError])
+    if (worded instanceof Kind) return new Kind(`${worded.message}; ${hint}`, { cause: error });
+  return new FailureError(`${path}: ${message}; ${hint}`, { cause: error });
 }
 
 /** Not to be told by whatever refuses it as a header, which would print it. */

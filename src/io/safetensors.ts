@@ -2,7 +2,7 @@
  * The safetensors file format: 8 bytes with the length of a JSON header, the header ({ name: { dtype, shape, data_offsets } }), then
  * the tensors' little-endian values end to end. Files are not trusted: nothing is allocated or read before it was checked.
  */
-import { openFile, type RandomAccessFile, writeAside } from '#platform';
+import { openFile, type RandomAccessFile, startHash, writeAside } from '#platform';
 import { InputError, quoted } from '../errors.ts';
 import { fileError, parseJson } from './files.ts';
 import { isLfsPointer, lfsError } from './json.ts';
@@ -297,21 +297,47 @@ export interface TensorToWrite {
   readonly values: Values | (() => Values | Promise<Values>);
 }
 
+/** The last tensor of a file that was written with one: SHA-256 of all bytes before its own. */
+const checksumName = 'checksum';
+
+/**
+ * Whether what lies in a file is what was written; undefined if it has no checksum.
+ * @throws InputError if the file ends while it is read
+ */
+export async function verifyChecksum(path: string): Promise<boolean | undefined> {
+  await using file = await readSafetensors(path);
+  if (!file.has(checksumName)) return undefined;
+  const expected = await file.readRaw(checksumName);
+  const whole = await openFile(path);
+  try {
+    const hash = startHash();
+    const end = whole.size - expected.length;
+    for (let at = 0; at < end; at += 2 ** 22) hash.add(await whole.read(at, Math.min(2 ** 22, end - at)));
+    return `${hash.digest()}` === `${expected}`;
+  } finally {
+    await whole.close();
+  }
+}
+
 const givenTypes = { F32: Float32Array, BF16: Float32Array, F16: Float32Array, F64: Float64Array, I32: Int32Array, U8: Uint8Array };
 
 /**
  * Writes a safetensors file, tensor by tensor, under a temporary name that becomes `path` at the end. Tensors lie in the order given,
  * those of wider elements first, so that every one of them is aligned.
+ * @param options.checksum ends the file with one, for {@link verifyChecksum}
  * @throws InputError if the file cannot be written; Error if a tensor's name comes twice or its values do not fit its dtype and shape.
  */
 export async function writeSafetensors(
   path: string,
   tensors: Iterable<TensorToWrite> | AsyncIterable<TensorToWrite>,
   metadata?: Readonly<Record<string, string>>,
+  options: { checksum?: boolean } = {},
 ): Promise<void> {
   const all: TensorToWrite[] = [];
   for await (const tensor of tensors) all.push(tensor);
   all.sort((a, b) => bytesPerValue(b.dtype) - bytesPerValue(a.dtype));
+  const hash = options.checksum ? startHash() : undefined;
+  if (hash) all.push({ name: checksumName, dtype: 'U8', shape: [32], values: () => hash.digest() });
 
   const entries = new Map<string, unknown>();
   if (metadata) entries.set('__metadata__', metadata);
@@ -333,13 +359,16 @@ export async function writeSafetensors(
     const file = await writeAside(path);
     try {
       await file.write(start);
+      hash?.add(start);
       for (const { name, dtype, shape, values: given } of all) {
         const values = typeof given === 'function' ? await given() : given;
         if (!(values instanceof givenTypes[dtype]) || values.length !== count(shape)) {
           throw new Error(`${path}: tensor '${name}' ${dtype} [${shape}] got ${values.length} values of ${values.constructor.name}`);
         }
         const stored = dtype === 'BF16' || dtype === 'F16' ? rounded(values as Float32Array, dtype, name) : values;
-        await file.write(new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength));
+        const bytes = new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength);
+        await file.write(bytes);
+        if (name !== checksumName) hash?.add(bytes);
       }
       await file.commit();
     } catch (error) {

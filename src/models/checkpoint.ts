@@ -2,7 +2,7 @@ import { joinPath } from '#platform';
 import type { Backend } from '../backend/backend.ts';
 import type { Precision } from '../backend/prepared_weight.ts';
 import type { Tensor } from '../backend/tensor.ts';
-import { InputError } from '../errors.ts';
+import { InputError, memoryError } from '../errors.ts';
 import { writeFileAtomic } from '../io/files.ts';
 import { openWeights } from '../io/model_folder.ts';
 import { type TensorToWrite, writeSafetensors } from '../io/safetensors.ts';
@@ -302,7 +302,7 @@ async function load<M extends Model>(
     return model;
   } catch (error) {
     factory.dispose();
-    throw error;
+    throw memoryError(error, checkpoint.file.source);
   }
 }
 

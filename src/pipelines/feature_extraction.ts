@@ -122,14 +122,19 @@ export async function createFeatureExtraction(
           batch.members.forEach((index, row) => {
             for (let token = 0; token < encoded[index].ids.length; token++) {
               const start = (row * batch.length + token) * width;
-              data.set(ofToken(values.subarray(start, start + width)), index * perText + token * width);
+              const vector = values.subarray(start, start + width);
+              runner.checkFinite(encoded[index], vector);
+              data.set(ofToken(vector), index * perText + token * width);
             }
           });
           return;
         }
         const pooled = await pool(run, output, batch, pooling, skipped);
         batch.members.forEach((index, row) => {
-          data.set(vectors.finish(pooled[row], normalize, dimensions), index * width);
+          runner.checkFinite(encoded[index], pooled[row]);
+          const vector = vectors.finish(pooled[row], normalize, dimensions);
+          runner.checkFinite(encoded[index], vector);
+          data.set(vector, index * width);
         });
       });
       return features(data, pooling === 'none' ? [encoded.length, longest, width] : [encoded.length, width]);

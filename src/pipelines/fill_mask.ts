@@ -91,7 +91,11 @@ export function createFillMask(
         let row = 0;
         for (const index of batch.members) {
           const { ids, masks } = encoded[index];
-          const lists = masks.map((position) => candidates(logits(row++), { ids, position, among, count }, tokenizer));
+          const lists = masks.map((position) => {
+            const own = logits(row++);
+            runner.checkFinite(encoded[index], own);
+            return candidates(own, { ids, position, among, count }, tokenizer);
+          });
           answers[index] = lists.length === 1 ? lists[0] : lists;
         }
       });

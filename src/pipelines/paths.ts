@@ -1,7 +1,7 @@
 /** Which way each token of a text takes through the trees of a model, and a picture of it. */
 import { Arena } from '../backend/arena.ts';
 import type { Backend } from '../backend/backend.ts';
-import { InputError } from '../errors.ts';
+import { FailureError, InputError, overflow, quoted } from '../errors.ts';
 import type { FeedforwardConfig } from '../models/config.ts';
 import type { Encoder } from '../models/encoder.ts';
 import { batchesByLength, batchOf, type EncodedText } from '../models/text_batches.ts';
@@ -35,7 +35,9 @@ export async function pathsOf(encoder: Encoder, tokenizer: Tokenizer, backend: B
     throw new InputError(`the text has ${ids.length} tokens, but the model takes at most ${positions}: shorten it`);
   using arena = new Arena(backend);
   const batch = { batch: 1, length: ids.length, ids: Int32Array.from(ids), typeIds: Int32Array.from(typeIds) };
-  const [, visited] = await watchLeaves({ backend, arena, training: false }, (run) => encoder.forward(run, batch));
+  const [{ output }, visited] = await watchLeaves({ backend, arena, training: false }, (run) => encoder.forward(run, batch));
+  if (!(await backend.read(output)).every(Number.isFinite))
+    throw new FailureError(`the text (${quoted(text)}): the model's hidden states are not finite: ${overflow}`);
   const { trees, depth } = feedforward;
   const firstLeaf = 2 ** depth - 1;
   const leaves = visited.map((layer) =>

@@ -94,7 +94,9 @@ export function createTextClassification(
       await runner.run(encoded, { signal, unpadded }, async (run, batch) => {
         const logits = await run.backend.read(model.logits(run, batch));
         batch.members.forEach((index, row) => {
-          answers[index] = classes(logits.subarray(row * labels, (row + 1) * labels), config, settings.activation).slice(0, count);
+          const own = logits.subarray(row * labels, (row + 1) * labels);
+          runner.checkFinite(encoded[index], own);
+          answers[index] = classes(own, config, settings.activation).slice(0, count);
         });
       });
       return answers;

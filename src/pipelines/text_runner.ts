@@ -1,7 +1,7 @@
 import { onAbort } from '../abort.ts';
 import { Arena } from '../backend/arena.ts';
 import type { Backend } from '../backend/backend.ts';
-import { InputError } from '../errors.ts';
+import { FailureError, InputError, overflow, quoted } from '../errors.ts';
 import { batchesByLength, batchOf, type EncodedText, type TextBatch } from '../models/text_batches.ts';
 import type { Run } from '../nn/parameter.ts';
 import { type CharacterLoss, LossNotice } from '../tokenizer/character_loss.ts';
@@ -39,6 +39,7 @@ export class TextRunner<Input, Encoded extends RunText> {
   private readonly arena: Arena;
   private readonly losses: LossNotice;
   private readonly pause = new Pause();
+  private readonly names = new WeakMap<Encoded, string>();
   private disposed = false;
   // Calls share the arena.
   private last: Promise<void> = Promise.resolve();
@@ -123,6 +124,12 @@ export class TextRunner<Input, Encoded extends RunText> {
     options.signal?.throwIfAborted();
   }
 
+  /** What the model says of one of the inputs. @throws FailureError, naming it, if a value is not finite */
+  checkFinite(encoded: Encoded, values: Float32Array): void {
+    if (values.every(Number.isFinite)) return;
+    throw new FailureError(`${this.names.get(encoded) ?? 'a text'}: the model's answer is not finite: ${overflow}`);
+  }
+
   /** Resolves when calls under way have ended and everything is freed. */
   async dispose(): Promise<void> {
     if (this.disposed) return await this.last;
@@ -151,6 +158,7 @@ export class TextRunner<Input, Encoded extends RunText> {
     if (accepts(input)) {
       const encoded = encode(input, name);
       if (encoded.ids.length === 0) throw new InputError(`${name}: the tokenizer makes no token of it, expected some text`);
+      this.names.set(encoded, `${name} (${textsOf(input)})`);
       return encoded;
     }
     const found = input === null ? 'null' : typeof input;
@@ -232,6 +240,12 @@ export function noticeCut(
 
 export function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {
   return typeof value === 'object' && value !== null && Symbol.asyncIterator in value;
+}
+
+/** A text, or those of a pair, short. */
+function textsOf(input: unknown): string {
+  const { text = input, text_pair } = input as { text?: unknown; text_pair?: unknown };
+  return [text, ...(text_pair === undefined ? [] : [text_pair])].map(quoted).join(' and ');
 }
 
 const nothing = () => {};

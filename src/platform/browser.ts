@@ -4,7 +4,7 @@
  */
 import { FailureError, InputError } from '../errors.ts';
 import { keptResponse } from './browser_hub.ts';
-import type { AsideFile, ComputeWorker, RandomAccessFile } from './node.ts';
+import type { AsideFile, ComputeWorker, Lock, LockHolder, RandomAccessFile } from './node.ts';
 
 export { hubEnvironment, openHubCache, WrongContentError } from './browser_hub.ts';
 
@@ -129,6 +129,19 @@ export async function writeAside(path: string): Promise<AsideFile> {
 
 export async function makeFolder(path: string): Promise<string | undefined> {
   return noWriting(path);
+}
+
+export async function removeParts(path: string): Promise<void> {
+  noWriting(path);
+}
+
+export async function tryLock(path: string): Promise<{ lock: Lock } | { holder: LockHolder }> {
+  return noWriting(path);
+}
+
+/** Only of what is written. */
+export function startHash(): { add(bytes: Uint8Array | string): void; digest(): Uint8Array<ArrayBuffer> } {
+  return noWriting('a file');
 }
 
 export async function removeFile(path: string): Promise<void> {

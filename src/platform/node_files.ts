@@ -1,10 +1,13 @@
 /** Node's files: reading, writing aside, folders. */
+
+import { createHash } from 'node:crypto';
 import { constants, createReadStream } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, realpath, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { pipeline as pipeStreams, Readable } from 'node:stream';
 import { threadId } from 'node:worker_threads';
 import { createGunzip } from 'node:zlib';
+import { isAlive, place } from './node_lock.ts';
 
 /** A file whose bytes are read where they are wanted. */
 export interface RandomAccessFile {
@@ -79,7 +82,8 @@ export async function writeAside(path: string): Promise<AsideFile> {
   const mode = kind === 'file' ? (await stat(target)).mode & 0o777 : undefined;
   const folder = dirname(target);
   const made = await makeFolder(folder);
-  const aside = join(folder, `.${basename(target).slice(0, 100)}.${process.pid}-${threadId}.${++asideCount}.part`);
+  await removeParts(folder);
+  const aside = asideOf(target);
   // A process that was killed while writing leaves its part behind, and its number comes back: in a container always the same one.
   await rm(aside, { force: true });
   const handle = await open(aside, 'wx', mode);
@@ -109,6 +113,32 @@ export async function writeAside(path: string): Promise<AsideFile> {
   };
 }
 let asideCount = 0;
+
+/** The name under which a file is written before it has its own: it tells of which process it is. */
+export function asideOf(path: string): string {
+  return join(dirname(path), `.${basename(path).slice(0, 100)}.${place()}.${process.pid}-${threadId}.${++asideCount}.part`);
+}
+
+const partName = /^\..+?(?:\.([\da-f]{8}))?\.(\d+)-\d+\.\d+\.part$/;
+
+/** Removes what processes that are no more were writing in a folder. `all`: whoever wrote it, and in the folders within too; the caller has it to itself. */
+export async function removeParts(folder: string, options: { all?: boolean } = {}): Promise<void> {
+  const entries = await readdir(folder, { withFileTypes: true }).catch(() => []);
+  for (const entry of entries) {
+    const path = join(folder, entry.name);
+    if (options.all && entry.isDirectory()) await removeParts(path, options);
+    const [, where, pid] = partName.exec(entry.name) ?? [];
+    if (pid === undefined || entry.isDirectory()) continue;
+    // Of names that do not tell the machine, which older versions gave, only who has the folder to itself knows.
+    if (options.all || (where === place() && !isAlive(Number(pid)))) await rm(path, { force: true }).catch(() => {});
+  }
+}
+
+/** A SHA-256 that grows with what is added. */
+export function startHash(): { add(bytes: Uint8Array | string): void; digest(): Uint8Array<ArrayBuffer> } {
+  const hash = createHash('sha256');
+  return { add: (bytes) => void hash.update(bytes), digest: () => new Uint8Array(hash.digest()) };
+}
 
 /** The file's bytes, block by block. */
 export async function* readBlocks(path: string): AsyncGenerator<Uint8Array> {
@@ -157,7 +187,7 @@ export async function makeFolder(path: string): Promise<string | undefined> {
 }
 
 /** Removes `folder` and those above it up to `last`, as far as they are empty. */
-async function removeEmptyFolders(folder: string, last: string): Promise<void> {
+export async function removeEmptyFolders(folder: string, last: string): Promise<void> {
   try {
     for (let path = folder; ; path = dirname(path)) {
       await rmdir(path);

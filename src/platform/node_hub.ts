@@ -3,13 +3,14 @@
  * of links to them, `refs` from branches to commits, `.no_exist` of empty files for what commits lack. What has not all come is
  * `HASH.ufb.incomplete`: others write `HASH.incomplete` under locks of their own.
  */
-import { createHash, randomUUID } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
-import { copyFile, type FileHandle, link, lstat, open, readFile, rename, rm, symlink, utimes, writeFile } from 'node:fs/promises';
-import { homedir, hostname } from 'node:os';
+import { copyFile, type FileHandle, lstat, open, readFile, rename, rm, symlink, utimes, writeFile } from 'node:fs/promises';
+import { homedir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { onAbort } from '../abort.ts';
-import { errorCode, kindOf, makeFolder, writeAside } from './node_files.ts';
+import { asideOf, errorCode, kindOf, makeFolder, removeParts, writeAside } from './node_files.ts';
+import { holderText, staleAfter, stateOf, takeAway, touchEvery } from './node_lock.ts';
 
 /** A file of a repository, as the hub lists it. */
 export interface HubFile {
@@ -128,7 +129,9 @@ export async function openHubCache(name: string, _hubUrl: string): Promise<HubCa
 /** Renamed into its place, also over a link to a blob that somebody removed, so that nobody meets a gap. */
 async function linkTo(blob: string, target: string): Promise<void> {
   await makeFolder(dirname(target));
-  const aside = `${target}.${randomUUID()}.part`;
+  await removeParts(dirname(target));
+  const aside = asideOf(target);
+  await rm(aside, { force: true });
   // File systems and users that may have no links: a copy takes twice the space.
   await symlink(relative(dirname(target), blob), aside).catch(() => copyFile(blob, aside));
   await rename(aside, target);
@@ -176,10 +179,6 @@ async function wrongHash(handle: FileHandle, { size, sha256, gitHash }: HubFile)
   return found === (sha256 ?? gitHash) ? undefined : `hash ${found}, expected ${sha256 ?? gitHash}`;
 }
 
-/** Who holds a lock touches it so often, and who has not for so long has lost it; in milliseconds. */
-const touchEvery = 10_000;
-const staleAfter = 60_000;
-
 /** The locks that this process holds or waits for, the last of each path. */
 const locks = new Map<string, Promise<void>>();
 
@@ -197,7 +196,7 @@ async function lock(path: string, signal: AbortSignal | undefined): Promise<() =
   locks.set(path, mine);
   if (before) await untilAborted(before, signal);
   const file = `${path}.lock`;
-  const holder = `${process.pid} ${hostname()} ${randomUUID()}`;
+  const holder = holderText();
   try {
     await take(file, holder, signal);
   } catch (error) {
@@ -243,32 +242,7 @@ async function take(file: string, holder: string, signal: AbortSignal | undefine
     if (touched === undefined) continue;
     // By this clock too: a file server's may be ahead of the date here.
     const isStale = Math.max(Date.now() - touched, performance.now() - since) > staleAfter;
-    if (isStale || (await isOfDead(file))) await takeAway(file, touched);
+    if (isStale || stateOf(await readFile(file, 'utf8').catch(() => '')) === 'dead') await takeAway(file, touched);
     else await new Promise((resolve) => setTimeout(resolve, 200));
-  }
-}
-
-/** Removes a lock that was last touched at `touched`, unless somebody else was faster and this is theirs. */
-async function takeAway(file: string, touched: number): Promise<void> {
-  const aside = `${file}.${randomUUID()}`;
-  try {
-    await rename(file, aside);
-  } catch (error) {
-    if (errorCode(error) === 'ENOENT') return;
-    throw error;
-  }
-  if ((await lstat(aside)).mtimeMs !== touched) await link(aside, file).catch(() => {});
-  await rm(aside, { force: true, recursive: true });
-}
-
-/** A process of this machine that was killed need not be waited for. Numbers that strangers have are: of theirs, only age tells. */
-async function isOfDead(file: string): Promise<boolean> {
-  const [number, host] = (await readFile(file, 'utf8').catch(() => '')).split(' ');
-  if (!(Number(number) > 0) || host !== hostname()) return false;
-  try {
-    process.kill(Number(number), 0);
-    return false;
-  } catch (error) {
-    return errorCode(error) === 'ESRCH';
   }
 }

@@ -64,6 +64,8 @@ export const filePositionSchema = v.object({
   characters: countSchema,
   /** The file's {@link textSize}, its weight in the mixture. */
   size: countSchema,
+  /** UTF-8 bytes taken in this epoch, held-out ones included; runs of older versions lack it. */
+  bytes: v.optional(countSchema),
 });
 export type FilePosition = v.InferOutput<typeof filePositionSchema>;
 
@@ -116,6 +118,15 @@ export class PassageMixture {
     return Math.min(...this.sources.map(({ position }) => position.epoch));
   }
 
+  /** How often the files have been read, a part of a time included: the mean over their bytes. */
+  get passes(): number {
+    const [read, all] = this.sources.reduce(
+      ([read, all], { position: { epoch, bytes = 0, size } }) => [read + size * (epoch + Math.min(1, bytes / size)), all + size],
+      [0, 0],
+    );
+    return read / all;
+  }
+
   /** @throws InputError if a file has no text to train on, cannot be read or is not text */
   async next(): Promise<Passage> {
     const source = this.sources.reduce((a, b) => (share(b.position) < share(a.position) ? b : a));
@@ -135,10 +146,12 @@ export class PassageMixture {
         ended = true;
         position.epoch++;
         position.passages = 0;
+        position.bytes = 0;
         source.passages = undefined;
         continue;
       }
       position.passages++;
+      position.bytes = value.paragraphs.reduce((sum, paragraph) => sum + utf8Length(paragraph) + 1, position.bytes ?? 0);
       if (isHeldOut(value.document, this.heldOutEvery)) continue;
       position.characters += value.length;
       return value;
@@ -149,6 +162,16 @@ export class PassageMixture {
   async close(): Promise<void> {
     for (const source of this.sources) await source.passages?.return(undefined);
   }
+}
+
+function utf8Length(text: string): number {
+  let bytes = text.length;
+  for (let i = 0; i < text.length; i++) {
+    const unit = text.charCodeAt(i);
+    // Either half of a surrogate pair is two of four bytes.
+    if (unit >= 0x80) bytes += unit < 0x800 || (unit >= 0xd800 && unit < 0xe000) ? 1 : 2;
+  }
+  return bytes;
 }
 
 /** How much of a file has been used, the measure by which the mixture is kept. */

@@ -4,7 +4,7 @@ import { joinPath } from '#platform';
 import { Arena } from '../backend/arena.ts';
 import type { Backend } from '../backend/backend.ts';
 import type { Precision } from '../backend/prepared_weight.ts';
-import { InputError } from '../errors.ts';
+import { FailureError, InputError, overflow } from '../errors.ts';
 import { checkVocabulary, loadMaskedLanguageModel } from '../models/checkpoint.ts';
 import { ignoredLabel, type LabelledBatch, type MaskedLanguageModel } from '../models/masked_language_model.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -110,7 +110,7 @@ export async function evaluateMaskedLanguageModel(options: EvaluationOptions): P
     });
     const predicted = batches.flatMap(({ labels }) => Array.from(labels.filter((label) => label >= 0)));
     const texts = around ? batches.map((batch) => between(batch, around)) : batches;
-    const { loss, top1, top5, changedPaths, layers } = await scoreModel(backend, model, exact, texts, options.onProgress);
+    const { loss, top1, top5, changedPaths, layers } = await scoreModel(options, model, exact, texts);
     return {
       loss,
       lossPerByte: (loss * tokens) / bytes,
@@ -160,11 +160,10 @@ function between({ batch, length, ids, labels }: LabelledBatch, [first, last]: r
 }
 
 async function scoreModel(
-  backend: Backend,
+  { backend, text, onProgress }: EvaluationOptions,
   model: MaskedLanguageModel,
   exact: MaskedLanguageModel | undefined,
   batches: readonly LabelledBatch[],
-  onProgress?: EvaluationOptions['onProgress'],
 ) {
   using arena = new Arena(backend);
   let total = 0;
@@ -186,6 +185,10 @@ async function scoreModel(
       paths.walks += walks;
     }
     for (const loss of losses) total += loss;
+    if (!Number.isFinite(total))
+      throw new FailureError(
+        `${text}, sequences ${index * sequencesPerBatch + 1} to ${index * sequencesPerBatch + batch.batch}: the model's loss is not finite: ${overflow}`,
+      );
     for (const rank of ranks) {
       if (rank < 1) first++;
       if (rank < 5) firstFive++;

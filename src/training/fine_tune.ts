@@ -3,7 +3,7 @@
 import * as v from 'valibot';
 import type { Backend } from '../backend/backend.ts';
 import type { ProductPrecision } from '../backend/prepared_weight.ts';
-import { FailureError, InputError } from '../errors.ts';
+import { FailureError, InputError, overflow } from '../errors.ts';
 import { countSchema, secondsSchema } from '../io/schemas.ts';
 import type { SequenceClassifier } from '../models/sequence_classifier.ts';
 import { batchesByLength, batchOf, type EncodedText } from '../models/text_batches.ts';
@@ -151,7 +151,10 @@ export async function encodeTexts(
   return { encoded, cut };
 }
 
-/** Logits [texts, labels] of a classifier, in the order given. `counts` is told where tokens went. */
+/**
+ * Logits [texts, labels] of a classifier, in the order given. `counts` is told where tokens went.
+ * @throws FailureError if one is not finite
+ */
 export async function logitsOf(
   trainer: Pick<Trainer, 'inference'>,
   model: SequenceClassifier,
@@ -170,7 +173,10 @@ export async function logitsOf(
       return values;
     });
     members.forEach((index, row) => {
-      all.set(logits.subarray(row * model.labels, (row + 1) * model.labels), index * model.labels);
+      const own = logits.subarray(row * model.labels, (row + 1) * model.labels);
+      if (!own.every(Number.isFinite))
+        throw new FailureError(`example ${index + 1} of those scored: the model's logits are not finite: ${overflow}`);
+      all.set(own, index * model.labels);
     });
   }
   return all;

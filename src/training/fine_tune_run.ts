@@ -24,7 +24,8 @@ import { fineTuningRecipe } from './fine_tune_recipe.ts';
 import { FineTuningState } from './fine_tune_state.ts';
 import { type LabelledFile, readLabelledFile } from './labelled_files.ts';
 import { CounterRandom, randomStream, shuffled } from './random.ts';
-import { inRunFolder } from './run.ts';
+import { inRunFolder, type RunSession } from './run.ts';
+import { verdictOnFineTuning } from './verdict.ts';
 
 /** What a run is: recorded in its folder and the same in every session. */
 export interface FineTuningRunOptions extends FineTuningOptions {
@@ -38,23 +39,19 @@ export interface FineTuningRunOptions extends FineTuningOptions {
   dtype: 'F32' | 'BF16';
 }
 
-export interface FineTuningRunSession {
+export interface FineTuningRunSession extends Omit<RunSession, 'evaluateEvery' | 'now'> {
   backend: Backend;
-  out: string;
-  resume: boolean;
-  /** Seconds between saves; every epoch is saved. */
-  checkpointEvery: number;
-  signal?: AbortSignal;
   onStep?(report: FineTuningStep): void;
   onEpoch?(report: EpochReport & { best: boolean; seconds: number }): void;
-  /** When all is read, before the first step. `majority`: of the examples that are scored on, where they have classes. */
-  onStart?(majority: ClassificationReport['majority'] | undefined): void;
-  onNotice?(line: string): void;
+  /** When all is read. `majority`: of the examples that are scored on, where they have classes. */
+  onExamples?(majority: ClassificationReport['majority'] | undefined): void;
 }
 
 export interface FineTuningResult extends Omit<FineTuningProgress, 'predictions'> {
   /** All epochs are done, or no better one came for long enough (otherwise the run was stopped). */
   finished: boolean;
+  /** Its loss ends above that of guessing. */
+  diverged: boolean;
   /** The classes in the model's order; none for a regression. */
   labels: string[];
   /** Examples trained on and scored on. */
@@ -75,9 +72,11 @@ const heldOutEvery = 10;
  */
 export function runFineTuning(options: FineTuningRunOptions, session: FineTuningRunSession): Promise<FineTuningResult> {
   const { backend, out } = session;
-  return inRunFolder('finetune', session, async (created) => {
+  const { model: base, train, validation } = options;
+  const inputs = { model: [base], train: [train], validation: validation === undefined ? [] : [validation] };
+  return inRunFolder('finetune', session, inputs, async (folder) => {
     const data = await readExamples(options, await trainedClasses(options.model));
-    const tokenizer = await loadTokenizer(created ? options.model : out, session.onNotice);
+    const tokenizer = await loadTokenizer(folder.isNew ? options.model : out, session.onNotice);
     const { labels } = data;
     using model = await loadSequenceClassifier(options.model, backend, {
       fresh: { labels: Math.max(1, labels.length), labelNames: labels.length > 0 ? labels : undefined, seed: options.seed },
@@ -99,10 +98,10 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
       return encoded.map((text, index) => ({ ...text, label: texts[index].label }));
     };
     const examples = { training: await encode(data.training), validation: await encode(data.validation) };
-    if (created) await saveTokenizer(out, tokenizer, model.config);
-    await created?.record(options);
+    if (folder.isNew) await saveTokenizer(out, tokenizer, model.config);
+    await folder.record(options);
     const scored = data.validation.map(({ label }) => label);
-    session.onStart?.(labels.length > 0 ? classificationReport(scored, scored, labels).majority : undefined);
+    session.onExamples?.(labels.length > 0 ? classificationReport(scored, scored, labels).majority : undefined);
 
     const state = new FineTuningState(out, {
       fingerprint: data.fingerprint,
@@ -114,10 +113,11 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
       signal: session.signal,
       advice: 'try a lower --learning-rate',
       async restore(optimizer) {
-        if (!session.resume) return undefined;
-        if (await state.exists()) return state.restore(optimizer);
-        session.onNotice?.('the run was stopped before its first save: starting again');
-        return undefined;
+        const saved = session.resume && (await state.exists());
+        if (session.resume && !saved) session.onNotice?.('the run was stopped before its first save: starting again');
+        const progress = saved ? await state.restore(optimizer) : undefined;
+        await session.onStart?.({ id: folder.id, step: progress?.step ?? 0 });
+        return progress;
       },
       onStep: session.onStep,
       onNotice: session.onNotice,
@@ -133,8 +133,12 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
     });
     const { predictions, ...progress } = result;
     const report = labels.length > 0 && predictions ? classificationReport(predictions, scored, labels) : undefined;
+    const epochLosses = result.finished ? result.epochs.map(({ loss }) => loss) : [];
+    const { diverged, notice } = verdictOnFineTuning(epochLosses, model.labels);
+    if (notice) session.onNotice?.(notice);
     return {
       ...progress,
+      diverged,
       labels,
       training: data.training.length,
       validation: data.validation.length,

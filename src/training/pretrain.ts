@@ -26,11 +26,13 @@ import { type MaskingOptions, maskingCounts } from './masking.ts';
 import { type AdamW, pretrainingAdamW, startBranchesAlike } from './optimizer.ts';
 import { CollapseNotice, type LeafUse, spreadingAdvice } from './paths.ts';
 import { checkFinite, inRunFolder, RunClock, type RunSession, takeSteps } from './run.ts';
-import { hasState, loadState, type RunProgress, runProgressSchema, saveState, tokenizerFile } from './run_state.ts';
+import { tokenizerFile } from './run_folder.ts';
+import { hasState, loadState, type RunProgress, runProgressSchema, saveState } from './run_state.ts';
 import { learningRateMultiplier, type ScheduleName } from './schedules.ts';
 import { heldOutSequences, packText, type SequenceState, SequenceStream } from './sequences.ts';
 import { mean } from './statistics.ts';
 import { Trainer } from './trainer.ts';
+import { unigramLoss, type Verdict, verdictOnPretraining } from './verdict.ts';
 
 /** What a run is: recorded in its folder and the same in every session. */
 export interface PretrainOptions {
@@ -63,6 +65,8 @@ export interface PretrainOptions {
   /** Budget: one of the two. */
   tokens?: number;
   minutes?: number;
+  /** What the budget was before it was extended, if it was: what takes a share of the budget keeps its share of that. */
+  startedWith?: { tokens?: number; minutes?: number };
   /** Of products of matrices; f32 if absent. */
   precision?: ProductPrecision;
   /** Peak. */
@@ -110,6 +114,10 @@ export interface PretrainSession extends RunSession {
 export interface PretrainResult extends RunProgress {
   /** The budget is spent (otherwise the run was stopped). */
   finished: boolean;
+  /** It ends worse than guessing evenly. */
+  diverged: boolean;
+  /** How often the corpus was trained on. */
+  passes: number;
   parameters: number;
   feedforward: FeedforwardConfig;
 }
@@ -132,9 +140,10 @@ const stepsPerPoint = 20;
  */
 export function pretrain(options: PretrainOptions, session: PretrainSession): Promise<PretrainResult> {
   const { backend, out } = session;
-  return inRunFolder('pretrain', session, async (created, open) => {
+  const inputs = { corpus: options.corpus, 'held-out': options.heldOut === undefined ? [] : [options.heldOut] };
+  return inRunFolder('pretrain', session, inputs, async (folder, open) => {
     if (!options.model) modelConfig(options, { vocabularySize: options.vocabulary }); // Before the work of training a tokenizer.
-    const tokenizer = created ? await newTokenizer(options, session) : await loadTokenizer(out, session.onNotice);
+    const tokenizer = folder.isNew ? await newTokenizer(options, session) : await loadTokenizer(out, session.onNotice);
     const maskId = specialId(tokenizer, 'maskId', '[MASK]', options);
     specialId(tokenizer, 'sepId', '[SEP]', options);
     const saved = session.resume && (await hasState(out));
@@ -166,11 +175,21 @@ export function pretrain(options: PretrainOptions, session: PretrainSession): Pr
         session.onNotice?.(
           `no held-out loss: one document of ${options.heldOutEvery} is held out, which in no file makes ${options.length} tokens; name a text with --held-out`,
         );
-      if (created) await saveTokenizer(out, tokenizer, model.config);
-      await created?.record(options);
+      if (folder.isNew) await saveTokenizer(out, tokenizer, model.config);
+      await folder.record(options);
       const progress = resumed?.progress ?? { step: 0, tokens: 0, seconds: 0, history: [], recentLosses: [] };
+      await session.onStart?.({ id: folder.id, step: progress.step });
       const finished = await train({ options, session, tokenizer, masking, model, trainer, heldOut, stream, progress });
-      return { ...progress, finished, parameters: countParameters(model.parameters), feedforward: model.config.feedforward };
+      const { diverged, notice } = finished ? verdict(progress, heldOut, stream, tokenizer) : { diverged: false };
+      if (notice) session.onNotice?.(notice);
+      return {
+        ...progress,
+        finished,
+        diverged,
+        passes: stream.passes,
+        parameters: countParameters(model.parameters),
+        feedforward: model.config.feedforward,
+      };
     } finally {
       await stream.close();
     }
@@ -194,10 +213,13 @@ async function train({ options, session, tokenizer, masking, model, trainer, hel
   const clock = new RunClock(session, progress);
   const shape = { count: options.accumulate, batch: options.batch, length: options.length, variedShare: options.variedShare };
   const sequencesPerStep = shape.count * shape.batch;
-  const spent = () => (options.minutes ? clock.seconds / 60 / options.minutes : progress.tokens / (options.tokens ?? 0));
+  const spentOf = ({ minutes, tokens }: Pick<PretrainOptions, 'minutes' | 'tokens'>) =>
+    minutes ? clock.seconds / 60 / minutes : progress.tokens / (tokens ?? 0);
+  const spent = () => spentOf(options);
   const place = () => ({ step: progress.step, tokens: progress.tokens, seconds: clock.seconds });
   // A model to go on from is past that.
   const balancedFrom = options.model ? 0 : onePathShare;
+  const isBalanced = (since = 0) => spentOf(options.startedWith ?? options) >= balancedFrom + since;
   const collapse = new CollapseNotice(model.config.feedforward, session.onNotice, spreadingAdvice);
   let savedStep = progress.step;
   return takeSteps(session, clock, {
@@ -205,7 +227,7 @@ async function train({ options, session, tokenizer, masking, model, trainer, hel
     async step() {
       const multiplier = learningRateMultiplier(options.schedule, spent());
       const learningRate = options.learningRate * multiplier;
-      const balance = spent() < balancedFrom ? 0 : (options.balance ?? 0) * multiplier;
+      const balance = isBalanced() ? (options.balance ?? 0) * multiplier : 0;
       const batches = await nextBatches(stream, shape, options.seed, masking);
       // The next step's text is read and tokenised while the backend computes this one.
       const [result] = await Promise.all([maskedStep(trainer, model, batches, learningRate, balance), stream.prefetch(sequencesPerStep)]);
@@ -222,7 +244,7 @@ async function train({ options, session, tokenizer, masking, model, trainer, hel
       const { loss: heldOutLoss, layers } = await maskedLoss(trainer, model, heldOut);
       progress.history.push({ step: progress.step, tokens: progress.tokens, heldOutLoss, layers });
       session.onEvaluation?.({ ...place(), heldOutLoss, layers });
-      if (spent() >= balancedFrom + settling) collapse.check(layers);
+      if (isBalanced(settling)) collapse.check(layers);
     },
     async save() {
       progress.seconds = clock.seconds;
@@ -234,6 +256,21 @@ async function train({ options, session, tokenizer, masking, model, trainer, hel
       session.onCheckpoint?.(place());
     },
   });
+}
+
+/** By the last loss on held-out text, or else of the last steps. */
+function verdict(
+  { history, recentLosses }: RunProgress,
+  heldOut: readonly LabelledBatch[],
+  stream: SequenceStream,
+  tokenizer: Tokenizer,
+): Verdict {
+  const last = history.findLast(({ heldOutLoss, loss: trained }) => (heldOut.length > 0 ? heldOutLoss : trained) !== undefined);
+  const loss = heldOut.length > 0 ? last?.heldOutLoss : recentLosses.length > 0 ? mean(recentLosses) : last?.loss;
+  if (loss === undefined) return { diverged: false };
+  const { vocabularySize } = tokenizer;
+  const labels = heldOut.length > 0 ? heldOut.map((batch) => batch.labels) : [stream.waiting];
+  return verdictOnPretraining(loss, unigramLoss(stream.waiting, labels, vocabularySize), vocabularySize);
 }
 
 /** The place in the corpus goes beside the weights: tokens that wait and the shuffling pool as tensors, the rest as records. */

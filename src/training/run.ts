@@ -1,6 +1,6 @@
 /** What trainings that can be stopped and resumed have in common: a folder, a clock, and when they measure and save. */
-import { FailureError } from '../errors.ts';
-import { createRun, type NewRun, type RunKind, readRunOptions } from './run_state.ts';
+import { FailureError, memoryError, overflow } from '../errors.ts';
+import { openRunFolder, type RunFolder, type RunInputs, type RunKind } from './run_folder.ts';
 import type { StepResult } from './trainer.ts';
 
 /** What may differ from session to session of one run. */
@@ -12,30 +12,35 @@ export interface RunSession {
   evaluateEvery: number;
   /** Stops after the step at hand, saved. */
   signal?: AbortSignal;
+  /** The log that the caller writes: noted, so that who resumes the run can go on with it. */
+  log?: string;
+  /** Before the first step: `id` tells the run from others, `step` is the last one that was saved. */
+  onStart?(run: { id: string; step: number }): Promise<void> | void;
   onNotice?(line: string): void;
   /** Milliseconds; for tests. */
   now?(): number;
 }
 
 /**
- * Does `work` in the folder of a command's run, a new one unless it is resumed. What `work` adds to `open` is disposed at the end, in reverse; a
- * folder that was made and in which no run was recorded is taken away if it fails.
+ * Does `work` in the folder of a command's run, a new one unless it is resumed, that this process has to itself meanwhile. What `work` adds to
+ * `open` is disposed at the end, in reverse; a folder that was made and in which no run was recorded is taken away.
  */
 export async function inRunFolder<Result>(
   kind: RunKind,
-  { out, resume }: Pick<RunSession, 'out' | 'resume'>,
-  work: (created: NewRun | undefined, open: Disposable[]) => Promise<Result>,
+  session: Pick<RunSession, 'out' | 'resume' | 'log' | 'onNotice'>,
+  inputs: RunInputs,
+  work: (folder: RunFolder, open: Disposable[]) => Promise<Result>,
 ): Promise<Result> {
-  if (resume) await readRunOptions(out, kind);
-  const created = resume ? undefined : await createRun(out, kind);
+  const { out, resume, log, onNotice } = session;
+  const folder = await openRunFolder(out, { kind, resume, inputs, log, onNotice });
   const open: Disposable[] = [];
   try {
-    return await work(created, open);
+    return await work(folder, open);
   } catch (error) {
-    await created?.discard();
-    throw error;
+    throw memoryError(error, out);
   } finally {
     for (const resource of open.reverse()) resource[Symbol.dispose]();
+    await folder.close();
   }
 }
 
@@ -114,6 +119,10 @@ export function checkFinite(
 ): void {
   if (Number.isFinite(loss) && Number.isFinite(gradientNorm)) return;
   const what = Number.isFinite(loss) ? "the gradient's norm" : 'the loss';
+  if (at.step === 1)
+    throw new FailureError(
+      `step 1: ${what} is not finite, before anything was trained: of the model that the training starts from, ${overflow}`,
+    );
   const { saved, advice = 'try a lower learning rate' } = at;
   const checkpoint = saved?.step ? `the last good checkpoint is that of step ${saved.step} in ${saved.out}` : 'there is no checkpoint yet';
   throw new FailureError(

@@ -1,22 +1,11 @@
-/**
- * A training run's folder:
- *
- *     config.json, model.safetensors, tokenizer.json    the model, for others to read: as last saved (pretrain, convert), of the best epoch (finetune)
- *     loss.svg                                          the loss curve (pretrain)
- *     run/options.json                                  what the run was started with, and by which command
- *     run/state.safetensors                             all that a resumed run needs, in the checkpoint's layout
- *
- * `ufb glue` keeps results.json and predictions in place of a model, and such a state for the task and seed at hand in run/TASK-SEED.
- *
- * Every file is written aside and renamed, so that a crash loses at most what came after the last save and never half a file.
- */
+/** What a resumed run needs beside its options: run/state.safetensors in its folder, in the checkpoint's layout (see run_folder.ts). */
 import * as v from 'valibot';
-import { joinPath, listFolder, makeFolder, removeFile } from '#platform';
+import { joinPath } from '#platform';
 import type { Tensor } from '../backend/tensor.ts';
 import { InputError } from '../errors.ts';
-import { fileError, kindOf, readJson, writeFileAtomic } from '../io/files.ts';
+import { kindOf } from '../io/files.ts';
 import { parseJsonText } from '../io/json.ts';
-import { readSafetensors, type SafetensorsFile, type TensorToWrite, writeSafetensors } from '../io/safetensors.ts';
+import { readSafetensors, type SafetensorsFile, type TensorToWrite, verifyChecksum, writeSafetensors } from '../io/safetensors.ts';
 import { countSchema, secondsSchema } from '../io/schemas.ts';
 import { importParameter, parameterTensors } from '../models/checkpoint.ts';
 import type { Parameter } from '../nn/parameter.ts';
@@ -51,64 +40,7 @@ export const runProgressSchema = v.object({
 /** How far a run has come. */
 export type RunProgress = v.InferOutput<typeof runProgressSchema>;
 
-/** Runs that are older than `command` lack it. */
-const optionsSchema = v.looseObject({ command: v.optional(v.string()) });
-
-const optionsFile = (folder: string) => joinPath(folder, 'run', 'options.json');
-export const tokenizerFile = (folder: string) => joinPath(folder, 'tokenizer.json');
 const stateFile = (folder: string) => joinPath(folder, 'run', 'state.safetensors');
-
-/** The command whose run it is. */
-export type RunKind = 'pretrain' | 'convert' | 'finetune' | 'glue';
-
-/** A new run's folder, made but empty until `record`. */
-export interface NewRun {
-  /** Notes the options: from now on the folder holds a run. */
-  record(options: object): Promise<void>;
-  /** Takes away the folders that were made. Does nothing after `record`. */
-  discard(): Promise<void>;
-}
-
-/** Makes the folder of a new run. @throws InputError if the folder holds anything already or cannot be written */
-export async function createRun(folder: string, kind: RunKind): Promise<NewRun> {
-  let made: string | undefined;
-  try {
-    if ((await kindOf(optionsFile(folder))) === 'file')
-      throw new InputError(`${folder}: holds a run already; add --resume to go on with it, or name another folder`);
-    // An empty 'run' is what a crash before the first record leaves.
-    const filesIn = async (path: string) => ((await kindOf(path)) === 'folder' ? await listFolder(path) : []);
-    if ((await filesIn(folder)).some((name) => name !== 'run') || (await filesIn(joinPath(folder, 'run'))).length > 0)
-      throw new InputError(`${folder}: is not empty and holds no run; name a new folder`);
-    made = await makeFolder(joinPath(folder, 'run'));
-  } catch (error) {
-    throw fileError(error, folder, 'write');
-  }
-  return {
-    async record(options) {
-      await recordOptions(folder, kind, options);
-      made = undefined;
-    },
-    async discard() {
-      if (made) await removeFile(made);
-    },
-  };
-}
-
-/** Notes the options of a folder's run in place of those it has. */
-export function recordOptions(folder: string, kind: RunKind, options: object): Promise<void> {
-  return writeFileAtomic(optionsFile(folder), `${JSON.stringify({ command: kind, ...options }, undefined, 2)}\n`);
-}
-
-/** The options that the run in a folder was started with. @throws InputError if there is no run, or one of another command */
-export async function readRunOptions(folder: string, kind: RunKind): Promise<object> {
-  if ((await kindOf(optionsFile(folder))) !== 'file')
-    throw new InputError(`${folder}: holds no run to resume (no run/options.json); leave out --resume to start one`);
-  const { output, issues } = v.safeParse(optionsSchema, await readJson(optionsFile(folder)));
-  if (issues) throw new InputError(`${optionsFile(folder)}: ${issues[0].message}; expected what 'ufb ${kind}' writes`);
-  const { command = kind, ...options } = output;
-  if (command !== kind) throw new InputError(`${folder}: holds a run of 'ufb ${command}', expected one of 'ufb ${kind}'`);
-  return options;
-}
 
 /** What a run keeps beside weights and moments: values that JSON can hold, and lists of integers. */
 export interface RunState {
@@ -122,7 +54,7 @@ export async function saveState(folder: string, optimizer: AdamW, { records, int
   for (const buffer of optimizer.buffers) tensors.push(...stored('value', buffer));
   for (const [name, values] of Object.entries(integers)) tensors.push({ name, dtype: 'I32', shape: [values.length], values });
   const metadata = Object.entries(records).map(([name, value]) => [name, JSON.stringify(value)]);
-  await writeSafetensors(stateFile(folder), tensors, Object.fromEntries(metadata));
+  await writeSafetensors(stateFile(folder), tensors, Object.fromEntries(metadata), { checksum: true });
 }
 
 /** The three parts of a parameter's state, each in the checkpoint's layout. */
@@ -169,6 +101,10 @@ export async function loadState<Records extends Record<string, v.GenericSchema>,
   optimizer: AdamW,
   wanted: { records: Records; integers?: readonly Integers[] },
 ): Promise<{ records: { [Name in keyof Records]: v.InferOutput<Records[Name]> }; integers: Record<Integers, Int32Array> }> {
+  if ((await verifyChecksum(stateFile(folder))) === false)
+    throw new InputError(
+      `${stateFile(folder)}: is not as it was written: its checksum is another; put back a copy, or start the run again in another folder`,
+    );
   const file = await readSafetensors(stateFile(folder));
   const read = (name: string, shape: readonly number[]) => {
     const stored = file.info(name).shape;

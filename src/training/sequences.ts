@@ -149,6 +149,17 @@ export class SequenceStream {
     return this.mixture.epoch;
   }
 
+  /** How often the corpus has been drawn: what was read, without what waits. */
+  get passes(): number {
+    const drawn = this.drawn * this.packer.length;
+    return (this.mixture.passes * drawn) / (drawn + this.pool.length + this.packer.size);
+  }
+
+  /** The sequences that wait to be drawn [sequences, length], a sample of the corpus; not to be changed. */
+  get waiting(): Int32Array {
+    return this.pool;
+  }
+
   /** Writes the next sequence into `target` [length]. */
   async next(target: Int32Array): Promise<void> {
     const { length } = this.packer;

@@ -48,6 +48,7 @@ test('a table of the tasks that are there, a file of results and predictions; th
     .trimEnd()
     .split('\n')
     .map((line) => JSON.parse(line));
+  expect(events.shift()).toMatchObject({ event: 'start', id: expect.any(String), step: 0 });
   expect(events.map(({ event }) => event)).toEqual(Array.from({ length: 5 }, () => ['step', 'step', 'run']).flat());
   expect(events[2]).toMatchObject({ task: 'CoLA', seed: 0, scores: { CoLA: expect.any(Number) } });
   expect([readdirSync(join(out, 'dev')), readdirSync(join(out, 'test'))]).toEqual([
@@ -200,5 +201,5 @@ test('a folder that holds something else is left alone', async () => {
   writeTinyGlue(out, ['RTE']);
   writeFileSync(join(out, 'notes'), '');
   const { code, stderr } = await ufb(glue('--out', out));
-  expect([code, stderr.includes('is not empty and holds no run; name a new folder')]).toEqual([2, true]);
+  expect([code, stderr.includes('is not empty and holds no run (but notes); name a new folder')]).toEqual([2, true]);
 });

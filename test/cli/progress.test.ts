@@ -1,8 +1,8 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { expect, onTestFinished, test, vi } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { notice, print } from '../../src/cli/common.ts';
-import { JsonLog, ProgressBar, progressLine } from '../../src/cli/progress.ts';
+import { JsonLog, type LogEntry, ProgressBar, progressLine } from '../../src/cli/progress.ts';
 import { temporaryFolder } from '../temporary.ts';
 
 const folder = temporaryFolder();
@@ -103,13 +103,55 @@ test('a log that nothing was written to is removed again, but not with what anot
   expect(existsSync(unused)).toBe(false);
 });
 
+test('a log makes the folders above it, and takes them away if nothing was written', async () => {
+  const path = join(folder, 'a', 'b', 'log.jsonl');
+  await (await JsonLog.open(path)).close();
+  expect(existsSync(join(folder, 'a'))).toBe(false);
+  const log = await JsonLog.open(path);
+  log.write({ a: 1 });
+  await log.close();
+  expect(readFileSync(path, 'utf8')).toBe('{"a":1}\n');
+});
+
 test('a log that cannot be written: why, in words', async () => {
-  await expect(JsonLog.open(join(folder, 'missing', 'log.jsonl'))).rejects.toThrow(/log\.jsonl: cannot write: no such file/);
+  await expect(JsonLog.open(join(folder, 'shared.jsonl', 'log.jsonl'))).rejects.toThrow(
+    /log\.jsonl: cannot write: a part of the path is not a folder/,
+  );
+});
+
+describe('a run that goes on', () => {
+  const isRepeated = ({ step }: LogEntry) => typeof step === 'number' && step > 2;
+  const step = (number: number) => `{"event":"step","step":${number}}\n`;
+  const start = (id: string, number = 0) => `{"event":"start","id":"${id}","step":${number}}\n`;
+  const own = `${start('own')}${step(1)}${step(2)}{"event":"checkpoint","step":2}\n`;
+  test.each([
+    ['what came after the last save is taken away', `${own}${step(3)}${step(4)}`, own, true],
+    ['so is a line that was broken off', `${own}${step(3)}{"event":"st`, own, true],
+    ['so is what an earlier try to go on had logged', `${own}${step(3)}${start('own', 2)}${step(3)}`, own, true],
+    ['so is another start of its own', `${own}${start('own', 2)}${step(3)}${step(4)}`, own, true],
+    ['a log of an older version has no starts', `${step(1)}${step(2)}${step(3)}`, `${step(1)}${step(2)}`, true],
+    ['nothing is lost where there is nothing to take away', own, own, true],
+    ["another run's lines stay", `${own}${step(3)}${start('other')}${step(1)}${step(2)}${step(3)}`, undefined, false],
+    [
+      'more than a block',
+      `${'{"event":"other","what":"x"}\n'.repeat(9000)}${step(2)}${Array.from({ length: 5000 }, (_, i) => step(i + 3)).join('')}`,
+      `${'{"event":"other","what":"x"}\n'.repeat(9000)}${step(2)}`,
+      true,
+    ],
+  ])('%s', async (_, before, kept = before, isWhole) => {
+    const path = join(folder, 'resumed.jsonl');
+    writeFileSync(path, before);
+    const log = await JsonLog.open(path);
+    expect(await log.start({ id: 'own', step: 2 }, isRepeated)).toBe(isWhole);
+    log.write({ event: 'step', step: 3 });
+    await log.close();
+    expect(readFileSync(path, 'utf8')).toBe(`${kept}${start('own', 2)}${step(3)}`);
+  });
 });
 
 // Linux has a file that is always full.
 test.runIf(process.platform === 'linux')('a log that was cut short by a full disk is no success', async () => {
   const log = await JsonLog.open('/dev/full');
   log.write({ a: 1 });
-  await expect(log.close()).rejects.toThrow('ENOSPC');
+  await expect(log.close()).rejects.toThrow('/dev/full: cannot write: no space is left on the disk');
 });

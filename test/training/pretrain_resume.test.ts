@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { InputError } from '../../src/errors.ts';
 import type { PretrainOptions, StepReport } from '../../src/training/pretrain.ts';
 import { testFolder } from './corpora.ts';
-import { remains, run, steadyClock, tinyRun, tokensPerStep } from './tiny_run.ts';
+import { remains, run, steadyClock, tinyRun, tokensPerStep, withState } from './tiny_run.ts';
 
 describe('resuming', () => {
   test.each<Partial<PretrainOptions>>([
@@ -101,7 +101,7 @@ describe('resuming', () => {
       await expect(run(out, options, { resume: true })).rejects.toThrow(message);
     }
     // Runs that are older than the command's name.
-    const { command, ...older } = stored;
+    const { command, run: _, ...older } = stored;
     writeFileSync(file, JSON.stringify(older));
     expect(await run(out, options, { resume: true })).toMatchObject({ finished: true });
   });
@@ -111,11 +111,7 @@ describe('resuming', () => {
     const out = join(folder, 'out');
     const options = tinyRun(folder, { tokens: tokensPerStep });
     await run(out, options);
-    const file = join(out, 'run', 'state.safetensors');
-    const state = readFileSync(file);
-    const at = state.indexOf('step');
-    state.write('stop', at);
-    writeFileSync(file, state);
+    await withState(out, (metadata) => ({ ...metadata, progress: (metadata.progress as string).replace('step', 'stop') }));
     await expect(run(out, options, { resume: true })).rejects.toThrow(
       /^.*state\.safetensors: the record 'progress' is damaged at 'step' \(.*\); start/,
     );

@@ -1,9 +1,9 @@
 /** Pretraining runs of seconds, and what they leave behind. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Backend } from '../../src/backend/backend.ts';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
-import { readSafetensors } from '../../src/io/safetensors.ts';
+import { readSafetensors, writeSafetensors } from '../../src/io/safetensors.ts';
 import { type PretrainOptions, type PretrainSession, pretrain } from '../../src/training/pretrain.ts';
 import { generatedSentences } from '../tiny_model.ts';
 import { writeCorpus } from './corpora.ts';
@@ -68,7 +68,9 @@ export async function run(
 /** Everything that a run leaves behind: its weights, and its state without the clock. */
 export async function remains(out: string) {
   await using state = await readSafetensors(join(out, 'run', 'state.safetensors'));
-  const tensors = Object.fromEntries(await Promise.all(state.names.map(async (name) => [name, await state.readRaw(name)])));
+  // The checksum is of the seconds too.
+  const names = state.names.filter((name) => name !== 'checksum');
+  const tensors = Object.fromEntries(await Promise.all(names.map(async (name) => [name, await state.readRaw(name)])));
   const progress = { ...JSON.parse(state.metadata.progress), seconds: 0 };
   return { tensors, progress, stream: state.metadata.stream, model: readFileSync(join(out, 'model.safetensors')) };
 }
@@ -77,4 +79,25 @@ export async function remains(out: string) {
 export function steadyClock() {
   let time = 0;
   return () => (time += 1000);
+}
+
+/** Makes of a run what versions left that noted no checksums. */
+export async function withoutChecksums(out: string) {
+  const file = join(out, 'run', 'options.json');
+  const { run: _, ...options } = JSON.parse(readFileSync(file, 'utf8'));
+  writeFileSync(file, JSON.stringify(options, undefined, 2));
+  await withState(out, (metadata) => metadata);
+}
+
+/** Writes a run's state anew, its metadata changed and without a checksum. */
+export async function withState(out: string, change: (metadata: Record<string, string>) => Record<string, string>) {
+  const path = join(out, 'run', 'state.safetensors');
+  await using state = await readSafetensors(path);
+  const tensors = [];
+  for (const name of state.names.filter((name) => name !== 'checksum')) {
+    const { dtype, shape } = state.info(name);
+    const values = dtype === 'I32' ? await state.readIntegers(name) : await state.read(name);
+    tensors.push({ name, dtype: dtype as 'F32' | 'I32', shape, values });
+  }
+  await writeSafetensors(path, tensors, change({ ...state.metadata }));
 }

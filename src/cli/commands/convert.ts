@@ -29,10 +29,15 @@ import {
   balanceOption,
   branchRateOption,
   checkSameOptions,
+  endOf,
   failUnlessFinished,
+  isAfter,
   openTrainingBackend,
-  resumedOptions,
+  type ResumedRun,
+  resumedRun,
+  startLog,
   stopOnInterrupt,
+  timesOf,
 } from '../training_runs.ts';
 
 type Options = BackendOptions &
@@ -55,7 +60,10 @@ export function convertCommand(program: Command): void {
     )
     .option('--corpus <file...>', 'text files, plain or gzipped: one paragraph a line, blank lines between documents')
     .requiredOption('--out <folder>', 'where the run and the converted model are kept')
-    .option('--resume', 'go on with the run in --out, with the options it was started with')
+    .option(
+      '--resume',
+      'go on with the run in --out, with the options and the log it was started with; --corpus and --model may name what was moved',
+    )
     .addOption(
       new Option(
         '--feedforward <kind>',
@@ -160,10 +168,12 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
     heldOutTexts: options.heldOutTexts,
     dtype: options.dtype.toUpperCase() as ConversionOptions['dtype'],
   };
-  const runOptions = options.resume ? await optionsToResume(options, now, given) : now;
+  const { options: runOptions, log: logPath } = options.resume ? await runToResume(options, now, given) : { options: now };
   using backend = await openTrainingBackend(options);
   using stop = stopOnInterrupt(options);
-  const log = await JsonLog.open(options.log, { read: runOptions.corpus, folder: options.out });
+  const path = options.log ?? logPath;
+  const log = await JsonLog.open(path, { read: runOptions.corpus, folder: options.out });
+  let lastStep = 0;
   const bar = new ProgressBar(options, '{phase}  loss {loss}  {rate} tokens/s  ');
   try {
     return await convert(runOptions, {
@@ -173,13 +183,19 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
       checkpointEvery: options.checkpointEvery,
       evaluateEvery: options.evaluateEvery,
       signal: stop.signal,
+      log: path && resolve(path),
+      onStart(started) {
+        lastStep = started.step;
+        return startLog(log, started, isAfter(lastStep), options);
+      },
       onStep(report) {
+        lastStep = report.step;
         const { phase, loss, tokensPerSecond, progress, seconds } = report;
         bar.update(progress, seconds, { phase, loss: loss.toFixed(3), rate: tokensPerSecond > 0 ? Math.round(tokensPerSecond) : '-' });
         log.write({ event: 'step', ...report });
       },
       onAgreement(report) {
-        log.write({ event: 'agreement', ...report });
+        log.write({ event: 'agreement', step: lastStep, ...report });
         notice(agreementLine(report), options);
       },
       onNotice: (line) => notice(line, options),
@@ -190,16 +206,21 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
   }
 }
 
-/** The run's options; what is given again must be as it was, the shape of its layers too. */
-async function optionsToResume(options: Options, now: ConversionOptions, given: (name: string) => boolean): Promise<ConversionOptions> {
-  const { feedforward: _, ...others } = now;
-  const stored = (await resumedOptions('convert', options.out, others, given)) as ConversionOptions;
-  const { kind, ...shape } = stored.feedforward;
+/** The run that is to go on; what is given again must be as it was, the shape of its layers too. */
+async function runToResume(
+  options: Options,
+  now: ConversionOptions,
+  given: (name: string) => boolean,
+): Promise<ResumedRun<ConversionOptions>> {
+  const { conversionOptionsSchema: schema } = await import('../../convert/convert_options.ts');
+  const isOther = (name: string) => name !== 'feedforward' && given(name);
+  const run = await resumedRun('convert', options.out, now, isOther, { schema, places: ['corpus', 'model'] });
+  const { kind, ...shape } = run.options.feedforward;
   const { feedforward, trees, depth, leafWidth, alwaysOn, intermediate } = options;
   const started = { feedforward: kind, intermediate: 'neurons' in shape ? shape.neurons : undefined, ...shape };
   if (kind !== 'fff') Object.assign(started, { leafWidth: undefined, alwaysOn: undefined });
   checkSameOptions({ feedforward, trees, depth, leafWidth, alwaysOn, intermediate }, started, given);
-  return stored;
+  return run;
 }
 
 /** Dense layers of fewer blocks have as many neurons as they had, unless --intermediate says otherwise. */
@@ -219,8 +240,8 @@ function agreementLine({ fitted, trained, states, vectors, logits, cosine, layer
 
 async function summary(result: ConversionResult, out: string): Promise<string> {
   const { duration } = await import('../progress.ts');
-  const state = result.finished ? 'done' : 'stopped (go on with --resume)';
+  const state = endOf(result);
   const last = result.history.at(-1);
   const rate = Math.round((result.fitted + result.trained) / result.seconds);
-  return `${state}: step ${result.step}, ${duration(result.seconds)}, ${rate} tokens/s${last ? `; ${agreementLine(last)}` : ''}; ${out}`;
+  return `${state}: step ${result.step}, ${duration(result.seconds)}, ${rate} tokens/s, the corpus ${timesOf(result.passes)}${last ? `; ${agreementLine(last)}` : ''}; ${out}`;
 }

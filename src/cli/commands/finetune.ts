@@ -20,7 +20,17 @@ import {
   printJson,
 } from '../common.ts';
 import { computingOptions, groupOptions } from '../help.ts';
-import { addTrainingPrecisionOption, failUnlessFinished, openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
+import {
+  addTrainingPrecisionOption,
+  endOf,
+  failUnlessFinished,
+  isAfter,
+  openTrainingBackend,
+  type ResumedRun,
+  resumedRun,
+  startLog,
+  stopOnInterrupt,
+} from '../training_runs.ts';
 import { classificationTable, majorityLine } from './classification_table.ts';
 
 interface Options extends BackendOptions, CommonOptions, ModelOptions, Omit<FineTuningRunOptions, 'model' | 'train' | 'learningRate'> {
@@ -60,7 +70,10 @@ export function finetuneCommand(program: Command): void {
       'such a file for the scores (default: a tenth of --train, of each class alike, which is then not trained on)',
     )
     .requiredOption('--out <folder>', 'where the run and the model of its best epoch are kept')
-    .option('--resume', 'go on with the run in --out, with the options it was started with')
+    .option(
+      '--resume',
+      'go on with the run in --out, with the options and the log it was started with; --model, --train and --validation may name what was moved',
+    )
     .option('--epochs <count>', 'times that every example is seen, at most', parseCount, fineTuningRecipe.epochs)
     .option('--batch <texts>', 'texts for each step of the optimiser', parseCount, fineTuningRecipe.batch)
     .option(
@@ -109,10 +122,13 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
     dtype: options.dtype.toUpperCase(),
   } as FineTuningRunOptions;
   if (!options.resume && !options.train) throw new InputError('--train FILE is missing: name the labelled texts to train on');
-  const runOptions = options.resume ? await resumedOptions('finetune', options.out, now, given) : await newOptions(now, options);
+  const { options: runOptions, log: logPath } = options.resume
+    ? await runToResume(options, now, given)
+    : { options: await newOptions(now, options) };
   using backend = await openTrainingBackend(options);
   using stop = stopOnInterrupt(options);
-  const log = await JsonLog.open(options.log, { read: [runOptions.train, runOptions.validation], folder: options.out });
+  const path = options.log ?? logPath;
+  const log = await JsonLog.open(path, { read: [runOptions.train, runOptions.validation], folder: options.out });
   const bar = new ProgressBar(options, 'epoch {epoch}  loss {loss}  {rate} tokens/s  ');
   try {
     return await runFineTuning(runOptions, {
@@ -121,6 +137,8 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
       resume: options.resume ?? false,
       checkpointEvery: options.checkpointEvery,
       signal: stop.signal,
+      log: path && resolve(path),
+      onStart: (started) => startLog(log, started, isAfter(started.step), options),
       onStep(report) {
         const { epoch, loss, tokensPerSecond } = report;
         bar.update(report.progress, report.seconds, { epoch, loss: loss.toFixed(3), rate: Math.round(tokensPerSecond) });
@@ -130,7 +148,7 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
         log.write({ event: 'epoch', ...report });
         notice(epochLine(report), options);
       },
-      onStart(majority) {
+      onExamples(majority) {
         if (!options.resume && options.learningRate === undefined)
           notice(`learning rate ${runOptions.learningRate}, by the width of the model; --learning-rate takes another`, options);
         if (majority) notice(majorityLine(majority), options);
@@ -141,6 +159,15 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
     bar.stop();
     await log.close();
   }
+}
+
+async function runToResume(
+  { out }: Options,
+  now: FineTuningRunOptions,
+  given: (name: string) => boolean,
+): Promise<ResumedRun<FineTuningRunOptions>> {
+  const { fineTuningOptionsSchema: schema } = await import('../../training/fine_tune_options.ts');
+  return resumedRun('finetune', out, now, given, { schema, places: ['model', 'train', 'validation'] });
 }
 
 /** The options of a new run, those by the model too. */
@@ -158,9 +185,9 @@ function epochLine({ epoch, loss, validationLoss, scores }: FineTuningResult['ep
 }
 
 async function summary(result: FineTuningResult, out: string): Promise<string> {
-  const { finished, epochs, best, seconds, labels, training, validation, feedforward, report } = result;
+  const { finished, diverged, epochs, best, seconds, labels, training, validation, feedforward, report } = result;
   const { describeLeafUse } = await import('../../training/paths.ts');
-  const state = finished ? 'done' : 'stopped (go on with --resume)';
+  const state = endOf({ finished, diverged });
   const what = labels.length > 0 ? `${labels.length} classes` : 'scores';
   const lines = [`${state}: ${training} examples of ${what} in ${Math.round(seconds)} s, scored on ${validation}`];
   if (best > 0) lines.push(`best, in ${out}: ${epochLine(epochs[best - 1])}`);

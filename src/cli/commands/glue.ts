@@ -20,7 +20,16 @@ import {
   printJson,
 } from '../common.ts';
 import { computingOptions, groupOptions } from '../help.ts';
-import { addTrainingPrecisionOption, failUnlessFinished, openTrainingBackend, resumedOptions, stopOnInterrupt } from '../training_runs.ts';
+import {
+  addTrainingPrecisionOption,
+  failUnlessFinished,
+  isAfter,
+  openTrainingBackend,
+  type ResumedRun,
+  resumedRun,
+  startLog,
+  stopOnInterrupt,
+} from '../training_runs.ts';
 import { table } from './bench_report.ts';
 
 interface Options extends BackendOptions, CommonOptions, ModelOptions {
@@ -67,7 +76,10 @@ export function glueCommand(program: Command): void {
       '--out <folder>',
       'where results.json and predictions are kept: test/NAME.tsv for the GLUE server (AX.tsv too if --data has AX/AX.tsv and MNLI is trained), dev/NAME.tsv without test set',
     )
-    .option('--resume', 'go on with the run in --out; --tasks and --seeds may be others, what it has is kept')
+    .option(
+      '--resume',
+      'go on with the run in --out and the log it had; --tasks and --seeds may be others, what it has is kept; --model and --data may name what was moved',
+    )
     .option('--against <folder>', "--out of another model's run: how much of its mean this model keeps")
     .option(
       '--without <folder>',
@@ -120,11 +132,12 @@ async function glue(options: Options, given: (name: string) => boolean): Promise
     folder === undefined ? undefined : { folder, results: await readGlueResults(folder) };
   const [against, without] = [await stored(options.against), await stored(options.without)];
   const others = [against, without].filter((other) => other !== undefined);
-  const runOptions = options.resume ? await optionsToResume(options, given) : await newOptions(options);
+  const { options: runOptions, log: logPath } = options.resume ? await runToResume(options, given) : { options: await newOptions(options) };
   using backend = await openTrainingBackend(options);
   using stop = stopOnInterrupt(options);
   const read = runOptions.tasks.flatMap((name) => glueFiles(glueTask(name), runOptions.data));
-  const log = await JsonLog.open(options.log, { read: [...read, ...others.map(({ folder }) => resultsFile(folder))], folder: out });
+  const path = options.log ?? logPath;
+  const log = await JsonLog.open(path, { read: [...read, ...others.map(({ folder }) => resultsFile(folder))], folder: out });
   const bar = new ProgressBar(options, '{task} seed {seed} epoch {epoch}  loss {loss}  {rate} tokens/s  ');
   let results: GlueResults;
   try {
@@ -135,6 +148,14 @@ async function glue(options: Options, given: (name: string) => boolean): Promise
       against: others,
       checkpointEvery,
       signal: stop.signal,
+      log: path && resolve(path),
+      onStart: (started) =>
+        startLog(
+          log,
+          started,
+          (entry) => entry.task === started.task && entry.seed === started.seed && isAfter(started.step)(entry),
+          options,
+        ),
       onStep(step) {
         const { task, seed, epoch, loss, tokensPerSecond } = step;
         bar.update(step.progress, step.seconds, { task, seed, epoch, loss: loss.toFixed(3), rate: Math.round(tokensPerSecond) });
@@ -184,19 +205,21 @@ async function newOptions(options: Options): Promise<GlueOptions> {
   };
 }
 
-/** The run's options; tasks and seeds may be others than they were. */
-async function optionsToResume(options: Options, given: (name: string) => boolean): Promise<GlueOptions> {
+/** The run that is to go on; tasks and seeds may be others than they were. */
+async function runToResume(options: Options, given: (name: string) => boolean): Promise<ResumedRun<GlueOptions>> {
+  const { glueOptionsSchema: schema } = await import('../../glue/results.ts');
   const { epochs, precision } = options;
   const model = options.model && resolve(await openModelFolder(options));
   const data = options.data && resolve(options.data);
-  const stored = (await resumedOptions('glue', options.out as string, { model, data, epochs, precision }, given)) as GlueOptions;
+  const now = { model, data, epochs, precision } as GlueOptions;
+  const { options: stored, log } = await resumedRun('glue', options.out as string, now, given, { schema, places: ['model', 'data'] });
   const tasks = given('tasks') ? await chosenTasks({ ...options, data: stored.data }) : stored.tasks;
-  if (!given('seeds')) return { ...stored, tasks };
+  if (!given('seeds')) return { options: { ...stored, tasks }, log };
   const { seeds, taskSeeds } = options.seeds;
   checkTaskSeeds(taskSeeds, tasks);
   // Where only tasks are named, the others keep what they have.
-  if (seeds === undefined) return { ...stored, tasks, taskSeeds: { ...stored.taskSeeds, ...taskSeeds } };
-  return { ...stored, tasks, seeds, taskSeeds };
+  if (seeds === undefined) return { options: { ...stored, tasks, taskSeeds: { ...stored.taskSeeds, ...taskSeeds } }, log };
+  return { options: { ...stored, tasks, seeds, taskSeeds }, log };
 }
 
 function checkTaskSeeds(taskSeeds: GlueOptions['taskSeeds'], tasks: readonly string[]): void {

@@ -29,10 +29,15 @@ import {
   addTrainingPrecisionOption,
   balanceOption,
   branchRateOption,
+  endOf,
   failUnlessFinished,
+  isAfter,
   openTrainingBackend,
-  resumedOptions,
+  type ResumedRun,
+  resumedRun,
+  startLog,
   stopOnInterrupt,
+  timesOf,
 } from '../training_runs.ts';
 
 interface Options extends BackendOptions, CommonOptions, ModelOptions, Omit<PretrainOptions, 'model'> {
@@ -101,7 +106,10 @@ export function pretrainCommand(program: Command): void {
         .default('fff'),
     )
     .requiredOption('--out <folder>', 'where the run and its checkpoint are kept')
-    .option('--resume', 'go on with the run in --out, with the options it was started with')
+    .option(
+      '--resume',
+      'go on with the run in --out, with the options and the log it was started with; --corpus may name files that were moved',
+    )
     .option('--tokenizer <file>', 'tokenizer.json to use (default: one is trained on the corpus)')
     .option('--vocabulary <count>', 'entries of the tokenizer that is trained', parseCount, 8192)
     .addOption(normalizerOption())
@@ -152,9 +160,12 @@ export function pretrainCommand(program: Command): void {
 
 async function run(options: Options, given: (name: string) => boolean): Promise<PretrainResult & { seconds: number }> {
   const [{ pretrain }, { JsonLog, ProgressBar }] = await Promise.all([import('../../training/pretrain.ts'), import('../progress.ts')]);
-  const runOptions = await (options.resume ? oldOptions : newOptions)(options, given);
+  const { options: runOptions, log: logPath } = options.resume
+    ? await oldRun(options, given)
+    : { options: await newOptions(options, given) };
   using backend = await openTrainingBackend(options);
-  const log = await JsonLog.open(options.log, {
+  const path = options.log ?? logPath;
+  const log = await JsonLog.open(path, {
     read: [...runOptions.corpus, runOptions.tokenizer, runOptions.heldOut],
     folder: options.out,
   });
@@ -168,6 +179,8 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
       checkpointEvery: options.checkpointEvery,
       evaluateEvery: options.evaluateEvery,
       signal: stop.signal,
+      log: path && resolve(path),
+      onStart: (started) => startLog(log, started, isAfter(started.step), options),
       onStep(report) {
         bar.update(report.progress, report.seconds, {
           step: report.step,
@@ -208,10 +221,29 @@ async function newOptions(options: Options, given: (name: string) => boolean): P
   return pick(options);
 }
 
-/** The options that the run in --out was started with. */
-async function oldOptions(options: Options, given: (name: string) => boolean): Promise<PretrainOptions> {
+/** What the run in --out was started with. */
+async function oldRun(options: Options, given: (name: string) => boolean): Promise<ResumedRun<PretrainOptions>> {
   if (options.model !== undefined) checkNoShape(given);
-  return resumedOptions('pretrain', options.out, await pick(options), given);
+  const { pretrainOptionsSchema: schema } = await import('../../training/pretrain_options.ts');
+  const extend = (stored: PretrainOptions) => extended(stored, options, given);
+  return resumedRun('pretrain', options.out, await pick(options), given, { schema, places: ['corpus', 'heldOut'], extend });
+}
+
+/** The options of a run with another budget, where the learning rates of the steps taken did not depend on it. */
+function extended(stored: PretrainOptions, options: Options, given: (name: string) => boolean): PretrainOptions {
+  const units = (['tokens', 'minutes'] as const).filter(given);
+  if (units.length === 2) throw new InputError('--tokens and --minutes are both given; a run has one budget');
+  const [unit] = units;
+  if (unit === undefined || stored[unit] === options[unit]) return stored;
+  const before = stored.tokens === undefined ? `${stored.minutes} minutes` : `${stored.tokens} tokens`;
+  const { schedule, learningRate } = stored;
+  if (schedule !== 'constant')
+    throw new InputError(
+      `--${unit} ${options[unit]}: the run was started with ${before}, and its learning rate follows the budget (--schedule ${schedule}): the steps taken would have had another; leave it out, and train further what comes out: ufb pretrain --model ${options.out} --out ANOTHER`,
+    );
+  notice(`${options[unit]} ${unit} in place of ${before}; the learning rate stays at ${learningRate} (--schedule constant)`, options);
+  const { tokens, minutes, startedWith = { tokens, minutes } } = stored;
+  return { ...stored, startedWith, tokens: undefined, minutes: undefined, [unit]: options[unit] };
 }
 
 function checkNoShape(given: (name: string) => boolean): void {
@@ -235,9 +267,9 @@ async function pick(options: Options): Promise<PretrainOptions> {
 async function summary(result: PretrainResult, out: string): Promise<string> {
   const [{ duration }, { describeLeafUse }] = await Promise.all([import('../progress.ts'), import('../../training/paths.ts')]);
   const { heldOutLoss: loss, layers = [] } = result.history.findLast((point) => point.heldOutLoss !== undefined) ?? {};
-  const state = result.finished ? 'done' : 'stopped (go on with --resume)';
+  const state = endOf(result);
   const found = [
-    `step ${result.step}, ${result.tokens} tokens, ${duration(result.seconds)}`,
+    `step ${result.step}, ${result.tokens} tokens (the corpus ${timesOf(result.passes)}), ${duration(result.seconds)}`,
     ...(loss === undefined ? [] : [`held-out loss ${loss.toFixed(4)}`]),
     ...(layers.length > 0 ? [`leaf use ${describeLeafUse(layers, result.feedforward)}`] : []),
   ];
