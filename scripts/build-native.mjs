@@ -1,8 +1,9 @@
 #!/usr/bin/env node
 // Builds the native add-on (kernels/) without node-gyp: a C++17 compiler and the headers of the npm package node-api-headers.
 //
-//   node scripts/build-native.mjs [--out DIR]      writes DIR/ufb.node, by default build/native
+//   node scripts/build-native.mjs [--out DIR] [--allocation-failures]      writes DIR/ufb.node, by default build/native
 //
+// --allocation-failures: a build for tests, of which each allocation can be made to fail (kernels/runtime/allocation_failures.h).
 // Exit code 0: built, or up to date. Objects are kept beside it, each under the hash of what it was made from.
 // $CXX names the compiler; otherwise the first of c++, g++, clang++ that runs.
 import { spawn, spawnSync } from 'node:child_process';
@@ -96,7 +97,7 @@ async function inParallel(jobs) {
   await Promise.all(workers);
 }
 
-async function build(out) {
+async function build(out, variant) {
   const sets = instructionSets[process.arch];
   if (!sets || process.platform === 'win32')
     throw new BuildError(`the native backend is not built for ${process.platform}-${process.arch}`);
@@ -111,7 +112,7 @@ async function build(out) {
     process.arch,
     readFileSync(fileURLToPath(import.meta.url), 'utf8'),
   );
-  const stamp = hashOf(identity, kernelSources, runtimeSources);
+  const stamp = hashOf(identity, kernelSources, runtimeSources, ...variant);
   const target = join(out, 'ufb.node');
   const stampFile = join(out, 'ufb.stamp');
   if (existsSync(target) && existsSync(stampFile) && readFileSync(stampFile, 'utf8') === stamp) return { target, fresh: true, sets: [] };
@@ -145,7 +146,7 @@ async function build(out) {
   const has = known.map(([name]) => `-DUFB_HAS_${name.toUpperCase()}`);
   const calling = hashOf(readFileSync(join(kernels, 'kernel.h')), runtimeSources);
   for (const name of readdirSync(runtime).filter((file) => file.endsWith('.cc'))) {
-    jobs.push(object(name.slice(0, -3), join(runtime, name), [...common, ...has, '-DNAPI_VERSION=8', '-isystem', headers], calling));
+    jobs.push(object(name.slice(0, -3), join(runtime, name), [...common, ...variant, ...has, '-DNAPI_VERSION=8', '-isystem', headers], calling));
   }
   await inParallel(jobs);
 
@@ -156,18 +157,21 @@ async function build(out) {
   } else {
     // With the C++ library inside, the add-on runs where a different one is installed; not every system has the static library.
     const inside = ['-static-libstdc++', '-static-libgcc', '-Wl,--exclude-libs,ALL'];
+    if (variant.length > 0) link.push('-Wl,-Bsymbolic'); // its own operator new, not the one that node exports
     await execute(compiler.command, [...link, ...inside]).catch(() => execute(compiler.command, link));
   }
   renameSync(aside, target);
   writeFileSync(stampFile, stamp);
-  for (const name of readdirSync(objects)) if (name.endsWith('.o') && !wanted.includes(join(objects, name))) rmSync(join(objects, name));
+  // What a variant is made of is made anew for the next one; the kernels are those of the build itself.
+  if (variant.length > 0) for (const path of wanted.slice(known.length)) rmSync(path);
+  else for (const name of readdirSync(objects)) if (name.endsWith('.o') && !wanted.includes(join(objects, name))) rmSync(join(objects, name));
   return { target, fresh: false, sets: known.map(([name]) => name) };
 }
 
 const position = process.argv.indexOf('--out');
 const out = position > 0 ? resolve(process.argv[position + 1]) : join(root, 'build', 'native');
 try {
-  const { target, fresh, sets } = await build(out);
+  const { target, fresh, sets } = await build(out, process.argv.includes('--allocation-failures') ? ['-DUFB_ALLOCATION_FAILURES'] : []);
   console.log(fresh ? `native add-on up to date: ${target}` : `native add-on built (${sets.join(', ')}): ${target}`);
 } catch (error) {
   if (!(error instanceof BuildError)) throw error;

@@ -50,15 +50,25 @@ function oneLine(message: string): string {
   return printable(short);
 }
 
-/** What came from a file, a tensor's name say, may hold line ends, and what terminals take as commands: here they are written as escapes. */
+/**
+ * What came from a file, a text or an argument, a tensor's name say, may hold line ends, what terminals take as commands, and what turns the
+ * direction of writing: here they are written as escapes.
+ */
 export function printable(text: string): string {
-  return text.replace(/[\p{Cc}\p{Zl}\p{Zp}]/gu, (character) =>
-    character === '\n' ? '\\n' : `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
+  return text.replace(/[\p{Cc}\p{Zl}\p{Zp}\u202a-\u202e\u2066-\u2069]/gu, escaped);
 }
+
+/** The same, of several lines: line ends and tabs stay. */
+export function printableLines(text: string): string {
+  return text.replace(/[^\n\t]+/g, printable);
+}
+
+const escaped = (character: string) => (character === '\n' ? '\\n' : `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
 
 /** A value from a file as a message shows it: short. */
 export function quoted(value: unknown): string {
+  if (typeof value === 'bigint' || typeof value === 'symbol' || typeof value === 'number') return String(value);
+  if (typeof value === 'function') return 'a function';
   let text = 'nested too deeply';
   try {
     text = JSON.stringify(value) ?? 'missing';

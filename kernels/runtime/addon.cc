@@ -2,10 +2,11 @@
 // each function does; arguments are trusted to be of the types it passes.
 #include <node_api.h>
 
+#include <cstdio>
 #include <cstring>
 #include <exception>
-#include <string>
 
+#include "allocation_failures.h"
 #include "executor.h"
 #include "instruction_sets.h"
 
@@ -19,7 +20,7 @@ struct Handle {
   napi_ref self = nullptr;                      // strong while promises are outstanding, so that the backend outlives them
   std::unique_ptr<Executor> executor;
   std::mutex mutex;
-  std::vector<std::unique_ptr<Job>> completed;
+  JobList completed;
   size_t outstanding = 0;
   bool disposed = false;
 };
@@ -36,14 +37,17 @@ napi_value undefined(napi_env env) {
   return value;
 }
 
-napi_value errorOf(napi_env env, const std::string& message) {
+napi_value errorOf(napi_env env, const char* message) {
   napi_value text, error;
-  napi_create_string_utf8(env, message.data(), message.size(), &text);
+  napi_create_string_utf8(env, message, NAPI_AUTO_LENGTH, &text);
   napi_create_error(env, nullptr, text, &error);
   return error;
 }
 
-napi_value throwError(napi_env env, const std::string& message) {
+// printf-style. Allocates nothing of its own: want of memory may be the message.
+template <class... Values> napi_value throwError(napi_env env, const char* format, Values... values) {
+  char message[512];
+  std::snprintf(message, sizeof message, format, values...);
   napi_throw(env, errorOf(env, message));
   return nullptr;
 }
@@ -62,12 +66,11 @@ double numberOf(napi_env env, napi_value value) {
   return number;
 }
 
-std::string textOf(napi_env env, napi_value value) {
-  char text[64];
-  size_t length = 0;
-  napi_get_value_string_utf8(env, value, text, sizeof text, &length);
-  return std::string(text, length);
-}
+// A name, which is cut where no name that is known is as long.
+struct Name {
+  char text[64] = "";
+  Name(napi_env env, napi_value value) { napi_get_value_string_utf8(env, value, text, sizeof text, nullptr); }
+};
 
 struct View {
   void* data = nullptr;
@@ -100,13 +103,13 @@ Handle* handleOf(napi_env env, napi_value value) {
 
 void settle(Handle& handle, std::unique_ptr<Job> job, const char* instead) {
   std::unique_ptr<Promise> promise(static_cast<Promise*>(job->owner));
-  if (instead) job->error = instead;
-  if (job->error.empty()) {
+  if (!instead && !job->error.empty()) instead = job->error.text;
+  if (!instead) {
     napi_value result = undefined(handle.env);
     if (promise->result) napi_get_reference_value(handle.env, promise->result, &result);
     napi_resolve_deferred(handle.env, promise->deferred, result);
   } else {
-    napi_reject_deferred(handle.env, promise->deferred, errorOf(handle.env, job->error));
+    napi_reject_deferred(handle.env, promise->deferred, errorOf(handle.env, instead));
   }
   if (promise->result) napi_delete_reference(handle.env, promise->result);
   if (--handle.outstanding > 0) return;
@@ -116,33 +119,40 @@ void settle(Handle& handle, std::unique_ptr<Job> job, const char* instead) {
 }
 
 void settleCompleted(Handle& handle, const char* instead) {
-  std::vector<std::unique_ptr<Job>> completed;
-  {
+  const auto next = [&handle] {
     std::lock_guard<std::mutex> lock(handle.mutex);
-    completed.swap(handle.completed);
-  }
-  for (std::unique_ptr<Job>& job : completed) settle(handle, std::move(job), instead);
+    return handle.completed.pop();
+  };
+  for (std::unique_ptr<Job> job = next(); job; job = next()) settle(handle, std::move(job), instead);
 }
 
 // Ends the threads and frees the memory. What has not run by then never will.
-std::deque<std::unique_ptr<Job>> close(Handle& handle) {
+JobList close(Handle& handle) noexcept {
   handle.disposed = true;
-  std::deque<std::unique_ptr<Job>> dropped;
-  if (handle.executor) dropped = handle.executor->stop();
+  JobList dropped = handle.executor ? handle.executor->stop() : JobList();
   handle.executor.reset();
   if (handle.doorbell) napi_release_threadsafe_function(handle.doorbell, napi_tsfn_abort);
   handle.doorbell = nullptr;
   return dropped;
 }
 
-void closeWithEnvironment(void* data) { close(*static_cast<Handle*>(data)); }
+// Nobody is left whom a promise could be kept for.
+void abandon(JobList dropped) noexcept {
+  while (std::unique_ptr<Job> job = dropped.pop()) delete static_cast<Promise*>(job->owner);
+}
+
+void closeWithEnvironment(void* data) {
+  Handle& handle = *static_cast<Handle*>(data);
+  abandon(close(handle));
+  abandon(std::move(handle.completed));
+}
 
 napi_value create(napi_env env, napi_callback_info info) {
   Call<2> call(env, info);
-  const std::string name = textOf(env, call.arguments[0]);
+  const Name name(env, call.arguments[0]);
   const InstructionSet* set = instructionSets;
-  while (set->name && name != set->name) set++;
-  if (!set->name || !set->supported()) return throwError(env, "this processor or build has no instruction set '" + name + "'");
+  while (set->name && std::strcmp(name.text, set->name) != 0) set++;
+  if (!set->name || !set->supported()) return throwError(env, "this processor or build has no instruction set '%s'", name.text);
 
   Handle* handle = new Handle;
   handle->env = env;
@@ -164,7 +174,7 @@ napi_value create(napi_env env, napi_callback_info info) {
     Handle* owner = static_cast<Handle*>(data);
     {
       std::lock_guard<std::mutex> lock(owner->mutex);
-      owner->completed.push_back(std::move(job));
+      owner->completed.push(std::move(job));
     }
     napi_call_threadsafe_function(owner->doorbell, nullptr, napi_tsfn_nonblocking);
   };
@@ -173,7 +183,7 @@ napi_value create(napi_env env, napi_callback_info info) {
   } catch (const std::exception& error) {
     napi_release_threadsafe_function(handle->doorbell, napi_tsfn_abort);
     delete handle;
-    return throwError(env, std::string("the system gives the native backend no thread or memory (") + error.what() + "): end other programs or raise the limits (ulimit -a)");
+    return throwError(env, "the system gives the native backend no thread or memory (%s): end other programs or raise the limits (ulimit -a)", error.what());
   }
   napi_add_env_cleanup_hook(env, closeWithEnvironment, handle);
 
@@ -181,7 +191,7 @@ napi_value create(napi_env env, napi_callback_info info) {
   const auto finalize = [](napi_env finalEnv, void* data, void*) {
     Handle* owner = static_cast<Handle*>(data);
     napi_remove_env_cleanup_hook(finalEnv, closeWithEnvironment, owner);
-    close(*owner);
+    closeWithEnvironment(owner);
     delete owner;
   };
   napi_create_external(env, handle, finalize, nullptr, &external);
@@ -194,9 +204,9 @@ napi_value dispose(napi_env env, napi_callback_info info) {
   Handle* handle = handleOf(env, call.arguments[0]);
   if (!handle) return nullptr;
   const char* reason = "the native backend was disposed before this had run";
-  std::deque<std::unique_ptr<Job>> dropped = close(*handle);
+  JobList dropped = close(*handle);
   settleCompleted(*handle, reason);
-  for (std::unique_ptr<Job>& job : dropped)
+  while (std::unique_ptr<Job> job = dropped.pop())
     if (job->barrier) settle(*handle, std::move(job), reason);
   return undefined(env);
 }
@@ -215,7 +225,7 @@ napi_value allocate(napi_env env, napi_callback_info info) {
   if (!handle) return nullptr;
   const double bytes = numberOf(env, call.arguments[1]);
   void* block = handle->executor->blocks().allocate(static_cast<size_t>(bytes));
-  if (!block) return throwError(env, "no memory for a tensor of " + std::to_string(static_cast<size_t>(bytes)) + " bytes");
+  if (!block) return throwError(env, "no memory for a tensor of %zu bytes", static_cast<size_t>(bytes));
   napi_value address;
   napi_create_double(env, static_cast<double>(reinterpret_cast<uintptr_t>(block)), &address);
   return address;
@@ -234,7 +244,7 @@ napi_value stage(napi_env env, napi_callback_info info) {
   if (!handle) return nullptr;
   const View values = viewOf(env, call.arguments[1]);
   void* block = handle->executor->stage(values.data, values.bytes);
-  if (!block) return throwError(env, "no memory to stage " + std::to_string(values.bytes) + " bytes");
+  if (!block) return throwError(env, "no memory to stage %zu bytes", values.bytes);
   napi_value address;
   napi_create_double(env, static_cast<double>(reinterpret_cast<uintptr_t>(block)), &address);
   return address;
@@ -256,8 +266,15 @@ std::unique_ptr<Job> jobOf(napi_env env, const napi_value* arguments, bool barri
 napi_value submit(napi_env env, napi_callback_info info) {
   Call<3> call(env, info);
   Handle* handle = handleOf(env, call.arguments[0]);
-  if (handle) handle->executor->submit(jobOf(env, call.arguments, false));
-  return handle ? undefined(env) : nullptr;
+  if (!handle) return nullptr;
+  try {
+    handle->executor->submit(jobOf(env, call.arguments, false));
+  } catch (...) {
+    // The list is lost. Whoever goes on all the same must not read what was there before.
+    handle->executor->fail("a list of %lld numbers was lost, for there was no memory for it", static_cast<long long>(numberOf(env, call.arguments[2])), 0, 0);
+    throw;
+  }
+  return undefined(env);
 }
 
 napi_value finish(napi_env env, napi_callback_info info) {
@@ -266,12 +283,12 @@ napi_value finish(napi_env env, napi_callback_info info) {
   if (!handle) return nullptr;
   std::unique_ptr<Job> job = jobOf(env, call.arguments, true);
   Promise* promise = new Promise{};
+  job->owner = promise;
   napi_value value;
   napi_create_promise(env, &promise->deferred, &value);
   napi_valuetype type;
   napi_typeof(env, call.arguments[3], &type);
   if (type == napi_object) napi_create_reference(env, call.arguments[3], 1, &promise->result);
-  job->owner = promise;
   if (handle->outstanding++ == 0) {
     uint32_t count;
     napi_reference_ref(env, handle->self, &count);
@@ -287,7 +304,7 @@ napi_value runNow(napi_env env, napi_callback_info info) {
   if (!handle) return nullptr;
   std::unique_ptr<Job> job = jobOf(env, call.arguments, true);
   handle->executor->runNow(*job);
-  return job->error.empty() ? undefined(env) : throwError(env, job->error);
+  return job->error.empty() ? undefined(env) : throwError(env, "%s", job->error.text);
 }
 
 napi_value blockCount(napi_env env, napi_callback_info info) {
@@ -316,23 +333,29 @@ napi_value kernelTimes(napi_env env, napi_callback_info info) {
   return list;
 }
 
-napi_value namesOf(napi_env env, const std::vector<const char*>& names) {
-  napi_value list;
-  napi_create_array_with_length(env, names.size(), &list);
-  for (size_t i = 0; i < names.size(); i++) {
-    napi_value name;
-    napi_create_string_utf8(env, names[i], NAPI_AUTO_LENGTH, &name);
-    napi_set_element(env, list, static_cast<uint32_t>(i), name);
-  }
-  return list;
+void append(napi_env env, napi_value list, const char* text) {
+  napi_value name;
+  uint32_t length = 0;
+  napi_create_string_utf8(env, text, NAPI_AUTO_LENGTH, &name);
+  napi_get_array_length(env, list, &length);
+  napi_set_element(env, list, length, name);
 }
+
+#if defined(UFB_ALLOCATION_FAILURES)
+napi_value failAllocationsOf(napi_env env, napi_callback_info info) {
+  Call<2> call(env, info);
+  napi_value value;
+  napi_create_double(env, static_cast<double>(failAllocations(static_cast<size_t>(numberOf(env, call.arguments[0])), static_cast<size_t>(numberOf(env, call.arguments[1])))), &value);
+  return value;
+}
+#endif
 
 // What C++ throws, for want of memory, must not reach Node, which would end the process.
 template <napi_value (*callback)(napi_env, napi_callback_info)> napi_value guarded(napi_env env, napi_callback_info info) {
   try {
     return callback(env, info);
   } catch (const std::exception& error) {
-    return throwError(env, std::string("no memory for the native backend's own lists (") + error.what() + "): dispose tensors or take smaller batches");
+    return throwError(env, "no memory for the native backend's own lists (%s): dispose tensors or take smaller batches", error.what());
   }
 }
 
@@ -347,12 +370,14 @@ template <napi_value (*callback)(napi_env, napi_callback_info)> void exportFunct
 
 extern "C" NAPI_MODULE_EXPORT napi_value napi_register_module_v1(napi_env env, napi_value exports) {
   using namespace ufb;
-  std::vector<const char*> sets, kernels;
+  napi_value sets, kernels;
+  napi_create_array(env, &sets);
+  napi_create_array(env, &kernels);
   for (const InstructionSet* set = instructionSets; set->name; set++)
-    if (set->supported()) sets.push_back(set->name);
-  for (const KernelEntry* entry = instructionSets[0].kernels; entry->name; entry++) kernels.push_back(entry->name);
-  napi_set_named_property(env, exports, "instructionSets", namesOf(env, sets));
-  napi_set_named_property(env, exports, "kernelNames", namesOf(env, kernels));
+    if (set->supported()) append(env, sets, set->name);
+  for (const KernelEntry* entry = instructionSets[0].kernels; entry->name; entry++) append(env, kernels, entry->name);
+  napi_set_named_property(env, exports, "instructionSets", sets);
+  napi_set_named_property(env, exports, "kernelNames", kernels);
   exportFunction<create>(env, exports, "create");
   exportFunction<dispose>(env, exports, "dispose");
   exportFunction<threads>(env, exports, "threads");
@@ -364,6 +389,9 @@ extern "C" NAPI_MODULE_EXPORT napi_value napi_register_module_v1(napi_env env, n
   exportFunction<runNow>(env, exports, "runNow");
   exportFunction<blockCount>(env, exports, "blockCount");
   exportFunction<kernelTimes>(env, exports, "kernelTimes");
+#if defined(UFB_ALLOCATION_FAILURES)
+  exportFunction<failAllocationsOf>(env, exports, "failAllocations");
+#endif
   return exports;
 }
 

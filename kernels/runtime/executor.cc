@@ -56,7 +56,7 @@ Executor::~Executor() {
   for (Scratch& own : scratch_) freeAligned(own.block);
 }
 
-std::deque<std::unique_ptr<Job>> Executor::stop() {
+JobList Executor::stop() noexcept {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     stopping_ = true;
@@ -78,10 +78,10 @@ void* Executor::stage(const void* values, size_t bytes) {
   return block;
 }
 
-void Executor::submit(std::unique_ptr<Job> job) {
+void Executor::submit(std::unique_ptr<Job> job) noexcept {
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    queue_.push_back(std::move(job));
+    queue_.push(std::move(job));
   }
   changed_.notify_all();
 }
@@ -105,14 +105,13 @@ std::vector<KernelTime> Executor::times() {
   return times_;
 }
 
-void Executor::serve() {
+void Executor::serve() noexcept {
   FlushDenormals flush;
   std::unique_lock<std::mutex> lock(mutex_);
   for (;;) {
     changed_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
     if (stopping_) return;
-    std::unique_ptr<Job> job = std::move(queue_.front());
-    queue_.pop_front();
+    std::unique_ptr<Job> job = queue_.pop();
     running_ = true;
     lock.unlock();
     execute(*job);
@@ -123,7 +122,7 @@ void Executor::serve() {
   }
 }
 
-void Executor::execute(Job& job) {
+void Executor::execute(Job& job) noexcept {
   const double *command = job.commands.data(), *end = command + job.commands.size();
   while (command < end) {
     const int code = static_cast<int>(command[0]);
@@ -140,7 +139,7 @@ void Executor::execute(Job& job) {
       staged_.release(pointer<void>(addresses[1]));
       stagedBytes_ -= bytes;
     } else if (!failed_) {
-      void* operands[32];
+      void* operands[32] = {};  // what a kernel takes beyond those given is absent
       for (size_t i = 0; i < operandCount; i++) operands[i] = pointer<void>(addresses[i]);
       runKernel(static_cast<size_t>(code), {operands, numbers});
     }
@@ -148,9 +147,9 @@ void Executor::execute(Job& job) {
   }
   if (!job.barrier) return;
   std::lock_guard<std::mutex> lock(errorMutex_);
-  if (failed_) job.error = std::move(error_);
+  if (failed_) job.error = error_;
   else if (job.read.bytes > 0) std::memcpy(job.read.to, job.read.from, job.read.bytes);
-  error_.clear();
+  error_ = Message();
   failed_ = false;
 }
 
@@ -177,12 +176,10 @@ void* Executor::scratch(int worker, size_t bytes) {
   return own.block;
 }
 
-void Executor::fail(const char* format, long long a, long long b, long long c) {
-  char message[256];
-  std::snprintf(message, sizeof message, format, a, b, c);
+void Executor::fail(const char* format, long long a, long long b, long long c) noexcept {
   std::lock_guard<std::mutex> lock(errorMutex_);
   if (failed_) return;
-  error_ = message;
+  std::snprintf(error_.text, sizeof error_.text, format, a, b, c);
   failed_ = true;
 }
 

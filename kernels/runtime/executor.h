@@ -6,10 +6,8 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstddef>
-#include <deque>
 #include <memory>
 #include <mutex>
-#include <string>
 #include <thread>
 #include <vector>
 
@@ -32,14 +30,54 @@ struct ReadBack {
   size_t bytes = 0;
 };
 
+// A message of fixed room: errors are noted where nothing may be allocated, for want of memory may be the error.
+struct Message {
+  char text[256] = "";
+  bool empty() const { return text[0] == 0; }
+};
+
 struct Job {
   std::vector<double> commands;
   // A barrier reports the first error since the one before it.
   bool barrier = false;
   ReadBack read;
-  std::string error;
+  Message error;
   // The submitter's own, handed back by `completed`.
   void* owner = nullptr;
+
+ private:
+  friend class JobList;
+  Job* next = nullptr;
+};
+
+// Jobs in their order, linked to each other: nothing that is done with them allocates or throws.
+class JobList {
+ public:
+  JobList() = default;
+  JobList(JobList&& other) noexcept : first_(other.first_), last_(other.last_) { other.first_ = other.last_ = nullptr; }
+  JobList(const JobList&) = delete;
+  JobList& operator=(const JobList&) = delete;
+  ~JobList() {
+    while (pop()) {
+    }
+  }
+  bool empty() const noexcept { return !first_; }
+  void push(std::unique_ptr<Job> job) noexcept {
+    (last_ ? last_->next : first_) = job.get();
+    last_ = job.release();
+  }
+  // Null if there is none.
+  std::unique_ptr<Job> pop() noexcept {
+    std::unique_ptr<Job> job(first_);
+    if (!job) return job;
+    first_ = job->next;
+    if (!first_) last_ = nullptr;
+    job->next = nullptr;
+    return job;
+  }
+
+ private:
+  Job *first_ = nullptr, *last_ = nullptr;
 };
 
 struct KernelTime {
@@ -52,13 +90,15 @@ class Executor {
   Executor(const KernelEntry* kernels, int threads, void (*completed)(void* data, std::unique_ptr<Job>), void* data);
   ~Executor();
   // Finishes the command that runs, ends the thread, and returns the jobs that have not begun.
-  std::deque<std::unique_ptr<Job>> stop();
+  JobList stop() noexcept;
 
   int threads() const { return pool_.threads(); }
   Blocks& blocks() { return blocks_; }
   // A copy of the values, waiting for a writeStaged command; null without memory. Waits when too much is staged already.
   void* stage(const void* values, size_t bytes);
-  void submit(std::unique_ptr<Job> job);
+  void submit(std::unique_ptr<Job> job) noexcept;
+  // Records an error (the first one wins), which the next barrier reports. printf-style.
+  void fail(const char* format, long long a, long long b, long long c) noexcept;
   // Waits for what is queued, then runs the job, always a barrier, on this thread. Its `error` tells how it went.
   void runNow(Job& job);
   // Calls and time of each kernel, in their order.
@@ -68,12 +108,11 @@ class Executor {
   struct KernelContext : Context {
     Executor* executor;
   };
-  void serve();
+  void serve() noexcept;
   void waitUntilIdle(std::unique_lock<std::mutex>& lock);
-  void execute(Job& job);
+  void execute(Job& job) noexcept;
   void runKernel(size_t code, const Arguments& arguments);
   void* scratch(int worker, size_t bytes);
-  void fail(const char* format, long long a, long long b, long long c);
 
   const KernelEntry* kernels_;
   size_t kernelCount_ = 0;
@@ -91,7 +130,7 @@ class Executor {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<std::unique_ptr<Job>> queue_;
+  JobList queue_;
   bool running_ = false;
   std::atomic<bool> stopping_{false};
   std::atomic<size_t> stagedBytes_{0};
@@ -99,7 +138,7 @@ class Executor {
 
   std::mutex errorMutex_;
   std::atomic<bool> failed_{false};
-  std::string error_;
+  Message error_;
 
   std::thread thread_;
 };

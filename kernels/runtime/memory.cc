@@ -1,5 +1,7 @@
 #include "memory.h"
 
+#include "allocation_failures.h"
+
 #include <stdlib.h>
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -13,6 +15,7 @@ constexpr size_t hugePage = size_t{2} << 20, large = size_t{4} << 20;
 
 void* allocateAligned(size_t bytes) {
   void* block = nullptr;
+  if (!mayAllocate()) return nullptr;
   const bool huge = bytes >= large;
   if (bytes > SIZE_MAX / 2 || posix_memalign(&block, huge ? hugePage : 64, bytes > 0 ? bytes : 1) != 0) return nullptr;
 #if defined(__linux__)
@@ -25,11 +28,15 @@ void freeAligned(void* block) { free(block); }
 
 void* Blocks::allocate(size_t bytes) {
   void* block = allocateAligned(bytes);
-  if (block) {
+  if (!block) return nullptr;
+  try {
     std::lock_guard<std::mutex> lock(mutex_);
     blocks_.insert(block);
+    return block;
+  } catch (...) {
+    freeAligned(block);
+    return nullptr;
   }
-  return block;
 }
 
 void Blocks::release(void* block) {

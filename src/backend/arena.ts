@@ -1,3 +1,4 @@
+import { checkArgument, kinds } from '../arguments.ts';
 import type { Backend } from './backend.ts';
 import { bytesPerElement, type DType, type Storage, sizeOf, Tensor } from './tensor.ts';
 
@@ -12,7 +13,9 @@ export class Arena {
   private readonly slots: (Storage | undefined)[] = [];
   private next = 0;
 
-  constructor(readonly backend: Backend) {}
+  constructor(readonly backend: Backend) {
+    checkArgument('backend', backend, kinds.backend);
+  }
 
   /** An uninitialised tensor, valid until `reset`, or until `release` of an earlier mark. */
   tensor(name: string, shape: readonly number[], dtype: DType = 'f32'): Tensor {

@@ -19,7 +19,8 @@
  * To add an operation: declare it here and check its arguments (checks.ts), write it in reference/, write one kernel file, add one case in
  * test/backend/cases/. The order of operands and numbers in `enqueue` is the kernel's signature.
  */
-import { ShapeError } from '../errors.ts';
+import { checkArgument, kinds } from '../arguments.ts';
+import { InputError, quoted, ShapeError } from '../errors.ts';
 import { Checks, describe, poolKinds } from './checks.ts';
 import { type Precision, PreparedWeight, type ProductPrecision, precisions } from './prepared_weight.ts';
 import { arrayTypes, bytesPerElement, type DType, type Storage, sizeOf, Tensor, type TypedArray } from './tensor.ts';
@@ -86,6 +87,7 @@ export function fmix32(value: number): number {
  * (fmix32(fmix32(i) ^ key) >>> 8) / 2^24 >= probability, so that backward recomputes it and a resumed run repeats it.
  */
 export function dropoutKey(seed: number, step: number, site: number): number {
+  for (const [name, value] of Object.entries({ seed, step, site })) checkArgument(name, value, kinds.integer);
   return fmix32(fmix32(fmix32(seed >>> 0) ^ (step >>> 0)) + site);
 }
 
@@ -127,6 +129,10 @@ export abstract class Backend {
 
   /** A new tensor; uninitialised unless `values` are given. */
   tensor(name: string, shape: readonly number[], dtype: DType = 'f32', values?: TypedArray | readonly number[]): Tensor {
+    checkArgument('name', name, kinds.text);
+    checkArgument('shape', shape, kinds.list);
+    if (!Object.hasOwn(bytesPerElement, dtype))
+      throw new InputError(`dtype: got ${quoted(dtype)}, expected one of ${Object.keys(bytesPerElement).join(', ')}`);
     const bytes = sizeOf(name, shape) * bytesPerElement[dtype];
     const tensor = new Tensor(this, name, [...shape], dtype, this.allocate(bytes));
     try {
@@ -152,6 +158,8 @@ export abstract class Backend {
   /** Copies values in, in queue order. The array may be reused at once. */
   write(tensor: Tensor, values: TypedArray | readonly number[]): void {
     this.checks.use('write', 'tensor', tensor);
+    if (!Array.isArray(values) && !ArrayBuffer.isView(values))
+      throw new InputError(`values: got ${quoted(values)}, expected an array of numbers`);
     if (values.length !== tensor.size) throw new ShapeError(`write: ${describe(tensor)} takes ${tensor.size} values, got ${values.length}`);
     const ArrayType = arrayTypes[tensor.dtype];
     this.upload(tensor, values instanceof ArrayType ? values : ArrayType.from(values as ArrayLike<number>));

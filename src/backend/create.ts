@@ -1,4 +1,5 @@
 import { wasmMissing } from '#platform';
+import { checkOptions, kinds } from '../arguments.ts';
 import { InputError } from '../errors.ts';
 import type { Backend } from './backend.ts';
 import { NativeBackend } from './native.ts';
@@ -19,6 +20,7 @@ export interface BackendOptions {
 
 /** A backend to compute on; whoever creates it disposes it. Throws if one that is asked for by name cannot be had. */
 export function createBackend(options: BackendOptions = {}): Backend {
+  checkOptions(options, { name: kinds.text, threads: kinds.integer });
   const name = options.name ?? bestBackend();
   switch (name) {
     case 'native':

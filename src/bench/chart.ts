@@ -3,6 +3,7 @@ import { GridComponent, LegendComponent, TitleComponent } from 'echarts/componen
 import { init, use } from 'echarts/core';
 import { LabelLayout } from 'echarts/features';
 import { SVGRenderer } from 'echarts/renderers';
+import { wellFormed } from '../io/svg.ts';
 
 use([BarChart, LineChart, GridComponent, LegendComponent, TitleComponent, LabelLayout, SVGRenderer]);
 
@@ -52,7 +53,7 @@ export function renderBars(title: string, unit: string, bars: readonly Bar[]): s
         },
       ],
     });
-    return chart.renderToSVGString();
+    return wellFormed(chart.renderToSVGString());
   } finally {
     chart.dispose();
   }
@@ -200,7 +201,7 @@ export function renderPanels(title: string, rows: readonly (readonly Panel[])[])
         })),
       ),
     });
-    return chart.renderToSVGString();
+    return wellFormed(chart.renderToSVGString());
   } finally {
     chart.dispose();
   }

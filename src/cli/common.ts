@@ -3,7 +3,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Backend } from '../backend/backend.ts';
 import type { BackendName } from '../backend/create.ts';
 import { precisions } from '../backend/prepared_weight.ts';
-import { InputError } from '../errors.ts';
+import { InputError, printable, printableLines } from '../errors.ts';
 import { textStyles } from '../tokenizer/word_piece_json.ts';
 import { clearLine, terminal } from './terminal.ts';
 
@@ -187,15 +187,21 @@ export function parsePositive(text: string): number {
 export async function openBackend(options: BackendOptions & CommonOptions): Promise<Backend> {
   const { createBackend, backendNotice } = await import('../backend/create.ts');
   const backend = createBackend({ name: options.backend, threads: options.threads });
-  const notice = options.backend ? undefined : backendNotice();
-  if (notice && !options.quiet) process.stderr.write(`${notice}\n`);
+  const reason = options.backend ? undefined : backendNotice();
+  if (reason) notice(reason, options);
   return backend;
 }
 
-/** Prints a line of results. */
+/** Prints a line of results, or several, without what a terminal would take as commands; what is not to break a line goes through {@link printable}. */
 export function print(line = ''): void {
   if (terminal.showsBar && process.stdout.isTTY) process.stderr.write(clearLine);
-  process.stdout.write(`${line}\n`);
+  // What stands at odd places are our own styles.
+  process.stdout.write(
+    `${line
+      .split(ownStyle)
+      .map((part, i) => (i % 2 === 0 ? printableLines(part) : part))
+      .join('')}\n`,
+  );
 }
 
 /** A number with so many digits behind the point; what rounds to nothing has no sign. */
@@ -204,12 +210,13 @@ export function fixed(value: number, digits: number): string {
 }
 
 export function printJson(value: unknown): void {
+  // JSON leaves some of them as they are, which within its strings may be escaped too.
   print(JSON.stringify(value, undefined, 2));
 }
 
 /** Prints a line about what is going on, on stderr. */
 export function notice(line: string, options: CommonOptions): void {
-  if (!options.quiet) process.stderr.write(`${terminal.showsBar ? clearLine : ''}${line}\n`);
+  if (!options.quiet) process.stderr.write(`${terminal.showsBar ? clearLine : ''}${printable(line)}\n`);
 }
 
 /** Terminal styles; plain text where stdout is no terminal or NO_COLOR is set. */
@@ -219,6 +226,11 @@ export const style = {
   cyan: (text: string) => styled(text, 36, 39),
 };
 
+/** Where there are no styles, nothing is taken for one. */
+const isStyled = () => process.stdout.isTTY && !process.env.NO_COLOR;
+// biome-ignore lint/suspicious/noControlCharactersInRegex: styles begin with one
+const ownStyle = isStyled() ? /(\u001b\[(?:1|22|2|36|39)m)/ : /(?!)/;
+
 function styled(text: string, on: number, off: number): string {
-  return process.stdout.isTTY && !process.env.NO_COLOR ? `\u001b[${on}m${text}\u001b[${off}m` : text;
+  return isStyled() ? `\u001b[${on}m${printable(text)}\u001b[${off}m` : printable(text);
 }

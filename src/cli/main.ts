@@ -5,7 +5,7 @@
  */
 import { Command, CommanderError } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
-import { FailureError, InputError, memoryError } from '../errors.ts';
+import { FailureError, InputError, memoryError, printable, printableLines } from '../errors.ts';
 import { benchCommand } from './commands/bench.ts';
 import { classifyCommand } from './commands/classify.ts';
 import { convertCommand } from './commands/convert.ts';
@@ -29,7 +29,9 @@ function createProgram(): Command {
     .version(packageJson.version)
     .exitOverride()
     .configureHelp(helpConfiguration)
-    .configureOutput({ outputError: (text, write) => write(`ufb: ${oneLine(hinted(text).replace(/^error: /, ''))} (see --help)\n`) });
+    .configureOutput({
+      outputError: (text, write) => write(`ufb: ${printable(oneLine(hinted(text).replace(/^error: /, '')))} (see --help)\n`),
+    });
   // In the order of use.
   const groups = {
     'Use a model:': [fillMaskCommand, embedCommand, similarCommand, rerankCommand, classifyCommand, inspectCommand],
@@ -81,7 +83,7 @@ async function main(argv: string[]): Promise<number> {
       process.stderr.write(`ufb: ${oneLine(worded.message)}\n`);
       return worded instanceof InputError ? 2 : 1;
     }
-    process.stderr.write(`ufb: failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+    process.stderr.write(`ufb: failed: ${printableLines(error instanceof Error ? (error.stack ?? error.message) : String(error))}\n`);
     return 1;
   }
 }

@@ -5,6 +5,7 @@ import { stat, truncate } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { MultiBar, type SingleBar } from 'cli-progress';
 import { makeFolder, openFile, type RandomAccessFile, removeEmptyFolders, removeFile } from '#platform';
+import { printable } from '../errors.ts';
 import { fileError, kindOf } from '../io/files.ts';
 import { checkOutput } from './outputs.ts';
 import { terminal } from './terminal.ts';
@@ -53,7 +54,7 @@ export class ProgressBar {
   update(progress: number, seconds: number, values: Record<string, string | number> = {}): void {
     if (this.options.quiet || !process.stderr.isTTY) return;
     const left = progress > 0 ? duration((seconds / progress) * (1 - progress)) : '-';
-    const filled = (format: string) => format.replace(/\{(\w+)\}/g, (_, name) => `${values[name] ?? ''}`);
+    const filled = (format: string) => format.replace(/\{(\w+)\}/g, (_, name) => printable(`${values[name] ?? ''}`));
     const columns = process.stderr.columns ?? 80;
     const line = this.alone
       ? filled(this.alone).slice(0, columns - 1)

@@ -1,6 +1,7 @@
 import { joinPath } from '#platform';
+import { checkArgument, checkOptions, type Kind, kinds } from '../arguments.ts';
 import type { Backend } from '../backend/backend.ts';
-import type { Precision } from '../backend/prepared_weight.ts';
+import { type Precision, precisions } from '../backend/prepared_weight.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import { InputError, memoryError } from '../errors.ts';
 import { writeFileAtomic } from '../io/files.ts';
@@ -90,6 +91,7 @@ function create<M>(
   backend: Backend,
   seed: number,
 ): M {
+  checkArgument('backend', backend, kinds.backend);
   checkConfig(config);
   const factory = new ParameterFactory(backend);
   try {
@@ -118,6 +120,7 @@ export interface LoadOptions {
  * @throws InputError naming file and key if the files are missing, damaged, not supported, or do not fit each other.
  */
 export async function loadModel(folder: string, backend: Backend, options: LoadOptions = {}): Promise<Model> {
+  checkLoading(folder, backend, options);
   await using checkpoint = await openCheckpoint(folder);
   const { file, names } = checkpoint;
   if (file.has(`${names.classifier}.weight`) && !checkpoint.otherHead) return await loadClassifier(checkpoint, backend, options);
@@ -133,6 +136,7 @@ export async function loadEncoder(folder: string, backend: Backend, options: Loa
 
 /** As {@link loadModel}, for a folder that must hold a masked language model. */
 export async function loadMaskedLanguageModel(folder: string, backend: Backend, options: LoadOptions = {}): Promise<MaskedLanguageModel> {
+  checkLoading(folder, backend, options);
   await using checkpoint = await openCheckpoint(folder);
   return await load(MaskedLanguageModel, checkpoint, backend, options);
 }
@@ -146,8 +150,16 @@ export async function loadSequenceClassifier(
   backend: Backend,
   options: LoadOptions & { fresh?: { labels: number; labelNames?: string[]; seed: number } } = {},
 ): Promise<SequenceClassifier> {
+  checkLoading(folder, backend, options);
   await using checkpoint = await openCheckpoint(folder);
   return await loadClassifier(checkpoint, backend, options, options.fresh);
+}
+
+function checkLoading(folder: string, backend: Backend, options: LoadOptions): void {
+  checkArgument('folder', folder, kinds.text);
+  checkArgument('backend', backend, kinds.backend);
+  const dtype: Kind = { expected: `one of ${precisions.join(', ')}`, holds: (value) => precisions.includes(value as Precision) };
+  checkOptions(options, { dtype, notice: kinds.callback });
 }
 
 /**
@@ -163,6 +175,9 @@ export async function saveCheckpoint(
   model: Model,
   options: { tokenizer?: unknown; dtype?: 'F32' | 'BF16' | 'F16'; rest?: readonly NamedArray[] } = {},
 ): Promise<void> {
+  checkArgument('folder', folder, kinds.text);
+  checkArgument('model', model, { expected: 'a model, as loadModel gives it', holds: isModel });
+  checkOptions(options, { tokenizer: kinds.any, dtype: savedType, rest: kinds.list });
   const { tokenizer, dtype = 'F32', rest = [] } = options;
   const config = await storedConfig(model);
   checkConfig(config);
@@ -188,6 +203,9 @@ export async function saveCheckpoint(
   if (tokenizer !== undefined) await saveTokenizer(folder, tokenizer, config);
   await writeJson(joinPath(folder, 'config.json'), configToJson(config, model.task));
 }
+
+const isModel = (value: unknown) => [MaskedLanguageModel, SequenceClassifier, Encoder].some((Class) => value instanceof Class);
+const savedType: Kind = { expected: "'F32', 'BF16' or 'F16'", holds: (value) => ['F32', 'BF16', 'F16'].includes(value as string) };
 
 /** An untied decoder's bias a second time, under the name under which transformers looks for it. */
 function untiedBias({ config, task, parameters }: Model) {

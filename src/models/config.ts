@@ -1,4 +1,5 @@
 /** What a model is. */
+import { checkArgument, kinds } from '../arguments.ts';
 import type { PoolKind } from '../backend/backend.ts';
 import { neuronCounts } from '../backend/tree_shape.ts';
 
@@ -88,6 +89,7 @@ export type Task = 'masked-lm' | 'sequence-classification' | 'encoder';
 
 /** crammedBERT with FFF, the configuration that `ufb pretrain` starts from; `changes` says what is different. */
 export function crammedBertConfig(changes: Partial<ModelConfig> & Pick<ModelConfig, 'vocabularySize'>): ModelConfig {
+  checkArgument('changes', changes, kinds.object);
   const hiddenSize = changes.hiddenSize ?? 768;
   return {
     family: 'crammedBERT',

@@ -1,5 +1,7 @@
 /** How config.json says what a model is: crammedBERT's form and BERT's, read and written. */
+
 import * as v from 'valibot';
+import { checkArgument, kinds } from '../arguments.ts';
 import { InputError, quoted } from '../errors.ts';
 import { describeFeedforward, type FeedforwardConfig, type ModelConfig, neuronsOf, problemTypes, type Task } from './config.ts';
 
@@ -133,6 +135,7 @@ const ultraFastBert = v.object({
  * @throws InputError naming the key if it is missing, of the wrong kind, absurdly large, or asks for what is not supported.
  */
 export function parseConfig(json: unknown, source: string): ModelConfig {
+  checkArgument('source', source, kinds.text);
   if (typeof json !== 'object' || json === null || Array.isArray(json)) throw new InputError(`${source}: is not a JSON object`);
   const family = (json as { model_type?: unknown }).model_type;
   let config: ModelConfig;
@@ -274,6 +277,7 @@ function validate<Schema extends v.GenericSchema>(schema: Schema, json: unknown,
 /** @throws InputError if no config.json can say what a configuration asks for: what is made of it could be saved, but not opened again */
 export function checkConfig(config: ModelConfig): void {
   const source = 'the configuration';
+  checkArgument('config', config, kinds.object);
   const { bias } = parseConfig(configToJson(config), source);
   for (const part of ['queryKeyValue', 'dense'] as const)
     if (bias[part] !== config.bias[part])
@@ -282,6 +286,8 @@ export function checkConfig(config: ModelConfig): void {
 
 /** The config.json of a checkpoint; the inverse of {@link parseConfig}. */
 export function configToJson(config: ModelConfig, task: Task = 'masked-lm'): Record<string, unknown> {
+  checkArgument('config', config, kinds.object);
+  for (const part of ['feedforward', 'dropout', 'bias', 'pooler'] as const) checkArgument(`config.${part}`, config[part], kinds.object);
   return config.family === 'crammedBERT' ? toCrammedBert(config) : toBert(config, task);
 }
 

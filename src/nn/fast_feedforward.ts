@@ -1,5 +1,6 @@
+import { checkArgument, kinds } from '../arguments.ts';
 import type { Backend } from '../backend/backend.ts';
-import type { Tensor } from '../backend/tensor.ts';
+import { Tensor } from '../backend/tensor.ts';
 import { branches, innerNodes, neuronCounts } from '../backend/tree_shape.ts';
 import { InputError } from '../errors.ts';
 import { gradientOf, type Target } from './layer.ts';
@@ -63,8 +64,11 @@ export class FastFeedforward {
    * unit variance and outputs of about unit variance. `name` prefixes the parameters' names. Dispose it when done.
    */
   static create(backend: Backend, options: FastFeedforwardShape & { seed: number; name?: string }): FastFeedforward {
+    checkArgument('backend', backend, kinds.backend);
+    checkArgument('options', options, kinds.object);
     const { width, seed, name } = options;
     checkTreeShape(options);
+    checkArgument('seed', seed, kinds.integer);
     const { total, used } = neuronCounts(options);
     const layer = FastFeedforward.allocate(backend, fastFeedforwardLayouts(name ? `${name}.` : '', options), options);
     const deviations = [1 / Math.sqrt(width), 1 / Math.sqrt(used)];
@@ -118,7 +122,11 @@ export class FastFeedforward {
 
   /** input, output [tokens, width]. */
   forward(run: Run, input: Tensor, target?: Target): FastFeedforwardActivations {
+    checkArgument('run', run, kinds.object);
     const { backend, arena } = run;
+    checkArgument('run.backend', backend, kinds.backend);
+    checkArgument('run.arena', arena, kinds.object);
+    checkArgument('input', input, { expected: 'a tensor', holds: (value) => value instanceof Tensor });
     const { trees, depth, leafWidth } = this;
     const rows = input.size / this.width;
     const output = target?.tensor ?? arena.tensor('fff output', input.shape);

@@ -1,10 +1,11 @@
+import { CallOptions, kinds } from '../arguments.ts';
 import type { Backend } from '../backend/backend.ts';
 import { InputError, quoted } from '../errors.ts';
 import type { Encoder } from '../models/encoder.ts';
 import type { Encoding, Tokenizer } from '../tokenizer/tokenizer.ts';
 import { checkPooling, type Poolings, pool } from './pooling.ts';
 import { type PromptOptions, promptOf, type SentenceModules, textLength } from './sentence_transformer.ts';
-import { isAsyncIterable, noticeCut, plainText, type RefusedCallback, TextRunner } from './text_runner.ts';
+import { isAsyncIterable, noticeCut, plainText, type RefusedCallback, streamOptionKinds, TextRunner } from './text_runner.ts';
 import { normalised, openVectorModule, type VectorStep } from './vector_modules.ts';
 
 /** Vectors of texts, with the names that transformers.js has. */
@@ -86,6 +87,11 @@ export async function createFeatureExtraction(
     notice,
     release,
   );
+  const checked = new CallOptions<FeatureExtractionOptions>(
+    'feature-extraction',
+    { pooling: kinds.any, normalize: kinds.flag, dimensions: kinds.any, prompt: kinds.text, prompt_name: kinds.text, ...streamOptionKinds },
+    notice,
+  );
   const vectors = await openVectors(modules, hiddenSize);
   const standardPrompt = promptOf(prompt, modules?.prompts);
 
@@ -145,12 +151,12 @@ export async function createFeatureExtraction(
   const call = (texts: string | readonly string[] | AsyncIterable<string>, options: FeatureExtractionOptions = {}) => {
     if (isAsyncIterable(texts)) return stream(texts as AsyncIterable<string>, options);
     return (async () => {
-      const { extract, encode } = extractor(options);
+      const { extract, encode } = extractor(checked.check(options));
       return await runner.call(texts, options.signal, extract, encode);
     })();
   };
   async function* stream(texts: AsyncIterable<string>, options: FeatureExtractionOptions) {
-    const { pooling, width, extract, encode } = extractor(options);
+    const { pooling, width, extract, encode } = extractor(checked.check(options));
     if (pooling === 'none') throw new InputError("a stream of texts gives a vector each: expected a pooling other than 'none'");
     const vectorsOf = async (encoded: readonly Encoding[]) => {
       const { data } = await extract(encoded);

@@ -1,10 +1,11 @@
+import { CallOptions, kinds } from '../arguments.ts';
 import type { Backend } from '../backend/backend.ts';
 import { InputError, quoted } from '../errors.ts';
 import type { MaskedLanguageModel } from '../models/masked_language_model.ts';
 import type { TextBatch } from '../models/text_batches.ts';
 import type { Run } from '../nn/parameter.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { isAsyncIterable, plainText, type RefusedCallback, type RunText, TextRunner } from './text_runner.ts';
+import { isAsyncIterable, plainText, type RefusedCallback, type RunText, streamOptionKinds, TextRunner } from './text_runner.ts';
 
 /** One word that may stand in a blank. */
 export interface FillMaskCandidate {
@@ -79,10 +80,11 @@ export function createFillMask(
   const { positions } = model.config;
   const inputs = { ...plainText, encode: (text: string, name: string) => encode(text, tokenizer, positions, name) };
   const runner = new TextRunner('fill-mask', backend, inputs, notice, release);
+  const checked = new CallOptions<FillMaskOptions>('fill-mask', { top_k: kinds.any, targets: kinds.any, ...streamOptionKinds }, notice);
 
   /** What is to be made of texts, by the options. */
   const filler = ({ top_k: count = 5, targets, signal }: FillMaskOptions) => {
-    if (!Number.isInteger(count) || count < 1) throw new InputError(`top_k: got ${count}, expected a whole number from 1`);
+    if (!Number.isInteger(count) || count < 1) throw new InputError(`top_k: got ${quoted(count)}, expected a whole number from 1`);
     const among = targets === undefined ? undefined : targetIds(targets, tokenizer, notice);
     return async (encoded: readonly Encoded[]): Promise<FillMaskAnswer[]> => {
       const answers: FillMaskAnswer[] = new Array(encoded.length);
@@ -106,12 +108,12 @@ export function createFillMask(
   const fill = (texts: string | readonly string[] | AsyncIterable<string>, options: FillMaskOptions = {}) => {
     if (isAsyncIterable(texts)) return stream(texts as AsyncIterable<string>, options);
     return (async () => {
-      const answers = await runner.call(texts, options.signal, filler(options));
+      const answers = await runner.call(texts, checked.check(options).signal, filler(options));
       return Array.isArray(texts) ? answers : answers[0];
     })();
   };
   async function* stream(texts: AsyncIterable<string>, options: FillMaskOptions) {
-    yield* runner.stream(texts, options.signal, filler(options), options.refused_callback);
+    yield* runner.stream(texts, checked.check(options).signal, filler(options), options.refused_callback);
   }
 
   const dispose = () => runner.dispose();

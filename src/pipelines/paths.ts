@@ -2,6 +2,7 @@
 import { Arena } from '../backend/arena.ts';
 import type { Backend } from '../backend/backend.ts';
 import { FailureError, InputError, overflow, quoted } from '../errors.ts';
+import { wellFormed } from '../io/svg.ts';
 import type { FeedforwardConfig } from '../models/config.ts';
 import type { Encoder } from '../models/encoder.ts';
 import { batchesByLength, batchOf, type EncodedText } from '../models/text_batches.ts';
@@ -135,13 +136,13 @@ export function drawPaths({ tokens, trees, depth, leaves, layers }: TokenPaths, 
   }
   const width = panel.left + panel.width + panel.right;
   const height = top + leaves.length * (panel.height + panel.gap);
-  return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" font-family="sans-serif" font-size="14">
+  return wellFormed(`<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" font-family="sans-serif" font-size="14">
 <style>.small{font-size:11px;fill:#666}.panel{fill:#f6f6f8;stroke:#ccc}polyline{fill:none;stroke-width:1.4;stroke-opacity:.75}</style>
 <rect width="${width}" height="${height}" fill="#fff"/>
 <text x="${panel.left}" y="28" font-size="17">${escapeText(title)}</text>
 ${parts.join('\n')}
 </svg>
-`;
+`);
 }
 
 const escapeText = (text: string) =>

@@ -1,7 +1,8 @@
+import { CallOptions, checkArgument, checkOptions, kinds, type OptionKinds } from '../arguments.ts';
 import type { Backend } from '../backend/backend.ts';
-import { type BackendName, createBackend } from '../backend/create.ts';
+import { type BackendName, backendNames, createBackend } from '../backend/create.ts';
 import { type Precision, precisions } from '../backend/prepared_weight.ts';
-import { InputError } from '../errors.ts';
+import { InputError, printable, quoted } from '../errors.ts';
 import type { HubOptions } from '../io/hub.ts';
 import { resolveModelFolder } from '../io/model_folder.ts';
 import { checkVocabulary, loadEncoder, loadMaskedLanguageModel, loadSequenceClassifier, type Model } from '../models/checkpoint.ts';
@@ -32,19 +33,22 @@ export interface PipelineOptions extends HubOptions, PromptOptions {
   notice?: (message: string) => void;
 }
 
-/** By their names, so that one that is none can be told. */
-const optionNames: Record<keyof PipelineOptions, true> = {
-  backend: true,
-  threads: true,
-  dtype: true,
-  notice: true,
-  revision: true,
-  hubUrl: true,
-  accessToken: true,
-  progress_callback: true,
-  signal: true,
-  prompt: true,
-  prompt_name: true,
+const optionKinds: OptionKinds<PipelineOptions> = {
+  backend: {
+    expected: `one of ${backendNames.join(', ')}, or ${kinds.backend.expected}`,
+    // A name that is none is told with the others by createBackend.
+    holds: (value) => typeof value === 'string' || kinds.backend.holds(value),
+  },
+  threads: kinds.integer,
+  dtype: kinds.any,
+  notice: kinds.callback,
+  revision: kinds.text,
+  hubUrl: kinds.text,
+  accessToken: kinds.text,
+  progress_callback: kinds.callback,
+  signal: kinds.signal,
+  prompt: kinds.text,
+  prompt_name: kinds.text,
 };
 
 /** The pipeline of each task. */
@@ -100,7 +104,7 @@ const textClassification: Task<Awaited<ReturnType<typeof loadSequenceClassifier>
 
 const textRanking: Task<Awaited<ReturnType<typeof loadSequenceClassifier>>, TextRankingPipeline> = {
   load: textClassification.load,
-  create: async (parts) => createTextRanking(await textClassification.create(parts), parts.folder),
+  create: async (parts) => createTextRanking(await textClassification.create(parts), parts.folder, parts.notice),
 };
 
 const tasks = {
@@ -135,16 +139,17 @@ export async function pipeline<Name extends keyof Pipelines>(
   options: PipelineOptions = {},
 ): Promise<Pipelines[Name]> {
   if (!Object.hasOwn(tasks, task)) {
-    throw new InputError(`task ${JSON.stringify(task)} is not known, expected one of ${Object.keys(tasks).join(', ')}`);
+    throw new InputError(`task ${quoted(task)} is not known, expected one of ${Object.keys(tasks).join(', ')}`);
   }
   if (model === undefined && task !== 'fill-mask')
     throw new InputError(`${task}: no model is named, and the one that ships fills masks; ${models[task as keyof typeof models]}`);
   const { load, create } = tasks[task] as Task<Model, unknown>;
-  const { dtype = 'f32', notice = (message) => console.warn(message) } = options;
+  if (model !== undefined) checkArgument('model', model, kinds.text);
+  checkOptions(options, optionKinds);
+  const { dtype = 'f32' } = options;
+  const notice = (message: string) => (options.notice ?? console.warn)(printable(message));
   checkPrecision(dtype);
-  const unknown = Object.keys(options).filter((name) => !Object.hasOwn(optionNames, name));
-  if (unknown.length > 0)
-    notice(`pipeline: options that are not known: ${unknown.join(', ')}; known are ${Object.keys(optionNames).join(', ')}`);
+  new CallOptions('pipeline', optionKinds, notice).check(options);
   const given = typeof options.backend === 'object' ? options.backend : undefined;
   const backend = given ?? createBackend({ name: options.backend as BackendName | undefined, threads: options.threads });
   let loaded: Model | undefined;
@@ -189,6 +194,6 @@ function checkPrecision(dtype: Precision): void {
   if (precisions.includes(dtype)) return;
   const here = otherNames.get(dtype);
   throw new InputError(
-    `dtype: got ${JSON.stringify(dtype)}, expected one of ${precisions.join(', ')}${here ? `: for transformers.js's ${dtype} take ${here}` : ''}`,
+    `dtype: got ${quoted(dtype)}, expected one of ${precisions.join(', ')}${here ? `: for transformers.js's ${dtype} take ${here}` : ''}`,
   );
 }

@@ -1,7 +1,7 @@
 /** How the vectors of a text's tokens become one, by the names that sentence-transformers has. */
 import type { PoolKind } from '../backend/backend.ts';
 import type { Tensor } from '../backend/tensor.ts';
-import { InputError } from '../errors.ts';
+import { InputError, quoted } from '../errors.ts';
 import type { TextBatch } from '../models/text_batches.ts';
 import type { Run } from '../nn/parameter.ts';
 
@@ -26,7 +26,7 @@ export function poolKindOf(pooling: Poolings): PoolKind {
 export function checkPooling(pooling: 'none' | Poolings): void {
   const wrong = [pooling].flat().find((one) => one !== 'none' && !poolings.includes(one as Pooling));
   if (wrong === undefined && (pooling === 'none' || (pooling.length > 0 && !pooling.includes('none' as never)))) return;
-  throw new InputError(`pooling: got ${JSON.stringify(wrong ?? pooling)}, expected one of none, ${poolings.join(', ')}`);
+  throw new InputError(`pooling: got ${quoted(wrong ?? pooling)}, expected one of none, ${poolings.join(', ')}`);
 }
 
 /**

@@ -1,11 +1,12 @@
+import { CallOptions, kinds } from '../arguments.ts';
 import type { Backend } from '../backend/backend.ts';
-import { InputError } from '../errors.ts';
+import { InputError, quoted } from '../errors.ts';
 import type { ModelConfig } from '../models/config.ts';
 import type { SequenceClassifier } from '../models/sequence_classifier.ts';
 import type { Encoding, Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { CrossEncoderSettings } from './cross_encoder.ts';
 import { type PromptOptions, promptOf, textLength } from './sentence_transformer.ts';
-import { isAsyncIterable, noticeCut, type RefusedCallback, TextRunner } from './text_runner.ts';
+import { isAsyncIterable, noticeCut, type RefusedCallback, streamOptionKinds, TextRunner } from './text_runner.ts';
 import { type Activation, activate } from './vector_modules.ts';
 
 /** A text, or two that are judged together. */
@@ -80,6 +81,11 @@ export function createTextClassification(
   };
   const inputs = { expected: 'a string or { text, text_pair }', accepts: isInput, encode: encodeBehind(standardPrompt) };
   const runner = new TextRunner('text-classification', backend, inputs, notice, release);
+  const checked = new CallOptions<TextClassificationOptions>(
+    'text-classification',
+    { top_k: kinds.any, prompt: kinds.text, prompt_name: kinds.text, ...streamOptionKinds },
+    notice,
+  );
 
   /** What is to be made of texts, by the options. */
   const classifier = (options: TextClassificationOptions) => {
@@ -87,7 +93,8 @@ export function createTextClassification(
     const isPrompted = options.prompt !== undefined || options.prompt_name !== undefined;
     const encode = encodeBehind(isPrompted ? promptOf(options, settings.prompts) : standardPrompt);
     const count = top_k ?? labels;
-    if (!Number.isInteger(count) || count < 1) throw new InputError(`top_k: got ${count}, expected a whole number from 1, or null for all`);
+    if (!Number.isInteger(count) || count < 1)
+      throw new InputError(`top_k: got ${quoted(count)}, expected a whole number from 1, or null for all`);
     const classify = async (encoded: readonly Encoding[]): Promise<TextClass[][]> => {
       noticeCut(encoded, maxLength, tokenizer.truncationSide, notice);
       const answers: TextClass[][] = new Array(encoded.length);
@@ -110,7 +117,7 @@ export function createTextClassification(
   ) => {
     if (isAsyncIterable(texts)) return stream(texts as AsyncIterable<ClassificationInput>, options);
     return (async () => {
-      const { classify, encode } = classifier(options);
+      const { classify, encode } = classifier(checked.check(options));
       const answers = await runner.call(texts, options.signal, classify, encode);
       if (!Array.isArray(texts)) return answers[0];
       const { top_k = 1 } = options;
@@ -118,7 +125,7 @@ export function createTextClassification(
     })();
   };
   async function* stream(texts: AsyncIterable<ClassificationInput>, options: TextClassificationOptions) {
-    const { classify, encode } = classifier(options);
+    const { classify, encode } = classifier(checked.check(options));
     yield* runner.stream(texts, options.signal, classify, options.refused_callback, encode);
   }
   const dispose = () => runner.dispose();

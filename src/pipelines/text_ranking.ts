@@ -1,3 +1,4 @@
+import { CallOptions, kinds } from '../arguments.ts';
 import { InputError, quoted } from '../errors.ts';
 import type { SequenceClassifier } from '../models/sequence_classifier.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -38,21 +39,27 @@ export interface TextRankingPipeline extends Disposable {
  * A ranking by what `classify` scores pairs of query and document.
  * @throws InputError, naming the `folder`, if the model has more than one output
  */
-export function createTextRanking(classify: TextClassificationPipeline, folder: string): TextRankingPipeline {
+export function createTextRanking(
+  classify: TextClassificationPipeline,
+  folder: string,
+  notice: (message: string) => void,
+): TextRankingPipeline {
   const { model, tokenizer } = classify;
   if (model.labels !== 1)
     throw new InputError(
       `${folder}: its head has ${model.labels} outputs, expected one, the score of a pair: a cross-encoder; 'text-classification' takes pairs for other classifiers`,
     );
+  const checked = new CallOptions<TextRankingOptions>('text-ranking', { top_k: kinds.any, signal: kinds.signal }, notice);
   const rank = async (
     query: string,
     documents: readonly string[] | AsyncIterable<string>,
-    { top_k: count = Number.POSITIVE_INFINITY, signal }: TextRankingOptions = {},
+    options: TextRankingOptions = {},
   ): Promise<RankedDocument[]> => {
+    const { top_k: count = Number.POSITIVE_INFINITY, signal } = checked.check(options);
     if (typeof query !== 'string') throw new InputError(`query: got ${quoted(query)}, expected a string`);
     if (count !== Number.POSITIVE_INFINITY && (!Number.isInteger(count) || count < 1))
       throw new InputError(`top_k: got ${quoted(count)}, expected a whole number from 1`);
-    const pairOf = (text: string) => ({ text: query, text_pair: checked(text) });
+    const pairOf = (text: string) => ({ text: query, text_pair: checkedText(text) });
     const ranked: RankedDocument[] = [];
     if (isAsyncIterable(documents)) {
       const waiting: string[] = [];
@@ -78,7 +85,7 @@ export function createTextRanking(classify: TextClassificationPipeline, folder: 
   return Object.assign(rank, { task: 'text-ranking' as const, model, tokenizer, dispose, [Symbol.dispose]: () => void dispose() });
 }
 
-function checked(text: unknown): string {
+function checkedText(text: unknown): string {
   if (typeof text !== 'string') throw new InputError(`documents: found ${quoted(text)}, expected strings`);
   return text;
 }

@@ -1,4 +1,5 @@
 import { onAbort } from '../abort.ts';
+import { kinds } from '../arguments.ts';
 import { Arena } from '../backend/arena.ts';
 import type { Backend } from '../backend/backend.ts';
 import { FailureError, InputError, overflow, quoted } from '../errors.ts';
@@ -21,6 +22,9 @@ export interface RunText extends EncodedText {
 
 /** Is told of an input of a stream, the `index`-th from 0, that cannot be taken and is left out. */
 export type RefusedCallback = (error: InputError, index: number) => void;
+
+/** Options that calls of all pipelines have. */
+export const streamOptionKinds = { signal: kinds.signal, refused_callback: kinds.callback };
 
 /** What a pipeline takes, and what becomes of it. */
 export interface InputKind<Input, Encoded extends RunText> {

@@ -1,4 +1,5 @@
-import { InputError } from '../errors.ts';
+import { checkArgument, checkOptions, kinds, type OptionKinds } from '../arguments.ts';
+import { InputError, quoted } from '../errors.ts';
 import { readJson } from '../io/files.ts';
 import { extentOfTokenizer } from '../io/json.ts';
 import { AddedTokenFinder } from './added_tokens.ts';
@@ -52,6 +53,12 @@ export interface Encoding {
   /** Characters of the texts, and those of them that no token stands for but the unknown one. What was cut off counts as it is. */
   loss: CharacterLoss;
 }
+
+const encodeOptionKinds: OptionKinds<EncodeOptions> = {
+  pair: kinds.text,
+  addSpecialTokens: kinds.flag,
+  maxLength: kinds.integer,
+};
 
 /** Names of the special tokens in the tokenizers there are, preferred ones first. */
 const specialNames: Record<SpecialTokenName, readonly string[]> = {
@@ -143,6 +150,8 @@ export class Tokenizer {
    * @throws {InputError} naming the file and the key if it is malformed or not of the WordPiece kind.
    */
   static fromJson(json: unknown, source = 'tokenizer.json', settings: TokenizerSettings = {}): Tokenizer {
+    checkArgument('source', source, kinds.text);
+    checkArgument('settings', settings, kinds.object);
     return new Tokenizer(json, source, settings);
   }
 
@@ -151,6 +160,7 @@ export class Tokenizer {
    * the file cannot be read.
    */
   static async load(path: string): Promise<Tokenizer> {
+    checkArgument('path', path, kinds.text);
     return new Tokenizer(await readJson(path, extentOfTokenizer), path, {});
   }
 
@@ -173,6 +183,8 @@ export class Tokenizer {
    * @throws {InputError} if `maxLength` does not even hold the special tokens.
    */
   encode(text: string, options: EncodeOptions = {}): Encoding {
+    checkArgument('text', text, kinds.text);
+    checkOptions(options, encodeOptionKinds);
     const { pair, addSpecialTokens = true, maxLength } = options;
     const { tokenTypes = true } = this.settings;
     const { template } = this.config;
@@ -303,11 +315,13 @@ export class Tokenizer {
    * @throws {InputError} if an id is not one of the vocabulary's.
    */
   decode(ids: Iterable<number>, options: { skipSpecialTokens?: boolean } = {}): string {
+    checkArgument('ids', ids, kinds.iterable);
+    checkOptions(options, { skipSpecialTokens: kinds.flag });
     const { decoder } = this.config;
     const shown: string[] = [];
     for (const id of ids) {
       if (!(Number.isInteger(id) && id >= 0 && id < this.vocabularySize))
-        throw new InputError(`token id ${id}: expected a whole number from 0 to ${this.vocabularySize - 1}`);
+        throw new InputError(`token id ${quoted(id)}: expected a whole number from 0 to ${this.vocabularySize - 1}`);
       const token = this.shown[id];
       if (token !== undefined && !(options.skipSpecialTokens && this.specialIds.has(id))) shown.push(token);
     }

@@ -1,3 +1,4 @@
+import { checkArgument, checkOptions, kinds, type OptionKinds } from '../arguments.ts';
 import { InputError, quoted } from '../errors.ts';
 import { CharacterLoss, countCharacters, percent } from './character_loss.ts';
 import { mergeSymbols } from './merge_symbols.ts';
@@ -27,6 +28,15 @@ export interface TrainWordPieceOptions {
   /** Stops it: it rejects with the signal's reason. */
   signal?: AbortSignal;
 }
+
+const optionKinds: OptionKinds<TrainWordPieceOptions> = {
+  vocabularySize: kinds.any,
+  normalizer: kinds.any,
+  specialTokens: kinds.object,
+  onProgress: kinds.callback,
+  onNotice: kinds.callback,
+  signal: kinds.signal,
+};
 
 export interface SpecialTokens {
   pad: string;
@@ -62,14 +72,17 @@ export async function trainWordPiece(
   texts: AsyncIterable<string> | Iterable<string>,
   options: TrainWordPieceOptions,
 ): Promise<WordPieceJson> {
+  checkArgument('texts', texts, kinds.texts);
+  checkOptions(options, optionKinds);
   const { vocabularySize, normalizer = 'bert', specialTokens: specials = defaultSpecialTokens, onProgress, signal } = options;
   if (!Number.isInteger(vocabularySize) || vocabularySize < 1 || vocabularySize > 1 << 20) {
-    throw new InputError(`vocabulary size ${vocabularySize}: expected a whole number between 1 and ${1 << 20}`);
+    throw new InputError(`vocabulary size ${quoted(vocabularySize)}: expected a whole number between 1 and ${1 << 20}`);
   }
   if (!Object.hasOwn(textStyles, normalizer))
     throw new InputError(`normalizer ${quoted(normalizer)}: expected one of ${Object.keys(textStyles).join(', ')}`);
   const style: TextStyle = textStyles[normalizer];
   const specialTokens = [specials.pad, specials.unknown, specials.cls, specials.sep, specials.mask];
+  for (const token of specialTokens) checkArgument('specialTokens', token, kinds.text);
   if (new Set(specialTokens).size !== specialTokens.length || specialTokens.includes('')) {
     throw new InputError(`special tokens ${specialTokens.join(' ')}: expected five different, non-empty texts`);
   }
@@ -114,6 +127,7 @@ async function countWords(
   };
   for await (const text of texts) {
     signal?.throwIfAborted();
+    checkArgument('texts', text, kinds.text);
     const normalized = normalizer.normalize(text);
     read += text.length;
     const given = countCharacters(text);

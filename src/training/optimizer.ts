@@ -1,3 +1,4 @@
+import { checkArgument, kinds } from '../arguments.ts';
 import type { Backend } from '../backend/backend.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import type { Parameter } from '../nn/parameter.ts';
@@ -76,6 +77,9 @@ export class AdamW {
     parameters: readonly Parameter[],
     readonly options: AdamWOptions = pretrainingAdamW,
   ) {
+    checkArgument('backend', backend, kinds.backend);
+    checkArgument('parameters', parameters, kinds.list);
+    checkArgument('options', options, kinds.object);
     this.buffers = parameters.filter(({ buffer }) => buffer);
     const trained = parameters.filter(({ frozen, buffer }) => !frozen && !buffer);
     try {
@@ -216,7 +220,9 @@ export class AdamW {
 }
 
 /** Lets the neurons of a place start as the first of them, in trees that step by branches: what they have in common is not to be hidden by chance. */
-export async function startBranchesAlike({ value, branches }: Parameter): Promise<void> {
+export async function startBranchesAlike(parameter: Parameter): Promise<void> {
+  checkArgument('parameter', parameter, kinds.object);
+  const { value, branches } = parameter;
   if (!branches) return;
   const [narrowest, ...wider] = branches();
   const values = await value.backend.read(value);

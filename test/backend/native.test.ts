@@ -261,7 +261,7 @@ describe.skipIf(!addon)(`the native backend${reason ? ` (${reason})` : ''}`, () 
     const addon = require(${JSON.stringify(path)});
     const handle = addon.create(addon.instructionSets.at(-1), 2);
     const [a, b, c] = [0, 1, 2].map(() => addon.allocate(handle, 4 << 20));
-    const linear = [addon.kernelNames.indexOf('linear'), 5, a, b, 0, c, 0, 5, 1024, 1024, 1024, 0, 0];
+    const linear = [addon.kernelNames.indexOf('linear'), 5, a, b, 0, c, 0, 6, 1024, 1024, 1024, 0, 0, 0];
     const list = Float64Array.from({ length: ${count} * linear.length }, (_, i) => linear[i % linear.length]);
   `;
   const node = (code: string) => spawnSync(process.execPath, ['-e', code], { encoding: 'utf8', timeout: 60_000 });
@@ -284,7 +284,7 @@ describe.skipIf(!addon)(`the native backend${reason ? ` (${reason})` : ''}`, () 
     const rows = 1e8;
     const code = `${script(1)}
       const [indices, gradOutput] = [0, 1].map(() => addon.allocate(handle, 4 * ${rows}));
-      const scatter = Float64Array.of(addon.kernelNames.indexOf('embeddingBackward'), 4, indices, gradOutput, a, 0, 4, ${rows}, 1, 1, -1);
+      const scatter = Float64Array.of(addon.kernelNames.indexOf('embeddingBackward'), 5, indices, gradOutput, a, 0, 0, 4, ${rows}, 1, 1, -1);
       addon.finish(handle, scatter, scatter.length, undefined, 0).catch(({ message }) => console.log(message))
         .then(() => addon.finish(handle, list, list.length, undefined, 0)).then(() => console.log('goes on'));`;
     const limited = spawnSync('sh', ['-c', 'ulimit -v 3000000; exec "$0" -e "$1"', process.execPath, code], {
@@ -298,7 +298,7 @@ describe.skipIf(!addon)(`the native backend${reason ? ` (${reason})` : ''}`, () 
     // Four sequences of one query and 10^9 keys, all the same one: no memory but the scratch for their scores, 4 GB or more each.
     const keys = 1e9;
     const code = `${script(1)}
-      const numbers = [4, 1, 1, 1, ${keys}, 0, 0, 0, ...Array(12).fill(0)];
+      const numbers = [4, 1, 1, 1, ${keys}, 0, 0, 0, ...Array(13).fill(0)];
       const attention = Float64Array.of(addon.kernelNames.indexOf('attention'), 6, a, b, b, 0, c, 0, numbers.length, ...numbers);
       addon.finish(handle, attention, attention.length, undefined, 0).catch(({ message }) => console.log(message.replace(/\\d+/, 'many')))
         .then(() => addon.finish(handle, list, list.length, undefined, 0)).then(() => console.log('goes on'));`;

@@ -3,7 +3,7 @@ import type { Backend } from '../../backend/backend.ts';
 import { precisions } from '../../backend/prepared_weight.ts';
 import type { LayerResult } from '../../bench/layer.ts';
 import type { ModelLayer } from '../../bench/model_layer.ts';
-import { InputError } from '../../errors.ts';
+import { InputError, printable } from '../../errors.ts';
 import { addModelOption, type ModelOptions, openBackend, openModelFolder, parseCount, parseInteger, print } from '../common.ts';
 import {
   addBatchOption,
@@ -105,7 +105,9 @@ async function readLayer(backend: Backend, options: LayerOptions, text: string, 
   const read = await readModelLayer(backend, { model, text, layer: options.layer, tokens: tokensFor(batches) });
   const tokens = read.tokens.values.length / read.tokens.width;
   if (!options.json)
-    print(`layer ${read.layer} of ${model}: ${tokens} tokens of ${text} reach ${read.leavesReached} of ${read.leaves} leaves\n`);
+    print(
+      `layer ${read.layer} of ${printable(String(model))}: ${tokens} tokens of ${printable(String(text))} reach ${read.leavesReached} of ${read.leaves} leaves\n`,
+    );
   return read;
 }
 

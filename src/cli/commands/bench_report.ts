@@ -2,7 +2,7 @@
 import { cpus } from 'node:os';
 import { joinPath, makeFolder } from '#platform';
 import type { Backend } from '../../backend/backend.ts';
-import { InputError } from '../../errors.ts';
+import { InputError, printable } from '../../errors.ts';
 import { fileError, writeFileAtomic } from '../../io/files.ts';
 
 /** What the figures hold for. */
@@ -23,7 +23,8 @@ export async function writeReport(folder: string, name: string, results: unknown
 }
 
 /** A table in plain text: the first column to the left, the others to the right. */
-export function table(rows: readonly (readonly string[])[]): string {
+export function table(cells: readonly (readonly string[])[]): string {
+  const rows = cells.map((row) => row.map(printable));
   const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
   return rows
     .map((row) =>

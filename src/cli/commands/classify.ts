@@ -78,7 +78,10 @@ export function classifyCommand(program: Command): void {
         answered++;
         const { text } = waiting.shift() as Sentence;
         if (options.json) answers.push({ text, classes });
-        else print(`${classes.map(({ label, score }) => `${printable(label)} ${fixed(score, 4)}`).join('  ')}\t${text}`);
+        else
+          print(
+            `${classes.map(({ label, score }) => `${printable(label)} ${fixed(score, 4)}`).join('  ')}\t${text.split('\t').map(printable).join('\t')}`,
+          );
       }
       if (options.json) printJson({ answers, ...refusals.json });
       refusals.finish(answered, options);

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import type { ConversionOptions, ConversionResult } from '../../convert/convert.ts';
-import { InputError } from '../../errors.ts';
+import { InputError, printable } from '../../errors.ts';
 import { type FeedforwardConfig, feedforwardOf } from '../../models/config.ts';
 import {
   addBackendOptions,
@@ -127,7 +127,7 @@ export function convertCommand(program: Command): void {
       const result = await run(options, given);
       failUnlessFinished(result);
       if (options.json) printJson({ ...result, out: options.out });
-      else print(await summary(result, options.out));
+      else print(await summary(result, printable(options.out)));
     });
 }
 

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import { InputError } from '../../errors.ts';
+import { InputError, printable } from '../../errors.ts';
 import { fineTuningRecipe, learningRateFor } from '../../training/fine_tune_recipe.ts';
 import type { FineTuningResult, FineTuningRunOptions } from '../../training/fine_tune_run.ts';
 import {
@@ -104,7 +104,7 @@ export function finetuneCommand(program: Command): void {
       const result = await run(options, given);
       failUnlessFinished(result);
       if (options.json) printJson({ ...result, out: options.out });
-      else print(await summary(result, options.out));
+      else print(await summary(result, printable(options.out)));
     });
 }
 

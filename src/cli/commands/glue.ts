@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { InputError } from '../../errors.ts';
+import { InputError, printable } from '../../errors.ts';
 import type { GlueOptions, GlueResults, StoredResults } from '../../glue/results.ts';
 import type { Contribution, GlueSummary, Kept, Range } from '../../glue/statistics.ts';
 import { findGlueTask, glueTask, glueTasks } from '../../glue/tasks.ts';
@@ -182,7 +182,7 @@ async function glue(options: Options, given: (name: string) => boolean): Promise
   const contribution = against && without && contributionOf(results, against.results, without.results);
   if (options.json) printJson({ finished: results.finished, options: results.options, ...summary, kept, contribution, out });
   else {
-    if (against && kept) print(`\n${keptTable(against.folder, kept)}`);
+    if (against && kept) print(`\n${keptTable(printable(against.folder), kept)}`);
     if (contribution?.length) print(`\n${contributionTable(contribution)}`);
     if (!results.finished) print(out === undefined ? 'stopped' : 'stopped (go on with --resume)');
   }

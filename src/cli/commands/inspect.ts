@@ -98,7 +98,7 @@ async function inspect(options: Options): Promise<void> {
     return;
   }
   const types = [...new Set(tensors.map(({ dtype }) => dtype))].join(', ');
-  print(`model        ${folder}`);
+  print(`model        ${printable(folder)}`);
   print(`family       ${config.family}, ${config.layers} layers of ${config.hiddenSize}, ${config.heads} heads`);
   const length = Math.min(config.positions, sentences?.maxLength ?? Number.POSITIVE_INFINITY);
   const vectors = sentences ? `, ${[sentences.pooling].flat().join(' and ')}-pooled${modulesOf(sentences)} into vectors of sentences` : '';

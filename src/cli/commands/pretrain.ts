@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import { InputError } from '../../errors.ts';
+import { InputError, printable } from '../../errors.ts';
 import type { PretrainOptions, PretrainResult } from '../../training/pretrain.ts';
 import { scheduleNames } from '../../training/schedules.ts';
 import {
@@ -154,7 +154,7 @@ export function pretrainCommand(program: Command): void {
     const result = await run(options, given);
     failUnlessFinished(result);
     if (options.json) printJson({ ...result, out: options.out });
-    else print(await summary(result, options.out));
+    else print(await summary(result, printable(options.out)));
   });
 }
 

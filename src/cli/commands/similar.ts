@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import type { Precision } from '../../backend/prepared_weight.ts';
-import { InputError } from '../../errors.ts';
+import { InputError, printable } from '../../errors.ts';
 import {
   addBackendOptions,
   addCommonOptions,
@@ -98,7 +98,7 @@ export function similarCommand(program: Command): void {
       }
       if (best.length === 0) throw new InputError(`${options.in}: is empty, expected passages, one a line`);
       if (options.json) printJson({ query, found: best });
-      else for (const { line: number, score, text } of best) print(`${fixed(score, 4)}  ${String(number).padStart(6)}  ${text}`);
+      else for (const { line: number, score, text } of best) print(`${fixed(score, 4)}  ${String(number).padStart(6)}  ${printable(text)}`);
     });
 }
 

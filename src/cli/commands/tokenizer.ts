@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { printable } from '../../errors.ts';
 import type { TextStyleName } from '../../tokenizer/word_piece_json.ts';
 import { addCommonOptions, type CommonOptions, normalizerOption, notice, parseCount, print, printJson } from '../common.ts';
 import { checkOutput } from '../outputs.ts';
@@ -69,5 +70,8 @@ async function trainTokenizer(options: TokenizerOptions): Promise<void> {
     notice(`the corpus is too small for ${options.vocabulary} tokens: it yields ${vocabulary}`, options);
   }
   if (options.json) printJson({ out: options.out, vocabulary, characters, seconds });
-  else print(`${options.out}: ${vocabulary} tokens, from ${(characters / 1e6).toFixed(1)} million characters in ${seconds.toFixed(1)} s`);
+  else
+    print(
+      `${printable(options.out)}: ${vocabulary} tokens, from ${(characters / 1e6).toFixed(1)} million characters in ${seconds.toFixed(1)} s`,
+    );
 }
