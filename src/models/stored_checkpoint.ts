@@ -1,7 +1,7 @@
 /** A checkpoint folder as it is read: which tensors its file has, and what they must be. */
 import { joinPath } from '#platform';
 import type { Backend } from '../backend/backend.ts';
-import { InputError } from '../errors.ts';
+import { InputError, printable } from '../errors.ts';
 import { readJson } from '../io/files.ts';
 import { openWeights } from '../io/model_folder.ts';
 import type { SafetensorsFile } from '../io/safetensors.ts';
@@ -135,8 +135,9 @@ export class Checkpoint {
     }
     if (rest.length === 0) return;
     rest.sort();
+    const shown = rest.slice(0, 6).map((name) => printable(name.length > 80 ? `${name.slice(0, 77)}...` : name));
     const more = rest.length > 6 ? ` and ${rest.length - 6} more` : '';
-    notice(`${file.source}: left out, for what is asked of the model does not use them: ${rest.slice(0, 6).join(', ')}${more}`);
+    notice(`${file.source}: left out, for what is asked of the model does not use them: ${shown.join(', ')}${more}`);
   }
 
   error(message: string): InputError {

@@ -1,6 +1,6 @@
 /** Commands that messages recommend, run as a user would. */
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
@@ -30,7 +30,8 @@ describe.skipIf(!python)(`commands for Python${reason}`, () => {
     const bin = join(temporaryFolder(), 'bin');
     rmSync(bin, { recursive: true, force: true });
     mkdirSync(bin);
-    symlinkSync(python as string, join(bin, 'python'));
+    // Not a link: a virtual environment is known by where its python lies.
+    writeFileSync(join(bin, 'python'), `#!/bin/sh\nexec '${python}' "$@"\n`, { mode: 0o755 });
     const command = message.slice(message.indexOf('python -c'));
     execFileSync('sh', ['-c', command], {
       env: { ...process.env, PATH: `${bin}:${process.env.PATH}`, HF_HUB_OFFLINE: '1' },
