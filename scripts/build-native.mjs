@@ -146,7 +146,9 @@ async function build(out, variant) {
   const has = known.map(([name]) => `-DUFB_HAS_${name.toUpperCase()}`);
   const calling = hashOf(readFileSync(join(kernels, 'kernel.h')), runtimeSources);
   for (const name of readdirSync(runtime).filter((file) => file.endsWith('.cc'))) {
-    jobs.push(object(name.slice(0, -3), join(runtime, name), [...common, ...variant, ...has, '-DNAPI_VERSION=8', '-isystem', headers], calling));
+    jobs.push(
+      object(name.slice(0, -3), join(runtime, name), [...common, ...variant, ...has, '-DNAPI_VERSION=8', '-isystem', headers], calling),
+    );
   }
   await inParallel(jobs);
 
@@ -164,7 +166,8 @@ async function build(out, variant) {
   writeFileSync(stampFile, stamp);
   // What a variant is made of is made anew for the next one; the kernels are those of the build itself.
   if (variant.length > 0) for (const path of wanted.slice(known.length)) rmSync(path);
-  else for (const name of readdirSync(objects)) if (name.endsWith('.o') && !wanted.includes(join(objects, name))) rmSync(join(objects, name));
+  else
+    for (const name of readdirSync(objects)) if (name.endsWith('.o') && !wanted.includes(join(objects, name))) rmSync(join(objects, name));
   return { target, fresh: false, sets: known.map(([name]) => name) };
 }
 
