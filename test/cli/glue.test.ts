@@ -201,5 +201,5 @@ test('a folder that holds something else is left alone', async () => {
   writeTinyGlue(out, ['RTE']);
   writeFileSync(join(out, 'notes'), '');
   const { code, stderr } = await ufb(glue('--out', out));
-  expect([code, stderr.includes('is not empty and holds no run (but notes); name a new folder')]).toEqual([2, true]);
+  expect([code, stderr.includes('is not empty and holds no run (but RTE); name a new folder')]).toEqual([2, true]);
 });
