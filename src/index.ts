@@ -42,8 +42,9 @@ export type {
 } from './pipelines/feature_extraction.ts';
 export type { FillMaskAnswer, FillMaskAnswerFor, FillMaskCandidate, FillMaskOptions, FillMaskPipeline } from './pipelines/fill_mask.ts';
 export { type PipelineOptions, type Pipelines, pipeline } from './pipelines/pipeline.ts';
+export type { Pooling, Poolings } from './pipelines/pooling.ts';
 export { type EmbeddingRanges, quantizeEmbeddings } from './pipelines/quantization.ts';
-export type { SentenceModules } from './pipelines/sentence_transformer.ts';
+export type { PromptOptions, Prompts, SentenceModules, TextSettings } from './pipelines/sentence_transformer.ts';
 export type {
   ClassificationInput,
   TextClass,
@@ -51,8 +52,12 @@ export type {
   TextClassificationPipeline,
 } from './pipelines/text_classification.ts';
 export type { RankedDocument, TextRankingOptions, TextRankingPipeline } from './pipelines/text_ranking.ts';
-export { type EncodeOptions, type Encoding, Tokenizer, type TokenizerSettings } from './tokenizer/tokenizer.ts';
+export type { RefusedCallback } from './pipelines/text_runner.ts';
+export type { Activation, VectorModule } from './pipelines/vector_modules.ts';
+export type { CharacterLoss } from './tokenizer/character_loss.ts';
+export { type EncodeOptions, type Encoding, type SpecialTokenName, Tokenizer, type TokenizerSettings } from './tokenizer/tokenizer.ts';
 export { loadTokenizer } from './tokenizer/tokenizer_config.ts';
 export { type SpecialTokens, type TrainingProgress, type TrainWordPieceOptions, trainWordPiece } from './tokenizer/train_wordpiece.ts';
+export type { TruncationSide } from './tokenizer/truncate.ts';
 export type { TextStyleName, WordPieceJson } from './tokenizer/word_piece_json.ts';
 export { AdamW, type AdamWOptions, type OptimizedParameter, startBranchesAlike } from './training/optimizer.ts';

@@ -40,6 +40,8 @@ export const areWords = (texts: readonly string[]) => texts.length > 1 && texts.
 /** The texts that could not be answered, which are reported while the others are. */
 export class Refusals {
   readonly list: { name: string; reason: string }[] = [];
+  /** Something else than the texts was at fault. */
+  private failed = false;
 
   /** Reports one on stderr. An error that is not about a text is thrown on. */
   add(name: string, error: unknown): void {
@@ -47,6 +49,7 @@ export class Refusals {
     if (!about) throw error;
     const reason = about[2];
     this.list.push({ name, reason });
+    this.failed ||= error instanceof FailureError;
     notice(`ufb: ${name === 'the text' ? (error as Error).message : `${name}: ${reason}`}`, {});
   }
 
@@ -55,11 +58,11 @@ export class Refusals {
     return this.list.length > 0 ? { refused: this.list } : {};
   }
 
-  /** Sets the exit code: 1 if some were answered and some were not, 2 if none was. */
+  /** Sets the exit code: 1 if some were answered and some were not, or the work failed; 2 if no text can be answered. */
   finish(answered: number, options: CommonOptions): void {
     const { length } = this.list;
     if (length === 0) return;
     if (answered > 0) notice(`${answered} of ${answered + length} texts answered`, options);
-    process.exitCode = answered > 0 ? 1 : 2;
+    process.exitCode = answered > 0 || this.failed ? 1 : 2;
   }
 }

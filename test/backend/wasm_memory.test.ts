@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 import { WasmBackend } from '../../src/backend/wasm.ts';
-import { InputError } from '../../src/errors.ts';
+import { FailureError } from '../../src/errors.ts';
 import { createMaskedLanguageModel, loadMaskedLanguageModel, saveCheckpoint } from '../../src/models/checkpoint.ts';
 import { crammedBertConfig } from '../../src/models/config.ts';
 import { wasmMissing } from '../../src/platform/node.ts';
@@ -51,7 +51,7 @@ describe.skipIf(wasmMissing())('what does not fit into 4 GiB of WASM memory', ()
       () => undefined,
       (reason: unknown) => reason,
     );
-    expect(error).toBeInstanceOf(InputError);
+    expect(error).toBeInstanceOf(FailureError);
     expect((error as Error).message).toMatch(/6442450944 bytes .* WASM reaches 4 GiB; take /);
   });
 

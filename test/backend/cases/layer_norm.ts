@@ -58,6 +58,8 @@ const layerNorm = ({ rows, width, what, offset = 0, spread = 1, epsilon = 1e-12,
         random.normals(rows * width).map((x) => offset + spread * x),
       ),
     ),
+    // Slopes of huge inputs are tiny: a large gradient keeps what follows from it away from what processors flush to 0.
+    ...(spread > 1e20 && { gradOutput: normal(random, [rows, width], 1e10) }),
     gradInput: output([rows, width]),
     gradGamma: updated(normal(random, [width])),
     gradBeta: updated(normal(random, [width])),
