@@ -95,9 +95,12 @@ export class PassageMixture {
     const { signal } = options;
     const sources = [];
     for (const [index, path] of paths.entries()) {
+      const before = options.positions?.[index];
+      // What a gzipped file says of itself was the weight in runs of older versions.
+      const isOlder = before !== undefined && before.size === Math.max(1, (await saidSize(path)).size);
       // Alone, a file has the whole mixture, whatever its weight.
-      const size = await textSize(path, paths.length > 1, signal);
-      const position = options.positions?.[index] ?? { epoch: 0, passages: 0, characters: 0, size };
+      const size = isOlder ? before.size : await textSize(path, paths.length > 1, signal);
+      const position = before ?? { epoch: 0, passages: 0, characters: 0, size };
       if (position.size !== size) {
         throw new InputError(
           `${path}: holds ${size} bytes of text, but ${position.size} when the run was started; a run resumes on the same files only`,

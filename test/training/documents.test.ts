@@ -56,6 +56,28 @@ describe('the mixture', () => {
     await mixture.close();
   });
 
+  test('a run goes on by the weights that an older version took: what a gzipped file says of its last member', async () => {
+    const folder = testFolder();
+    const [plain, members] = [join(folder, 'plain.txt'), join(folder, 'members.txt.gz')];
+    writeFileSync(plain, 'one\n\ntwo\n');
+    const zipped = Buffer.concat([gzipSync('three\n\n'.repeat(200)), gzipSync('four\n\n'.repeat(50))]);
+    writeFileSync(members, zipped);
+    const at = { epoch: 0, passages: 1, characters: 3 };
+    const older = [
+      { ...at, size: 9 },
+      { ...at, size: Math.max(300, zipped.length) },
+    ];
+    const mixture = await PassageMixture.open([plain, members], { heldOutEvery: 0, positions: older });
+    expect(mixture.positions).toMatchObject(older);
+    const now = (await PassageMixture.open([plain, members], { heldOutEvery: 0 })).positions;
+    expect(now[1].size).toBe(1700);
+    expect((await PassageMixture.open([plain, members], { heldOutEvery: 0, positions: now })).positions).toMatchObject(now);
+    const other = [older[0], { ...at, size: 301 }];
+    await expect(PassageMixture.open([plain, members], { heldOutEvery: 0, positions: other })).rejects.toThrow(
+      'holds 1700 bytes of text, but 301',
+    );
+  });
+
   test('the share of a gzipped file is that of its text, however many members it has', async () => {
     const folder = testFolder();
     const plain = writeCorpus(folder, 'plain.txt', namedDocuments('a', 200));
