@@ -124,6 +124,31 @@ describeOnEach(measured, ({ create }) => {
     }, blocks);
   });
 
+  test('memory is flat over tensors of a megabyte: made, written, computed and given back', async () => {
+    using backend = create(2);
+    const values = new Float32Array(1 << 18).fill(1);
+    await expectFlat(async () => {
+      for (let i = 0; i < 200; i++) {
+        using input = backend.tensor('input', [values.length], 'f32', values);
+        using output = backend.tensor('output', [values.length]);
+        backend.add({ a: input, b: input, output });
+        using sum = backend.tensor('sum', [1]);
+        backend.sum({ input: output, output: sum });
+        expect((await backend.read(sum))[0]).toBe(2 * values.length);
+      }
+      await backend.finish();
+    }, blocksOf(backend));
+  });
+
+  test('memory is flat over tensors that are written and given back without anything being run', async () => {
+    using backend = create(1);
+    const values = new Float32Array(1 << 20);
+    await expectFlat(async () => {
+      for (let i = 0; i < 100; i++) backend.tensor('upload', [values.length], 'f32', values).dispose();
+      await backend.finish();
+    }, blocksOf(backend));
+  });
+
   describe.each(tasks)('$task', ({ task, model, input, options }) => {
     const open = async (backend: Backend, dtype?: 'i8') =>
       (await pipeline(task, join(folder, model), { backend, dtype })) as unknown as Answering;
