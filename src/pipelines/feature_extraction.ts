@@ -5,7 +5,7 @@ import type { Encoder } from '../models/encoder.ts';
 import type { Encoding, Tokenizer } from '../tokenizer/tokenizer.ts';
 import { checkPooling, type Poolings, pool } from './pooling.ts';
 import { type PromptOptions, promptOf, type SentenceModules, textLength } from './sentence_transformer.ts';
-import { isAsyncIterable, noticeCut, plainText, type RefusedCallback, streamOptionKinds, TextRunner } from './text_runner.ts';
+import { isAsyncIterable, plainText, type RefusedCallback, streamOptionKinds, TextRunner } from './text_runner.ts';
 import { normalised, openVectorModule, type VectorStep } from './vector_modules.ts';
 
 /** Vectors of texts, with the names that transformers.js has. */
@@ -86,6 +86,7 @@ export async function createFeatureExtraction(
     { ...plainText, encode: (text: string) => encodeBehind('', text) },
     notice,
     release,
+    { maxLength, side: tokenizer.truncationSide },
   );
   const checked = new CallOptions<FeatureExtractionOptions>(
     'feature-extraction',
@@ -117,7 +118,6 @@ export async function createFeatureExtraction(
     const width = pooling === 'none' ? hiddenSize : vectors.widthOf(pooling, dimensions);
     const ofToken = (vector: Float32Array) => (normalize ? normalised(vector) : vector);
     const extract = async (encoded: readonly Encoding[]): Promise<Features> => {
-      noticeCut(encoded, maxLength, tokenizer.truncationSide, notice);
       const longest = encoded.reduce((most, { ids }) => Math.max(most, ids.length), 0);
       const perText = pooling === 'none' ? longest * width : width;
       const data = new Float32Array(encoded.length * perText);

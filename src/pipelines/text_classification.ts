@@ -6,7 +6,7 @@ import type { SequenceClassifier } from '../models/sequence_classifier.ts';
 import type { Encoding, Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { CrossEncoderSettings } from './cross_encoder.ts';
 import { type PromptOptions, promptOf, textLength } from './sentence_transformer.ts';
-import { isAsyncIterable, noticeCut, type RefusedCallback, streamOptionKinds, TextRunner } from './text_runner.ts';
+import { isAsyncIterable, type RefusedCallback, streamOptionKinds, TextRunner } from './text_runner.ts';
 import { type Activation, activate } from './vector_modules.ts';
 
 /** A text, or two that are judged together. */
@@ -80,7 +80,7 @@ export function createTextClassification(
     return tokenizer.encode(before + text, { pair, maxLength });
   };
   const inputs = { expected: 'a string or { text, text_pair }', accepts: isInput, encode: encodeBehind(standardPrompt) };
-  const runner = new TextRunner('text-classification', backend, inputs, notice, release);
+  const runner = new TextRunner('text-classification', backend, inputs, notice, release, { maxLength, side: tokenizer.truncationSide });
   const checked = new CallOptions<TextClassificationOptions>(
     'text-classification',
     { top_k: kinds.any, prompt: kinds.text, prompt_name: kinds.text, ...streamOptionKinds },
@@ -96,7 +96,6 @@ export function createTextClassification(
     if (!Number.isInteger(count) || count < 1)
       throw new InputError(`top_k: got ${quoted(count)}, expected a whole number from 1, or null for all`);
     const classify = async (encoded: readonly Encoding[]): Promise<TextClass[][]> => {
-      noticeCut(encoded, maxLength, tokenizer.truncationSide, notice);
       const answers: TextClass[][] = new Array(encoded.length);
       await runner.run(encoded, { signal, unpadded }, async (run, batch) => {
         const logits = await run.backend.read(model.logits(run, batch));

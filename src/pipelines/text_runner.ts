@@ -18,6 +18,15 @@ const charactersAtOnce = 2 ** 18;
 /** A text ready for a model, and what of it the tokenizer made nothing of. */
 export interface RunText extends EncodedText {
   loss: CharacterLoss;
+  /** Tokens that were cut off, if any may be. */
+  truncated?: number;
+}
+
+/** Where texts are cut that are too long. */
+export interface Cut {
+  /** Tokens of a text, at most. */
+  maxLength: number;
+  side: TruncationSide;
 }
 
 /** Is told of an input of a stream, the `index`-th from 0, that cannot be taken and is left out. */
@@ -52,9 +61,11 @@ export class TextRunner<Input, Encoded extends RunText> {
     private readonly task: string,
     private readonly backend: Backend,
     private readonly inputs: InputKind<Input, Encoded>,
-    /** Is told, once, of texts that lose much in the tokenizer. */
-    notice: (message: string) => void,
+    /** Is told, once, of texts that lose much in the tokenizer; and of each call or stream how many of its texts were cut. */
+    private readonly notice: (message: string) => void,
     private readonly release: () => void,
+    /** Absent where texts that are too long are refused. */
+    private readonly cut?: Cut,
   ) {
     this.arena = new Arena(backend);
     this.losses = new LossNotice(notice);
@@ -82,6 +93,7 @@ export class TextRunner<Input, Encoded extends RunText> {
           await this.pause.after(encoded[index]);
         }
       this.losses.of(encoded);
+      this.tellCut(countCut(encoded), encoded.length);
       return await answer(encoded);
     });
   }
@@ -89,7 +101,8 @@ export class TextRunner<Input, Encoded extends RunText> {
   /**
    * What `answer` makes of a stream's inputs, in order: of as many at a time as the stream has ready, 256 at most. While it is asked for
    * nothing, it has read ahead those, and asked for one more. Where an input is refused or the stream fails, those before are answered first;
-   * with `refused`, that is told of the input, and the stream goes on without it.
+   * with `refused`, that is told of the input, and the stream goes on without it. Of texts that were cut the first are told of at once,
+   * and all when it ends.
    * @throws as {@link call}; the signal's reason also while the stream keeps it waiting
    */
   async *stream<Answer>(
@@ -99,9 +112,21 @@ export class TextRunner<Input, Encoded extends RunText> {
     refused?: RefusedCallback,
     encode = this.inputs.encode,
   ): AsyncGenerator<Answer> {
-    for await (const window of this.windows(inputs, signal, encode, refused)) {
-      this.losses.of(window);
-      yield* await this.takeTurn(signal, () => answer(window));
+    let [cut, texts, told] = [0, 0, 0];
+    const tell = () => {
+      this.tellCut(cut, texts);
+      told = cut;
+    };
+    try {
+      for await (const window of this.windows(inputs, signal, encode, refused)) {
+        this.losses.of(window);
+        cut += countCut(window);
+        texts += window.length;
+        if (told === 0) tell();
+        yield* await this.takeTurn(signal, () => answer(window));
+      }
+    } finally {
+      if (cut > told) tell();
     }
   }
 
@@ -153,6 +178,13 @@ export class TextRunner<Input, Encoded extends RunText> {
     // Holds no answer.
     this.last = result.then(nothing, nothing).then(() => before);
     return await result;
+  }
+
+  private tellCut(count: number, texts: number): void {
+    if (count === 0 || !this.cut) return;
+    const { maxLength, side } = this.cut;
+    const part = side === 'left' ? 'beginning' : 'end';
+    this.notice(`${count} of ${texts} texts ${count === 1 ? 'has' : 'have'} more than ${maxLength} tokens: the ${part} was left out`);
   }
 
   /** `index` of the input among several. */
@@ -229,18 +261,7 @@ class Pause {
   }
 }
 
-/** Tells of texts that were cut, and at which side. */
-export function noticeCut(
-  encoded: readonly { truncated: number }[],
-  maxLength: number,
-  side: TruncationSide,
-  notice: (message: string) => void,
-): void {
-  const cut = encoded.filter(({ truncated }) => truncated > 0).length;
-  if (cut === 0) return;
-  const part = side === 'left' ? 'beginning' : 'end';
-  notice(`${cut} of ${encoded.length} texts ${cut === 1 ? 'has' : 'have'} more than ${maxLength} tokens: the ${part} was left out`);
-}
+const countCut = (encoded: readonly RunText[]) => encoded.filter(({ truncated = 0 }) => truncated > 0).length;
 
 export function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {
   return typeof value === 'object' && value !== null && Symbol.asyncIterator in value;

@@ -124,6 +124,25 @@ describe('vectors', () => {
     expect(notices).toEqual(['1 of 2 texts has more than 64 tokens: the end was left out']);
   });
 
+  test('of a stream, the first that are cut are told of at once, and all at its end', async () => {
+    const long = Array(100).fill('the cat').join(' ');
+    async function* stream(last: string) {
+      for (let i = 0; i < 1000; i++) yield i % 100 === 0 && i < 900 ? long : 'a dog';
+      yield last;
+    }
+    const told = async (last: string) => {
+      notices.length = 0;
+      const counts: number[] = [];
+      for await (const _ of extract(stream(last), { pooling: 'mean' })) counts.push(notices.length);
+      return { first: counts[0], last: counts.at(-1), notices: [...notices] };
+    };
+    const { first, last, notices: lines } = await told('a dog');
+    expect([first, last]).toEqual([1, 1]);
+    expect(lines).toHaveLength(2);
+    expect(lines[1]).toBe('9 of 1001 texts have more than 64 tokens: the end was left out');
+    expect((await told(long)).notices.at(-1)).toBe('10 of 1001 texts have more than 64 tokens: the end was left out');
+  });
+
   test('no texts: no vectors', async () => {
     expect((await extract([], { pooling: 'mean' })).dims).toEqual([0, 16]);
   });
