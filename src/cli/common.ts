@@ -2,8 +2,9 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Backend } from '../backend/backend.ts';
 import type { BackendName } from '../backend/create.ts';
-import { precisions } from '../backend/prepared_weight.ts';
+import { type Precision, precisions } from '../backend/prepared_weight.ts';
 import { InputError, printable, printableLines } from '../errors.ts';
+import type { PipelineOptions, Pipelines } from '../pipelines/pipeline.ts';
 import { textStyles } from '../tokenizer/word_piece_json.ts';
 import { clearLine, terminal } from './terminal.ts';
 
@@ -113,10 +114,10 @@ export interface ModelOptions {
   revision?: string;
 }
 
-/** What models of sentences must be, for {@link addModelOption}. */
 export const dimensionsHelp =
   'numbers of each vector that are kept, the first ones, for models that were trained so (Matryoshka) (default: all, or what the model says)';
 
+/** What models of sentences must be, for {@link addModelOption}. */
 export const sentenceModel = 'a model of sentence-transformers, or any encoder, whose token vectors are then averaged';
 
 /**
@@ -133,6 +134,27 @@ export function addModelOption(
     ? command.addOption(new Option('--model <model>', `${what}: ${files}`).makeOptionMandatory(mandatory))
     : command.option('--model <model>', `${files} (default: ${otherwise})`);
   return withModel.option('--revision <name>', 'branch, tag or commit of a model on the hub (default: main)');
+}
+
+/** Options of commands that run a model without training it. */
+export interface InferenceOptions extends CommonOptions, BackendOptions, ModelOptions {
+  dtype: Precision;
+}
+
+/** Adds {@link InferenceOptions}. `what`: see {@link addModelOption}. */
+export const addInferenceOptions = (command: Command, what?: string): Command =>
+  addPrecisionOption(addModelOption(addBackendOptions(addCommonOptions(command)), what));
+
+/** The pipeline that a command's options ask for, on a backend that stays the command's; `more`: what the command sets itself. */
+export async function openPipeline<Name extends keyof Pipelines>(
+  task: Name,
+  backend: Backend,
+  options: InferenceOptions,
+  more: Pick<PipelineOptions, 'prompt' | 'prompt_name' | 'notice'> = {},
+): Promise<Pipelines[Name]> {
+  const { pipeline } = await import('../pipelines/pipeline.ts');
+  const folder = await openModelFolder(options);
+  return await pipeline(task, folder, { backend, dtype: options.dtype, notice: (line) => notice(line, options), ...more });
 }
 
 /** The folder of the model asked for, which is downloaded, with a progress bar, if it is one of the hub's. */

@@ -1,6 +1,6 @@
 /** Texts that a command answers one by one, as its arguments or as lines, and what becomes of those that it cannot answer. */
-import { FailureError, InputError } from '../errors.ts';
-import { type CommonOptions, notice } from './common.ts';
+import { FailureError, InputError, printable } from '../errors.ts';
+import { type CommonOptions, fixed, notice, print, printJson } from './common.ts';
 
 /** `name`: what messages call it. */
 export interface Sentence {
@@ -32,6 +32,22 @@ async function* standardInput(): AsyncGenerator<Sentence> {
 export async function* linesIn(path: string, onNotice?: (line: string) => void): AsyncGenerator<string> {
   const { linesOf, readLines } = await import('../io/files.ts');
   yield* path === '-' ? linesOf(process.stdin, 'standard input', 'cut', onNotice) : readLines(path, 'cut', onNotice);
+}
+
+/** A line of a file that was found by a query. */
+export interface Found {
+  /** Its number, from 1. */
+  line: number;
+  score: number;
+  text: string;
+}
+
+/** Prints what was found of a file's lines, best first. @throws InputError if there is nothing: the file had no lines */
+export function printFound(query: string, found: readonly Found[], options: CommonOptions & { in: string }): void {
+  if (found.length === 0)
+    throw new InputError(`${options.in === '-' ? 'standard input' : options.in}: is empty, expected passages, one a line`);
+  if (options.json) printJson({ query, found });
+  else for (const { line, score, text } of found) print(`${fixed(score, 4)}  ${String(line).padStart(6)}  ${printable(text)}`);
 }
 
 /** Whether several texts are one word each: most likely those of one sentence that is not in quotes. */

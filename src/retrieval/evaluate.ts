@@ -53,8 +53,14 @@ export async function evaluateRetrieval(folder: string, options: RetrievalOption
 }
 
 function tellOfWhatIsLeftOut({ withoutRelevant, missingQueries }: RetrievalTask, { onNotice }: RetrievalOptions): void {
-  if (withoutRelevant > 0) onNotice?.(`${withoutRelevant} queries have no relevant document in qrels/test.tsv: they do not count`);
-  if (missingQueries > 0) onNotice?.(`${missingQueries} queries of qrels/test.tsv are not in queries.jsonl: they do not count`);
+  const queries = (count: number, one: string, several: string) => (count === 1 ? `1 query ${one}` : `${count} queries ${several}`);
+  const doNotCount = (count: number) => (count === 1 ? 'it does not count' : 'they do not count');
+  if (withoutRelevant > 0)
+    onNotice?.(`${queries(withoutRelevant, 'has', 'have')} no relevant document in qrels/test.tsv: ${doNotCount(withoutRelevant)}`);
+  if (missingQueries > 0)
+    onNotice?.(
+      `${queries(missingQueries, 'of qrels/test.tsv is', 'of qrels/test.tsv are')} not in queries.jsonl: ${doNotCount(missingQueries)}`,
+    );
 }
 
 /** Of each query, the ids of the nearest documents, nearest first. */

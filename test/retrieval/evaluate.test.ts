@@ -71,8 +71,8 @@ test('queries with relevant documents are scored; what else there is does not co
   expect(scores.ndcgAt10).toBeCloseTo((1 + second + 1) / 3, 6);
   expect(scores.mrrAt10).toBeCloseTo((1 + 1 / 3 + 1) / 3, 6);
   expect(notices).toEqual([
-    '1 queries have no relevant document in qrels/test.tsv: they do not count',
-    '1 queries of qrels/test.tsv are not in queries.jsonl: they do not count',
+    '1 query has no relevant document in qrels/test.tsv: it does not count',
+    '1 query of qrels/test.tsv is not in queries.jsonl: it does not count',
   ]);
   expect(progress.at(-1)).toBe('4 of 4');
   expect(seen).toContain('query: 0.1 1');

@@ -1,27 +1,20 @@
 import type { Command } from 'commander';
-import type { Precision } from '../../backend/prepared_weight.ts';
 import { InputError, printable } from '../../errors.ts';
 import {
-  addBackendOptions,
-  addCommonOptions,
-  addModelOption,
-  addPrecisionOption,
-  type BackendOptions,
-  type CommonOptions,
+  addInferenceOptions,
   fixed,
-  type ModelOptions,
+  type InferenceOptions,
   notice,
   openBackend,
-  openModelFolder,
+  openPipeline,
   parseCount,
   print,
   printJson,
 } from '../common.ts';
 import { areWords, Refusals, type Sentence, sentencesOf } from '../sentences.ts';
 
-interface Options extends CommonOptions, BackendOptions, ModelOptions {
+interface Options extends InferenceOptions {
   topK: number;
-  dtype: Precision;
 }
 
 export function classifyCommand(program: Command): void {
@@ -30,17 +23,11 @@ export function classifyCommand(program: Command): void {
     .description('the class of each text')
     .argument('<texts...>', "texts; '-' reads them from standard input, one a line, a pair with a tab between")
     .option('--top-k <count>', 'classes to show for each text', parseCount, 1);
-  addPrecisionOption(addModelOption(addBackendOptions(addCommonOptions(command)), 'a classifier'))
+  addInferenceOptions(command, 'a classifier')
     .addHelpText('after', '\nExample:\n  ufb classify --model my-classifier "What a fine day."')
     .action(async (texts: string[], options: Options) => {
-      const { pipeline } = await import('../../pipelines/pipeline.ts');
       using backend = await openBackend(options);
-      const { dtype, topK } = options;
-      using classify = await pipeline('text-classification', await openModelFolder(options), {
-        backend,
-        dtype,
-        notice: (line) => notice(line, options),
-      });
+      using classify = await openPipeline('text-classification', backend, options);
       const answers: { text: string; classes: { label: string; score: number }[] }[] = [];
       if (areWords(texts))
         notice(
@@ -74,7 +61,7 @@ export function classifyCommand(program: Command): void {
           1,
         );
       };
-      for await (const classes of classify(inputs(), { top_k: topK, refused_callback })) {
+      for await (const classes of classify(inputs(), { top_k: options.topK, refused_callback })) {
         answered++;
         const { text } = waiting.shift() as Sentence;
         if (options.json) answers.push({ text, classes });

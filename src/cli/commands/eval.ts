@@ -1,18 +1,13 @@
 import type { Command } from 'commander';
-import type { Precision } from '../../backend/prepared_weight.ts';
 import { InputError } from '../../errors.ts';
 import {
-  addBackendOptions,
-  addCommonOptions,
-  addModelOption,
-  addPrecisionOption,
-  type BackendOptions,
-  type CommonOptions,
+  addInferenceOptions,
   fixed,
-  type ModelOptions,
+  type InferenceOptions,
   notice,
   openBackend,
   openModelFolder,
+  openPipeline,
   parseCount,
   parseInteger,
   print,
@@ -22,26 +17,23 @@ import {
 import { addClassification } from './eval_classification.ts';
 import { addRetrieval } from './eval_retrieval.ts';
 
-interface Options extends BackendOptions, CommonOptions, ModelOptions {
+interface Options extends InferenceOptions {
   text: string;
   seed: number;
   maxTokens?: number;
   length?: number;
   blanks?: number;
-  dtype: Precision;
 }
 
-interface StsOptions extends BackendOptions, CommonOptions, ModelOptions {
+interface StsOptions extends InferenceOptions {
   data: string;
-  dtype: Precision;
 }
 
-interface AgreementOptions extends BackendOptions, CommonOptions, ModelOptions {
+interface AgreementOptions extends InferenceOptions {
   against: string;
   text: string;
   count: number;
   seed: number;
-  dtype: Precision;
 }
 
 export function evalCommand(program: Command): void {
@@ -58,18 +50,11 @@ function addSts(command: Command): void {
     .command('sts')
     .description("sentence embeddings: how their cosines go with people's judgement, on STS-B's development set")
     .requiredOption('--data <folder>', 'holds dev.tsv of STS-B, or STS-B/dev.tsv');
-  addPrecisionOption(addBackendOptions(addCommonOptions(addModelOption(sts, sentenceModel)))).action(async (options: StsOptions) => {
-    const [{ evaluateSts, readStsB }, { pipeline }] = await Promise.all([
-      import('../../glue/sts.ts'),
-      import('../../pipelines/pipeline.ts'),
-    ]);
+  addInferenceOptions(sts, sentenceModel).action(async (options: StsOptions) => {
+    const { evaluateSts, readStsB } = await import('../../glue/sts.ts');
     const pairs = await readStsB(options.data);
     using backend = await openBackend(options);
-    using embed = await pipeline('feature-extraction', await openModelFolder(options), {
-      backend,
-      dtype: options.dtype,
-      notice: (line) => notice(line, options),
-    });
+    using embed = await openPipeline('feature-extraction', backend, options);
     const started = performance.now();
     const pooling = embed.pooling ?? 'mean';
     const scores = await evaluateSts(pairs, async (texts) => (await embed(texts, { pooling })).data);
@@ -97,7 +82,7 @@ function addMlm(command: Command): void {
       'tokens of each sequence that are predicted, each of them [MASK] (default: masked as in training)',
       parseCount,
     );
-  addPrecisionOption(addBackendOptions(addCommonOptions(addModelOption(mlm)))).action(async (options: Options) => {
+  addInferenceOptions(mlm).action(async (options: Options) => {
     const [{ evaluateMaskedLanguageModel }, { withProgress }] = await Promise.all([
       import('../../training/evaluate.ts'),
       import('../progress.ts'),
@@ -133,45 +118,43 @@ function addAgreement(command: Command): void {
     .requiredOption('--text <file>', 'text, plain or gzipped, one paragraph a line')
     .option('--count <paragraphs>', 'how many are drawn at random', parseCount, 10_000)
     .option('--seed <number>', 'of the draw', parseInteger, 0);
-  addPrecisionOption(addBackendOptions(addCommonOptions(addModelOption(agreement, sentenceModel)))).action(
-    async (options: AgreementOptions) => {
-      const [{ pipeline }, { poolKindOf }, { sampleLines }, { compareModels }, { withProgress }] = await Promise.all([
-        import('../../pipelines/pipeline.ts'),
-        import('../../pipelines/pooling.ts'),
-        import('../../convert/neighbours.ts'),
-        import('../../convert/compare.ts'),
-        import('../progress.ts'),
-      ]);
-      const [folder, reference] = [await openModelFolder(options), await openModelFolder({ quiet: options.quiet, model: options.against })];
-      const texts = await sampleLines(options.text, options.count, options.seed);
-      if (texts.length < options.count) {
-        const found = `${options.text}: has ${texts.length} paragraphs`;
-        if (agreement.getOptionValueSource('count') === 'cli') throw new InputError(`${found}, expected at least --count ${options.count}`);
-        notice(`${found}, all of which are taken: among fewer than ${options.count}, neighbours are more easily kept`, options);
-      }
-      using backend = await openBackend(options);
-      const settings = { backend, notice: () => {} }; // long paragraphs are cut for both models alike
-      using theirs = await pipeline('feature-extraction', reference, settings);
-      using ours = await pipeline('feature-extraction', folder, { ...settings, dtype: options.dtype });
-      const pooling = theirs.pooling ?? 'mean';
-      const [first, second] = [theirs, ours].map((extract) => {
-        const { model, tokenizer, maxLength } = extract;
-        const encode = (text: string, length: number) => tokenizer.encode(text, { maxLength: length });
-        const embed = async (some: readonly string[]) => (await extract(some, { pooling, normalize: true })).data;
-        return { model, encode, maxLength, embed, width: extract.width };
-      });
-      const comparison = await withProgress(options, (onProgress) =>
-        compareModels(backend, first, second, texts, { pooling: poolKindOf(pooling), onProgress }),
-      );
-      const { recall, states, vectors, cosine, layers } = comparison;
-      if (options.json) {
-        printJson({ seed: options.seed, ...comparison });
-        return;
-      }
-      print(`recall@10         ${recall.toFixed(4)} of the nearest 10 among ${texts.length} paragraphs (seed ${options.seed})`);
-      print(`vectors           R2 ${fixed(vectors, 4)}, cosine ${fixed(cosine, 4)}`);
-      print(`R2, hidden states ${states.map((state) => fixed(state, 4)).join(' ')}`);
-      if (layers.length > 0) print(`\n${(await import('../leaf_use.ts')).leafUseTable(layers)}`);
-    },
-  );
+  addInferenceOptions(agreement, sentenceModel).action(async (options: AgreementOptions) => {
+    const [{ pipeline }, { poolKindOf }, { sampleLines }, { compareModels }, { withProgress }] = await Promise.all([
+      import('../../pipelines/pipeline.ts'),
+      import('../../pipelines/pooling.ts'),
+      import('../../convert/neighbours.ts'),
+      import('../../convert/compare.ts'),
+      import('../progress.ts'),
+    ]);
+    const [folder, reference] = [await openModelFolder(options), await openModelFolder({ quiet: options.quiet, model: options.against })];
+    const texts = await sampleLines(options.text, options.count, options.seed);
+    if (texts.length < options.count) {
+      const found = `${options.text}: has ${texts.length} paragraphs`;
+      if (agreement.getOptionValueSource('count') === 'cli') throw new InputError(`${found}, expected at least --count ${options.count}`);
+      notice(`${found}, all of which are taken: among fewer than ${options.count}, neighbours are more easily kept`, options);
+    }
+    using backend = await openBackend(options);
+    const settings = { backend, notice: () => {} }; // long paragraphs are cut for both models alike
+    using theirs = await pipeline('feature-extraction', reference, settings);
+    using ours = await pipeline('feature-extraction', folder, { ...settings, dtype: options.dtype });
+    const pooling = theirs.pooling ?? 'mean';
+    const [first, second] = [theirs, ours].map((extract) => {
+      const { model, tokenizer, maxLength } = extract;
+      const encode = (text: string, length: number) => tokenizer.encode(text, { maxLength: length });
+      const embed = async (some: readonly string[]) => (await extract(some, { pooling, normalize: true })).data;
+      return { model, encode, maxLength, embed, width: extract.width };
+    });
+    const comparison = await withProgress(options, (onProgress) =>
+      compareModels(backend, first, second, texts, { pooling: poolKindOf(pooling), onProgress }),
+    );
+    const { recall, states, vectors, cosine, layers } = comparison;
+    if (options.json) {
+      printJson({ seed: options.seed, ...comparison });
+      return;
+    }
+    print(`recall@10         ${recall.toFixed(4)} of the nearest 10 among ${texts.length} paragraphs (seed ${options.seed})`);
+    print(`vectors           R2 ${fixed(vectors, 4)}, cosine ${fixed(cosine, 4)}`);
+    print(`R2, hidden states ${states.map((state) => fixed(state, 4)).join(' ')}`);
+    if (layers.length > 0) print(`\n${(await import('../leaf_use.ts')).leafUseTable(layers)}`);
+  });
 }

@@ -1,27 +1,11 @@
 import type { Command } from 'commander';
-import type { Precision } from '../../backend/prepared_weight.ts';
 import { InputError, quoted } from '../../errors.ts';
 import type { LabelledFile } from '../../training/labelled_files.ts';
-import {
-  addBackendOptions,
-  addCommonOptions,
-  addModelOption,
-  addPrecisionOption,
-  type BackendOptions,
-  type CommonOptions,
-  fixed,
-  type ModelOptions,
-  notice,
-  openBackend,
-  openModelFolder,
-  print,
-  printJson,
-} from '../common.ts';
+import { addInferenceOptions, fixed, type InferenceOptions, notice, openBackend, openPipeline, print, printJson } from '../common.ts';
 import { classificationTable } from './classification_table.ts';
 
-interface Options extends BackendOptions, CommonOptions, ModelOptions {
+interface Options extends InferenceOptions {
   data: string;
-  dtype: Precision;
 }
 
 export function addClassification(command: Command): void {
@@ -34,34 +18,30 @@ export function addClassification(command: Command): void {
       '--data <file>',
       "labelled texts as 'ufb finetune' reads them: .tsv, .csv or .jsonl with text, pair, and label or score",
     );
-  addPrecisionOption(addBackendOptions(addCommonOptions(addModelOption(classification, 'a classifier')))).action(evaluate);
+  addInferenceOptions(classification, 'a classifier').action(evaluate);
 }
 
 async function evaluate(options: Options): Promise<void> {
-  const [{ readLabelledFile }, { pipeline }, { withProgress }, { classificationReport }, { pearson, spearman }] = await Promise.all([
+  const [{ readLabelledFile }, { withProgress }, { classificationReport }, { pearson, spearman }] = await Promise.all([
     import('../../training/labelled_files.ts'),
-    import('../../pipelines/pipeline.ts'),
     import('../progress.ts'),
     import('../../training/classification_report.ts'),
     import('../../training/metrics.ts'),
   ]);
   const file = await readLabelledFile(options.data);
   using backend = await openBackend(options);
-  const folder = await openModelFolder(options);
-  using classify = await pipeline('text-classification', folder, {
-    backend,
-    dtype: options.dtype,
-    notice: (line) => notice(line, options),
-  });
+  using classify = await openPipeline('text-classification', backend, options);
   const { labels, config } = classify.model;
   const names = config.labelNames ?? Array.from({ length: labels }, (_, index) => `LABEL_${index}`);
   if (config.problemType === 'multi_label_classification')
-    throw new InputError(`${folder}: of its labels several may hold at once, expected a classifier whose classes exclude each other`);
+    throw new InputError(
+      `${options.model}: of its labels several may hold at once, expected a classifier whose classes exclude each other`,
+    );
   if ((labels === 1) !== (file.kind === 'scores'))
     throw new InputError(
       labels === 1
-        ? `${options.data}: has classes, but ${folder} answers with a score: expected a column 'score'`
-        : `${options.data}: has scores, but ${folder} answers with one of ${labels} classes: expected a column 'label'`,
+        ? `${options.data}: has classes, but ${options.model} answers with a score: expected a column 'score'`
+        : `${options.data}: has scores, but ${options.model} answers with one of ${labels} classes: expected a column 'label'`,
     );
   const truth = labels === 1 ? file.records.map(({ label }) => Number(label)) : classesOf(file, options, names);
   async function* texts() {

@@ -1,24 +1,17 @@
 import type { Command } from 'commander';
-import type { Precision } from '../../backend/prepared_weight.ts';
 import {
-  addBackendOptions,
-  addCommonOptions,
-  addModelOption,
-  addPrecisionOption,
-  type BackendOptions,
-  type CommonOptions,
-  type ModelOptions,
+  addInferenceOptions,
+  type InferenceOptions,
   notice,
   openBackend,
-  openModelFolder,
+  openPipeline,
   print,
   printJson,
   sentenceModel,
 } from '../common.ts';
 
-interface Options extends BackendOptions, CommonOptions, ModelOptions {
+interface Options extends InferenceOptions {
   data: string;
-  dtype: Precision;
 }
 
 export function addRetrieval(command: Command): void {
@@ -26,32 +19,23 @@ export function addRetrieval(command: Command): void {
     .command('retrieval')
     .description("sentence embeddings: how well they find what is relevant to a query, on a task in BEIR's form")
     .requiredOption('--data <folder>', 'holds corpus.jsonl, queries.jsonl and qrels/test.tsv');
-  addPrecisionOption(addBackendOptions(addCommonOptions(addModelOption(retrieval, sentenceModel)))).action(evaluate);
+  addInferenceOptions(retrieval, sentenceModel).action(evaluate);
 }
 
 async function evaluate(options: Options): Promise<void> {
-  const [{ evaluateRetrieval }, { pipeline }, { withProgress }] = await Promise.all([
+  const [{ evaluateRetrieval }, { retrievalPrompt }, { withProgress }] = await Promise.all([
     import('../../retrieval/evaluate.ts'),
-    import('../../pipelines/pipeline.ts'),
+    import('../../retrieval/prompt.ts'),
     import('../progress.ts'),
   ]);
   using backend = await openBackend(options);
-  // Most long documents are cut; that is as it should be, and is told once, not for each batch.
-  let told = false;
-  using embed = await pipeline('feature-extraction', await openModelFolder(options), {
-    backend,
-    dtype: options.dtype,
-    notice() {
-      if (!told) notice(`texts of more than ${embed.maxLength} tokens are cut`, options);
-      told = true;
-    },
-  });
+  using embed = await openPipeline('feature-extraction', backend, options);
   const settings = { pooling: embed.pooling ?? ('mean' as const), normalize: true };
   const started = performance.now();
   const scores = await withProgress(options, (onProgress) =>
     evaluateRetrieval(options.data, {
       backend,
-      embed: (texts) => embed(texts, settings),
+      embed: (texts, side) => embed(texts, { ...settings, prompt_name: retrievalPrompt(embed.prompts, side) }),
       onProgress,
       onNotice: (line) => notice(line, options),
     }),

@@ -1,18 +1,12 @@
 import type { Command } from 'commander';
-import type { Precision } from '../../backend/prepared_weight.ts';
 import { InputError, printable } from '../../errors.ts';
 import type { FillMaskCandidate, FillMaskPipeline } from '../../pipelines/fill_mask.ts';
 import {
-  addBackendOptions,
-  addCommonOptions,
-  addModelOption,
-  addPrecisionOption,
-  type BackendOptions,
-  type CommonOptions,
-  type ModelOptions,
+  addInferenceOptions,
+  type InferenceOptions,
   notice,
   openBackend,
-  openModelFolder,
+  openPipeline,
   parseCount,
   print,
   printJson,
@@ -28,10 +22,9 @@ const ownSentences = [
   'The [MASK] crossed the river before the [MASK] began.',
 ];
 
-interface FillMaskCommandOptions extends CommonOptions, BackendOptions, ModelOptions {
+interface FillMaskCommandOptions extends InferenceOptions {
   topK?: number;
   targets?: string[];
-  dtype: Precision;
 }
 
 const defaultTopK = 5;
@@ -50,7 +43,7 @@ export function fillMaskCommand(program: Command): void {
     .argument('[sentences...]', "sentences with [MASK] in them; '-' reads them from standard input, one a line; none: a few of our own")
     .option('--top-k <count>', `words to show for each blank (default: ${defaultTopK}, or all of --targets)`, parseCount)
     .option('--targets <words>', 'choose among these words only, commas between them', (text: string) => text.split(','));
-  addPrecisionOption(addModelOption(addBackendOptions(addCommonOptions(command))))
+  addInferenceOptions(command)
     .addHelpText(
       'after',
       '\nExamples:\n  ufb fill-mask "The capital of France is [MASK]."\n  ufb fill-mask --targets good,bad "The film was very [MASK]."',
@@ -60,13 +53,9 @@ export function fillMaskCommand(program: Command): void {
 
 async function fillMask(sentences: string[], options: FillMaskCommandOptions): Promise<void> {
   const start = performance.now();
-  const { pipeline } = await import('../../pipelines/pipeline.ts');
-  const folder = await openModelFolder(options);
   using backend = await openBackend(options);
   const told = new Set<string>();
-  const fill = await pipeline('fill-mask', folder, {
-    backend,
-    dtype: options.dtype,
+  const fill = await openPipeline('fill-mask', backend, options, {
     // What is said of a target is said of each text.
     notice(line) {
       if (!told.has(line)) notice(line, options);

@@ -1,27 +1,11 @@
 import type { Command } from 'commander';
-import type { Precision } from '../../backend/prepared_weight.ts';
 import { InputError } from '../../errors.ts';
-import {
-  addBackendOptions,
-  addCommonOptions,
-  addModelOption,
-  addPrecisionOption,
-  type BackendOptions,
-  type CommonOptions,
-  type ModelOptions,
-  notice,
-  openBackend,
-  openModelFolder,
-  parseCount,
-  print,
-  printJson,
-} from '../common.ts';
-import { linesIn } from '../sentences.ts';
+import { addInferenceOptions, type InferenceOptions, notice, openBackend, openPipeline, parseCount } from '../common.ts';
+import { linesIn, printFound } from '../sentences.ts';
 
-interface Options extends CommonOptions, BackendOptions, ModelOptions {
+interface Options extends InferenceOptions {
   in: string;
   topK: number;
-  dtype: Precision;
 }
 
 export function rerankCommand(program: Command): void {
@@ -34,7 +18,7 @@ export function rerankCommand(program: Command): void {
       "text, plain or gzipped, one passage a line; '-' is standard input; blank lines count but are never found",
     )
     .option('--top-k <count>', 'lines to show', parseCount, 5);
-  addPrecisionOption(addModelOption(addBackendOptions(addCommonOptions(command)), 'a cross-encoder, a classifier of pairs with one output'))
+  addInferenceOptions(command, 'a cross-encoder, a classifier of pairs with one output')
     .addHelpText(
       'after',
       '\nExample:\n  ufb rerank --model cross-encoder/ms-marco-MiniLM-L6-v2 --in found.txt "how many people live in Berlin"',
@@ -44,13 +28,8 @@ export function rerankCommand(program: Command): void {
 
 async function rerank(query: string, options: Options): Promise<void> {
   if (query.trim() === '') throw new InputError('the query is empty, expected what to look for');
-  const { pipeline } = await import('../../pipelines/pipeline.ts');
   using backend = await openBackend(options);
-  using rank = await pipeline('text-ranking', await openModelFolder(options), {
-    backend,
-    dtype: options.dtype,
-    notice: (line) => notice(line, options),
-  });
+  using rank = await openPipeline('text-ranking', backend, options);
   /** The number of each line that is not blank. */
   const numbers: number[] = [];
   async function* passages() {
@@ -63,9 +42,9 @@ async function rerank(query: string, options: Options): Promise<void> {
     }
   }
   const ranked = await rank(query, passages(), { top_k: options.topK });
-  const source = options.in === '-' ? 'standard input' : options.in;
-  if (ranked.length === 0) throw new InputError(`${source}: is empty, expected passages, one a line`);
-  const found = ranked.map(({ corpus_id, score, text }) => ({ line: numbers[corpus_id], score, text }));
-  if (options.json) printJson({ query, found });
-  else for (const { line, score, text } of found) print(`${score.toFixed(4)}  ${String(line).padStart(6)}  ${text}`);
+  printFound(
+    query,
+    ranked.map(({ corpus_id, score, text }) => ({ line: numbers[corpus_id], score, text })),
+    options,
+  );
 }

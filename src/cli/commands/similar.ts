@@ -1,38 +1,22 @@
 import type { Command } from 'commander';
-import type { Precision } from '../../backend/prepared_weight.ts';
-import { InputError, printable } from '../../errors.ts';
+import { InputError } from '../../errors.ts';
 import {
-  addBackendOptions,
-  addCommonOptions,
-  addModelOption,
-  addPrecisionOption,
-  type BackendOptions,
-  type CommonOptions,
+  addInferenceOptions,
   dimensionsHelp,
-  fixed,
-  type ModelOptions,
+  type InferenceOptions,
   notice,
   openBackend,
-  openModelFolder,
+  openPipeline,
   parseCount,
-  print,
-  printJson,
   sentenceModel,
 } from '../common.ts';
-import { linesIn } from '../sentences.ts';
+import { type Found, linesIn, printFound } from '../sentences.ts';
 
-interface Options extends CommonOptions, BackendOptions, ModelOptions {
+interface Options extends InferenceOptions {
   in: string;
   vectors?: string;
   topK: number;
   dimensions?: number;
-  dtype: Precision;
-}
-
-interface Found {
-  line: number;
-  score: number;
-  text: string;
 }
 
 export function similarCommand(program: Command): void {
@@ -47,22 +31,17 @@ export function similarCommand(program: Command): void {
     .option('--vectors <file>', "the lines' vectors, made by 'ufb embed --out FILE.npy' with the same model; otherwise they are made now")
     .option('--dimensions <count>', dimensionsHelp, parseCount)
     .option('--top-k <count>', 'lines to show', parseCount, 5);
-  addPrecisionOption(addModelOption(addBackendOptions(addCommonOptions(command)), sentenceModel))
+  addInferenceOptions(command, sentenceModel)
     .addHelpText('after', '\nExample:\n  ufb similar --model sentence-transformers/all-MiniLM-L6-v2 --in notes.txt "what to cook tonight"')
     .action(async (query: string, options: Options) => {
       if (query.trim() === '') throw new InputError('the query is empty, expected what to look for');
-      const { pipeline } = await import('../../pipelines/pipeline.ts');
+      const { retrievalPrompt } = await import('../../retrieval/prompt.ts');
       using backend = await openBackend(options);
-      const { dtype, topK } = options;
-      using embed = await pipeline('feature-extraction', await openModelFolder(options), {
-        backend,
-        dtype,
-        notice: (line) => notice(line, options),
-      });
+      const { topK } = options;
+      using embed = await openPipeline('feature-extraction', backend, options);
       const settings = { pooling: embed.pooling ?? ('mean' as const), normalize: true, dimensions: options.dimensions };
-      // As sentence-transformers reads queries and documents, where a model tells them apart.
-      const named = (...names: string[]) => ({ ...settings, prompt_name: names.find((name) => Object.hasOwn(embed.prompts, name)) });
-      const { data: wanted } = await embed(query, named('query'));
+      const of = (side: 'query' | 'document') => ({ ...settings, prompt_name: retrievalPrompt(embed.prompts, side) });
+      const { data: wanted } = await embed(query, of('query'));
 
       const best: Found[] = [];
       let line = 0;
@@ -85,7 +64,7 @@ export function similarCommand(program: Command): void {
             yield text;
           }
         }
-        for await (const vector of embed(lines(), named('document', 'passage', 'corpus'))) consider(texts.shift() as string, vector);
+        for await (const vector of embed(lines(), of('document'))) consider(texts.shift() as string, vector);
       } else {
         const vectors = await readVectors(options.vectors, wanted.length);
         for await (const text of linesIn(options.in, (line) => notice(line, options))) {
@@ -96,9 +75,7 @@ export function similarCommand(program: Command): void {
         if (line < vectors.count)
           throw new InputError(`${options.vectors}: has ${vectors.count} vectors, but ${options.in} has ${line} lines`);
       }
-      if (best.length === 0) throw new InputError(`${options.in}: is empty, expected passages, one a line`);
-      if (options.json) printJson({ query, found: best });
-      else for (const { line: number, score, text } of best) print(`${fixed(score, 4)}  ${String(number).padStart(6)}  ${printable(text)}`);
+      printFound(query, best, options);
     });
 }
 
