@@ -34,6 +34,9 @@ test("queries and documents are read behind the model's prompts for them", async
     expect(code, stderr).toBe(0);
     return stderr;
   };
-  expect(await evaluateWith({ query: long, document: '' })).toMatch(/^1 of 1 texts has more than \d+ tokens: the end was left out\n$/);
-  expect(await evaluateWith({ query: '', document: long })).toMatch(/^2 of 2 texts have more than \d+ tokens: the end was left out\n$/);
+  const cut = (stderr: string) => stderr.trimEnd().split('\n').at(-1);
+  expect(cut(await evaluateWith({ query: '', document: '' }))).toBe('');
+  expect(cut(await evaluateWith({ query: long, document: '' }))).toBe('1 of 1 texts has more than 64 tokens: the end was left out');
+  // Told of the first document too, if the second one was not read yet.
+  expect(cut(await evaluateWith({ query: '', document: long }))).toBe('2 of 2 texts have more than 64 tokens: the end was left out');
 });
