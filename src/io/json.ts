@@ -4,11 +4,11 @@ import { InputError } from '../errors.ts';
 const deepestJson = 100;
 /** How much a JSON text may hold: values, of which those that are lists, objects or have a key count as three more, as they take most of the time and memory. */
 export type JsonExtent = number;
-/** Configurations, lists of files, lines. */
-const ordinary: JsonExtent = 100_000;
+/** Configurations, the largest of which name 65,536 classes twice; lists of files, lines. */
+const ordinary: JsonExtent = 1_000_000;
 /** The largest tokenizers have two million values, half a million of them with keys. */
 export const extentOfTokenizer: JsonExtent = 5_000_000;
-/** What a model predicted, for some hundred thousand examples and each seed. */
+/** What a model predicted, for some hundred thousand examples and each seed; the loss curve of a run of millions of steps. */
 export const extentOfResults: JsonExtent = 10_000_000;
 
 /**

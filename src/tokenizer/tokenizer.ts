@@ -1,13 +1,11 @@
 import { checkArgument, checkOptions, kinds, type OptionKinds } from '../arguments.ts';
 import { InputError, quoted } from '../errors.ts';
-import { readJson } from '../io/files.ts';
-import { extentOfTokenizer } from '../io/json.ts';
 import { AddedTokenFinder } from './added_tokens.ts';
 import { type AlignedText, alignedText, codePointIndex } from './aligned_text.ts';
 import { CharacterLoss, countCharacters } from './character_loss.ts';
 import { createNormalizer, lowerCases, type Normalizer } from './normalizer.ts';
 import { createPreTokenizer, type PreTokenizer } from './pre_tokenizer.ts';
-import { parseTokenizerJson, type TemplateItem, type TokenizerConfig } from './tokenizer_json.ts';
+import { parseTokenizerJson, readTokenizerJson, type TemplateItem, type TokenizerConfig } from './tokenizer_json.ts';
 import { type EncodedPart, type TruncationSide, truncate } from './truncate.ts';
 import { joinPieces, WordPiece } from './word_piece.ts';
 
@@ -161,7 +159,7 @@ export class Tokenizer {
    */
   static async load(path: string): Promise<Tokenizer> {
     checkArgument('path', path, kinds.text);
-    return new Tokenizer(await readJson(path, extentOfTokenizer), path, {});
+    return new Tokenizer(await readTokenizerJson(path), path, {});
   }
 
   /** This tokenizer if it lower-cases, else one that does and is otherwise the same. */

@@ -7,11 +7,9 @@ import * as v from 'valibot';
 import { joinPath } from '#platform';
 import { quoted } from '../errors.ts';
 import { readOptionalJson } from '../io/checked_json.ts';
-import { readJson } from '../io/files.ts';
-import { extentOfTokenizer } from '../io/json.ts';
 import { lowerCases } from './normalizer.ts';
 import { type SpecialTokenName, Tokenizer, type TokenizerSettings } from './tokenizer.ts';
-import { type AddedToken, parseTokenizerJson, type TokenizerConfig, withIds } from './tokenizer_json.ts';
+import { type AddedToken, parseTokenizerJson, readTokenizerJson, type TokenizerConfig, withIds } from './tokenizer_json.ts';
 
 const tokenSchema = v.union(
   [
@@ -82,7 +80,7 @@ type TokenizerJson = Record<string, any>;
  */
 export async function loadTokenizer(folder: string, notice: (message: string) => void = () => {}): Promise<Tokenizer> {
   const path = joinPath(folder, 'tokenizer.json');
-  const json = (await readJson(path, extentOfTokenizer)) as TokenizerJson;
+  const json = (await readTokenizerJson(path)) as TokenizerJson;
   const config = await readConfig(folder);
   if (!config) return Tokenizer.fromJson(json, path);
   const name = await classOf(config, folder);

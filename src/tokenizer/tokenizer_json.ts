@@ -1,5 +1,7 @@
 import * as v from 'valibot';
 import { InputError, quoted } from '../errors.ts';
+import { readJson } from '../io/files.ts';
+import { extentOfTokenizer } from '../io/json.ts';
 import type { NormalizerConfig } from './normalizer.ts';
 import { compilePattern, type Pattern } from './pattern.ts';
 import type { PreTokenizerConfig } from './pre_tokenizer.ts';
@@ -144,6 +146,9 @@ const fileSchema = v.object({
 });
 
 type File = v.InferOutput<typeof fileSchema>;
+
+/** The JSON of a tokenizer.json, which holds more than other files do. @throws InputError if the file cannot be read or is no JSON */
+export const readTokenizerJson = (path: string): Promise<unknown> => readJson(path, extentOfTokenizer);
 
 /**
  * Checks the content of a tokenizer.json.

@@ -15,6 +15,7 @@ import * as v from 'valibot';
 import { joinPath, type Lock, listFolder, makeFolder, removeFile, removeParts, startHash, tryLock } from '#platform';
 import { InputError } from '../errors.ts';
 import { fileError, kindOf, readJson, writeFileAtomic } from '../io/files.ts';
+import { readTokenizerJson } from '../tokenizer/tokenizer_json.ts';
 import { type Fingerprint, fingerprintOf, fingerprintSchema, sameContent } from './fingerprint.ts';
 
 /** The command whose run it is. */
@@ -204,7 +205,7 @@ const newId = () => crypto.randomUUID().slice(0, 8);
 async function tokenizerHash(folder: string): Promise<string | undefined> {
   const path = tokenizerFile(folder);
   if ((await kindOf(path)) !== 'file') return undefined;
-  const { normalizer, pre_tokenizer, model, post_processor, added_tokens } = parsed(v.looseObject({}), await readJson(path), path);
+  const { normalizer, pre_tokenizer, model, post_processor, added_tokens } = parsed(v.looseObject({}), await readTokenizerJson(path), path);
   return hexHash(JSON.stringify([normalizer, pre_tokenizer, model, post_processor, added_tokens]));
 }
 

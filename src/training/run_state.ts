@@ -4,7 +4,7 @@ import { joinPath } from '#platform';
 import type { Tensor } from '../backend/tensor.ts';
 import { InputError } from '../errors.ts';
 import { kindOf } from '../io/files.ts';
-import { parseJsonText } from '../io/json.ts';
+import { extentOfResults, parseJsonText } from '../io/json.ts';
 import { readSafetensors, type SafetensorsFile, type TensorToWrite, verifyChecksum, writeSafetensors } from '../io/safetensors.ts';
 import { countSchema, secondsSchema } from '../io/schemas.ts';
 import { importParameter, parameterTensors } from '../models/checkpoint.ts';
@@ -140,7 +140,7 @@ function parseRecord(name: string, schema: v.GenericSchema, { metadata, source }
   if (text === undefined) throw new InputError(`${source}: has no record '${name}'; it is not a state that this program wrote`);
   let value: unknown;
   try {
-    value = parseJsonText(text, source);
+    value = parseJsonText(text, source, extentOfResults);
   } catch {}
   const { output, issues } = v.safeParse(schema, value);
   if (issues) {

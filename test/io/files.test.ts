@@ -147,16 +147,20 @@ test('JSON files', async () => {
 
 test('JSON that holds more than any is refused before anything is made of it', async () => {
   const lists = (count: number) => `["a,[b\\"{:",${'[],'.repeat(count)}1]`;
-  await readJson(file('lists.json', lists(24_000)));
+  await readJson(file('lists.json', lists(240_000)));
   const many = file('lists.json', lists(5_000_000));
   await expect(readJson(many)).rejects.toThrow(
-    /lists\.json: holds more than 100000 values \(a key or a list counts as three\), expected fewer$/,
+    /lists\.json: holds more than 1000000 values \(a key or a list counts as three\), expected fewer$/,
   );
   await expect(readJson(many, extentOfTokenizer)).rejects.toThrow('holds more than 5000000 values');
-  const keys = Array.from({ length: 30_000 }, (_, i) => `"${i}":0`).join();
-  await expect(readJson(file('keys.json', `{${keys}}`))).rejects.toThrow('holds more than 100000 values');
+  const keys = Array.from({ length: 300_000 }, (_, i) => `"${i}":0`).join();
+  await expect(readJson(file('keys.json', `{${keys}}`))).rejects.toThrow('holds more than 1000000 values');
+  // As many classes as a model may have, named in both directions.
+  const names = Array.from({ length: 2 ** 16 }, (_, i) => [`a class ${i}`, i] as const);
+  const classes = { id2label: Object.fromEntries(names.map(([name, i]) => [i, name])), label2id: Object.fromEntries(names) };
+  expect(await readJson(file('classes.json', JSON.stringify(classes)))).toEqual(classes);
   // Numbers take little, and a string is one value, whatever is in it.
-  await readJson(file('numbers.json', `[${'1,'.repeat(90_000)}1]`));
+  await readJson(file('numbers.json', `[${'1,'.repeat(900_000)}1]`));
   await readJson(file('string.json', `"${'[{,:'.repeat(100_000)}"`));
 });
 

@@ -104,8 +104,11 @@ function beyondTheAuthors({ leafWidth = 1, alwaysOn = 0, thresholds }: Extract<F
 
 /** A folder's tokenizer; undefined if it is of another kind than WordPiece, and goes along as it is. */
 async function tokenizerOf(folder: string, options: SafetensorsOptions): Promise<Tokenizer | undefined> {
-  const [{ readJson }, { loadTokenizer }] = await Promise.all([import('../../io/files.ts'), import('../../tokenizer/tokenizer_config.ts')]);
-  const { model } = Object(await readJson(`${folder}/tokenizer.json`));
+  const [{ readTokenizerJson }, { loadTokenizer }] = await Promise.all([
+    import('../../tokenizer/tokenizer_json.ts'),
+    import('../../tokenizer/tokenizer_config.ts'),
+  ]);
+  const { model } = Object(await readTokenizerJson(`${folder}/tokenizer.json`));
   if ((model?.type ?? 'WordPiece') !== 'WordPiece') return undefined;
   return await loadTokenizer(folder, (line) => notice(line, options));
 }
