@@ -1,4 +1,4 @@
-import { wasmMissing } from '#platform';
+import { runsNativeCode, wasmMissing } from '#platform';
 import { checkOptions, kinds } from '../arguments.ts';
 import { InputError } from '../errors.ts';
 import type { Backend } from './backend.ts';
@@ -47,10 +47,13 @@ export function nativeMissing(): string | undefined {
   return loadAddon().reason;
 }
 
-/** What to tell the user when {@link createBackend} takes another than the native backend though nothing was asked for; undefined if it takes that. */
+/**
+ * What to tell the user when {@link createBackend} takes another than the native backend though nothing was asked for; undefined if it takes
+ * that, and in a browser, where there is none to miss.
+ */
 export function backendNotice(): string | undefined {
   const reason = nativeMissing();
-  if (!reason) return undefined;
+  if (!reason || !runsNativeCode) return undefined;
   const missing = wasmMissing();
   return missing ? `${reason}; ${missing}; using the reference backend, which is slow` : `${reason}; using WASM, which is slower`;
 }

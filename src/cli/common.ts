@@ -94,10 +94,10 @@ export function addFeedforwardOptions(command: Command, intermediate: number): C
 const treeOptions = ['trees', 'depth', 'leafWidth', 'alwaysOn', 'branchRate', 'balance', 'fitBalance'];
 const withoutUse = { fff: ['intermediate'], dense: treeOptions, none: [...treeOptions, 'intermediate'] };
 
-/** @throws InputError if an option is given that such feedforward layers do not have */
-export function checkFeedforward(kind: keyof typeof withoutUse, given: (name: string) => boolean): void {
+/** @throws InputError if an option is given that such feedforward layers, which `owner` has, do not have */
+export function checkFeedforward(kind: keyof typeof withoutUse, given: (name: string) => boolean, owner = `--feedforward ${kind}`): void {
   const other = withoutUse[kind].find(given);
-  if (other) throw new InputError(`--${dashed(other)} is given, which --feedforward ${kind} does not have`);
+  if (other) throw new InputError(`--${dashed(other)} is given, which ${owner} does not have`);
 }
 
 /** An option as it is written. */

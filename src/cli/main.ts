@@ -65,6 +65,7 @@ const oneLine = (text: string) => text.trim().replace(/\s*\n\s*/g, ' ');
 /** What the system refused outside of any file's own reading and writing, and memory that there was none of. */
 async function inWords(error: unknown): Promise<unknown> {
   if (!(error instanceof Error) || error instanceof InputError || error instanceof FailureError) return error;
+  if (error.name === 'NotCapable') return new FailureError(error.message); // Deno's, which names the permission that is missing
   const { path, syscall = '' } = error as NodeJS.ErrnoException;
   if (path === undefined && syscall === '') return memoryError(error, 'what was asked for');
   // Where the very modules of the program cannot be opened for lack of file handles, its words for that cannot either.

@@ -1,6 +1,6 @@
 import { CallOptions, checkArgument, checkOptions, kinds, type OptionKinds } from '../arguments.ts';
 import type { Backend } from '../backend/backend.ts';
-import { type BackendName, backendNames, createBackend } from '../backend/create.ts';
+import { type BackendName, backendNames, backendNotice, createBackend } from '../backend/create.ts';
 import { type Precision, precisions } from '../backend/prepared_weight.ts';
 import { InputError, printable, quoted } from '../errors.ts';
 import type { HubOptions } from '../io/hub.ts';
@@ -27,8 +27,8 @@ export interface PipelineOptions extends HubOptions, PromptOptions {
   /** The {@link Precision} of products with weights: 'f32' by default; 'bf16' and 'i8' take less memory, and less time where the processor multiplies them. */
   dtype?: Precision;
   /**
-   * Is told, in one line, of texts that were cut because they were too long, of tensors and files that are left out, and of options that are not
-   * known; by default the console is.
+   * Is told, in one line, of texts that were cut because they were too long, of tensors and files that are left out, of options that are not
+   * known, and, once, why there is no native backend where none was named; by default the console is.
    */
   notice?: (message: string) => void;
 }
@@ -152,6 +152,9 @@ export async function pipeline<Name extends keyof Pipelines>(
   new CallOptions('pipeline', optionKinds, notice).check(options);
   const given = typeof options.backend === 'object' ? options.backend : undefined;
   const backend = given ?? createBackend({ name: options.backend as BackendName | undefined, threads: options.threads });
+  const fallback = options.backend === undefined && !toldOfFallback ? backendNotice() : undefined;
+  if (fallback) notice(fallback);
+  toldOfFallback ||= fallback !== undefined;
   let loaded: Model | undefined;
   const release = () => {
     loaded?.dispose();
@@ -173,6 +176,9 @@ export async function pipeline<Name extends keyof Pipelines>(
     throw error;
   }
 }
+
+/** It is the same for all pipelines of a process. */
+let toldOfFallback = false;
 
 /** Which models do for the tasks that the shipped one is not for. */
 const models = {

@@ -159,6 +159,8 @@ export function shippedModelFolder(): string {
   );
 }
 
+export const runsNativeCode = false;
+
 export function findAddon(): { addon?: unknown; path?: string; reason?: string } {
   return { reason: 'a browser runs no native code' };
 }

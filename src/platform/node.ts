@@ -14,6 +14,9 @@ export { type Lock, type LockHolder, tryLock } from './node_lock.ts';
 export { packageRoot } from './node_package.ts';
 export { availableThreads } from './node_threads.ts';
 
+/** There may be a native add-on. */
+export const runsNativeCode = true;
+
 /** The folder of the model that ships with the package. */
 export function shippedModelFolder(): string {
   return join(packageRoot(), 'models', 'ultrafastbert-small');

@@ -73,6 +73,17 @@ for (const { name, alias, file, args } of runtimes) {
       expect(answers[0].blanks[0][0].token_str).toBe('century');
     });
 
+    test.runIf(name === 'Deno')('what may not be done is told in one line: code is not loaded, the environment is not read', async () => {
+      const command = [join(root, 'dist', 'cli.js'), 'fill-mask', '--json', '--top-k', '1', sentence];
+      const without = await run(program, ['run', '--no-prompt', '--allow-read', '--allow-env', '--allow-sys', ...command]);
+      expect(without.stderr).toMatch(/^the native backend [^\n]*; using WASM, which is slower\n$/);
+      if (existsSync(join(root, 'build', 'native', 'ufb.node'))) expect(without.stderr).toContain('--allow-ffi');
+      expect(without.code).toBe(0);
+      expect(JSON.parse(without.stdout).backend).toBe('wasm');
+      const closed = await run(program, ['run', '--no-prompt', '--allow-read', ...command]);
+      expect(closed).toMatchObject({ code: 1, stdout: '', stderr: expect.stringMatching(/^ufb: [^\n]*--allow-env[^\n]*\n$/) });
+    });
+
     test('the library: WASM with relaxed SIMD, on two threads; the process ends', async () => {
       const { code, stdout, stderr } = await run(program, [...args, join(folder, 'library.mjs')]);
       expect(stderr).toBe('');

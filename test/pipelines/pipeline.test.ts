@@ -1,6 +1,6 @@
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test, vi } from 'vitest';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 import { InputError } from '../../src/errors.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
@@ -50,4 +50,21 @@ describe('refused', () => {
     await (await pipeline('fill-mask', other, { backend: 'reference', notice: (line) => said.push(line) })).dispose();
     expect(said).toEqual([message]);
   });
+});
+
+test('why there is no native backend is told where none was named, once a process', async () => {
+  vi.resetModules(); // the add-on is looked for once
+  vi.stubEnv('UFB_NATIVE', '0');
+  try {
+    const { pipeline } = await import('../../src/pipelines/pipeline.ts');
+    const said: string[] = [];
+    const options = { notice: (line: string) => said.push(line) };
+    await (await pipeline('fill-mask', folder, { ...options, backend: 'wasm' })).dispose();
+    expect(said).toEqual([]);
+    for (let i = 0; i < 2; i++) await (await pipeline('fill-mask', folder, options)).dispose();
+    expect(said).toEqual([expect.stringMatching(/^the native backend is turned off by UFB_NATIVE=0; using WASM[^\n]*$/)]);
+  } finally {
+    vi.unstubAllEnvs();
+    vi.resetModules();
+  }
 });

@@ -20,7 +20,7 @@ function tinyRun(folder: string, ...options: string[]): string[] {
 }
 
 /** The arguments without an option and its value. */
-const without = (option: string, args: string[]) => args.filter((argument, i) => argument !== option && args[i - 1] !== option);
+const omitting = (option: string, args: string[]) => args.filter((argument, i) => argument !== option && args[i - 1] !== option);
 
 const reference = ['--backend', 'reference'];
 const backends = [reference, ...(loadAddon().addon ? [['--backend', 'native', '--threads', '2']] : [])];
@@ -134,7 +134,17 @@ test('pretrain --model goes on from a model, whose shape it has', async () => {
   const shaped = await ufb([...next, '--leaf-width', '2']);
   expect(shaped.code).toBe(2);
   expect(shaped.stderr).toMatch(/--model and --leaf-width are both given: the model has its shape and its tokenizer/);
-  const varied = ['--length', '16', '--batch', '2', '--shuffle', '64', '--varied-share', '0.5'];
+  const dense = join(folder, 'dense');
+  const denseRun = omitting('--depth', tinyRun(folder, ...budget, ...reference, '--feedforward', 'dense'));
+  expect(await ufb([...denseRun, '--out', dense])).toMatchObject({ code: 0 });
+  for (const option of ['--balance', '--branch-rate']) {
+    const treeless = await ufb([...next, '--model', dense, option, '0.1']);
+    expect(treeless).toMatchObject({
+      code: 2,
+      stderr: `ufb: ${option} is given, which --model ${dense}, of dense feedforward layers, does not have\n`,
+    });
+  }
+  const varied = ['--length', '16', '--batch', '2', '--shuffle', '64', '--varied-share', '0.5', '--balance', '0.1'];
   expect(await ufb([...next, ...varied])).toMatchObject({ code: 0 });
   expect(JSON.parse(readFileSync(join(folder, 'next', 'config.json'), 'utf8')).arch.hidden_size).toBe(16);
   expect(await ufb([...next, ...varied, '--resume'])).toMatchObject({ code: 0 });
@@ -190,7 +200,7 @@ describe('refusals: one line, exit code 2', () => {
     ['a tree too deep', (folder) => tinyRun(folder, ...budget, '--depth', '40'), /depth/],
     [
       'a missing tokenizer',
-      (folder) => [...without('--vocabulary', tinyRun(folder, ...budget)), '--tokenizer', join(folder, 'none.json')],
+      (folder) => [...omitting('--vocabulary', tinyRun(folder, ...budget)), '--tokenizer', join(folder, 'none.json')],
       /none\.json.*no such file/,
     ],
     ['a folder as log', (folder) => tinyRun(folder, ...budget, '--log', folder), /cannot write/],

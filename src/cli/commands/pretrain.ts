@@ -218,8 +218,20 @@ async function newOptions(options: Options, given: (name: string) => boolean): P
     );
   if (options.model !== undefined) checkNoShape(given);
   else if (options.revision !== undefined) throw new InputError('--revision is of a model on the hub, but there is no --model');
-  return pick(options);
+  const picked = await pick(options);
+  if (picked.model !== undefined) await checkOfModel(picked.model, given);
+  return picked;
 }
+
+/** @throws InputError if an option is given that trains what the model does not have */
+async function checkOfModel(model: string, given: (name: string) => boolean): Promise<void> {
+  const [{ readJson }, { parseConfig }] = await Promise.all([import('../../io/files.ts'), import('../../models/config_json.ts')]);
+  const path = `${model}/config.json`;
+  const { feedforward } = parseConfig(await readJson(path), path);
+  checkFeedforward(feedforward.kind, given, `--model ${model}, ${feedforwardWords[feedforward.kind]},`);
+}
+
+const feedforwardWords = { fff: 'of trees', dense: 'of dense feedforward layers', none: 'without feedforward layers' };
 
 /** What the run in --out was started with. */
 async function oldRun(options: Options, given: (name: string) => boolean): Promise<ResumedRun<PretrainOptions>> {
