@@ -12,7 +12,7 @@ import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
 import { readCrossEncoder } from './cross_encoder.ts';
 import { createFeatureExtraction, type FeatureExtractionPipeline } from './feature_extraction.ts';
 import { createFillMask, type FillMaskPipeline } from './fill_mask.ts';
-import { type PromptOptions, readSentenceModules } from './sentence_transformer.ts';
+import { checkTextLength, type PromptOptions, readSentenceModules } from './sentence_transformer.ts';
 import { createTextClassification, type TextClassificationPipeline } from './text_classification.ts';
 import { createTextRanking, type TextRankingPipeline } from './text_ranking.ts';
 
@@ -91,6 +91,7 @@ const featureExtraction: Task<Encoder, FeatureExtractionPipeline> = {
   load: loadEncoder,
   async create({ model, tokenizer, backend, folder, prompt, notice, release }) {
     const modules = await readSentenceModules(folder);
+    checkTextLength(folder, modules, tokenizer, model.config);
     return await createFeatureExtraction(model, tokenizer, backend, modules, prompt, notice, release);
   },
 };
@@ -98,7 +99,9 @@ const featureExtraction: Task<Encoder, FeatureExtractionPipeline> = {
 const textClassification: Task<Awaited<ReturnType<typeof loadSequenceClassifier>>, TextClassificationPipeline> = {
   load: (folder, backend, options) => loadSequenceClassifier(folder, backend, options),
   async create({ model, tokenizer, backend, folder, prompt, notice, release }) {
-    return createTextClassification(model, tokenizer, backend, await readCrossEncoder(folder), prompt, notice, release);
+    const settings = await readCrossEncoder(folder);
+    checkTextLength(folder, settings, tokenizer, model.config);
+    return createTextClassification(model, tokenizer, backend, settings, prompt, notice, release);
   },
 };
 

@@ -4,6 +4,7 @@ import { joinPath } from '#platform';
 import { InputError, quoted } from '../errors.ts';
 import { readCheckedJson, readOptionalJson } from '../io/checked_json.ts';
 import { sentenceModule, sentenceModulesSchema } from '../io/model_files.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { type Pooling, type Poolings, poolings } from './pooling.ts';
 import { activationOf, denseSchema, normalizeSchema, type VectorModule } from './vector_modules.ts';
 
@@ -148,6 +149,20 @@ export async function readTextSettings(folder: string): Promise<TextSettings> {
  */
 export function textLength(settings: TextSettings | undefined, tokenizer: { maxLength?: number }, model: { positions: number }): number {
   return Math.min(settings?.maxLength ?? tokenizer.maxLength ?? Number.POSITIVE_INFINITY, model.positions);
+}
+
+/** @throws InputError naming the folder if {@link textLength} does not even hold the special tokens */
+export function checkTextLength(
+  folder: string,
+  settings: TextSettings | undefined,
+  tokenizer: Tokenizer,
+  model: { positions: number },
+): void {
+  const [length, special] = [textLength(settings, tokenizer, model), tokenizer.encode('').ids.length];
+  if (length < special)
+    throw new InputError(
+      `${folder}: a text is cut to ${length} tokens (by max_seq_length in sentence_bert_config.json, model_max_length in tokenizer_config.json or the positions of config.json), expected at least ${special}, which the special tokens alone are`,
+    );
 }
 
 /** Which prompt a call asks for. */

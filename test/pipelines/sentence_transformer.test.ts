@@ -52,3 +52,18 @@ test('a prompt is given once for all calls, or for one; what is none is refused'
   await expect(pipeline('feature-extraction', folder, { backend, prompt_name: 'other' })).rejects.toThrow('prompt_name: got "other"');
   await expect(pipeline('fill-mask', folder, { backend, prompt: 'a' })).rejects.toThrow('prompt: is put before texts that are embedded');
 });
+
+test.each([
+  ['tokenizer_config.json', { model_max_length: 1 }],
+  ['sentence_bert_config.json', { max_seq_length: 1 }],
+])('%s that cuts texts to less than the special tokens is refused when the folder is opened, which is named', async (file, cut) => {
+  const modules = ['Transformer', 'Pooling'].map((name) => ({
+    path: name === 'Pooling' ? '1_Pooling' : '',
+    type: `sentence_transformers.models.${name}`,
+  }));
+  const files = { 'modules.json': modules, '1_Pooling/config.json': { pooling_mode: 'mean' }, [file]: cut };
+  const folder = await writePythonModel('cut', { files });
+  await expect(pipeline('feature-extraction', folder, { backend })).rejects.toThrow(
+    `${folder}: a text is cut to 1 tokens (by max_seq_length in sentence_bert_config.json, model_max_length in tokenizer_config.json or the positions of config.json), expected at least 2`,
+  );
+});
