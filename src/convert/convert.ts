@@ -165,7 +165,7 @@ export function convert(options: ConversionOptions, session: ConversionSession):
 async function prepare(options: ConversionOptions, { backend, onNotice, signal }: ConversionSession, open: Disposable[]) {
   const { corpus: paths, batch: batchTokens, seed, heldOutEvery, feedforward } = options;
   const tokenizer = await loadTokenizer(options.model, onNotice);
-  const original = await loadModel(options.model, backend);
+  const original = await loadModel(options.model, backend, { notice: onNotice });
   open.push(original);
   checkVocabulary(options.model, tokenizer, original.config);
   const layers = options.layers ?? original.config.layers;

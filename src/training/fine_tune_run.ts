@@ -79,6 +79,7 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
     const tokenizer = await loadTokenizer(folder.isNew ? options.model : out, session.onNotice);
     const { labels } = data;
     using model = await loadSequenceClassifier(options.model, backend, {
+      notice: session.onNotice,
       fresh: { labels: Math.max(1, labels.length), labelNames: labels.length > 0 ? labels : undefined, seed: options.seed },
     });
     const { metric } = options;

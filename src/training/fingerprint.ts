@@ -27,8 +27,10 @@ export async function fingerprintOf(path: string): Promise<Fingerprint> {
   } catch (error) {
     throw fileError(error, path, 'read');
   }
-  return { bytes, sha256: Array.from(hash.digest(), (byte) => byte.toString(16).padStart(2, '0')).join('') };
+  return { bytes, sha256: hexadecimal(hash.digest()) };
 }
+
+export const hexadecimal = (bytes: Uint8Array) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 
 async function addFile(path: string, hash: ReturnType<typeof startHash>): Promise<number> {
   const file = await openFile(path);

@@ -16,7 +16,7 @@ import { joinPath, type Lock, listFolder, makeFolder, removeFile, removeParts, s
 import { InputError } from '../errors.ts';
 import { fileError, kindOf, readJson, writeFileAtomic } from '../io/files.ts';
 import { readTokenizerJson } from '../tokenizer/tokenizer_json.ts';
-import { type Fingerprint, fingerprintOf, fingerprintSchema, sameContent } from './fingerprint.ts';
+import { type Fingerprint, fingerprintOf, fingerprintSchema, hexadecimal, sameContent } from './fingerprint.ts';
 
 /** The command whose run it is. */
 export type RunKind = 'pretrain' | 'convert' | 'finetune' | 'glue';
@@ -196,7 +196,7 @@ function recordHash(record: object, { checksum: _, ...book }: Partial<Book>): st
 function hexHash(bytes: Uint8Array | string): string {
   const hash = startHash();
   hash.add(bytes);
-  return Array.from(hash.digest(), (byte) => byte.toString(16).padStart(2, '0')).join('');
+  return hexadecimal(hash.digest());
 }
 
 const newId = () => crypto.randomUUID().slice(0, 8);

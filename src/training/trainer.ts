@@ -47,8 +47,8 @@ export class Trainer {
   /**
    * One optimiser step over all passes (gradient accumulation), on the mean of their losses: `examples` is how many losses they have
    * together. All work is queued before this returns; the promise is the one wait. A step that fails (a label that is no class, say) changes
-   * nothing: another may follow. `balance`: how far a
-   * routing threshold moves if all of many tokens go to one side, in units of a logit; 0: not at all.
+   * nothing: another may follow. `balance`: how far a routing threshold moves if all of many tokens go to one side, in units of a logit; 0:
+   * not at all.
    */
   async step(passes: readonly Pass[], examples: number, learningRate: number, balance = 0): Promise<StepResult> {
     const { steps } = this.optimizer;

@@ -80,7 +80,7 @@ describe('ufb inspect', () => {
     const exported = await ufb(['export', 'safetensors', '--model', routed, '--out', out, '--dtype', 'bf16']);
     expect(exported).toMatchObject({
       code: 0,
-      stderr: `${out}: crammedBERT, bf16\n${out}: the authors' code knows no routing thresholds\n`,
+      stderr: `${out}: crammedBERT, bf16\n${out}: the authors' PyTorch code does not know routing thresholds: there this model would answer otherwise\n`,
     });
     const { stdout } = await ufb(['inspect', '--model', out, '--tensors']);
     expect(stdout).toMatch(/^feedforward +1x3, routing thresholds: 4 of 15 neurons/m);

@@ -48,7 +48,7 @@ async function exportOnnx(options: OnnxOptions): Promise<void> {
   await checkWritable(options.out);
   await checkOutput('--out', options.out, {});
   using backend = new ReferenceBackend();
-  using model = await loadModel(folder, backend);
+  using model = await loadModel(folder, backend, { notice: (line) => notice(line, options) });
   const graph = await modelGraph(model, options.dtype);
   let bytes: Uint8Array;
   try {
@@ -82,7 +82,7 @@ async function exportSafetensors(options: SafetensorsOptions): Promise<void> {
     throw new InputError(`--out ${options.out} holds ${stale} of another model, which would not be replaced: expected another folder`);
   // Nothing is computed: values are moved from one layout to another.
   using backend = new ReferenceBackend();
-  using model = await checkpoint.loadModel(folder, backend);
+  using model = await checkpoint.loadModel(folder, backend, { notice: (line) => notice(line, options) });
   const dtype = options.dtype.toUpperCase() as 'F32' | 'BF16' | 'F16';
   const rest = model.task === 'sequence-classification' ? [] : await checkpoint.readPooler(folder);
   await checkpoint.saveCheckpoint(options.out, model, { tokenizer, dtype, rest });
@@ -90,7 +90,11 @@ async function exportSafetensors(options: SafetensorsOptions): Promise<void> {
   const { family, feedforward } = model.config;
   notice(`${options.out}: ${family}, ${options.dtype}`, options);
   const unknown = feedforward.kind === 'fff' ? beyondTheAuthors(feedforward) : [];
-  if (unknown.length > 0) notice(`${options.out}: the authors' code knows no ${unknown.join(' and no ')}`, options);
+  if (unknown.length > 0)
+    notice(
+      `${options.out}: the authors' PyTorch code does not know ${unknown.join(' and ')}: there this model would answer otherwise`,
+      options,
+    );
 }
 
 /** What trees have that the authors' code would leave out. */
