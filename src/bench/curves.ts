@@ -85,7 +85,10 @@ export async function readCurve(name: string, path: string): Promise<Curve> {
     } else if (!v.is(other, entry))
       throw new InputError(`${path}, line ${number}: is not what 'ufb pretrain --log' or 'ufb convert --log' writes`);
   }
-  if (points.length === 0) throw new InputError(`${path}: holds nothing measured on held-out text`);
+  if (points.length === 0)
+    throw new InputError(
+      `${path}: holds nothing measured on held-out text, expected the log of a run that has some: name it with --held-out, or train on more documents`,
+    );
   return { name, points };
 }
 

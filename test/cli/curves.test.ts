@@ -120,7 +120,10 @@ test.each([
     '{"event":"evaluation","tokens":9,"seconds":1,"heldOutLoss":2}\n{"event":"agreement","fitted":1,"trained":1,"seconds":1,"states":[0.5],"vectors":0.5}',
     /line 2: is of the other kind of run/,
   ],
-  ['{"event":"step","tokens":1}', /holds nothing measured/],
+  [
+    '{"event":"step","tokens":1}',
+    /holds nothing measured on held-out text, expected the log of a run that has some: name it with --held-out/,
+  ],
 ])('%s is refused', async (text, message) => {
   const path = join(folder, 'wrong.jsonl');
   writeFileSync(path, text);
