@@ -397,3 +397,23 @@ test('lines that cannot be taken are reported and have a row of zeros; similar r
   const words = await ufb(['similar', 'the', 'cat', '--model', model, '--in', lines]);
   expect([words.code, words.stderr]).toEqual([2, expect.stringContaining('A text of several words is written in quotes.')]);
 });
+
+test.skipIf(process.platform === 'win32')('a file that may not grow is named, and what was written goes on once it may', async () => {
+  const out = join(folder, 'bounded.jsonl');
+  const command = [process.execPath, program, 'embed', ...common, '--out', out, '--backend', 'reference'];
+  const child = spawn('sh', ['-c', 'ulimit -f 8; exec "$@"', 'sh', ...command]);
+  let stderr = '';
+  child.stderr.on('data', (said) => (stderr += said));
+  const code = await new Promise((done) => child.on('close', done));
+  expect(stderr).toBe(
+    `ufb: ${out}.part: cannot write: the file would be larger than it may be: raise the limit (ulimit -f), or name a place on another file system\n`,
+  );
+  expect(code).toBe(1);
+  expect(await ufb(['embed', ...common, '--out', out, '--backend', 'reference', '--resume'])).toMatchObject({ code: 0 });
+  close(
+    readFileSync(out, 'utf8')
+      .trimEnd()
+      .split('\n')
+      .flatMap((line) => JSON.parse(line) as number[]),
+  );
+});

@@ -235,8 +235,12 @@ class Output {
     await this.flush();
     const { npyHeader, npyHeaderBytes } = this.encode;
     const [columns, type] = this.dtype === 'binary' ? [quantizedWidth(this.width, 'binary'), '|i1' as const] : [this.width, '<f4' as const];
-    if (this.path.endsWith('.npy')) await this.file.write(npyHeader(this.rows, columns, type), 0, npyHeaderBytes, 0);
-    await this.file.sync();
+    try {
+      if (this.path.endsWith('.npy')) await this.file.write(npyHeader(this.rows, columns, type), 0, npyHeaderBytes, 0);
+      await this.file.sync();
+    } catch (error) {
+      throw await this.inWords(error);
+    }
     if (this.dtype === 'i8') {
       // The part stays until what is made of it is whole.
       await quantizeRows(this.file, { rows: this.rows, width: this.width }, this.path);
@@ -261,11 +265,20 @@ class Output {
     const bytes = Buffer.concat(this.pending);
     this.pending = [];
     this.pendingBytes = 0;
-    for (let done = 0; done < bytes.length; ) {
-      const { bytesWritten } = await this.file.write(bytes, done, bytes.length - done, this.position);
-      done += bytesWritten;
-      this.position += bytesWritten;
+    try {
+      for (let done = 0; done < bytes.length; ) {
+        const { bytesWritten } = await this.file.write(bytes, done, bytes.length - done, this.position);
+        done += bytesWritten;
+        this.position += bytesWritten;
+      }
+    } catch (error) {
+      throw await this.inWords(error);
     }
+  }
+
+  /** An error of the system, which does not name the file of a handle. */
+  private async inWords(error: unknown): Promise<unknown> {
+    return (await import('../../io/files.ts')).fileError(error, `${this.path}.part`, 'write');
   }
 }
 
