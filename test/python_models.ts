@@ -29,7 +29,8 @@ export async function writePythonModel(name: string, { rename = {}, remove = [],
   if (config) writeFileSync(path('config.json'), JSON.stringify({ ...JSON.parse(readFileSync(path('config.json'), 'utf8')), ...config }));
   for (const [file, content] of Object.entries(files)) {
     mkdirSync(dirname(path(file)), { recursive: true });
-    if (!file.endsWith('.safetensors')) writeFileSync(path(file), JSON.stringify(content));
+    if (content === null) rmSync(path(file));
+    else if (!file.endsWith('.safetensors')) writeFileSync(path(file), typeof content === 'string' ? content : JSON.stringify(content));
     else
       await writeSafetensors(
         path(file),

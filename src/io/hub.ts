@@ -13,7 +13,6 @@ import {
   sentenceModule,
   sentenceModulesSchema,
   tokenizerFiles,
-  vocabularyError,
   vocabularyFile,
   weightsIndex,
   weightsIndexSchema,
@@ -176,7 +175,7 @@ async function lackingFile(cache: HubCache, commit: string): Promise<string | un
     const result = v.safeParse(schema, await readJson(joinPath(cache.folder(commit), path)).catch(() => undefined));
     return result.success ? result.output : undefined;
   };
-  const needed = ['config.json', 'tokenizer.json'];
+  const needed = ['config.json', (await has(vocabularyFile)) ? vocabularyFile : 'tokenizer.json'];
   const modules = (await has('modules.json')) && (await read('modules.json', sentenceModulesSchema));
   for (const { type, path } of modules || [])
     if (/(^|\.)(Pooling|Dense|LayerNorm)$/.test(type) && sentenceModule.test(path))
@@ -194,17 +193,18 @@ async function lackingFile(cache: HubCache, commit: string): Promise<string | un
 function choose(name: string, files: ReadonlyMap<string, HubFile>): { wanted: HubFile[]; missing: string[] } {
   const whole = files.has(weights);
   if (!whole && !files.has(weightsIndex) && files.has(pickledWeights)) throw pickledError(name);
-  const lacking = modelFiles.filter((path) => !files.has(path) && !(path === weights && files.has(weightsIndex)));
+  const tokenizer = !files.has('tokenizer.json') && files.has(vocabularyFile) ? vocabularyFile : 'tokenizer.json';
+  const instead = { [weights]: weightsIndex, 'tokenizer.json': tokenizer } as Record<string, string>;
+  const lacking = modelFiles.filter((path) => !files.has(path) && !files.has(instead[path]));
   if (lacking.includes(weights) && [...files.keys()].some((path) => /^onnx\/.*\.onnx$/.test(path)))
     throw new InputError(
       `${name}: holds ONNX graphs, for transformers.js, and lacks ${weights}; name the repository of the original model, which has ${weights}`,
     );
-  if (lacking.includes('tokenizer.json') && files.has(vocabularyFile)) throw vocabularyError(name);
   if (lacking.length > 0)
     throw new InputError(`${name}: lacks ${lacking.join(' and ')} on the hub; a model that can be opened has ${modelFiles.join(', ')}`);
   const others = [...files.keys()].filter((path) => isOfModule(path));
   const ofWeights = whole ? [weights] : [...[...files.keys()].filter((path) => shard.test(path)).sort(), weightsIndex];
-  const paths = ['config.json', 'tokenizer.json', ...optionalFiles.filter((path) => files.has(path)), ...others, ...ofWeights];
+  const paths = ['config.json', tokenizer, ...optionalFiles.filter((path) => files.has(path)), ...others, ...ofWeights];
   const wanted = paths.map((path) => files.get(path) as HubFile);
   const large = wanted.find(({ path, size }) => path.endsWith('.json') && size > maximumJsonBytes);
   if (large) throw new InputError(`${name}: ${large.path} has ${large.size} bytes on the hub, expected at most ${maximumJsonBytes}`);

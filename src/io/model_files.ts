@@ -8,7 +8,7 @@ export const tokenizerFiles = ['tokenizer_config.json', 'special_tokens_map.json
 export const weightsIndex = 'model.safetensors.index.json';
 export const pickledWeights = 'pytorch_model.bin';
 
-/** What older tools read in place of tokenizer.json. */
+/** What the oldest folders of BERT have in place of tokenizer.json. */
 export const vocabularyFile = 'vocab.txt';
 
 /** What a sentence-transformers folder has besides, and its folders of modules, with what each may have. */
@@ -28,13 +28,5 @@ export function pickledError(model: string, folder?: string): InputError {
   const advice = `python -c "import sys, torch, safetensors.torch as s; d = sys.argv[1]; t = torch.load(d + '/pytorch_model.bin', map_location='cpu', weights_only=True); s.save_file({k: v.clone().contiguous() for k, v in t.items()}, d + '/model.safetensors', {'format': 'pt'})" ${folder === undefined ? 'DIR' : shellWord(folder)}`;
   return new InputError(
     `${model}: holds its weights in ${pickledWeights}, a format that can run code when it is opened, expected model.safetensors; ${folder === undefined ? 'download it to a folder DIR, and write' : 'write'} that file beside it, which runs no code of the model's: ${advice}`,
-  );
-}
-
-/** The same for a tokenizer that is but a vocabulary. */
-export function vocabularyError(model: string, folder?: string): InputError {
-  const advice = `python -c "import sys; from transformers import AutoTokenizer; AutoTokenizer.from_pretrained(sys.argv[1]).backend_tokenizer.save(sys.argv[1] + '/tokenizer.json')" ${folder === undefined ? 'DIR' : shellWord(folder)}`;
-  return new InputError(
-    `${model}: has ${vocabularyFile} and lacks tokenizer.json, which says how texts are cut into its words; ${folder === undefined ? 'download it to a folder DIR, and write' : 'write'} that file beside it: ${advice}`,
   );
 }

@@ -9,7 +9,6 @@ import {
   pickledWeights,
   sentenceFiles,
   sentenceModule,
-  vocabularyError,
   vocabularyFile,
   weightsIndex,
   weightsIndexSchema,
@@ -53,7 +52,7 @@ async function checkModelFolder(folder: string, isShipped: boolean): Promise<str
   for (const name of modelFiles) {
     if ((await has(name)) || (name === 'model.safetensors' && (await has(weightsIndex)))) continue;
     if (name === 'model.safetensors' && (await has(pickledWeights))) throw pickledError(folder, folder);
-    if (name === 'tokenizer.json' && (await has(vocabularyFile))) throw vocabularyError(folder, folder);
+    if (name === 'tokenizer.json' && (await has(vocabularyFile))) continue;
     missing.push(name);
   }
   if (missing.length > 0) throw new InputError(`${folder}: lacks ${missing.join(' and ')}; a model folder holds ${modelFiles.join(', ')}`);

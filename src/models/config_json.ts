@@ -24,7 +24,7 @@ const labelCount = count(2 ** 16);
 const padding = v.optional(v.nullable(v.pipe(v.number(), v.integer(), v.minValue(0))), 0);
 
 /** transformers takes whatever stands there for a name. */
-const labelMap = v.nullish(v.record(v.string(), v.pipe(v.union([v.string(), v.number(), v.boolean()]), v.transform(String))));
+const labelMap = v.nullish(v.record(v.string(), v.pipe(v.union([v.string(), v.number(), v.boolean(), v.null()]), v.transform(String))));
 
 const poolKinds = { zero_index: 'first', avg: 'mean', max: 'max', lse: 'logSumExp' } as const;
 
@@ -104,9 +104,11 @@ const bertEntries = {
   num_attention_heads: count(2 ** 10),
   max_position_embeddings: positionCount,
   type_vocab_size: v.optional(count(2 ** 10), 2),
-  pad_token_id: padding,
-  hidden_act: v.optional(v.literal('gelu'), 'gelu'),
-  layer_norm_eps: v.optional(positive, 1e-12),
+  /** A negative one counts from the vocabulary's end, as in torch. */
+  pad_token_id: v.optional(v.nullable(v.pipe(v.number(), v.integer())), 0),
+  /** The second is the same, under a name of before. */
+  hidden_act: v.optional(v.picklist(['gelu', 'gelu_python']), 'gelu'),
+  layer_norm_eps: v.optional(v.pipe(v.number(), v.minValue(0), v.maxValue(1)), 1e-12),
   initializer_range: v.optional(v.pipe(v.number(), v.minValue(0)), 0.02),
   hidden_dropout_prob: v.optional(probability, 0.1),
   attention_probs_dropout_prob: v.optional(probability, 0.1),
@@ -117,7 +119,7 @@ const bertEntries = {
   tie_word_embeddings: v.nullish(v.boolean(), true),
   num_labels: v.nullish(labelCount),
   id2label: labelMap,
-  problem_type: v.nullish(v.picklist(problemTypes)),
+  problem_type: v.nullish(v.string()),
   sentence_transformers: v.nullish(v.looseObject({ activation_fn: v.nullish(v.string()) })),
   /** The same in files of before sentence-transformers 4. */
   sbert_ce_default_activation_function: v.nullish(v.string()),
@@ -148,7 +150,7 @@ export function parseConfig(json: unknown, source: string): ModelConfig {
 }
 
 function fromCrammedBert({ arch, id2label, problem_type }: v.InferOutput<typeof crammedBert>, source: string): ModelConfig {
-  const labelNames = labelNamesOf(id2label, arch.num_labels, source);
+  const labelNames = labelNamesOf(id2label, arch.num_labels);
   const { embedding, attention, classification_head: head } = arch;
   if (embedding.embedding_dim !== arch.hidden_size) {
     throw new InputError(
@@ -201,7 +203,8 @@ function fromFeedforwardEntries(entries: FeedforwardEntries, prefix: string): Fe
 }
 
 function fromBert(json: v.InferOutput<typeof bert> | v.InferOutput<typeof ultraFastBert>, source: string): ModelConfig {
-  const names = labelNamesOf(json.id2label, json.num_labels, source);
+  const names = labelNamesOf(json.id2label, json.num_labels);
+  const pad = json.pad_token_id;
   return {
     family: json.model_type,
     vocabularySize: json.vocab_size,
@@ -209,7 +212,7 @@ function fromBert(json: v.InferOutput<typeof bert> | v.InferOutput<typeof ultraF
     layers: json.num_hidden_layers,
     heads: json.num_attention_heads,
     positions: json.max_position_embeddings,
-    padId: json.pad_token_id ?? undefined,
+    padId: pad === null ? undefined : pad < 0 ? json.vocab_size + pad : pad,
     untiedDecoder: json.tie_word_embeddings === false || undefined,
     tokenTypes: json.type_vocab_size,
     feedforward:
@@ -227,31 +230,27 @@ function fromBert(json: v.InferOutput<typeof bert> | v.InferOutput<typeof ultraF
     pooler: { kind: 'first', size: json.hidden_size },
     labels: json.num_labels ?? names?.length,
     labelNames: names,
-    problemType: json.problem_type ?? undefined,
+    // Of a name that it does not know transformers takes no notice either.
+    problemType: problemTypes.find((type) => type === json.problem_type),
     scoreFunction: json.sentence_transformers?.activation_fn ?? json.sbert_ce_default_activation_function ?? undefined,
   };
 }
 
-/** Names of the labels in their order; the keys of `id2label` are their numbers. */
-function labelNamesOf(
-  id2label: Record<string, string> | null | undefined,
-  count: number | null | undefined,
-  source: string,
-): string[] | undefined {
+/**
+ * Names of the labels in their order; the keys of `id2label` are their numbers. As in transformers, names that are not as many as `count` says
+ * are none; one that is missing, which stops it only where it is the answer, is as if it had no name.
+ */
+function labelNamesOf(id2label: Record<string, string> | null | undefined, count: number | null | undefined): string[] | undefined {
   const keys = Object.keys(id2label ?? {});
-  if (!id2label || keys.length === 0) return undefined;
-  const missing = keys.findIndex((_, label) => !(String(label) in id2label));
-  if (missing >= 0) throw new InputError(`${source}: 'id2label' has ${keys.length} labels, but none is numbered ${missing}`);
-  if (count !== null && count !== undefined && count !== keys.length)
-    throw new InputError(`${source}: 'id2label' has ${keys.length} labels, but 'num_labels' is ${count}`);
-  return keys.map((_, label) => id2label[String(label)]);
+  if (!id2label || keys.length === 0 || keys.length !== (count ?? keys.length)) return undefined;
+  return keys.map((_, label) => (Object.hasOwn(id2label, label) ? id2label[label] : `LABEL_${label}`));
 }
 
 function checkTogether(config: ModelConfig, source: string): void {
   const { hiddenSize, heads, padId, vocabularySize, feedforward } = config;
   if (hiddenSize % heads !== 0)
     throw new InputError(`${source}: hidden size ${hiddenSize} cannot be divided among ${heads} attention heads`);
-  if (padId !== undefined && padId >= vocabularySize)
+  if (padId !== undefined && (padId >= vocabularySize || padId < 0))
     throw new InputError(`${source}: 'pad_token_id' is ${padId}, expected less than the vocabulary's ${vocabularySize}`);
   if (config.positions * hiddenSize > mostPositionValues)
     throw new InputError(

@@ -107,7 +107,12 @@ const textClassification: Task<Awaited<ReturnType<typeof loadSequenceClassifier>
 
 const textRanking: Task<Awaited<ReturnType<typeof loadSequenceClassifier>>, TextRankingPipeline> = {
   load: textClassification.load,
-  create: async (parts) => createTextRanking(await textClassification.create(parts), parts.folder, parts.notice),
+  async create({ model, tokenizer, backend, folder, prompt, notice, release }) {
+    // As CrossEncoder has it where nothing is said, whatever config.json calls the problem.
+    const { activation = 'Sigmoid', ...others } = await readCrossEncoder(folder);
+    const settings = { ...others, activation };
+    return createTextRanking(createTextClassification(model, tokenizer, backend, settings, prompt, notice, release), folder, notice);
+  },
 };
 
 const tasks = {

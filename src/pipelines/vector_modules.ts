@@ -17,18 +17,40 @@ export type VectorModule =
 export type VectorStep = (vector: Float32Array) => Float32Array;
 
 const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
+const softplus = (x: number) => (x > 20 ? x : Math.log1p(Math.exp(x)));
+const clamp = (x: number, least: number, most: number) => Math.min(Math.max(x, least), most);
+/** SELU's two constants. */
+const [seluScale, seluAlpha] = [1.0507009873554805, 1.6732632423543772];
+/** All of torch.nn that need be told nothing; Softmax, Softmin and LogSoftmax are of all values together. */
 const activations = {
   Identity: (x: number) => x,
   Tanh: Math.tanh,
   Sigmoid: sigmoid,
   ReLU: (x: number) => Math.max(x, 0),
+  ReLU6: (x: number) => clamp(x, 0, 6),
+  /** Of a dense layer: with the slope that it has learnt. */
+  PReLU: (x: number) => (x < 0 ? 0.25 * x : x),
+  /** In training its slope is drawn from 1/8 to 1/3. */
+  RReLU: (x: number) => (x < 0 ? (x * (1 / 8 + 1 / 3)) / 2 : x),
+  LeakyReLU: (x: number) => (x < 0 ? 0.01 * x : x),
   GELU: (x: number) => x * normalDistribution(x),
   SiLU: (x: number) => x * sigmoid(x),
-  LeakyReLU: (x: number) => (x < 0 ? 0.01 * x : x),
+  Mish: (x: number) => x * Math.tanh(softplus(x)),
   ELU: (x: number) => (x < 0 ? Math.expm1(x) : x),
-  Softplus: (x: number) => (x > 20 ? x : Math.log1p(Math.exp(x))),
+  CELU: (x: number) => (x < 0 ? Math.expm1(x) : x),
+  SELU: (x: number) => seluScale * (x < 0 ? seluAlpha * Math.expm1(x) : x),
+  Softplus: softplus,
   Softsign: (x: number) => x / (1 + Math.abs(x)),
+  LogSigmoid: (x: number) => Math.min(x, 0) - Math.log1p(Math.exp(-Math.abs(x))),
+  Hardtanh: (x: number) => clamp(x, -1, 1),
+  Hardsigmoid: (x: number) => clamp(x / 6 + 0.5, 0, 1),
+  Hardswish: (x: number) => x * clamp(x / 6 + 0.5, 0, 1),
+  Tanhshrink: (x: number) => x - Math.tanh(x),
+  Softshrink: (x: number) => x - clamp(x, -0.5, 0.5),
+  Hardshrink: (x: number) => (Math.abs(x) > 0.5 ? x : 0),
   Softmax: undefined,
+  Softmin: undefined,
+  LogSoftmax: undefined,
 };
 /** A class of torch.nn, by its own name. */
 export type Activation = keyof typeof activations;
@@ -60,13 +82,14 @@ export function activationOf(name: string, source: string): Activation | undefin
   );
 }
 
-/** Softmax over all values; every other activation of each by itself. */
 export function activate(activation: Activation, values: Float32Array): Float32Array {
   const each = activations[activation];
   if (each) return values.map(each);
-  const largest = values.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
-  const powers = Array.from(values, (value) => Math.exp(value - largest));
+  const signed = activation === 'Softmin' ? values.map((value) => -value) : values;
+  const largest = signed.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
+  const powers = Array.from(signed, (value) => Math.exp(value - largest));
   const sum = powers.reduce((total, power) => total + power, 0);
+  if (activation === 'LogSoftmax') return signed.map((value) => value - largest - Math.log(sum));
   return Float32Array.from(powers, (power) => power / sum);
 }
 
@@ -78,7 +101,13 @@ export async function openVectorModule(module: VectorModule, inputs: number): Pr
   if (module.kind === 'normalize') return normalised;
   const { folder } = module;
   const path = joinPath(folder, 'model.safetensors');
-  if ((await kindOf(path)) === 'missing' && (await kindOf(joinPath(folder, pickledWeights))) === 'file') throw pickledError(folder, folder);
+  if ((await kindOf(path)) === 'missing') {
+    if ((await kindOf(joinPath(folder, pickledWeights))) === 'file') throw pickledError(folder, folder);
+    // Of a model of the hub the file is not here that would tell.
+    throw new InputError(
+      `${folder}: lacks model.safetensors, the weights of this module; models whose modules have them in ${pickledWeights} alone, which can run code when it is opened, are not downloaded: save such a model anew with sentence-transformers, which writes model.safetensors`,
+    );
+  }
   await using file = await readSafetensors(path);
   if (module.kind === 'layerNorm') {
     const [weight, bias] = [await read(file, 'norm.weight', [inputs]), await read(file, 'norm.bias', [inputs])];
@@ -90,8 +119,11 @@ export async function openVectorModule(module: VectorModule, inputs: number): Pr
   const weight = await read(file, 'linear.weight', [outputs, inputs]);
   const bias = module.bias ? await read(file, 'linear.bias', [outputs]) : undefined;
   const around = residual && inputs !== outputs ? await read(file, 'residual.weight', [outputs, inputs]) : undefined;
+  const slope = activation === 'PReLU' ? (await read(file, 'activation_function.weight', [1]))[0] : undefined;
+  const activated = (values: Float32Array) =>
+    slope === undefined ? activate(activation, values) : values.map((value) => (value < 0 ? slope * value : value));
   return (vector) => {
-    const output = activate(activation, linear(vector, weight, bias));
+    const output = activated(linear(vector, weight, bias));
     if (!residual) return output;
     const added = around ? linear(vector, around) : vector;
     return output.map((value, i) => value + added[i]);

@@ -5,11 +5,14 @@
  */
 import * as v from 'valibot';
 import { joinPath } from '#platform';
-import { quoted } from '../errors.ts';
+import { InputError, quoted } from '../errors.ts';
 import { readOptionalJson } from '../io/checked_json.ts';
+import { kindOf } from '../io/files.ts';
+import { vocabularyFile } from '../io/model_files.ts';
 import { lowerCases } from './normalizer.ts';
 import { type SpecialTokenName, Tokenizer, type TokenizerSettings } from './tokenizer.ts';
 import { type AddedToken, parseTokenizerJson, readTokenizerJson, type TokenizerConfig, withIds } from './tokenizer_json.ts';
+import { readVocabulary } from './vocabulary_file.ts';
 
 const tokenSchema = v.union(
   [
@@ -75,17 +78,20 @@ const longest = 2 ** 30;
 type TokenizerJson = Record<string, any>;
 
 /**
- * The tokenizer of a model's folder. `notice` is told, in one line, where the folder's files disagree.
+ * The tokenizer of a model's folder, of its tokenizer.json or, where there is none, of its vocab.txt. `notice` is told, in one line, where the
+ * folder's files disagree.
  * @throws InputError naming the file if one is damaged or not of the WordPiece kind
  */
 export async function loadTokenizer(folder: string, notice: (message: string) => void = () => {}): Promise<Tokenizer> {
   const path = joinPath(folder, 'tokenizer.json');
+  const vocabulary = joinPath(folder, vocabularyFile);
+  if ((await kindOf(path)) === 'missing' && (await kindOf(vocabulary)) === 'file') return await fromVocabulary(folder, vocabulary);
   const json = (await readTokenizerJson(path)) as TokenizerJson;
   const config = await readConfig(folder);
   if (!config) return Tokenizer.fromJson(json, path);
   const name = await classOf(config, folder);
   const settings = settingsOf(config, name);
-  const { made, differences } = configured(json, config, isBertClass(name), path);
+  const { made, differences } = configured(json, config, isBertClass(name), path, await readAddedTokens(folder, config));
   if (differences.length === 0) return Tokenizer.fromJson(json, path, settings);
   notice(
     `${folder}: tokenizer.json and tokenizer_config.json disagree; as in transformers' AutoTokenizer, ${differences.join(', ')}, other than tokenizer.json by itself says`,
@@ -93,10 +99,30 @@ export async function loadTokenizer(folder: string, notice: (message: string) =>
   return Tokenizer.fromJson(made, path, settings);
 }
 
-/** What a tokenizer.json becomes by a tokenizer_config.json, and in words what is different then. */
-function configured(json: TokenizerJson, config: Config, isBert: boolean, path: string): { made: TokenizerJson; differences: string[] } {
+/** A BertTokenizer, which needs no more than a vocabulary. */
+async function fromVocabulary(folder: string, path: string): Promise<Tokenizer> {
+  const config = (await readConfig(folder)) ?? {};
+  const name = await classOf(config, folder);
+  if (!isBertClass(name))
+    throw new InputError(
+      `${path}: is read by itself where the tokenizer's class is BertTokenizer, found ${name ? quoted(name) : 'none'} in tokenizer_config.json; expected a tokenizer.json beside it`,
+    );
+  const json = { version: '1.0', truncation: null, padding: null, added_tokens: [], model: { vocab: await readVocabulary(path) } };
+  const first = { ...json, ...bertParts(json, config, []) };
+  const { made } = configured(first, config, true, path, await readAddedTokens(folder, config));
+  return Tokenizer.fromJson(made, path, settingsOf(config, name));
+}
+
+/** What a tokenizer.json becomes by a tokenizer_config.json, and in words what is different then. `others`: {@link readAddedTokens}. */
+function configured(
+  json: TokenizerJson,
+  config: Config,
+  isBert: boolean,
+  path: string,
+  others: readonly AddedToken[] = [],
+): { made: TokenizerJson; differences: string[] } {
   const itself = parseTokenizerJson(json, path);
-  const added = withIds([...(isBert ? [] : itself.addedTokens), ...addedTokensOf(itself, config, isBert)], itself.model.vocabulary);
+  const added = withIds([...(isBert ? [] : itself.addedTokens), ...addedTokensOf(itself, config, isBert, others)], itself.model.vocabulary);
   const made: TokenizerJson = { ...json, added_tokens: added, ...(isBert && bertParts(json, config, added)) };
   return { made, differences: differencesOf(itself, parseTokenizerJson(made, path)) };
 }
@@ -111,7 +137,32 @@ async function readConfig(folder: string): Promise<Config | undefined> {
   const config = await readOptionalJson(joinPath(folder, 'tokenizer_config.json'), configSchema);
   if (!config || config.added_tokens_decoder) return config;
   const tokens = await readOptionalJson(joinPath(folder, 'special_tokens_map.json'), specialTokensSchema);
-  return { ...config, ...tokens };
+  return tokens ? withSpecialTokens(config, tokens) : config;
+}
+
+/** Tokens of an added_tokens.json, which tokenizer_config.json had beside it before it listed them itself, by the ids given there. */
+async function readAddedTokens(folder: string, config: Config): Promise<AddedToken[]> {
+  if (config.added_tokens_decoder) return [];
+  const ids = (await readOptionalJson(joinPath(folder, 'added_tokens.json'), v.record(v.string(), v.number()))) ?? {};
+  const extra = extraTokensOf(config);
+  const special = new Set(
+    [...specialNames.map((name) => config[name]), ...(Array.isArray(extra) ? extra : [])].map((one) => one && contentOf(one)),
+  );
+  return Object.entries(ids).map(([content, id]) => ({ ...addedToken(content, special.has(content)), id }));
+}
+
+/** What special_tokens_map.json says goes before what tokenizer_config.json says, but for lists of more tokens. */
+function withSpecialTokens(config: Config, tokens: v.InferOutput<typeof specialTokensSchema>): Config {
+  const { additional_special_tokens: additional, ...others } = tokens;
+  const [before, more] = [extraTokensOf(config), others.extra_special_tokens];
+  const extra = Array.isArray(more) ? [...(Array.isArray(before) ? before : []), ...more] : (more ?? before ?? additional);
+  return { ...config, ...others, extra_special_tokens: extra, additional_special_tokens: undefined };
+}
+
+/** Special tokens beside the named ones, under the name of today or, where that has none, of before. */
+function extraTokensOf({ extra_special_tokens: extra, additional_special_tokens: additional }: Config): Config['extra_special_tokens'] {
+  const isEmpty = !extra || Object.keys(extra).length === 0;
+  return isEmpty && additional ? additional : extra;
 }
 
 /** The class that AutoTokenizer takes: the one named, else that of the model's type. */
@@ -141,8 +192,9 @@ function settingsOf(config: Config, className: string): TokenizerSettings {
 }
 
 /** Tokens that are added to the vocabulary's, in their order; their ids do not count. */
-function addedTokensOf(itself: TokenizerConfig, config: Config, isBert: boolean): AddedToken[] {
-  const { added_tokens_decoder: decoder, extra_special_tokens: extra = config.additional_special_tokens } = config;
+function addedTokensOf(itself: TokenizerConfig, config: Config, isBert: boolean, others: readonly AddedToken[]): AddedToken[] {
+  const { added_tokens_decoder: decoder } = config;
+  const extra = extraTokensOf(config);
   const ofModel = Object.entries(config).filter(
     ([name, value]) => name.endsWith('_token') && !Object.hasOwn(specialEntries, name) && isToken(value),
   );
@@ -156,7 +208,7 @@ function addedTokensOf(itself: TokenizerConfig, config: Config, isBert: boolean)
     ? Object.entries(decoder)
         .sort(([a], [b]) => Number(a) - Number(b))
         .map(([, value]) => addedToken(value, false))
-    : itself.addedTokens.toSorted((a, b) => a.id - b.id);
+    : [...new Map([...others, ...itself.addedTokens].map((one) => [one.id, one])).values()].sort((a, b) => a.id - b.id);
   const tokens = listed.map((one) => (names.has(one.content) ? { ...one, special: true } : one));
   const known = new Set([...tokens, ...(isBert ? [] : itself.addedTokens)].map(({ content }) => content));
   for (const special of [...named, ...(Array.isArray(extra) ? extra : [])]) {

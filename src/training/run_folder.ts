@@ -12,9 +12,10 @@
  * Every file is written aside and renamed, so that a crash loses at most what came after the last save and never half a file.
  */
 import * as v from 'valibot';
-import { joinPath, type Lock, listFolder, makeFolder, removeFile, removeParts, startHash, tryLock } from '#platform';
+import { joinPath, type Lock, listFolder, makeFolder, removeFile, removeParts, startHash } from '#platform';
 import { InputError } from '../errors.ts';
 import { fileError, kindOf, readJson, writeFileAtomic } from '../io/files.ts';
+import { takeLock } from '../io/lock.ts';
 import { readTokenizerJson } from '../tokenizer/tokenizer_json.ts';
 import { type Fingerprint, fingerprintOf, fingerprintSchema, hexadecimal, sameContent } from './fingerprint.ts';
 
@@ -84,7 +85,7 @@ export async function openRunFolder(folder: string, options: RunFolderOptions): 
   let lock: Lock;
   try {
     made = resume ? undefined : await makeFolder(joinPath(folder, 'run'));
-    lock = await lockOf(folder);
+    lock = await takeLock(lockFile(folder), folder, 'this run');
   } catch (error) {
     throw fileError(error, folder, 'write');
   }
@@ -116,15 +117,6 @@ export async function openRunFolder(folder: string, options: RunFolderOptions): 
     await lock.release();
     throw error;
   }
-}
-
-async function lockOf(folder: string): Promise<Lock> {
-  const taken = await tryLock(lockFile(folder));
-  if ('lock' in taken) return taken.lock;
-  const { pid, host, runs } = taken.holder;
-  throw new InputError(
-    `${folder}: process ${pid} on ${host} is at work on this run: wait for it, or end it${runs ? '' : '; if it is no more, try again in a minute'}`,
-  );
 }
 
 /** What a start leaves that was killed before the run was recorded: nothing else may be there. */

@@ -1,6 +1,18 @@
 import { execFileSync, spawn } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, readFileSync, realpathSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
@@ -15,12 +27,12 @@ import { generatedSentences, writeTinyModel } from '../tiny_model.ts';
 import { program, ufb, withoutFallback } from './ufb.ts';
 
 const folder = temporaryFolder();
-const [model, text] = [join(folder, 'model'), join(folder, 'lines.txt')];
+const [model, text, otherText] = ['model', 'lines.txt', 'other-lines.txt'].map((name) => join(folder, name));
 const lines = generatedSentences().slice(0, 60);
 let expected: Float32Array;
 beforeAll(async () => {
   await writeTinyModel(model);
-  writeFileSync(text, `${lines.join('\n')}\n`);
+  for (const path of [text, otherText]) writeFileSync(path, `${lines.join('\n')}\n`);
   using embed = await pipeline('feature-extraction', model);
   expected = (await embed(lines, { pooling: 'mean' })).data;
 });
@@ -32,6 +44,13 @@ const close = (values: ArrayLike<number>) => {
 };
 /** As a run notes of what its vectors are made. */
 const stateOf = (path: string) => ({ path: realpathSync(path), size: statSync(path).size, mtimeMs: statSync(path).mtimeMs });
+const madeBy = (embeddingDtype = 'f32', from = model) => {
+  const names = ['config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json'].filter((name) =>
+    existsSync(join(from, name)),
+  );
+  const files = Object.fromEntries(names.map((name) => [name, stateOf(join(from, name))]));
+  return JSON.stringify({ '--model': files, '--in': stateOf(text), '--dtype': 'f32', width: 16, '--embedding-dtype': embeddingDtype });
+};
 const matrix = (path: string) => parseNpy(readFileSync(path), path);
 
 describe('ufb embed', () => {
@@ -88,14 +107,24 @@ describe('ufb embed', () => {
     const bytes = readFileSync(whole);
     writeFileSync(`${out}.part`, bytes);
     truncateSync(`${out}.part`, Math.floor(bytes.length / 3));
-    writeFileSync(
-      `${out}.part.json`,
-      JSON.stringify({ model: stateOf(join(model, 'model.safetensors')), in: stateOf(text), dtype: 'f32', width: 16 }),
-    );
+    writeFileSync(`${out}.part.json`, madeBy());
+    const anew = `remove ${out}.part and ${out}.part.json to begin anew`;
     const refused = await ufb(['embed', ...common, '--out', out]);
-    expect([refused.code, refused.stderr]).toEqual([2, `ufb: ${out}.part exists: go on with --resume, or remove it to begin anew\n`]);
-    const other = await ufb(['embed', ...common, '--dtype', 'i8', '--out', out, '--resume']);
-    expect([other.code, other.stderr]).toEqual([2, expect.stringMatching(/is not what is asked for now/)]);
+    expect([refused.code, refused.stderr]).toEqual([2, `ufb: ${out}.part exists: go on with --resume, or ${anew}\n`]);
+    for (const [given, difference] of [
+      [['--dtype', 'i8'], '--dtype was "f32" and is "i8"'],
+      [['--dimensions', '16'], '--dimensions was not given and is 16'],
+      [['--dimensions', '8'], 'width was 16 and is 8'],
+      [['--prompt', 'a: '], '--prompt was not given and is "a: "'],
+      [['--embedding-dtype', 'binary'], '--embedding-dtype was "f32" and is "binary"'],
+      [['--in', otherText], '--in named other files, or they were changed since'],
+    ] as const) {
+      const { code, stderr } = await ufb(['embed', ...common, ...given, '--out', out, '--resume']);
+      expect([code, stderr]).toEqual([
+        2,
+        `ufb: ${out}.part.json: the vectors there were made otherwise: ${difference}; say the same again, or ${anew}\n`,
+      ]);
+    }
     const { code, stderr } = await ufb(['embed', ...common, '--out', out, '--resume']);
     expect(code, stderr).toBe(0);
     close(
@@ -106,6 +135,39 @@ describe('ufb embed', () => {
             .split('\n')
             .flatMap((line) => JSON.parse(line)),
     );
+  });
+
+  test('one process at a time; a lock that a crash left does not hold', async () => {
+    const out = join(folder, 'locked.npy');
+    const child = spawn(process.execPath, [program, 'embed', '--model', model, '--in', '-', '--out', out]);
+    const ended = new Promise((resolve) => child.once('close', resolve));
+    while (!existsSync(`${out}.part`)) await new Promise((resolve) => setTimeout(resolve, 20));
+    for (const more of [[], ['--resume']]) {
+      const { code, stderr } = await ufb(['embed', ...common, '--out', out, ...more]);
+      expect([code, stderr]).toEqual([2, `ufb: ${out}: process ${child.pid} on ${hostname()} is at work on it: wait for it, or end it\n`]);
+    }
+    child.kill('SIGKILL');
+    await ended;
+    expect(existsSync(`${out}.part.lock`)).toBe(true);
+    rmSync(`${out}.part`);
+    rmSync(`${out}.part.json`);
+    expect((await ufb(['embed', ...common, '--out', out])).code).toBe(0);
+    close(matrix(out).values);
+    expect(readdirSync(folder).filter((name) => name.startsWith('locked'))).toEqual(['locked.npy']);
+  });
+
+  test('another model of the same weights is not gone on with', async () => {
+    const [copy, out] = [join(folder, 'copy of the model'), join(folder, 'of-copy.npy')];
+    cpSync(model, copy, { recursive: true, preserveTimestamps: true });
+    const given = ['embed', '--model', copy, '--in', text, '--out', out];
+    await ufb(given);
+    writeFileSync(`${out}.part`, readFileSync(out));
+    writeFileSync(`${out}.part.json`, madeBy('f32', copy));
+    writeFileSync(join(copy, 'config_sentence_transformers.json'), '{"truncate_dim": 16}');
+    expect(await ufb([...given, '--resume'])).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('made otherwise: --model named other files, or they were changed since'),
+    });
   });
 
   test('stopped by a signal, it keeps what it has and ends with code 1', async () => {
@@ -219,8 +281,7 @@ describe('ufb embed --embedding-dtype', () => {
     // As a run leaves it that ended while it quantized.
     await ufb(['embed', ...common, '--out', whole]);
     writeFileSync(`${out}.part`, readFileSync(whole));
-    const madeBy = { model: stateOf(join(model, 'model.safetensors')), in: stateOf(text), dtype: 'f32', width: 16, embeddingDtype: 'i8' };
-    writeFileSync(`${out}.part.json`, JSON.stringify(madeBy));
+    writeFileSync(`${out}.part.json`, madeBy('i8'));
     expect((await ufb(['embed', ...common, '--embedding-dtype', 'i8', '--out', out, '--resume'])).code).toBe(0);
     check();
     expect(existsSync(`${out}.part`) || existsSync(`${out}.part.json`)).toBe(false);
@@ -233,14 +294,7 @@ describe('ufb embed --embedding-dtype', () => {
     expect(matrix(out)).toEqual({ rows: 60, columns: 2, values: data });
     const bytes = readFileSync(out);
     writeFileSync(`${out}.part`, bytes.subarray(0, 128 + 33));
-    const madeBy = {
-      model: stateOf(join(model, 'model.safetensors')),
-      in: stateOf(text),
-      dtype: 'f32',
-      width: 16,
-      embeddingDtype: 'binary',
-    };
-    writeFileSync(`${out}.part.json`, JSON.stringify(madeBy));
+    writeFileSync(`${out}.part.json`, madeBy('binary'));
     expect((await ufb(['embed', ...common, '--embedding-dtype', 'binary', '--out', out, '--resume'])).code).toBe(0);
     expect(readFileSync(out).equals(bytes)).toBe(true);
     const { stdout } = await ufb(['embed', ...common, '--embedding-dtype', 'binary', '--quiet']);

@@ -53,22 +53,6 @@ describe.skipIf(!python)(`commands for Python${reason}`, () => {
     expect(others.map((name) => readFileSync(join(folder, name)))).toEqual(before);
     expect(await (await pipeline('fill-mask', folder, open))(blank)).toEqual(expected);
   }, 300_000);
-
-  test('a vocabulary alone', async () => {
-    const folder = await writePythonModel('vocabulary', {});
-    const expected = await (await pipeline('fill-mask', folder, open))(blank);
-    const { vocab } = JSON.parse(readFileSync(join(folder, 'tokenizer.json'), 'utf8')).model;
-    writeFileSync(
-      join(folder, 'vocab.txt'),
-      `${Object.keys(vocab)
-        .sort((a, b) => vocab[a] - vocab[b])
-        .join('\n')}\n`,
-    );
-    rmSync(join(folder, 'tokenizer.json'));
-    rmSync(join(folder, 'tokenizer_config.json'));
-    follow(await messageOf('fill-mask', folder));
-    expect(await (await pipeline('fill-mask', folder, open))(blank)).toEqual(expected);
-  }, 300_000);
 });
 
 test('a model without a classifier: ufb finetune makes one of it', async () => {

@@ -8,6 +8,7 @@ import { weightsIndex } from '../../src/io/model_files.ts';
 import { openWeights, resolveModelFolder } from '../../src/io/model_folder.ts';
 import { exportParameter, loadModel } from '../../src/models/checkpoint.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
+import { loadTokenizer } from '../../src/tokenizer/tokenizer_config.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { copyInShards, writeTinyModel } from '../tiny_model.ts';
 
@@ -115,14 +116,19 @@ describe('refused', () => {
     );
   });
 
-  test('a vocabulary in place of a tokenizer, with the way to make one', async () => {
-    const to = join(folder, "an apostrophe's");
+  test('a vocabulary alone, where the tokenizer is of a class that needs more', async () => {
+    const to = join(folder, 'vocabulary');
     cpSync(model, to, { recursive: true });
     rmSync(join(to, 'tokenizer.json'));
     writeFileSync(join(to, 'vocab.txt'), '[PAD]\n');
-    await expect(resolveModelFolder(to)).rejects.toThrow(
-      /has vocab\.txt and lacks tokenizer\.json, .*; write that file beside it: python -c ".*backend_tokenizer\.save.*" '.*an apostrophe'\\''s'$/,
+    writeFileSync(join(to, 'tokenizer_config.json'), '{"tokenizer_class": "XLNetTokenizer"}');
+    expect(await resolveModelFolder(to)).toBe(to);
+    await expect(loadTokenizer(to)).rejects.toThrow(
+      /vocab\.txt: is read by itself where the tokenizer's class is BertTokenizer, found "XLNetTokenizer" in tokenizer_config\.json; expected a tokenizer\.json beside it$/,
     );
+    writeFileSync(join(to, 'tokenizer_config.json'), '{"tokenizer_class": "BertTokenizer"}');
+    writeFileSync(join(to, 'vocab.txt'), Buffer.from([0x41, 0xe9, 0x0a]));
+    await expect(loadTokenizer(to)).rejects.toThrow(/vocab\.txt: holds bytes that are no UTF-8, expected a token a line$/);
   });
 
   test('pointers of Git LFS in place of files', async () => {

@@ -1,28 +1,35 @@
 import { expect, test } from 'vitest';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
+import { retrievalPrompt } from '../../src/retrieval/prompt.ts';
 import { figures, writePythonModel } from '../python_models.ts';
 
 interface Case {
   name: string;
   files: Record<string, unknown>;
   text: string;
+  /** encode by default. */
+  method?: 'encode_query' | 'encode_document';
   options: { prompt?: string; prompt_name?: string };
   vectors: number[][];
 }
 const backend = new ReferenceBackend();
 
-test.each(figures<Case[]>('sentences.json'))('$name, as sentence-transformers has it', async ({ files, text, options, vectors }) => {
-  const folder = await writePythonModel('sentences', { files });
-  const isModel = 'config_sentence_transformers.json' in files ? !JSON.stringify(files).includes('CrossEncoder') : true;
-  using embed = await pipeline('feature-extraction', folder, { backend, notice: () => {} });
-  const pooling = isModel ? undefined : 'mean';
-  const { dims, tolist } = await embed([text, 'a dog'], { ...options, pooling });
-  expect(dims).toEqual([2, vectors[0].length]);
-  expect(embed.width).toBe(vectors[0].length);
-  const difference = (tolist() as number[][]).flatMap((row, i) => row.map((value, j) => Math.abs(value - vectors[i][j])));
-  expect(Math.max(...difference)).toBeLessThan(2e-5);
-});
+test.each(figures<Case[]>('sentences.json'))(
+  '$name, as sentence-transformers has it',
+  async ({ files, text, method, options, vectors }) => {
+    const folder = await writePythonModel('sentences', { files });
+    const isModel = 'config_sentence_transformers.json' in files ? !JSON.stringify(files).includes('CrossEncoder') : true;
+    using embed = await pipeline('feature-extraction', folder, { backend, notice: () => {} });
+    const pooling = isModel ? undefined : 'mean';
+    const prompt = method ? { prompt_name: retrievalPrompt(embed.prompts, method === 'encode_query' ? 'query' : 'document') } : options;
+    const { dims, tolist } = await embed([text, 'a dog'], { ...prompt, pooling });
+    expect(dims).toEqual([2, vectors[0].length]);
+    expect(embed.width).toBe(vectors[0].length);
+    const difference = (tolist() as number[][]).flatMap((row, i) => row.map((value, j) => Math.abs(value - vectors[i][j])));
+    expect(Math.max(...difference)).toBeLessThan(2e-5);
+  },
+);
 
 test('a prompt is given once for all calls, or for one; what is none is refused', async () => {
   const files = { 'config_sentence_transformers.json': { prompts: { query: 'a dog : ' }, default_prompt_name: 'query' } };

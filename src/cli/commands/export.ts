@@ -108,11 +108,13 @@ function beyondTheAuthors({ leafWidth = 1, alwaysOn = 0, thresholds }: Extract<F
 
 /** A folder's tokenizer; undefined if it is of another kind than WordPiece, and goes along as it is. */
 async function tokenizerOf(folder: string, options: SafetensorsOptions): Promise<Tokenizer | undefined> {
-  const [{ readTokenizerJson }, { loadTokenizer }] = await Promise.all([
+  const [{ kindOf }, { readTokenizerJson }, { loadTokenizer }] = await Promise.all([
+    import('../../io/files.ts'),
     import('../../tokenizer/tokenizer_json.ts'),
     import('../../tokenizer/tokenizer_config.ts'),
   ]);
-  const { model } = Object(await readTokenizerJson(`${folder}/tokenizer.json`));
+  const path = `${folder}/tokenizer.json`;
+  const { model } = Object((await kindOf(path)) === 'missing' ? undefined : await readTokenizerJson(path));
   if ((model?.type ?? 'WordPiece') !== 'WordPiece') return undefined;
   return await loadTokenizer(folder, (line) => notice(line, options));
 }
