@@ -5,7 +5,7 @@ import { describe, expect, test, vi } from 'vitest';
 import { FailureError } from '../../src/errors.ts';
 import { downloadModel } from '../../src/io/hub.ts';
 import { sha256 } from './hub_server.ts';
-import { blobs, commit, hub, name, ofStorage, repository, snapshot, start, useHub, weights } from './hub_setup.ts';
+import { blobs, commit, files, hub, name, ofStorage, repository, snapshot, start, useHub, weights, without } from './hub_setup.ts';
 
 useHub();
 
@@ -175,4 +175,31 @@ describe('wrong content', () => {
     await expect(downloadModel(name)).rejects.toThrow(FailureError);
     expect(blobs()).toEqual([]);
   });
+});
+
+test('modules behind the pooling come with their weights, a vocabulary where there is no tokenizer.json', async () => {
+  const modules = [
+    ...JSON.parse(String(files['modules.json'])),
+    { path: '3_Dense', type: 'sentence_transformers.models.Dense' },
+    { path: '4_LayerNorm', type: 'sentence_transformers.models.LayerNorm' },
+  ];
+  const more = {
+    'modules.json': Buffer.from(JSON.stringify(modules)),
+    '3_Dense/config.json': Buffer.from('{"in_features": 4, "out_features": 2}'),
+    '3_Dense/model.safetensors': Buffer.from('dense'),
+    '3_Dense/pytorch_model.bin': Buffer.from('pickled'),
+    '4_LayerNorm/config.json': Buffer.from('{"dimension": 2}'),
+    '4_LayerNorm/model.safetensors': Buffer.from('norm'),
+    'vocab.txt': Buffer.from('[PAD]\n'),
+  };
+  await start({ files: { ...without('tokenizer.json'), ...more } });
+  const found = await downloadModel(name);
+  for (const path of Object.keys(more).filter((path) => !path.endsWith('.bin')))
+    expect(readFileSync(join(found, path)).equals(more[path as keyof typeof more]), path).toBe(true);
+  expect(existsSync(join(found, '3_Dense', 'pytorch_model.bin'))).toBe(false);
+  expect(existsSync(join(found, 'tokenizer.json'))).toBe(false);
+  vi.stubEnv('HF_HUB_OFFLINE', '1');
+  expect(await downloadModel(name)).toBe(found);
+  rmSync(join(found, '3_Dense', 'model.safetensors'));
+  await expect(downloadModel(name)).rejects.toThrow('without 3_Dense/model.safetensors: open it once online');
 });
