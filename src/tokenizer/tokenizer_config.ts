@@ -87,14 +87,16 @@ export async function loadTokenizer(folder: string, notice: (message: string) =>
   const vocabulary = joinPath(folder, vocabularyFile);
   if ((await kindOf(path)) === 'missing' && (await kindOf(vocabulary)) === 'file') return await fromVocabulary(folder, vocabulary);
   const json = (await readTokenizerJson(path)) as TokenizerJson;
-  const config = await readConfig(folder);
-  if (!config) return Tokenizer.fromJson(json, path);
+  const said = await readConfig(folder);
+  const config = said ?? {};
   const name = await classOf(config, folder);
+  // transformers makes a BertTokenizer by defaults alone.
+  if (!said && !isBertClass(name)) return Tokenizer.fromJson(json, path);
   const settings = settingsOf(config, name);
   const { made, differences } = configured(json, config, isBertClass(name), path, await readAddedTokens(folder, config));
   if (differences.length === 0) return Tokenizer.fromJson(json, path, settings);
   notice(
-    `${folder}: tokenizer.json and tokenizer_config.json disagree; as in transformers' AutoTokenizer, ${differences.join(', ')}, other than tokenizer.json by itself says`,
+    `${folder}: ${said ? 'tokenizer.json and tokenizer_config.json disagree' : 'tokenizer_config.json is missing'}; as in transformers' AutoTokenizer, ${differences.join(', ')}, other than tokenizer.json by itself says`,
   );
   return Tokenizer.fromJson(made, path, settings);
 }
@@ -135,9 +137,9 @@ export function isBertTokenizer(tokenizer: Tokenizer, config: Record<string, unk
 /** What tokenizer_config.json says; of special tokens what special_tokens_map.json says, in folders of before both said it. */
 async function readConfig(folder: string): Promise<Config | undefined> {
   const config = await readOptionalJson(joinPath(folder, 'tokenizer_config.json'), configSchema);
-  if (!config || config.added_tokens_decoder) return config;
+  if (config?.added_tokens_decoder) return config;
   const tokens = await readOptionalJson(joinPath(folder, 'special_tokens_map.json'), specialTokensSchema);
-  return tokens ? withSpecialTokens(config, tokens) : config;
+  return tokens ? withSpecialTokens(config ?? {}, tokens) : config;
 }
 
 /** Tokens of an added_tokens.json, which tokenizer_config.json had beside it before it listed them itself, by the ids given there. */

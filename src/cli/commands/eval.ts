@@ -119,9 +119,10 @@ function addAgreement(command: Command): void {
     .option('--count <paragraphs>', 'how many are drawn at random', parseCount, 10_000)
     .option('--seed <number>', 'of the draw', parseInteger, 0);
   addInferenceOptions(agreement, sentenceModel).action(async (options: AgreementOptions) => {
-    const [{ pipeline }, { poolKindOf }, { sampleLines }, { compareModels }, { withProgress }] = await Promise.all([
+    const [{ pipeline }, { poolKindOf }, { isNoticeOfCut }, { sampleLines }, { compareModels }, { withProgress }] = await Promise.all([
       import('../../pipelines/pipeline.ts'),
       import('../../pipelines/pooling.ts'),
+      import('../../pipelines/text_runner.ts'),
       import('../../convert/neighbours.ts'),
       import('../../convert/compare.ts'),
       import('../progress.ts'),
@@ -134,7 +135,13 @@ function addAgreement(command: Command): void {
       notice(`${found}, all of which are taken: among fewer than ${options.count}, neighbours are more easily kept`, options);
     }
     using backend = await openBackend(options);
-    const settings = { backend, notice: () => {} }; // long paragraphs are cut for both models alike
+    // Long paragraphs are cut for both models alike; what both say of the texts is said once.
+    const told = new Set<string>();
+    const tell = (line: string) => {
+      if (!isNoticeOfCut(line) && !told.has(line)) notice(line, options);
+      told.add(line);
+    };
+    const settings = { backend, notice: tell };
     using theirs = await pipeline('feature-extraction', reference, settings);
     using ours = await pipeline('feature-extraction', folder, { ...settings, dtype: options.dtype });
     const pooling = theirs.pooling ?? 'mean';
