@@ -1,12 +1,15 @@
 // Rows of a table by index, and the gradients of table and scale. Indices come from outside: each is checked before it is followed.
 
-inline bool indexInTable(Context& context, const int32_t* indices, size_t row, size_t count) {
+constexpr const char* gatherMessage = "gather: index %lld of row %lld is not in a table of %lld rows";
+constexpr const char* scatterMessage = "scatterAdd: index %lld of row %lld is not in a table of %lld rows";
+
+inline bool indexInTable(Context& context, const char* message, const int32_t* indices, size_t row, size_t count) {
   if (indices[row] >= 0 && static_cast<size_t>(indices[row]) < count) return true;
-  context.fail(&context, "embedding: index %lld of row %lld is not in a table of %lld rows", indices[row], static_cast<long long>(row), static_cast<long long>(count));
+  context.fail(&context, message, indices[row], static_cast<long long>(row), static_cast<long long>(count));
   return false;
 }
 
-inline void embedding(Context& context, const Arguments& a) {
+inline void gather(Context& context, const Arguments& a) {
   const float *table = a.floats(0), *scalePointer = a.floats(3);
   const int32_t* indices = a.integers(1);
   float* output = a.floats(2);
@@ -15,17 +18,17 @@ inline void embedding(Context& context, const Arguments& a) {
   float scale = scalePointer ? *scalePointer : 1;
   parallelRanges(context, rows, 64, [&](size_t begin, size_t end, int) {
     for (size_t t = begin; t < end; t++) {
-      if (!indexInTable(context, indices, t, count)) continue;
+      if (!indexInTable(context, gatherMessage, indices, t, count)) continue;
       uint32_t row = static_cast<uint32_t>(indices[t]);
       sumRows(output + t * width, table, width, &row, &scale, 1, width, accumulate);
     }
   });
 }
 
-inline void embeddingBackward(Context& context, const Arguments& a) {
+inline void scatterAdd(Context& context, const Arguments& a) {
   const int32_t* indices = a.integers(0);
-  const float *gradOutput = a.floats(1), *scalePointer = a.floats(4);
-  float* gradTable = a.floats(2);
+  const float *input = a.floats(1), *scalePointer = a.floats(4);
+  float* table = a.floats(2);
   int32_t* touched = a.integers(3);
   size_t rows = a.count(0), width = a.count(1), count = a.count(2);
   double skipped = a.numbers[3];
@@ -38,7 +41,7 @@ inline void embeddingBackward(Context& context, const Arguments& a) {
   float* scales = take<float>(block, rows);
   size_t entries = 0;
   for (size_t t = 0; t < rows; t++) {
-    if (indices[t] == skipped || !indexInTable(context, indices, t, count)) continue;
+    if (indices[t] == skipped || !indexInTable(context, scatterMessage, indices, t, count)) continue;
     tokens[entries] = static_cast<uint32_t>(t);
     keys[entries++] = static_cast<uint32_t>(indices[t]);
   }
@@ -59,14 +62,14 @@ inline void embeddingBackward(Context& context, const Arguments& a) {
       uint32_t row = keys[sorted[begin]];
       size_t end = begin + 1;
       while (end < entries && keys[sorted[end]] == row) end++;
-      sumRows(gradTable + row * width + column, gradOutput + column, width, sortedTokens + begin, scales + begin, end - begin, columns, true);
+      sumRows(table + row * width + column, input + column, width, sortedTokens + begin, scales + begin, end - begin, columns, true);
       if (touched && column == 0) touched[row] = 1;
       begin = end;
     }
   });
 }
 
-inline void embeddingScaleBackward(Context& context, const Arguments& a) {
+inline void gatherScaleBackward(Context& context, const Arguments& a) {
   const float *table = a.floats(0), *gradOutput = a.floats(2);
   const int32_t* indices = a.integers(1);
   size_t rows = a.count(0), width = a.count(1), count = a.count(2);
@@ -75,7 +78,7 @@ inline void embeddingScaleBackward(Context& context, const Arguments& a) {
   parallelRanges(context, rows, grain, [&](size_t begin, size_t end, int) {
     float sum = 0;
     for (size_t t = begin; t < end; t++) {
-      if (indexInTable(context, indices, t, count)) sum += dot(gradOutput + t * width, table + static_cast<size_t>(indices[t]) * width, width);
+      if (indexInTable(context, gatherMessage, indices, t, count)) sum += dot(gradOutput + t * width, table + static_cast<size_t>(indices[t]) * width, width);
     }
     sums[begin / grain] = sum;
   });

@@ -20,7 +20,7 @@ struct Context {
   void (*fail)(Context*, const char* format, long long a, long long b, long long c);
 };
 
-// Operands and numbers in the order of the contract's enqueue (src/backend/backend.ts). An absent operand is null.
+// Operands and numbers in the order of the operation's definition (src/backend/operations/). An absent operand is null.
 struct Arguments {
   void* const* operands;
   const double* numbers;

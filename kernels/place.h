@@ -88,6 +88,7 @@ inline void placeValues(Context& context, const Arguments& a) {
 }
 
 inline void place(Context& context, const Arguments& a) {
+  if (a.count(1) == 0 || a.count(2) == 0) return;
   switch (static_cast<FileType>(a.count(0))) {
     case FileType::f32: return placeValues<FileType::f32>(context, a);
     case FileType::bf16: return placeValues<FileType::bf16>(context, a);

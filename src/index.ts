@@ -3,16 +3,13 @@
  * {@link loadModel} and its companions open, make and save models; {@link createBackend} gives what all of them compute on.
  */
 export { Arena } from './backend/arena.ts';
-export {
-  type AttentionArguments,
-  type AttentionOperand,
-  Backend,
-  type Dropout,
-  dropoutKey,
-  type FileType,
-  type PoolKind,
-} from './backend/backend.ts';
+export { Backend } from './backend/backend.ts';
 export { type BackendName, type BackendOptions, backendNotice, createBackend } from './backend/create.ts';
+export { type Dropout, dropoutKey } from './backend/dropout.ts';
+export type { AttentionAttributes } from './backend/operations/attention.ts';
+export type { StridedOperand } from './backend/operations/operation.ts';
+export type { FileType } from './backend/operations/place.ts';
+export type { PoolKind } from './backend/operations/pool.ts';
 export { type Precision, PreparedWeight, type ProductPrecision } from './backend/prepared_weight.ts';
 export { type DType, Tensor, type TypedArray } from './backend/tensor.ts';
 export { FailureError, InputError, ShapeError } from './errors.ts';

@@ -298,15 +298,6 @@ napi_value finish(napi_env env, napi_callback_info info) {
   return value;
 }
 
-napi_value runNow(napi_env env, napi_callback_info info) {
-  Call<5> call(env, info);
-  Handle* handle = handleOf(env, call.arguments[0]);
-  if (!handle) return nullptr;
-  std::unique_ptr<Job> job = jobOf(env, call.arguments, true);
-  handle->executor->runNow(*job);
-  return job->error.empty() ? undefined(env) : throwError(env, "%s", job->error.text);
-}
-
 napi_value blockCount(napi_env env, napi_callback_info info) {
   Call<1> call(env, info);
   Handle* handle = handleOf(env, call.arguments[0]);
@@ -386,7 +377,6 @@ extern "C" NAPI_MODULE_EXPORT napi_value napi_register_module_v1(napi_env env, n
   exportFunction<stage>(env, exports, "stage");
   exportFunction<submit>(env, exports, "submit");
   exportFunction<finish>(env, exports, "finish");
-  exportFunction<runNow>(env, exports, "runNow");
   exportFunction<blockCount>(env, exports, "blockCount");
   exportFunction<kernelTimes>(env, exports, "kernelTimes");
 #if defined(UFB_ALLOCATION_FAILURES)

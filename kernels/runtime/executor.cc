@@ -90,16 +90,6 @@ void Executor::waitUntilIdle(std::unique_lock<std::mutex>& lock) {
   changed_.wait(lock, [this] { return queue_.empty() && !running_; });
 }
 
-void Executor::runNow(Job& job) {
-  {
-    std::unique_lock<std::mutex> lock(mutex_);
-    waitUntilIdle(lock);
-  }
-  FlushDenormals flush;
-  job.barrier = true;
-  execute(job);
-}
-
 std::vector<KernelTime> Executor::times() {
   std::lock_guard<std::mutex> lock(mutex_);
   return times_;
@@ -123,28 +113,31 @@ void Executor::serve() noexcept {
 }
 
 void Executor::execute(Job& job) noexcept {
-  const double *command = job.commands.data(), *end = command + job.commands.size();
-  while (command < end) {
-    const int code = static_cast<int>(command[0]);
-    const size_t operandCount = static_cast<size_t>(command[1]);
-    const double *addresses = command + 2, *numbers = addresses + operandCount + 1;
-    command = numbers + static_cast<size_t>(addresses[operandCount]);
-    if (code == releaseBlock) {
-      blocks_.release(pointer<void>(addresses[0]));
-    } else if (code == writeInline) {
-      std::memcpy(pointer<void>(addresses[0]), numbers + 1, static_cast<size_t>(numbers[0]));
-    } else if (code == writeStaged) {
-      const size_t bytes = static_cast<size_t>(numbers[0]);
-      std::memcpy(pointer<void>(addresses[0]), pointer<void>(addresses[1]), bytes);
-      staged_.release(pointer<void>(addresses[1]));
-      stagedBytes_ -= bytes;
-    } else if (!failed_) {
-      void* operands[32] = {};  // what a kernel takes beyond those given is absent
-      for (size_t i = 0; i < operandCount; i++) operands[i] = pointer<void>(addresses[i]);
-      runKernel(static_cast<size_t>(code), {operands, numbers});
+  for (CommandReader command(job.commands.data(), job.commands.size()); command.next() && !stopping_;) {
+    void* const first = pointer<void>(command.address(0));
+    switch (command.code()) {
+      case releaseBlock:
+        blocks_.release(first);
+        break;
+      case writeInline:
+        std::memcpy(first, command.inlined(), command.bytes());
+        break;
+      case writeStaged: {
+        void* staged = pointer<void>(command.address(1));
+        std::memcpy(first, staged, command.bytes());
+        staged_.release(staged);
+        stagedBytes_ -= command.bytes();
+        break;
+      }
+      default: {
+        if (failed_) break;
+        void* operands[maxOperands] = {};
+        for (size_t i = 0; i < command.operandCount(); i++) operands[i] = pointer<void>(command.address(i));
+        runKernel(static_cast<size_t>(command.code()), {operands, command.numbers()});
+      }
     }
-    if (stopping_) return;
   }
+  if (stopping_) return;
   if (!job.barrier) return;
   std::lock_guard<std::mutex> lock(errorMutex_);
   if (failed_) job.error = error_;

@@ -1,7 +1,5 @@
-// Runs lists of commands, in order, on a thread of its own (or, for readNow, on the caller's).
-//
-// A list is a run of numbers, command after command: code, operand count, operand addresses (0: absent), number count, numbers.
-// Codes from 0 on are the kernels of the instruction set in their order; the others are below.
+// Runs lists of commands (../command_list.h), in order, on a thread of its own. Codes from 0 on are the kernels of the instruction set in
+// their order; a staged block is freed when it was written.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -11,17 +9,12 @@
 #include <thread>
 #include <vector>
 
+#include "../command_list.h"
 #include "../kernel.h"
 #include "memory.h"
 #include "thread_pool.h"
 
 namespace ufb {
-
-enum Command {
-  releaseBlock = -1,  // operand: the block
-  writeInline = -2,   // operand: where to; numbers: bytes, then the bytes themselves
-  writeStaged = -3,   // operands: where to, a staged block that is then freed; numbers: bytes
-};
 
 // Where a list's result is copied to when it has run.
 struct ReadBack {
@@ -99,8 +92,6 @@ class Executor {
   void submit(std::unique_ptr<Job> job) noexcept;
   // Records an error (the first one wins), which the next barrier reports. printf-style.
   void fail(const char* format, long long a, long long b, long long c) noexcept;
-  // Waits for what is queued, then runs the job, always a barrier, on this thread. Its `error` tells how it went.
-  void runNow(Job& job);
   // Calls and time of each kernel, in their order.
   std::vector<KernelTime> times();
 

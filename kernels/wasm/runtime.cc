@@ -1,16 +1,15 @@
-// The runtime of the WASM builds, without any library: memory, the list of commands (../runtime/executor.h says how one is written) and
+// The runtime of the WASM builds, without any library: memory, the list of commands (../command_list.h) and
 // the threads that share a kernel's work. src/backend/wasm_worker.js calls `start` once and `run` for each list; in the threaded
 // builds further workers call `help`, which does not return.
 // There are no exceptions here: a kernel that finds no scratch traps, which leaves it; where that was a helper, who then calls `helpAgain`,
 // the worker's own part of the kernel traps next. The worker then calls `resume`: the rest of the list allocates, releases and writes what
 // the other side counts on, while kernels are left out until the error was told.
+#include "command_list.h"
+#include "heap.h"
 #include "kernel.h"
+#include "threads.h"
 
 #define UFB_EXPORT(name) extern "C" __attribute__((export_name(#name)))
-
-extern "C" {
-extern unsigned char __heap_base;
-}
 
 namespace ufb {
 namespace wasm {
@@ -19,153 +18,8 @@ extern const KernelEntry kernels[];
 
 namespace {
 
-// ------------------------------------------------------------------ memory
-
-constexpr size_t pageSize = 65536;
-
-// Blocks come in sizes of which there are eight to each doubling. One that is given back waits for the next of its size: a program whose
-// needs repeat takes no more memory from the second round on.
-class Heap {
- public:
-  // Null if there is no memory. 64-byte aligned.
-  void* allocate(uint64_t bytes) {
-    if (bytes > uint64_t{1} << 32) return nullptr;
-    const Size size = sizeFor(bytes);
-    Block*& free = free_[size.index];
-    if (free) {
-      Block* block = free;
-      free = block->next;
-      return block;
-    }
-    if (!next_) next_ = (reinterpret_cast<uintptr_t>(&__heap_base) + 63) / 64 * 64;
-    const uint64_t end = next_ + size.bytes, have = static_cast<uint64_t>(__builtin_wasm_memory_size(0)) * pageSize;
-    if (end > uint64_t{1} << 32) return nullptr;
-    if (end > have && __builtin_wasm_memory_grow(0, (end - have + pageSize - 1) / pageSize) == SIZE_MAX) return nullptr;
-    void* block = reinterpret_cast<void*>(static_cast<uintptr_t>(next_));
-    next_ = end;
-    return block;
-  }
-  void release(void* memory, uint64_t bytes) {
-    if (!memory) return;
-    Block* block = static_cast<Block*>(memory);
-    Block*& free = free_[sizeFor(bytes).index];
-    block->next = free;
-    free = block;
-  }
-
- private:
-  struct Block {
-    Block* next;
-  };
-  struct Size {
-    uint64_t bytes;
-    int index;
-  };
-  static Size sizeFor(uint64_t bytes) {
-    if (bytes <= 512) {
-      const uint64_t steps = bytes > 64 ? (bytes + 63) / 64 : 1;
-      return {steps * 64, static_cast<int>(steps)};
-    }
-    const int shift = 60 - __builtin_clzll(bytes - 1);  // so that an eighth of the power of two below is 1 << shift
-    const uint64_t steps = (bytes + (uint64_t{1} << shift) - 1) >> shift;
-    return {steps << shift, (shift - 5) * 8 + static_cast<int>(steps)};
-  }
-  uint64_t next_ = 0;
-  Block* free_[8 * 32] = {};
-};
-
 Heap heap;
-
-// ------------------------------------------------------------------ threads
-
-constexpr int mostThreads = 64;
-
 #ifdef UFB_THREADS
-// As ../runtime/thread_pool.h: indices are claimed one by one on a ticket that names the task, so that a late helper cannot take an index
-// of one task with the fields of another. Helpers look for work for a while, then sleep.
-class Threads {
- public:
-  void run(void (*task)(void*, size_t, int), void* data, size_t count) {
-    const uint64_t generation = (__atomic_load_n(&ticket_, __ATOMIC_SEQ_CST) >> 32) + 1;
-    __atomic_store_n(&ticket_, generation << 32 | closed, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&task_, task, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&data_, data, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&count_, static_cast<uint32_t>(count), __ATOMIC_SEQ_CST);
-    __atomic_store_n(&done_, 0, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&ticket_, generation << 32, __ATOMIC_SEQ_CST);
-    __atomic_add_fetch(&bell_, 1, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&sleeping_, __ATOMIC_SEQ_CST) > 0) __builtin_wasm_memory_atomic_notify(&bell_, ~0u);
-    claimed_[0] = 0;
-    work(0);
-    for (int spins = 0;; spins++) {
-      const int32_t done = __atomic_load_n(&done_, __ATOMIC_SEQ_CST);
-      if (static_cast<size_t>(done) == count) return;
-      if (spins > patience) __builtin_wasm_memory_atomic_wait32(&done_, done, -1);
-    }
-  }
-  // Whether a helper has left its task unfinished since the last `abandon`.
-  bool left() const { return __atomic_load_n(&left_, __ATOMIC_SEQ_CST); }
-  // Ends a task that the first thread has left: what its data were lies on that thread's stack, so helpers must be out of it.
-  void abandon() {
-    const uint64_t generation = __atomic_load_n(&ticket_, __ATOMIC_SEQ_CST) >> 32;
-    __atomic_store_n(&ticket_, generation << 32 | closed, __ATOMIC_SEQ_CST);
-    while (__atomic_load_n(&helping_, __ATOMIC_SEQ_CST) > 0) {}
-    __atomic_store_n(&left_, false, __ATOMIC_SEQ_CST);
-  }
-  // Counts what a helper had claimed when it left its task as done, so that the first thread comes back, and lets it know.
-  void leave(int worker) {
-    __atomic_store_n(&left_, true, __ATOMIC_SEQ_CST);
-    finish(claimed_[worker]);
-    __atomic_sub_fetch(&helping_, 1, __ATOMIC_SEQ_CST);
-  }
-  [[noreturn]] void help(int worker) {
-    for (;;) {
-      const int32_t bell = __atomic_load_n(&bell_, __ATOMIC_SEQ_CST);
-      claimed_[worker] = 0;
-      __atomic_add_fetch(&helping_, 1, __ATOMIC_SEQ_CST);
-      work(worker);
-      __atomic_sub_fetch(&helping_, 1, __ATOMIC_SEQ_CST);
-      int spins = 0;
-      while (__atomic_load_n(&bell_, __ATOMIC_SEQ_CST) == bell && spins < patience) spins++;
-      if (spins < patience) continue;
-      __atomic_add_fetch(&sleeping_, 1, __ATOMIC_SEQ_CST);
-      __builtin_wasm_memory_atomic_wait32(&bell_, bell, -1);
-      __atomic_sub_fetch(&sleeping_, 1, __ATOMIC_SEQ_CST);
-    }
-  }
-
- private:
-  // Some tens of microseconds.
-  static constexpr int patience = 20000;
-  static constexpr uint64_t closed = 0xffffffffu;
-  void work(int worker) {
-    uint64_t ticket = __atomic_load_n(&ticket_, __ATOMIC_SEQ_CST);
-    const uint64_t generation = ticket >> 32;
-    const auto task = __atomic_load_n(&task_, __ATOMIC_SEQ_CST);
-    void* data = __atomic_load_n(&data_, __ATOMIC_SEQ_CST);
-    const uint32_t count = __atomic_load_n(&count_, __ATOMIC_SEQ_CST);
-    int32_t& taken = claimed_[worker];
-    while (ticket >> 32 == generation && (ticket & closed) < count) {
-      if (!__atomic_compare_exchange_n(&ticket_, &ticket, ticket + 1, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) continue;
-      taken++;
-      task(data, ticket & closed, worker);
-      ticket = __atomic_load_n(&ticket_, __ATOMIC_SEQ_CST);
-    }
-    finish(taken);
-  }
-  void finish(int32_t taken) {
-    if (taken == 0) return;
-    __atomic_add_fetch(&done_, taken, __ATOMIC_SEQ_CST);
-    __builtin_wasm_memory_atomic_notify(&done_, 1);
-  }
-  uint64_t ticket_ = closed;
-  void (*task_)(void*, size_t, int) = nullptr;
-  void* data_ = nullptr;
-  uint32_t count_ = 0;
-  int32_t done_ = 0, bell_ = 0, sleeping_ = 0, helping_ = 0;
-  bool left_ = false;
-  int32_t claimed_[mostThreads] = {};  // by each in the task that it is in
-};
 Threads threads;
 #endif
 
@@ -175,7 +29,7 @@ struct Scratch {
   void* block;
   uint64_t bytes;
 };
-Scratch scratches[mostThreads + 1];
+Scratch scratches[maxThreads + 1];
 int heapLock = 0;
 
 // The first late error: a format with up to three integers, %lld each.
@@ -216,8 +70,6 @@ Context context{1, run, scratch, fail};
 
 // ------------------------------------------------------------------ commands
 
-enum Command { releaseBlock = -1, writeInline = -2, writeStaged = -3, allocateBlock = -4 };
-
 // What tensors' addresses name: block number times 2^32, plus the byte within it.
 struct Allocated {
   void* memory;
@@ -255,7 +107,7 @@ void copyBytes(void* to, const void* from, size_t bytes) {
 
 // The list that is being run, and where it goes on.
 struct List {
-  const double *next, *end;
+  CommandReader commands;
   const int* numbers;
   char* const* staged;
 } list;
@@ -275,7 +127,7 @@ UFB_EXPORT(kernel) int kernel(const char* name, size_t length) {
   return -1;
 }
 
-UFB_EXPORT(start) void start(int count) { context.threads = count < mostThreads ? count : mostThreads; }
+UFB_EXPORT(start) void start(int count) { context.threads = count < maxThreads ? count : maxThreads; }
 UFB_EXPORT(allocate) void* allocate(size_t bytes) { return heap.allocate(bytes); }
 UFB_EXPORT(release) void release(void* memory, size_t bytes) { heap.release(memory, bytes); }
 UFB_EXPORT(locate) void* locateBlock(double address) { return locate(address); }
@@ -286,41 +138,43 @@ UFB_EXPORT(takeFailure) const Failure* takeFailure() {
   return had ? &failure : nullptr;
 }
 
-static void goOn() {
-  while (list.next < list.end) {
-    const double* command = list.next;
-    const int code = static_cast<int>(command[0]);
-    const size_t operandCount = static_cast<size_t>(command[1]);
-    const double *addresses = command + 2, *values = addresses + operandCount + 1;
-    list.next = values + static_cast<size_t>(addresses[operandCount]);
-    const size_t number = operandCount > 0 ? static_cast<size_t>(addresses[0] / 4294967296.0) : 0;
-    if (code == allocateBlock) {
-      const uint64_t bytes = static_cast<uint64_t>(values[0]);
+static void runCommand(const CommandReader& command) {
+  const double first = command.operandCount() > 0 ? command.address(0) : 0;
+  const size_t number = static_cast<size_t>(first / 4294967296.0);
+  switch (command.code()) {
+    case allocateBlock: {
+      const uint64_t bytes = static_cast<uint64_t>(command.numbers()[0]);
       void* memory = reach(number) ? heap.allocate(bytes) : nullptr;
       if (memory) blocks[number] = {memory, bytes};
       else fail(nullptr, "no memory for a tensor of %lld bytes", static_cast<long long>(bytes), 0, 0);
-    } else if (code == releaseBlock) {
-      if (number >= blockCount) continue;
+      return;
+    }
+    case releaseBlock:
+      if (number >= blockCount) return;
       heap.release(blocks[number].memory, blocks[number].bytes);
       blocks[number] = {nullptr, 0};
-    } else if (code == writeInline) {
-      copyBytes(locate(addresses[0]), values + 1, static_cast<size_t>(values[0]));
-    } else if (code == writeStaged) {
-      copyBytes(locate(addresses[0]), list.staged[static_cast<size_t>(addresses[1]) - 1], static_cast<size_t>(values[0]));
-    } else if (!failed) {
-      void* operands[32];
-      for (size_t i = 0; i < operandCount; i++) {
-        operands[i] = locate(addresses[i]);
-        if (!operands[i] && addresses[i] != 0) fail(nullptr, "a tensor found no memory", 0, 0, 0);
-      }
-      if (!failed) wasm::kernels[list.numbers[code]].kernel(context, {operands, values});
-    }
+      return;
+    case writeInline:
+      return copyBytes(locate(first), command.inlined(), command.bytes());
+    case writeStaged:
+      return copyBytes(locate(first), list.staged[static_cast<size_t>(command.address(1)) - 1], command.bytes());
   }
+  if (failed) return;
+  void* operands[maxOperands] = {};
+  for (size_t i = 0; i < command.operandCount(); i++) {
+    operands[i] = locate(command.address(i));
+    if (!operands[i] && command.address(i) != 0) fail(nullptr, "a tensor found no memory", 0, 0, 0);
+  }
+  if (!failed) wasm::kernels[list.numbers[command.code()]].kernel(context, {operands, command.numbers()});
+}
+
+static void goOn() {
+  while (list.commands.next()) runCommand(list.commands);
 }
 // Runs a list of `used` numbers. numbers[code] is the kernel of a code from 0 on; staged[i] where the i-th staged block lies, null if
 // there was no memory for it.
 UFB_EXPORT(run) void runList(const double* commands, size_t used, const int* numbers, char* const* staged) {
-  list = {commands, commands + used, numbers, staged};
+  list = {CommandReader(commands, used), numbers, staged};
   goOn();
 }
 

@@ -1,4 +1,4 @@
-/** Codes of commands that are not kernels; see kernels/runtime/executor.h and kernels/wasm/runtime.cc. */
+/** Codes of commands that are not kernels; see kernels/command_list.h. */
 export const commandCodes = { releaseBlock: -1, writeInline: -2, writeStaged: -3, allocateBlock: -4 } as const;
 
 /** Up to so many bytes travel inside the list of commands. */

@@ -94,7 +94,7 @@ export class NativeBackend extends Backend {
     if (this.list.long) this.submit();
   }
 
-  protected enqueue(operation: string, operands: readonly (Tensor | undefined)[], numbers: readonly number[]): void {
+  enqueue(operation: string, operands: readonly (Tensor | undefined)[], numbers: readonly number[]): void {
     const code = this.codes.get(operation);
     if (code === undefined) throw new Error(`the native backend has no kernel '${operation}'`);
     this.command(code, operands.map(addressOf), numbers);
@@ -131,13 +131,6 @@ export class NativeBackend extends Backend {
   protected download(tensor: Tensor): Promise<TypedArray> {
     const { commands, used } = this.list.take();
     return this.addon.finish(this.handle, commands, used, arrayFor(tensor), addressOf(tensor));
-  }
-
-  protected downloadNow(tensor: Tensor): TypedArray {
-    const { commands, used } = this.list.take();
-    const result = arrayFor(tensor);
-    this.addon.runNow(this.handle, commands, used, result, addressOf(tensor));
-    return result;
   }
 
   /** Blocks of memory held: one a tensor or slot of an arena. Blocks released count until what was queued before has run. */

@@ -8,7 +8,7 @@ export interface NativeHandle {
 
 /**
  * What kernels/runtime/addon.cc exports. Addresses are numbers. A list of commands is a Float64Array of which the first `used`
- * numbers count; executor.h describes it. Errors of the work itself reject `finish` or are thrown by `runNow`.
+ * numbers count; kernels/command_list.h describes it. Errors of the work itself reject `finish`.
  */
 export interface NativeAddon {
   /** Those that this processor runs, from the narrowest to the widest. */
@@ -28,8 +28,6 @@ export interface NativeAddon {
   submit(handle: NativeHandle, commands: Float64Array, used: number): void;
   /** Runs the list, copies what lies at `from` into `result` if given, then resolves with it. */
   finish<T>(handle: NativeHandle, commands: Float64Array, used: number, result: T, from: number): Promise<T>;
-  /** The same on the calling thread. */
-  runNow(handle: NativeHandle, commands: Float64Array, used: number, result: TypedArray, from: number): void;
   /** Blocks of memory allocated and not yet given back. */
   blockCount(handle: NativeHandle): number;
   /** Calls and nanoseconds of each kernel in turn. */

@@ -1,5 +1,6 @@
 import { Backend } from './backend.ts';
-import { operations } from './reference/operations.ts';
+import { operations } from './operations/operations.ts';
+import { implementations } from './reference/implementations.ts';
 import { arrayTypes, type Storage, type Tensor, type TypedArray } from './tensor.ts';
 
 /** A quiet NaN as float32 and an index outside of every table as int32: whoever reads memory before it was written will notice. */
@@ -42,11 +43,13 @@ export class ReferenceBackend extends Backend {
     this.values(tensor).set(values);
   }
 
-  protected override enqueue(operation: string, operands: readonly (Tensor | undefined)[], numbers: readonly number[]): void {
+  override enqueue(operation: string, operands: readonly (Tensor | undefined)[], numbers: readonly number[]): void {
     if (this.lateError !== undefined) return;
-    const run = operations[operation] as (...operandsAndNumbers: unknown[]) => void;
+    const { operands: rules, numbers: names } = operations[operation as keyof typeof operations];
+    const values = Object.fromEntries(Object.keys(rules).map((name, i) => [name, operands[i] && this.values(operands[i])]));
+    const implementation = implementations[operation as keyof typeof operations] as (operands: object, numbers: object) => void;
     try {
-      run(...operands.map((tensor) => tensor && this.values(tensor)), ...numbers);
+      implementation(values, Object.fromEntries(names.map((name, i) => [name, numbers[i]])));
     } catch (error) {
       this.lateError = error;
     }
@@ -59,10 +62,6 @@ export class ReferenceBackend extends Backend {
   }
 
   protected override async download(tensor: Tensor): Promise<TypedArray> {
-    return this.downloadNow(tensor);
-  }
-
-  protected override downloadNow(tensor: Tensor): TypedArray {
     this.throwLateError();
     return this.values(tensor).slice() as TypedArray;
   }

@@ -168,7 +168,7 @@ export class WasmBackend extends Backend {
     if (this.list.long) this.submit();
   }
 
-  protected enqueue(operation: string, operands: readonly (Tensor | undefined)[], numbers: readonly number[]): void {
+  enqueue(operation: string, operands: readonly (Tensor | undefined)[], numbers: readonly number[]): void {
     let code = this.codes.get(operation);
     if (code === undefined) {
       code = this.codes.size;
@@ -196,15 +196,6 @@ export class WasmBackend extends Backend {
     return new arrayTypes[tensor.dtype](bytes ?? new ArrayBuffer(0));
   }
 
-  protected downloadNow(tensor: Tensor): TypedArray {
-    this.refuseIfBroken();
-    const { bytes, error } = this.worker.ask((now) =>
-      this.send({ id: this.nextId++, now, read: { address: addressOf(tensor), bytes: arrayFor(tensor).byteLength } }),
-    ) as Answer;
-    if (error !== undefined) throw new Error(error);
-    return new arrayTypes[tensor.dtype](bytes ?? new ArrayBuffer(0));
-  }
-
   dispose(): void {
     if (this.closed) return;
     this.closed = true;
@@ -223,15 +214,14 @@ export class WasmBackend extends Backend {
   }
 
   /** Hands the list over; an `id` makes it a barrier that is answered. */
-  private send(job: { id?: number; read?: { address: number; bytes: number }; now?: unknown }): void {
+  private send(job: { id?: number; read?: { address: number; bytes: number } }): void {
     if (this.closed) return;
     const { commands, used } = this.list.take();
     const { staged, newNames: names } = this;
     this.staged = [];
     this.newNames = [];
     const transfer = staged.map(({ buffer }) => buffer as ArrayBuffer);
-    const port = (job.now as { port?: Transferable } | undefined)?.port;
-    this.worker.post({ kind: 'run', ...job, commands: commands.slice(0, used), names, staged }, port ? [...transfer, port] : transfer);
+    this.worker.post({ kind: 'run', ...job, commands: commands.slice(0, used), names, staged }, transfer);
   }
 
   private receive(message: Answer & { module?: unknown; memory?: unknown; stacks?: number[] }): void {

@@ -151,7 +151,7 @@ function run(job) {
     }
   }
   if (job.id === undefined) return;
-  // Whatever happens, somebody waits for an answer; for one at once by a thread that can do nothing else.
+  // Whatever happens, somebody waits for an answer.
   let error = broken;
   let bytes;
   try {
@@ -160,14 +160,7 @@ function run(job) {
   } catch (problem) {
     error = messageOf(problem);
   }
-  const answer = { kind: 'done', id: job.id, error, bytes };
-  if (!job.now) {
-    post(answer, bytes ? [bytes] : []);
-    return;
-  }
-  job.now.port.postMessage(answer, bytes ? [bytes] : []);
-  Atomics.store(new Int32Array(job.now.signal), 0, 1);
-  Atomics.notify(new Int32Array(job.now.signal), 0);
+  post({ kind: 'done', id: job.id, error, bytes }, bytes ? [bytes] : []);
 }
 
 /** What lies at a tensor's address, in memory of its own. */

@@ -1,6 +1,6 @@
 /** How far a converted model agrees with the one that it was made from. */
 import * as v from 'valibot';
-import type { PoolKind } from '../backend/backend.ts';
+import type { PoolKind } from '../backend/operations/pool.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import { countSchema } from '../io/schemas.ts';
 import type { Answer } from '../models/answer.ts';

@@ -1,5 +1,5 @@
 /** What a distillation compares beside hidden states. */
-import type { PoolKind } from '../backend/backend.ts';
+import type { PoolKind } from '../backend/operations/pool.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import type { Answer } from '../models/answer.ts';
 import type { Model } from '../models/checkpoint.ts';

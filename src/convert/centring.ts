@@ -26,7 +26,7 @@ const followed = 0.01;
  * logits of all tokens together, and tokens come to one side of every split.
  */
 export class Centring {
-  /** Of the watched run, for each centred layer: how far the mean of what it took in was from `mean`, [1, width]. */
+  /** Of the watched run, for each centred layer: how far the mean of what it took in was from `mean`, [width]. */
   private readonly deviations: Tensor[] = [];
   private seen = 0;
 
@@ -44,9 +44,9 @@ export class Centring {
       ...run,
       watchCentred: (input) => {
         run.watchCentred?.(input);
-        const [length, width] = input.shape;
-        this.deviations[this.seen] ??= run.backend.tensor('deviation', [1, width]);
-        run.backend.pool({ input, batch: 1, length, kind: 'mean', output: this.deviations[this.seen++] });
+        const width = input.shape[1];
+        this.deviations[this.seen] ??= run.backend.tensor('deviation', [width]);
+        run.backend.columnMean({ input, output: this.deviations[this.seen++] });
       },
     };
   }

@@ -1,6 +1,7 @@
 /** A converted model beside the one that it was made from, on paragraphs of a text: what `ufb eval agreement` tells. */
 import { Arena } from '../backend/arena.ts';
-import type { Backend, PoolKind } from '../backend/backend.ts';
+import type { Backend } from '../backend/backend.ts';
+import type { PoolKind } from '../backend/operations/pool.ts';
 import { InputError } from '../errors.ts';
 import type { Encoder } from '../models/encoder.ts';
 import { batchesByLength, batchOf, type EncodedText } from '../models/text_batches.ts';

@@ -1,6 +1,7 @@
 /** Turning a model with dense feedforward layers into one with trees: the run as a whole. */
 import * as v from 'valibot';
-import type { Backend, PoolKind } from '../backend/backend.ts';
+import type { Backend } from '../backend/backend.ts';
+import type { PoolKind } from '../backend/operations/pool.ts';
 import type { ProductPrecision } from '../backend/prepared_weight.ts';
 import { FailureError, InputError, overflow } from '../errors.ts';
 import { copySentenceFiles } from '../io/model_folder.ts';

@@ -1,7 +1,6 @@
 /** What run/options.json may hold of a conversion. */
 import * as v from 'valibot';
-import type { PoolKind } from '../backend/backend.ts';
-import { poolKinds } from '../backend/checks.ts';
+import { type PoolKind, poolKinds } from '../backend/operations/pool.ts';
 import { productPrecisions } from '../backend/prepared_weight.ts';
 import { amountSchema, countSchema, pathSchema, positiveCountSchema, positiveSchema } from '../io/schemas.ts';
 import type { ConversionOptions } from './convert.ts';

@@ -1,6 +1,6 @@
 /** What a model is. */
 import { checkArgument, kinds } from '../arguments.ts';
-import type { PoolKind } from '../backend/backend.ts';
+import type { PoolKind } from '../backend/operations/pool.ts';
 import { neuronCounts } from '../backend/tree_shape.ts';
 
 /**

@@ -127,7 +127,7 @@ export class MaskedLanguageModel {
 
   private gather(run: Run, hidden: Tensor, indices: Tensor): Tensor {
     const output = run.arena.tensor('predicted hidden', [indices.size, this.config.hiddenSize]);
-    run.backend.embedding({ table: hidden, indices, output });
+    run.backend.gather({ table: hidden, indices, output });
     return output;
   }
 
@@ -135,7 +135,7 @@ export class MaskedLanguageModel {
   private scatter(run: Run, gradHidden: Tensor, indices: Tensor, hidden: Tensor): Tensor {
     const output = run.arena.tensor('output gradient', hidden.shape);
     run.backend.fill({ output, value: 0 });
-    run.backend.embeddingBackward({ indices, gradOutput: gradHidden, gradTable: output });
+    run.backend.scatterAdd({ indices, input: gradHidden, table: output });
     return output;
   }
 

@@ -1,4 +1,5 @@
-import type { Backend, FileType } from '../backend/backend.ts';
+import type { Backend } from '../backend/backend.ts';
+import type { FileType } from '../backend/operations/place.ts';
 import type { SafetensorsFile } from '../io/safetensors.ts';
 import type { Parameter, Placement } from '../nn/parameter.ts';
 

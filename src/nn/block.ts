@@ -1,4 +1,4 @@
-import type { Dropout } from '../backend/backend.ts';
+import type { Dropout } from '../backend/dropout.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import type { DenseFeedforward, DenseFeedforwardActivations } from './dense_feedforward.ts';
 import type { FastFeedforward, FastFeedforwardActivations } from './fast_feedforward.ts';
@@ -131,10 +131,10 @@ export class Block {
     if (!this.feedforwardCentre) return input;
     const output = arena.tensor('centred', input.shape);
     const mark = arena.mark();
-    const centre = arena.tensor('centre', [1, input.shape[1]]);
+    const centre = arena.tensor('centre', [input.shape[1]]);
     backend.write(centre, this.feedforwardCentre);
     backend.copy({ input, output });
-    subtractRow(run, output, centre);
+    backend.addRow({ row: centre, output, scale: -1 });
     arena.release(mark);
     watchCentred?.(output);
     return output;
@@ -160,21 +160,11 @@ interface Half {
 
 function subtractMean(run: Run, values: Tensor): void {
   const { backend, arena } = run;
-  const [rows, width] = values.shape;
+  const width = values.shape[1];
   const mark = arena.mark();
-  const mean = arena.tensor('mean', [1, width]);
-  backend.pool({ input: values, batch: 1, length: rows, kind: 'mean', output: mean });
-  subtractRow(run, values, mean);
-  arena.release(mark);
-}
-
-/** Takes `row` [1, width] from each row of `values` [rows, width], in place. */
-function subtractRow({ backend, arena }: Run, values: Tensor, row: Tensor): void {
-  const [rows, width] = values.shape;
-  const mark = arena.mark();
-  const minusOnes = arena.tensor('minus ones', [rows, 1]);
-  backend.fill({ output: minusOnes, value: -1 });
-  backend.linear({ input: minusOnes, weight: row.view([width, 1]), output: values, accumulate: true });
+  const mean = arena.tensor('mean', [width]);
+  backend.columnMean({ input: values, output: mean });
+  backend.addRow({ row: mean, output: values, scale: -1 });
   arena.release(mark);
 }
 

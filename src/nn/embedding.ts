@@ -56,14 +56,14 @@ export class Embedding {
     output ??= arena.tensor('embedding output', [sequence.ids.size, width]);
     const mark = arena.mark();
     const sum = arena.tensor('embedding sum', [sequence.ids.size, width]);
-    backend.embedding({ table: this.word.value, indices: sequence.ids, output: sum });
+    backend.gather({ table: this.word.value, indices: sequence.ids, output: sum });
     if ('scale' in this.position) {
       const { table, scale } = this.position;
-      backend.embedding({ table, indices: sequence.positions, output: sum, scale: scale.value, accumulate: true });
+      backend.gather({ table, indices: sequence.positions, output: sum, scale: scale.value, accumulate: true });
     } else {
       const { positions, tokenTypes } = this.position;
-      backend.embedding({ table: positions.value, indices: sequence.positions, output: sum, accumulate: true });
-      backend.embedding({ table: tokenTypes.value, indices: sequence.typeIds!, output: sum, accumulate: true });
+      backend.gather({ table: positions.value, indices: sequence.positions, output: sum, accumulate: true });
+      backend.gather({ table: tokenTypes.value, indices: sequence.typeIds!, output: sum, accumulate: true });
     }
     const norm = this.norm.forward(run, sum, output);
     const dropout = dropoutAt(run, this.dropout.site, this.dropout.probability);
@@ -82,12 +82,12 @@ export class Embedding {
 
     const addTo = (table: Parameter, indices: Tensor, skipIndex?: number) => {
       const gradTable = gradientOf(table);
-      if (gradTable) backend.embeddingBackward({ indices, gradOutput: gradient, gradTable, touched: table.touched, skipIndex });
+      if (gradTable) backend.scatterAdd({ indices, input: gradient, table: gradTable, touched: table.touched, skipIndex });
     };
     addTo(this.word, ids, this.padId);
     if ('scale' in this.position) {
       const gradScale = gradientOf(this.position.scale);
-      if (gradScale) backend.embeddingScaleBackward({ table: this.position.table, indices: positions, gradOutput: gradient, gradScale });
+      if (gradScale) backend.gatherScaleBackward({ table: this.position.table, indices: positions, gradOutput: gradient, gradScale });
     } else {
       addTo(this.position.positions, positions);
       addTo(this.position.tokenTypes, typeIds!);

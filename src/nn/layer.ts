@@ -1,4 +1,4 @@
-import { type Dropout, dropoutKey } from '../backend/backend.ts';
+import { type Dropout, dropoutKey } from '../backend/dropout.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import type { Parameter, Run } from './parameter.ts';
 

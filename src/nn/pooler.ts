@@ -1,4 +1,4 @@
-import type { PoolKind } from '../backend/backend.ts';
+import type { PoolKind } from '../backend/operations/pool.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import { dropoutAt } from './layer.ts';
 import type { Linear, LinearActivations } from './linear.ts';

@@ -1,4 +1,4 @@
-import { fmix32 } from '../backend/backend.ts';
+import { fmix32 } from '../backend/dropout.ts';
 
 /** FNV-1a over the UTF-16 code units of a text: a stream number for each parameter's name. */
 export function hashText(text: string): number {

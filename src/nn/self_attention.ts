@@ -1,4 +1,5 @@
-import type { AttentionArguments, AttentionOperand } from '../backend/backend.ts';
+import type { attention } from '../backend/operations/attention.ts';
+import type { ArgumentsOf, StridedOperand } from '../backend/operations/operation.ts';
 import type { ProductPrecision } from '../backend/prepared_weight.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import { dropoutAt, type Target } from './layer.ts';
@@ -66,7 +67,7 @@ export class SelfAttention {
     return this.queryKeyValue.backward(run, queryKeyValue, gradQueryKeyValue, target);
   }
 
-  private operands(run: Run, sequence: Sequence, queryKeyValue: Tensor): AttentionArguments {
+  private operands(run: Run, sequence: Sequence, queryKeyValue: Tensor): Omit<ArgumentsOf<typeof attention>, 'output' | 'logSumExp'> {
     const [query, key, value] = this.parts(sequence, queryKeyValue);
     return {
       query,
@@ -90,7 +91,7 @@ export class SelfAttention {
     return prepared.precision !== 'f32' && run.backend.multipliesBf16 ? 'bf16' : 'f32';
   }
 
-  private parts(sequence: Sequence, tensor: Tensor): AttentionOperand[] {
+  private parts(sequence: Sequence, tensor: Tensor): StridedOperand[] {
     const rowStride = 3 * this.dense.inputs;
     return [0, 1, 2].map((part) => ({
       tensor,

@@ -1,5 +1,5 @@
 /** How the vectors of a text's tokens become one, by the names that sentence-transformers has. */
-import type { PoolKind } from '../backend/backend.ts';
+import type { PoolKind } from '../backend/operations/pool.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import { InputError, quoted } from '../errors.ts';
 import type { TextBatch } from '../models/text_batches.ts';
@@ -72,7 +72,7 @@ async function rowsPooled(run: Run, of: Pooled, way: Pooling): Promise<Float32Ar
       indices,
       Int32Array.from(counts, (count, row) => row * length + place(count)),
     );
-    backend.embedding({ table: hidden, indices, output });
+    backend.gather({ table: hidden, indices, output });
     return await backend.read(output);
   }
   let mask: Tensor | undefined;

@@ -179,9 +179,6 @@ export function startComputeWorker(receive: (message: unknown) => void, failed: 
   worker.addEventListener('error', ({ message }) => failed(new Error(message || 'its worker cannot be loaded; the console says why')));
   return {
     post: (message, transfer = []) => worker.postMessage(message, transfer as Transferable[]),
-    ask() {
-      throw new FailureError("readNow: a browser's page cannot wait; await read instead");
-    },
     hold() {},
     end: () => worker.terminate(),
   };

@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
-import { MessageChannel, receiveMessageOnPort, type TransferListItem, Worker } from 'node:worker_threads';
+import { type TransferListItem, Worker } from 'node:worker_threads';
 import { packageRoot } from './node_package.ts';
 
 export { join as joinPath } from 'node:path';
@@ -25,8 +25,6 @@ export function shippedModelFolder(): string {
 /** A thread of its own that runs src/backend/wasm_worker.js. It does not keep the process alive unless held. */
 export interface ComputeWorker {
   post(message: unknown, transfer?: readonly Transferable[]): void;
-  /** Calls `send` with what a message needs to be answered at once, then blocks until it is; returns the answer. */
-  ask(send: (now: unknown) => void): unknown;
   /** Keeps the process alive, or not. */
   hold(held: boolean): void;
   end(): void;
@@ -40,15 +38,6 @@ export function startComputeWorker(receive: (message: unknown) => void, failed: 
   worker.unref();
   return {
     post: (message, transfer = []) => worker.postMessage(message, transfer as TransferListItem[]),
-    ask(send) {
-      const signal = new SharedArrayBuffer(4);
-      const { port1, port2 } = new MessageChannel();
-      send({ port: port2, signal });
-      Atomics.wait(new Int32Array(signal), 0, 0);
-      const answer = receiveMessageOnPort(port1)?.message as unknown;
-      port1.close();
-      return answer;
-    },
     hold: (held) => (held ? worker.ref() : worker.unref()),
     end: () => void worker.terminate(),
   };

@@ -162,14 +162,14 @@ export class AdamW {
       const { of, mean, variance, change } = branch;
       const members = asRows(i === 0 ? gradient : branches[i - 1].gradient, branch);
       backend.fill({ output: branch.gradient, value: 0 });
-      backend.embeddingBackward({ indices: of, gradOutput: members, gradTable: branch.gradient });
+      backend.scatterAdd({ indices: of, input: members, table: branch.gradient });
       backend.fill({ output: change, value: 0 });
       backend.adamw({ parameter: change, gradient: branch.gradient, mean, variance, weightDecay: 0, ...how });
     }
     // Steps of wide branches join those of the narrow ones, and these the rows.
     for (const [i, branch] of [...branches.entries()].reverse()) {
       const members = asRows(i === 0 ? value : branches[i - 1].change, branch);
-      backend.embedding({ table: branch.change, indices: branch.of, output: members, accumulate: true });
+      backend.gather({ table: branch.change, indices: branch.of, output: members, accumulate: true });
     }
   }
 

@@ -1,4 +1,4 @@
-import { fmix32 } from '../backend/backend.ts';
+import { fmix32 } from '../backend/dropout.ts';
 
 /**
  * Counter-based random numbers: the n-th number of a stream depends on (seed, stream, n) alone, so whatever knows its place in the

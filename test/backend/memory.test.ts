@@ -52,7 +52,7 @@ function smallCalls(backend: Backend, kept: ReturnType<typeof keep>): void {
   backend.gelu({ input: output, output });
   backend.layerNorm({ input: output, gamma, beta: gamma, epsilon: 1e-12, output: b });
   backend.linear({ input: b, weight, output: projected });
-  backend.embedding({ table: weight, indices, output: rows });
+  backend.gather({ table: weight, indices, output: rows });
   backend.copy({ input: projected, output: rows });
   backend.sumOfSquares({ input: values, output: a.view([1]) });
   values.dispose();

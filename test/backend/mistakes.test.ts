@@ -140,9 +140,9 @@ describeOnEach(candidates, ({ create }) => {
       /^attention: precision 'i8' is none of f32, bf16$/,
     ],
     [
-      'embedding',
-      () => backend.embedding({ table: f32('t', 5, 4), indices: f32('i', 2), output: f32('y', 2, 4) }),
-      /^embedding: indices 'i' f32 \[2\] must be i32$/,
+      'gather',
+      () => backend.gather({ table: f32('t', 5, 4), indices: f32('i', 2), output: f32('y', 2, 4) }),
+      /^gather: indices 'i' f32 \[2\] must be i32$/,
     ],
     [
       'crossEntropy',
@@ -165,6 +165,40 @@ describeOnEach(candidates, ({ create }) => {
         backend.adamw({ ...tensors, gradientScale: f32('s', 0), ...numbers });
       },
       /^adamw: gradientScale 's' f32 \[0\] has no elements, expected a factor/,
+    ],
+    [
+      'an output over an input that it may not be',
+      () => {
+        const x = f32('x', 3, 4);
+        backend.linear({ input: x, weight: f32('w', 4, 4), output: x.view([3, 4], 0, 'y') });
+      },
+      /^linear: output 'y' f32 \[3,4\] and input 'x' f32 \[3,4\] share memory$/,
+    ],
+    [
+      'an output shifted over the input that it may be',
+      () => {
+        const x = f32('x', 6);
+        backend.gelu({ input: x.view([4]), output: x.view([4], 2, 'y') });
+      },
+      /^gelu: output 'y' f32 \[4\] and input 'x' f32 \[4\] share memory$/,
+    ],
+    [
+      'two outputs in the same place',
+      () => {
+        const kept = f32('kept', 2);
+        const [gamma, beta] = [f32('gamma', 4), f32('beta', 4)];
+        backend.layerNorm({ input: f32('x', 2, 4), gamma, beta, epsilon: 1, output: f32('y', 2, 4), mean: kept, reciprocal: kept });
+      },
+      /^layerNorm: mean 'kept' f32 \[2\] and reciprocal 'kept' f32 \[2\] share memory$/,
+    ],
+    [
+      'a gradient that is added to in the place of another',
+      () => {
+        const dy = f32('dy', 2, 4);
+        const kept = { gamma: f32('gamma', 4), mean: f32('mean', 2), reciprocal: f32('rstd', 2) };
+        backend.layerNormBackward({ input: f32('x', 2, 4), ...kept, gradOutput: dy, gradInput: dy, accumulate: true });
+      },
+      /^layerNormBackward: gradInput 'dy' f32 \[2,4\] and gradOutput 'dy' f32 \[2,4\] share memory$/,
     ],
     // What only plain JavaScript can leave out.
     ['no output', () => backend.gelu({ input: f32('x', 4) } as never), /^gelu: output is missing: hand in a tensor/],

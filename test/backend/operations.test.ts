@@ -1,7 +1,7 @@
-import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type Backend, dropoutKey } from '../../src/backend/backend.ts';
-import { operations } from '../../src/backend/reference/operations.ts';
+import type { Backend } from '../../src/backend/backend.ts';
+import { dropoutKey } from '../../src/backend/dropout.ts';
+import { operations } from '../../src/backend/operations/operations.ts';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 import type { Tensor } from '../../src/backend/tensor.ts';
 import { candidates, describeOnEach } from './backends.ts';
@@ -11,23 +11,11 @@ import { expectedValues, gradientErrors, normalisedError, operandsOf, runCase } 
 /** float32 gradients, sums included, against finite differences that are exact to 1e-7. */
 const gradientTolerance = 2e-5;
 
-/** The names that the contract's methods hand to enqueue. */
-function contractOperations(): string[] {
-  const source = readFileSync(new URL('../../src/backend/backend.ts', import.meta.url), 'utf8');
-  const names = [...source.matchAll(/this\.enqueue\(([^[]*)\[/g)].flatMap(([, name]) => [...name.matchAll(/(?<!=== )'(\w+)'/g)]);
-  return names.map(([, name]) => name);
-}
-
 describe('the list of cases', () => {
-  test('every operation of the contract has a reference implementation', () => {
-    expect(contractOperations().length).toBeGreaterThanOrEqual(30);
-    expect(Object.keys(operations).sort()).toEqual(contractOperations().sort());
-  });
-
-  test('every operation of the contract has a case', () => {
+  test('every operation has a case', () => {
     const covered = new Set<string>();
     class RecordingBackend extends ReferenceBackend {
-      protected override enqueue(operation: string, operands: readonly (Tensor | undefined)[], numbers: readonly number[]): void {
+      override enqueue(operation: string, operands: readonly (Tensor | undefined)[], numbers: readonly number[]): void {
         covered.add(operation);
         super.enqueue(operation, operands, numbers);
       }
@@ -41,7 +29,7 @@ describe('the list of cases', () => {
       operationCase.forward(backend, tensors);
       operationCase.backward?.(backend, tensors);
     }
-    expect([...covered].sort()).toEqual(contractOperations().sort());
+    expect([...covered].sort()).toEqual(Object.keys(operations).sort());
   });
 
   test('names of cases are unique', () => {
@@ -67,7 +55,7 @@ describeOnEach(candidates, ({ label, create }) => {
         expect(error, `${name} (${reason})`).toBeLessThanOrEqual(integers ? 0 : value);
       }
       if (!operationCase.gradient) return;
-      for (const [name, error] of Object.entries(gradientErrors(operationCase, actual))) {
+      for (const [name, error] of Object.entries(await gradientErrors(operationCase, actual))) {
         expect(error, `${name} against finite differences`).toBeLessThanOrEqual(gradientTolerance);
       }
     });
@@ -92,10 +80,10 @@ describeOnEach(candidates, ({ label, create }) => {
       const table = backend.zeros('table', [11, 4]);
       const indices = backend.tensor('indices', [3], 'i32', [0, 10, index]);
       const output = backend.tensor('output', [3, 4]);
-      backend.embedding({ table, indices, output });
+      backend.gather({ table, indices, output });
       return { table, indices, output };
     };
-    const indexError = (index: number) => `embedding: index ${index} of row 2 is not in a table of 11 rows`;
+    const indexError = (index: number, operation = 'gather') => `${operation}: index ${index} of row 2 is not in a table of 11 rows`;
 
     test.each([11, -1, 2 ** 31 - 1])('index %d surfaces at read, once', async (index) => {
       const { output } = badEmbedding(index);
@@ -104,13 +92,13 @@ describeOnEach(candidates, ({ label, create }) => {
       await backend.finish();
     });
 
-    test('surfaces at finish and at readNow too', async () => {
+    test('surfaces at finish too', async () => {
       badEmbedding(12);
       await expect(backend.finish()).rejects.toThrow(indexError(12));
       const { output } = badEmbedding(13);
-      expect(() => backend.readNow(output)).toThrow(indexError(13));
+      await expect(backend.read(output)).rejects.toThrow(indexError(13));
       backend.fill({ output, value: 3 });
-      expect(backend.readNow(output)).toEqual(new Float32Array(12).fill(3));
+      expect(await backend.read(output)).toEqual(new Float32Array(12).fill(3));
     });
 
     test('operations queued behind it are skipped, writes are not', async () => {
@@ -138,15 +126,15 @@ describeOnEach(candidates, ({ label, create }) => {
       const { table, indices, output: gradOutput } = badEmbedding(16);
       await expect(backend.finish()).rejects.toThrow(indexError(16));
       backend.fill({ output: gradOutput, value: 1 });
-      backend.embeddingBackward({ indices, gradOutput, gradTable: table });
+      backend.scatterAdd({ indices, input: gradOutput, table });
+      await expect(backend.finish()).rejects.toThrow(indexError(16, 'scatterAdd'));
+      backend.gatherScaleBackward({ table, indices, gradOutput, gradScale: backend.zeros('gradScale', [1]) });
       await expect(backend.finish()).rejects.toThrow(indexError(16));
-      backend.embeddingScaleBackward({ table, indices, gradOutput, gradScale: backend.zeros('gradScale', [1]) });
-      await expect(backend.finish()).rejects.toThrow(indexError(16));
-      backend.embeddingBackward({ indices, gradOutput, gradTable: table, skipIndex: 16 });
+      backend.scatterAdd({ indices, input: gradOutput, table, skipIndex: 16 });
       await backend.finish();
       // Nothing is skipped that was not named.
-      backend.embeddingBackward({ indices: backend.tensor('-1', [3], 'i32', [0, 1, -1]), gradOutput, gradTable: table });
-      await expect(backend.finish()).rejects.toThrow(indexError(-1));
+      backend.scatterAdd({ indices: backend.tensor('-1', [3], 'i32', [0, 1, -1]), input: gradOutput, table });
+      await expect(backend.finish()).rejects.toThrow(indexError(-1, 'scatterAdd'));
     });
 
     test.each([3, -1])('block %d, chosen in a conditional product', async (block) => {

@@ -1,4 +1,4 @@
-import { fmix32 } from '../../src/backend/backend.ts';
+import { fmix32 } from '../../src/backend/dropout.ts';
 
 /** Seeded random values for tests. */
 export class Random {

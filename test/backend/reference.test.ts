@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, test } from 'vitest';
-import { dropoutKey, fmix32 } from '../../src/backend/backend.ts';
+import { dropoutKey, fmix32 } from '../../src/backend/dropout.ts';
 import { geluSlope, geluValue, normalDistribution } from '../../src/backend/reference/gelu.ts';
 import { roundToBf16 } from '../../src/backend/reference/rounding.ts';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
@@ -57,24 +57,24 @@ describe('the normal distribution function', () => {
 });
 
 describe('operations by hand', () => {
-  test('layerNorm', () => {
+  test('layerNorm', async () => {
     const output = empty(4);
     const [mean, reciprocal] = [empty(1), empty(1)];
     backend.layerNorm({ input: of(1, 2, 3, 6), gamma: of(1, 1, 2, 1), beta: of(0, 0, 0, 10), epsilon: 0.5, output, mean, reciprocal });
     // Mean 3, variance 14 / 4.
-    close(backend.readNow(output), [-1, -0.5, 0, 11.5]);
-    close(backend.readNow(mean), [3]);
-    close(backend.readNow(reciprocal), [0.5]);
+    close(await backend.read(output), [-1, -0.5, 0, 11.5]);
+    close(await backend.read(mean), [3]);
+    close(await backend.read(reciprocal), [0.5]);
   });
 
-  test('linear', () => {
+  test('linear', async () => {
     const output = empty(3);
     const weight = backend.tensor('weight', [3, 2], 'f32', [1, 2, 3, 4, 5, 6]);
     backend.linear({ input: of(10, 1), weight, bias: of(0.5, 0, -1), output });
-    close(backend.readNow(output), [12.5, 34, 55]);
+    close(await backend.read(output), [12.5, 34, 55]);
   });
 
-  test('attention over two keys', () => {
+  test('attention over two keys', async () => {
     const operand = (...values: number[]) => ({ tensor: of(...values), offset: 0, batchStride: 8, rowStride: 4, headStride: 4 });
     const output = empty(4);
     const logSumExp = empty(1);
@@ -82,11 +82,11 @@ describe('operations by hand', () => {
     const query = operand(2 * Math.log(3), 0, 0, 0);
     const shape = { batch: 1, heads: 1, headSize: 4, queryLength: 1, keyLength: 2 };
     backend.attention({ ...shape, query, key: operand(0, 5, 5, 5, 1, 5, 5, 5), value: operand(0, 4, 8, 0, 4, 0, 8, 4), output, logSumExp });
-    close(backend.readNow(output), [3, 1, 8, 3]);
-    close(backend.readNow(logSumExp), [Math.log(4)]);
+    close(await backend.read(output), [3, 1, 8, 3]);
+    close(await backend.read(logSumExp), [Math.log(4)]);
   });
 
-  test('the only key gets no gradient, whatever values and gradients have in common, in bf16 neither', () => {
+  test('the only key gets no gradient, whatever values and gradients have in common, in bf16 neither', async () => {
     const operand = (...values: number[]) => ({ tensor: of(...values), offset: 0, batchStride: 4, rowStride: 4, headStride: 4 });
     const [query, key, value] = [operand(1, 2, 3, 4), operand(0.1, 0.2, 0.3, 0.4), operand(9.1, 9.2, 9.3, 9.4)];
     const [gradQuery, gradKey, gradValue] = [operand(7, 7, 7, 7), operand(7, 7, 7, 7), operand(0, 0, 0, 0)];
@@ -94,31 +94,32 @@ describe('operations by hand', () => {
     const [output, logSumExp] = [empty(4), empty(1)];
     backend.attention({ ...shape, output, logSumExp });
     backend.attentionBackward({ ...shape, output, logSumExp, gradOutput: of(5.1, 5.2, 5.3, 5.4), gradQuery, gradKey, gradValue });
-    for (const { tensor } of [gradQuery, gradKey]) for (const slope of backend.readNow(tensor)) expect(Math.abs(slope)).toBeLessThan(1e-6);
-    close(backend.readNow(gradValue.tensor), [5.1, 5.2, 5.3, 5.4].map(roundToBf16));
+    for (const { tensor } of [gradQuery, gradKey])
+      for (const slope of await backend.read(tensor)) expect(Math.abs(slope)).toBeLessThan(1e-6);
+    close(await backend.read(gradValue.tensor), [5.1, 5.2, 5.3, 5.4].map(roundToBf16));
   });
 
-  test('crossEntropy', () => {
+  test('crossEntropy', async () => {
     const logits = backend.tensor('logits', [2, 2], 'f32', [0, Math.log(3), 7, 7]);
     const losses = empty(2);
     const gradLogits = empty(4);
     backend.crossEntropy({ logits, labels: backend.tensor('labels', [2], 'i32', [0, -100]), losses, gradLogits, scale: 2 });
-    close(backend.readNow(losses), [Math.log(4), 0]);
-    close(backend.readNow(gradLogits), [-1.5, 1.5, 0, 0]);
+    close(await backend.read(losses), [Math.log(4), 0]);
+    close(await backend.read(gradLogits), [-1.5, 1.5, 0, 0]);
   });
 
-  test('clipScale and sumOfSquares', () => {
+  test('clipScale and sumOfSquares', async () => {
     const sums = empty(2);
     backend.sumOfSquares({ input: of(1, 2, 2), output: sums.view([1], 0) });
     backend.sumOfSquares({ input: of(0, 4), output: sums.view([1], 1) });
     const output = empty(2);
     backend.clipScale({ sums, maximum: 0.5, output });
-    close(backend.readNow(output), [0.5 / (5 + 1e-6), 5]);
+    close(await backend.read(output), [0.5 / (5 + 1e-6), 5]);
     backend.clipScale({ sums, maximum: 6, output });
-    close(backend.readNow(output), [1, 5]);
+    close(await backend.read(output), [1, 5]);
   });
 
-  test('two steps of adamw', () => {
+  test('two steps of adamw', async () => {
     const parameter = of(1);
     const [mean, variance] = [of(0), of(0)];
     const step = (gradient: number, step: number) =>
@@ -136,12 +137,12 @@ describe('operations by hand', () => {
       });
     step(3, 1);
     // Corrected, the first step's moments are the gradient and its square: decay to 0.98, then a step of the learning rate.
-    close(backend.readNow(parameter), [0.88]);
-    close(backend.readNow(mean), [1.5]);
-    close(backend.readNow(variance), [2.25]);
+    close(await backend.read(parameter), [0.88]);
+    close(await backend.read(mean), [1.5]);
+    close(await backend.read(variance), [2.25]);
     step(0, 2);
     // Mean 0.75 / (1 - 1/4), variance 1.6875 / (1 - 9/16).
-    close(backend.readNow(parameter), [0.88 * 0.98 - 0.1 / Math.sqrt(1.6875 / 0.4375)]);
+    close(await backend.read(parameter), [0.88 * 0.98 - 0.1 / Math.sqrt(1.6875 / 0.4375)]);
   });
 
   test('dropout keys by murmur3', () => {
@@ -152,8 +153,8 @@ describe('operations by hand', () => {
     expect(dropoutKey(1, 2, 3)).toBe(fmix32(fmix32((0x514e28b7 ^ 2) >>> 0) + 3));
   });
 
-  test('memory reads as NaN until it is written', () => {
-    expect(backend.readNow(empty(2))).toEqual(Float32Array.of(Number.NaN, Number.NaN));
+  test('memory reads as NaN until it is written', async () => {
+    expect(await backend.read(empty(2))).toEqual(Float32Array.of(Number.NaN, Number.NaN));
   });
 });
 

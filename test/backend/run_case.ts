@@ -122,19 +122,24 @@ interface Differences {
   elements: number[];
   values: number[];
 }
-const differencesOf = new Map<string, Differences[]>();
+const differencesOf = new Map<string, Promise<Differences[]>>();
 
 /** For each input that the case differentiates: central finite differences of its loss at some of the input's elements, by the reference in double precision. */
-function finiteDifferences(operationCase: OperationCase): Differences[] {
-  const { name, gradient, forward } = operationCase;
-  const known = differencesOf.get(name);
-  if (known) return known;
+function finiteDifferences(operationCase: OperationCase): Promise<Differences[]> {
+  const { name } = operationCase;
+  const differences = differencesOf.get(name) ?? differentiate(operationCase);
+  differencesOf.set(name, differences);
+  return differences;
+}
+
+async function differentiate(operationCase: OperationCase): Promise<Differences[]> {
+  const { gradient, forward } = operationCase;
   const { outputs, inputs } = gradient as NonNullable<OperationCase['gradient']>;
   const operands = operandsOf(operationCase);
   using backend = new DoublePrecisionBackend();
   const memory = new CaseTensors(backend, operands);
 
-  const loss = (input: string, element: number, value: number) => {
+  const loss = async (input: string, element: number, value: number) => {
     const values = operands[input].values;
     const before = values[element];
     values[element] = value;
@@ -144,33 +149,34 @@ function finiteDifferences(operationCase: OperationCase): Differences[] {
     let sum = 0;
     for (const output in outputs) {
       const factor = outputs[output];
-      backend.readNow(memory.tensors[output]).forEach((y, i) => {
+      (await backend.read(memory.tensors[output])).forEach((y, i) => {
         sum += y * (typeof factor === 'number' ? factor : operands[factor].values[i]);
       });
     }
     return sum;
   };
 
-  const differences = Object.keys(inputs).map((input) => {
+  const differences: Differences[] = [];
+  for (const input in inputs) {
     const { values } = operands[input];
     const count = Math.min(values.length, elementsDifferentiated);
     const elements = Array.from({ length: count }, (_, k) => Math.floor((k * values.length) / count));
-    const slopes = elements.map((i) => {
+    const slopes: number[] = [];
+    for (const i of elements) {
       const above = Math.fround(values[i] + step);
       const below = Math.fround(values[i] - step);
-      return (loss(input, i, above) - loss(input, i, below)) / (above - below);
-    });
-    return { input, elements, values: slopes };
-  });
-  differencesOf.set(name, differences);
+      slopes.push(((await loss(input, i, above)) - (await loss(input, i, below))) / (above - below));
+    }
+    differences.push({ input, elements, values: slopes });
+  }
   return differences;
 }
 
 /** The error of each gradient that the results hold, against finite differences. */
-export function gradientErrors(operationCase: OperationCase, results: Values): Record<string, number> {
+export async function gradientErrors(operationCase: OperationCase, results: Values): Promise<Record<string, number>> {
   const operands = operandsOf(operationCase);
   const errors: Record<string, number> = {};
-  for (const { input, elements, values } of finiteDifferences(operationCase)) {
+  for (const { input, elements, values } of await finiteDifferences(operationCase)) {
     const name = operationCase.gradient?.inputs[input] as string;
     const { role, values: before } = operands[name];
     const gradient = elements.map((i) => results[name][i] - (role === 'updated' ? before[i] : 0));

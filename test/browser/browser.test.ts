@@ -154,7 +154,6 @@ describe.skipIf(!chromium)(`in Chromium${skipped}`, () => {
       expect(result.errors).toEqual({
         missing: 'InputError: /nowhere/tokenizer.json: cannot read: no such file or folder',
         unnamed: expect.stringMatching(/^InputError: name a model: /),
-        waiting: expect.stringMatching(/^FailureError: readNow: .*await read/),
         html: expect.stringMatching(/^InputError: \/html\/tokenizer\.json: is not valid JSON/),
       });
     });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
-import type { PoolKind } from '../../src/backend/backend.ts';
+import type { PoolKind } from '../../src/backend/operations/pool.ts';
 import { measureAgreement } from '../../src/convert/agreement.ts';
 import { answerTo } from '../../src/convert/answers.ts';
 import { Distillation, type Objective } from '../../src/convert/distillation.ts';

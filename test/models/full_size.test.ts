@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
-import { fmix32 } from '../../src/backend/backend.ts';
+import { fmix32 } from '../../src/backend/dropout.ts';
 import { importParameter } from '../../src/models/checkpoint.ts';
 import { parseConfig } from '../../src/models/config_json.ts';
 import { MaskedLanguageModel } from '../../src/models/masked_language_model.ts';

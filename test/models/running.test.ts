@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
 import type { Backend } from '../../src/backend/backend.ts';
-import type { ProductPrecision } from '../../src/backend/prepared_weight.ts';
+import { operations } from '../../src/backend/operations/operations.ts';
+import { type ProductPrecision, productPrecisions } from '../../src/backend/prepared_weight.ts';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 import type { Storage } from '../../src/backend/tensor.ts';
 import { InputError } from '../../src/errors.ts';
@@ -82,7 +83,7 @@ describe('freezing', () => {
   test('frozen parameters get no gradient, and frozen blocks below the trained ones cost nothing', async () => {
     const operations: string[] = [];
     class RecordingBackend extends ReferenceBackend {
-      protected override enqueue(...[operation, operands, numbers]: Parameters<ReferenceBackend['enqueue']>): void {
+      override enqueue(...[operation, operands, numbers]: Parameters<ReferenceBackend['enqueue']>): void {
         operations.push(operation);
         super.enqueue(operation, operands, numbers);
       }
@@ -195,20 +196,18 @@ test.each([
 
 describe('what attention multiplies in', () => {
   class RecordingBackend extends ReferenceBackend {
-    readonly precisions: (ProductPrecision | undefined)[] = [];
+    readonly precisions: ProductPrecision[] = [];
     constructor(private readonly faster: boolean) {
       super();
     }
     override get multipliesBf16(): boolean {
       return this.faster;
     }
-    override attention(a: Parameters<Backend['attention']>[0]): void {
-      this.precisions.push(a.precision);
-      super.attention(a);
-    }
-    override attentionBackward(a: Parameters<Backend['attentionBackward']>[0]): void {
-      this.precisions.push(a.precision);
-      super.attentionBackward(a);
+    override enqueue(...call: Parameters<ReferenceBackend['enqueue']>): void {
+      const [name, , numbers] = call;
+      if (name === 'attention' || name === 'attentionBackward')
+        this.precisions.push(productPrecisions[numbers[operations[name].numbers.indexOf('precision')]]);
+      super.enqueue(...call);
     }
   }
 

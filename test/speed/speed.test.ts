@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { operations } from '../../src/backend/reference/operations.ts';
+import { operations } from '../../src/backend/operations/operations.ts';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 import type { Tensor } from '../../src/backend/tensor.ts';
 import { compare, counterpart, lineOf, type SpeedResult } from './report.ts';
@@ -10,7 +10,7 @@ describe('the speed cases', () => {
     const covered = new Set<string>();
     /** Notes what is called, and computes nothing. */
     class RecordingBackend extends ReferenceBackend {
-      protected override enqueue(operation: string): void {
+      override enqueue(operation: string): void {
         covered.add(operation);
       }
     }

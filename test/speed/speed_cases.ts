@@ -1,4 +1,6 @@
-import { type AttentionOperand, type Backend, dropoutKey } from '../../src/backend/backend.ts';
+import type { Backend } from '../../src/backend/backend.ts';
+import { dropoutKey } from '../../src/backend/dropout.ts';
+import type { StridedOperand } from '../../src/backend/operations/operation.ts';
 import { precisions, productPrecisions } from '../../src/backend/prepared_weight.ts';
 import type { Tensor } from '../../src/backend/tensor.ts';
 import { innerNodes } from '../../src/backend/tree_shape.ts';
@@ -176,7 +178,7 @@ const linear: SpeedCase[] = [
   },
 ];
 
-const operand = (tensor: Tensor): AttentionOperand => ({
+const operand = (tensor: Tensor): StridedOperand => ({
   tensor,
   offset: 0,
   batchStride: tokens * width,
@@ -227,20 +229,19 @@ const embedding: SpeedCase[] = [
   {
     name: 'embedding',
     operands: embeddingOperands,
-    run: (backend, { table, indices, rows }) => backend.embedding({ table, indices, output: rows }),
+    run: (backend, { table, indices, rows }) => backend.gather({ table, indices, output: rows }),
     bytes: 8 * tokens * width,
   },
   {
     name: 'embeddingBackward',
     operands: embeddingOperands,
-    run: (backend, { table, indices, rows }) => backend.embeddingBackward({ indices, gradOutput: rows, gradTable: table }),
+    run: (backend, { table, indices, rows }) => backend.scatterAdd({ indices, input: rows, table: table }),
     bytes: 12 * tokens * width,
   },
   {
     name: 'embeddingScaleBackward',
     operands: embeddingOperands,
-    run: (backend, { table, indices, rows, scale }) =>
-      backend.embeddingScaleBackward({ table, indices, gradOutput: rows, gradScale: scale }),
+    run: (backend, { table, indices, rows, scale }) => backend.gatherScaleBackward({ table, indices, gradOutput: rows, gradScale: scale }),
     bytes: 8 * tokens * width,
   },
 ];
@@ -360,6 +361,18 @@ const losses: SpeedCase[] = [
     run: (backend, { predictions, targets, losses, gradPredictions }) =>
       backend.squaredError({ predictions, targets, losses, gradPredictions }),
     bytes: 16 * elements,
+  },
+  {
+    name: 'columnMean',
+    operands: (random) => ({ input: normal(random, [tokens, width]), output: output([width]) }),
+    run: (backend, { input, output }) => backend.columnMean({ input, output }),
+    bytes: 4 * tokens * width,
+  },
+  {
+    name: 'addRow',
+    operands: (random) => ({ row: normal(random, [width]), output: zeros([tokens, width]) }),
+    run: (backend, { row, output }) => backend.addRow({ row, output }),
+    bytes: 8 * tokens * width,
   },
   {
     name: 'sum',

@@ -1,8 +1,6 @@
-/** Values of an f32 tensor. The reference computes in double and rounds on store; the tests hand it doubles to take finite differences. */
-export type Floats = Float32Array | Float64Array;
+import type { Floats, Integers } from '../operations/operation.ts';
 
-/** Values of an i32 tensor: indices, labels, masks, flags. */
-export type Integers = Int32Array;
+export type { Floats, Integers };
 
 /** Positions of each value in `values`, ascending; values in the order of their first position. Scatters add up a row at a time by it. */
 export function positionsByValue(values: Integers): Map<number, number[]> {

@@ -1,93 +1,79 @@
+import type * as operations from '../operations/attention.ts';
+import type { Implementation } from '../operations/operation.ts';
 import { addScaled, dot, type Floats, type Integers } from './arrays.ts';
 import { dropoutFactor } from './dropout.ts';
-import { operands, roundingTo } from './rounding.ts';
+import { roundedTo, roundingTo } from './rounding.ts';
 
 /** Added to the scores of padding, as crammedBERT and BERT do; a row of nothing but padding stays a distribution. */
 const paddingScore = -10000;
 
-/** The numbers of the contract in their order, after the operands; `layout` is offset, batchStride, rowStride, headStride of each operand. */
-class Shape {
-  constructor(
-    readonly batch: number,
-    readonly heads: number,
-    readonly headSize: number,
-    readonly queryLength: number,
-    readonly keyLength: number,
-    readonly causal: number,
-    readonly dropout: number,
-    readonly dropoutKey: number,
-    readonly layout: readonly number[],
-  ) {}
+type Numbers = Parameters<typeof attention>[1];
+type Part = 'query' | 'key' | 'value' | 'gradQuery' | 'gradKey' | 'gradValue';
 
-  /** Where the headSize elements of operand `index` (query, key, value, gradQuery, ...) begin for batch element b, head h, position t. */
-  start(index: number, b: number, h: number, t: number): number {
-    const [offset, batchStride, rowStride, headStride] = this.layout.slice(4 * index, 4 * index + 4);
-    return offset + b * batchStride + t * rowStride + h * headStride;
+/** Where things lie, from the operation's numbers. */
+class Shape {
+  constructor(private readonly numbers: Omit<Numbers, never> & Readonly<Record<string, number>>) {}
+
+  /** Where the headSize elements of an operand begin for batch element b, head h, position t. */
+  start(part: Part, b: number, h: number, t: number): number {
+    const { numbers } = this;
+    return (
+      numbers[`${part}Offset`] + b * numbers[`${part}BatchStride`] + t * numbers[`${part}RowStride`] + h * numbers[`${part}HeadStride`]
+    );
   }
 
-  /** Distance between positions of operand `index`. */
-  rowStride(index: number): number {
-    return this.layout[4 * index + 2];
+  /** Distance between positions of an operand. */
+  rowStride(part: Part): number {
+    return this.numbers[`${part}RowStride`];
   }
 
   /** Of output, gradOutput: [batch queryLength, heads headSize]. */
   outputStart(b: number, h: number, i: number): number {
-    return ((b * this.queryLength + i) * this.heads + h) * this.headSize;
+    return ((b * this.numbers.queryLength + i) * this.numbers.heads + h) * this.numbers.headSize;
   }
 
   /** How many keys query i sees. */
   visibleKeys(i: number): number {
-    return this.causal ? i + this.keyLength - this.queryLength + 1 : this.keyLength;
+    return this.numbers.causal ? i + this.numbers.keyLength - this.numbers.queryLength + 1 : this.numbers.keyLength;
   }
 
   /** scores[j] = query_i . key_j / sqrt(headSize) + mask, for the keys that query i of (b, h) sees. */
   scores(scores: Float64Array, query: Floats, key: Floats, paddingMask: Integers | undefined, b: number, h: number, i: number): void {
-    const scale = 1 / Math.sqrt(this.headSize);
-    const queryStart = this.start(0, b, h, i);
-    const keyStart = this.start(1, b, h, 0);
-    const keyStride = this.rowStride(1);
+    const scale = 1 / Math.sqrt(this.numbers.headSize);
+    const queryStart = this.start('query', b, h, i);
+    const keyStart = this.start('key', b, h, 0);
+    const keyStride = this.rowStride('key');
     const visible = this.visibleKeys(i);
     for (let j = 0; j < visible; j++) {
-      const padding = paddingMask && paddingMask[b * this.keyLength + j] === 0;
-      scores[j] = scale * dot(query, queryStart, key, keyStart + j * keyStride, this.headSize) + (padding ? paddingScore : 0);
+      const padding = paddingMask && paddingMask[b * this.numbers.keyLength + j] === 0;
+      scores[j] = scale * dot(query, queryStart, key, keyStart + j * keyStride, this.numbers.headSize) + (padding ? paddingScore : 0);
     }
   }
 
   /** What dropout multiplies the probability of key j for query i of (b, h) by. */
   dropoutFactor(b: number, h: number, i: number, j: number): number {
-    if (this.dropout === 0) return 1;
-    return dropoutFactor(((b * this.heads + h) * this.queryLength + i) * this.keyLength + j, this.dropout, this.dropoutKey);
+    if (this.numbers.probability === 0) return 1;
+    return dropoutFactor(
+      ((b * this.numbers.heads + h) * this.numbers.queryLength + i) * this.numbers.keyLength + j,
+      this.numbers.probability,
+      this.numbers.key,
+    );
   }
 }
 
 /** Scaled dot-product attention (arXiv 1706.03762, equation 1). Shapes as in Backend.attention. */
-export function attention(
-  queryGiven: Floats,
-  keyGiven: Floats,
-  valueGiven: Floats,
-  paddingMask: Integers | undefined,
-  output: Floats,
-  logSumExp: Floats | undefined,
-  batch: number,
-  heads: number,
-  headSize: number,
-  queryLength: number,
-  keyLength: number,
-  causal: number,
-  dropout: number,
-  dropoutKey: number,
-  precision: number,
-  ...layout: number[]
-): void {
-  const shape = new Shape(batch, heads, headSize, queryLength, keyLength, causal, dropout, dropoutKey, layout);
+export const attention: Implementation<typeof operations.attention> = (operands, numbers) => {
+  const { paddingMask, output, logSumExp } = operands;
+  const { batch, heads, headSize, queryLength, keyLength, precision } = numbers;
+  const shape = new Shape(numbers);
   const rounded = roundingTo(precision);
-  const [query, key, value] = operands(precision, queryGiven, keyGiven, valueGiven);
+  const [query, key, value] = roundedTo(precision, operands.query, operands.key, operands.value);
   const scores = new Float64Array(keyLength);
   const sums = new Float64Array(headSize);
   for (let b = 0; b < batch; b++) {
     for (let h = 0; h < heads; h++) {
-      const valueStart = shape.start(2, b, h, 0);
-      const valueStride = shape.rowStride(2);
+      const valueStart = shape.start('value', b, h, 0);
+      const valueStride = shape.rowStride('value');
       for (let i = 0; i < queryLength; i++) {
         const visible = shape.visibleKeys(i);
         shape.scores(scores, query, key, paddingMask, b, h, i);
@@ -107,7 +93,7 @@ export function attention(
       }
     }
   }
-}
+};
 
 /**
  * With probabilities P = exp(scores - logSumExp) and dropout's factors M:
@@ -115,31 +101,12 @@ export function attention(
  * gradQuery_i = sum over j of gradScore_ij key_j / sqrt(headSize), gradKey_j = sum over i of gradScore_ij query_i / sqrt(headSize).
  * In bf16 operands are rounded where they enter a product: P_ij M_ij and gradScore_ij / sqrt(headSize) too, but output_i not.
  */
-export function attentionBackward(
-  queryGiven: Floats,
-  keyGiven: Floats,
-  valueGiven: Floats,
-  paddingMask: Integers | undefined,
-  output: Floats,
-  logSumExp: Floats,
-  gradOutputGiven: Floats,
-  gradQuery: Floats,
-  gradKey: Floats,
-  gradValue: Floats,
-  batch: number,
-  heads: number,
-  headSize: number,
-  queryLength: number,
-  keyLength: number,
-  causal: number,
-  dropout: number,
-  dropoutKey: number,
-  precision: number,
-  ...layout: number[]
-): void {
-  const shape = new Shape(batch, heads, headSize, queryLength, keyLength, causal, dropout, dropoutKey, layout);
+export const attentionBackward: Implementation<typeof operations.attentionBackward> = (operands, numbers) => {
+  const { paddingMask, output, logSumExp, gradQuery, gradKey, gradValue } = operands;
+  const { batch, heads, headSize, queryLength, keyLength, precision } = numbers;
+  const shape = new Shape(numbers);
   const rounded = roundingTo(precision);
-  const [query, key, value, gradOutput] = operands(precision, queryGiven, keyGiven, valueGiven, gradOutputGiven);
+  const [query, key, value, gradOutput] = roundedTo(precision, operands.query, operands.key, operands.value, operands.gradOutput);
   const scale = 1 / Math.sqrt(headSize);
   const scores = new Float64Array(keyLength);
   const querySums = new Float64Array(headSize);
@@ -149,14 +116,14 @@ export function attentionBackward(
     for (let h = 0; h < heads; h++) {
       for (const sums of keySums) sums.fill(0);
       for (const sums of valueSums) sums.fill(0);
-      const keyStart = shape.start(1, b, h, 0);
-      const keyStride = shape.rowStride(1);
-      const valueStart = shape.start(2, b, h, 0);
-      const valueStride = shape.rowStride(2);
+      const keyStart = shape.start('key', b, h, 0);
+      const keyStride = shape.rowStride('key');
+      const valueStart = shape.start('value', b, h, 0);
+      const valueStride = shape.rowStride('value');
       for (let i = 0; i < queryLength; i++) {
         const visible = shape.visibleKeys(i);
         shape.scores(scores, query, key, paddingMask, b, h, i);
-        const queryStart = shape.start(0, b, h, i);
+        const queryStart = shape.start('query', b, h, i);
         const outputStart = shape.outputStart(b, h, i);
         const rowLogSumExp = logSumExp[(b * heads + h) * queryLength + i];
         const gradWithOutput = dot(gradOutput, outputStart, output, outputStart, headSize);
@@ -171,12 +138,12 @@ export function attentionBackward(
           addScaled(keySums[j], gradScore, query, queryStart, headSize);
           addScaled(querySums, gradScore, key, keyStart + j * keyStride, headSize);
         }
-        gradQuery.set(querySums, shape.start(3, b, h, i));
+        gradQuery.set(querySums, shape.start('gradQuery', b, h, i));
       }
       for (let j = 0; j < keyLength; j++) {
-        gradKey.set(keySums[j], shape.start(4, b, h, j));
-        gradValue.set(valueSums[j], shape.start(5, b, h, j));
+        gradKey.set(keySums[j], shape.start('gradKey', b, h, j));
+        gradValue.set(valueSums[j], shape.start('gradValue', b, h, j));
       }
     }
   }
-}
+};

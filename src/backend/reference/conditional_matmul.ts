@@ -1,4 +1,6 @@
-import { addScaled, dot, type Floats, type Integers } from './arrays.ts';
+import type * as operations from '../operations/conditional_matmul.ts';
+import type { Implementation } from '../operations/operation.ts';
+import { addScaled, dot, type Integers } from './arrays.ts';
 
 /** The weight's row that output o of input row r meets. Throws where a chosen block is none. */
 function rowOf(operation: string, chosen: Integers, r: number, o: number, choices: number, blockSize: number, blocks: number): number {
@@ -8,19 +10,10 @@ function rowOf(operation: string, chosen: Integers, r: number, o: number, choice
 }
 
 /** output[r][o] (+)= input[r] . weight[row of o] + bias[row of o]. */
-export function conditionalMatmul(
-  input: Floats,
-  weight: Floats,
-  chosen: Integers,
-  bias: Floats | undefined,
-  output: Floats,
-  rows: number,
-  inputs: number,
-  choices: number,
-  blockSize: number,
-  blocks: number,
-  accumulate: number,
-): void {
+export const conditionalMatmul: Implementation<typeof operations.conditionalMatmul> = (
+  { input, weight, chosen, bias, output },
+  { rows, inputs, choices, blockSize, blocks, accumulate },
+) => {
   const outputs = choices * blockSize;
   for (let r = 0; r < rows; r++) {
     for (let o = 0; o < outputs; o++) {
@@ -29,21 +22,13 @@ export function conditionalMatmul(
       output[r * outputs + o] = accumulate ? output[r * outputs + o] + z : z;
     }
   }
-}
+};
 
 /** gradInput[r] (+)= sum over o of gradOutput[r][o] weight[row of o]. */
-export function conditionalMatmulBackwardInput(
-  gradOutput: Floats,
-  weight: Floats,
-  chosen: Integers,
-  gradInput: Floats,
-  rows: number,
-  inputs: number,
-  choices: number,
-  blockSize: number,
-  blocks: number,
-  accumulate: number,
-): void {
+export const conditionalMatmulBackwardInput: Implementation<typeof operations.conditionalMatmulBackwardInput> = (
+  { gradOutput, weight, chosen, gradInput },
+  { rows, inputs, choices, blockSize, blocks, accumulate },
+) => {
   const outputs = choices * blockSize;
   const sums = new Float64Array(inputs);
   for (let r = 0; r < rows; r++) {
@@ -54,22 +39,13 @@ export function conditionalMatmulBackwardInput(
     }
     for (let i = 0; i < inputs; i++) gradInput[r * inputs + i] = accumulate ? gradInput[r * inputs + i] + sums[i] : sums[i];
   }
-}
+};
 
 /** gradWeight[row of o] += gradOutput[r][o] input[r], gradBias[row of o] += gradOutput[r][o], summed over all r and o first. */
-export function conditionalMatmulBackwardWeight(
-  input: Floats,
-  gradOutput: Floats,
-  chosen: Integers,
-  gradWeight: Floats,
-  gradBias: Floats | undefined,
-  touched: Integers | undefined,
-  rows: number,
-  inputs: number,
-  choices: number,
-  blockSize: number,
-  blocks: number,
-): void {
+export const conditionalMatmulBackwardWeight: Implementation<typeof operations.conditionalMatmulBackwardWeight> = (
+  { input, gradOutput, chosen, gradWeight, gradBias, touched },
+  { rows, inputs, choices, blockSize, blocks },
+) => {
   const outputs = choices * blockSize;
   const sums = new Map<number, { weight: Float64Array; bias: number }>();
   for (let r = 0; r < rows; r++) {
@@ -86,4 +62,4 @@ export function conditionalMatmulBackwardWeight(
     if (gradBias) gradBias[row] += sum.bias;
     if (touched) touched[row] = 1;
   }
-}
+};

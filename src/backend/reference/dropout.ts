@@ -1,4 +1,4 @@
-import { fmix32 } from '../backend.ts';
+import { fmix32 } from '../dropout.ts';
 
 /** What dropout multiplies element `index` by: 0, or 1 / (1 - probability). The comparison is exact. */
 export function dropoutFactor(index: number, probability: number, key: number): number {

@@ -1,42 +1,47 @@
-import type { Floats, Integers } from './arrays.ts';
+import type * as operations from '../operations/elementwise.ts';
+import type { Implementation } from '../operations/operation.ts';
 import { dropoutFactor } from './dropout.ts';
 import { geluSlope, geluValue } from './gelu.ts';
 
-export function fill(output: Floats, _count: number, value: number): void {
+export const fill: Implementation<typeof operations.fill> = ({ output }, { value }) => {
   output.fill(value);
-}
+};
 
-export function fillIntegers(output: Integers, _count: number, value: number): void {
+export const fillIntegers: Implementation<typeof operations.fillIntegers> = ({ output }, { value }) => {
   output.fill(Math.trunc(value));
-}
+};
 
-export function copy(input: Floats | Integers, output: Floats | Integers): void {
+export const copy: Implementation<typeof operations.copy> = ({ input, output }) => {
   output.set(input);
-}
+};
 
-export function add(a: Floats, b: Floats, output: Floats, count: number, scale: number): void {
+export const add: Implementation<typeof operations.add> = ({ a, b, output }, { count, scale }) => {
   for (let i = 0; i < count; i++) output[i] = a[i] + scale * b[i];
-}
+};
 
-export function gelu(input: Floats, output: Floats, count: number): void {
+export const gelu: Implementation<typeof operations.gelu> = ({ input, output }, { count }) => {
   for (let i = 0; i < count; i++) output[i] = geluValue(input[i]);
-}
+};
 
-export function geluBackward(input: Floats, gradOutput: Floats, gradInput: Floats, count: number): void {
+export const geluBackward: Implementation<typeof operations.geluBackward> = ({ input, gradOutput, gradInput }, { count }) => {
   for (let i = 0; i < count; i++) gradInput[i] = gradOutput[i] * geluSlope(input[i]);
-}
+};
 
-export function tanh(input: Floats, output: Floats, count: number): void {
+export const tanh: Implementation<typeof operations.tanh> = ({ input, output }, { count }) => {
   for (let i = 0; i < count; i++) output[i] = Math.tanh(input[i]);
-}
+};
 
-export function tanhBackward(output: Floats, gradOutput: Floats, gradInput: Floats, count: number): void {
+export const tanhBackward: Implementation<typeof operations.tanhBackward> = ({ output, gradOutput, gradInput }, { count }) => {
   for (let i = 0; i < count; i++) gradInput[i] = gradOutput[i] * (1 - output[i] * output[i]);
-}
+};
 
-export function dropout(input: Floats, output: Floats, count: number, probability: number, key: number): void {
+export const dropout: Implementation<typeof operations.dropout> = ({ input, output }, { count, probability, key }) => {
   for (let i = 0; i < count; i++) {
     const factor = dropoutFactor(i, probability, key);
     output[i] = factor === 0 ? 0 : input[i] * factor;
   }
-}
+};
+
+export const addRow: Implementation<typeof operations.addRow> = ({ row, output }, { rows, width, scale }) => {
+  for (let r = 0; r < rows; r++) for (let i = 0; i < width; i++) output[r * width + i] += scale * row[i];
+};

@@ -1,23 +1,14 @@
+import type * as operations from '../operations/fff.ts';
+import type { Implementation } from '../operations/operation.ts';
 import { firstNeuron, innerNodes, neuronsPerTree } from '../tree_shape.ts';
-import { addScaled, dot, type Floats, type Integers, positionsByValue } from './arrays.ts';
+import { addScaled, dot, positionsByValue } from './arrays.ts';
 import { geluSlope, geluValue } from './gelu.ts';
 
 /** The fast feedforward layer (UltraFastBERT, arXiv 2311.10770, algorithm 1; leaf width: arXiv 2308.14711). Shapes as in Backend.fff. */
-export function fff(
-  input: Floats,
-  nodes: Floats,
-  bias: Floats,
-  thresholds: Floats | undefined,
-  output: Floats,
-  visited: Integers | undefined,
-  logits: Floats | undefined,
-  rows: number,
-  width: number,
-  trees: number,
-  depth: number,
-  leafWidth: number,
-  accumulate: number,
-): void {
+export const fff: Implementation<typeof operations.fff> = (
+  { input, nodes, bias, thresholds, output, visited, logits },
+  { rows, width, trees, depth, leafWidth, accumulate },
+) => {
   const neurons = neuronsPerTree(depth, leafWidth);
   const y = new Float64Array(width);
   for (let t = 0; t < rows; t++) {
@@ -39,26 +30,13 @@ export function fff(
     const start = t * width;
     for (let i = 0; i < width; i++) output[start + i] = accumulate ? output[start + i] + y[i] : y[i];
   }
-}
+};
 
 /** dz = (dy . w_out) gelu'(z) at every visited neuron; the other gradients follow from it. Shapes as in Backend.fffBackward. */
-export function fffBackward(
-  input: Floats,
-  nodes: Floats,
-  visited: Integers,
-  logits: Floats,
-  gradOutput: Floats,
-  gradInput: Floats,
-  gradNodes: Floats | undefined,
-  gradBias: Floats | undefined,
-  touched: Integers | undefined,
-  rows: number,
-  width: number,
-  trees: number,
-  depth: number,
-  leafWidth: number,
-  accumulate: number,
-): void {
+export const fffBackward: Implementation<typeof operations.fffBackward> = (
+  { input, nodes, visited, logits, gradOutput, gradInput, gradNodes, gradBias, touched },
+  { rows, width, trees, depth, leafWidth, accumulate },
+) => {
   const neurons = neuronsPerTree(depth, leafWidth);
   const visitsPerRow = trees * (depth + leafWidth);
   // The neuron (counted through all trees) and the dz of each visit (t, p, v): v < depth is a level, the others are the leaf's neurons.
@@ -110,10 +88,10 @@ export function fffBackward(
     gradBias[neuron] += gradOneBias;
     touched[neuron] = 1;
   }
-}
+};
 
 /** Adds to counts [trees, inner nodes, 2] how many tokens went left and right. Shapes as in Backend.countSplits. */
-export function countSplits(visited: Integers, counts: Integers, rows: number, trees: number, depth: number): void {
+export const countSplits: Implementation<typeof operations.countSplits> = ({ visited, counts }, { rows, trees, depth }) => {
   const inner = innerNodes(depth);
   for (let walk = 0; walk < rows * trees; walk++) {
     for (let d = 0; d < depth; d++) {
@@ -124,13 +102,16 @@ export function countSplits(visited: Integers, counts: Integers, rows: number, t
       counts[((walk % trees) * inner + node) * 2 + right]++;
     }
   }
-}
+};
 
 /** Moves thresholds [nodes] towards even splits and clears counts [nodes, 2]. See Backend.balanceThresholds. */
-export function balanceThresholds(counts: Integers, thresholds: Floats, nodes: number, rate: number, pseudoCount: number): void {
+export const balanceThresholds: Implementation<typeof operations.balanceThresholds> = (
+  { counts, thresholds },
+  { nodes, rate, pseudoCount },
+) => {
   for (let node = 0; node < nodes; node++) {
     const [left, right] = [counts[2 * node], counts[2 * node + 1]];
     if (left + right > 0) thresholds[node] += (rate * (right - left)) / (left + right + pseudoCount);
     counts[2 * node] = counts[2 * node + 1] = 0;
   }
-}
+};

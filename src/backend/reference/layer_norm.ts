@@ -1,17 +1,11 @@
-import type { Floats } from './arrays.ts';
+import type * as operations from '../operations/layer_norm.ts';
+import type { Implementation } from '../operations/operation.ts';
 
 /** Layer normalisation (arXiv 1607.06450). Shapes as in Backend.layerNorm. */
-export function layerNorm(
-  input: Floats,
-  gamma: Floats,
-  beta: Floats,
-  output: Floats,
-  mean: Floats | undefined,
-  reciprocal: Floats | undefined,
-  rows: number,
-  width: number,
-  epsilon: number,
-): void {
+export const layerNorm: Implementation<typeof operations.layerNorm> = (
+  { input, gamma, beta, output, mean, reciprocal },
+  { rows, width, epsilon },
+) => {
   for (let r = 0; r < rows; r++) {
     const start = r * width;
     let sum = 0;
@@ -24,25 +18,16 @@ export function layerNorm(
     if (mean) mean[r] = rowMean;
     if (reciprocal) reciprocal[r] = rowReciprocal;
   }
-}
+};
 
 /**
  * With normalised = (input - mean) reciprocal and g = gamma gradOutput:
  * gradInput (+)= reciprocal (g - mean of g - normalised mean of (g normalised)).
  */
-export function layerNormBackward(
-  input: Floats,
-  gamma: Floats,
-  mean: Floats,
-  reciprocal: Floats,
-  gradOutput: Floats,
-  gradInput: Floats,
-  gradGamma: Floats | undefined,
-  gradBeta: Floats | undefined,
-  rows: number,
-  width: number,
-  accumulate: number,
-): void {
+export const layerNormBackward: Implementation<typeof operations.layerNormBackward> = (
+  { input, gamma, mean, reciprocal, gradOutput, gradInput, gradGamma, gradBeta },
+  { rows, width, accumulate },
+) => {
   const gammaSums = new Float64Array(width);
   const betaSums = new Float64Array(width);
   for (let r = 0; r < rows; r++) {
@@ -68,4 +53,4 @@ export function layerNormBackward(
     if (gradGamma) gradGamma[i] += gammaSums[i];
     if (gradBeta) gradBeta[i] += betaSums[i];
   }
-}
+};

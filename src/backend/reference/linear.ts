@@ -1,25 +1,18 @@
+import type * as operations from '../operations/linear.ts';
+import type { Implementation } from '../operations/operation.ts';
 import type { Floats } from './arrays.ts';
 import { geluValue } from './gelu.ts';
-import { operands } from './rounding.ts';
+import { roundedTo } from './rounding.ts';
 
 /**
  * output[r][o] = activation(input[r] . weight[o] + bias[o]). Four outputs at a time: their weights stay in the first-level cache
  * while all rows pass by. Past the last output a tile repeats it and stores nothing.
  */
-export function linear(
-  inputGiven: Floats,
-  weightGiven: Floats,
-  bias: Floats | undefined,
-  output: Floats,
-  preActivation: Floats | undefined,
-  rows: number,
-  inputs: number,
-  outputs: number,
-  gelu: number,
-  accumulate: number,
-  precision: number,
-): void {
-  const [input, weight] = operands(precision, inputGiven, weightGiven);
+export const linear: Implementation<typeof operations.linear> = (
+  { bias, output, preActivation, ...given },
+  { rows, inputs, outputs, gelu, accumulate, precision },
+) => {
+  const [input, weight] = roundedTo(precision, given.input, given.weight);
   const sums = new Float64Array(4);
   for (let o = 0; o < outputs; o += 4) {
     const tile = Math.min(4, outputs - o);
@@ -54,20 +47,14 @@ export function linear(
       }
     }
   }
-}
+};
 
 /** gradInput[r] (+)= sum over o of gradOutput[r][o] weight[o]. */
-export function linearBackwardInput(
-  gradOutput: Floats,
-  weight: Floats,
-  gradInput: Floats,
-  rows: number,
-  inputs: number,
-  outputs: number,
-  accumulate: number,
-  precision: number,
-): void {
-  const [gradients, weights] = operands(precision, gradOutput, weight);
+export const linearBackwardInput: Implementation<typeof operations.linearBackwardInput> = (
+  { gradOutput, weight, gradInput },
+  { rows, inputs, outputs, accumulate, precision },
+) => {
+  const [gradients, weights] = roundedTo(precision, gradOutput, weight);
   const sums = new Float64Array(inputs);
   for (let r = 0; r < rows; r++) {
     sums.fill(0);
@@ -75,20 +62,14 @@ export function linearBackwardInput(
     const start = r * inputs;
     for (let i = 0; i < inputs; i++) gradInput[start + i] = accumulate ? gradInput[start + i] + sums[i] : sums[i];
   }
-}
+};
 
 /** gradWeight[o] += sum over r of gradOutput[r][o] input[r]; gradBias[o] += sum over r of gradOutput[r][o]. */
-export function linearBackwardWeight(
-  input: Floats,
-  gradOutput: Floats,
-  gradWeight: Floats,
-  gradBias: Floats | undefined,
-  rows: number,
-  inputs: number,
-  outputs: number,
-  precision: number,
-): void {
-  const [gradients, values] = operands(precision, gradOutput, input);
+export const linearBackwardWeight: Implementation<typeof operations.linearBackwardWeight> = (
+  { input, gradOutput, gradWeight, gradBias },
+  { rows, inputs, outputs, precision },
+) => {
+  const [gradients, values] = roundedTo(precision, gradOutput, input);
   const sums = new Float64Array(inputs);
   for (let o = 0; o < outputs; o++) {
     sums.fill(0);
@@ -101,7 +82,7 @@ export function linearBackwardWeight(
       gradBias[o] += sum;
     }
   }
-}
+};
 
 /** sums += sum over k < count of coefficients[start + k stride] matrix[k], a row of as many elements as `sums`; four rows a pass. */
 function combineRows(sums: Float64Array, coefficients: Floats, start: number, stride: number, matrix: Floats, count: number): void {

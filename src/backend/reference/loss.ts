@@ -1,16 +1,11 @@
-import type { Floats, Integers } from './arrays.ts';
+import type * as operations from '../operations/loss.ts';
+import type { Implementation } from '../operations/operation.ts';
 
 /** losses[r] = logSumExp(logits[r]) - logits[r][label], in nats. Shapes as in Backend.crossEntropy. */
-export function crossEntropy(
-  logits: Floats,
-  labels: Integers,
-  losses: Floats,
-  gradLogits: Floats | undefined,
-  rows: number,
-  classes: number,
-  scale: number,
-  ignoreIndex: number,
-): void {
+export const crossEntropy: Implementation<typeof operations.crossEntropy> = (
+  { logits, labels, losses, gradLogits },
+  { rows, classes, scale, ignoreIndex },
+) => {
   for (let r = 0; r < rows; r++) {
     const start = r * classes;
     const label = labels[r];
@@ -31,35 +26,39 @@ export function crossEntropy(
       gradLogits[start + c] = scale * (probability - (c === label ? 1 : 0));
     }
   }
-}
+};
 
 /** losses = (predictions - targets)^2. */
-export function squaredError(
-  predictions: Floats,
-  targets: Floats,
-  losses: Floats,
-  gradPredictions: Floats | undefined,
-  count: number,
-  scale: number,
-): void {
+export const squaredError: Implementation<typeof operations.squaredError> = (
+  { predictions, targets, losses, gradPredictions },
+  { count, scale },
+) => {
   for (let i = 0; i < count; i++) {
     const error = predictions[i] - targets[i];
     losses[i] = error * error;
     if (gradPredictions) gradPredictions[i] = 2 * scale * error;
   }
-}
+};
 
-export function sum(input: Floats, output: Floats, count: number, accumulate: number): void {
+export const sum: Implementation<typeof operations.sum> = ({ input, output }, { count, accumulate }) => {
   let total = accumulate ? output[0] : 0;
   for (let i = 0; i < count; i++) total += input[i];
   output[0] = total;
-}
+};
 
-export function sumOfSquares(input: Floats, touched: Integers | undefined, output: Floats, rows: number, width: number): void {
+export const sumOfSquares: Implementation<typeof operations.sumOfSquares> = ({ input, touched, output }, { rows, width }) => {
   let total = 0;
   for (let r = 0; r < rows; r++) {
     if (touched && touched[r] === 0) continue;
     for (let i = r * width; i < (r + 1) * width; i++) total += input[i] * input[i];
   }
   output[0] = total;
-}
+};
+
+export const columnMean: Implementation<typeof operations.columnMean> = ({ input, output }, { rows, width }) => {
+  for (let i = 0; i < width; i++) {
+    let sum = 0;
+    for (let r = 0; r < rows; r++) sum += input[r * width + i];
+    output[i] = sum / Math.max(rows, 1);
+  }
+};

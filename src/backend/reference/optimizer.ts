@@ -1,31 +1,20 @@
-import type { Floats, Integers } from './arrays.ts';
+import type { Implementation } from '../operations/operation.ts';
+import type * as operations from '../operations/optimizer.ts';
 
 /** output = [min(1, maximum / (norm + 1e-6)), norm], with norm the square root of the sum of sums. */
-export function clipScale(sums: Floats, output: Floats, count: number, maximum: number): void {
+export const clipScale: Implementation<typeof operations.clipScale> = ({ sums, output }, { count, maximum }) => {
   let total = 0;
   for (let i = 0; i < count; i++) total += sums[i];
   const norm = Math.sqrt(total);
   output[0] = Math.min(1, maximum / (norm + 1e-6));
   output[1] = norm;
-}
+};
 
 /** One step of AdamW (arXiv 1711.05101, algorithm 2, with PyTorch's place of epsilon). Shapes as in Backend.adamw. */
-export function adamw(
-  parameter: Floats,
-  gradient: Floats,
-  mean: Floats,
-  variance: Floats,
-  touched: Integers | undefined,
-  gradientScale: Floats | undefined,
-  rows: number,
-  width: number,
-  learningRate: number,
-  beta1: number,
-  beta2: number,
-  epsilon: number,
-  weightDecay: number,
-  step: number,
-): void {
+export const adamw: Implementation<typeof operations.adamw> = (
+  { parameter, gradient, mean, variance, touched, gradientScale },
+  { rows, width, learningRate, beta1, beta2, epsilon, weightDecay, step },
+) => {
   const scale = gradientScale ? gradientScale[0] : 1;
   const meanCorrection = 1 - beta1 ** step;
   const varianceCorrection = Math.sqrt(1 - beta2 ** step);
@@ -41,10 +30,10 @@ export function adamw(
       variance[i] = v;
     }
   }
-}
+};
 
-export function clearRows(gradient: Floats, touched: Integers, rows: number, width: number): void {
+export const clearRows: Implementation<typeof operations.clearRows> = ({ gradient, touched }, { rows, width }) => {
   for (let r = 0; r < rows; r++) {
     if (touched[r] !== 0) gradient.fill(0, r * width, (r + 1) * width);
   }
-}
+};

@@ -1,4 +1,5 @@
-import type { Floats } from './arrays.ts';
+import type { Implementation } from '../operations/operation.ts';
+import type * as operations from '../operations/place.ts';
 
 /** The types by their numbers in the contract: F32, BF16, F16. */
 const readers = [
@@ -7,16 +8,10 @@ const readers = [
   { bytes: 2, read: (view: DataView, at: number) => half(view.getUint16(at, true)) },
 ];
 
-export function place(
-  input: Int8Array,
-  output: Floats,
-  type: number,
-  rows: number,
-  columns: number,
-  offset: number,
-  rowStride: number,
-  columnStride: number,
-): void {
+export const place: Implementation<typeof operations.place> = (
+  { input, output },
+  { type, rows, columns, offset, rowStride, columnStride },
+) => {
   const { bytes, read } = readers[type];
   const view = new DataView(input.buffer, input.byteOffset, input.byteLength);
   let finite = true;
@@ -28,7 +23,7 @@ export function place(
     }
   }
   if (!finite) throw new RangeError('place: the input holds a value that is not finite');
-}
+};
 
 /** A float32 of which these are the upper 16 bits. */
 function upperHalf(bits: number): number {

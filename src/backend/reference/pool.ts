@@ -1,3 +1,5 @@
+import type { Implementation } from '../operations/operation.ts';
+import type * as operations from '../operations/pool.ts';
 import type { Floats, Integers } from './arrays.ts';
 
 /** The contract's numbers for the kinds, in the order of PoolKind. */
@@ -12,16 +14,7 @@ function positions(mask: Integers | undefined, sequence: number, length: number)
 }
 
 /** One row a sequence. Of equal maxima the first position is selected. Shapes as in Backend.pool. */
-export function pool(
-  input: Floats,
-  output: Floats,
-  selected: Integers | undefined,
-  mask: Integers | undefined,
-  batch: number,
-  length: number,
-  width: number,
-  kind: number,
-): void {
+export const pool: Implementation<typeof operations.pool> = ({ input, output, selected, mask }, { batch, length, width, kind }) => {
   for (let b = 0; b < batch; b++) {
     const left = positions(mask, b, length);
     for (let i = 0; i < width; i++) {
@@ -36,21 +29,13 @@ export function pool(
       else output[to] = maximum + Math.log(left.reduce((sum, t) => sum + Math.exp(at(t) - maximum), 0));
     }
   }
-}
+};
 
 /** gradInput of each position: all at the first, an equal share, all at the selected, or by softmax over the positions; 0 where the mask is. */
-export function poolBackward(
-  gradOutput: Floats,
-  gradInput: Floats,
-  input: Floats | undefined,
-  output: Floats | undefined,
-  selected: Integers | undefined,
-  mask: Integers | undefined,
-  batch: number,
-  length: number,
-  width: number,
-  kind: number,
-): void {
+export const poolBackward: Implementation<typeof operations.poolBackward> = (
+  { gradOutput, gradInput, input, output, selected, mask },
+  { batch, length, width, kind },
+) => {
   for (let b = 0; b < batch; b++) {
     const left = positions(mask, b, length);
     for (let t = 0; t < length; t++) {
@@ -68,4 +53,4 @@ export function poolBackward(
       }
     }
   }
-}
+};

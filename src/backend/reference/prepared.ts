@@ -1,6 +1,10 @@
+import type * as fffOperations from '../operations/fff.ts';
+import type * as linearOperations from '../operations/linear.ts';
+import type { Implementation } from '../operations/operation.ts';
+import type * as operations from '../operations/prepared.ts';
 import { type Precision, precisions } from '../prepared_weight.ts';
 import { firstNeuron, innerNodes, neuronsPerTree } from '../tree_shape.ts';
-import { addScaled, dot, type Floats, type Integers } from './arrays.ts';
+import { addScaled, dot, type Floats } from './arrays.ts';
 import { geluValue } from './gelu.ts';
 import { roundToBf16 } from './rounding.ts';
 
@@ -68,62 +72,42 @@ class PreparedRows {
 
 const at = (index: number): Precision => precisions[index];
 
-export function prepareLinear(weight: Floats, data: Int8Array, outputs: number, inputs: number, precision: number): void {
+export const prepareLinear: Implementation<typeof operations.prepareLinear> = ({ weight, data }, { outputs, inputs, precision }) => {
   const rows = new PreparedRows(data, outputs, inputs, at(precision));
   for (let o = 0; o < outputs; o++) rows.set(o, weight, `prepareLinear: the weights of output ${o}`);
-}
+};
 
 /** A node is two rows: w_in and w_out. */
-export function prepareNodes(nodes: Floats, data: Int8Array, count: number, width: number, precision: number): void {
-  const rows = new PreparedRows(data, 2 * count, width / 2, at(precision));
+export const prepareNodes: Implementation<typeof operations.prepareNodes> = ({ nodes, data }, { count, columns, precision }) => {
+  const rows = new PreparedRows(data, 2 * count, columns / 2, at(precision));
   for (let row = 0; row < 2 * count; row++) rows.set(row, nodes, `prepareNodes: the weights of neuron ${row >> 1}`);
-}
+};
 
 /** As linear, on rounded inputs and weights: z = (sum of products) (s_x s_w) + bias. */
-export function linearPrepared(
-  input: Floats,
-  data: Int8Array,
-  bias: Floats | undefined,
-  output: Floats,
-  rows: number,
-  inputs: number,
-  outputs: number,
-  gelu: number,
-  accumulate: number,
-  precision: number,
-): void {
-  const weight = new PreparedRows(data, outputs, inputs, at(precision));
+export const linearPrepared: Implementation<typeof linearOperations.linearPrepared> = (
+  { input, weight, bias, output },
+  { rows, inputs, outputs, gelu, accumulate, precision },
+) => {
+  const prepared = new PreparedRows(weight, outputs, inputs, at(precision));
   const rounded = Array.from({ length: rows }, (_, r) => roundRow(input, r * inputs, inputs, at(precision)));
   for (let o = 0; o < outputs; o++) {
-    const w = weight.get(o);
+    const w = prepared.get(o);
     for (let r = 0; r < rows; r++) {
-      const scale = Math.fround(rounded[r].scale * weight.scale(o));
+      const scale = Math.fround(rounded[r].scale * prepared.scale(o));
       const z = dot(rounded[r].rounded, 0, w, 0, inputs) * scale + (bias ? bias[o] : 0);
       const y = gelu ? geluValue(z) : z;
       output[r * outputs + o] = accumulate ? output[r * outputs + o] + y : y;
     }
   }
-}
+};
 
 /** As fff, on rounded weights: z from the rounded input, y += (gelu(z) s_out) w_out. */
-export function fffPrepared(
-  input: Floats,
-  data: Int8Array,
-  bias: Floats,
-  thresholds: Floats | undefined,
-  output: Floats,
-  visited: Integers | undefined,
-  logits: Floats | undefined,
-  rows: number,
-  width: number,
-  trees: number,
-  depth: number,
-  leafWidth: number,
-  accumulate: number,
-  precision: number,
-): void {
+export const fffPrepared: Implementation<typeof fffOperations.fffPrepared> = (
+  { input, nodes, bias, thresholds, output, visited, logits },
+  { rows, width, trees, depth, leafWidth, accumulate, precision },
+) => {
   const neurons = neuronsPerTree(depth, leafWidth);
-  const nodes = new PreparedRows(data, 2 * trees * neurons, width, at(precision));
+  const prepared = new PreparedRows(nodes, 2 * trees * neurons, width, at(precision));
   const y = new Float64Array(width);
   for (let t = 0; t < rows; t++) {
     const x = roundRow(input, t * width, width, at(precision));
@@ -134,9 +118,9 @@ export function fffPrepared(
         if (visited) visited[(t * trees + p) * (depth + 1) + d] = k;
         const first = p * neurons + firstNeuron(k, depth, leafWidth);
         for (let neuron = first; neuron < first + (d < depth ? 1 : leafWidth); neuron++) {
-          const scale = Math.fround(x.scale * nodes.scale(2 * neuron));
-          const z = dot(x.rounded, 0, nodes.get(2 * neuron), 0, width) * scale + bias[neuron];
-          addScaled(y, geluValue(z) * nodes.scale(2 * neuron + 1), nodes.get(2 * neuron + 1), 0, width);
+          const scale = Math.fround(x.scale * prepared.scale(2 * neuron));
+          const z = dot(x.rounded, 0, prepared.get(2 * neuron), 0, width) * scale + bias[neuron];
+          addScaled(y, geluValue(z) * prepared.scale(2 * neuron + 1), prepared.get(2 * neuron + 1), 0, width);
           if (logits) logits[(t * trees + p) * (depth + leafWidth) + d + neuron - first] = z;
           if (d < depth) k = 2 * k + 1 + (z > (thresholds?.[p * innerNodes(depth) + k] ?? 0) ? 1 : 0);
         }
@@ -145,4 +129,4 @@ export function fffPrepared(
     const start = t * width;
     for (let i = 0; i < width; i++) output[start + i] = accumulate ? output[start + i] + y[i] : y[i];
   }
-}
+};

@@ -17,5 +17,5 @@ export const roundingTo = (precision: number): ((value: number) => number) =>
   precisions[precision] === 'bf16' ? roundToBf16 : (value) => value;
 
 /** Operands of products as the products take them. */
-export const operands = (precision: number, ...values: Floats[]): Floats[] =>
+export const roundedTo = (precision: number, ...values: Floats[]): Floats[] =>
   precisions[precision] === 'f32' ? values : values.map((array) => Float32Array.from(array, roundingTo(precision)));

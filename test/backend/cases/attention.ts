@@ -1,5 +1,5 @@
-import type { AttentionOperand } from '../../../src/backend/backend.ts';
-import { dropoutKey } from '../../../src/backend/backend.ts';
+import { dropoutKey } from '../../../src/backend/dropout.ts';
+import type { StridedOperand } from '../../../src/backend/operations/operation.ts';
 import type { ProductPrecision } from '../../../src/backend/prepared_weight.ts';
 import type { Tensor } from '../../../src/backend/tensor.ts';
 import { input, normal, type OperationCase, output, type Tensors, type Tolerance } from './case.ts';
@@ -92,7 +92,7 @@ const variants: Variant[] = [
 const attention = (v: Variant): OperationCase => {
   const { what, batch, heads, headSize, queryLength, keyLength = queryLength, spread = 1, padding, causal, dropout, precision } = v;
   const width = heads * headSize;
-  const operand = (tensor: Tensor, length: number): AttentionOperand => ({
+  const operand = (tensor: Tensor, length: number): StridedOperand => ({
     tensor,
     offset: 0,
     batchStride: length * width,
@@ -178,7 +178,7 @@ const together = ({
   headSize: number;
   precision?: ProductPrecision;
 }): OperationCase => {
-  const part = (tensor: Tensor, index: number): AttentionOperand => ({
+  const part = (tensor: Tensor, index: number): StridedOperand => ({
     tensor,
     offset: index * headSize,
     batchStride: length * heads * 3 * headSize,

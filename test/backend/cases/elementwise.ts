@@ -1,4 +1,4 @@
-import { dropoutKey } from '../../../src/backend/backend.ts';
+import { dropoutKey } from '../../../src/backend/dropout.ts';
 import type { Tensor } from '../../../src/backend/tensor.ts';
 import { exact, input, normal, type OperationCase, output, rounding, updated } from './case.ts';
 
@@ -142,9 +142,32 @@ const specialDropouts: OperationCase[] = [
   },
 ];
 
+const rowAdditions = [
+  [0, 5],
+  [1, 1],
+  [7, 33],
+  [600, 40],
+  [3, 20_000],
+].map(
+  ([rows, width]): OperationCase => ({
+    name: `addRow ${rows} x ${width}`,
+    tolerance: rounding,
+    operands: (random) => ({
+      row: normal(random, [width]),
+      output: updated(normal(random, [rows, width])),
+      scaled: updated(normal(random, [rows, width])),
+    }),
+    forward(backend, { row, output, scaled }) {
+      backend.addRow({ row, output });
+      backend.addRow({ row, output: scaled, scale: -0.3 });
+    },
+  }),
+);
+
 export const elementwiseCases: OperationCase[] = [
   ...moves,
   ...additions,
+  ...rowAdditions,
   ...elementFunction('gelu', 'input', 2, (backend, input, gradOutput, gradInput) => backend.geluBackward({ input, gradOutput, gradInput })),
   ...elementFunction('tanh', 'output', 2, (backend, output, gradOutput, gradInput) =>
     backend.tanhBackward({ output, gradOutput, gradInput }),

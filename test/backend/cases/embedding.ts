@@ -52,10 +52,10 @@ const embedding = ({ rows, width, count, scale = false, accumulate = false, skip
         ),
       }),
     }),
-    forward: (backend, { table, indices, scale, output }) => backend.embedding({ table, indices, scale, output, accumulate }),
+    forward: (backend, { table, indices, scale, output }) => backend.gather({ table, indices, scale, output, accumulate }),
     backward(backend, { table, indices, scale, gradOutput, gradTable, gradScale, touched }) {
-      backend.embeddingBackward({ indices, gradOutput, gradTable, touched, scale, skipIndex });
-      if (gradScale) backend.embeddingScaleBackward({ table, indices, gradOutput, gradScale });
+      backend.scatterAdd({ indices, input: gradOutput, table: gradTable, touched, scale, skipIndex });
+      if (gradScale) backend.gatherScaleBackward({ table, indices, gradOutput, gradScale });
     },
     // The skipped index has a derivative that embeddingBackward leaves out on purpose.
     gradient:
@@ -75,7 +75,7 @@ export const embeddingCases: OperationCase[] = [
       indices: input([4], Int32Array.of(8, 0, 8, 3)),
       output: output([4, 13]),
     }),
-    forward: (backend, { table, indices, output }) => backend.embedding({ table, indices, output }),
+    forward: (backend, { table, indices, output }) => backend.gather({ table, indices, output }),
   },
   {
     name: 'embeddingBackward scatters rows',
@@ -85,6 +85,6 @@ export const embeddingCases: OperationCase[] = [
       gradOutput: normal(random, [3, 70]),
       gradTable: updated(normal(random, [5, 70])),
     }),
-    forward: (backend, { indices, gradOutput, gradTable }) => backend.embeddingBackward({ indices, gradOutput, gradTable }),
+    forward: (backend, { indices, gradOutput, gradTable }) => backend.scatterAdd({ indices, input: gradOutput, table: gradTable }),
   },
 ];

@@ -76,17 +76,25 @@ export function decided(
   const values = new Float32Array(rows * width);
   const logits = new Float32Array(trees * (depth + leafWidth));
   const ignored = new Float32Array(width);
+  const walked = { bias, thresholds: limits, output: ignored, visited, logits };
+  const shape = {
+    ...{ rows: 1, width, trees, depth, leafWidth, accumulate: 0 },
+    neurons: nodes,
+    nodesPerRow: 0,
+    logitsPerRow: 0,
+    innerNodes: inner,
+  };
   const prepared = precisions.map((precision) => {
     const data = new Int8Array(PreparedWeight.bytes('fff', [nodes, 2 * width], precision));
     const code = allPrecisions.indexOf(precision);
-    prepareNodes(weights, data, nodes, 2 * width, code);
+    prepareNodes({ nodes: weights, data }, { count: nodes, columns: 2 * width, precision: code });
     return { data, code };
   });
   for (let t = 0; t < rows; t++) {
     let row: Float32Array = values.slice((t % distinct) * width, ((t % distinct) + 1) * width);
     while (t < distinct) {
       row = random.normals(width);
-      referenceFff(row, weights, bias, limits, ignored, visited, logits, 1, width, trees, depth, leafWidth, 0);
+      referenceFff({ ...walked, input: row, nodes: weights }, shape);
       const close = () =>
         logits.some((z, visit) => {
           const [tree, level] = [Math.floor(visit / (depth + leafWidth)), visit % (depth + leafWidth)];
@@ -94,7 +102,7 @@ export function decided(
         });
       if (close()) continue;
       const closeInOne = prepared.some(({ data, code }) => {
-        fffPrepared(row, data, bias, limits, ignored, visited, logits, 1, width, trees, depth, leafWidth, 0, code);
+        fffPrepared({ ...walked, input: row, nodes: data }, { ...shape, precision: code });
         return close();
       });
       if (!closeInOne) break;

@@ -116,4 +116,17 @@ export const lossCases: OperationCase[] = [
       forward: (backend, { input, touched, output }) => backend.sumOfSquares({ input, touched, output }),
     }),
   ),
+  ...[
+    [0, 5],
+    [1, 1],
+    [9, 33],
+    [300, 700],
+  ].map(
+    ([rows, width]): OperationCase => ({
+      name: `columnMean ${rows} x ${width}`,
+      tolerance: sums,
+      operands: (random) => ({ input: normal(random, [rows, width]), output: output([width]) }),
+      forward: (backend, { input, output }) => backend.columnMean({ input, output }),
+    }),
+  ),
 ];

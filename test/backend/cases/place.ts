@@ -1,4 +1,4 @@
-import type { FileType } from '../../../src/backend/backend.ts';
+import type { FileType } from '../../../src/backend/operations/place.ts';
 import { toBfloat16 } from '../../../src/io/safetensors.ts';
 import type { Placement } from '../../../src/nn/parameter.ts';
 import type { Random } from '../random.ts';

@@ -1,4 +1,4 @@
-import type { PoolKind } from '../../../src/backend/backend.ts';
+import type { PoolKind } from '../../../src/backend/operations/pool.ts';
 import { input, normal, type OperationCase, output, sums } from './case.ts';
 
 const kinds: PoolKind[] = ['first', 'mean', 'max', 'logSumExp'];

@@ -33,7 +33,6 @@ report(async () => {
   const errors = {
     missing: await messageOf(() => pipeline('fill-mask', '/nowhere')),
     unnamed: await messageOf(() => pipeline('fill-mask')),
-    waiting: await messageOf(() => backend.readNow(tensors[0])),
     html: await messageOf(() => pipeline('fill-mask', '/html')),
   };
   backend.dispose();

@@ -1,3 +1,5 @@
+import type { Implementation } from '../operations/operation.ts';
+import type { operations } from '../operations/operations.ts';
 import * as attention from './attention.ts';
 import * as conditionalMatmul from './conditional_matmul.ts';
 import * as elementwise from './elementwise.ts';
@@ -11,11 +13,8 @@ import * as place from './place.ts';
 import * as pool from './pool.ts';
 import * as prepared from './prepared.ts';
 
-/** Takes the operands, then the numbers, in the order of the contract's `enqueue`; absent operands are undefined. */
-type Operation = (...operandsAndNumbers: never[]) => void;
-
-/** Every operation of the contract by its name there. */
-export const operations: Readonly<Record<string, Operation>> = {
+/** Every operation in plain TypeScript. An absent operand is undefined. */
+export const implementations: { [Name in keyof typeof operations]: Implementation<(typeof operations)[Name]> } = {
   ...elementwise,
   ...layerNorm,
   ...linear,

@@ -1,0 +1,16 @@
+import type { Backend as Device } from '../backend.ts';
+import { type AnyOperation, type ArgumentsOf, run } from './operation.ts';
+import { calledOperations } from './operations.ts';
+
+type Call<Name extends keyof typeof calledOperations> = (a: ArgumentsOf<(typeof calledOperations)[Name]>) => void;
+type Calls = { [Name in keyof typeof calledOperations]: Call<Name> };
+
+/** What a device inherits its operations' methods from. */
+export const OperationCalls = class {} as new () => Calls;
+
+for (const [name, operation] of Object.entries<AnyOperation>(calledOperations)) {
+  const call = function (this: Device, a: Record<string, unknown>) {
+    run(this, operation, a);
+  };
+  Object.defineProperty(OperationCalls.prototype, name, { value: call, configurable: true, writable: true });
+}

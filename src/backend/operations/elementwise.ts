@@ -1,0 +1,86 @@
+/** Operations on every element by itself. */
+
+import { ShapeError } from '../../errors.ts';
+import type { Dropout } from '../dropout.ts';
+import { inPlace, input, operation, output, updated } from './operation.ts';
+import { describe, expectInt32, expectProbability, rowsOf } from './shapes.ts';
+
+/** output = value. For i32 the value is rounded towards zero, and must be one that int32 holds. */
+export const fill = operation<{ value: number }>()('fill', {
+  operands: { output: output('word', 'count') },
+  numbers: ['count', 'value'],
+  measure: ({ output, value }) => [output.size, value],
+  otherwise: ({ output }) => (output?.dtype === 'i32' ? fillIntegers : undefined),
+});
+
+/** {@link fill} of integers. */
+export const fillIntegers = operation<{ value: number }>()('fillIntegers', {
+  operands: { output: output('i32', 'count') },
+  numbers: ['count', 'value'],
+  measure: ({ output, value }) => {
+    expectInt32('value', Math.trunc(value));
+    return [output.size, value];
+  },
+});
+
+/** output = input; same size and dtype, f32 or i32. */
+export const copy = operation()('copy', {
+  operands: { input: input('word'), output: output('word', 'count') },
+  numbers: ['count'],
+  measure: ({ input, output }) => {
+    if (output.dtype !== input.dtype) throw new ShapeError(`output ${describe(output)} must be ${input.dtype}`);
+    return [input.size];
+  },
+});
+
+/** output = a + scale b, elementwise; output may be a or b. scale is 1 by default. */
+export const add = operation<{ scale?: number }>()('add', {
+  operands: { a: input('f32'), b: input('f32', 'count'), output: inPlace(output('f32', 'count'), 'a', 'b') },
+  numbers: ['count', 'scale'],
+  measure: ({ a, scale = 1 }) => [a.size, scale],
+});
+
+/** Exact GELU, x Phi(x) by erf. output may be input. */
+export const gelu = operation()('gelu', {
+  operands: { input: input('f32'), output: inPlace(output('f32', 'count'), 'input') },
+  numbers: ['count'],
+  measure: ({ input }) => [input.size],
+});
+
+/** gradInput = gradOutput gelu'(input); gradInput may be gradOutput. */
+export const geluBackward = operation()('geluBackward', {
+  operands: { input: input('f32'), gradOutput: input('f32', 'count'), gradInput: inPlace(output('f32', 'count'), 'gradOutput') },
+  numbers: ['count'],
+  measure: ({ input }) => [input.size],
+});
+
+/** output may be input. */
+export const tanh = operation()('tanh', {
+  operands: { input: input('f32'), output: inPlace(output('f32', 'count'), 'input') },
+  numbers: ['count'],
+  measure: ({ input }) => [input.size],
+});
+
+/** From the forward's output: gradInput = gradOutput (1 - output^2); gradInput may be gradOutput. */
+export const tanhBackward = operation()('tanhBackward', {
+  operands: { output: input('f32'), gradOutput: input('f32', 'count'), gradInput: inPlace(output('f32', 'count'), 'gradOutput') },
+  numbers: ['count'],
+  measure: ({ output }) => [output.size],
+});
+
+/** output = kept(input) / (1 - probability); its own backward, applied to the gradient. output may be input. */
+export const dropout = operation<{ dropout: Dropout }>()('dropout', {
+  operands: { input: input('f32'), output: inPlace(output('f32', 'count'), 'input') },
+  numbers: ['count', 'probability', 'key'],
+  measure: ({ input, dropout }) => {
+    expectProbability(dropout.probability);
+    return [input.size, dropout.probability, dropout.key];
+  },
+});
+
+/** output[r] += scale row, for every row of output [rows, width]; row [width]. scale is 1 by default. */
+export const addRow = operation<{ scale?: number }>()('addRow', {
+  operands: { row: input('f32', 'width'), output: updated('f32') },
+  numbers: ['rows', 'width', 'scale'],
+  measure: ({ row, output, scale = 1 }) => [rowsOf('output', output, row.size), row.size, scale],
+});

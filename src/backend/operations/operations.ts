@@ -1,0 +1,29 @@
+import { attention, attentionBackward } from './attention.ts';
+import { conditionalMatmul, conditionalMatmulBackwardInput, conditionalMatmulBackwardWeight } from './conditional_matmul.ts';
+import { add, addRow, copy, dropout, fill, fillIntegers, gelu, geluBackward, tanh, tanhBackward } from './elementwise.ts';
+import { gather, gatherScaleBackward, scatterAdd } from './embedding.ts';
+import { balanceThresholds, countSplits, fff, fffBackward, fffPrepared } from './fff.ts';
+import { layerNorm, layerNormBackward } from './layer_norm.ts';
+import { linear, linearBackwardInput, linearBackwardWeight, linearPrepared } from './linear.ts';
+import { columnMean, crossEntropy, squaredError, sum, sumOfSquares } from './loss.ts';
+import type { AnyOperation } from './operation.ts';
+import { adamw, clearRows, clipScale } from './optimizer.ts';
+import { place } from './place.ts';
+import { pool, poolBackward } from './pool.ts';
+import { prepareLinear, prepareNodes } from './prepared.ts';
+
+/** What a program calls, on a device: `device.linear({ input, weight, output })`. */
+export const calledOperations = {
+  ...{ fill, copy, add, addRow, gelu, geluBackward, tanh, tanhBackward, dropout, place },
+  ...{ layerNorm, layerNormBackward, linear, linearBackwardInput, linearBackwardWeight },
+  ...{ attention, attentionBackward, gather, scatterAdd, gatherScaleBackward },
+  ...{ fff, fffBackward, countSplits, balanceThresholds },
+  ...{ conditionalMatmul, conditionalMatmulBackwardInput, conditionalMatmulBackwardWeight },
+  ...{ pool, poolBackward, crossEntropy, squaredError, sum, sumOfSquares, columnMean, clipScale, adamw, clearRows },
+};
+
+/** What runs in place of one of these, or by a method of its own. */
+const otherOperations = { fillIntegers, prepareLinear, linearPrepared, prepareNodes, fffPrepared };
+
+/** Every operation, by its name: what a device can be asked to run. */
+export const operations = { ...calledOperations, ...otherOperations } satisfies Record<string, AnyOperation>;
