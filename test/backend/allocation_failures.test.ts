@@ -26,7 +26,6 @@ const opened = `
       const sum = [code('add'), 3, c, a, c, 1, 1 << 16];
       await addon.finish(handle, Float64Array.from(numbers), 0, undefined, 0);
       const values = await addon.finish(handle, new Float64Array(1), 0, result, c);
-      addon.runNow(handle, new Float64Array(1), 0, result, c);
       addon.blockCount(handle);
       addon.kernelTimes(handle);
       return values[0];
