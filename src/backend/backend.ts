@@ -119,13 +119,12 @@ export abstract class Backend extends OperationCalls {
 
   /** Throws ShapeError unless the tensor is this device's, and alive. */
   expectOwn(tensor: Tensor, caller?: string): void {
-    const before = caller ? `${caller}: ` : '';
+    if (tensor instanceof Tensor && tensor.backend === this && !tensor.disposed) return;
+    let problem = `tensor '${tensor?.name}' was disposed`;
     if (!(tensor instanceof Tensor))
-      throw new ShapeError(
-        `${before}tensor is no tensor (${Object.prototype.toString.call(tensor)}): hand in a tensor, as device.tensor makes them`,
-      );
-    if (tensor.backend !== this) throw new ShapeError(`${before}${describe(tensor)} belongs to another backend`);
-    if (tensor.disposed) throw new ShapeError(`${before}tensor '${tensor.name}' was disposed`);
+      problem = `tensor is no tensor (${Object.prototype.toString.call(tensor)}): hand in a tensor, as device.tensor makes them`;
+    else if (tensor.backend !== this) problem = `${describe(tensor)} belongs to another backend`;
+    throw new ShapeError(caller ? `${caller}: ${problem}` : problem);
   }
 
   /** A copy of weight [outputs, inputs] for `linear` in inference; the caller disposes it. A weight that is not finite is a late error for i8. */

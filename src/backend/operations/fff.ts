@@ -18,11 +18,12 @@ function expectTrees({ trees, depth, leafWidth = 1 }: TreeShape): void {
   if (!Number.isInteger(leafWidth) || leafWidth < 1) throw new ShapeError(`leafWidth ${leafWidth} is not a count`);
 }
 
-/** What kernels take, then extents: neurons of all trees, and of each token nodes and logits of its paths. */
+/** What kernels take. */
 const numbers = ['rows', 'width', 'trees', 'depth', 'leafWidth', 'accumulate'] as const;
+/** Neurons of all trees, nodes and logits of each token's paths, and inner nodes of all trees. */
 const extents = ['neurons', 'nodesPerRow', 'logitsPerRow', 'innerNodes'] as const;
 
-function shapeOf(a: TreeShape & { accumulate?: boolean }, input: Tensor, nodes: Tensor | PreparedWeight) {
+function shapeOf(a: TreeShape, input: Tensor, nodes: Tensor | PreparedWeight) {
   expectTrees(a);
   const { trees, depth, leafWidth = 1 } = a;
   const neurons = trees * neuronsPerTree(depth, leafWidth);
@@ -31,10 +32,7 @@ function shapeOf(a: TreeShape & { accumulate?: boolean }, input: Tensor, nodes: 
     throw new ShapeError(`nodes ${describe(nodes)} must be [${neurons}, 2 width] for ${trees} trees of depth ${depth}${leaves}`);
   }
   const width = nodes.shape[1] / 2;
-  return {
-    numbers: [rowsOf('input', input, width), width, trees, depth, leafWidth, a.accumulate ? 1 : 0] as const,
-    extents: [neurons, trees * (depth + 1), trees * (depth + leafWidth), trees * innerNodes(depth)] as const,
-  };
+  return { rows: rowsOf('input', input, width), width, leafWidth, neurons };
 }
 
 /**
@@ -60,8 +58,12 @@ export const fff = operation<TreeShape & { accumulate?: boolean }>()('fff', {
   },
   numbers: [...numbers, ...extents],
   measure: (a) => {
-    const shape = shapeOf(a, a.input, a.nodes);
-    return [...shape.numbers, ...shape.extents];
+    const { trees, depth, accumulate } = a;
+    const { rows, width, leafWidth, neurons } = shapeOf(a, a.input, a.nodes);
+    const nodesPerRow = trees * (depth + 1);
+    const logitsPerRow = trees * (depth + leafWidth);
+    const inner = trees * innerNodes(depth);
+    return [rows, width, trees, depth, leafWidth, accumulate ? 1 : 0, neurons, nodesPerRow, logitsPerRow, inner];
   },
   otherwise: ({ nodes }) => (nodes instanceof PreparedWeight ? fffPrepared : undefined),
 });
@@ -80,8 +82,24 @@ export const fffPrepared = operation<TreeShape & { accumulate?: boolean }>()('ff
   numbers: [...numbers, 'precision', ...extents],
   measure: (a) => {
     const { precision } = preparedFor('fff', a.nodes);
-    const shape = shapeOf(a, a.input, a.nodes);
-    return [...shape.numbers, precisions.indexOf(precision), ...shape.extents];
+    const { trees, depth, accumulate } = a;
+    const { rows, width, leafWidth, neurons } = shapeOf(a, a.input, a.nodes);
+    const nodesPerRow = trees * (depth + 1);
+    const logitsPerRow = trees * (depth + leafWidth);
+    const inner = trees * innerNodes(depth);
+    return [
+      rows,
+      width,
+      trees,
+      depth,
+      leafWidth,
+      accumulate ? 1 : 0,
+      precisions.indexOf(precision),
+      neurons,
+      nodesPerRow,
+      logitsPerRow,
+      inner,
+    ];
   },
 });
 
@@ -107,8 +125,12 @@ export const fffBackward = operation<TreeShape & { accumulate?: boolean }>()('ff
   measure: (a) => {
     if (!a.gradNodes !== !a.gradBias || !a.gradNodes !== !a.touched)
       throw new ShapeError('gradNodes, gradBias and touched are given together or not at all');
-    const shape = shapeOf(a, a.input, a.nodes);
-    return [...shape.numbers, ...shape.extents];
+    const { trees, depth, accumulate } = a;
+    const { rows, width, leafWidth, neurons } = shapeOf(a, a.input, a.nodes);
+    const nodesPerRow = trees * (depth + 1);
+    const logitsPerRow = trees * (depth + leafWidth);
+    const inner = trees * innerNodes(depth);
+    return [rows, width, trees, depth, leafWidth, accumulate ? 1 : 0, neurons, nodesPerRow, logitsPerRow, inner];
   },
 });
 

@@ -18,8 +18,10 @@ export interface LinearAttributes {
   precision?: ProductPrecision;
 }
 
+const activations = ['none', 'gelu'] as const;
+
 function activationNumber({ activation = 'none', accumulate }: LinearAttributes): number {
-  const gelu = indexIn('activation', activation, ['none', 'gelu']);
+  const gelu = indexIn('activation', activation, activations);
   if (gelu && accumulate) throw new ShapeError('accumulate and an activation exclude each other');
   return gelu;
 }
@@ -42,7 +44,8 @@ export const linear = operation<LinearAttributes>()('linear', {
   measure: (a) => {
     const gelu = activationNumber(a);
     if (a.preActivation && !gelu) throw new ShapeError("preActivation is kept only with activation 'gelu'");
-    return [...linearShape(a.input, a.weight), gelu, a.accumulate ? 1 : 0, precisionNumber(a.precision)];
+    const [rows, inputs, outputs] = linearShape(a.input, a.weight);
+    return [rows, inputs, outputs, gelu, a.accumulate ? 1 : 0, precisionNumber(a.precision)];
   },
   otherwise: ({ weight }) => (weight instanceof PreparedWeight ? linearPrepared : undefined),
 });
@@ -59,7 +62,8 @@ export const linearPrepared = operation<LinearAttributes & { preActivation?: nev
   measure: (a) => {
     if (a.preActivation) throw new ShapeError('a prepared weight is for inference: it keeps no preActivation');
     const { precision } = preparedFor('linear', a.weight);
-    return [...linearShape(a.input, a.weight), activationNumber(a), a.accumulate ? 1 : 0, precisions.indexOf(precision)];
+    const [rows, inputs, outputs] = linearShape(a.input, a.weight);
+    return [rows, inputs, outputs, activationNumber(a), a.accumulate ? 1 : 0, precisions.indexOf(precision)];
   },
 });
 

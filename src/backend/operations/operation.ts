@@ -97,6 +97,8 @@ interface Definition<O extends Operands, Attributes, Numbers extends readonly st
 export interface Operation<O extends Operands = Operands, Attributes = unknown, Numbers extends readonly string[] = readonly string[]>
   extends Definition<O, Attributes, Numbers> {
   readonly name: string;
+  /** Follows from the rest. */
+  readonly plan: Plan;
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: any attributes; `unknown` would not take a function of fewer
@@ -108,7 +110,7 @@ export const operation =
   <const O extends Operands, const Numbers extends readonly string[]>(
     name: string,
     definition: Definition<O, Attributes, Numbers>,
-  ): Operation<O, Attributes, Numbers> => ({ name, ...definition });
+  ): Operation<O, Attributes, Numbers> => ({ name, ...definition, plan: planOf(name, definition) });
 
 export type ArgumentsOf<Op> = Op extends Operation<infer O, infer Attributes, infer _> ? Arguments<O, Attributes> : never;
 
@@ -134,86 +136,90 @@ export type Implementation<Op> =
 
 /** Checks the arguments and queues the operation. Throws ShapeError, naming the operation, what was found and what was expected. */
 export function run(device: Device, called: AnyOperation, a: Record<string, unknown>): void {
-  const definition = called.otherwise?.(a) ?? called;
-  named(called, () => {
-    const { tensors, numbers } = check(device, definition, a);
+  try {
+    const definition = called.otherwise?.(a) ?? called;
+    const tensors = tensorsOf(device, definition.plan, a);
+    const numbers: readonly number[] = definition.measure(a);
+    checkSizes(definition.plan, tensors, numbers);
+    checkMemory(definition.plan, tensors, a.accumulate === true);
     device.enqueue(definition.name, tensors, numbers);
-  });
+  } catch (error) {
+    throw named(called, error);
+  }
 }
 
 /** The numbers that a call would have, before its outputs are there. */
 export function numbersOf(device: Device, definition: AnyOperation, a: Record<string, unknown>): readonly number[] {
-  return named(definition, () => {
-    const { names, operands } = planOf(definition);
-    for (const [i, operand] of operands.entries()) if (operand.role === 'input') tensorOf(device, names[i], operand, a[names[i]]);
-    return definition.measure(a);
-  });
-}
-
-function named<Result>({ name }: AnyOperation, work: () => Result): Result {
   try {
-    return work();
+    tensorsOf(device, { ...definition.plan, operands: definition.plan.operands.filter(({ role }) => role === 'input') }, a);
+    return definition.measure(a);
   } catch (error) {
-    if (error instanceof ShapeError) throw new ShapeError(`${name}: ${error.message}`);
-    throw error;
+    throw named(definition, error);
   }
 }
 
+const named = ({ name }: AnyOperation, error: unknown) =>
+  error instanceof ShapeError ? new ShapeError(`${name}: ${error.message}`) : error;
+
+/** What of a definition every call needs, found once. */
 interface Plan {
-  names: string[];
-  operands: Operand[];
-  /** Of each operand's extents: an index into the numbers, or a constant as its complement. */
-  extents: (number[] | undefined)[];
-  /** Pairs of operands that may not share memory: one that is written, another, and whether they may be the same element for element. */
-  pairs: { written: number; other: number; same: boolean }[];
+  readonly operands: readonly (Operand & { readonly name: string })[];
+  /** Of each operand with a shape, its place and its extents: the places of numbers, or constants as their complements. */
+  readonly sizes: readonly { readonly at: number; readonly extents: readonly number[] }[];
+  /** Operands that may not share memory: one that is written, another, and whether they may be the same, element for element. */
+  readonly pairs: readonly { readonly written: number; readonly other: number; readonly same: boolean }[];
 }
 
-const plans = new WeakMap<AnyOperation, Plan>();
-
-function planOf(definition: AnyOperation): Plan {
-  const known = plans.get(definition);
-  if (known) return known;
-  const names = Object.keys(definition.operands);
-  const operands = names.map((name) => definition.operands[name] as Operand);
-  const extents = operands.map(({ shape }) => shape?.map((extent) => (typeof extent === 'number' ? ~extent : indexOf(definition, extent))));
+function planOf(operation: string, definition: { operands: Operands; numbers: readonly string[] }): Plan {
+  const operands = Object.entries(definition.operands).map(([name, operand]) => ({ name, ...operand }));
+  const place = (extent: Extent) => {
+    if (typeof extent === 'number') return ~extent;
+    const at = definition.numbers.indexOf(extent);
+    if (at < 0) throw new Error(`operation ${operation}: '${extent}' is none of its numbers`);
+    return at;
+  };
+  const sizes = operands.flatMap(({ shape }, at) => (shape ? [{ at, extents: shape.map(place) }] : []));
   const pairs = operands.flatMap((operand, written) =>
     operands.flatMap((other, at) => {
       const twice = other.role !== 'input' && at < written; // both are written: once is enough
       if (operand.role === 'input' || at === written || twice || (operand.form === 'strided' && other.form === 'strided')) return [];
-      return [{ written, other: at, same: operand.mayBe.includes(names[at]) || other.mayBe.includes(names[written]) }];
+      return [{ written, other: at, same: operand.mayBe.includes(other.name) || other.mayBe.includes(operand.name) }];
     }),
   );
-  const plan = { names, operands, extents, pairs };
-  plans.set(definition, plan);
-  return plan;
+  return { operands, sizes, pairs };
 }
 
-function indexOf({ name, numbers }: AnyOperation, extent: string): number {
-  const index = numbers.indexOf(extent);
-  if (index < 0) throw new Error(`operation ${name}: '${extent}' is none of its numbers`);
-  return index;
-}
-
-function check(device: Device, definition: AnyOperation, a: Record<string, unknown>) {
-  const { names, operands, extents, pairs } = planOf(definition);
+function tensorsOf(device: Device, { operands }: Plan, a: Record<string, unknown>): (Tensor | undefined)[] {
   const tensors: (Tensor | undefined)[] = [];
-  for (let i = 0; i < names.length; i++) tensors.push(tensorOf(device, names[i], operands[i], a[names[i]]));
-  const numbers: readonly number[] = definition.measure(a);
-  for (let i = 0; i < names.length; i++) {
-    const tensor = tensors[i];
-    const shape = extents[i];
-    if (!tensor || !shape) continue;
+  for (let i = 0; i < operands.length; i++) {
+    const operand = operands[i];
+    const given = a[operand.name];
+    tensors.push(given === undefined && operand.optional ? undefined : tensorOf(device, operand, given));
+  }
+  return tensors;
+}
+
+function checkSizes({ operands, sizes }: Plan, tensors: readonly (Tensor | undefined)[], numbers: readonly number[]): void {
+  for (let i = 0; i < sizes.length; i++) {
+    const { at, extents } = sizes[i];
+    const tensor = tensors[at];
+    if (tensor === undefined) continue;
     let size = 1;
-    for (const extent of shape) size *= extent < 0 ? ~extent : numbers[extent];
-    if (tensor.size !== size) throw new ShapeError(`${names[i]} ${describe(tensor)} has ${tensor.size} elements, expected ${size}`);
+    for (let j = 0; j < extents.length; j++) size *= extents[j] < 0 ? ~extents[j] : numbers[extents[j]];
+    if (tensor.size !== size)
+      throw new ShapeError(`${operands[at].name} ${describe(tensor)} has ${tensor.size} elements, expected ${size}`);
   }
-  for (const { written, other, same } of pairs) {
-    const [left, right] = [tensors[written], tensors[other]];
-    if (!left || !right || left.storage !== right.storage || !overlap(left, right)) continue;
-    if (!(same && left.offset === right.offset && left.size === right.size && !a.accumulate))
-      throw new ShapeError(`${names[written]} ${describe(left)} and ${names[other]} ${describe(right)} share memory`);
+}
+
+function checkMemory({ operands, pairs }: Plan, tensors: readonly (Tensor | undefined)[], accumulates: boolean): void {
+  for (let i = 0; i < pairs.length; i++) {
+    const { written, other, same } = pairs[i];
+    const left = tensors[written];
+    const right = tensors[other];
+    if (left === undefined || right === undefined || left.storage !== right.storage || !overlap(left, right)) continue;
+    if (same && left.offset === right.offset && left.size === right.size && !accumulates) continue;
+    throw new ShapeError(`${operands[written].name} ${describe(left)} and ${operands[other].name} ${describe(right)} share memory`);
   }
-  return { tensors, numbers };
 }
 
 /** Both lie in the same storage. */
@@ -223,16 +229,16 @@ function overlap(a: Tensor, b: Tensor): boolean {
 }
 
 /** A tensor of this device, alive and of the operand's type. Programs in plain JavaScript may hand in anything: native code would take it for address 0. */
-function tensorOf(device: Device, name: string, { form, dtype, optional }: Operand, given: unknown): Tensor | undefined {
-  if (optional && given === undefined) return undefined;
-  const found = form === 'strided' && given ? (given as StridedOperand).tensor : given;
-  const tensor = found instanceof PreparedWeight && form === 'preparable' ? found.data : found;
+function tensorOf(device: Device, { name, form, dtype }: Operand & { name: string }, given: unknown): Tensor {
+  let tensor = given;
+  if (form === 'strided') tensor = (given as StridedOperand | undefined)?.tensor;
+  else if (form === 'preparable' && given instanceof PreparedWeight) tensor = given.data;
   if (!(tensor instanceof Tensor)) {
     const what = tensor === undefined ? 'missing' : `no tensor (${Object.prototype.toString.call(tensor)})`;
     throw new ShapeError(`${name} is ${what}: hand in a tensor, as device.tensor makes them`);
   }
   device.expectOwn(tensor);
-  if (dtype === 'word' ? bytesPerElement[tensor.dtype] !== 4 : tensor.dtype !== dtype)
+  if (tensor.dtype !== dtype && !(dtype === 'word' && bytesPerElement[tensor.dtype] === 4))
     throw new ShapeError(`${name} ${describe(tensor)} must be ${dtype === 'word' ? 'f32 or i32' : dtype}`);
   return tensor;
 }
