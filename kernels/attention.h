@@ -15,11 +15,11 @@ struct AttentionShape {
         scale(1.0f / __builtin_sqrtf(a.number(2))), dropout(a.numbers[6], a.numbers[7]), bf16(static_cast<Precision>(a.count(8)) == Precision::bf16), paddingMask(a.integers(3)) {}
 
   // The most queries that a task of the forward, or a block of the backward, takes on.
-  static constexpr size_t mostQueries = 128;
+  static constexpr size_t maxQueries = 128;
   // Queries in a block of the backward: their scores should fit the second-level cache.
   size_t backwardBlock() const {
     const size_t rows = 65536 / keyLength / 16 * 16;
-    return smaller(queryLength, rows < 64 ? 64 : smaller(rows, mostQueries));
+    return smaller(queryLength, rows < 64 ? 64 : smaller(rows, maxQueries));
   }
   // Elements from one row of scores to the next.
   size_t scoreStride() const { return roundUp(keyLength, 16); }
@@ -75,7 +75,7 @@ inline RowSoftmax softmaxRow(const AttentionShape& s, float* scores, const float
 template <bool bf16> inline void attentionIn(Context& context, const Arguments& a, const AttentionShape& s) {
   float *output = a.floats(4), *logSumExp = a.floats(5);
   // A task packs the keys and values for its queries, of which a few at a time meet them while their scores are in the first cache.
-  constexpr size_t block = AttentionShape::mostQueries;
+  constexpr size_t block = AttentionShape::maxQueries;
   const size_t blocks = (s.queryLength + block - 1) / block, stride = s.scoreStride(), headStride = s.headStride(), outputStride = s.heads * s.headSize;
   const uint64_t columnFloats = packedSize(s.keyLength, s.headSize), rowFloats = packedSize(s.headSize, s.keyLength);
   const uint64_t scoreBytes = uint64_t{stride} * 4, roundedBytes = bf16 ? uint64_t{headStride} * 4 * tileRows : 0;

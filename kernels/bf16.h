@@ -1,5 +1,5 @@
 // bf16, the upper half of a float. Two to a word: of a block of 2 lanes elements, word j holds element j below and element lanes + j
-// above, so that a shift and a mask give vectors of neighbours back, and products of words are sums over pairs.
+// above, so that a shift and a mask give vectors of neighbors back, and products of words are sums over pairs.
 
 UFB_INLINE UnsignedVector bitsUnsigned(Vector v) { return reinterpret_cast<UnsignedVector>(v); }
 
@@ -38,7 +38,7 @@ typedef __bf16 Bf16Vector __attribute__((vector_size(64)));
 #else
 typedef int16_t Bf16Vector __attribute__((vector_size(64)));
 #endif
-// The lanes of low, then those of high, two neighbours to a word (packBf16 pairs elements a vector apart); what is denormal becomes 0.
+// The lanes of low, then those of high, two neighbors to a word (packBf16 pairs elements a vector apart); what is denormal becomes 0.
 UFB_INLINE Vector pairBf16(Vector low, Vector high) {
 #if defined(__clang__)
   return reinterpret_cast<Vector>(__builtin_ia32_cvtne2ps2bf16_512(high, low));

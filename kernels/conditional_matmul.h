@@ -106,7 +106,7 @@ inline void conditionalMatmulBackwardWeight(Context& context, const Arguments& a
   if (!choices.valid(context, "conditionalMatmulBackwardWeight: block %lld, chosen by row %lld, is not one of %lld")) return;
   const float *input = a.floats(0), *gradOutput = a.floats(1);
   float *gradWeight = a.floats(3), *gradBias = a.floats(4);
-  int32_t* touched = a.integers(5);
+  int32_t* rowMask = a.integers(5);
   const size_t inputs = choices.inputs, size = choices.blockSize, count = choices.count();
   const SortedChoices sorted = sortChoices(context, choices, count);
   const size_t slabs = (inputs + slabWidth - 1) / slabWidth;
@@ -122,7 +122,7 @@ inline void conditionalMatmulBackwardWeight(Context& context, const Arguments& a
       for (size_t i = 0; i < entries; i++) scales[i] = gradOutput[sorted.order[run.begin + i] * size + j];
       sumRows(gradWeight + row * inputs + column, input + column, inputs, rows, scales, entries, columns, true);
       if (column > 0) continue;
-      if (touched) touched[row] = 1;
+      if (rowMask) rowMask[row] = 1;
       if (!gradBias) continue;
       float sum = gradBias[row];
       for (size_t i = 0; i < entries; i++) sum += scales[i];

@@ -17,7 +17,7 @@ struct FastFeedforwardOutputs {
   float* logits;     // may be null
 };
 
-// The walks of some tokens down some neighbouring trees: walk i trees + tree. Lies in a worker's scratch.
+// The walks of some tokens down some neighboring trees: walk i trees + tree. Lies in a worker's scratch.
 template <class Nodes> struct Walks {
   size_t count, trees, firstTree, visits;
   uint32_t* tokens;           // [count]
@@ -27,28 +27,28 @@ template <class Nodes> struct Walks {
   uint32_t *order, *spare;    // [count trees], walks by the row that they are at
   const typename Nodes::Input** inputs;  // [count]
   typename Nodes::Input* converted;      // [count, inputSize]
-  QuantisedInput* quantised;  // [count]
+  QuantizedInput* quantized;  // [count]
 
   size_t walks() const { return count * trees; }
 
   static uint64_t bytes(const Nodes& nodes, uint64_t count, size_t trees, size_t visits) {
     const uint64_t walks = count * trees;
     return takes(count * 4) + 3 * takes(walks * visits * 4) + 2 * takes(walks * 4) + takes(count * sizeof(void*)) +
-           takes(count * nodes.inputSize() * sizeof(typename Nodes::Input)) + takes(count * sizeof(QuantisedInput));
+           takes(count * nodes.inputSize() * sizeof(typename Nodes::Input)) + takes(count * sizeof(QuantizedInput));
   }
 
   Walks(char* block, const Nodes& nodes, size_t count, size_t firstTree, size_t trees, size_t visits)
       : count(count), trees(trees), firstTree(firstTree), visits(visits), tokens(take<uint32_t>(block, count)), rows(take<uint32_t>(block, walks() * visits)),
         logits(take<float>(block, walks() * visits)), activations(take<float>(block, walks() * visits)), order(take<uint32_t>(block, walks())), spare(take<uint32_t>(block, walks())),
         inputs(take<const typename Nodes::Input*>(block, count)), converted(take<typename Nodes::Input>(block, count * nodes.inputSize())),
-        quantised(take<QuantisedInput>(block, count)) {}
+        quantized(take<QuantizedInput>(block, count)) {}
 
   void start(const Nodes& nodes, const float* input) {
     for (size_t i = 0; i < count; i++) {
       const float* x = input + tokens[i] * nodes.width;
       if constexpr (Nodes::convertsInput) {
         inputs[i] = converted + i * nodes.inputSize();
-        nodes.convert(x, converted + i * nodes.inputSize(), quantised + i);
+        nodes.convert(x, converted + i * nodes.inputSize(), quantized + i);
       } else {
         inputs[i] = x;
       }
@@ -77,7 +77,7 @@ template <class Nodes> UFB_INLINE void logitsOfRow(const Nodes& nodes, const Wal
       tokens[t] = walks.order[at + t] / static_cast<uint32_t>(walks.trees);
       x[t] = walks.inputs[tokens[t]];
     }
-    nodes.template logits<count>(x, walks.quantised, tokens, row, z);
+    nodes.template logits<count>(x, walks.quantized, tokens, row, z);
     for (int t = 0; t < count; t++) walks.logits[walks.order[at + t] * walks.visits + v] = z[t];
   };
   size_t at = begin;
@@ -188,7 +188,7 @@ template <class Nodes> inline void finishWalks(const Nodes& nodes, const TreeSha
   for (size_t v = 0; v < walks.walks() * visits; v++) walks.activations[v] *= nodes.outputScale(walks.rows[v]);
 
   const bool accumulate = outputs.accumulate || walks.firstTree > 0;
-  // In the first tree's order, in which neighbours share rows: a row is fetched where it differs from the neighbour's.
+  // In the first tree's order, in which neighbors share rows: a row is fetched where it differs from the neighbor's.
   const auto rowsOf = [&](size_t at) { return walks.rows + walks.order[at] / walks.trees * perToken; };
   const auto fetch = [&](size_t at) {
     if (at >= walks.count) return;
@@ -236,7 +236,7 @@ inline void walkTogether(Context& context, const Nodes& nodes, const TreeShape& 
 }
 
 // All tokens, tree by tree: the first `top` levels in the tokens' order, the rest in the order of the nodes that they came to, so that
-// neighbours share rows. Gives the same bits as walkTogether.
+// neighbors share rows. Gives the same bits as walkTogether.
 template <class Nodes>
 inline void walkSorted(Context& context, const Nodes& nodes, const TreeShape& shape, const float* input, size_t tokens, size_t top,
                        const FastFeedforwardOutputs& outputs) {

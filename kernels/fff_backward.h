@@ -24,7 +24,7 @@ UFB_INLINE void prefetchRowToWrite(float* row, size_t width) {
 }
 
 // The tokens of one tree in the order of the leaves they reached (tokens of one leaf in order): those that share a node, on whatever
-// level, are neighbours, which makes a run of them.
+// level, are neighbors, which makes a run of them.
 struct LeafOrder {
   uint32_t *tokens, *places, *leaves;  // token and leaf by place, place by token
   // The node `up` levels above the leaf at a place, numbered within its level.
@@ -33,7 +33,7 @@ struct LeafOrder {
 
 struct FastFeedforwardGradients {
   float *nodes, *bias;
-  int32_t* touched;
+  int32_t* rowMask;
   // By tree, visit and place: dz and gelu(z), by which the gradients of w_in and w_out take the token's input and gradOutput.
   float *slopes, *activations;
 };
@@ -61,7 +61,7 @@ inline bool orderByLeaf(Context& context, const LeafOrder& order, const int32_t*
   return true;
 }
 
-// The visits of tokens that are neighbours in the first tree's order, some at a time.
+// The visits of tokens that are neighbors in the first tree's order, some at a time.
 struct VisitBlock {
   static constexpr size_t capacity = 32;
   size_t place, tokens, first, count;
@@ -135,7 +135,7 @@ inline void fffBackwardBlock(const FastFeedforward& layer, const VisitBlock& blo
   if (column < width) addOutputs<together, false>(nodes, rows, scales, block.count, column, width - column, dx, adds);
 }
 
-// What a run of visits adds to `neurons` neighbouring neurons, over `columns` columns of w_in (half 0) or w_out (half 1). The scales of
+// What a run of visits adds to `neurons` neighboring neurons, over `columns` columns of w_in (half 0) or w_out (half 1). The scales of
 // a neuron lie `tokens` behind those of the one before it.
 UFB_INLINE void addRun(const FastFeedforward& layer, const FastFeedforwardGradients& gradients, size_t row, size_t neurons, const uint32_t* order, const float* scales,
                        size_t tokens, size_t count, const float* source, int half, size_t column, size_t columns) {
@@ -152,7 +152,7 @@ UFB_INLINE void addRun(const FastFeedforward& layer, const FastFeedforwardGradie
     float sum = gradients.bias[row + n];
     for (size_t i = 0; i < count; i++) sum += scales[n * tokens + i];
     gradients.bias[row + n] = sum;
-    gradients.touched[row + n] = 1;
+    gradients.rowMask[row + n] = 1;
   }
 }
 
@@ -238,7 +238,7 @@ inline void fffBackward(Context& context, const Arguments& a) {
   });
   if (invalid) return;
 
-  // In the first tree's order, so that neighbours share rows.
+  // In the first tree's order, so that neighbors share rows.
   parallelRanges(context, tokens, 16, [&](size_t begin, size_t end, int) {
     VisitBlock blocks[2];
     size_t current = 0;

@@ -44,10 +44,10 @@ struct FloatNodes {
   UFB_INLINE void prefetchIn(size_t row) const { prefetchBytes(in(row), width * sizeof(float)); }
   UFB_INLINE void prefetchOut(size_t row) const { prefetchBytes(out(row), width * sizeof(float)); }
   size_t inputSize() const { return 0; }
-  void convert(const float*, Input*, QuantisedInput*) const {}
+  void convert(const float*, Input*, QuantizedInput*) const {}
   float outputScale(size_t) const { return 1.0f; }
 
-  template <int count> UFB_INLINE void logits(const Input* const* x, const QuantisedInput*, const uint32_t*, size_t row, float* z) const {
+  template <int count> UFB_INLINE void logits(const Input* const* x, const QuantizedInput*, const uint32_t*, size_t row, float* z) const {
     const float* w = in(row);
     Vector sum[count][4];
     for (int t = 0; t < count; t++)
@@ -93,10 +93,10 @@ struct Bf16Nodes {
   UFB_INLINE void prefetchIn(size_t row) const { prefetchBytes(in(row), padded() * sizeof(uint16_t)); }
   UFB_INLINE void prefetchOut(size_t row) const { prefetchBytes(in(row) + padded(), padded() * sizeof(uint16_t)); }
   size_t inputSize() const { return padded(); }
-  void convert(const float* x, Input* to, QuantisedInput*) const { roundInputRow(x, width, to); }
+  void convert(const float* x, Input* to, QuantizedInput*) const { roundInputRow(x, width, to); }
   float outputScale(size_t) const { return 1.0f; }
 
-  template <int count> UFB_INLINE void logits(const Input* const* x, const QuantisedInput*, const uint32_t*, size_t row, float* z) const {
+  template <int count> UFB_INLINE void logits(const Input* const* x, const QuantizedInput*, const uint32_t*, size_t row, float* z) const {
     const uint16_t* w = in(row);
     constexpr size_t block = 2 * lanes;
     const size_t padded = this->padded();
@@ -139,10 +139,10 @@ struct Int8Nodes {
   UFB_INLINE void prefetchIn(size_t row) const { prefetchBytes(in(row), padded()); }
   UFB_INLINE void prefetchOut(size_t row) const { prefetchBytes(in(row) + padded(), padded()); }
   size_t inputSize() const { return padded(); }
-  void convert(const float* x, Input* to, QuantisedInput* quantised) const { *quantised = quantiseInputRow(x, width, to); }
+  void convert(const float* x, Input* to, QuantizedInput* quantized) const { *quantized = quantizeInputRow(x, width, to); }
   float outputScale(size_t row) const { return outScales[row]; }
 
-  template <int count> UFB_INLINE void logits(const Input* const* x, const QuantisedInput* quantised, const uint32_t* tokens, size_t row, float* z) const {
+  template <int count> UFB_INLINE void logits(const Input* const* x, const QuantizedInput* quantized, const uint32_t* tokens, size_t row, float* z) const {
     const uint8_t* w = in(row);
     IntVector sum[count][2];
     for (int t = 0; t < count; t++) sum[t][0] = sum[t][1] = IntVector{};
@@ -157,7 +157,7 @@ struct Int8Nodes {
     for (; i < padded; i += 4 * lanes)
       for (int t = 0; t < count; t++) sum[t][0] = multiplyAddBytes(w + i, x[t] + i, sum[t][0]);
     for (int t = 0; t < count; t++) {
-      const QuantisedInput& input = quantised[tokens[t]];
+      const QuantizedInput& input = quantized[tokens[t]];
       const int32_t total = sumIntegers(sum[t][0] + sum[t][1]) - 128 * input.sum;
       z[t] = static_cast<float>(total) * (input.scale * inScales[row]) + bias[row];
     }
@@ -201,7 +201,7 @@ inline void prepareNodes(Context& context, const Arguments& a) {
         const bool out = half % 2 == 1;
         int8NodeScales(data, count, width)[half / 2 + (out ? count : 0)] = scale.scale;
         uint8_t* to = static_cast<uint8_t*>(data) + half * padded;
-        quantiseRow(row, width, padded, scale.inverse, out ? 0 : 128, to);
+        quantizeRow(row, width, padded, scale.inverse, out ? 0 : 128, to);
         for (size_t block = 0; out && block < padded; block += 4 * lanes) packBytes(to + block);
       }
     }

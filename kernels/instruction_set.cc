@@ -8,16 +8,16 @@ namespace UFB_INSTRUCTION_SET {
 #include "simd.h"
 #include "simd_math.h"
 #include "elementwise.h"
-#include "place.h"
+#include "strided_copy.h"
 #include "layer_norm.h"
 #include "bf16.h"
-#include "quantise.h"
+#include "quantize.h"
 #include "products.h"
 #include "matrix_multiply.h"
 #include "linear.h"
 #include "scatter.h"
 #include "attention.h"
-#include "embedding.h"
+#include "gather.h"
 #include "fff_nodes.h"
 #include "prepared_linear.h"
 #include "fff.h"
@@ -33,7 +33,7 @@ const KernelEntry kernels[] = {
     {"fill", fill},
     {"fillIntegers", fillIntegers},
     {"copy", copy},
-    {"place", place},
+    {"stridedCopy", stridedCopy},
     {"add", add},
     {"addRow", addRow},
     {"gelu", gelu},

@@ -1,9 +1,9 @@
-// Normalisation over the last dimension (see the contract); rows are shared among the threads.
+// Normalization over the last dimension (see the contract); rows are shared among the threads.
 
 UFB_INLINE size_t rowsPerPiece(size_t width) { return width >= pieceSize ? 1 : pieceSize / (width + 1) + 1; }
 
 // A row whose sums leave the range of float, so that only double holds them: the same as of any other.
-inline void normaliseInDouble(const float* x, const float* gamma, const float* beta, float* y, size_t width, double epsilon, float& mean, float& reciprocal) {
+inline void normalizeInDouble(const float* x, const float* gamma, const float* beta, float* y, size_t width, double epsilon, float& mean, float& reciprocal) {
   double total = 0, squares = 0;
   for (size_t i = 0; i < width; i++) total += static_cast<double>(x[i]);
   const double average = total / static_cast<double>(width);
@@ -40,7 +40,7 @@ inline void layerNorm(Context& context, const Arguments& a) {
           storeUpTo(y + i, multiplyAdd(normal, loadUpTo(gamma + i, n), loadUpTo(beta + i, n)), n);
         });
       } else {
-        normaliseInDouble(x, gamma, beta, y, width, epsilon, mean, reciprocal);
+        normalizeInDouble(x, gamma, beta, y, width, epsilon, mean, reciprocal);
       }
       if (means) means[r] = mean;
       if (reciprocals) reciprocals[r] = reciprocal;

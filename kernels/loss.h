@@ -93,13 +93,13 @@ inline void sum(Context& context, const Arguments& a) {
 
 inline void sumOfSquares(Context& context, const Arguments& a) {
   const float* input = a.floats(0);
-  const int32_t* touched = a.integers(1);
+  const int32_t* rowMask = a.integers(1);
   const size_t rows = a.count(0), width = a.count(1);
   const auto squares = [&](size_t begin, size_t end) { return sumTerms(input + begin, end - begin, [](Vector v) { return v * v; }); };
-  const double total = touched ? sumPieces(context, rows, rowsPerPiece(width), [&](size_t begin, size_t end) {
+  const double total = rowMask ? sumPieces(context, rows, rowsPerPiece(width), [&](size_t begin, size_t end) {
     double subtotal = 0;
     for (size_t r = begin; r < end; r++)
-      if (touched[r]) subtotal += squares(r * width, (r + 1) * width);
+      if (rowMask[r]) subtotal += squares(r * width, (r + 1) * width);
     return subtotal;
   }) : sumPieces(context, rows * width, pieceSize, squares);
   a.floats(2)[0] = static_cast<float>(total);

@@ -6,7 +6,7 @@
 // chain of multiply-adds, block after block added to c. A row therefore answers the same bits alone as in a batch.
 //
 // With `bf16` both operands are rounded to bf16 (to nearest, ties to even), where they are packed or by rowsFor, and their products summed in f32: by
-// instructions that take pairs of neighbours in k where the processor has them, else as floats.
+// instructions that take pairs of neighbors in k where the processor has them, else as floats.
 
 // A tile's accumulators, one row of b and one element of a fit in the vector registers.
 #if defined(__AVX512F__)
@@ -93,7 +93,7 @@ template <bool bf16> using PanelProduct = typename PanelProductOf<bf16>::Type;
 template <bool bf16> using PanelProduct = FloatProduct;
 #endif
 
-// Rounds a panel, `width` wide, where it lies. Pairs of neighbours in k share a word afterwards if the tile multiplies pairs: word
+// Rounds a panel, `width` wide, where it lies. Pairs of neighbors in k share a word afterwards if the tile multiplies pairs: word
 // p / 2 width + i holds (p, i) below and (p + 1, i) above, of an odd depth the last with 0.
 UFB_INLINE void roundPanel(size_t width, size_t depth, float* panel) {
 #if defined(__AVX512BF16__)
@@ -119,7 +119,7 @@ UFB_INLINE void roundPanel(size_t width, size_t depth, float* panel) {
 #endif
 }
 
-// Rounds a row that a tile reads unpacked; its words hold pairs of neighbours if the tile multiplies pairs. `rounded` has room for whole
+// Rounds a row that a tile reads unpacked; its words hold pairs of neighbors if the tile multiplies pairs. `rounded` has room for whole
 // vectors and may be the row itself.
 UFB_INLINE void roundRow(const float* row, size_t count, float* rounded) {
 #if defined(__AVX512BF16__)

@@ -34,7 +34,7 @@ UFB_INLINE bool isZero(const float* row, size_t width) {
 inline void adamw(Context& context, const Arguments& a) {
   float *parameter = a.floats(0), *mean = a.floats(2), *variance = a.floats(3);
   const float *gradient = a.floats(1), *gradientScale = a.floats(5);
-  const int32_t* touched = a.integers(4);
+  const int32_t* rowMask = a.integers(4);
   const size_t rows = a.count(0), width = a.count(1), step = a.count(7);
   const double learningRate = a.numbers[2], beta1 = a.numbers[3], beta2 = a.numbers[4];
   const Vector keep1 = splat(a.number(3)), keep2 = splat(a.number(4)), take1 = splat(static_cast<float>(1 - beta1)), take2 = splat(static_cast<float>(1 - beta2));
@@ -60,21 +60,21 @@ inline void adamw(Context& context, const Arguments& a) {
   };
   // What never had a gradient does not move, 0 / epsilon being 0; to read that takes a third of the time of writing it.
   const bool mayRest = a.numbers[6] == 0 && a.number(5) > 0;
-  if (!touched) parallelRanges(context, rows * width, pieceSize, [&](size_t begin, size_t end, int) { update(begin, end, true); });
+  if (!rowMask) parallelRanges(context, rows * width, pieceSize, [&](size_t begin, size_t end, int) { update(begin, end, true); });
   else parallelRanges(context, rows, rowsPerPiece(width), [&](size_t begin, size_t end, int) {
     for (size_t r = begin; r < end; r++) {
-      if (!touched[r] && mayRest && isZero(mean + r * width, width) && isZero(variance + r * width, width)) continue;
-      update(r * width, (r + 1) * width, touched[r] != 0);
+      if (!rowMask[r] && mayRest && isZero(mean + r * width, width) && isZero(variance + r * width, width)) continue;
+      update(r * width, (r + 1) * width, rowMask[r] != 0);
     }
   });
 }
 
 inline void clearRows(Context& context, const Arguments& a) {
   float* gradient = a.floats(0);
-  const int32_t* touched = a.integers(1);
+  const int32_t* rowMask = a.integers(1);
   const size_t width = a.count(1);
   parallelRanges(context, a.count(0), rowsPerPiece(width), [&](size_t begin, size_t end, int) {
     for (size_t r = begin; r < end; r++)
-      if (touched[r]) __builtin_memset(gradient + r * width, 0, width * sizeof(float));
+      if (rowMask[r]) __builtin_memset(gradient + r * width, 0, width * sizeof(float));
   });
 }

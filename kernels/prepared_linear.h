@@ -1,6 +1,6 @@
 // Products with prepared weights (see PreparedWeight): output = activation(input weight^T + bias), the weight packed once for all calls.
 //
-// The weight lies in panels of tileColumns outputs, in which `group` neighbours of the inner dimension stand together: one number in f32,
+// The weight lies in panels of tileColumns outputs, in which `group` neighbors of the inner dimension stand together: one number in f32,
 // two in bf16, two or four in i8, whatever one instruction multiplies and sums. Inputs in f32 are read where they lie, others are rounded
 // at each call, in panels of tileRows rows. An output is summed over the whole inner dimension in registers, in one order whatever the rows and threads.
 
@@ -53,7 +53,7 @@ inline void prepareLinear(Context& context, const Arguments& a) {
           context.fail(&context, "prepareLinear: the weights of output %lld are not finite and cannot be rounded to i8", static_cast<long long>(output), 0, 0);
           continue;
         }
-        quantiseRow(row, absent ? 0 : inputs, padded, scale.inverse, 128, values);
+        quantizeRow(row, absent ? 0 : inputs, padded, scale.inverse, 128, values);
         placeColumn<Int8Product>(values, outputs, inputs, output, 128, static_cast<uint8_t*>(data));
         linearScales(data, outputs, inputs)[output] = scale.scale;
       }
@@ -63,8 +63,8 @@ inline void prepareLinear(Context& context, const Arguments& a) {
 
 // ------------------------------------------------------------------ packing inputs
 
-// Rows [0, rows) of the input, at most tileRows, as packed[group][row]; `quantised` is one a row.
-inline void packInputs(Bf16Product, const float* input, size_t rows, size_t inputs, Bf16Product::Left* packed, QuantisedInput*, char* scratch) {
+// Rows [0, rows) of the input, at most tileRows, as packed[group][row]; `quantized` is one a row.
+inline void packInputs(Bf16Product, const float* input, size_t rows, size_t inputs, Bf16Product::Left* packed, QuantizedInput*, char* scratch) {
   const size_t groups = groupsOf<Bf16Product>(inputs), padded = roundUp(inputs, rowPadding);
   float* rounded = reinterpret_cast<float*>(scratch);
   for (size_t r = 0; r < rows; r++) {
@@ -78,11 +78,11 @@ inline void packInputs(Bf16Product, const float* input, size_t rows, size_t inpu
 #endif
   }
 }
-inline void packInputs(Int8Product, const float* input, size_t rows, size_t inputs, int32_t* packed, QuantisedInput* quantised, char* scratch) {
+inline void packInputs(Int8Product, const float* input, size_t rows, size_t inputs, int32_t* packed, QuantizedInput* quantized, char* scratch) {
   const size_t groups = groupsOf<Int8Product>(inputs);
   int8_t* bytes = reinterpret_cast<int8_t*>(scratch);
   for (size_t r = 0; r < rows; r++) {
-    quantised[r] = quantiseInputRow(input + r * inputs, inputs, bytes);
+    quantized[r] = quantizeInputRow(input + r * inputs, inputs, bytes);
     for (size_t g = 0; g < groups; g++) {
       if constexpr (Int8Product::group == 4) __builtin_memcpy(packed + g * rows + r, bytes + 4 * g, 4);
       else packed[g * rows + r] = static_cast<int32_t>((static_cast<uint32_t>(bytes[2 * g]) & 0xffffu) | static_cast<uint32_t>(bytes[2 * g + 1]) << 16);
@@ -100,9 +100,9 @@ struct LinearOutputs {
   bool gelu, accumulate;
 };
 
-template <class Sum> UFB_INLINE Vector valueOf(Sum sum, const QuantisedInput* quantised, const float* scales, size_t n) {
+template <class Sum> UFB_INLINE Vector valueOf(Sum sum, const QuantizedInput* quantized, const float* scales, size_t n) {
   if constexpr (__is_same(Sum, IntVector)) {
-    return __builtin_convertvector(sum - 128 * quantised->sum, Vector) * (splat(quantised->scale) * loadUpTo(scales, n));
+    return __builtin_convertvector(sum - 128 * quantized->sum, Vector) * (splat(quantized->scale) * loadUpTo(scales, n));
   } else {
     return sum;
   }
@@ -110,7 +110,7 @@ template <class Sum> UFB_INLINE Vector valueOf(Sum sum, const QuantisedInput* qu
 
 // Outputs [row, row + rows) x [column, column + columns): `columns` fill the last of `vectors` vectors at least in part.
 template <class Product, int rows, int vectors>
-inline void preparedTile(size_t groups, const typename Product::Left* a, size_t aRow, const typename Product::Right* b, const QuantisedInput* quantised, const LinearOutputs& to,
+inline void preparedTile(size_t groups, const typename Product::Left* a, size_t aRow, const typename Product::Right* b, const QuantizedInput* quantized, const LinearOutputs& to,
                          size_t row, size_t column, size_t columns) {
   typename Product::Sum sum[rows][vectors];
 #pragma GCC unroll 16
@@ -136,14 +136,14 @@ inline void preparedTile(size_t groups, const typename Product::Left* a, size_t 
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) {
       float* y = to.output + (row + i) * to.outputs + at;
-      Vector z = valueOf(sum[i][j], quantised + i, to.scales + at, n) + bias;
+      Vector z = valueOf(sum[i][j], quantized + i, to.scales + at, n) + bias;
       if (to.gelu) z = geluValue(z);
       storeUpTo(y, to.accumulate ? loadUpTo(y, n) + z : z, n);
     }
   }
 }
 
-template <class Product> using PreparedTile = void (*)(size_t, const typename Product::Left*, size_t, const typename Product::Right*, const QuantisedInput*, const LinearOutputs&, size_t, size_t, size_t);
+template <class Product> using PreparedTile = void (*)(size_t, const typename Product::Left*, size_t, const typename Product::Right*, const QuantizedInput*, const LinearOutputs&, size_t, size_t, size_t);
 template <class Product, int rows, int vectors> inline PreparedTile<Product> preparedTileOf(size_t wanted) {
   if constexpr (rows > 1) {
     if (wanted != rows) return preparedTileOf<Product, rows - 1, vectors>(wanted);
@@ -164,18 +164,18 @@ template <class Product> inline void multiplyPrepared(Context& context, const fl
   if (rows == 0 || to.outputs == 0) return;
   const size_t groups = groupsOf<Product>(inputs), outputs = to.outputs;
   const typename Product::Left* left;
-  QuantisedInput* quantised = nullptr;
+  QuantizedInput* quantized = nullptr;
   if constexpr (Product::rounds) {
-    char* block = static_cast<char*>(context.scratch(&context, context.threads, takes(uint64_t{rows} * groups * sizeof(typename Product::Left)) + takes(uint64_t{rows} * sizeof(QuantisedInput))));
+    char* block = static_cast<char*>(context.scratch(&context, context.threads, takes(uint64_t{rows} * groups * sizeof(typename Product::Left)) + takes(uint64_t{rows} * sizeof(QuantizedInput))));
     typename Product::Left* packed = take<typename Product::Left>(block, rows * groups);
-    quantised = take<QuantisedInput>(block, rows);
+    quantized = take<QuantizedInput>(block, rows);
     left = packed;
     const size_t tiles = (rows + tileRows - 1) / tileRows;
     parallelRanges(context, tiles, 16384 / (tileRows * inputs + 1) + 1, [&](size_t begin, size_t end, int worker) {
       char* scratch = static_cast<char*>(context.scratch(&context, worker, takes(roundUp(inputs, rowPadding) * 4)));
       for (size_t tile = begin; tile < end; tile++) {
         const size_t row = tile * tileRows;
-        packInputs(Product{}, input + row * inputs, smaller(tileRows, rows - row), inputs, packed + row * groups, quantised + row, scratch);
+        packInputs(Product{}, input + row * inputs, smaller(tileRows, rows - row), inputs, packed + row * groups, quantized + row, scratch);
       }
     });
   } else {
@@ -195,7 +195,7 @@ template <class Product> inline void multiplyPrepared(Context& context, const fl
       const typename Product::Right* b = static_cast<const typename Product::Right*>(data) + column * groups * Product::group;
       for (size_t row = firstRow; row < lastRow; row += tileRows) {
         const size_t count = smaller(tileRows, rows - row);
-        preparedTileFor<Product>(count, columns)(groups, left + row * groups, inputs, b, quantised + row, to, row, column, columns);
+        preparedTileFor<Product>(count, columns)(groups, left + row * groups, inputs, b, quantized + row, to, row, column, columns);
       }
     }
   });

@@ -49,7 +49,7 @@ UFB_INLINE void storePart(float* p, Vector v, size_t n) { __builtin_memcpy(p, &v
 #endif
 
 // a b + c: contracted to one fused instruction where there is one (-ffp-contract=fast). A c that is a product needs roundedProduct
-// (quantise.h), or the compiler may fuse that instead.
+// (quantize.h), or the compiler may fuse that instead.
 #if defined(__wasm_relaxed_simd__)
 UFB_INLINE Vector multiplyAdd(Vector a, Vector b, Vector c) { return __builtin_wasm_relaxed_madd_f32x4(a, b, c); }
 #else

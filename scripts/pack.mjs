@@ -11,7 +11,7 @@ else {
   await setUp();
   const out = join('prebuilds', `${process.platform}-${process.arch}`);
   // Its messages go to stderr: stdout is npm's own (npm pack --json).
-  if (run(process.execPath, ['scripts/build-native.mjs', '--out', out], { stdio: ['ignore', 2, 2] }) !== 0) {
+  if (run(process.execPath, ['scripts/build_native.mjs', '--out', out], { stdio: ['ignore', 2, 2] }) !== 0) {
     process.stderr.write('the package holds no native add-on; it will be built where the package is installed\n');
   }
 }

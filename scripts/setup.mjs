@@ -99,19 +99,19 @@ export async function setUp() {
     await step('installing packages', 'npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund']);
   }
   // Tried again where there is no add-on, for a compiler may have come meanwhile; said again only if something new is to be said.
-  await once('native', 'build/native/ufb.node', hashOf('kernels', 'scripts/build-native.mjs'), async () => {
-    const { status, stderr } = await runShown('building the native part', process.execPath, ['scripts/build-native.mjs']);
+  await once('native', 'build/native/ufb.node', hashOf('kernels', 'scripts/build_native.mjs'), async () => {
+    const { status, stderr } = await runShown('building the native part', process.execPath, ['scripts/build_native.mjs']);
     if (status !== 0) rmSync(join(root, 'build', 'native'), { recursive: true, force: true }); // an add-on of other sources would not fit
     if (stderr !== (done.nativeFailure ?? '')) process.stderr.write(stderr);
     done.nativeFailure = stderr;
   });
-  await once('wasm', 'build/wasm/ufb-simd.wasm', hashOf('kernels', 'scripts/build-wasm.mjs', 'package-lock.json'), async () => {
-    await step('building the WASM part', process.execPath, ['scripts/build-wasm.mjs']);
+  await once('wasm', 'build/wasm/ufb-simd.wasm', hashOf('kernels', 'scripts/build_wasm.mjs', 'package-lock.json'), async () => {
+    await step('building the WASM part', process.execPath, ['scripts/build_wasm.mjs']);
   });
   await once(
     'bundle',
     'dist/cli.js',
-    hashOf('src', 'kernels', 'scripts/build-wasm.mjs', 'package.json', 'package-lock.json', 'tsconfig.json', 'tsdown.config.ts'),
+    hashOf('src', 'kernels', 'scripts/build_wasm.mjs', 'package.json', 'package-lock.json', 'tsconfig.json', 'tsdown.config.ts'),
     async () => {
       rmSync(join(root, 'dist'), { recursive: true, force: true });
       await step('bundling', process.execPath, [join('node_modules', 'tsdown', 'dist', 'run.mjs'), '--logLevel', 'error']);

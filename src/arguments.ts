@@ -29,7 +29,7 @@ export const kinds = {
     expected: 'an AbortSignal',
     holds: (value) => hasMethods(value, 'addEventListener', 'removeEventListener', 'throwIfAborted'),
   },
-  backend: { expected: 'a backend, as createBackend gives it', holds: (value) => hasMethods(value, 'tensor', 'read', 'dispose') },
+  device: { expected: 'a device, as createDevice gives it', holds: (value) => hasMethods(value, 'tensor', 'read', 'dispose') },
 } as const satisfies Record<string, Kind>;
 
 /** @throws InputError naming the argument if its value is of another kind */

@@ -1,20 +1,19 @@
 /**
  * BERT with fast feedforward networks. {@link pipeline} takes text and gives answers; {@link FastFeedforward} is the layer by itself;
- * {@link loadModel} and its companions open, make and save models; {@link createBackend} gives what all of them compute on.
+ * {@link loadModel} and its companions open, make and save models; {@link createDevice} gives what all of them compute on.
  */
 export { Arena } from './backend/arena.ts';
-export { Backend } from './backend/backend.ts';
-export { type BackendName, type BackendOptions, backendNotice, createBackend } from './backend/create.ts';
+export { createDevice, type DeviceName, type DeviceOptions, deviceNotice } from './backend/create.ts';
+export { Device } from './backend/device.ts';
 export { type Dropout, dropoutKey } from './backend/dropout.ts';
 export type { AttentionAttributes } from './backend/operations/attention.ts';
 export type { StridedOperand } from './backend/operations/operation.ts';
-export type { FileType } from './backend/operations/place.ts';
 export type { PoolKind } from './backend/operations/pool.ts';
+export type { FileType } from './backend/operations/strided_copy.ts';
 export { type Precision, PreparedWeight, type ProductPrecision } from './backend/prepared_weight.ts';
 export { type DType, Tensor, type TypedArray } from './backend/tensor.ts';
 export { FailureError, InputError, ShapeError } from './errors.ts';
 export type { DownloadProgress, HubOptions } from './io/hub.ts';
-export type { Answer } from './models/answer.ts';
 export {
   createMaskedLanguageModel,
   createSequenceClassifier,
@@ -27,11 +26,12 @@ export {
 export { crammedBertConfig, type FeedforwardConfig, type ModelConfig, type ProblemType, type Task } from './models/config.ts';
 export { configToJson, parseConfig } from './models/config_json.ts';
 export { type Batch, Encoder, type EncoderActivations, type EncoderGradients } from './models/encoder.ts';
-export { type LabelledBatch, MaskedLanguageModel, type MaskedLanguageModelLosses } from './models/masked_language_model.ts';
+export type { HeadOutput as Answer } from './models/head_output.ts';
+export { type LabeledBatch, MaskedLanguageModel, type MaskedLanguageModelLosses } from './models/masked_language_model.ts';
 export { type ClassifiedBatch, SequenceClassifier } from './models/sequence_classifier.ts';
 export { FastFeedforward, type FastFeedforwardActivations, type FastFeedforwardShape } from './nn/fast_feedforward.ts';
 export type { Target } from './nn/layer.ts';
-export type { NamedArray, Parameter, Run } from './nn/parameter.ts';
+export type { Context as Run, NamedArray, Parameter } from './nn/parameter.ts';
 export type {
   FeatureExtractionOptions,
   FeatureExtractionPipeline,

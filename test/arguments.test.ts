@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { ReferenceBackend } from '../src/backend/reference.ts';
+import { ReferenceDevice } from '../src/backend/reference.ts';
 import * as ufb from '../src/index.ts';
 import { temporaryFolder } from './temporary.ts';
 import { writeTinyClassifier, writeTinyModel } from './tiny_model.ts';
@@ -8,9 +8,9 @@ import { writeTinyClassifier, writeTinyModel } from './tiny_model.ts';
 const folder = temporaryFolder();
 const model = join(folder, 'model');
 const classifier = join(folder, 'classifier');
-const backend = new ReferenceBackend();
+const device = new ReferenceDevice();
 const notices: string[] = [];
-const options = { backend, notice: (line: string) => void notices.push(line) };
+const options = { device, notice: (line: string) => void notices.push(line) };
 
 // biome-ignore lint/suspicious/noExplicitAny: as plain JavaScript calls them
 type Any = any;
@@ -52,8 +52,8 @@ const calls: [argument: string, right: string[], call: (value: Any) => unknown][
     (value) => api.pipeline('fill-mask', model, { ...options, [name]: value }),
   ]),
   ['signal', ['undefined'], (value) => api.pipeline('fill-mask', model, { ...options, signal: value })],
-  ['backend', ['undefined', 'string'], (value) => api.pipeline('fill-mask', model, { backend: value })],
-  ['threads', ['undefined', 'number'], (value) => api.pipeline('fill-mask', model, { backend: 'reference', threads: value })],
+  ['device', ['undefined', 'string'], (value) => api.pipeline('fill-mask', model, { device: value })],
+  ['threads', ['undefined', 'number'], (value) => api.pipeline('fill-mask', model, { device: 'reference', threads: value })],
   ['revision', ['undefined', 'string'], (value) => api.pipeline('fill-mask', model, { ...options, revision: value })],
   ['the text', ['string', 'array'], (value) => fill(value)],
   ['options', ['undefined', 'object', 'function'], (value) => fill('a [MASK]', value)],
@@ -71,27 +71,27 @@ const calls: [argument: string, right: string[], call: (value: Any) => unknown][
   ['maxLength', ['undefined', 'number'], (value) => tokenizer.encode('a', { maxLength: value })],
   ['ids', ['array'], (value) => tokenizer.decode(value)],
   ['options', ['undefined', 'object', 'function'], (value) => tokenizer.decode([1], value)],
-  ['folder', ['string'], (value) => api.loadModel(value, backend)],
-  ['backend', [], (value) => api.loadModel(model, value)],
-  ['dtype', ['undefined'], (value) => api.loadMaskedLanguageModel(model, backend, { dtype: value })],
+  ['folder', ['string'], (value) => api.loadModel(value, device)],
+  ['device', [], (value) => api.loadModel(model, value)],
+  ['dtype', ['undefined'], (value) => api.loadMaskedLanguageModel(model, device, { dtype: value })],
   ['folder', ['string'], (value) => api.saveCheckpoint(value, network)],
   ['model', [], (value) => api.saveCheckpoint(folder, value)],
-  ['backend', [], (value) => api.createMaskedLanguageModel(network.config, value, 1)],
-  ['config', [], (value) => api.createSequenceClassifier(value, backend, 1)],
+  ['device', [], (value) => api.createMaskedLanguageModel(network.config, value, 1)],
+  ['config', [], (value) => api.createSequenceClassifier(value, device, 1)],
   ['changes', ['object', 'function'], (value) => api.crammedBertConfig(value)],
   ['texts', ['array'], (value) => api.trainWordPiece(value, { vocabularySize: 100 })],
   ['options', ['object', 'function'], (value) => api.trainWordPiece(['a b'], value)],
   ['onProgress', ['undefined', 'function'], (value) => api.trainWordPiece(['a b'], { vocabularySize: 100, onProgress: value })],
   ['texts', ['string'], (value) => api.trainWordPiece([value], { vocabularySize: 100 })],
-  ['backend', [], (value) => api.FastFeedforward.create(value, layer)],
-  ['seed', ['number'], (value) => api.FastFeedforward.create(backend, { ...layer, seed: value })],
-  ['backend', [], (value) => new api.Arena(value)],
-  ['backend', [], (value) => new api.AdamW(value, [])],
-  ['parameters', ['array'], (value) => new api.AdamW(backend, value)],
+  ['device', [], (value) => api.FastFeedforward.create(value, layer)],
+  ['seed', ['number'], (value) => api.FastFeedforward.create(device, { ...layer, seed: value })],
+  ['device', [], (value) => new api.Arena(value)],
+  ['device', [], (value) => new api.AdamW(value, [])],
+  ['parameters', ['array'], (value) => new api.AdamW(device, value)],
   ['parameter', ['object', 'function'], (value) => api.startBranchesAlike(value)],
   ['seed', ['number'], (value) => api.dropoutKey(value, 1, 1)],
-  ['shape', ['array'], (value) => backend.tensor('t', value)],
-  ['values', ['array'], (value) => backend.write(backend.zeros('t', [1]), value)],
+  ['shape', ['array'], (value) => device.tensor('t', value)],
+  ['values', ['array'], (value) => device.write(device.zeros('t', [1]), value)],
 ];
 
 describe('what is of another type is an InputError that names the argument', () => {
@@ -131,5 +131,5 @@ test('options that are not known are told once, with the one that may be meant',
   ]);
   notices.length = 0;
   await (await ufb.pipeline('fill-mask', model, { ...options, threadz: 1 } as never)).dispose();
-  expect(notices[0]).toMatch(/^pipeline: options that are not known: threadz \(did you mean threads\?\); known are backend, threads, /);
+  expect(notices[0]).toMatch(/^pipeline: options that are not known: threadz \(did you mean threads\?\); known are device, threads, /);
 });

@@ -42,10 +42,10 @@ test.each(readdirSync(join(root, 'examples')).filter((name) => name.endsWith('.m
 });
 
 test('WASM computes in a program that is given by --eval', async () => {
-  const code = `import { createBackend } from 'ultrafastbert';
-    const backend = createBackend({ name: 'wasm' });
-    console.log(await backend.read(backend.zeros('zeros', [2])));
-    backend.dispose();`;
+  const code = `import { createDevice } from 'ultrafastbert';
+    const device = await createDevice({ name: 'wasm' });
+    console.log(await device.read(device.zeros('zeros', [2])));
+    device.dispose();`;
   const ended = await run(['--input-type=module', '--eval', code]);
   expect(ended).toEqual({ code: 0, stdout: 'Float32Array(2) [ 0, 0 ]\n', stderr: '' });
 });

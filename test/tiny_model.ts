@@ -1,6 +1,6 @@
 import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ReferenceBackend } from '../src/backend/reference.ts';
+import { ReferenceDevice } from '../src/backend/reference.ts';
 import { weightsIndex } from '../src/io/model_files.ts';
 import { readSafetensors, writeSafetensors } from '../src/io/safetensors.ts';
 import { createModel, loadSequenceClassifier, saveCheckpoint } from '../src/models/checkpoint.ts';
@@ -23,7 +23,7 @@ async function* texts() {
 /** What makes a tiny model one of Hugging Face's: dense, post-norm, with biases and token types. */
 export const tinyBert: Partial<ModelConfig> = {
   family: 'bert',
-  tokenTypes: 2,
+  typeVocabSize: 2,
   bias: { queryKeyValue: true, dense: true },
   feedforward: { kind: 'dense', neurons: 24 },
 };
@@ -33,28 +33,28 @@ export const tinyBert: Partial<ModelConfig> = {
  * of generated text.
  */
 export async function writeTinyModel(folder: string, changes: Partial<ModelConfig> = {}, task: Task = 'masked-lm'): Promise<void> {
-  using backend = new ReferenceBackend();
+  using device = new ReferenceDevice();
   const tokenizer = await trainWordPiece(texts(), { vocabularySize: 120 });
   const vocabularySize = Object.keys((tokenizer as { model: { vocab: object } }).model.vocab).length;
   const config = crammedBertConfig({
-    vocabularySize,
+    vocabSize: vocabularySize,
     hiddenSize: 16,
-    heads: 2,
-    layers: 2,
-    positions: 64,
+    numAttentionHeads: 2,
+    numHiddenLayers: 2,
+    maxPositionEmbeddings: 64,
     feedforward: { kind: 'fff', trees: 1, depth: 3 },
-    initialDeviation: 0.3,
+    initializerRange: 0.3,
     ...changes,
   });
-  const model = createModel(task, config, backend, 1);
+  const model = createModel(task, config, device, 1);
   await saveCheckpoint(folder, model, { tokenizer, dtype: 'F32' });
   model.dispose();
 }
 
 /** Writes a folder with a classifier: a model's, its head untrained. */
 export async function writeTinyClassifier(model: string, to: string): Promise<void> {
-  using backend = new ReferenceBackend();
-  using classifier = await loadSequenceClassifier(model, backend, { fresh: { labels: 3, labelNames: ['cat', 'dog', 'bird'], seed: 3 } });
+  using device = new ReferenceDevice();
+  using classifier = await loadSequenceClassifier(model, device, { fresh: { labels: 3, labelNames: ['cat', 'dog', 'bird'], seed: 3 } });
   await saveCheckpoint(to, classifier, { tokenizer: JSON.parse(readFileSync(join(model, 'tokenizer.json'), 'utf8')), dtype: 'F32' });
 }
 

@@ -1,4 +1,4 @@
-// For tests of what happens without memory: with UFB_ALLOCATION_FAILURES (node scripts/build-native.mjs --allocation-failures) each
+// For tests of what happens without memory: with UFB_ALLOCATION_FAILURES (node scripts/build_native.mjs --allocation-failures) each
 // allocation of the add-on is counted, and those that `failAllocations` names fail. Otherwise nothing of it is compiled.
 #pragma once
 #include <cstddef>

@@ -1,5 +1,5 @@
 import { checkArgument, kinds } from '../arguments.ts';
-import type { Backend } from './backend.ts';
+import type { Device } from './device.ts';
 import { bytesPerElement, type DType, type Storage, sizeOf, Tensor } from './tensor.ts';
 
 /**
@@ -13,22 +13,22 @@ export class Arena {
   private readonly slots: (Storage | undefined)[] = [];
   private next = 0;
 
-  constructor(readonly backend: Backend) {
-    checkArgument('backend', backend, kinds.backend);
+  constructor(readonly device: Device) {
+    checkArgument('device', device, kinds.device);
   }
 
-  /** An uninitialised tensor, valid until `reset`, or until `release` of an earlier mark. */
+  /** An uninitialized tensor, valid until `reset`, or until `release` of an earlier mark. */
   tensor(name: string, shape: readonly number[], dtype: DType = 'f32'): Tensor {
     const bytes = sizeOf(name, shape) * bytesPerElement[dtype];
     const index = this.next++;
     let slot = this.slots[index];
     if (!slot || slot.bytes < bytes) {
-      if (slot) this.backend.release(slot);
+      if (slot) this.device.release(slot);
       this.slots[index] = undefined; // Should there be no memory.
-      slot = this.backend.allocate(bytes);
+      slot = this.device.allocate(bytes);
       this.slots[index] = slot;
     }
-    return new Tensor(this.backend, name, shape, dtype, slot, 0, false);
+    return new Tensor(this.device, name, shape, dtype, slot, 0, false);
   }
 
   mark(): number {
@@ -50,7 +50,7 @@ export class Arena {
   }
 
   dispose(): void {
-    for (const slot of this.slots) if (slot) this.backend.release(slot);
+    for (const slot of this.slots) if (slot) this.device.release(slot);
     this.slots.length = 0;
     this.next = 0;
   }

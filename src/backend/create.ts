@@ -1,43 +1,43 @@
 import { runsNativeCode, wasmMissing } from '#platform';
 import { checkOptions, kinds } from '../arguments.ts';
 import { InputError } from '../errors.ts';
-import type { Backend } from './backend.ts';
-import { NativeBackend } from './native.ts';
+import type { Device } from './device.ts';
+import { NativeDevice } from './native.ts';
 import { loadAddon } from './native_loader.ts';
-import { ReferenceBackend } from './reference.ts';
-import { WasmBackend } from './wasm.ts';
+import { ReferenceDevice } from './reference.ts';
+import { WasmDevice } from './wasm.ts';
 
-export type BackendName = 'native' | 'wasm' | 'reference';
+export type DeviceName = 'native' | 'wasm' | 'reference';
 
-export const backendNames: readonly BackendName[] = ['native', 'wasm', 'reference'];
+export const deviceNames: readonly DeviceName[] = ['native', 'wasm', 'reference'];
 
-export interface BackendOptions {
+export interface DeviceOptions {
   /** By default native if it loads, else WASM, else the reference. */
-  name?: BackendName;
+  name?: DeviceName;
   /** For native and WASM: the CPU quota by default. */
   threads?: number;
 }
 
-/** A backend to compute on; whoever creates it disposes it. Throws if one that is asked for by name cannot be had. */
-export function createBackend(options: BackendOptions = {}): Backend {
+/** A device to compute on; whoever creates it disposes it. Throws if one that is asked for by name cannot be had. */
+export async function createDevice(options: DeviceOptions = {}): Promise<Device> {
   checkOptions(options, { name: kinds.text, threads: kinds.integer });
-  const name = options.name ?? bestBackend();
+  const name = options.name ?? bestDevice();
   switch (name) {
     case 'native':
-      return new NativeBackend({ threads: options.threads });
+      return new NativeDevice({ threads: options.threads });
     case 'wasm': {
       const missing = wasmMissing();
       if (missing) throw new InputError(missing);
-      return new WasmBackend({ threads: options.threads });
+      return new WasmDevice({ threads: options.threads });
     }
     case 'reference':
-      return new ReferenceBackend();
+      return new ReferenceDevice();
     default:
-      throw new InputError(`backend '${name as string}' is none of ${backendNames.join(', ')}`);
+      throw new InputError(`device '${name as string}' is none of ${deviceNames.join(', ')}`);
   }
 }
 
-function bestBackend(): BackendName {
+function bestDevice(): DeviceName {
   if (loadAddon().addon) return 'native';
   return wasmMissing() ? 'reference' : 'wasm';
 }
@@ -48,10 +48,10 @@ export function nativeMissing(): string | undefined {
 }
 
 /**
- * What to tell the user when {@link createBackend} takes another than the native backend though nothing was asked for; undefined if it takes
+ * What to tell the user when {@link createDevice} takes another than the native backend though nothing was asked for; undefined if it takes
  * that, and in a browser, where there is none to miss.
  */
-export function backendNotice(): string | undefined {
+export function deviceNotice(): string | undefined {
   const reason = nativeMissing();
   if (!reason || !runsNativeCode) return undefined;
   const missing = wasmMissing();

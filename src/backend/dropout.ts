@@ -7,7 +7,7 @@ export interface Dropout {
   key: number;
 }
 
-/** murmur3's 32-bit finaliser. */
+/** murmur3's 32-bit finalizer. */
 export function fmix32(value: number): number {
   let h = value >>> 0;
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);

@@ -1,7 +1,7 @@
 import { availableThreads, wantedInstructionSet } from '#platform';
 import { InputError } from '../errors.ts';
-import { Backend } from './backend.ts';
 import { CommandList, commandCodes, inlineBytes } from './command_list.ts';
+import { Device } from './device.ts';
 import { loadAddon, type NativeAddon, type NativeHandle } from './native_loader.ts';
 import { addressOf, arrayFor, type Storage, Tensor, type TypedArray } from './tensor.ts';
 
@@ -9,13 +9,13 @@ class NativeStorage implements Storage {
   private released = false;
 
   constructor(
-    private readonly backend: NativeBackend,
+    private readonly device: NativeDevice,
     readonly bytes: number,
     readonly address: number,
   ) {}
 
   get disposed(): boolean {
-    return this.released || this.backend.disposed;
+    return this.released || this.device.disposed;
   }
 
   set disposed(value: boolean) {
@@ -23,14 +23,14 @@ class NativeStorage implements Storage {
   }
 }
 
-const mostThreads = 1024;
+const maxThreads = 1024;
 
 /**
  * The backend in C++: operations are gathered into a list of commands, which a thread of its own runs with the help of a thread
  * pool. Kernels are compiled for several instruction sets; the widest that the processor has is taken, or the one that the
  * environment variable UFB_INSTRUCTION_SET names (baseline, avx2, avx512; neon).
  */
-export class NativeBackend extends Backend {
+export class NativeDevice extends Device {
   readonly name = 'native';
   readonly threads: number;
   readonly instructionSet: string;
@@ -40,16 +40,16 @@ export class NativeBackend extends Backend {
   private readonly list = new CommandList();
   private closed = false;
   /** Arrays that commands not yet finished read from: held, for their memory would go with them. */
-  private lent: Uint8Array[] = [];
+  private borrowed: Uint8Array[] = [];
 
   /** `threads` is the CPU quota by default. Throws InputError if the add-on does not load or has no such instruction set. */
   constructor(options: { threads?: number; instructionSet?: string } = {}) {
     super();
     const { addon, reason } = loadAddon();
     if (!addon) throw new InputError(`${reason}; leave out 'native' or ask for the 'reference' backend`);
-    const threads = options.threads ?? Math.min(availableThreads(), mostThreads);
-    if (!Number.isInteger(threads) || threads < 1 || threads > mostThreads)
-      throw new InputError(`threads: ${threads} is not a count from 1 to ${mostThreads}`);
+    const threads = options.threads ?? Math.min(availableThreads(), maxThreads);
+    if (!Number.isInteger(threads) || threads < 1 || threads > maxThreads)
+      throw new InputError(`threads: ${threads} is not a count from 1 to ${maxThreads}`);
     this.addon = addon;
     this.instructionSet = options.instructionSet ?? wantedInstructionSet() ?? addon.instructionSets[addon.instructionSets.length - 1];
     if (!addon.instructionSets.includes(this.instructionSet)) {
@@ -111,20 +111,20 @@ export class NativeBackend extends Backend {
     this.addon.submit(this.handle, commands, used);
   }
 
-  override lend(name: string, bytes: Uint8Array<ArrayBuffer>): Tensor {
-    this.lent.push(bytes);
+  override borrow(name: string, bytes: Uint8Array<ArrayBuffer>): Tensor {
+    this.borrowed.push(bytes);
     const storage = { bytes: bytes.length, address: this.addon.addressOf(bytes), disposed: false };
     return new Tensor(this, name, [bytes.length], 'i8', storage, 0, false);
   }
 
   async finish(): Promise<void> {
-    const lent = this.lent;
-    this.lent = [];
+    const borrowed = this.borrowed;
+    this.borrowed = [];
     const { commands, used } = this.list.take();
     try {
       await this.addon.finish(this.handle, commands, used, undefined, 0);
     } finally {
-      lent.length = 0; // held until here
+      borrowed.length = 0; // held until here
     }
   }
 

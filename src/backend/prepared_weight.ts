@@ -1,4 +1,4 @@
-import type { Backend } from './backend.ts';
+import type { Device } from './device.ts';
 import { type Storage, sizeOf, Tensor } from './tensor.ts';
 
 /**
@@ -7,7 +7,7 @@ import { type Storage, sizeOf, Tensor } from './tensor.ts';
  * - bf16: weights and, in products, inputs are rounded to bf16 (to nearest, ties to even); products are summed in f32.
  * - i8: each row of the weight is rounded to 8-bit integers by a scale of its own, s = max |w| / 127 (q = w / s, to nearest, ties to even;
  *   a row of zeros has scale 0), and so is, at each call, each row of the input; the integer products are summed exactly and scaled by both.
- * Attention in a model of bf16 or i8 weights multiplies in bf16 if {@link Backend.multipliesBf16}, else in f32.
+ * Attention in a model of bf16 or i8 weights multiplies in bf16 if {@link Device.multipliesBf16}, else in f32.
  */
 export type Precision = 'f32' | 'bf16' | 'i8';
 
@@ -24,7 +24,7 @@ export const productPrecisions: readonly ProductPrecision[] = ['f32', 'bf16'];
 const bytes: Record<Precision, number> = { f32: 4, bf16: 2, i8: 1 };
 
 /**
- * A read-only copy of a weight for inference, made by {@link Backend.prepareLinear} or {@link Backend.prepareNodes}. What `data` holds
+ * A read-only copy of a weight for inference, made by {@link Device.prepareLinear} or {@link Device.prepareNodes}. What `data` holds
  * is the backend's own affair; its size is the same on all: rows padded to 64 elements, and two f32 or i32 a row (scales, sums).
  * Who makes it disposes it (`using` works). The weight it was made from is not needed any more.
  */
@@ -32,7 +32,7 @@ export class PreparedWeight {
   readonly data: Tensor;
 
   constructor(
-    readonly backend: Backend,
+    readonly device: Device,
     readonly name: string,
     /** What takes it: 'linear' or 'fff'. */
     readonly operation: 'linear' | 'fff',
@@ -41,7 +41,7 @@ export class PreparedWeight {
     readonly precision: Precision,
     storage: Storage,
   ) {
-    this.data = new Tensor(backend, name, [storage.bytes], 'i8', storage);
+    this.data = new Tensor(device, name, [storage.bytes], 'i8', storage);
   }
 
   /** Bytes that a prepared weight of this shape takes. */

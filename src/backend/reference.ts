@@ -1,16 +1,16 @@
-import { Backend } from './backend.ts';
+import { Device } from './device.ts';
 import { operations } from './operations/operations.ts';
 import { implementations } from './reference/implementations.ts';
 import { arrayTypes, type Storage, type Tensor, type TypedArray } from './tensor.ts';
 
 /** A quiet NaN as float32 and an index outside of every table as int32: whoever reads memory before it was written will notice. */
-const uninitialised = 0x7fc00000;
+const uninitialized = 0x7fc00000;
 
 /**
  * The executable specification: every operation in plain TypeScript (src/backend/reference/, one file a family), run at once on the
  * JavaScript thread. Sums are taken in double and rounded to float32 when stored. Runs anywhere; use native where it can be had.
  */
-export class ReferenceBackend extends Backend {
+export class ReferenceDevice extends Device {
   readonly name = 'reference';
   readonly threads = 1;
   readonly description = 'plain TypeScript, 1 thread';
@@ -21,7 +21,7 @@ export class ReferenceBackend extends Backend {
   override allocate(bytes: number): Storage {
     if (this.ended) throw new Error('the reference backend was disposed');
     const data = new ArrayBuffer(Math.ceil(bytes / 4) * 4);
-    new Int32Array(data).fill(uninitialised);
+    new Int32Array(data).fill(uninitialized);
     const storage: Storage = { bytes: data.byteLength, address: 0, data, disposed: false };
     this.storages.add(storage);
     return storage;

@@ -1,5 +1,5 @@
 import { ShapeError } from '../errors.ts';
-import type { Backend } from './backend.ts';
+import type { Device } from './device.ts';
 
 /** f32: 32-bit float; i32: 32-bit signed integer; bf16: the upper half of a float, as its bits; i8: 8-bit signed integer, or a byte of what only a kernel reads. */
 export type DType = 'f32' | 'i32' | 'bf16' | 'i8';
@@ -41,7 +41,7 @@ export class Tensor {
   readonly size: number;
 
   constructor(
-    readonly backend: Backend,
+    readonly device: Device,
     readonly name: string,
     readonly shape: readonly number[],
     readonly dtype: DType,
@@ -61,7 +61,7 @@ export class Tensor {
         `view of '${this.name}' [${this.shape}]: [${shape}] at element ${offset} reaches past its ${this.size} elements`,
       );
     }
-    return new Tensor(this.backend, name, shape, this.dtype, this.storage, this.offset + offset, false);
+    return new Tensor(this.device, name, shape, this.dtype, this.storage, this.offset + offset, false);
   }
 
   get disposed(): boolean {
@@ -70,7 +70,7 @@ export class Tensor {
 
   /** Gives the memory back once operations already queued have run. A view's dispose does nothing. Disposing twice does nothing. */
   dispose(): void {
-    if (this.owner && !this.storage.disposed) this.backend.release(this.storage);
+    if (this.owner && !this.storage.disposed) this.device.release(this.storage);
   }
 
   [Symbol.dispose](): void {

@@ -1,13 +1,13 @@
 import { availableThreads, type ComputeWorker, enableRelaxedSimd, startComputeWorker, wasmFile } from '#platform';
 import { InputError } from '../errors.ts';
-import { Backend } from './backend.ts';
 import { CommandList, commandCodes, inlineBytes } from './command_list.ts';
+import { Device } from './device.ts';
 import { addressOf, arrayFor, arrayTypes, type Storage, type Tensor, type TypedArray } from './tensor.ts';
 
 /** Addresses name a block and a byte within it: number times this, plus the byte. */
 const blockSpan = 2 ** 32;
 /** What WASM's 32-bit addresses reach, less what code, stacks and scratch need. */
-const mostBytes = 2 ** 32 - 2 ** 26;
+const maxBytes = 2 ** 32 - 2 ** 26;
 
 /** A function of the relaxed SIMD proposal's f32x4.relaxed_madd, for WebAssembly.validate. */
 const relaxedProbe = Uint8Array.of(
@@ -54,13 +54,13 @@ class WasmStorage implements Storage {
   released = false;
 
   constructor(
-    private readonly backend: WasmBackend,
+    private readonly device: WasmDevice,
     readonly bytes: number,
     readonly address: number,
   ) {}
 
   get disposed(): boolean {
-    return this.released || this.backend.disposed;
+    return this.released || this.device.disposed;
   }
 }
 
@@ -76,7 +76,7 @@ interface Answer {
   bytes?: ArrayBuffer;
 }
 
-const mostThreads = 64;
+const maxThreads = 64;
 
 function hasRelaxedSimd(): boolean {
   if (WebAssembly.validate(relaxedProbe)) return true;
@@ -88,7 +88,7 @@ function hasRelaxedSimd(): boolean {
  * The same kernels in WASM, for Node without native code and for browsers. A worker owns the memory and runs lists of commands; with
  * shared memory, further workers help it. Without (a page that is not cross-origin isolated) it has one thread.
  */
-export class WasmBackend extends Backend {
+export class WasmDevice extends Device {
   readonly name = 'wasm';
   readonly threads: number;
   /** Which of the four builds runs. */
@@ -113,9 +113,9 @@ export class WasmBackend extends Backend {
    */
   constructor(options: { threads?: number; relaxed?: boolean; maximumPages?: number } = {}) {
     super();
-    const wanted = options.threads ?? Math.min(availableThreads(), mostThreads);
-    if (!Number.isInteger(wanted) || wanted < 1 || wanted > mostThreads)
-      throw new InputError(`threads: ${wanted} is not a count from 1 to ${mostThreads}`);
+    const wanted = options.threads ?? Math.min(availableThreads(), maxThreads);
+    if (!Number.isInteger(wanted) || wanted < 1 || wanted > maxThreads)
+      throw new InputError(`threads: ${wanted} is not a count from 1 to ${maxThreads}`);
     this.threads = canShareMemory() ? wanted : 1;
     const relaxed = options.relaxed !== false && hasRelaxedSimd();
     this.build = `ufb-${relaxed ? 'relaxed' : 'simd'}${this.threads > 1 ? '-threads' : ''}`;
@@ -137,7 +137,7 @@ export class WasmBackend extends Backend {
 
   allocate(bytes: number): Storage {
     if (this.closed) throw new Error('the WASM backend was disposed');
-    if (this.bytes + bytes > mostBytes) {
+    if (this.bytes + bytes > maxBytes) {
       throw new InputError(
         `no memory for ${bytes} bytes beside ${this.bytes} in use: WASM reaches 4 GiB; take a smaller batch or model, dtype 'bf16' or 'i8', or the native backend`,
       );

@@ -60,7 +60,7 @@ export function renderBars(title: string, unit: string, bars: readonly Bar[]): s
 }
 
 export interface Line {
-  /** Lines of one name have one colour and one entry in the legend, in whatever panel. */
+  /** Lines of one name have one color and one entry in the legend, in whatever panel. */
   name: string;
   points: readonly (readonly [x: number, y: number])[];
   /** What others are measured by. */
@@ -77,7 +77,7 @@ export interface Panel {
   lines: readonly Line[];
 }
 
-const colours = ['#d9622b', '#3b6fb6', '#f0a35e', '#85aede', '#6b9e4b', '#8c5fa8', '#b8860b', '#4aa3a2', '#c2547f', '#5a5a5a'];
+const colors = ['#d9622b', '#3b6fb6', '#f0a35e', '#85aede', '#6b9e4b', '#8c5fa8', '#b8860b', '#4aa3a2', '#c2547f', '#5a5a5a'];
 
 /** Whole numbers only, thousands as 500k and millions as 5M where that is shorter. */
 export function axisLabel(value: number): string {
@@ -132,7 +132,7 @@ export function renderPanels(title: string, rows: readonly (readonly Panel[])[])
   const height = top + rows.length * panelHeight;
   const panels = rows.flatMap((row, r) => row.map((panel, c) => ({ ...panel, left: c * panelWidth, top: top + r * panelHeight })));
   const solid = [...new Set(panels.flatMap(({ lines }) => lines.filter(({ dashed }) => !dashed).map(({ name }) => name)))];
-  const colourOf = (name: string) => (solid.includes(name) ? colours[solid.indexOf(name) % colours.length] : '#777777');
+  const colorOf = (name: string) => (solid.includes(name) ? colors[solid.indexOf(name) % colors.length] : '#777777');
   const chart = init(null, null, { renderer: 'svg', ssr: true, width, height });
   try {
     chart.setOption({
@@ -197,7 +197,7 @@ export function renderPanels(title: string, rows: readonly (readonly Panel[])[])
           symbol: dashed ? 'none' : 'circle',
           symbolSize: 6,
           lineStyle: { width: 2, type: dashed ? ('dashed' as const) : ('solid' as const) },
-          itemStyle: { color: colourOf(name) },
+          itemStyle: { color: colorOf(name) },
         })),
       ),
     });

@@ -1,5 +1,5 @@
-import type { Backend } from '../backend/backend.ts';
-import { ReferenceBackend } from '../backend/reference.ts';
+import type { Device } from '../backend/device.ts';
+import { ReferenceDevice } from '../backend/reference.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import { contest } from './contest.ts';
 import { gatheredGraph, linearGraph } from './onnx_graphs.ts';
@@ -48,7 +48,7 @@ export interface ConditionalMatmulResult extends TokenTiming {
   /** Rows of the weight that each token meets, and of how many. */
   chosen: number;
   neurons: number;
-  backend: string;
+  device: string;
   peers: ConditionalMatmulPeer[];
   /** The fastest dense product over ours. */
   ratio: number;
@@ -57,7 +57,7 @@ export interface ConditionalMatmulResult extends TokenTiming {
 }
 
 /** onnxruntime copies the chosen rows out before it multiplies: beyond this, in bytes, that is not measured. */
-const mostGathered = 2 ** 28;
+const maxGathered = 2 ** 28;
 
 /** One way to the product, for some number of chosen rows; dense ones serve all. */
 interface Entrant {
@@ -72,7 +72,7 @@ interface Entrant {
  * the whole weight, in one run by turns: weight [neurons, width] in f32, tokens that differ from call to call.
  */
 export async function benchmarkConditionalMatmul(
-  backend: Backend,
+  device: Device,
   options: ConditionalMatmulBenchmarkOptions,
 ): Promise<ConditionalMatmulResult[]> {
   const { width, neurons, batches, onnxRuntime } = options;
@@ -83,12 +83,10 @@ export async function benchmarkConditionalMatmul(
   for (const blockSize of options.blockSizes) {
     const counts = options.chosen.filter((chosen) => chosen % blockSize === 0 && chosen <= neurons);
     if (counts.length === 0 || neurons % blockSize !== 0) continue;
-    const entrants: Entrant[] = [
-      { name: 'ours dense', ours: true, work: queuedWork(backend, denseProduct(backend, weight, width), { x }) },
-    ];
+    const entrants: Entrant[] = [{ name: 'ours dense', ours: true, work: queuedWork(device, denseProduct(device, weight, width), { x }) }];
     const sessions: OnnxSession[] = [];
     const open = async (graph: Parameters<OnnxRuntime['session']>[0]) => {
-      sessions.push(await (onnxRuntime as OnnxRuntime).session(graph, backend.threads));
+      sessions.push(await (onnxRuntime as OnnxRuntime).session(graph, device.threads));
       return sessions[sessions.length - 1];
     };
     try {
@@ -109,14 +107,14 @@ export async function benchmarkConditionalMatmul(
           name: 'ours',
           ours: true,
           chosen,
-          work: queuedWork(backend, conditional(backend, weight, width, blockSize, choices), inputs),
+          work: queuedWork(device, conditional(device, weight, width, blockSize, choices), inputs),
         });
         if (gathered)
           entrants.push({ name: `${onnxRuntime.name} Gather and MatMul`, ours: false, chosen, work: onnxWork(gathered, inputs) });
       }
       for (const batch of batches) {
-        const present = entrants.filter(({ ours, chosen }) => ours || !chosen || chosen * batch * width * 4 <= mostGathered);
-        results.push(...(await measure(backend, options, present, { batch, blockSize, drawn, expected })));
+        const present = entrants.filter(({ ours, chosen }) => ours || !chosen || chosen * batch * width * 4 <= maxGathered);
+        results.push(...(await measure(device, options, present, { batch, blockSize, drawn, expected })));
       }
     } finally {
       for (const { ours, work } of entrants) if (ours) await work.dispose();
@@ -127,7 +125,7 @@ export async function benchmarkConditionalMatmul(
 }
 
 async function measure(
-  backend: Backend,
+  device: Device,
   options: ConditionalMatmulBenchmarkOptions,
   entrants: readonly Entrant[],
   at: { batch: number; blockSize: number; drawn: ReadonlyMap<number, Int32Array>; expected: Float32Array },
@@ -158,7 +156,7 @@ async function measure(
         blockSize,
         chosen: row.chosen as number,
         neurons: options.neurons,
-        backend: `${backend.name}: ${backend.description}`,
+        device: `${device.name}: ${device.description}`,
         usPerToken: row.usPerToken,
         spread: row.spread,
         peers,
@@ -172,7 +170,7 @@ async function measure(
 
 /** Of the first tokens with every row of the weight, by the reference backend: [tokens, neurons]. */
 async function denseProducts(tokens: Float32Array, weight: Float32Array, width: number, neurons: number): Promise<Float32Array> {
-  using reference = new ReferenceBackend();
+  using reference = new ReferenceDevice();
   using input = reference.tensor('x', [checkedTokens, width], 'f32', tokens.slice(0, checkedTokens * width));
   using factor = reference.tensor('weight', [neurons, width], 'f32', weight);
   using output = reference.tensor('products', [checkedTokens, neurons]);
@@ -191,24 +189,18 @@ function pick(products: Float32Array, chosen: Int32Array, blockSize: number, neu
   return picked;
 }
 
-function denseProduct(backend: Backend, values: Float32Array, width: number): QueuedLayer {
+function denseProduct(device: Device, values: Float32Array, width: number): QueuedLayer {
   const outputs = values.length / width;
-  const weight = preparedLinear(backend, values, outputs, width, 'f32');
-  return { outputs, call: ({ x }, output) => backend.linear({ input: x, weight, output }), dispose: () => weight.dispose() };
+  const weight = preparedLinear(device, values, outputs, width, 'f32');
+  return { outputs, call: ({ x }, output) => device.linear({ input: x, weight, output }), dispose: () => weight.dispose() };
 }
 
-function conditional(
-  backend: Backend,
-  values: Float32Array,
-  width: number,
-  blockSize: number,
-  choices: number,
-): QueuedLayer<'x' | 'chosen'> {
-  const weight = backend.tensor('weight', [values.length / width, width], 'f32', values);
+function conditional(device: Device, values: Float32Array, width: number, blockSize: number, choices: number): QueuedLayer<'x' | 'chosen'> {
+  const weight = device.tensor('weight', [values.length / width, width], 'f32', values);
   return {
     outputs: choices * blockSize,
     call: ({ x, chosen }: Record<'x' | 'chosen', Tensor>, output) =>
-      backend.conditionalMatmul({ input: x, weight, chosen, blockSize, output }),
+      device.conditionalMatmul({ input: x, weight, chosen, blockSize, output }),
     dispose: () => weight.dispose(),
   };
 }

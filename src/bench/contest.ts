@@ -1,5 +1,5 @@
 /** Runs several ways to do the same work by turns, so that what disturbs the machine disturbs all of them. */
-import { summarise, type Timing } from './timing.ts';
+import { summarize, type Timing } from './timing.ts';
 
 export interface Contestant {
   /** Does the work so many times, each time on other input, and waits until it is done. */
@@ -41,5 +41,5 @@ export async function contest(
       await contestants[i].rest?.();
     }
   }
-  return samples.map(summarise);
+  return samples.map(summarize);
 }

@@ -1,6 +1,6 @@
-import type { Backend } from '../backend/backend.ts';
+import type { Device } from '../backend/device.ts';
 import type { Precision } from '../backend/prepared_weight.ts';
-import { ReferenceBackend } from '../backend/reference.ts';
+import { ReferenceDevice } from '../backend/reference.ts';
 import { contest } from './contest.ts';
 import { type DenseWeights, denseFeedforwardGraph, type TreeWeights, treesGraph } from './onnx_graphs.ts';
 import type { OnnxRuntime } from './peers.ts';
@@ -46,7 +46,7 @@ export interface LayerResult extends TokenTiming {
   config: string;
   batch: number;
   dtype: Precision;
-  backend: string;
+  device: string;
   peers: LayerPeer[];
   /** The fastest dense layer over the trees: in i8 the fastest in i8, else the fastest in f32. */
   ratio: number;
@@ -60,14 +60,14 @@ export interface LayerResult extends TokenTiming {
  * Times fast feedforward trees against dense layers of as many neurons, ours and onnxruntime's, in one run by turns. Inputs differ
  * from call to call; a call's output is not read but in the check.
  */
-export async function benchmarkLayer(backend: Backend, options: LayerBenchmarkOptions): Promise<LayerResult[]> {
+export async function benchmarkLayer(device: Device, options: LayerBenchmarkOptions): Promise<LayerResult[]> {
   const inputs = { x: options.tokens };
   const results: LayerResult[] = [];
   for (const tree of options.layers) {
     const { width, trees, depth } = tree;
-    const layers = await prepareLayers(backend, options, tree, randomDense(width, tree.bias.length), inputs);
+    const layers = await prepareLayers(device, options, tree, randomDense(width, tree.bias.length), inputs);
     try {
-      for (const batch of options.batches) results.push(...(await measure(backend, options, layers, `${trees}x${depth} ${width}`, batch)));
+      for (const batch of options.batches) results.push(...(await measure(device, options, layers, `${trees}x${depth} ${width}`, batch)));
     } finally {
       for (const { work } of layers) await work.dispose();
     }
@@ -86,13 +86,13 @@ interface Layer {
 }
 
 async function prepareLayers(
-  backend: Backend,
+  device: Device,
   options: LayerBenchmarkOptions,
   tree: TreeWeights,
   dense: DenseWeights,
   inputs: Inputs<'x'>,
 ): Promise<Layer[]> {
-  using reference = new ReferenceBackend();
+  using reference = new ReferenceDevice();
   const expect = (layer: QueuedLayer) => queuedWork(reference, layer, inputs).output(checkedTokens);
   const expected = {
     trees: await expect(treeLayer(reference, tree, 'f32')),
@@ -100,8 +100,8 @@ async function prepareLayers(
   };
   const layers: Layer[] = [];
   const addOurs = (kind: Layer['kind'], dtype: Precision) => {
-    const layer = kind === 'trees' ? treeLayer(backend, tree, dtype) : denseLayer(backend, dense, dtype);
-    layers.push({ name: `ours ${kind}`, dtype, kind, ours: true, expected: expected[kind], work: queuedWork(backend, layer, inputs) });
+    const layer = kind === 'trees' ? treeLayer(device, tree, dtype) : denseLayer(device, dense, dtype);
+    layers.push({ name: `ours ${kind}`, dtype, kind, ours: true, expected: expected[kind], work: queuedWork(device, layer, inputs) });
   };
   for (const dtype of options.dtypes) {
     addOurs('trees', dtype);
@@ -109,12 +109,12 @@ async function prepareLayers(
   }
   // A bf16 layer is set against dense layers in f32 too.
   if (!options.dtypes.includes('f32')) addOurs('dense', 'f32');
-  await backend.finish();
+  await device.finish();
   const { onnxRuntime } = options;
   if (!onnxRuntime) return layers;
   const addPeer = async (kind: Layer['kind'], dtype: 'f32' | 'i8') => {
     const graph = kind === 'trees' ? treesGraph(tree) : denseFeedforwardGraph(dense, dtype);
-    const work = onnxWork(await onnxRuntime.session(graph, backend.threads), inputs);
+    const work = onnxWork(await onnxRuntime.session(graph, device.threads), inputs);
     const name = `${onnxRuntime.name} ${kind === 'trees' ? 'trees by standard operators' : 'dense'}`;
     layers.push({ name, dtype, kind, ours: false, expected: expected[kind], work });
   };
@@ -125,7 +125,7 @@ async function prepareLayers(
 }
 
 async function measure(
-  backend: Backend,
+  device: Device,
   options: LayerBenchmarkOptions,
   layers: readonly Layer[],
   config: string,
@@ -149,7 +149,7 @@ async function measure(
         config,
         batch,
         dtype: trees.dtype,
-        backend: `${backend.name}: ${backend.description}`,
+        device: `${device.name}: ${device.description}`,
         usPerToken: trees.usPerToken,
         spread: trees.spread,
         peers: rows.filter((row) => row !== trees && (row.kind === 'dense' || !row.ours)).map(({ ours: _, ...peer }) => peer),

@@ -1,7 +1,7 @@
 import { Arena } from '../backend/arena.ts';
-import type { Backend } from '../backend/backend.ts';
+import type { Device } from '../backend/device.ts';
 import type { Precision } from '../backend/prepared_weight.ts';
-import { ReferenceBackend } from '../backend/reference.ts';
+import { ReferenceDevice } from '../backend/reference.ts';
 import { InputError } from '../errors.ts';
 import { encoderOf, exportParameter, loadModel } from '../models/checkpoint.ts';
 import { crammedBertConfig, describeFeedforward, type FeedforwardConfig, type ModelConfig } from '../models/config.ts';
@@ -51,27 +51,27 @@ const checkedSequences = 2;
  * onnxruntime's dense with the same weights. Ours begin at token ids; onnxruntime at the embedding's output.
  * @throws InputError if the model cannot be read
  */
-export async function benchmarkModel(backend: Backend, options: ModelBenchmarkOptions): Promise<ModelRow[]> {
+export async function benchmarkModel(device: Device, options: ModelBenchmarkOptions): Promise<ModelRow[]> {
   const { length, onnxRuntime, dtypes, config, other } = options;
   const rows: ModelRow[] = [];
   const [dense, trees] = config.feedforward.kind === 'dense' ? [config.feedforward, other] : [other, config.feedforward];
   if (dense.kind !== 'dense' || trees.kind !== 'fff')
     throw new InputError(`${options.model ?? 'the model'} has no feedforward layers to measure, expected trees or dense ones`);
-  using arena = new Arena(backend);
-  const run = { backend, arena, training: false };
+  using arena = new Arena(device);
+  const run = { device, arena, training: false };
   const ids = (batch: number, seed: number) =>
-    Int32Array.from({ length: batch * length }, (_, i) => (i * 7919 + seed * 104729) % config.vocabularySize);
-  const encoderWith = (feedforward: FeedforwardConfig, dtype?: Precision, on = backend) =>
+    Int32Array.from({ length: batch * length }, (_, i) => (i * 7919 + seed * 104729) % config.vocabSize);
+  const encoderWith = (feedforward: FeedforwardConfig, dtype?: Precision, on = device) =>
     options.model !== undefined && feedforward === config.feedforward
       ? loadEncoder(options.model, on, dtype)
       : createEncoder(formOf(config, feedforward), on, dtype);
   const referenceOutput = async (feedforward: FeedforwardConfig) => {
-    using reference = new ReferenceBackend();
+    using reference = new ReferenceDevice();
     using encoder = await encoderWith(feedforward, undefined, reference);
     using arena = new Arena(reference);
     const batch = Math.min(checkedSequences, Math.max(...options.batches));
     return await reference.read(
-      encoder.forward({ backend: reference, arena, training: false }, { batch, length, ids: ids(batch, 0) }).output,
+      encoder.forward({ device: reference, arena, training: false }, { batch, length, ids: ids(batch, 0) }).output,
     );
   };
   const expectedOfTrees = await referenceOutput(trees);
@@ -88,8 +88,8 @@ export async function benchmarkModel(backend: Backend, options: ModelBenchmarkOp
     for (const batch of options.batches) {
       arena.reset();
       const given = plain.forward(run, { batch, length, ids: ids(batch, 0) }, { hiddenStates: true });
-      const expectedOfDense = await backend.read(given.output);
-      const embedded = await backend.read(given.hiddenStates[0]);
+      const expectedOfDense = await device.read(given.output);
+      const embedded = await device.read(given.hiddenStates[0]);
       const contestants: {
         name: string;
         dtype: Precision;
@@ -106,16 +106,16 @@ export async function benchmarkModel(backend: Backend, options: ModelBenchmarkOp
         };
         const contestant: Contestant = {
           async run(times) {
-            for (let i = 0; i < times; i++) await backend.read(forward(++call));
+            for (let i = 0; i < times; i++) await device.read(forward(++call));
           },
         };
         const expected = isDense ? expectedOfDense : expectedOfTrees;
-        contestants.push({ name, dtype, contestant, output: () => backend.read(forward(0)), expected });
+        contestants.push({ name, dtype, contestant, output: () => device.read(forward(0)), expected });
       }
       for (const precision of weights && onnxRuntime ? precisions : []) {
         const session = await (onnxRuntime as OnnxRuntime).session(
           encoderGraph({ ...shapeOf(config), neurons: dense.neurons }, precision, weights as LayerWeights),
-          backend.threads,
+          device.threads,
         );
         const call = () => session.run({ x: { values: embedded, shape: [batch, length, config.hiddenSize] } });
         const contestant: Contestant = {
@@ -154,12 +154,12 @@ export function benchmarkConfig(shape: EncoderShape & { length: number }): Model
   const { layers, width, heads, neurons, length } = shape;
   return crammedBertConfig({
     family: 'bert',
-    vocabularySize: 1000,
+    vocabSize: 1000,
     hiddenSize: width,
-    layers,
-    heads,
-    positions: length,
-    tokenTypes: 2,
+    numHiddenLayers: layers,
+    numAttentionHeads: heads,
+    maxPositionEmbeddings: length,
+    typeVocabSize: 2,
     bias: { queryKeyValue: true, dense: true },
     feedforward: { kind: 'dense', neurons },
   });
@@ -171,21 +171,26 @@ const formOf = (config: ModelConfig, feedforward: FeedforwardConfig): ModelConfi
   feedforward,
 });
 
-const shapeOf = ({ layers, hiddenSize: width, heads, normEpsilon }: ModelConfig) => ({ layers, width, heads, normEpsilon });
+const shapeOf = ({ numHiddenLayers: layers, hiddenSize: width, numAttentionHeads: heads, layerNormEps: normEpsilon }: ModelConfig) => ({
+  layers,
+  width,
+  heads,
+  normEpsilon,
+});
 
-async function loadEncoder(folder: string, backend: Backend, dtype?: Precision): Promise<Encoder> {
-  const model = await loadModel(folder, backend, { dtype });
+async function loadEncoder(folder: string, device: Device, dtype?: Precision): Promise<Encoder> {
+  const model = await loadModel(folder, device, { dtype });
   const encoder = encoderOf(model);
   for (const parameter of model.parameters) if (!encoder.parameters.includes(parameter)) parameter.dispose();
   return encoder;
 }
 
 /** Random weights, the same each time. */
-function createEncoder(config: ModelConfig, backend: Backend, dtype?: Precision): Encoder {
-  const factory = new ParameterFactory(backend);
+function createEncoder(config: ModelConfig, device: Device, dtype?: Precision): Encoder {
+  const factory = new ParameterFactory(device);
   const encoder = new Encoder(config, factory);
   for (const parameter of factory.parameters) {
-    factory.initialise(parameter, 1);
+    factory.initialize(parameter, 1);
     if (dtype) parameter.prepare(dtype);
   }
   return encoder;

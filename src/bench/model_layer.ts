@@ -1,5 +1,5 @@
 import { Arena } from '../backend/arena.ts';
-import type { Backend } from '../backend/backend.ts';
+import type { Device } from '../backend/device.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import { InputError } from '../errors.ts';
 import { loadMaskedLanguageModel } from '../models/checkpoint.ts';
@@ -28,12 +28,12 @@ const sequencesPerBatch = 8;
  * @throws InputError if the model or the text cannot be used, or the text is too short
  */
 export async function readModelLayer(
-  backend: Backend,
+  device: Device,
   options: { model: string; text: string; layer?: number; tokens: number },
 ): Promise<ModelLayer> {
   const tokenizer = await loadTokenizer(options.model);
-  using model = await loadMaskedLanguageModel(options.model, backend);
-  const { feedforward, layers, positions: length, hiddenSize: width } = model.config;
+  using model = await loadMaskedLanguageModel(options.model, device);
+  const { feedforward, numHiddenLayers: layers, maxPositionEmbeddings: length, hiddenSize: width } = model.config;
   if (feedforward.kind !== 'fff' || (feedforward.leafWidth ?? 1) > 1)
     throw new InputError(
       `${options.model}: its feedforward layers are not trees of single neurons, which are what this benchmark measures`,
@@ -45,28 +45,28 @@ export async function readModelLayer(
   if (sequences.length < options.tokens)
     throw new InputError(`${options.text}: has ${sequences.length} tokens in whole sequences, expected at least ${options.tokens}`);
 
-  using arena = new Arena(backend);
+  using arena = new Arena(device);
   const values = new Float32Array(sequences.length * width);
   const reached = new Set<string>();
   for (let first = 0; first < sequences.length; first += sequencesPerBatch * length) {
     const ids = sequences.slice(first, first + sequencesPerBatch * length);
-    using input = backend.tensor('hidden states', [ids.length, width]);
+    using input = device.tensor('hidden states', [ids.length, width]);
     let block = 0;
     arena.reset();
-    const run = { backend, arena, training: false };
+    const run = { device, arena, training: false };
     const [, leaves] = await watchLeaves(run, (watched) =>
       model.encoder.forward(
         {
           ...watched,
-          watchPaths(of: Tensor, visited: Tensor) {
-            watched.watchPaths?.(of, visited);
-            if (block++ === layer) backend.copy({ input: of, output: input });
+          watchPaths(of: Tensor, pathNodes: Tensor) {
+            watched.watchPaths?.(of, pathNodes);
+            if (block++ === layer) device.copy({ input: of, output: input });
           },
         },
         { batch: ids.length / length, length, ids },
       ),
     );
-    values.set(await backend.read(input), first * width);
+    values.set(await device.read(input), first * width);
     leaves[layer].forEach((leaf, walk) => void reached.add(`${walk % feedforward.trees} ${leaf}`));
   }
 
@@ -74,8 +74,8 @@ export async function readModelLayer(
   const first = model.parameters.filter(({ product }) => product?.operation === 'fff')[layer];
   const [nodes, bias, thresholds] = model.parameters.slice(model.parameters.indexOf(first));
   const { trees, depth } = feedforward;
-  const tree: TreeWeights = { width, trees, depth, nodes: await backend.read(nodes.value), bias: await backend.read(bias.value) };
-  if (depth > 0) tree.thresholds = await backend.read(thresholds.value);
+  const tree: TreeWeights = { width, trees, depth, nodes: await device.read(nodes.value), bias: await device.read(bias.value) };
+  if (depth > 0) tree.thresholds = await device.read(thresholds.value);
   return {
     layer,
     tree,

@@ -1,6 +1,6 @@
 /** Graphs for the benchmark's peer, onnxruntime, in the form that it runs fastest: its fused operators where there are any. */
 import type { OnnxGraph } from '../io/onnx.ts';
-import { microsoft, OnnxGraphBuilder, quantiseColumns, transpose } from '../io/onnx_builder.ts';
+import { microsoft, OnnxGraphBuilder, quantizeColumns, transpose } from '../io/onnx_builder.ts';
 import { addTrees } from '../models/onnx.ts';
 
 /** Weights of a dense feedforward layer: up [neurons, width], down [width, neurons]; no biases. */
@@ -26,10 +26,10 @@ class GraphBuilder extends OnnxGraphBuilder {
   linear(input: string, weight: Float32Array, outputs: number, inputs: number, precision: 'f32' | 'i8'): string {
     const transposed = transpose(weight, outputs, inputs);
     if (precision === 'f32') return this.add('MatMul', [input, this.floats([inputs, outputs], transposed)]);
-    const { quantised, scales } = quantiseColumns(transposed, inputs, outputs);
+    const { quantized, scales } = quantizeColumns(transposed, inputs, outputs);
     const operands = [
       input,
-      this.constant('i8', [inputs, outputs], quantised),
+      this.constant('i8', [inputs, outputs], quantized),
       this.floats([outputs], scales),
       this.constant('i8', [outputs], new Int8Array(outputs)),
     ];
@@ -91,7 +91,7 @@ export type LayerWeights = (layer: number, name: string) => Float32Array;
 
 /**
  * BERT's encoder without embeddings (post-norm, all positions attended): x [batch, length, width] to y, by onnxruntime's fused
- * Attention, SkipLayerNormalization and BiasGelu, or their quantised forms.
+ * Attention, SkipLayerNormalization and BiasGelu, or their quantized forms.
  */
 export function encoderGraph(
   { layers, width, heads, neurons, normEpsilon = 1e-12 }: EncoderShape,
@@ -111,10 +111,10 @@ export function encoderGraph(
     if (precision === 'f32')
       context = graph.add('Attention', [hidden, graph.floats([width, 3 * width], weight), bias], attributes, microsoft);
     else {
-      const { quantised, scales } = quantiseColumns(weight, width, 3 * width);
+      const { quantized, scales } = quantizeColumns(weight, width, 3 * width);
       const [x, scale, zero] = ['rounded', 'scale', 'zero'].map((name) => `${name}${layer}`);
       graph.nodes.push({ operator: 'DynamicQuantizeLinear', inputs: [hidden], outputs: [x, scale, zero] });
-      const rounded = graph.constant('i8', [width, 3 * width], quantised);
+      const rounded = graph.constant('i8', [width, 3 * width], quantized);
       const zeros = graph.constant('i8', [3 * width], new Int8Array(3 * width));
       const operands = [x, rounded, bias, scale, graph.floats([3 * width], scales), '', zero, zeros];
       context = graph.add('QAttention', operands, attributes, microsoft);

@@ -1,5 +1,5 @@
 /** Other programs that the benchmark sets itself beside. */
-import type { Backend } from '../backend/backend.ts';
+import type { Device } from '../backend/device.ts';
 import { encodeOnnx, type OnnxGraph } from '../io/onnx.ts';
 
 export interface OnnxFeed {
@@ -34,15 +34,15 @@ const packages: Record<string, 'onnxruntime-node' | 'onnxruntime-web' | undefine
 };
 
 /** The onnxruntime that is a peer of the backend, if it is installed; else why not, and what to do about it. */
-export async function loadOnnxRuntime(backend: Backend): Promise<OnnxRuntime | { missing: string }> {
-  const name = packages[backend.name];
-  if (!name) return { missing: `onnxruntime is no peer of the ${backend.name} backend: not measured` };
+export async function loadOnnxRuntime(device: Device): Promise<OnnxRuntime | { missing: string }> {
+  const name = packages[device.name];
+  if (!name) return { missing: `onnxruntime is no peer of the ${device.name} backend: not measured` };
   try {
     // An optional peer: looked for when it is wanted, never bundled.
     const native = name === 'onnxruntime-node';
     const ort = native ? await import('onnxruntime-node') : await import('onnxruntime-web');
     // In WASM the first session decides for all.
-    if (!native) ort.env.wasm.numThreads = backend.threads;
+    if (!native) ort.env.wasm.numThreads = device.threads;
     return {
       name: `${native ? 'onnxruntime' : name} ${ort.env.versions.common}`,
       async session(graph, threads) {

@@ -1,5 +1,5 @@
 /** The layers that are measured, in any backend and precision, with weights that are random but the same each time. */
-import type { Backend } from '../backend/backend.ts';
+import type { Device } from '../backend/device.ts';
 import type { Precision, PreparedWeight } from '../backend/prepared_weight.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import type { DenseWeights, TreeWeights } from './onnx_graphs.ts';
@@ -21,26 +21,23 @@ export function randomDense(width: number, neurons: number): DenseWeights {
   return { width, neurons, up: uniform(neurons * width, 1 / width, 3), down: uniform(neurons * width, 1 / neurons, 4) };
 }
 
-export function treeLayer(backend: Backend, tree: TreeWeights, precision: Precision): QueuedLayer {
+export function treeLayer(device: Device, tree: TreeWeights, precision: Precision): QueuedLayer {
   const { width, trees, depth, nodes, bias } = tree;
   const count = bias.length;
-  const weight = backend.tensor('nodes', [count, 2 * width], 'f32', nodes);
-  const biases = backend.tensor('bias', [count], 'f32', bias);
-  const thresholds = tree.thresholds && backend.tensor('thresholds', [tree.thresholds.length], 'f32', tree.thresholds);
-  const prepared: Tensor | PreparedWeight = precision === 'f32' ? weight : backend.prepareNodes({ nodes: weight, precision });
+  const weight = device.tensor('nodes', [count, 2 * width], 'f32', nodes);
+  const biases = device.tensor('bias', [count], 'f32', bias);
+  const thresholds = tree.thresholds && device.tensor('thresholds', [tree.thresholds.length], 'f32', tree.thresholds);
+  const prepared: Tensor | PreparedWeight = precision === 'f32' ? weight : device.prepareNodes({ nodes: weight, precision });
   if (prepared !== weight) weight.dispose();
   return {
     outputs: width,
-    call: ({ x }, output) => backend.fff({ input: x, nodes: prepared, bias: biases, thresholds, trees, depth, output }),
+    call: ({ x }, output) => device.fff({ input: x, nodes: prepared, bias: biases, thresholds, trees, depth, output }),
     dispose: () => [prepared, biases, thresholds].forEach((made) => void made?.dispose()),
   };
 }
 
-export function denseLayer(backend: Backend, { width, neurons, up, down }: DenseWeights, precision: Precision): QueuedLayer {
-  const [first, second] = [
-    preparedLinear(backend, up, neurons, width, precision),
-    preparedLinear(backend, down, width, neurons, precision),
-  ];
+export function denseLayer(device: Device, { width, neurons, up, down }: DenseWeights, precision: Precision): QueuedLayer {
+  const [first, second] = [preparedLinear(device, up, neurons, width, precision), preparedLinear(device, down, width, neurons, precision)];
   let hidden: Tensor | undefined;
   return {
     outputs: width,
@@ -48,22 +45,22 @@ export function denseLayer(backend: Backend, { width, neurons, up, down }: Dense
       const rows = x.size / width;
       if (hidden?.shape[0] !== rows) {
         hidden?.dispose();
-        hidden = backend.tensor('hidden', [rows, neurons]);
+        hidden = device.tensor('hidden', [rows, neurons]);
       }
-      backend.linear({ input: x, weight: first, output: hidden, activation: 'gelu' });
-      backend.linear({ input: hidden, weight: second, output });
+      device.linear({ input: x, weight: first, output: hidden, activation: 'gelu' });
+      device.linear({ input: hidden, weight: second, output });
     },
     dispose: () => [first, second, hidden].forEach((made) => void made?.dispose()),
   };
 }
 
 export function preparedLinear(
-  backend: Backend,
+  device: Device,
   values: Float32Array,
   outputs: number,
   inputs: number,
   precision: Precision,
 ): PreparedWeight {
-  using weight = backend.tensor('weight', [outputs, inputs], 'f32', values);
-  return backend.prepareLinear({ weight, precision });
+  using weight = device.tensor('weight', [outputs, inputs], 'f32', values);
+  return device.prepareLinear({ weight, precision });
 }

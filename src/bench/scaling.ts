@@ -1,6 +1,6 @@
-import type { Backend } from '../backend/backend.ts';
+import type { Device } from '../backend/device.ts';
 import type { Precision } from '../backend/prepared_weight.ts';
-import { ReferenceBackend } from '../backend/reference.ts';
+import { ReferenceDevice } from '../backend/reference.ts';
 import { contest } from './contest.ts';
 import { denseLayer, randomDense, randomTrees, treeLayer } from './queued_layers.ts';
 import {
@@ -57,11 +57,11 @@ const [smallestDense, largestDense] = [8, 4096];
  * Times trees of several shapes beside dense layers of growing size. All shapes of one width take turns with the dense layers of that
  * width. Everything is ours and of one dtype; onnxruntime's dense layers stand beside ours in the layer benchmark.
  */
-export async function benchmarkScaling(backend: Backend, options: ScalingBenchmarkOptions): Promise<ScalingResult[]> {
+export async function benchmarkScaling(device: Device, options: ScalingBenchmarkOptions): Promise<ScalingResult[]> {
   const results: ScalingResult[] = [];
   for (const width of new Set(options.points.map((point) => point.width))) {
     const points = options.points.filter((point) => point.width === width);
-    results.push(...(await benchmarkWidth(backend, options, width, points)));
+    results.push(...(await benchmarkWidth(device, options, width, points)));
   }
   return results;
 }
@@ -74,7 +74,7 @@ interface Entrant {
 }
 
 async function benchmarkWidth(
-  backend: Backend,
+  device: Device,
   options: ScalingBenchmarkOptions,
   width: number,
   points: readonly TreePoint[],
@@ -82,9 +82,9 @@ async function benchmarkWidth(
   const { batches, dtype } = options;
   const inputs = { x: randomTokens(width, batches) };
   const made: Work[] = [];
-  const enter = async (neurons: number, layer: (backend: Backend, dtype: Precision) => QueuedLayer): Promise<Entrant> => {
+  const enter = async (neurons: number, layer: (device: Device, dtype: Precision) => QueuedLayer): Promise<Entrant> => {
     const expected = await referenceOutput((reference) => layer(reference, 'f32'), inputs);
-    const work = queuedWork(backend, layer(backend, dtype), inputs);
+    const work = queuedWork(device, layer(device, dtype), inputs);
     made.push(work);
     return { work, neurons, expected };
   };
@@ -119,7 +119,7 @@ async function benchmarkWidth(
           ...points[i],
           ...times[i],
           batch,
-          threads: backend.threads,
+          threads: device.threads,
           dtype,
           neurons,
           used: points[i].trees * (points[i].depth + 1),
@@ -139,8 +139,8 @@ async function benchmarkWidth(
   }
 }
 
-async function referenceOutput(layer: (reference: Backend) => QueuedLayer, inputs: Inputs<'x'>): Promise<Float32Array> {
-  using reference = new ReferenceBackend();
+async function referenceOutput(layer: (reference: Device) => QueuedLayer, inputs: Inputs<'x'>): Promise<Float32Array> {
+  using reference = new ReferenceDevice();
   return await queuedWork(reference, layer(reference), inputs).output(checkedTokens);
 }
 

@@ -7,8 +7,8 @@ export interface Timing {
   high: number;
 }
 
-/** Median and quartiles of at least one value, linear between neighbours. */
-export function summarise(values: readonly number[]): Timing {
+/** Median and quartiles of at least one value, linear between neighbors. */
+export function summarize(values: readonly number[]): Timing {
   const inOrder = sorted(values);
   return { median: quantile(inOrder, 0.5), low: quantile(inOrder, 0.25), high: quantile(inOrder, 0.75) };
 }

@@ -1,13 +1,13 @@
-import type { Backend } from '../backend/backend.ts';
+import type { Device } from '../backend/device.ts';
 import type { ProductPrecision } from '../backend/prepared_weight.ts';
 import { createMaskedLanguageModel } from '../models/checkpoint.ts';
 import { type ModelConfig, neuronsOf } from '../models/config.ts';
-import { ignoredLabel, type LabelledBatch, type MaskedLanguageModel } from '../models/masked_language_model.ts';
+import { ignoredLabel, type LabeledBatch, type MaskedLanguageModel } from '../models/masked_language_model.ts';
 import { maskedStep } from '../training/masked_steps.ts';
 import { pretrainingAdamW } from '../training/optimizer.ts';
 import { Trainer } from '../training/trainer.ts';
 import type { Contestant } from './contest.ts';
-import { fillUniform, milliseconds, summarise, type Timing } from './timing.ts';
+import { fillUniform, milliseconds, summarize, type Timing } from './timing.ts';
 
 export interface TrainingBenchmarkOptions {
   /** All of one vocabulary. */
@@ -28,7 +28,7 @@ export interface TrainingBenchmarkOptions {
 export interface TrainingPeer extends Pick<Contestant, 'rest'> {
   name: string;
   /** One step: the loss before it, in nats, and the time that it took. */
-  step(batch: LabelledBatch, learningRate: number): Promise<{ loss: number; milliseconds: number }>;
+  step(batch: LabeledBatch, learningRate: number): Promise<{ loss: number; milliseconds: number }>;
   dispose(): Promise<void>;
 }
 
@@ -55,7 +55,7 @@ export interface TrainingBenchmark {
  * projections and scores of attention, the feedforward neurons that are used, and the head on the positions that are predicted.
  */
 export function modelArithmetic(config: ModelConfig, length: number): number {
-  const { hiddenSize, layers, feedforward, vocabularySize, family, predictedFraction } = config;
+  const { hiddenSize, numHiddenLayers: layers, feedforward, vocabSize: vocabularySize, family, mlmProbability: predictedFraction } = config;
   const neurons = neuronsOf(feedforward).used;
   const block = 4 * hiddenSize ** 2 + 2 * length * hiddenSize + 2 * neurons * hiddenSize;
   const transform = family === 'crammedBERT' ? 0 : hiddenSize ** 2;
@@ -66,18 +66,18 @@ export function modelArithmetic(config: ModelConfig, length: number): number {
  * Times training steps on random tokens, the models and the peer by turns on the same ones, and between them the matrix product that they
  * are measured by. The first round is not counted.
  */
-export async function benchmarkTraining(backend: Backend, options: TrainingBenchmarkOptions): Promise<TrainingBenchmark> {
+export async function benchmarkTraining(device: Device, options: TrainingBenchmarkOptions): Promise<TrainingBenchmark> {
   const { models, batch, length, rounds, precision, productSize: size = 1024, openPeer } = options;
   // As `ufb pretrain` trains by default; where the weights start takes no time.
   const adamW = { ...pretrainingAdamW, branchRate: 1 };
   const entrants = models.map(({ name, config }) => {
-    const model = createMaskedLanguageModel(config, backend, 1);
-    return { name, config, model, trainer: new Trainer(backend, model.parameters, { adamW, precision }) };
+    const model = createMaskedLanguageModel(config, device, 1);
+    return { name, config, model, trainer: new Trainer(device, model.parameters, { adamW, precision }) };
   });
   const last = entrants[entrants.length - 1];
-  using input = backend.tensor('left', [size, size], 'f32', fillUniform(new Float32Array(size * size), 1, 1));
-  using weight = backend.tensor('right', [size, size], 'f32', fillUniform(new Float32Array(size * size), 1, 2));
-  using output = backend.tensor('product', [size, size]);
+  using input = device.tensor('left', [size, size], 'f32', fillUniform(new Float32Array(size * size), 1, 1));
+  using weight = device.tensor('right', [size, size], 'f32', fillUniform(new Float32Array(size * size), 1, 2));
+  using output = device.tensor('product', [size, size]);
   let peer: TrainingPeer | undefined;
   const products = 8;
   // As pretraining has it.
@@ -109,9 +109,9 @@ export async function benchmarkTraining(backend: Backend, options: TrainingBench
       }
       const product = await milliseconds(
         () => {
-          for (let i = 0; i < products; i++) backend.linear({ input, weight, output, precision });
+          for (let i = 0; i < products; i++) device.linear({ input, weight, output, precision });
         },
-        () => backend.finish(),
+        () => device.finish(),
       );
       if (round > 0) matrixProduct.push((products * 2 * size ** 3) / product / 1e6);
     }
@@ -119,9 +119,9 @@ export async function benchmarkTraining(backend: Backend, options: TrainingBench
     await peer?.dispose();
     for (const { model, trainer } of entrants) for (const made of [trainer, model]) made.dispose();
   }
-  const product = summarise(matrixProduct);
+  const product = summarize(matrixProduct);
   const rows = steps.map(({ name, config }, i): TrainingRow => {
-    const rate = summarise(tokensPerSecond[i]);
+    const rate = summarize(tokensPerSecond[i]);
     const arithmetic = modelArithmetic(config, length);
     return {
       name,
@@ -135,10 +135,10 @@ export async function benchmarkTraining(backend: Backend, options: TrainingBench
 }
 
 /** Random tokens; the same share of each sequence is predicted, as in training. */
-function randomBatch(config: ModelConfig, batch: number, length: number, seed: number): LabelledBatch {
+function randomBatch(config: ModelConfig, batch: number, length: number, seed: number): LabeledBatch {
   const draws = fillUniform(new Float32Array(batch * length), 1, seed + 3);
-  const ids = Int32Array.from(draws, (draw) => Math.floor(((draw + 1) / 2) * config.vocabularySize) % config.vocabularySize);
-  const predicted = Math.round(length * config.predictedFraction);
+  const ids = Int32Array.from(draws, (draw) => Math.floor(((draw + 1) / 2) * config.vocabSize) % config.vocabSize);
+  const predicted = Math.round(length * config.mlmProbability);
   // Spread evenly: position p is predicted if a multiple of length / predicted lies in (p, p + 1].
   const isPredicted = (p: number) => Math.floor(((p + 1) * predicted) / length) > Math.floor((p * predicted) / length);
   const labels = ids.map((id, i) => (isPredicted(i % length) ? id : ignoredLabel));

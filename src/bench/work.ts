@@ -1,5 +1,5 @@
 /** Work that several contestants do on the same inputs, so that they can take turns and their outputs can be compared. */
-import type { Backend } from '../backend/backend.ts';
+import type { Device } from '../backend/device.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import { FailureError } from '../errors.ts';
 import type { Contestant } from './contest.ts';
@@ -54,15 +54,15 @@ export function randomTokens(width: number, batches: readonly number[]): TokenRo
 }
 
 /** Calls are queued in one go, as a model's layers are; outputs are not read but in the check. */
-export function queuedWork<Name extends string>(backend: Backend, layer: QueuedLayer<Name>, inputs: Inputs<Name>): Work {
+export function queuedWork<Name extends string>(device: Device, layer: QueuedLayer<Name>, inputs: Inputs<Name>): Work {
   const names = Object.keys(inputs) as Name[];
   const all = names.map((name) => {
     const { values, width } = inputs[name];
-    return backend.tensor(name, [values.length / width, width], values instanceof Int32Array ? 'i32' : 'f32', values);
+    return device.tensor(name, [values.length / width, width], values instanceof Int32Array ? 'i32' : 'f32', values);
   });
   const outputs: Tensor[] = [];
   const outputOf = (tokens: number) => {
-    const output = backend.tensor('output', [tokens, layer.outputs]);
+    const output = device.tensor('output', [tokens, layer.outputs]);
     outputs.push(output);
     return output;
   };
@@ -79,7 +79,7 @@ export function queuedWork<Name extends string>(backend: Backend, layer: QueuedL
       return {
         async run(times) {
           for (let i = 0; i < times; i++) layer.call(calls[next++ % calls.length], output);
-          await backend.finish();
+          await device.finish();
         },
       };
     },
@@ -87,7 +87,7 @@ export function queuedWork<Name extends string>(backend: Backend, layer: QueuedL
       const output = outputOf(batch);
       return firstOutputs(batch, (call) => {
         layer.call(views(batch, call), output);
-        return backend.read(output);
+        return device.read(output);
       });
     },
     async dispose() {

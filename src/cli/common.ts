@@ -1,7 +1,7 @@
 /** What the commands share: options, the backend, and how they print. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import type { Backend } from '../backend/backend.ts';
-import type { BackendName } from '../backend/create.ts';
+import type { DeviceName } from '../backend/create.ts';
+import type { Device } from '../backend/device.ts';
 import { type Precision, precisions } from '../backend/prepared_weight.ts';
 import { InputError, printable, printableLines } from '../errors.ts';
 import type { PipelineOptions, Pipelines } from '../pipelines/pipeline.ts';
@@ -15,8 +15,8 @@ export interface CommonOptions {
 }
 
 /** Options of commands that compute. */
-export interface BackendOptions {
-  backend?: BackendName;
+export interface DeviceOptions {
+  device?: DeviceName;
   threads?: number;
 }
 
@@ -25,11 +25,11 @@ export function addCommonOptions(command: Command): Command {
   return command.option('--json', 'print JSON instead of text').option('--quiet', 'print results only: no progress, no notices');
 }
 
-/** Adds --backend and --threads; `threads` says how many by default. */
-export function addBackendOptions(command: Command, threads = 'as many as the processor quota allows'): Command {
+/** Adds --device and --threads; `threads` says how many by default. */
+export function addDeviceOptions(command: Command, threads = 'as many as the processor quota allows'): Command {
   return command
     .addOption(
-      new Option('--backend <name>', 'what computes (default: native if it can be loaded, else wasm)').choices([
+      new Option('--device <name>', 'what computes (default: native if it can be loaded, else wasm)').choices([
         'native',
         'wasm',
         'reference',
@@ -137,24 +137,24 @@ export function addModelOption(
 }
 
 /** Options of commands that run a model without training it. */
-export interface InferenceOptions extends CommonOptions, BackendOptions, ModelOptions {
+export interface InferenceOptions extends CommonOptions, DeviceOptions, ModelOptions {
   dtype: Precision;
 }
 
 /** Adds {@link InferenceOptions}. `what`: see {@link addModelOption}. */
 export const addInferenceOptions = (command: Command, what?: string): Command =>
-  addPrecisionOption(addModelOption(addBackendOptions(addCommonOptions(command)), what));
+  addPrecisionOption(addModelOption(addDeviceOptions(addCommonOptions(command)), what));
 
 /** The pipeline that a command's options ask for, on a backend that stays the command's; `more`: what the command sets itself. */
 export async function openPipeline<Name extends keyof Pipelines>(
   task: Name,
-  backend: Backend,
+  device: Device,
   options: InferenceOptions,
   more: Pick<PipelineOptions, 'prompt' | 'prompt_name' | 'notice'> = {},
 ): Promise<Pipelines[Name]> {
   const { pipeline } = await import('../pipelines/pipeline.ts');
   const folder = await openModelFolder(options);
-  return await pipeline(task, folder, { backend, dtype: options.dtype, notice: (line) => notice(line, options), ...more });
+  return await pipeline(task, folder, { device, dtype: options.dtype, notice: (line) => notice(line, options), ...more });
 }
 
 /** The folder of the model asked for, which is downloaded, with a progress bar, if it is one of the hub's. */
@@ -206,12 +206,12 @@ export function parsePositive(text: string): number {
 }
 
 /** The backend asked for. Says on stderr, in one line, why it is not the native one if none was named. */
-export async function openBackend(options: BackendOptions & CommonOptions): Promise<Backend> {
-  const { createBackend, backendNotice } = await import('../backend/create.ts');
-  const backend = createBackend({ name: options.backend, threads: options.threads });
-  const reason = options.backend ? undefined : backendNotice();
+export async function openDevice(options: DeviceOptions & CommonOptions): Promise<Device> {
+  const { createDevice, deviceNotice } = await import('../backend/create.ts');
+  const device = await createDevice({ name: options.device, threads: options.threads });
+  const reason = options.device ? undefined : deviceNotice();
   if (reason) notice(reason, options);
-  return backend;
+  return device;
 }
 
 /** Prints a line of results, or several, without what a terminal would take as commands; what is not to break a line goes through {@link printable}. */

@@ -30,7 +30,7 @@ export function ungroupedOptions({ options }: Command): string[] {
 }
 
 /** What the commands that train have in common. */
-export const computingOptions = '--backend --threads --precision';
+export const computingOptions = '--device --threads --precision';
 
 export const helpConfiguration: HelpConfiguration = {
   visibleOptions(command) {

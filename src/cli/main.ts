@@ -13,7 +13,7 @@ import { curvesCommand } from './commands/curves.ts';
 import { embedCommand } from './commands/embed.ts';
 import { evalCommand } from './commands/eval.ts';
 import { exportCommand } from './commands/export.ts';
-import { fillMaskCommand } from './commands/fill-mask.ts';
+import { fillMaskCommand } from './commands/fill_mask.ts';
 import { finetuneCommand } from './commands/finetune.ts';
 import { glueCommand } from './commands/glue.ts';
 import { inspectCommand } from './commands/inspect.ts';

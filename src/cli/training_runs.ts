@@ -1,11 +1,11 @@
 /** What the commands that train share. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type * as v from 'valibot';
-import type { Backend } from '../backend/backend.ts';
+import type { Device } from '../backend/device.ts';
 import { productPrecisions } from '../backend/prepared_weight.ts';
 import { FailureError, InputError } from '../errors.ts';
 import type { RunKind } from '../training/run_folder.ts';
-import { type BackendOptions, type CommonOptions, dashed, notice, openBackend, parseNumber } from './common.ts';
+import { type CommonOptions, type DeviceOptions, dashed, notice, openDevice, parseNumber } from './common.ts';
 import type { JsonLog, LogEntry } from './progress.ts';
 
 /** Adds --precision. */
@@ -31,7 +31,7 @@ export function branchRateOption(rate: number): Option {
 }
 
 /** Logits that a threshold may be told to move in a step. Far more, and they outgrow what a float32 holds: the model could not be read. */
-const mostBalance = 100;
+const maxBalance = 100;
 
 /** How fast routing thresholds follow their tokens, of what is trained from scratch or converted. */
 export function balanceOption(flags: string, when: string, rate: number): Option {
@@ -41,20 +41,20 @@ export function balanceOption(flags: string, when: string, rate: number): Option
   )
     .argParser((text) => {
       const value = parseNumber(text);
-      if (value > mostBalance) throw new InvalidArgumentError(`expected a number from 0 to ${mostBalance}.`);
+      if (value > maxBalance) throw new InvalidArgumentError(`expected a number from 0 to ${maxBalance}.`);
       return value;
     })
     .default(rate);
 }
 
 /** Training on the reference backend is hundreds of times slower than in WASM: nobody should get it without asking. */
-export async function openTrainingBackend(options: BackendOptions & CommonOptions): Promise<Backend> {
-  const backend = await openBackend(options);
-  if (backend.name === 'reference' && options.backend === undefined) {
-    backend.dispose();
-    throw new InputError('training needs the native backend or WASM; pass --backend reference to train very slowly all the same');
+export async function openTrainingDevice(options: DeviceOptions & CommonOptions): Promise<Device> {
+  const device = await openDevice(options);
+  if (device.name === 'reference' && options.device === undefined) {
+    device.dispose();
+    throw new InputError('training needs the native backend or WASM; pass --device reference to train very slowly all the same');
   }
-  return backend;
+  return device;
 }
 
 /** How runs trained that do not say it, being older than the option. */

@@ -3,9 +3,9 @@ import * as v from 'valibot';
 import type { PoolKind } from '../backend/operations/pool.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import { countSchema } from '../io/schemas.ts';
-import type { Answer } from '../models/answer.ts';
 import type { Encoder } from '../models/encoder.ts';
-import type { Run } from '../nn/parameter.ts';
+import type { HeadOutput } from '../models/head_output.ts';
+import type { Context } from '../nn/parameter.ts';
 import { cosine } from '../training/metrics.ts';
 import { LeafCounts, leafUseSchema, watchLeaves } from '../training/paths.ts';
 import { type AnswerTo, pooled } from './answers.ts';
@@ -38,7 +38,7 @@ export type Agreement = v.InferOutput<typeof agreementSchema>;
  * with them; batches without padding. `infer` runs work on scratch memory that is reset before each call.
  */
 export async function measureAgreement(
-  infer: <Result>(work: (run: Run) => Promise<Result>) => Promise<Result>,
+  infer: <Result>(work: (context: Context) => Promise<Result>) => Promise<Result>,
   teacher: Encoder,
   student: Encoder,
   options: { map: readonly number[]; pooling: PoolKind; logits?: { teacher: AnswerTo; student: AnswerTo } },
@@ -52,19 +52,19 @@ export async function measureAgreement(
   const counts = new LeafCounts(feedforward);
   let [cosines, texts, tokens] = [0, 0, 0];
   for (const batch of batches) {
-    const { expected, found, answers } = await infer(async (run) => {
-      const theirs = teacher.forward(run, batch, { hiddenStates: true });
-      const [own, leaves] = await watchLeaves(run, (watched) => student.forward(watched, batch, { hiddenStates: true }));
+    const { expected, found, answers } = await infer(async (context) => {
+      const theirs = teacher.forward(context, batch, { hiddenStates: true });
+      const [own, leaves] = await watchLeaves(context, (watched) => student.forward(watched, batch, { hiddenStates: true }));
       counts.add(leaves);
       const { batch: count, length } = batch;
-      const vectorsOf = (input: Tensor) => pooled(run, input, { batch: count, length, kind: pooling }).output;
-      const read = (tensors: readonly Tensor[]) => Promise.all(tensors.map((tensor) => run.backend.read(tensor)));
-      const rowsOf = async ({ output }: Answer) => ({ values: await run.backend.read(output), width: output.shape[1] });
+      const vectorsOf = (input: Tensor) => pooled(context, input, { batch: count, length, kind: pooling }).output;
+      const read = (tensors: readonly Tensor[]) => Promise.all(tensors.map((tensor) => context.device.read(tensor)));
+      const rowsOf = async ({ output }: HeadOutput) => ({ values: await context.device.read(output), width: output.shape[1] });
       const wanted = map.map((block) => theirs.hiddenStates[block + 1]);
       return {
         expected: await read([...wanted, vectorsOf(theirs.output)]),
         found: await read([...own.hiddenStates.slice(1), vectorsOf(own.output)]),
-        answers: logits && (await Promise.all([logits.teacher(run, theirs, batch), logits.student(run, own, batch)].map(rowsOf))),
+        answers: logits && (await Promise.all([logits.teacher(context, theirs, batch), logits.student(context, own, batch)].map(rowsOf))),
       };
     });
     for (const [i, values] of expected.entries()) errors[i].add(values, found[i], width);

@@ -1,13 +1,13 @@
 /** A converted model beside the one that it was made from, on paragraphs of a text: what `ufb eval agreement` tells. */
 import { Arena } from '../backend/arena.ts';
-import type { Backend } from '../backend/backend.ts';
+import type { Device } from '../backend/device.ts';
 import type { PoolKind } from '../backend/operations/pool.ts';
 import { InputError } from '../errors.ts';
 import type { Encoder } from '../models/encoder.ts';
 import { batchesByLength, batchOf, type EncodedText } from '../models/text_batches.ts';
-import type { Run } from '../nn/parameter.ts';
+import type { Context } from '../nn/parameter.ts';
 import { type Agreement, measureAgreement } from './agreement.ts';
-import { recallOfNeighbours } from './neighbours.ts';
+import { recallOfNeighbors } from './neighbors.ts';
 import { blockMap } from './student.ts';
 
 /** A model that makes texts into vectors of length 1. */
@@ -25,11 +25,11 @@ export interface EmbeddingModel {
 
 export interface Comparison extends Agreement {
   texts: number;
-  /** Recall@10 of neighbours; see {@link recallOfNeighbours}. */
+  /** Recall@10 of neighbors; see {@link recallOfNeighbors}. */
   recall: number;
 }
 
-const neighbours = 10;
+const neighbors = 10;
 /** Texts whose hidden states are compared, evenly spread; all are embedded. */
 const textsOfStates = 512;
 /** Texts between two reports of progress. */
@@ -37,7 +37,7 @@ const textsAtOnce = 256;
 
 /** @throws InputError if the models' vectors differ in width, their tokenizers cut texts in other ways, or there are too few texts */
 export async function compareModels(
-  backend: Backend,
+  device: Device,
   reference: EmbeddingModel,
   own: EmbeddingModel,
   texts: readonly string[],
@@ -47,8 +47,7 @@ export async function compareModels(
   if (ownHidden !== hidden) throw new InputError(`the models' hidden sizes are ${ownHidden} and ${hidden}, expected the same`);
   const { width } = reference;
   if (own.width !== width) throw new InputError(`the models' vectors are of ${own.width} and ${width} numbers, expected the same`);
-  if (texts.length <= neighbours)
-    throw new InputError(`${texts.length} texts, expected more than ${neighbours}: each has as many neighbours`);
+  if (texts.length <= neighbors) throw new InputError(`${texts.length} texts, expected more than ${neighbors}: each has as many neighbors`);
   const maxLength = Math.min(reference.maxLength, own.maxLength);
   const stride = Math.ceil(texts.length / textsOfStates);
   const compared = texts.filter((_, i) => i % stride === 0);
@@ -65,14 +64,14 @@ export async function compareModels(
     }
     vectors.push(all);
   }
-  const recall = await recallOfNeighbours(backend, vectors[0], vectors[1], { width, k: neighbours });
+  const recall = await recallOfNeighbors(device, vectors[0], vectors[1], { width, k: neighbors });
   const batches = [...batchesByLength(encoded, { unpadded: true })].map((members) => batchOf(encoded, members));
-  using arena = new Arena(backend);
-  const infer = <Result>(work: (run: Run) => Promise<Result>) => {
+  using arena = new Arena(device);
+  const infer = <Result>(work: (context: Context) => Promise<Result>) => {
     arena.reset();
-    return work({ backend, arena, training: false });
+    return work({ device, arena, training: false });
   };
-  const map = blockMap(reference.model.config.layers, own.model.config.layers);
+  const map = blockMap(reference.model.config.numHiddenLayers, own.model.config.numHiddenLayers);
   const agreement = await measureAgreement(infer, reference.model, own.model, { map, pooling: options.pooling }, batches);
   return { ...agreement, texts: texts.length, recall };
 }

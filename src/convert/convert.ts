@@ -1,6 +1,6 @@
 /** Turning a model with dense feedforward layers into one with trees: the run as a whole. */
 import * as v from 'valibot';
-import type { Backend } from '../backend/backend.ts';
+import type { Device } from '../backend/device.ts';
 import type { PoolKind } from '../backend/operations/pool.ts';
 import type { ProductPrecision } from '../backend/prepared_weight.ts';
 import { FailureError, InputError, overflow } from '../errors.ts';
@@ -25,7 +25,7 @@ import { Trainer } from '../training/trainer.ts';
 import { verdictOnConversion } from '../training/verdict.ts';
 import { type Agreement, agreementSchema, measureAgreement } from './agreement.ts';
 import { answerTo } from './answers.ts';
-import type { Centring } from './centring.ts';
+import type { Centering } from './centering.ts';
 import { Distillation } from './distillation.ts';
 import { blockMap, createStudent, measureTeacher, studentConfig } from './student.ts';
 import { heldOutTexts, leastTokens, type TextOptions, type TextState, TextStream, type TextsOfOneLength } from './texts.ts';
@@ -103,7 +103,7 @@ export interface ConversionStep {
 }
 
 export interface ConversionSession extends RunSession {
-  backend: Backend;
+  device: Device;
   onStep?(report: ConversionStep): void;
   onAgreement?(report: ConversionProgress['history'][number]): void;
 }
@@ -134,8 +134,8 @@ export function convert(options: ConversionOptions, session: ConversionSession):
   const inputs = { corpus: options.corpus, model: [options.model] };
   return inRunFolder('convert', session, inputs, async (folder, open) => {
     const work = await prepare(options, session, open);
-    const { tokenizer, pooler, model, trainer, centring } = work;
-    const resumed = session.resume && (await hasState(out)) ? await load(out, trainer.optimizer, centring) : undefined;
+    const { tokenizer, pooler, model, trainer, centering } = work;
+    const resumed = session.resume && (await hasState(out)) ? await load(out, trainer.optimizer, centering) : undefined;
     if (session.resume && !resumed) session.onNotice?.('the run was stopped before its first save: starting again');
     const stream = await TextStream.open(work.texts, resumed?.texts);
     try {
@@ -148,8 +148,8 @@ export function convert(options: ConversionOptions, session: ConversionSession):
       const progress = resumed?.progress ?? { step: 0, fitted: 0, trained: 0, seconds: 0, history: [] };
       await session.onStart?.({ id: folder.id, step: progress.step });
       const save = async () => {
-        await centring.folded(() => saveCheckpoint(out, model, { tokenizer, dtype: options.dtype, rest: pooler }));
-        await saveProgress(out, trainer.optimizer, { texts: stream.state, means: centring.means, progress });
+        await centering.folded(() => saveCheckpoint(out, model, { tokenizer, dtype: options.dtype, rest: pooler }));
+        await saveProgress(out, trainer.optimizer, { texts: stream.state, means: centering.means, progress });
       };
       const finished = await train({ ...work, options, session, stream, progress, save });
       const last = finished ? progress.history.at(-1) : undefined;
@@ -163,15 +163,15 @@ export function convert(options: ConversionOptions, session: ConversionSession):
 }
 
 /** Opens the models and what trains them; what has to be disposed of goes to `open`. */
-async function prepare(options: ConversionOptions, { backend, onNotice, signal }: ConversionSession, open: Disposable[]) {
+async function prepare(options: ConversionOptions, { device, onNotice, signal }: ConversionSession, open: Disposable[]) {
   const { corpus: paths, batch: batchTokens, seed, heldOutEvery, feedforward } = options;
   const tokenizer = await loadTokenizer(options.model, onNotice);
-  const original = await loadModel(options.model, backend, { notice: onNotice });
+  const original = await loadModel(options.model, device, { notice: onNotice });
   open.push(original);
   checkVocabulary(options.model, tokenizer, original.config);
-  const layers = options.layers ?? original.config.layers;
+  const layers = options.layers ?? original.config.numHiddenLayers;
   checkOptions(original, options, layers);
-  const length = Math.min(options.length, original.config.positions);
+  const length = Math.min(options.length, original.config.maxPositionEmbeddings);
   const texts: TextOptions = {
     paths,
     tokenizer: options.lowerCase ? tokenizer.lowerCased() : tokenizer,
@@ -180,7 +180,7 @@ async function prepare(options: ConversionOptions, { backend, onNotice, signal }
     seed,
     heldOutEvery,
     masking: options.pooling ? undefined : maskingOf(original, tokenizer, options.model),
-    pairs: original.config.tokenTypes > 1 && tokenizer.sepId !== undefined,
+    pairs: original.config.typeVocabSize > 1 && tokenizer.sepId !== undefined,
     onNotice,
     signal,
   };
@@ -195,36 +195,36 @@ async function prepare(options: ConversionOptions, { backend, onNotice, signal }
   } = await measureTeacher(encoderOf(original), measured, answerTo(original, options.pooling));
   if (![...stateVariance, variance].every(Number.isFinite))
     throw new FailureError(`${options.model}: its answers to the texts held out of ${paths.join(', ')} are not finite: ${overflow}`);
-  const { model, added, centring } = await createStudent(original, blocks, { feedforward, layers, seed, backend });
-  open.push(model, centring);
+  const { model, added, centering } = await createStudent(original, blocks, { feedforward, layers, seed, device });
+  open.push(model, centering);
   if (options.branchRate) for (const parameter of added) await startBranchesAlike(parameter);
   original.dispose();
   open.splice(open.indexOf(original), 1);
   // Several times as fast as f32, and as good a teacher (docs/decisions.md).
-  const teacher = await loadModel(options.model, backend, { dtype: 'i8' });
+  const teacher = await loadModel(options.model, device, { dtype: 'i8' });
   open.push(teacher);
   // A classifier made of the converted model is to start from what one made of the original does.
   const pooler = teacher.task === 'sequence-classification' ? [] : await readPooler(options.model);
   freeze(model, options.trainEmbeddings);
   const { branchRate, weightDecay = 0, precision } = options;
   for (const parameter of model.parameters) parameter.decay &&= added.includes(parameter);
-  const trainer = new Trainer(backend, model.parameters, {
+  const trainer = new Trainer(device, model.parameters, {
     adamW: { ...distillationAdamW, branchRate, weightDecay },
     precision,
   });
   open.push(trainer);
-  const map = blockMap(teacher.config.layers, layers);
+  const map = blockMap(teacher.config.numHiddenLayers, layers);
   const [theirs, own] = [teacher, model].map((of) => answerTo(of, options.pooling));
   const answers = theirs && own && { teacher: theirs, student: own };
   const distillation = new Distillation(encoderOf(teacher), encoderOf(model), {
     map,
     stateVariance,
     answers: answers && { ...answers, variance, weight: options.answerWeight },
-    watchers: [centring],
+    watchers: [centering],
   });
   const logits = options.pooling || teacher.task === 'encoder' ? undefined : answers;
   const agreement = () =>
-    centring.folded(() =>
+    centering.folded(() =>
       measureAgreement(
         (infer) => trainer.inference(infer),
         encoderOf(teacher),
@@ -236,7 +236,7 @@ async function prepare(options: ConversionOptions, { backend, onNotice, signal }
   // What is kept of the model is where it should be; fitting it alone would move it away.
   const budgets: Budgets =
     added.length > 0 ? { fit: options.fitTokens, train: options.tokens } : { fit: 0, train: options.fitTokens + options.tokens };
-  return { tokenizer, texts, pooler, model, budgets, centring, trainer, distillation, agreement };
+  return { tokenizer, texts, pooler, model, budgets, centering, trainer, distillation, agreement };
 }
 
 /** Tokens of each phase. */
@@ -256,7 +256,7 @@ function checkHeldOut(texts: readonly TextsOfOneLength[], { corpus, heldOutEvery
 }
 
 function checkOptions(original: Model, options: ConversionOptions, layers: number): void {
-  const { feedforward, layers: all } = original.config;
+  const { feedforward, numHiddenLayers: all } = original.config;
   if (options.fitTokens + options.tokens === 0)
     throw new InputError('--fit-tokens and --tokens are both 0: there is nothing to do, expected at least 1 in all');
   if (feedforward.kind !== 'dense')
@@ -273,7 +273,7 @@ function checkOptions(original: Model, options: ConversionOptions, layers: numbe
 function maskingOf({ task, config }: Model, { maskId, vocabularySize }: Tokenizer, folder: string): MaskingOptions | undefined {
   if (task !== 'masked-lm') return undefined;
   if (maskId === undefined) throw new InputError(`${folder}: its tokenizer has no [MASK], which a masked language model is asked about`);
-  return { maskId, vocabularySize, share: config.predictedFraction };
+  return { maskId, vocabularySize, share: config.mlmProbability };
 }
 
 /** What comes after the blocks stays as it is, but for a decoder that is the word embedding; so does what comes before, unless it is trained along. */
@@ -295,7 +295,7 @@ interface Training {
   trainer: Trainer;
   stream: TextStream;
   distillation: Distillation;
-  centring: Centring;
+  centering: Centering;
   progress: ConversionProgress;
   agreement(): Promise<Agreement>;
   save(): Promise<void>;
@@ -308,7 +308,7 @@ async function train({
   trainer,
   stream,
   distillation,
-  centring,
+  centering,
   progress,
   agreement,
   save,
@@ -329,9 +329,9 @@ async function train({
       const multiplier = cosineWithWarmup(Math.min(1, (used + texts.ids.length / 2) / budget), warmup);
       const learningRate = peak * multiplier;
       const pass = distillation.pass(texts, phase === 'fit' ? 'blocks' : 'network');
-      // The next texts are read and tokenised while the backend computes.
+      // The next texts are read and tokenized while the backend computes.
       const [result] = await Promise.all([trainer.step([pass], 1, learningRate, balance * multiplier), stream.prefetch()]);
-      await centring.follow();
+      await centering.follow();
       progress.step++;
       const advice = `try a lower ${phase === 'fit' ? '--fit-learning-rate' : '--learning-rate'}`;
       checkFinite(result, { step: progress.step, learningRate, advice, saved: { step: savedStep, out: session.out } });
@@ -367,26 +367,26 @@ async function train({
 function saveProgress(
   out: string,
   optimizer: AdamW,
-  { texts, means, progress }: { texts: TextState; means: Centring['means']; progress: ConversionProgress },
+  { texts, means, progress }: { texts: TextState; means: Centering['means']; progress: ConversionProgress },
 ): Promise<void> {
   const { waiting, ...place } = texts;
   return saveState(out, optimizer, { records: { progress, texts: place, means }, integers: { 'texts.waiting': waiting } });
 }
 
-async function load(out: string, optimizer: AdamW, centring: Centring): Promise<{ progress: ConversionProgress; texts: TextState }> {
+async function load(out: string, optimizer: AdamW, centering: Centering): Promise<{ progress: ConversionProgress; texts: TextState }> {
   const { records, integers } = await loadState(out, optimizer, {
     records: {
       progress: progressSchema,
       texts: v.object({ files: v.array(filePositionSchema), texts: countSchema, batches: countSchema }),
       means: v.pipe(
         v.array(v.nullable(v.array(v.number()))),
-        v.check((means) => `${means.map((mean) => mean?.length)}` === `${centring.means.map((mean) => mean?.length)}`, 'other layers'),
+        v.check((means) => `${means.map((mean) => mean?.length)}` === `${centering.means.map((mean) => mean?.length)}`, 'other layers'),
       ),
     },
     integers: ['texts.waiting'],
   });
   const { progress } = records;
   optimizer.steps = progress.step;
-  centring.means = records.means;
+  centering.means = records.means;
   return { progress, texts: { ...records.texts, waiting: integers['texts.waiting'] } };
 }

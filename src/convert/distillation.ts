@@ -1,7 +1,7 @@
 /** Training a student to have its teacher's hidden states, and to answer as it does. */
 import type { Tensor } from '../backend/tensor.ts';
 import type { Encoder, EncoderActivations } from '../models/encoder.ts';
-import type { Run } from '../nn/parameter.ts';
+import type { Context } from '../nn/parameter.ts';
 import type { Pass } from '../training/trainer.ts';
 import type { AnswerTo } from './answers.ts';
 import type { TextsOfOneLength } from './texts.ts';
@@ -29,56 +29,61 @@ export class Distillation {
       /** What both answer, the variance of an element of the teacher's, and what it counts beside one hidden state. */
       answers?: { teacher: AnswerTo; student: AnswerTo; variance: number; weight: number };
       /** Are told of the student's runs. */
-      watchers?: readonly { watch(run: Run): Run }[];
+      watchers?: readonly { watch(context: Context): Context }[];
     },
   ) {}
 
   /** A step's work for a trainer; its loss is one number, one of as many examples as the step has passes. */
   pass(texts: TextsOfOneLength, objective: Objective): Pass {
-    return (run, share) => {
+    return (context, share) => {
       const { watchers = [] } = this.options;
-      const training = watchers.reduce<Run>((watched, watcher) => watcher.watch(watched), { ...run, training: true });
-      const states = this.teacherStates(run, texts);
+      const training = watchers.reduce<Context>((watched, watcher) => watcher.watch(watched), { ...context, training: true });
+      const states = this.teacherStates(context, texts);
       const { map } = this.options;
       const targets = map.map((block) => states.hiddenStates[block + 1]);
-      const sums = run.arena.tensor('sums of squared errors', [map.length + 1]);
-      run.backend.fill({ output: sums, value: 0 });
+      const sums = context.arena.tensor('sums of squared errors', [map.length + 1]);
+      context.device.fill({ output: sums, value: 0 });
       const errors: ErrorSums = { sums, elements: targets.map(({ size }) => size), share };
       if (objective === 'blocks') {
         // What the student's block before stands for hands on, which with all blocks is its own teacher's input.
         const inputs = map.map((_, i) => states.hiddenStates[i === 0 ? 0 : map[i - 1] + 1]);
         const activations = this.student.forwardBlocks(training, texts, inputs);
-        this.student.backwardBlocks(training, activations, this.compareStates(run, activations, targets, errors));
+        this.student.backwardBlocks(training, activations, this.compareStates(context, activations, targets, errors));
       } else {
         const activations = this.student.forward(training, texts);
-        const hiddenStates = this.compareStates(run, activations, targets, errors);
+        const hiddenStates = this.compareStates(context, activations, targets, errors);
         const output = this.compareAnswers(training, texts, activations, states, errors);
         this.student.backward(training, activations, { output, hiddenStates: [undefined, ...hiddenStates] });
       }
-      return this.total(run, errors);
+      return this.total(context, errors);
     };
   }
 
-  private teacherStates(run: Run, texts: TextsOfOneLength): EncoderActivations {
-    return this.teacher.forward({ ...run, training: false, dropout: undefined }, texts, { hiddenStates: true });
+  private teacherStates(context: Context, texts: TextsOfOneLength): EncoderActivations {
+    return this.teacher.forward({ ...context, training: false, dropout: undefined }, texts, { hiddenStates: true });
   }
 
   /** Adds the hidden states' terms; returns their gradients. */
-  private compareStates(run: Run, { hiddenStates }: EncoderActivations, targets: readonly Tensor[], { sums, share }: ErrorSums): Tensor[] {
-    const { backend, arena } = run;
+  private compareStates(
+    context: Context,
+    { hiddenStates }: EncoderActivations,
+    targets: readonly Tensor[],
+    { sums, share }: ErrorSums,
+  ): Tensor[] {
+    const { device, arena } = context;
     const gradients = targets.map((target, i) => {
       const predictions = hiddenStates[i + 1];
       const gradient = arena.tensor('hidden state gradient', predictions.shape);
-      this.squaredError(run, predictions, target, gradient, share * this.scale(i, predictions.size), sums.view([1], i));
+      this.squaredError(context, predictions, target, gradient, share * this.scale(i, predictions.size), sums.view([1], i));
       return gradient;
     });
-    backend.submit();
+    device.submit();
     return gradients;
   }
 
   /** Adds the answers' term; returns the gradient of the encoder's output. */
   private compareAnswers(
-    run: Run,
+    context: Context,
     texts: TextsOfOneLength,
     activations: EncoderActivations,
     states: EncoderActivations,
@@ -86,23 +91,23 @@ export class Distillation {
   ): Tensor | undefined {
     const { answers, map } = this.options;
     if (!answers) return undefined;
-    const theirs = answers.teacher({ ...run, training: false }, states, texts);
-    const own = answers.student(run, activations, texts);
+    const theirs = answers.teacher({ ...context, training: false }, states, texts);
+    const own = answers.student(context, activations, texts);
     const { size, shape } = own.output;
     elements.push(size);
     if (size === 0) return undefined;
     const term = map.length;
-    const gradient = run.arena.tensor('answer gradient', shape);
-    this.squaredError(run, own.output, theirs.output, gradient, share * this.scale(term, size), sums.view([1], term));
+    const gradient = context.arena.tensor('answer gradient', shape);
+    this.squaredError(context, own.output, theirs.output, gradient, share * this.scale(term, size), sums.view([1], term));
     return own.backward(gradient);
   }
 
-  private squaredError(run: Run, predictions: Tensor, targets: Tensor, gradPredictions: Tensor, scale: number, sum: Tensor): void {
-    const { backend, arena } = run;
+  private squaredError(context: Context, predictions: Tensor, targets: Tensor, gradPredictions: Tensor, scale: number, sum: Tensor): void {
+    const { device, arena } = context;
     const mark = arena.mark();
     const losses = arena.tensor('squared errors', predictions.shape);
-    backend.squaredError({ predictions, targets, losses, gradPredictions, scale });
-    backend.sum({ input: losses, output: sum });
+    device.squaredError({ predictions, targets, losses, gradPredictions, scale });
+    device.sum({ input: losses, output: sum });
     arena.release(mark);
   }
 
@@ -114,16 +119,16 @@ export class Distillation {
     return variance > 0 ? weight / (variance * Math.max(1, elements)) : 0;
   }
 
-  private total(run: Run, { sums, elements }: ErrorSums): Tensor {
-    const { backend, arena } = run;
+  private total(context: Context, { sums, elements }: ErrorSums): Tensor {
+    const { device, arena } = context;
     const weights = arena.tensor('loss weights', sums.shape);
-    backend.write(
+    device.write(
       weights,
       Float32Array.from({ length: sums.size }, (_, term) => (term < elements.length ? this.scale(term, elements[term]) : 0)),
     );
     const total = arena.tensor('loss', [1]);
     const row = [1, sums.size];
-    backend.linear({ input: sums.view(row), weight: weights.view(row), output: total.view([1, 1]) });
+    device.linear({ input: sums.view(row), weight: weights.view(row), output: total.view([1, 1]) });
     return total;
   }
 }

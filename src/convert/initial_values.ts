@@ -4,7 +4,7 @@ import { type ModelConfig, neuronsOf } from '../models/config.ts';
 import { modelNames } from '../models/names.ts';
 import type { Parameter } from '../nn/parameter.ts';
 import { hashText, normalValues } from '../nn/random.ts';
-import { type CentredLayer, foldedBiases, type InputWeights } from './centring.ts';
+import { type CenteredLayer, foldedBiases, type InputWeights } from './centering.ts';
 
 /** Of what a feedforward layer of the teacher takes in and gives. */
 export interface LayerStatistics {
@@ -31,8 +31,8 @@ const initialLogit = 0.3;
 /** By this the output weights are scaled as if neurons gave 1: with logits as small as these, outputs start at a twentieth of the teacher's deviation. */
 const initialOutput = 0.3;
 
-/** Gives a block's new parameters their initial values (see {@link createStudent}); returns what is to be trained on centred inputs, if all of it has biases. */
-export async function startBlock(block: number, statistics: LayerStatistics, student: Student): Promise<CentredLayer | undefined> {
+/** Gives a block's new parameters their initial values (see {@link createStudent}); returns what is to be trained on centered inputs, if all of it has biases. */
+export async function startBlock(block: number, statistics: LayerStatistics, student: Student): Promise<CenteredLayer | undefined> {
   const inputMean = await joinMean(block, statistics, student);
   const { config, parameters, added, seed } = student;
   const { hiddenSize: width, family } = config;

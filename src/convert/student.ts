@@ -1,13 +1,13 @@
 /** The network that is trained to answer as another does: the same but for its feedforward layers, or with fewer blocks. */
 import { Arena } from '../backend/arena.ts';
-import type { Backend } from '../backend/backend.ts';
+import type { Device } from '../backend/device.ts';
 import { createModel, encoderOf, exportParameter, importParameter, type Model } from '../models/checkpoint.ts';
 import type { FeedforwardConfig, ModelConfig } from '../models/config.ts';
 import type { Encoder } from '../models/encoder.ts';
 import type { NamedArray, Parameter } from '../nn/parameter.ts';
 import { mean } from '../training/statistics.ts';
 import type { AnswerTo } from './answers.ts';
-import { type CentredLayer, Centring } from './centring.ts';
+import { type CenteredLayer, Centering } from './centering.ts';
 import { type LayerStatistics, startBlock } from './initial_values.ts';
 import { Moments } from './moments.ts';
 import type { TextsOfOneLength } from './texts.ts';
@@ -27,32 +27,32 @@ export async function measureTeacher(
   batches: readonly TextsOfOneLength[],
   answerTo?: AnswerTo,
 ): Promise<TeacherStatistics> {
-  const { layers, hiddenSize: width, family } = teacher.config;
-  const { backend } = teacher.parameters[0].value;
-  using arena = new Arena(backend);
+  const { numHiddenLayers: layers, hiddenSize: width, family } = teacher.config;
+  const { device } = teacher.parameters[0].value;
+  using arena = new Arena(device);
   const moments = () => new Moments(width);
   const [inputs, outputs] = [0, 1].map(() => Array.from({ length: layers }, moments));
   const states = Array.from({ length: layers + 1 }, moments);
   let answers: Moments | undefined;
   for (const batch of batches) {
     arena.reset();
-    const run = { backend, arena, training: true };
+    const run = { device, arena, training: true };
     const activations = teacher.forward(run, batch);
     const { hiddenStates, blocks } = activations;
     const answer = answerTo?.(run, activations, batch).output;
     if (answer) {
       answers ??= new Moments(answer.shape[1]);
-      answers.add(await backend.read(answer));
+      answers.add(await device.read(answer));
     }
-    for (const [i, state] of hiddenStates.entries()) states[i].add(await backend.read(state));
+    for (const [i, state] of hiddenStates.entries()) states[i].add(await device.read(state));
     for (const [i, { norm1, norm2, output }] of blocks.entries()) {
       if (!norm2) throw new Error('the teacher has no feedforward layers');
       // What joins the stream is what the stream is after it, less what it was before.
       const [input, before, after] =
         family === 'crammedBERT' ? [norm2.output, norm2.input, output] : [norm1.output, norm1.output, norm2.input];
-      inputs[i].add(await backend.read(input));
-      const without = await backend.read(before);
-      outputs[i].add((await backend.read(after)).map((value, at) => value - without[at]));
+      inputs[i].add(await device.read(input));
+      const without = await device.read(before);
+      outputs[i].add((await device.read(after)).map((value, at) => value - without[at]));
     }
   }
   return {
@@ -76,24 +76,24 @@ export function blockMap(teacherLayers: number, layers: number): number[] {
 export function studentConfig(teacher: ModelConfig, options: { feedforward: FeedforwardConfig; layers: number }): ModelConfig {
   const { feedforward, layers } = options;
   const bert = feedforward.kind === 'dense' ? 'bert' : 'ultrafastbert';
-  return { ...teacher, family: teacher.family === 'crammedBERT' ? 'crammedBERT' : bert, feedforward, layers };
+  return { ...teacher, family: teacher.family === 'crammedBERT' ? 'crammedBERT' : bert, feedforward, numHiddenLayers: layers };
 }
 
 /**
  * A student: what it has in common with the teacher is copied, its feedforward layers start at random, scaled by `statistics` of the teacher's blocks so that
  * logits vary around 0 (every split begins even) and outputs are small. The mean of the teacher's layer joins
  * from the start: by the bias of a dense layer, or, as trees have none, by the norm before it (post-norm only).
- * @returns the model, the parameters that are new, and what folds the model, whose new layers are to be trained on centred inputs, into the plain one
+ * @returns the model, the parameters that are new, and what folds the model, whose new layers are to be trained on centered inputs, into the plain one
  */
 export async function createStudent(
   teacher: Model,
   statistics: readonly LayerStatistics[],
-  options: { feedforward: FeedforwardConfig; layers: number; seed: number; backend: Backend },
-): Promise<{ model: Model; added: Parameter[]; centring: Centring }> {
-  const { seed, backend, layers } = options;
+  options: { feedforward: FeedforwardConfig; layers: number; seed: number; device: Device },
+): Promise<{ model: Model; added: Parameter[]; centering: Centering }> {
+  const { seed, device, layers } = options;
   const config = studentConfig(teacher.config, options);
-  const model = createModel(teacher.task, config, backend, seed);
-  const map = blockMap(teacher.config.layers, layers);
+  const model = createModel(teacher.task, config, device, seed);
+  const map = blockMap(teacher.config.numHiddenLayers, layers);
   const known = new Map<string, NamedArray>();
   for (const parameter of teacher.parameters) for (const array of await exportParameter(parameter)) known.set(bare(array.name), array);
   const added: Parameter[] = [];
@@ -106,10 +106,10 @@ export async function createStudent(
     else added.push(parameter);
   }
   const parameters = new Map(model.parameters.flatMap((parameter) => parameter.layout.tensors.map(({ name }) => [bare(name), parameter])));
-  const centred: (CentredLayer | undefined)[] = [];
+  const centered: (CenteredLayer | undefined)[] = [];
   for (const [block, source] of map.entries())
-    centred.push(await startBlock(block, statistics[source], { config, parameters, added, seed }));
-  return { model, added, centring: new Centring(encoderOf(model), centred) };
+    centered.push(await startBlock(block, statistics[source], { config, parameters, added, seed }));
+  return { model, added, centering: new Centering(encoderOf(model), centered) };
 }
 
 /** Without the 'bert.' that some checkpoints have before their names. */

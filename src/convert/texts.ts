@@ -17,7 +17,7 @@ export interface TextsOfOneLength extends Batch {
 
 /** Lengths are multiples of this many tokens: at most as many less one are cut off a text, and texts of one length come together soon. */
 const lengthStep = 4;
-/** Batches' worth of texts that wait at each length, from which one batch is drawn at random: neighbours in a document come apart. */
+/** Batches' worth of texts that wait at each length, from which one batch is drawn at random: neighbors in a document come apart. */
 const batchesWaiting = 8;
 /** Shorter texts say little. */
 export const leastTokens = 8;
@@ -74,7 +74,7 @@ export class TextStream {
   }
 
   /**
-   * Reads and tokenises what the next batch needs, for the time in which the backend works. Does not change what is drawn.
+   * Reads and tokenizes what the next batch needs, for the time in which the backend works. Does not change what is drawn.
    * @throws InputError if all texts are too short, or the tokenizer makes nothing of them; before the first batch the signal's reason
    */
   async prefetch(): Promise<void> {
@@ -183,7 +183,7 @@ export async function heldOutTexts(options: TextOptions & { count: number }): Pr
 /** A text, or two that are read together. */
 type Text = readonly [text: string, pair?: string];
 
-/** A paragraph as a whole (0), as its sentences (1), or as pairs of neighbouring sentences (2). */
+/** A paragraph as a whole (0), as its sentences (1), or as pairs of neighboring sentences (2). */
 function formsOf(paragraph: string, form: number): Text[] {
   if (form === 0) return [[paragraph]];
   const sentences = sentencesOf(paragraph);

@@ -3,7 +3,7 @@
 import { joinPath } from '#platform';
 import { InputError } from '../errors.ts';
 import { kindOf, readLines } from '../io/files.ts';
-import { charactersOfRow, listed, maximumCharacters, tooMuch } from '../training/labelled_files.ts';
+import { charactersOfRow, listed, maximumCharacters, tooMuch } from '../training/labeled_files.ts';
 import { type GlueTask, glueTasks } from './tasks.ts';
 
 export interface GlueExamples {

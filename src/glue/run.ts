@@ -2,7 +2,7 @@
 
 import { joinPath, removeFile } from '#platform';
 import { Arena } from '../backend/arena.ts';
-import type { Backend } from '../backend/backend.ts';
+import type { Device } from '../backend/device.ts';
 import { FailureError, InputError } from '../errors.ts';
 import { readJson } from '../io/files.ts';
 import { checkVocabulary, loadSequenceClassifier, readTrainedHead } from '../models/checkpoint.ts';
@@ -34,7 +34,7 @@ import { writePredictions } from './submission.ts';
 import { type GlueTask, glueMetrics, glueTasks } from './tasks.ts';
 
 export interface GlueSession {
-  backend: Backend;
+  device: Device;
   /** Keeps results and predictions, and what a resumed run needs; absent: nothing is written. */
   out?: string;
   /** Go on with the run in `out`; tasks and seeds that it has are not run again. */
@@ -122,7 +122,7 @@ async function openStart(folder: string, { onNotice }: GlueSession): Promise<Sta
     throw new InputError(
       `${folder}: its weights hold '${head.tensor}', a head that was trained already; name the model from before it was fine-tuned`,
     );
-  return { folder, tokenizer, length: Math.min(fineTuningRecipe.length, config.positions) };
+  return { folder, tokenizer, length: Math.min(fineTuningRecipe.length, config.maxPositionEmbeddings) };
 }
 
 /** Reads everything once, so that what is wrong with a file or a comparison is said now and not after days of training. */
@@ -271,8 +271,8 @@ async function runTask(
   { epochs, precision }: GlueOptions,
   session: Omit<GlueSession, 'onStart' | 'onStep'> & { onStart(step: number): Promise<void>; onStep(step: FineTuningStep): void },
 ): Promise<GlueRun | undefined> {
-  const { backend, out, signal, checkpointEvery } = session;
-  using model = await loadSequenceClassifier(start.folder, backend, { fresh: { labels: Math.max(1, task.classes.length), seed } });
+  const { device, out, signal, checkpointEvery } = session;
+  using model = await loadSequenceClassifier(start.folder, device, { fresh: { labels: Math.max(1, task.classes.length), seed } });
   const state =
     out === undefined
       ? undefined
@@ -287,7 +287,7 @@ async function runTask(
   };
   const options = { ...fineTuningRecipe, epochs, precision, length: start.length, seed };
   const progress = await fineTune(model, { training }, options, {
-    backend,
+    device,
     signal,
     advice: 'the recipe is fixed and --resume comes to the same step: leave the task out with --tasks',
     onStep: session.onStep,
@@ -310,11 +310,11 @@ async function runTask(
   );
   if (notice) session.onNotice?.(`${task.name}, seed ${seed}: ${notice}`);
 
-  using arena = new Arena(backend);
+  using arena = new Arena(device);
   const inference: Parameters<typeof logitsOf>[0] = {
     inference(work) {
       arena.reset();
-      return work({ backend, arena, training: false });
+      return work({ device, arena, training: false });
     },
   };
   const predictions = async (encoded: readonly EncodedText[]) =>

@@ -23,7 +23,7 @@ export interface GlueTask {
   sets: readonly GlueSet[];
   /** A test set of other texts that the task's models answer too: the GLUE server's name for it, and where its file may be. */
   diagnostic?: { name: string; files: readonly string[] };
-  /** Rows with this label are no examples: those who labelled them did not agree. */
+  /** Rows with this label are no examples: those who labeled them did not agree. */
   undecided?: string;
   /** Rows of train.tsv and dev.tsv that lack columns, or the label, are left out: a text had a line end in it. */
   brokenRows?: boolean;

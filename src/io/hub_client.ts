@@ -14,10 +14,10 @@ const entrySchema = v.object({
   lfs: v.optional(v.object({ oid: v.pipe(v.string(), v.regex(/^[\da-f]{64}$/)) })),
 });
 /** A repository with more files and folders is none of a model that this package runs. The hub lists a thousand on a page. */
-const mostEntries = 100_000;
-const mostPages = 1000;
+const maxEntries = 100_000;
+const maxPages = 1000;
 /** A page of a list has some hundred bytes an entry. */
-const mostPageBytes = 2 ** 25;
+const maxPageBytes = 2 ** 25;
 const pageExtent = 1_000_000;
 
 /** How often an answer is asked for before it counts as failed, and how long the hub may have us wait, in seconds. */
@@ -76,7 +76,7 @@ export class HubClient {
       const files = new Map<string, HubFile>();
       let count = 0;
       for await (const entry of listFiles({ repo: name, recursive: true, revision: commit, hubUrl, fetch: this.api(commit) })) {
-        if (++count > mostEntries) throw new InputError(`${name}: has more than ${mostEntries} files and folders on the hub`);
+        if (++count > maxEntries) throw new InputError(`${name}: has more than ${maxEntries} files and folders on the hub`);
         const { success, output } = v.safeParse(entrySchema, entry);
         if (!success || entry.type !== 'file') continue;
         files.set(output.path, { path: output.path, size: output.size, gitHash: output.oid, sha256: output.lfs?.oid });
@@ -89,7 +89,7 @@ export class HubClient {
   private api(revision: string): typeof fetch {
     let pages = 0;
     return async (address, init) => {
-      if (++pages > mostPages) throw new InputError(`${this.name}: the list of its files on the hub has more than ${mostPages} pages`);
+      if (++pages > maxPages) throw new InputError(`${this.name}: the list of its files on the hub has more than ${maxPages} pages`);
       const { most, silence } = this;
       const response = await this.ask(String(address), { ...init, most, silence, whole: true });
       if (!response.ok) throw this.refusal(response.status, '', undefined, revision);
@@ -218,10 +218,10 @@ export class HubClient {
       if (done) return size > 0 ? new Blob(blocks) : null;
       size += value.length;
       blocks.push(value);
-      if (size > mostPageBytes) {
+      if (size > maxPageBytes) {
         await reader.cancel();
         throw new FailureError(
-          `${this.name}: ${this.hubUrl} answers with more than ${mostPageBytes} bytes, which no list of a model's files has`,
+          `${this.name}: ${this.hubUrl} answers with more than ${maxPageBytes} bytes, which no list of a model's files has`,
         );
       }
     }

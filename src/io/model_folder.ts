@@ -15,7 +15,7 @@ import {
 } from './model_files.ts';
 import { readSafetensors, SafetensorsFile, type TensorInfo } from './safetensors.ts';
 
-const mostShards = 1000;
+const maxShards = 1000;
 
 /** OWNER/NAME as the hub has them; './OWNER/NAME' and '/OWNER/NAME' are folders and nothing else. */
 const hubName = /^[A-Za-z\d][\w.-]{0,95}\/[A-Za-z\d][\w.-]{0,95}$/;
@@ -89,8 +89,8 @@ async function openShards(folder: string, path: string, index: unknown): Promise
   const wrong = names.find((name) => !/^\w[\w.-]*\.safetensors$/.test(name));
   if (wrong !== undefined)
     throw new InputError(`${path}: names the file ${JSON.stringify(wrong)}, expected a .safetensors file of this folder`);
-  if (names.length === 0 || names.length > mostShards)
-    throw new InputError(`${path}: names ${names.length} files, expected 1 to ${mostShards}`);
+  if (names.length === 0 || names.length > maxShards)
+    throw new InputError(`${path}: names ${names.length} files, expected 1 to ${maxShards}`);
   const shards: SafetensorsFile[] = [];
   try {
     for (const name of names) shards.push(await readSafetensors(joinPath(folder, name)));
@@ -137,7 +137,7 @@ function joinShards(name: string, shards: readonly SafetensorsFile[]): Safetenso
 
 /** What a module's folder may hold: a Dense layer has weights, Normalize may have nothing. */
 const moduleFiles = ['config.json', 'model.safetensors', pickledWeights];
-const mostModuleBytes = 2 ** 30;
+const maxModuleBytes = 2 ** 30;
 
 /** What a folder has of the files in which sentence-transformers says how it pools and scales, and how long texts are; none if it is missing. */
 export async function sentenceFilesOf(folder: string): Promise<string[]> {
@@ -162,5 +162,5 @@ export async function filesAmong(folder: string, paths: readonly string[]): Prom
 
 /** Copies files of a model's folder as they are. */
 export async function copyFiles(from: string, to: string, paths: readonly string[]): Promise<void> {
-  for (const path of paths) await writeFileAtomic(joinPath(to, path), await readBytes(joinPath(from, path), mostModuleBytes));
+  for (const path of paths) await writeFileAtomic(joinPath(to, path), await readBytes(joinPath(from, path), maxModuleBytes));
 }

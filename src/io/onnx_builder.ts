@@ -49,14 +49,14 @@ export function transpose(values: Float32Array, rows: number, columns: number): 
   return result;
 }
 
-/** Each column rounded to i8 by a scale of its own, as onnxruntime's quantiser does per channel. */
-export function quantiseColumns(values: Float32Array, rows: number, columns: number): { quantised: Int8Array; scales: Float32Array } {
+/** Each column rounded to i8 by a scale of its own, as onnxruntime's quantizer does per channel. */
+export function quantizeColumns(values: Float32Array, rows: number, columns: number): { quantized: Int8Array; scales: Float32Array } {
   const scales = new Float32Array(columns);
   for (let i = 0; i < values.length; i++) scales[i % columns] = Math.max(scales[i % columns], Math.abs(values[i]));
   scales.forEach((most, column) => {
     scales[column] = most / 127 || 1;
   });
-  const quantised = new Int8Array(rows * columns);
-  for (let i = 0; i < values.length; i++) quantised[i] = Math.round(values[i] / scales[i % columns]);
-  return { quantised, scales };
+  const quantized = new Int8Array(rows * columns);
+  for (let i = 0; i < values.length; i++) quantized[i] = Math.round(values[i] / scales[i % columns]);
+  return { quantized, scales };
 }

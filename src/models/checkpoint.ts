@@ -1,6 +1,6 @@
 import { joinPath } from '#platform';
 import { checkArgument, checkOptions, type Kind, kinds } from '../arguments.ts';
-import type { Backend } from '../backend/backend.ts';
+import type { Device } from '../backend/device.ts';
 import { type Precision, precisions } from '../backend/prepared_weight.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import { InputError, memoryError } from '../errors.ts';
@@ -23,11 +23,11 @@ export type Model = MaskedLanguageModel | SequenceClassifier | Encoder;
 
 export const encoderOf = (model: Model): Encoder => (model.task === 'encoder' ? model : model.encoder);
 
-/** A parameter's value (or a tensor shaped like it: its gradient, a moment of the optimiser) as a checkpoint has it. */
+/** A parameter's value (or a tensor shaped like it: its gradient, a moment of the optimizer) as a checkpoint has it. */
 export async function exportParameter(parameter: Parameter, tensor: Tensor = parameter.value): Promise<NamedArray[]> {
   if (tensor.disposed && parameter.prepared) parameter.refuse('saved');
   const { tensors } = parameter.layout;
-  const arrays = unpackArrays(parameter.layout, await tensor.backend.read(tensor));
+  const arrays = unpackArrays(parameter.layout, await tensor.device.read(tensor));
   return tensors.map(({ name, shape }, i) => ({ name, shape, values: arrays[i] }));
 }
 
@@ -66,37 +66,32 @@ export function importParameter(parameter: Parameter, arrays: readonly NamedArra
       throw new InputError(`tensor '${name}' has ${array.values.length} values, expected [${shape}]`);
     return array.values;
   });
-  target.backend.write(target, packArrays(parameter.layout, values));
+  target.device.write(target, packArrays(parameter.layout, values));
 }
 
 /** A masked language model with crammedBERT's initial weights: normal, the norms 1, the biases 0. The same seed gives the same weights. */
-export function createMaskedLanguageModel(config: ModelConfig, backend: Backend, seed: number): MaskedLanguageModel {
-  return create(MaskedLanguageModel, config, backend, seed);
+export function createMaskedLanguageModel(config: ModelConfig, device: Device, seed: number): MaskedLanguageModel {
+  return create(MaskedLanguageModel, config, device, seed);
 }
 
 /** A classifier (`config.labels` outputs) with initial weights as {@link createMaskedLanguageModel}'s. */
-export function createSequenceClassifier(config: ModelConfig, backend: Backend, seed: number): SequenceClassifier {
-  return create(SequenceClassifier, config, backend, seed);
+export function createSequenceClassifier(config: ModelConfig, device: Device, seed: number): SequenceClassifier {
+  return create(SequenceClassifier, config, device, seed);
 }
 
 /** A model of any kind with initial weights as {@link createMaskedLanguageModel}'s. */
-export function createModel(task: Task, config: ModelConfig, backend: Backend, seed: number): Model {
+export function createModel(task: Task, config: ModelConfig, device: Device, seed: number): Model {
   const classes = { 'masked-lm': MaskedLanguageModel, 'sequence-classification': SequenceClassifier, encoder: Encoder };
-  return create<Model>(classes[task], config, backend, seed);
+  return create<Model>(classes[task], config, device, seed);
 }
 
-function create<M>(
-  Class: new (config: ModelConfig, factory: ParameterFactory) => M,
-  config: ModelConfig,
-  backend: Backend,
-  seed: number,
-): M {
-  checkArgument('backend', backend, kinds.backend);
+function create<M>(Class: new (config: ModelConfig, factory: ParameterFactory) => M, config: ModelConfig, device: Device, seed: number): M {
+  checkArgument('device', device, kinds.device);
   checkConfig(config);
-  const factory = new ParameterFactory(backend);
+  const factory = new ParameterFactory(device);
   try {
     const model = new Class(config, factory);
-    for (const parameter of factory.parameters) factory.initialise(parameter, seed);
+    for (const parameter of factory.parameters) factory.initialize(parameter, seed);
     return model;
   } catch (error) {
     factory.dispose();
@@ -119,26 +114,26 @@ export interface LoadOptions {
  * something that is not supported, classes of tokens say, the encoder.
  * @throws InputError naming file and key if the files are missing, damaged, not supported, or do not fit each other.
  */
-export async function loadModel(folder: string, backend: Backend, options: LoadOptions = {}): Promise<Model> {
-  checkLoading(folder, backend, options);
+export async function loadModel(folder: string, device: Device, options: LoadOptions = {}): Promise<Model> {
+  checkLoading(folder, device, options);
   await using checkpoint = await openCheckpoint(folder);
   const { file, names } = checkpoint;
-  if (file.has(`${names.classifier}.weight`) && !checkpoint.otherHead) return await loadClassifier(checkpoint, backend, options);
-  if (names.decoderBias && checkpoint.locate(names.decoderBias) === undefined) return await load(Encoder, checkpoint, backend, options);
-  return await load(MaskedLanguageModel, checkpoint, backend, options);
+  if (file.has(`${names.classifier}.weight`) && !checkpoint.otherHead) return await loadClassifier(checkpoint, device, options);
+  if (names.decoderBias && checkpoint.locate(names.decoderBias) === undefined) return await load(Encoder, checkpoint, device, options);
+  return await load(MaskedLanguageModel, checkpoint, device, options);
 }
 
 /** The encoder in a checkpoint folder, whatever head it may have. @throws InputError as {@link loadModel} */
-export async function loadEncoder(folder: string, backend: Backend, options: LoadOptions = {}): Promise<Encoder> {
+export async function loadEncoder(folder: string, device: Device, options: LoadOptions = {}): Promise<Encoder> {
   await using checkpoint = await openCheckpoint(folder);
-  return await load(Encoder, checkpoint, backend, options);
+  return await load(Encoder, checkpoint, device, options);
 }
 
 /** As {@link loadModel}, for a folder that must hold a masked language model. */
-export async function loadMaskedLanguageModel(folder: string, backend: Backend, options: LoadOptions = {}): Promise<MaskedLanguageModel> {
-  checkLoading(folder, backend, options);
+export async function loadMaskedLanguageModel(folder: string, device: Device, options: LoadOptions = {}): Promise<MaskedLanguageModel> {
+  checkLoading(folder, device, options);
   await using checkpoint = await openCheckpoint(folder);
-  return await load(MaskedLanguageModel, checkpoint, backend, options);
+  return await load(MaskedLanguageModel, checkpoint, device, options);
 }
 
 /**
@@ -147,17 +142,17 @@ export async function loadMaskedLanguageModel(folder: string, backend: Backend, 
  */
 export async function loadSequenceClassifier(
   folder: string,
-  backend: Backend,
+  device: Device,
   options: LoadOptions & { fresh?: { labels: number; labelNames?: string[]; seed: number } } = {},
 ): Promise<SequenceClassifier> {
-  checkLoading(folder, backend, options);
+  checkLoading(folder, device, options);
   await using checkpoint = await openCheckpoint(folder);
-  return await loadClassifier(checkpoint, backend, options, options.fresh);
+  return await loadClassifier(checkpoint, device, options, options.fresh);
 }
 
-function checkLoading(folder: string, backend: Backend, options: LoadOptions): void {
+function checkLoading(folder: string, device: Device, options: LoadOptions): void {
   checkArgument('folder', folder, kinds.text);
-  checkArgument('backend', backend, kinds.backend);
+  checkArgument('device', device, kinds.device);
   const dtype: Kind = { expected: `one of ${precisions.join(', ')}`, holds: (value) => precisions.includes(value as Precision) };
   checkOptions(options, { dtype, notice: kinds.callback });
 }
@@ -227,7 +222,7 @@ async function storedConfig({ config, parameters }: Model): Promise<ModelConfig>
   const { feedforward } = config;
   if (feedforward.kind !== 'fff') return config;
   const thresholds = parameters.filter(({ layout }) => layout.absentIfZero);
-  const values = await Promise.all(thresholds.map(({ value }) => value.backend.read(value)));
+  const values = await Promise.all(thresholds.map(({ value }) => value.device.read(value)));
   return { ...config, feedforward: { ...feedforward, thresholds: values.some((ofLayer) => ofLayer.some((value) => value !== 0)) } };
 }
 
@@ -245,7 +240,7 @@ const writeJson = (path: string, value: unknown) => writeFileAtomic(path, `${JSO
 export function checkVocabulary(
   folder: string,
   tokenizer: { vocabularySize: number },
-  { vocabularySize }: ModelConfig,
+  { vocabSize: vocabularySize }: ModelConfig,
   tell = (message: string): void => {
     throw new InputError(message);
   },
@@ -287,7 +282,7 @@ type ModelClass<M> = new (config: ModelConfig, factory: ParameterFactory, names:
 async function load<M extends Model>(
   Class: ModelClass<M>,
   checkpoint: Checkpoint,
-  backend: Backend,
+  device: Device,
   { dtype, notice = () => {} }: LoadOptions,
   freshSeed?: number,
 ): Promise<M> {
@@ -300,7 +295,7 @@ async function load<M extends Model>(
     isAbsent(layout) ||
     (freshSeed !== undefined && isHead(layout, names) && !checkpoint.has(layout)) ||
     checkpoint.startsAtZero(layout, declaredUntied);
-  const factory = new ParameterFactory(backend, (layout) => {
+  const factory = new ParameterFactory(device, (layout) => {
     if (!isFresh(layout)) checkpoint.admit(layout);
   });
   try {
@@ -311,10 +306,10 @@ async function load<M extends Model>(
       if (dtype) parameter.prepare(dtype);
     };
     const stored = factory.parameters.filter(({ layout }) => !isFresh(layout));
-    await checkpoint.read(stored, backend, prepare);
+    await checkpoint.read(stored, device, prepare);
     for (const parameter of factory.parameters) {
       if (!isFresh(parameter.layout)) continue;
-      factory.initialise(parameter, freshSeed ?? 0);
+      factory.initialize(parameter, freshSeed ?? 0);
       prepare(parameter);
     }
     return model;
@@ -330,7 +325,7 @@ function isHead(layout: ParameterLayout, { pooler, classifier }: ModelNames): bo
 
 function loadClassifier(
   checkpoint: Checkpoint,
-  backend: Backend,
+  device: Device,
   options: LoadOptions,
   fresh?: { labels: number; labelNames?: string[]; seed: number },
 ): Promise<SequenceClassifier> {
@@ -345,15 +340,15 @@ function loadClassifier(
     throw checkpoint.error(
       `has a head of ${stored} outputs that was trained already, expected ${fresh.labels} or none: name the model from before it was fine-tuned`,
     );
-  const labels = fresh?.labels ?? config.labels ?? stored;
+  const labels = fresh?.labels ?? config.numLabels ?? stored;
   if (labels === undefined || labels < 1) throw lacksClassifier();
   // What transformers needs to read a new head as it was trained.
   const problemType = !fresh ? config.problemType : labels === 1 ? 'regression' : 'single_label_classification';
   // sentence-transformers would squash the one output that has no name.
   const scoreFunction = !fresh ? config.scoreFunction : labels === 1 ? 'torch.nn.modules.linear.Identity' : undefined;
   const labelNames = fresh ? fresh.labelNames : config.labelNames;
-  const complete = new Checkpoint({ ...config, labels, labelNames, problemType, scoreFunction }, file);
-  return load(SequenceClassifier, complete, backend, options, fresh?.seed);
+  const complete = new Checkpoint({ ...config, numLabels: labels, labelNames, problemType, scoreFunction }, file);
+  return load(SequenceClassifier, complete, device, options, fresh?.seed);
 }
 
 const size = (shape: readonly number[]) => shape.reduce((product, extent) => product * extent, 1);

@@ -47,32 +47,32 @@ export function describeFeedforward(feedforward: FeedforwardConfig): string {
 export interface ModelConfig {
   /** The checkpoint's `model_type`. */
   family: 'crammedBERT' | 'bert' | 'ultrafastbert';
-  vocabularySize: number;
+  vocabSize: number;
   hiddenSize: number;
-  layers: number;
-  heads: number;
+  numHiddenLayers: number;
+  numAttentionHeads: number;
   /** Most positions of a sequence. */
-  positions: number;
+  maxPositionEmbeddings: number;
   /** Its row of the word embedding gets no gradient from look-ups; absent: every row does. */
-  padId?: number;
+  padTokenId?: number;
   /** Rows of the token type embedding; 0 in crammedBERT, which has none. */
-  tokenTypes: number;
+  typeVocabSize: number;
   feedforward: FeedforwardConfig;
   /** Which projections have a bias (an FFF's linear_in always has one, its linear_out never). */
   bias: { queryKeyValue: boolean; dense: boolean };
-  normEpsilon: number;
+  layerNormEps: number;
   /** Of BERT: the decoder of a masked language model has a weight of its own, which is not the word embedding. */
   untiedDecoder?: boolean;
   /** Standard deviation of initial weights. */
-  initialDeviation: number;
+  initializerRange: number;
   /** Probabilities, applied when a run has dropout. */
   dropout: { embedding: number; attention: number; hidden: number; classifier: number };
   /** Of each sequence, the fraction of positions that masked-LM training predicts. */
-  predictedFraction: number;
+  mlmProbability: number;
   /** The pooling and the dense layer before a classification head. */
   pooler: { kind: PoolKind; size: number };
   /** Outputs of the classification head; 1 is regression. Absent where the configuration leaves it open. */
-  labels?: number;
+  numLabels?: number;
   /** What the labels are called, in order. */
   labelNames?: string[];
   /** What the outputs are: by default classes that exclude each other, or with one output a number. 'multi_label_classification': each holds or not. */
@@ -88,23 +88,23 @@ export type ProblemType = (typeof problemTypes)[number];
 export type Task = 'masked-lm' | 'sequence-classification' | 'encoder';
 
 /** crammedBERT with FFF, the configuration that `ufb pretrain` starts from; `changes` says what is different. */
-export function crammedBertConfig(changes: Partial<ModelConfig> & Pick<ModelConfig, 'vocabularySize'>): ModelConfig {
+export function crammedBertConfig(changes: Partial<ModelConfig> & Pick<ModelConfig, 'vocabSize'>): ModelConfig {
   checkArgument('changes', changes, kinds.object);
   const hiddenSize = changes.hiddenSize ?? 768;
   return {
     family: 'crammedBERT',
     hiddenSize,
-    layers: 16,
-    heads: 12,
-    positions: 128,
-    padId: 0,
-    tokenTypes: 0,
+    numHiddenLayers: 16,
+    numAttentionHeads: 12,
+    maxPositionEmbeddings: 128,
+    padTokenId: 0,
+    typeVocabSize: 0,
     feedforward: { kind: 'fff', trees: 1, depth: 11 },
     bias: { queryKeyValue: false, dense: false },
-    normEpsilon: 1e-12,
-    initialDeviation: 0.02,
+    layerNormEps: 1e-12,
+    initializerRange: 0.02,
     dropout: { embedding: 0.1, attention: 0.1, hidden: 0.1, classifier: 0.1 },
-    predictedFraction: 0.25,
+    mlmProbability: 0.25,
     pooler: { kind: 'first', size: hiddenSize },
     ...(Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined)) as typeof changes),
   };

@@ -15,10 +15,10 @@ const layerCount = count(512);
 const positionCount = count(2 ** 16);
 const depth = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(24));
 const leafWidth = count(2 ** 16);
-const mostNeurons = 2 ** 24;
+const maxNeurons = 2 ** 24;
 /** A table of positions is made before the file is read. */
-const mostPositionValues = 2 ** 25;
-const neurons = count(mostNeurons);
+const maxPositionValues = 2 ** 25;
+const neurons = count(maxNeurons);
 const labelCount = count(2 ** 16);
 /** null: no token is padding. */
 const padding = v.optional(v.nullable(v.pipe(v.number(), v.integer(), v.minValue(0))), 0);
@@ -159,26 +159,26 @@ function fromCrammedBert({ arch, id2label, problem_type }: v.InferOutput<typeof 
   }
   return {
     family: 'crammedBERT',
-    vocabularySize: embedding.vocab_size,
+    vocabSize: embedding.vocab_size,
     hiddenSize: arch.hidden_size,
-    layers: arch.num_transformer_layers,
-    heads: attention.num_attention_heads,
-    positions: embedding.max_seq_length,
-    padId: embedding.pad_token_id ?? undefined,
-    tokenTypes: 0,
+    numHiddenLayers: arch.num_transformer_layers,
+    numAttentionHeads: attention.num_attention_heads,
+    maxPositionEmbeddings: embedding.max_seq_length,
+    padTokenId: embedding.pad_token_id ?? undefined,
+    typeVocabSize: 0,
     feedforward: fromFeedforwardEntries(arch, `${source}: 'arch.`),
     bias: { queryKeyValue: attention.qkv_bias, dense: arch.use_bias },
-    normEpsilon: arch.norm_eps,
-    initialDeviation: arch.init.std ?? 0.02,
+    layerNormEps: arch.norm_eps,
+    initializerRange: arch.init.std ?? 0.02,
     dropout: {
       embedding: embedding.dropout_prob,
       attention: attention.dropout_prob,
       hidden: arch.hidden_dropout_prob,
       classifier: head.classifier_dropout ?? 0.1,
     },
-    predictedFraction: arch.sparse_prediction,
+    mlmProbability: arch.sparse_prediction,
     pooler: { kind: poolKinds[head.pooler ?? 'zero_index'], size: head.head_dim ?? arch.hidden_size },
-    labels: arch.num_labels ?? labelNames?.length,
+    numLabels: arch.num_labels ?? labelNames?.length,
     labelNames,
     problemType: problem_type ?? undefined,
   };
@@ -207,28 +207,28 @@ function fromBert(json: v.InferOutput<typeof bert> | v.InferOutput<typeof ultraF
   const pad = json.pad_token_id;
   return {
     family: json.model_type,
-    vocabularySize: json.vocab_size,
+    vocabSize: json.vocab_size,
     hiddenSize: json.hidden_size,
-    layers: json.num_hidden_layers,
-    heads: json.num_attention_heads,
-    positions: json.max_position_embeddings,
-    padId: pad === null ? undefined : pad < 0 ? json.vocab_size + pad : pad,
+    numHiddenLayers: json.num_hidden_layers,
+    numAttentionHeads: json.num_attention_heads,
+    maxPositionEmbeddings: json.max_position_embeddings,
+    padTokenId: pad === null ? undefined : pad < 0 ? json.vocab_size + pad : pad,
     untiedDecoder: json.tie_word_embeddings === false || undefined,
-    tokenTypes: json.type_vocab_size,
+    typeVocabSize: json.type_vocab_size,
     feedforward:
       json.model_type === 'bert' ? { kind: 'dense', neurons: json.intermediate_size } : fromFeedforwardEntries(json, `${source}: '`),
     bias: { queryKeyValue: true, dense: true },
-    normEpsilon: json.layer_norm_eps,
-    initialDeviation: json.initializer_range,
+    layerNormEps: json.layer_norm_eps,
+    initializerRange: json.initializer_range,
     dropout: {
       embedding: json.hidden_dropout_prob,
       attention: json.attention_probs_dropout_prob,
       hidden: json.hidden_dropout_prob,
       classifier: json.classifier_dropout ?? json.hidden_dropout_prob,
     },
-    predictedFraction: 0.15,
+    mlmProbability: 0.15,
     pooler: { kind: 'first', size: json.hidden_size },
-    labels: json.num_labels ?? names?.length,
+    numLabels: json.num_labels ?? names?.length,
     labelNames: names,
     // Of a name that it does not know transformers takes no notice either.
     problemType: problemTypes.find((type) => type === json.problem_type),
@@ -247,18 +247,18 @@ function labelNamesOf(id2label: Record<string, string> | null | undefined, count
 }
 
 function checkTogether(config: ModelConfig, source: string): void {
-  const { hiddenSize, heads, padId, vocabularySize, feedforward } = config;
+  const { hiddenSize, numAttentionHeads: heads, padTokenId: padId, vocabSize: vocabularySize, feedforward } = config;
   if (hiddenSize % heads !== 0)
     throw new InputError(`${source}: hidden size ${hiddenSize} cannot be divided among ${heads} attention heads`);
   if (padId !== undefined && (padId >= vocabularySize || padId < 0))
     throw new InputError(`${source}: 'pad_token_id' is ${padId}, expected less than the vocabulary's ${vocabularySize}`);
-  if (config.positions * hiddenSize > mostPositionValues)
+  if (config.maxPositionEmbeddings * hiddenSize > maxPositionValues)
     throw new InputError(
-      `${source}: ${config.positions} positions of hidden size ${hiddenSize} are ${config.positions * hiddenSize} numbers, expected at most ${mostPositionValues}`,
+      `${source}: ${config.maxPositionEmbeddings} positions of hidden size ${hiddenSize} are ${config.maxPositionEmbeddings * hiddenSize} numbers, expected at most ${maxPositionValues}`,
     );
-  if (neuronsOf(feedforward).total > mostNeurons)
+  if (neuronsOf(feedforward).total > maxNeurons)
     throw new InputError(
-      `${source}: 'intermed_size' and 'intermed_depth' ask for ${describeFeedforward(feedforward)}, more than ${mostNeurons} neurons a layer`,
+      `${source}: 'intermed_size' and 'intermed_depth' ask for ${describeFeedforward(feedforward)}, more than ${maxNeurons} neurons a layer`,
     );
 }
 
@@ -299,25 +299,25 @@ function toCrammedBert(config: ModelConfig): Record<string, unknown> {
     ...problemEntry(config),
     arch: {
       architectures: ['ScriptableCrammedBERT'],
-      num_transformer_layers: config.layers,
+      num_transformer_layers: config.numHiddenLayers,
       hidden_size: config.hiddenSize,
       ...toFeedforwardEntries(feedforward),
       hidden_dropout_prob: dropout.hidden,
       norm: 'LayerNorm',
-      norm_eps: config.normEpsilon,
+      norm_eps: config.layerNormEps,
       norm_scheme: 'pre',
       nonlin: 'GELU',
       tie_weights: true,
       decoder_bias: false,
-      sparse_prediction: config.predictedFraction,
+      sparse_prediction: config.mlmProbability,
       loss: 'cross-entropy',
       objective_layout: 'MLM',
       embedding: {
-        vocab_size: config.vocabularySize,
+        vocab_size: config.vocabSize,
         pos_embedding: 'scaled-sinusoidal',
         dropout_prob: dropout.embedding,
-        pad_token_id: config.padId ?? null,
-        max_seq_length: config.positions,
+        pad_token_id: config.padTokenId ?? null,
+        max_seq_length: config.maxPositionEmbeddings,
         embedding_dim: config.hiddenSize,
         normalization: true,
         stable_low_precision: false,
@@ -325,7 +325,7 @@ function toCrammedBert(config: ModelConfig): Record<string, unknown> {
       attention: {
         type: 'self-attention',
         causal_attention: false,
-        num_attention_heads: config.heads,
+        num_attention_heads: config.numAttentionHeads,
         dropout_prob: dropout.attention,
         skip_output_projection: false,
         qkv_bias: config.bias.queryKeyValue,
@@ -333,12 +333,12 @@ function toCrammedBert(config: ModelConfig): Record<string, unknown> {
         seq_op_in_fp32: false,
         sequence_op: 'torch-softmax',
       },
-      init: { type: 'normal', std: config.initialDeviation },
+      init: { type: 'normal', std: config.initializerRange },
       ffn_layer_frequency: 1,
       skip_head_transform: true,
       use_bias: config.bias.dense,
       final_norm: true,
-      num_labels: config.labels ?? null,
+      num_labels: config.numLabels ?? null,
       classification_head: {
         pooler,
         include_ff_layer: true,
@@ -383,10 +383,10 @@ function toBert(config: ModelConfig, task: Task): Record<string, unknown> {
   return {
     architectures: [`${name}${architecture}`],
     model_type: config.family,
-    vocab_size: config.vocabularySize,
+    vocab_size: config.vocabSize,
     hidden_size: config.hiddenSize,
-    num_hidden_layers: config.layers,
-    num_attention_heads: config.heads,
+    num_hidden_layers: config.numHiddenLayers,
+    num_attention_heads: config.numAttentionHeads,
     ...(config.family === 'bert' && feedforward.kind === 'dense'
       ? { intermediate_size: feedforward.neurons }
       : toFeedforwardEntries(feedforward)),
@@ -394,14 +394,14 @@ function toBert(config: ModelConfig, task: Task): Record<string, unknown> {
     hidden_dropout_prob: dropout.hidden,
     attention_probs_dropout_prob: dropout.attention,
     classifier_dropout: dropout.classifier === dropout.hidden ? null : dropout.classifier,
-    max_position_embeddings: config.positions,
-    type_vocab_size: config.tokenTypes,
-    initializer_range: config.initialDeviation,
-    layer_norm_eps: config.normEpsilon,
-    pad_token_id: config.padId ?? null,
+    max_position_embeddings: config.maxPositionEmbeddings,
+    type_vocab_size: config.typeVocabSize,
+    initializer_range: config.initializerRange,
+    layer_norm_eps: config.layerNormEps,
+    pad_token_id: config.padTokenId ?? null,
     ...(config.untiedDecoder && { tie_word_embeddings: false }),
     position_embedding_type: 'absolute',
-    ...(names ? labelEntries(names) : config.labels === undefined ? {} : { num_labels: config.labels }),
+    ...(names ? labelEntries(names) : config.numLabels === undefined ? {} : { num_labels: config.numLabels }),
     ...problemEntry(config),
     ...(config.scoreFunction && { sentence_transformers: { activation_fn: config.scoreFunction } }),
   };

@@ -6,7 +6,7 @@ import { Embedding, type EmbeddingActivations, type LearnedPositions, type Scale
 import { gradientOf } from '../nn/layer.ts';
 import type { LayerNorm, LayerNormActivations } from '../nn/layer_norm.ts';
 import { ParallelFeedforward } from '../nn/parallel_feedforward.ts';
-import type { Parameter, Run } from '../nn/parameter.ts';
+import type { Context, Parameter } from '../nn/parameter.ts';
 import { SelfAttention } from '../nn/self_attention.ts';
 import type { Sequence } from '../nn/sequence.ts';
 import type { ModelConfig } from './config.ts';
@@ -73,59 +73,67 @@ export class Encoder {
     const crammed = config.family === 'crammedBERT';
     this.embedding = stage(() => createEmbedding(config, factory, names));
     if ('table' in this.embedding.position) this.positionTable = this.embedding.position.table;
-    this.blocks = Array.from({ length: config.layers }, (_, index) => stage(() => createBlock(config, factory, names, index)));
-    if (crammed) this.finalNorm = stage(() => factory.norm(names.finalNorm, config.hiddenSize, config.normEpsilon));
+    this.blocks = Array.from({ length: config.numHiddenLayers }, (_, index) => stage(() => createBlock(config, factory, names, index)));
+    if (crammed) this.finalNorm = stage(() => factory.norm(names.finalNorm, config.hiddenSize, config.layerNormEps));
     this.parameters = factory.parameters.slice(first);
     this.stages = starts.map((start, i) => factory.parameters.slice(start, starts[i + 1]));
   }
 
-  /** Has each block's feedforward layer trained around a centre [hidden] of its inputs (see {@link Block}); as it is where there is none. */
-  centreFeedforwardInputs(centres: readonly (readonly number[] | undefined)[]): void {
+  /** Has each block's feedforward layer trained around a center [hidden] of its inputs (see {@link Block}); as it is where there is none. */
+  centerFeedforwardInputs(centers: readonly (readonly number[] | undefined)[]): void {
     this.blocks.forEach((block, i) => {
-      block.feedforwardCentre = centres[i];
+      block.feedforwardCenter = centers[i];
     });
   }
 
   /** Tokens to hidden states. Throws InputError if an id, a type or the length does not fit the model. */
-  forward(run: Run, batch: Batch, options: { hiddenStates?: boolean } = {}): EncoderActivations {
-    const { arena } = run;
-    const sequence = this.upload(run, batch);
+  forward(context: Context, batch: Batch, options: { hiddenStates?: boolean } = {}): EncoderActivations {
+    const { arena } = context;
+    const sequence = this.upload(context, batch);
     const shape = [sequence.ids.size, this.config.hiddenSize];
-    const keep = run.training || options.hiddenStates === true;
-    const embedding = this.embedding.forward(run, sequence, arena.tensor('hidden', shape));
+    const keep = context.training || options.hiddenStates === true;
+    const embedding = this.embedding.forward(context, sequence, arena.tensor('hidden', shape));
     const hiddenStates = [embedding.output];
     const blocks: BlockActivations[] = [];
     let hidden = embedding.output;
     this.blocks.forEach((block) => {
       // Without keeping, one buffer goes through all blocks.
-      const activations = block.forward(run, sequence, hidden, keep ? arena.tensor('hidden', shape) : hidden);
+      const activations = block.forward(context, sequence, hidden, keep ? arena.tensor('hidden', shape) : hidden);
       hidden = activations.output;
       if (keep) hiddenStates.push(hidden);
-      if (run.training) blocks.push(activations);
+      if (context.training) blocks.push(activations);
     });
-    const finalNorm = this.finalNorm?.forward(run, hidden);
+    const finalNorm = this.finalNorm?.forward(context, hidden);
     const output = finalNorm?.output ?? hidden;
-    return { sequence, output, hiddenStates: keep ? hiddenStates : [], embedding: run.training ? embedding : undefined, blocks, finalNorm };
+    return {
+      sequence,
+      output,
+      hiddenStates: keep ? hiddenStates : [],
+      embedding: context.training ? embedding : undefined,
+      blocks,
+      finalNorm,
+    };
   }
 
   /**
    * Adds to the gradients of all parameters, from the gradients of the output, of hidden states, or both. Frozen parameters, and
    * blocks with nothing but frozen parameters in and below them, cost nothing.
    */
-  backward(run: Run, activations: EncoderActivations, gradients: EncoderGradients): void {
-    const { backend, arena } = run;
+  backward(context: Context, activations: EncoderActivations, gradients: EncoderGradients): void {
+    const { device, arena } = context;
     const { sequence, output } = activations;
     const lowest = this.stages.findIndex((parameters) => parameters.some(gradientOf));
     if (lowest < 0) return;
     const mark = arena.mark();
     const gradient = gradients.output ?? arena.tensor('hidden gradient', output.shape);
-    if (!gradients.output) backend.fill({ output: gradient, value: 0 });
-    else if (this.finalNorm && activations.finalNorm) this.finalNorm.backward(run, activations.finalNorm, gradient, { tensor: gradient });
+    if (!gradients.output) device.fill({ output: gradient, value: 0 });
+    else if (this.finalNorm && activations.finalNorm)
+      this.finalNorm.backward(context, activations.finalNorm, gradient, { tensor: gradient });
     for (let index = this.blocks.length; index >= lowest; index--) {
       const own = gradients.hiddenStates?.[index];
-      if (own) backend.add({ a: gradient, b: own, output: gradient });
-      if (index > 0) this.blocks[index - 1].backward(run, sequence, activations.blocks[index - 1], gradient);
-      else this.embedding.backward(run, sequence, activations.embedding!, gradient);
+      if (own) device.add({ a: gradient, b: own, output: gradient });
+      if (index > 0) this.blocks[index - 1].backward(context, sequence, activations.blocks[index - 1], gradient);
+      else this.embedding.backward(context, sequence, activations.embedding!, gradient);
     }
     arena.release(mark);
   }
@@ -134,17 +142,19 @@ export class Encoder {
    * Runs every block by itself, block i on inputs[i] [tokens, hidden] instead of what the one before gave: how layers are fitted to
    * those of another model. The activations have no embedding and no final norm.
    */
-  forwardBlocks(run: Run, batch: Batch, inputs: readonly Tensor[]): EncoderActivations {
-    const sequence = this.upload(run, batch);
-    const blocks = this.blocks.map((block, i) => block.forward(run, sequence, inputs[i], run.arena.tensor('hidden', inputs[i].shape)));
+  forwardBlocks(context: Context, batch: Batch, inputs: readonly Tensor[]): EncoderActivations {
+    const sequence = this.upload(context, batch);
+    const blocks = this.blocks.map((block, i) =>
+      block.forward(context, sequence, inputs[i], context.arena.tensor('hidden', inputs[i].shape)),
+    );
     const hiddenStates = [inputs[0], ...blocks.map(({ output }) => output)];
     return { sequence, output: hiddenStates[blocks.length], hiddenStates, blocks };
   }
 
   /** Adds to the gradients of the blocks' feedforward halves after {@link forwardBlocks}; gradients[i] of block i's output is used up. */
-  backwardBlocks(run: Run, { sequence, blocks }: EncoderActivations, gradients: readonly Tensor[]): void {
+  backwardBlocks(context: Context, { sequence, blocks }: EncoderActivations, gradients: readonly Tensor[]): void {
     this.blocks.forEach((block, i) => {
-      block.backward(run, sequence, blocks[i], gradients[i], { feedforwardOnly: true });
+      block.backward(context, sequence, blocks[i], gradients[i], { feedforwardOnly: true });
     });
   }
 
@@ -157,13 +167,13 @@ export class Encoder {
     this.dispose();
   }
 
-  private upload(run: Run, batch: Batch): Sequence {
-    const { backend, arena } = run;
+  private upload(context: Context, batch: Batch): Sequence {
+    const { device, arena } = context;
     checkBatch(batch, this.config);
     const tokens = batch.batch * batch.length;
     const integers = (name: string, values: Int32Array) => {
       const tensor = arena.tensor(name, [tokens], 'i32');
-      backend.write(tensor, values);
+      device.write(tensor, values);
       return tensor;
     };
     return {
@@ -174,17 +184,24 @@ export class Encoder {
         'positions',
         Int32Array.from({ length: tokens }, (_, token) => token % batch.length),
       ),
-      typeIds: this.config.tokenTypes > 0 ? integers('type ids', batch.typeIds ?? new Int32Array(tokens)) : undefined,
+      typeIds: this.config.typeVocabSize > 0 ? integers('type ids', batch.typeIds ?? new Int32Array(tokens)) : undefined,
       paddingMask: batch.attentionMask?.includes(0) ? integers('attention mask', batch.attentionMask) : undefined,
     };
   }
 }
 
 function createEmbedding(config: ModelConfig, factory: ParameterFactory, names: ModelNames): Embedding {
-  const { hiddenSize: width, vocabularySize, positions, tokenTypes, padId, initialDeviation: normal } = config;
+  const {
+    hiddenSize: width,
+    vocabSize: vocabularySize,
+    maxPositionEmbeddings: positions,
+    typeVocabSize: tokenTypes,
+    padTokenId: padId,
+    initializerRange: normal,
+  } = config;
   const word = factory.plain(`${names.word}.weight`, [vocabularySize, width], { normal, zeroRow: padId });
   // A step's texts have few of the vocabulary's words.
-  word.touched = factory.backend.zeros(`${names.word} touched`, [vocabularySize], 'i32');
+  word.rowMask = factory.device.zeros(`${names.word} touched`, [vocabularySize], 'i32');
   let position: ScaledSinusoid | LearnedPositions;
   if (config.family === 'crammedBERT') {
     const scale = factory.plain(names.positionScale, [1], { constant: 1 / Math.sqrt(width) });
@@ -193,12 +210,20 @@ function createEmbedding(config: ModelConfig, factory: ParameterFactory, names: 
     const table = factory.plain(`${names.positions}.weight`, [positions, width], { normal });
     position = { positions: table, tokenTypes: factory.plain(`${names.tokenTypes}.weight`, [tokenTypes, width], { normal }) };
   }
-  const norm = factory.norm(names.embeddingNorm, width, config.normEpsilon);
+  const norm = factory.norm(names.embeddingNorm, width, config.layerNormEps);
   return new Embedding(word, position, norm, padId, { probability: config.dropout.embedding, site: 0 });
 }
 
 function createBlock(config: ModelConfig, factory: ParameterFactory, modelNames: ModelNames, index: number): Block {
-  const { hiddenSize: width, heads, bias, feedforward, normEpsilon, initialDeviation: deviation, dropout } = config;
+  const {
+    hiddenSize: width,
+    numAttentionHeads: heads,
+    bias,
+    feedforward,
+    layerNormEps: normEpsilon,
+    initializerRange: deviation,
+    dropout,
+  } = config;
   const names = modelNames.block(index);
   const site = 1 + 3 * index;
   const attention = new SelfAttention(
@@ -232,7 +257,7 @@ function createBlock(config: ModelConfig, factory: ParameterFactory, modelNames:
 
 /** The dropout site after the encoder's own, for a pooler. */
 export function poolerDropoutSite(config: ModelConfig): number {
-  return 1 + 3 * config.layers;
+  return 1 + 3 * config.numHiddenLayers;
 }
 
 function checkBatch(batch: Batch, config: ModelConfig): void {
@@ -240,8 +265,8 @@ function checkBatch(batch: Batch, config: ModelConfig): void {
   for (const [name, value] of Object.entries({ batch: sequences, length })) {
     if (!Number.isSafeInteger(value) || value < 1) throw new InputError(`batch: '${name}' is ${value}, expected a count of at least 1`);
   }
-  if (length > config.positions)
-    throw new InputError(`a sequence of ${length} tokens is longer than the model's ${config.positions} positions: shorten it`);
+  if (length > config.maxPositionEmbeddings)
+    throw new InputError(`a sequence of ${length} tokens is longer than the model's ${config.maxPositionEmbeddings} positions: shorten it`);
   for (const [name, values] of Object.entries({ ids, attentionMask, typeIds })) {
     if (values && values.length !== sequences * length) {
       throw new InputError(`batch: '${name}' has ${values.length} values, expected batch x length = ${sequences * length}`);
@@ -254,6 +279,6 @@ function checkBatch(batch: Batch, config: ModelConfig): void {
         `${what} ${values[at]} at token ${at} is not one of the model's ${limit} (0 to ${limit - 1}): does the tokenizer belong to the model?`,
       );
   };
-  check('token id', ids, config.vocabularySize);
-  if (typeIds && config.tokenTypes > 0) check('token type', typeIds, config.tokenTypes);
+  check('token id', ids, config.vocabSize);
+  if (typeIds && config.typeVocabSize > 0) check('token type', typeIds, config.typeVocabSize);
 }

@@ -1,17 +1,17 @@
 import type { Tensor } from '../backend/tensor.ts';
 import { InputError } from '../errors.ts';
 import { MaskedLanguageModelHead } from '../nn/masked_language_model_head.ts';
-import type { Parameter, Run } from '../nn/parameter.ts';
-import type { Answer } from './answer.ts';
+import type { Context, Parameter } from '../nn/parameter.ts';
 import type { ModelConfig } from './config.ts';
 import { type Batch, Encoder, type EncoderActivations } from './encoder.ts';
+import type { HeadOutput } from './head_output.ts';
 import { type ModelNames, modelNames } from './names.ts';
 import type { ParameterFactory } from './parameter_factory.ts';
 
 /** The label of positions that are not predicted. */
 export const ignoredLabel = -100;
 
-export interface LabelledBatch extends Batch {
+export interface LabeledBatch extends Batch {
   /** [batch, length]: the token to be predicted, or -100. */
   labels: Int32Array;
 }
@@ -40,12 +40,12 @@ export class MaskedLanguageModel {
     const [word] = this.encoder.parameters;
     if (config.family === 'crammedBERT') this.head = new MaskedLanguageModelHead(word);
     else {
-      const { hiddenSize: width, initialDeviation: deviation, normEpsilon } = config;
+      const { hiddenSize: width, initializerRange: deviation, layerNormEps: normEpsilon } = config;
       const dense = factory.linear(names.transformDense, width, width, { deviation, bias: true, activation: 'gelu' });
       const norm = factory.norm(names.transformNorm, width, normEpsilon);
-      const bias = factory.plain(names.decoderBias, [config.vocabularySize], { constant: 0 });
+      const bias = factory.plain(names.decoderBias, [config.vocabSize], { constant: 0 });
       const decoder = config.untiedDecoder
-        ? factory.plain(`${names.decoder}.weight`, [config.vocabularySize, width], { normal: deviation })
+        ? factory.plain(`${names.decoder}.weight`, [config.vocabSize, width], { normal: deviation })
         : word;
       this.head = new MaskedLanguageModelHead(decoder, { dense, norm }, bias);
     }
@@ -56,24 +56,24 @@ export class MaskedLanguageModel {
    * Logits [positions, vocabulary] at some positions (indices into batch x length; all by default).
    * Throws InputError if the batch or a position does not fit the model.
    */
-  logits(run: Run, batch: Batch, positions?: Int32Array): Tensor {
-    return this.answer(run, this.encoder.forward(run, batch), positions).output;
+  logits(context: Context, batch: Batch, positions?: Int32Array): Tensor {
+    return this.answer(context, this.encoder.forward(context, batch), positions).output;
   }
 
   /** The same from what the encoder gave, with the way back. Throws InputError if a position is not one of the tokens. */
-  answer(run: Run, { output: encoded }: EncoderActivations, positions?: Int32Array): Answer {
+  answer(context: Context, { output: encoded }: EncoderActivations, positions?: Int32Array): HeadOutput {
     const [tokens] = encoded.shape;
     const outside = positions?.find((position) => !(position >= 0 && position < tokens));
     if (outside !== undefined) throw new InputError(`position ${outside} is not one of the batch's ${tokens} tokens`);
-    const indices = positions && this.upload(run, 'positions', positions);
-    const activations = this.head.features(run, indices ? this.gather(run, encoded, indices) : encoded);
-    const output = run.arena.tensor('logits', [activations.features.shape[0], this.config.vocabularySize]);
-    this.head.logits(run, activations.features, output);
+    const indices = positions && this.upload(context, 'positions', positions);
+    const activations = this.head.features(context, indices ? this.gather(context, encoded, indices) : encoded);
+    const output = context.arena.tensor('logits', [activations.features.shape[0], this.config.vocabSize]);
+    this.head.logits(context, activations.features, output);
     return {
       output,
       backward: (gradLogits) => {
-        const gradHidden = this.head.backward(run, activations, gradLogits);
-        return indices ? this.scatter(run, gradHidden, indices, encoded) : gradHidden;
+        const gradHidden = this.head.backward(context, activations, gradLogits);
+        return indices ? this.scatter(context, gradHidden, indices, encoded) : gradHidden;
       },
     };
   }
@@ -82,37 +82,37 @@ export class MaskedLanguageModel {
    * Adds the gradients of scale x the sum of the losses to the parameters' gradients. Only predicted positions go through the head.
    * Returns the losses [predicted positions], in nats, unscaled. Throws InputError if the batch does not fit the model.
    */
-  lossAndGradients(run: Run, batch: LabelledBatch, options: { scale?: number } = {}): Tensor {
-    const training = { ...run, training: true };
-    const { arena } = run;
+  lossAndGradients(context: Context, batch: LabeledBatch, options: { scale?: number } = {}): Tensor {
+    const training = { ...context, training: true };
+    const { arena } = context;
     const { positions, labels } = this.predicted(batch);
     const losses = arena.tensor('losses', [positions.length]);
     if (positions.length === 0) return losses;
     const activations = this.encoder.forward(training, batch);
-    const indices = this.upload(run, 'predicted positions', positions);
-    const hidden = this.gather(run, activations.output, indices);
-    const targets = this.upload(run, 'labels', labels);
+    const indices = this.upload(context, 'predicted positions', positions);
+    const hidden = this.gather(context, activations.output, indices);
+    const targets = this.upload(context, 'labels', labels);
     const gradHidden = this.head.lossAndGradient(training, hidden, targets, losses, options.scale ?? 1);
-    this.encoder.backward(training, activations, { output: this.scatter(run, gradHidden, indices, activations.output) });
+    this.encoder.backward(training, activations, { output: this.scatter(context, gradHidden, indices, activations.output) });
     return losses;
   }
 
   /** Losses and ranks at the predicted positions, without gradients. Throws InputError if the batch does not fit the model. */
-  async losses(run: Run, batch: LabelledBatch): Promise<MaskedLanguageModelLosses> {
-    const inference = { ...run, training: false };
-    const { backend, arena } = run;
+  async losses(context: Context, batch: LabeledBatch): Promise<MaskedLanguageModelLosses> {
+    const inference = { ...context, training: false };
+    const { device, arena } = context;
     const { positions, labels } = this.predicted(batch);
     const result = { losses: new Float32Array(positions.length), ranks: new Int32Array(positions.length) };
     if (positions.length === 0) return result;
     const { output } = this.encoder.forward(inference, batch);
-    const targets = this.upload(run, 'labels', labels);
+    const targets = this.upload(context, 'labels', labels);
     const losses = arena.tensor('losses', [positions.length]);
-    const { features } = this.head.features(inference, this.gather(run, output, this.upload(run, 'positions', positions)));
+    const { features } = this.head.features(inference, this.gather(context, output, this.upload(context, 'positions', positions)));
     for (const { first, rows, logits } of this.head.logitBlocks(inference, features)) {
-      backend.crossEntropy({ logits, labels: targets.view([rows], first), losses: losses.view([rows], first) });
-      rank(await backend.read(logits), labels.subarray(first, first + rows), result.ranks.subarray(first, first + rows));
+      device.crossEntropy({ logits, labels: targets.view([rows], first), losses: losses.view([rows], first) });
+      rank(await device.read(logits), labels.subarray(first, first + rows), result.ranks.subarray(first, first + rows));
     }
-    result.losses.set(await backend.read(losses));
+    result.losses.set(await device.read(losses));
     return result;
   }
 
@@ -125,29 +125,29 @@ export class MaskedLanguageModel {
     this.dispose();
   }
 
-  private gather(run: Run, hidden: Tensor, indices: Tensor): Tensor {
-    const output = run.arena.tensor('predicted hidden', [indices.size, this.config.hiddenSize]);
-    run.backend.gather({ table: hidden, indices, output });
+  private gather(context: Context, hidden: Tensor, indices: Tensor): Tensor {
+    const output = context.arena.tensor('predicted hidden', [indices.size, this.config.hiddenSize]);
+    context.device.gather({ table: hidden, indices, output });
     return output;
   }
 
   /** The gradient of all hidden states from that of those which were gathered. */
-  private scatter(run: Run, gradHidden: Tensor, indices: Tensor, hidden: Tensor): Tensor {
-    const output = run.arena.tensor('output gradient', hidden.shape);
-    run.backend.fill({ output, value: 0 });
-    run.backend.scatterAdd({ indices, input: gradHidden, table: output });
+  private scatter(context: Context, gradHidden: Tensor, indices: Tensor, hidden: Tensor): Tensor {
+    const output = context.arena.tensor('output gradient', hidden.shape);
+    context.device.fill({ output, value: 0 });
+    context.device.scatterAdd({ indices, input: gradHidden, table: output });
     return output;
   }
 
-  private upload(run: Run, name: string, values: Int32Array): Tensor {
-    const tensor = run.arena.tensor(name, [values.length], 'i32');
-    run.backend.write(tensor, values);
+  private upload(context: Context, name: string, values: Int32Array): Tensor {
+    const tensor = context.arena.tensor(name, [values.length], 'i32');
+    context.device.write(tensor, values);
     return tensor;
   }
 
-  private predicted(batch: LabelledBatch): { positions: Int32Array; labels: Int32Array } {
+  private predicted(batch: LabeledBatch): { positions: Int32Array; labels: Int32Array } {
     const { labels } = batch;
-    const { vocabularySize } = this.config;
+    const { vocabSize: vocabularySize } = this.config;
     if (labels.length !== batch.ids.length)
       throw new InputError(`batch: 'labels' has ${labels.length} values, expected ${batch.ids.length}`);
     const positions: number[] = [];

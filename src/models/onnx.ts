@@ -1,12 +1,12 @@
 /** Models as ONNX graphs of standard operators. */
 import { firstNeuron, innerNodes, neuronsPerTree } from '../backend/tree_shape.ts';
 import type { OnnxGraph, OnnxValue } from '../io/onnx.ts';
-import { OnnxGraphBuilder, quantiseColumns, transpose } from '../io/onnx_builder.ts';
+import { OnnxGraphBuilder, quantizeColumns, transpose } from '../io/onnx_builder.ts';
 import { sinusoid } from '../nn/embedding.ts';
 import { exportParameter, type Model } from './checkpoint.ts';
 import { modelNames } from './names.ts';
 
-/** Weights of fast feedforward trees; n neurons, as a checkpoint counts them (see Backend.fff). */
+/** Weights of fast feedforward trees; n neurons, as a checkpoint counts them (see the operation fff). */
 export interface OnnxTrees {
   width: number;
   trees: number;
@@ -87,7 +87,14 @@ function ownThresholds(graph: OnnxGraphBuilder, trees: number, depth: number, th
  */
 export async function modelGraph(model: Model, precision: 'f32' | 'i8' = 'f32'): Promise<OnnxGraph> {
   const { config } = model;
-  const { hiddenSize: width, heads, positions, vocabularySize, feedforward, family } = config;
+  const {
+    hiddenSize: width,
+    numAttentionHeads: heads,
+    maxPositionEmbeddings: positions,
+    vocabSize: vocabularySize,
+    feedforward,
+    family,
+  } = config;
   const arrays = new Map<string, Float32Array>();
   for (const parameter of model.parameters) for (const { name, values } of await exportParameter(parameter)) arrays.set(name, values);
   const names = modelNames(family, family !== 'crammedBERT' && arrays.has(`${modelNames(family, true).word}.weight`));
@@ -108,16 +115,16 @@ export async function modelGraph(model: Model, precision: 'f32' | 'i8' = 'f32'):
     let product: string;
     if (precision === 'f32') product = graph.add('MatMul', [input, floats([inputs, outputs], weight)]);
     else {
-      const { quantised, scales } = quantiseColumns(weight, inputs, outputs);
+      const { quantized, scales } = quantizeColumns(weight, inputs, outputs);
       const [rounded, scale, zero] = graph.addSeveral('DynamicQuantizeLinear', [input], 3);
-      const sums = graph.add('MatMulInteger', [rounded, graph.constant('i8', [inputs, outputs], quantised), zero]);
+      const sums = graph.add('MatMulInteger', [rounded, graph.constant('i8', [inputs, outputs], quantized), zero]);
       product = graph.add('Mul', [graph.add('Cast', [sums], { to: 1 }), graph.add('Mul', [scale, floats([outputs], scales)])]);
     }
     return bias ? graph.add('Add', [product, floats([outputs], bias)]) : product;
   };
   const norm = (input: string, part: string): string => {
     const operands = [input, floats([width], get(`${part}.weight`)), floats([width], get(`${part}.bias`))];
-    return graph.add('LayerNormalization', operands, { axis: -1, epsilon: { float: config.normEpsilon } });
+    return graph.add('LayerNormalization', operands, { axis: -1, epsilon: { float: config.layerNormEps } });
   };
 
   // Rows of a table for the positions there are.
@@ -137,7 +144,7 @@ export async function modelGraph(model: Model, precision: 'f32' | 'i8' = 'f32'):
       ),
     ]);
   } else {
-    const types = floats([config.tokenTypes, width], get(`${names.tokenTypes}.weight`));
+    const types = floats([config.typeVocabSize, width], get(`${names.tokenTypes}.weight`));
     hidden = graph.add('Add', [hidden, graph.add('Gather', [types, 'token_type_ids'], { axis: 0 })]);
     hidden = graph.add('Add', [hidden, firstRows(floats([positions, width], get(`${names.positions}.weight`)))]);
   }
@@ -191,7 +198,7 @@ export async function modelGraph(model: Model, precision: 'f32' | 'i8' = 'f32'):
   };
   const withoutFeedforward = feedforward.kind === 'none';
 
-  for (let layer = 0; layer < config.layers; layer++) {
+  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
     const block = names.block(layer);
     if (crammed) {
       hidden = graph.add('Add', [hidden, attention(norm(hidden, block.norm1), block)]);

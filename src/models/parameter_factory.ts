@@ -1,4 +1,4 @@
-import type { Backend } from '../backend/backend.ts';
+import type { Device } from '../backend/device.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import { FastFeedforward, type FastFeedforwardShape, fastFeedforwardLayouts } from '../nn/fast_feedforward.ts';
 import { LayerNorm } from '../nn/layer_norm.ts';
@@ -11,7 +11,7 @@ import { hashText, normalValues } from '../nn/random.ts';
 export type InitialValue = { normal: number; zeroRow?: number } | { constant: number };
 
 /**
- * Makes a model's parameters, uninitialised, in the order of the model's parts, and remembers how each would start. `admit` is called
+ * Makes a model's parameters, uninitialized, in the order of the model's parts, and remembers how each would start. `admit` is called
  * before each is allocated: a loader's chance to refuse what does not agree with the file.
  */
 export class ParameterFactory {
@@ -20,14 +20,14 @@ export class ParameterFactory {
   private readonly initialValues = new Map<Parameter, InitialValue>();
 
   constructor(
-    readonly backend: Backend,
+    readonly device: Device,
     private readonly admit: (layout: ParameterLayout) => void = () => {},
   ) {}
 
   /** A parameter of `shape` in the backend. */
   parameter(layout: ParameterLayout, shape: readonly number[], initial: InitialValue): Parameter {
     this.admit(layout);
-    return this.keep(new Parameter(this.backend.tensor(layout.tensors[0].name, shape), layout, decays(layout)), initial);
+    return this.keep(new Parameter(this.device.tensor(layout.tensors[0].name, shape), layout, decays(layout)), initial);
   }
 
   /** NAME as it lies in the checkpoint. */
@@ -65,7 +65,7 @@ export class ParameterFactory {
     this.admit(layouts.nodes);
     this.admit(layouts.bias);
     if (layouts.thresholds) this.admit(layouts.thresholds);
-    const layer = FastFeedforward.allocate(this.backend, layouts, shape);
+    const layer = FastFeedforward.allocate(this.device, layouts, shape);
     this.keep(layer.nodes, { normal: deviation });
     this.keep(layer.bias, { constant: 0 });
     if (layer.thresholds) this.keep(layer.thresholds, { constant: 0 });
@@ -74,17 +74,17 @@ export class ParameterFactory {
 
   /** A tensor of fixed values that is no parameter. */
   constant(name: string, shape: readonly number[], values: Float32Array): Tensor {
-    const tensor = this.backend.tensor(name, shape, 'f32', values);
+    const tensor = this.device.tensor(name, shape, 'f32', values);
     this.constants.push(tensor);
     return tensor;
   }
 
   /** Writes a parameter's initial value. What it gets depends on the seed and its names only. */
-  initialise(parameter: Parameter, seed: number): void {
+  initialize(parameter: Parameter, seed: number): void {
     const initial = this.initialValues.get(parameter);
     if (!initial) throw new Error(`parameter '${parameter.name}' is not of this factory`);
     if ('constant' in initial) {
-      this.backend.fill({ output: parameter.value, value: initial.constant });
+      this.device.fill({ output: parameter.value, value: initial.constant });
       return;
     }
     const arrays = parameter.layout.tensors.map(({ name, shape }) => {
@@ -97,7 +97,7 @@ export class ParameterFactory {
       if (initial.zeroRow !== undefined) values.fill(0, initial.zeroRow * shape[1], (initial.zeroRow + 1) * shape[1]);
       return values;
     });
-    this.backend.write(parameter.value, packArrays(parameter.layout, arrays));
+    this.device.write(parameter.value, packArrays(parameter.layout, arrays));
   }
 
   /** Frees what was made, when a model could not be completed. */

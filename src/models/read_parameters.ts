@@ -1,5 +1,5 @@
-import type { Backend } from '../backend/backend.ts';
-import type { FileType } from '../backend/operations/place.ts';
+import type { Device } from '../backend/device.ts';
+import type { FileType } from '../backend/operations/strided_copy.ts';
 import type { SafetensorsFile } from '../io/safetensors.ts';
 import type { Parameter, Placement } from '../nn/parameter.ts';
 
@@ -16,7 +16,7 @@ interface Piece {
   placement: Placement;
 }
 
-/** Neighbouring pieces. */
+/** Neighboring pieces. */
 interface Chunk {
   start: number;
   bytes: number;
@@ -30,7 +30,7 @@ interface Chunk {
  */
 export async function readParameters(
   file: SafetensorsFile,
-  backend: Backend,
+  device: Device,
   parameters: readonly Parameter[],
   locate: (name: string) => string,
   complete: (parameter: Parameter) => void,
@@ -41,7 +41,7 @@ export async function readParameters(
       const location = locate(name);
       const { dtype, start } = file.info(location);
       if (dtype === 'F32' || dtype === 'BF16' || dtype === 'F16') pieces.push(...piecesOf(parameter, placement, dtype, start));
-      else await convertAndPlace(file, backend, parameter, location, placement);
+      else await convertAndPlace(file, device, parameter, location, placement);
     }
   }
   const left = new Map(parameters.map((parameter) => [parameter, 0]));
@@ -63,14 +63,14 @@ export async function readParameters(
     reading = index + 1 < chunks.length ? read(index + 1) : undefined;
     reading?.catch(() => {}); // it is awaited, unless something else fails before
     const chunk = chunks[index];
-    using input = backend.lend('values of a file', values);
+    using input = device.borrow('values of a file', values);
     for (const { parameter, type, start, bytes, placement } of chunk.pieces) {
-      backend.place({ input: input.view([bytes], start - chunk.start), type, output: parameter.value, ...placement });
+      device.stridedCopy({ input: input.view([bytes], start - chunk.start), type, output: parameter.value, ...placement });
       const count = (left.get(parameter) as number) - 1;
       left.set(parameter, count);
       if (count === 0) complete(parameter);
     }
-    placed[index % 2] = backend.finish();
+    placed[index % 2] = device.finish();
     placed[index % 2].catch(() => {}); // awaited by the reader after next, or below
   }
   await Promise.all(placed);
@@ -103,12 +103,12 @@ function chunksOf(pieces: Piece[]): Chunk[] {
 /** For types that the backend does not read: F64, rounded. */
 async function convertAndPlace(
   file: SafetensorsFile,
-  backend: Backend,
+  device: Device,
   parameter: Parameter,
   location: string,
   placement: Placement,
 ): Promise<void> {
-  using input = backend.lend(location, new Uint8Array((await file.read(location)).buffer));
-  backend.place({ input, type: 'F32', output: parameter.value, ...placement });
-  await backend.finish();
+  using input = device.borrow(location, new Uint8Array((await file.read(location)).buffer));
+  device.stridedCopy({ input, type: 'F32', output: parameter.value, ...placement });
+  await device.finish();
 }

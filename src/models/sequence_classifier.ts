@@ -1,11 +1,11 @@
 import type { Tensor } from '../backend/tensor.ts';
 import { InputError } from '../errors.ts';
 import type { Linear } from '../nn/linear.ts';
-import type { Parameter, Run } from '../nn/parameter.ts';
+import type { Context, Parameter } from '../nn/parameter.ts';
 import { Pooler } from '../nn/pooler.ts';
-import type { Answer } from './answer.ts';
 import type { ModelConfig } from './config.ts';
 import { type Batch, Encoder, type EncoderActivations, poolerDropoutSite } from './encoder.ts';
+import type { HeadOutput } from './head_output.ts';
 import { type ModelNames, modelNames } from './names.ts';
 import type { ParameterFactory } from './parameter_factory.ts';
 
@@ -31,7 +31,7 @@ export class SequenceClassifier {
     factory: ParameterFactory,
     names: ModelNames = modelNames(config.family),
   ) {
-    const { hiddenSize, initialDeviation: deviation, pooler, labels } = config;
+    const { hiddenSize, initializerRange: deviation, pooler, numLabels: labels } = config;
     if (labels === undefined) throw new InputError("a classifier needs the number of labels: 'num_labels' of the configuration is missing");
     this.labels = labels;
     this.encoder = new Encoder(config, factory, names);
@@ -42,17 +42,17 @@ export class SequenceClassifier {
   }
 
   /** Logits [batch, labels]. Throws InputError if the batch does not fit the model. */
-  logits(run: Run, batch: Batch): Tensor {
-    return this.answer(run, this.encoder.forward(run, batch)).output;
+  logits(context: Context, batch: Batch): Tensor {
+    return this.answer(context, this.encoder.forward(context, batch)).output;
   }
 
   /** The same from what the encoder gave, with the way back. */
-  answer(run: Run, { sequence, output }: EncoderActivations): Answer {
-    const pooled = this.pooler.forward(run, sequence, output);
-    const head = this.head.forward(run, pooled.output);
+  answer(context: Context, { sequence, output }: EncoderActivations): HeadOutput {
+    const pooled = this.pooler.forward(context, sequence, output);
+    const head = this.head.forward(context, pooled.output);
     return {
       output: head.output,
-      backward: (gradLogits) => this.pooler.backward(run, sequence, pooled, this.head.backward(run, head, gradLogits)),
+      backward: (gradLogits) => this.pooler.backward(context, sequence, pooled, this.head.backward(context, head, gradLogits)),
     };
   }
 
@@ -60,9 +60,9 @@ export class SequenceClassifier {
    * Adds the gradients of scale x the sum of the losses to the parameters' gradients. Returns the losses [batch], unscaled:
    * cross-entropy in nats, or the squared error with one label. Throws InputError if batch or labels do not fit the model, or several labels may hold at once.
    */
-  lossAndGradients(run: Run, batch: ClassifiedBatch, options: { scale?: number } = {}): Tensor {
-    const training = { ...run, training: true };
-    const { backend, arena } = run;
+  lossAndGradients(context: Context, batch: ClassifiedBatch, options: { scale?: number } = {}): Tensor {
+    const training = { ...context, training: true };
+    const { device, arena } = context;
     if (this.config.problemType === 'multi_label_classification')
       throw new InputError("'problem_type' is multi_label_classification, which can be run and not trained");
     this.checkLabels(batch);
@@ -70,10 +70,10 @@ export class SequenceClassifier {
     const { output: logits, backward } = this.answer(training, activations);
     const losses = arena.tensor('losses', [batch.batch]);
     const labels = arena.tensor('labels', [batch.batch], this.labels === 1 ? 'f32' : 'i32');
-    backend.write(labels, batch.labels);
+    device.write(labels, batch.labels);
     const { scale } = options;
-    if (this.labels === 1) backend.squaredError({ predictions: logits, targets: labels, losses, gradPredictions: logits, scale });
-    else backend.crossEntropy({ logits, labels, losses, gradLogits: logits, scale });
+    if (this.labels === 1) device.squaredError({ predictions: logits, targets: labels, losses, gradPredictions: logits, scale });
+    else device.crossEntropy({ logits, labels, losses, gradLogits: logits, scale });
     this.encoder.backward(training, activations, { output: backward(logits) });
     return losses;
   }

@@ -1,6 +1,6 @@
 /** A checkpoint folder as it is read: which tensors its file has, and what they must be. */
 import { joinPath } from '#platform';
-import type { Backend } from '../backend/backend.ts';
+import type { Device } from '../backend/device.ts';
 import { InputError, printable } from '../errors.ts';
 import { readJson } from '../io/files.ts';
 import { openWeights } from '../io/model_folder.ts';
@@ -14,9 +14,9 @@ import { readParameters } from './read_parameters.ts';
 /** crammedBERT's buffers: 1 / sqrt(head size) for every block. */
 export function normFactors(config: ModelConfig): { name: string; value: number }[] {
   const names = modelNames(config.family);
-  return Array.from({ length: config.layers }, (_, index) => names.block(index).normFactor)
+  return Array.from({ length: config.numHiddenLayers }, (_, index) => names.block(index).normFactor)
     .filter((name) => name !== undefined)
-    .map((name) => ({ name, value: 1 / Math.sqrt(config.hiddenSize / config.heads) }));
+    .map((name) => ({ name, value: 1 / Math.sqrt(config.hiddenSize / config.numAttentionHeads) }));
 }
 
 /** A checkpoint folder, its configuration read and its tensors ready to be read. */
@@ -74,10 +74,10 @@ export class Checkpoint {
   }
 
   /** Reads parameters into the backend; `complete` is called for each when all of it is queued. */
-  async read(parameters: readonly Parameter[], backend: Backend, complete: (parameter: Parameter) => void): Promise<void> {
+  async read(parameters: readonly Parameter[], device: Device, complete: (parameter: Parameter) => void): Promise<void> {
     const locate = (name: string) => this.locate(name) as string;
     try {
-      await readParameters(this.file, backend, parameters, locate, complete);
+      await readParameters(this.file, device, parameters, locate, complete);
     } catch (error) {
       // The backend does not know which tensor it is that holds what is not finite.
       for (const { layout } of parameters) for (const { name } of layout.tensors) await this.finite(locate(name));

@@ -5,7 +5,7 @@ import type { FastFeedforward, FastFeedforwardActivations } from './fast_feedfor
 import { dropoutAt, type Target } from './layer.ts';
 import type { LayerNorm, LayerNormActivations } from './layer_norm.ts';
 import type { ParallelFeedforward, ParallelFeedforwardActivations } from './parallel_feedforward.ts';
-import type { Run } from './parameter.ts';
+import type { Context } from './parameter.ts';
 import type { SelfAttention, SelfAttentionActivations } from './self_attention.ts';
 import type { Sequence } from './sequence.ts';
 
@@ -34,11 +34,11 @@ export interface BlockActivations {
  */
 export class Block {
   /**
-   * [width], taken from each input of the feedforward layer, where it is trained around their mean (src/convert/centring.ts). As the centre
+   * [width], taken from each input of the feedforward layer, where it is trained around their mean (src/convert/centering.ts). As the center
    * follows the mean, what moves all inputs alike changes nothing in the end, and their gradient is given without that part, its mean over
-   * the rows: exact for a centre at the mean of these rows, of which none may be padding.
+   * the rows: exact for a center at the mean of these rows, of which none may be padding.
    */
-  feedforwardCentre?: readonly number[];
+  feedforwardCenter?: readonly number[];
 
   constructor(
     readonly layers: BlockLayers,
@@ -47,34 +47,38 @@ export class Block {
   ) {}
 
   /** input [tokens, width]; output, of the same shape. In inference it may be input, and the scratch is released before it returns. */
-  forward(run: Run, sequence: Sequence, input: Tensor, output: Tensor): BlockActivations {
+  forward(context: Context, sequence: Sequence, input: Tensor, output: Tensor): BlockActivations {
     const { attention, feedforward, norm1, norm2 } = this.layers;
-    const mark = run.arena.mark();
+    const mark = context.arena.mark();
     const feed = (from: Tensor, normed: Tensor, sum: Tensor) =>
       feedforward &&
-      addBranch(run, from, sum, this.feedforwardDropout(run), (target) => feedforward.forward(run, this.centred(run, normed), target));
+      addBranch(context, from, sum, this.feedforwardDropout(context), (target) =>
+        feedforward.forward(context, this.centered(context, normed), target),
+      );
     let activations: BlockActivations;
     if (this.placement === 'pre') {
-      const normed1 = norm1.forward(run, input);
+      const normed1 = norm1.forward(context, input);
       // In training norm2's backward needs the sum between the two halves; in inference the output itself can hold it.
-      const middle = run.training && feedforward ? run.arena.tensor('block middle', input.shape) : output;
-      const attended = addBranch(run, input, middle, this.attentionDropout(run), (target) =>
-        attention.forward(run, sequence, normed1.output, target),
+      const middle = context.training && feedforward ? context.arena.tensor('block middle', input.shape) : output;
+      const attended = addBranch(context, input, middle, this.attentionDropout(context), (target) =>
+        attention.forward(context, sequence, normed1.output, target),
       );
-      const normed2 = norm2?.forward(run, middle);
+      const normed2 = norm2?.forward(context, middle);
       const fed = normed2 && feed(middle, normed2.output, output);
       activations = { norm1: normed1, attention: attended, norm2: normed2, feedforward: fed, output };
     } else {
-      const sum1 = run.training ? run.arena.tensor('block sum 1', input.shape) : output;
-      const attended = addBranch(run, input, sum1, this.attentionDropout(run), (target) => attention.forward(run, sequence, input, target));
-      const normed1 = norm1.forward(run, sum1);
+      const sum1 = context.training ? context.arena.tensor('block sum 1', input.shape) : output;
+      const attended = addBranch(context, input, sum1, this.attentionDropout(context), (target) =>
+        attention.forward(context, sequence, input, target),
+      );
+      const normed1 = norm1.forward(context, sum1);
       const middle = normed1.output;
-      const sum2 = feedforward ? run.arena.tensor('block sum 2', input.shape) : middle;
+      const sum2 = feedforward ? context.arena.tensor('block sum 2', input.shape) : middle;
       const fed = feed(middle, middle, sum2);
-      const normed2 = norm2?.forward(run, sum2, output);
+      const normed2 = norm2?.forward(context, sum2, output);
       activations = { norm1: normed1, attention: attended, norm2: normed2, feedforward: fed, output };
     }
-    if (!run.training) run.arena.release(mark);
+    if (!context.training) context.arena.release(mark);
     return activations;
   }
 
@@ -83,69 +87,69 @@ export class Block {
    * `feedforwardOnly` it comes no further than to the feedforward half's, for blocks that are trained by themselves.
    */
   backward(
-    run: Run,
+    context: Context,
     sequence: Sequence,
     activations: BlockActivations,
     gradient: Tensor,
     options: { feedforwardOnly?: boolean } = {},
   ): void {
     const { norm1, norm2, feedforward, attention } = this.layers;
-    const ofFeedforward = (gradOutput: Tensor) => this.feedforwardBackward(run, activations, gradOutput);
-    const ofAttention = (gradOutput: Tensor) => attention.backward(run, sequence, activations.attention, gradOutput);
+    const ofFeedforward = (gradOutput: Tensor) => this.feedforwardBackward(context, activations, gradOutput);
+    const ofAttention = (gradOutput: Tensor) => attention.backward(context, sequence, activations.attention, gradOutput);
     if (norm2 && activations.norm2) {
       const branch = feedforward && ofFeedforward;
-      this.halfBackward(run, { norm: norm2, normed: activations.norm2, dropout: this.feedforwardDropout(run), branch }, gradient);
+      this.halfBackward(context, { norm: norm2, normed: activations.norm2, dropout: this.feedforwardDropout(context), branch }, gradient);
     }
     if (options.feedforwardOnly) return;
-    const half = { norm: norm1, normed: activations.norm1, dropout: this.attentionDropout(run), branch: ofAttention };
-    this.halfBackward(run, half, gradient);
+    const half = { norm: norm1, normed: activations.norm1, dropout: this.attentionDropout(context), branch: ofAttention };
+    this.halfBackward(context, half, gradient);
   }
 
-  private halfBackward(run: Run, { norm, normed, dropout, branch }: Half, gradient: Tensor): void {
-    const { backend, arena } = run;
+  private halfBackward(context: Context, { norm, normed, dropout, branch }: Half, gradient: Tensor): void {
+    const { device, arena } = context;
     const mark = arena.mark();
-    if (this.placement === 'post') norm.backward(run, normed, gradient, { tensor: gradient });
+    if (this.placement === 'post') norm.backward(context, normed, gradient, { tensor: gradient });
     if (branch) {
       let gradBranch = gradient;
       if (dropout) {
         gradBranch = arena.tensor('branch gradient', gradient.shape);
-        backend.dropout({ input: gradient, output: gradBranch, dropout });
+        device.dropout({ input: gradient, output: gradBranch, dropout });
       }
       const gradInput = branch(gradBranch);
-      if (this.placement === 'pre') norm.backward(run, normed, gradInput, { tensor: gradient, accumulate: true });
-      else backend.add({ a: gradient, b: gradInput, output: gradient });
+      if (this.placement === 'pre') norm.backward(context, normed, gradInput, { tensor: gradient, accumulate: true });
+      else device.add({ a: gradient, b: gradInput, output: gradient });
     }
     arena.release(mark);
   }
 
-  private feedforwardBackward(run: Run, activations: BlockActivations, gradOutput: Tensor): Tensor {
+  private feedforwardBackward(context: Context, activations: BlockActivations, gradOutput: Tensor): Tensor {
     // The activations are those of this very layer.
     const layer = this.layers.feedforward as FastFeedforward;
-    const gradient = layer.backward(run, activations.feedforward as FastFeedforwardActivations, gradOutput);
-    if (this.feedforwardCentre) subtractMean(run, gradient);
+    const gradient = layer.backward(context, activations.feedforward as FastFeedforwardActivations, gradOutput);
+    if (this.feedforwardCenter) subtractMean(context, gradient);
     return gradient;
   }
 
-  private centred(run: Run, input: Tensor): Tensor {
-    const { backend, arena, watchCentred } = run;
-    if (!this.feedforwardCentre) return input;
-    const output = arena.tensor('centred', input.shape);
+  private centered(context: Context, input: Tensor): Tensor {
+    const { device, arena, watchCentered } = context;
+    if (!this.feedforwardCenter) return input;
+    const output = arena.tensor('centered', input.shape);
     const mark = arena.mark();
-    const centre = arena.tensor('centre', [input.shape[1]]);
-    backend.write(centre, this.feedforwardCentre);
-    backend.copy({ input, output });
-    backend.addRow({ row: centre, output, scale: -1 });
+    const center = arena.tensor('center', [input.shape[1]]);
+    device.write(center, this.feedforwardCenter);
+    device.copy({ input, output });
+    device.addRow({ row: center, output, scale: -1 });
     arena.release(mark);
-    watchCentred?.(output);
+    watchCentered?.(output);
     return output;
   }
 
-  private attentionDropout(run: Run): Dropout | undefined {
-    return dropoutAt(run, this.dropout.attentionSite, this.dropout.probability);
+  private attentionDropout(context: Context): Dropout | undefined {
+    return dropoutAt(context, this.dropout.attentionSite, this.dropout.probability);
   }
 
-  private feedforwardDropout(run: Run): Dropout | undefined {
-    return dropoutAt(run, this.dropout.feedforwardSite, this.dropout.probability);
+  private feedforwardDropout(context: Context): Dropout | undefined {
+    return dropoutAt(context, this.dropout.feedforwardSite, this.dropout.probability);
   }
 }
 
@@ -158,31 +162,31 @@ interface Half {
   branch?: (gradOutput: Tensor) => Tensor;
 }
 
-function subtractMean(run: Run, values: Tensor): void {
-  const { backend, arena } = run;
+function subtractMean(context: Context, values: Tensor): void {
+  const { device, arena } = context;
   const width = values.shape[1];
   const mark = arena.mark();
   const mean = arena.tensor('mean', [width]);
-  backend.columnMean({ input: values, output: mean });
-  backend.addRow({ row: mean, output: values, scale: -1 });
+  device.columnMean({ input: values, output: mean });
+  device.addRow({ row: mean, output: values, scale: -1 });
   arena.release(mark);
 }
 
 /** sum = input + dropout(branch's output); `sum` may be `input`. Without dropout the branch adds itself to a copy of the input. */
 function addBranch<Activations extends { output: Tensor }>(
-  run: Run,
+  context: Context,
   input: Tensor,
   sum: Tensor,
   dropout: Dropout | undefined,
   branch: (target?: Target) => Activations,
 ): Activations {
-  const { backend } = run;
+  const { device } = context;
   if (!dropout) {
-    if (sum !== input) backend.copy({ input, output: sum });
+    if (sum !== input) device.copy({ input, output: sum });
     return branch({ tensor: sum, accumulate: true });
   }
   const activations = branch();
-  backend.dropout({ input: activations.output, output: activations.output, dropout });
-  backend.add({ a: input, b: activations.output, output: sum });
+  device.dropout({ input: activations.output, output: activations.output, dropout });
+  device.add({ a: input, b: activations.output, output: sum });
   return activations;
 }

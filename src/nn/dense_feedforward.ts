@@ -1,7 +1,7 @@
 import type { Tensor } from '../backend/tensor.ts';
 import type { Target } from './layer.ts';
 import type { Linear, LinearActivations } from './linear.ts';
-import type { Run } from './parameter.ts';
+import type { Context } from './parameter.ts';
 
 export interface DenseFeedforwardActivations {
   /** Its output is [tokens, neurons]. */
@@ -19,15 +19,15 @@ export class DenseFeedforward {
   ) {}
 
   /** input, output [tokens, width]. */
-  forward(run: Run, input: Tensor, target?: Target): DenseFeedforwardActivations {
-    const up = this.up.forward(run, input);
-    const down = this.down.forward(run, up.output, target);
+  forward(context: Context, input: Tensor, target?: Target): DenseFeedforwardActivations {
+    const up = this.up.forward(context, input);
+    const down = this.down.forward(context, up.output, target);
     return { up, down, output: down.output };
   }
 
   /** Adds to the weights' gradients. gradOutput [tokens, width]; returns the input's gradient, of the same shape. */
-  backward(run: Run, activations: DenseFeedforwardActivations, gradOutput: Tensor, target?: Target): Tensor {
-    const gradUp = this.down.backward(run, activations.down, gradOutput);
-    return this.up.backward(run, activations.up, gradUp, target);
+  backward(context: Context, activations: DenseFeedforwardActivations, gradOutput: Tensor, target?: Target): Tensor {
+    const gradUp = this.down.backward(context, activations.down, gradOutput);
+    return this.up.backward(context, activations.up, gradUp, target);
   }
 }

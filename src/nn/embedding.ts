@@ -1,7 +1,7 @@
 import type { Tensor } from '../backend/tensor.ts';
 import { dropoutAt, gradientOf } from './layer.ts';
 import type { LayerNorm, LayerNormActivations } from './layer_norm.ts';
-import type { Parameter, Run } from './parameter.ts';
+import type { Context, Parameter } from './parameter.ts';
 import type { Sequence } from './sequence.ts';
 
 /** crammedBERT's positions: a fixed sinusoid (arXiv 1706.03762) times one learned factor. */
@@ -50,44 +50,44 @@ export class Embedding {
   ) {}
 
   /** Writes output [tokens, width], or takes it from the arena. */
-  forward(run: Run, sequence: Sequence, output?: Tensor): EmbeddingActivations {
-    const { backend, arena } = run;
+  forward(context: Context, sequence: Sequence, output?: Tensor): EmbeddingActivations {
+    const { device, arena } = context;
     const width = this.word.value.shape[1];
     output ??= arena.tensor('embedding output', [sequence.ids.size, width]);
     const mark = arena.mark();
     const sum = arena.tensor('embedding sum', [sequence.ids.size, width]);
-    backend.gather({ table: this.word.value, indices: sequence.ids, output: sum });
+    device.gather({ table: this.word.value, indices: sequence.ids, output: sum });
     if ('scale' in this.position) {
       const { table, scale } = this.position;
-      backend.gather({ table, indices: sequence.positions, output: sum, scale: scale.value, accumulate: true });
+      device.gather({ table, indices: sequence.positions, output: sum, scale: scale.value, accumulate: true });
     } else {
       const { positions, tokenTypes } = this.position;
-      backend.gather({ table: positions.value, indices: sequence.positions, output: sum, accumulate: true });
-      backend.gather({ table: tokenTypes.value, indices: sequence.typeIds!, output: sum, accumulate: true });
+      device.gather({ table: positions.value, indices: sequence.positions, output: sum, accumulate: true });
+      device.gather({ table: tokenTypes.value, indices: sequence.typeIds!, output: sum, accumulate: true });
     }
-    const norm = this.norm.forward(run, sum, output);
-    const dropout = dropoutAt(run, this.dropout.site, this.dropout.probability);
-    if (dropout) backend.dropout({ input: output, output, dropout });
-    if (!run.training) arena.release(mark);
+    const norm = this.norm.forward(context, sum, output);
+    const dropout = dropoutAt(context, this.dropout.site, this.dropout.probability);
+    if (dropout) device.dropout({ input: output, output, dropout });
+    if (!context.training) arena.release(mark);
     return { norm, output };
   }
 
   /** Adds to the parameters' gradients. `gradient` [tokens, width] is the output's and is used up. */
-  backward(run: Run, sequence: Sequence, activations: EmbeddingActivations, gradient: Tensor): void {
-    const { backend } = run;
+  backward(context: Context, sequence: Sequence, activations: EmbeddingActivations, gradient: Tensor): void {
+    const { device } = context;
     const { ids, positions, typeIds } = sequence;
-    const dropout = dropoutAt(run, this.dropout.site, this.dropout.probability);
-    if (dropout) backend.dropout({ input: gradient, output: gradient, dropout });
-    this.norm.backward(run, activations.norm, gradient, { tensor: gradient });
+    const dropout = dropoutAt(context, this.dropout.site, this.dropout.probability);
+    if (dropout) device.dropout({ input: gradient, output: gradient, dropout });
+    this.norm.backward(context, activations.norm, gradient, { tensor: gradient });
 
     const addTo = (table: Parameter, indices: Tensor, skipIndex?: number) => {
       const gradTable = gradientOf(table);
-      if (gradTable) backend.scatterAdd({ indices, input: gradient, table: gradTable, touched: table.touched, skipIndex });
+      if (gradTable) device.scatterAdd({ indices, input: gradient, table: gradTable, rowMask: table.rowMask, skipIndex });
     };
     addTo(this.word, ids, this.padId);
     if ('scale' in this.position) {
       const gradScale = gradientOf(this.position.scale);
-      if (gradScale) backend.gatherScaleBackward({ table: this.position.table, indices: positions, gradOutput: gradient, gradScale });
+      if (gradScale) device.gatherScaleBackward({ table: this.position.table, indices: positions, gradOutput: gradient, gradScale });
     } else {
       addTo(this.position.positions, positions);
       addTo(this.position.tokenTypes, typeIds!);

@@ -1,11 +1,11 @@
 import { checkArgument, kinds } from '../arguments.ts';
-import type { Backend } from '../backend/backend.ts';
+import type { Device } from '../backend/device.ts';
 import { Tensor } from '../backend/tensor.ts';
 import { branches, innerNodes, neuronCounts } from '../backend/tree_shape.ts';
 import { InputError } from '../errors.ts';
 import { gradientOf, type Target } from './layer.ts';
 import { nodesLayout, packArrays, plainLayout } from './layouts.ts';
-import { Parameter, type ParameterLayout, type Run } from './parameter.ts';
+import { type Context, Parameter, type ParameterLayout } from './parameter.ts';
 import { hashText, normalValues } from './random.ts';
 
 /**
@@ -25,7 +25,7 @@ export interface FastFeedforwardActivations {
   /** [tokens, width]. */
   output: Tensor;
   /** i32 [tokens, trees, depth + 1], each visited node's index within its tree; kept in training. */
-  visited?: Tensor;
+  pathNodes?: Tensor;
   /** [tokens, trees, depth + leafWidth], the visited neurons' logits; kept in training. */
   logits?: Tensor;
 }
@@ -63,21 +63,21 @@ export class FastFeedforward {
    * A layer by itself, with random weights: zero biases, w_in and w_out normal and scaled so that inputs of unit variance give logits of
    * unit variance and outputs of about unit variance. `name` prefixes the parameters' names. Dispose it when done.
    */
-  static create(backend: Backend, options: FastFeedforwardShape & { seed: number; name?: string }): FastFeedforward {
-    checkArgument('backend', backend, kinds.backend);
+  static create(device: Device, options: FastFeedforwardShape & { seed: number; name?: string }): FastFeedforward {
+    checkArgument('device', device, kinds.device);
     checkArgument('options', options, kinds.object);
     const { width, seed, name } = options;
     checkTreeShape(options);
     checkArgument('seed', seed, kinds.integer);
     const { total, used } = neuronCounts(options);
-    const layer = FastFeedforward.allocate(backend, fastFeedforwardLayouts(name ? `${name}.` : '', options), options);
+    const layer = FastFeedforward.allocate(device, fastFeedforwardLayouts(name ? `${name}.` : '', options), options);
     const deviations = [1 / Math.sqrt(width), 1 / Math.sqrt(used)];
     const { tensors } = layer.nodes.layout;
     try {
       const weights = tensors.map((tensor, i) => normalValues(total * width, deviations[i], seed, hashText(tensor.name)));
-      backend.write(layer.nodes.value, packArrays(layer.nodes.layout, weights));
-      backend.fill({ output: layer.bias.value, value: 0 });
-      if (layer.thresholds) backend.fill({ output: layer.thresholds.value, value: 0 });
+      device.write(layer.nodes.value, packArrays(layer.nodes.layout, weights));
+      device.fill({ output: layer.bias.value, value: 0 });
+      if (layer.thresholds) device.fill({ output: layer.thresholds.value, value: 0 });
       return layer;
     } catch (error) {
       layer.dispose();
@@ -86,7 +86,7 @@ export class FastFeedforward {
   }
 
   /** A layer whose weights are yet to be written. No row of its gradients is flagged as touched. */
-  static allocate(backend: Backend, layouts: FastFeedforwardLayouts, shape: FastFeedforwardShape): FastFeedforward {
+  static allocate(device: Device, layouts: FastFeedforwardLayouts, shape: FastFeedforwardShape): FastFeedforward {
     const count = neuronCounts(shape).total;
     const [nodesName, biasName] = [layouts.nodes.tensors[0].name, layouts.bias.tensors[0].name];
     const made: Tensor[] = [];
@@ -96,13 +96,13 @@ export class FastFeedforward {
     };
     let [nodes, bias, thresholds]: (Parameter | undefined)[] = [];
     try {
-      nodes = new Parameter(make(backend.tensor(nodesName, [count, 2 * shape.width])), layouts.nodes, true);
-      bias = new Parameter(make(backend.tensor(biasName, [count])), layouts.bias, false);
+      nodes = new Parameter(make(device.tensor(nodesName, [count, 2 * shape.width])), layouts.nodes, true);
+      bias = new Parameter(make(device.tensor(biasName, [count])), layouts.bias, false);
       if (layouts.thresholds) {
         const { name, shape: splits } = layouts.thresholds.tensors[0];
-        thresholds = new Parameter(make(backend.tensor(name, splits)), layouts.thresholds, false, true);
+        thresholds = new Parameter(make(device.tensor(name, splits)), layouts.thresholds, false, true);
       }
-      nodes.touched = bias.touched = backend.zeros(`${nodesName} touched`, [count], 'i32');
+      nodes.rowMask = bias.rowMask = device.zeros(`${nodesName} touched`, [count], 'i32');
     } catch (error) {
       // Memory may have ended between two of them.
       for (const tensor of made) tensor.dispose();
@@ -121,62 +121,63 @@ export class FastFeedforward {
   }
 
   /** input, output [tokens, width]. */
-  forward(run: Run, input: Tensor, target?: Target): FastFeedforwardActivations {
-    checkArgument('run', run, kinds.object);
-    const { backend, arena } = run;
-    checkArgument('run.backend', backend, kinds.backend);
+  forward(context: Context, input: Tensor, target?: Target): FastFeedforwardActivations {
+    checkArgument('run', context, kinds.object);
+    const { device, arena } = context;
+    checkArgument('context.device', device, kinds.device);
     checkArgument('run.arena', arena, kinds.object);
     checkArgument('input', input, { expected: 'a tensor', holds: (value) => value instanceof Tensor });
     const { trees, depth, leafWidth } = this;
     const rows = input.size / this.width;
     const output = target?.tensor ?? arena.tensor('fff output', input.shape);
-    const visited = run.training || run.watchPaths ? arena.tensor('fff visited nodes', [rows, trees, depth + 1], 'i32') : undefined;
-    const logits = run.training ? arena.tensor('fff logits', [rows, trees, depth + leafWidth]) : undefined;
+    const pathNodes =
+      context.training || context.watchPaths ? arena.tensor('fff visited nodes', [rows, trees, depth + 1], 'i32') : undefined;
+    const logits = context.training ? arena.tensor('fff logits', [rows, trees, depth + leafWidth]) : undefined;
     const accumulate = target?.accumulate;
-    const nodes = this.nodes.factor(run);
-    backend.fff({
+    const nodes = this.nodes.operand(context);
+    device.fff({
       ...{ input, nodes, bias: this.bias.value, thresholds: this.thresholds?.value, trees, depth, leafWidth },
-      ...{ output, accumulate, visited, logits },
+      ...{ output, accumulate, pathNodes, logits },
     });
-    if (visited) run.watchPaths?.(input, visited);
-    return { input, output, visited, logits };
+    if (pathNodes) context.watchPaths?.(input, pathNodes);
+    return { input, output, pathNodes, logits };
   }
 
   /**
-   * Touches the visited neurons only: adds to their rows of the gradients and flags them in `nodes.touched`, and counts the sides that
+   * Touches the visited neurons only: adds to their rows of the gradients and flags them in `nodes.rowMask`, and counts the sides that
    * tokens took in `thresholds.splits`. gradOutput [tokens, width]; returns the input's gradient, of the same shape.
    */
-  backward(run: Run, activations: FastFeedforwardActivations, gradOutput: Tensor, target?: Target): Tensor {
+  backward(context: Context, activations: FastFeedforwardActivations, gradOutput: Tensor, target?: Target): Tensor {
     const { input } = activations;
-    const { arena } = run;
+    const { arena } = context;
     const gradInput = target?.tensor ?? arena.tensor('fff input gradient', input.shape);
     const mark = arena.mark();
-    run.backend.fffBackward({
+    context.device.fffBackward({
       input,
       nodes: this.nodes.value,
       trees: this.trees,
       depth: this.depth,
       leafWidth: this.leafWidth,
-      visited: activations.visited!,
+      pathNodes: activations.pathNodes!,
       logits: activations.logits!,
       gradOutput,
       gradInput,
       accumulate: target?.accumulate,
-      ...this.gradients(run),
+      ...this.gradients(context),
     });
     arena.release(mark);
     const { trees, depth } = this;
     const counts = this.thresholds?.splits;
-    if (counts) run.backend.countSplits({ visited: activations.visited!, counts, trees, depth });
+    if (counts) context.device.countSplits({ pathNodes: activations.pathNodes!, counts, trees, depth });
     return gradInput;
   }
 
-  private gradients(run: Run): { gradNodes?: Tensor; gradBias?: Tensor; touched?: Tensor } {
+  private gradients(context: Context): { gradNodes?: Tensor; gradBias?: Tensor; rowMask?: Tensor } {
     const [gradNodes, gradBias] = [this.nodes, this.bias].map(gradientOf);
     if (!gradNodes && !gradBias) return {};
     // The operation makes both; a frozen one's goes to scratch.
-    const scratch = ({ value }: Parameter) => run.arena.tensor('gradient of frozen nodes', value.shape);
-    return { gradNodes: gradNodes ?? scratch(this.nodes), gradBias: gradBias ?? scratch(this.bias), touched: this.nodes.touched };
+    const scratch = ({ value }: Parameter) => context.arena.tensor('gradient of frozen nodes', value.shape);
+    return { gradNodes: gradNodes ?? scratch(this.nodes), gradBias: gradBias ?? scratch(this.bias), rowMask: this.nodes.rowMask };
   }
 
   dispose(): void {

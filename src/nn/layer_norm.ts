@@ -1,6 +1,6 @@
 import type { Tensor } from '../backend/tensor.ts';
 import { gradientOf, type Target } from './layer.ts';
-import type { Parameter, Run } from './parameter.ts';
+import type { Context, Parameter } from './parameter.ts';
 
 export interface LayerNormActivations {
   /** [rows, width]. */
@@ -10,10 +10,10 @@ export interface LayerNormActivations {
   /** [rows], kept in training. */
   mean?: Tensor;
   /** [rows], reciprocal standard deviations, kept in training. */
-  reciprocal?: Tensor;
+  rstd?: Tensor;
 }
 
-/** Layer normalisation (arXiv 1607.06450) over the last dimension. gamma and beta [width]. */
+/** Layer normalization (arXiv 1607.06450) over the last dimension. gamma and beta [width]. */
 export class LayerNorm {
   constructor(
     readonly gamma: Parameter,
@@ -22,23 +22,23 @@ export class LayerNorm {
   ) {}
 
   /** input, output [rows, width]. */
-  forward(run: Run, input: Tensor, output = run.arena.tensor('norm output', input.shape)): LayerNormActivations {
+  forward(context: Context, input: Tensor, output = context.arena.tensor('norm output', input.shape)): LayerNormActivations {
     const rows = input.size / this.gamma.value.size;
-    const mean = run.training ? run.arena.tensor('norm mean', [rows]) : undefined;
-    const reciprocal = run.training ? run.arena.tensor('norm reciprocal', [rows]) : undefined;
-    run.backend.layerNorm({ input, gamma: this.gamma.value, beta: this.beta.value, epsilon: this.epsilon, output, mean, reciprocal });
-    return { input, output, mean, reciprocal };
+    const mean = context.training ? context.arena.tensor('norm mean', [rows]) : undefined;
+    const rstd = context.training ? context.arena.tensor('norm reciprocal', [rows]) : undefined;
+    context.device.layerNorm({ input, gamma: this.gamma.value, beta: this.beta.value, epsilon: this.epsilon, output, mean, rstd });
+    return { input, output, mean, rstd };
   }
 
   /** Adds to the gradients of gamma and beta. The target may be gradOutput itself unless it accumulates. */
-  backward(run: Run, activations: LayerNormActivations, gradOutput: Tensor, target?: Target): Tensor {
+  backward(context: Context, activations: LayerNormActivations, gradOutput: Tensor, target?: Target): Tensor {
     const { input } = activations;
-    const gradInput = target?.tensor ?? run.arena.tensor('norm input gradient', input.shape);
-    run.backend.layerNormBackward({
+    const gradInput = target?.tensor ?? context.arena.tensor('norm input gradient', input.shape);
+    context.device.layerNormBackward({
       input,
       gamma: this.gamma.value,
       mean: activations.mean!,
-      reciprocal: activations.reciprocal!,
+      rstd: activations.rstd!,
       gradOutput,
       gradInput,
       accumulate: target?.accumulate,

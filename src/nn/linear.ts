@@ -1,6 +1,6 @@
 import type { Tensor } from '../backend/tensor.ts';
 import { addLinearGradients, type Target } from './layer.ts';
-import type { Parameter, Run } from './parameter.ts';
+import type { Context, Parameter } from './parameter.ts';
 
 /** What the backward of a linear layer needs. */
 export interface LinearActivations {
@@ -27,37 +27,37 @@ export class Linear {
   }
 
   /** input [rows, inputs]; output [rows, outputs]. An accumulating target excludes an activation. */
-  forward(run: Run, input: Tensor, target?: Target): LinearActivations {
+  forward(context: Context, input: Tensor, target?: Target): LinearActivations {
     const rows = input.size / this.inputs;
     const { activation } = this;
-    const output = target?.tensor ?? run.arena.tensor('linear output', [rows, this.outputs]);
-    const keep = run.training && activation === 'gelu';
-    const preActivation = keep ? run.arena.tensor('linear pre-activation', [rows, this.outputs]) : undefined;
-    run.backend.linear({
+    const output = target?.tensor ?? context.arena.tensor('linear output', [rows, this.outputs]);
+    const keep = context.training && activation === 'gelu';
+    const preActivation = keep ? context.arena.tensor('linear pre-activation', [rows, this.outputs]) : undefined;
+    context.device.linear({
       input,
-      weight: this.weight.factor(run),
+      weight: this.weight.operand(context),
       bias: this.bias?.value,
       output,
       activation,
       preActivation,
       accumulate: target?.accumulate,
-      precision: run.precision,
+      precision: context.precision,
     });
     return { input, output, preActivation };
   }
 
   /** Adds to the gradients of weight and bias. gradOutput [rows, outputs]; returns the input's gradient [rows, inputs]. */
-  backward(run: Run, activations: LinearActivations, gradOutput: Tensor, target?: Target): Tensor {
-    const { backend, arena, precision } = run;
+  backward(context: Context, activations: LinearActivations, gradOutput: Tensor, target?: Target): Tensor {
+    const { device, arena, precision } = context;
     const { input, preActivation } = activations;
     let gradient = gradOutput;
     if (preActivation) {
       gradient = arena.tensor('linear pre-activation gradient', preActivation.shape);
-      backend.geluBackward({ input: preActivation, gradOutput, gradInput: gradient });
+      device.geluBackward({ input: preActivation, gradOutput, gradInput: gradient });
     }
-    addLinearGradients(run, this.weight, this.bias, input, gradient);
+    addLinearGradients(context, this.weight, this.bias, input, gradient);
     const gradInput = target?.tensor ?? arena.tensor('linear input gradient', input.shape);
-    backend.linearBackwardInput({ gradOutput: gradient, weight: this.weight.value, gradInput, accumulate: target?.accumulate, precision });
+    device.linearBackwardInput({ gradOutput: gradient, weight: this.weight.value, gradInput, accumulate: target?.accumulate, precision });
     return gradInput;
   }
 }

@@ -2,7 +2,7 @@ import type { Tensor } from '../backend/tensor.ts';
 import type { DenseFeedforward, DenseFeedforwardActivations } from './dense_feedforward.ts';
 import type { FastFeedforward, FastFeedforwardActivations } from './fast_feedforward.ts';
 import type { Target } from './layer.ts';
-import type { Run } from './parameter.ts';
+import type { Context } from './parameter.ts';
 
 export interface ParallelFeedforwardActivations {
   trees: FastFeedforwardActivations;
@@ -19,15 +19,15 @@ export class ParallelFeedforward {
   ) {}
 
   /** input, output [tokens, width]. */
-  forward(run: Run, input: Tensor, target?: Target): ParallelFeedforwardActivations {
-    const trees = this.trees.forward(run, input, target);
+  forward(context: Context, input: Tensor, target?: Target): ParallelFeedforwardActivations {
+    const trees = this.trees.forward(context, input, target);
     const { output } = trees;
-    return { trees, alwaysOn: this.alwaysOn.forward(run, input, { tensor: output, accumulate: true }), output };
+    return { trees, alwaysOn: this.alwaysOn.forward(context, input, { tensor: output, accumulate: true }), output };
   }
 
   /** Adds to the parameters' gradients. gradOutput [tokens, width]; returns the input's gradient, of the same shape. */
-  backward(run: Run, activations: ParallelFeedforwardActivations, gradOutput: Tensor): Tensor {
-    const gradInput = this.trees.backward(run, activations.trees, gradOutput);
-    return this.alwaysOn.backward(run, activations.alwaysOn, gradOutput, { tensor: gradInput, accumulate: true });
+  backward(context: Context, activations: ParallelFeedforwardActivations, gradOutput: Tensor): Tensor {
+    const gradInput = this.trees.backward(context, activations.trees, gradOutput);
+    return this.alwaysOn.backward(context, activations.alwaysOn, gradOutput, { tensor: gradInput, accumulate: true });
   }
 }

@@ -1,5 +1,5 @@
 import type { Arena } from '../backend/arena.ts';
-import type { Backend } from '../backend/backend.ts';
+import type { Device } from '../backend/device.ts';
 import type { Precision, PreparedWeight, ProductPrecision } from '../backend/prepared_weight.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import { InputError } from '../errors.ts';
@@ -32,7 +32,7 @@ export interface StoredTensor {
 
 /**
  * How a parameter lies in a checkpoint. One parameter may hold several of a checkpoint's tensors in the layout that the kernels want
- * (an FFF's nodes hold linear_in.weight and linear_out.weight side by side), so values, gradients and optimiser moments all go by the
+ * (an FFF's nodes hold linear_in.weight and linear_out.weight side by side), so values, gradients and optimizer moments all go by the
  * same description on their way to and from files.
  */
 export interface ParameterLayout {
@@ -51,7 +51,7 @@ export class Parameter {
    */
   splits?: Tensor;
   /** i32 flags, one a row, if the gradient is row-sparse: rows flagged 0 hold no gradient. May be shared between parameters. */
-  touched?: Tensor;
+  rowMask?: Tensor;
   /** Of trees: the branches that its rows fall into, and these into wider ones; see `branches` in tree_shape.ts. */
   branches?: () => readonly Int32Array[];
   /** A frozen parameter gets no gradient and no update. */
@@ -66,7 +66,7 @@ export class Parameter {
     readonly layout: ParameterLayout,
     /** AdamW's weight decay applies, i.e. the checkpoint's name holds neither 'bias' nor 'norm' (nor 'LayerNorm'). */
     public decay: boolean,
-    /** No weight: it has no gradient, and no optimiser moves it (PyTorch's buffer). */
+    /** No weight: it has no gradient, and no optimizer moves it (PyTorch's buffer). */
     readonly buffer = false,
   ) {}
 
@@ -81,18 +81,18 @@ export class Parameter {
   prepare(precision: Precision): void {
     const { product, value } = this;
     if (!product || this.prepared || (product.operation === 'fff' && precision === 'f32')) return;
-    const { backend } = value;
+    const { device } = value;
     this.prepared =
       product.operation === 'linear'
-        ? backend.prepareLinear({ weight: value, precision })
-        : backend.prepareNodes({ nodes: value, precision });
+        ? device.prepareLinear({ weight: value, precision })
+        : device.prepareNodes({ nodes: value, precision });
     if (!product.readOtherwise) value.dispose();
   }
 
   /** What a forward multiplies by. Throws InputError if a training run comes to a parameter that was prepared. */
-  factor(run: Run): Tensor | PreparedWeight {
+  operand(context: Context): Tensor | PreparedWeight {
     if (!this.prepared) return this.value;
-    if (run.training) this.refuse('trained');
+    if (context.training) this.refuse('trained');
     return this.prepared;
   }
 
@@ -108,7 +108,7 @@ export class Parameter {
     this.prepared?.dispose();
     this.gradient?.dispose();
     this.splits?.dispose();
-    this.touched?.dispose();
+    this.rowMask?.dispose();
   }
 }
 
@@ -121,8 +121,8 @@ export function countParameters(parameters: readonly Parameter[]): number {
  * What a forward or backward pass runs on: the backend, the arena its activations come from, and, in training, dropout.
  * With `training` false, forwards keep nothing for a backward and free a block's scratch when the block is done.
  */
-export interface Run {
-  readonly backend: Backend;
+export interface Context {
+  readonly device: Device;
   readonly arena: Arena;
   readonly training: boolean;
   /** Absent: no dropout. Each site derives its key by dropoutKey(seed, step, site). */
@@ -133,10 +133,10 @@ export interface Run {
    * Called by every fast feedforward layer, in the order of the blocks, when its work is queued: its input [tokens, width], and the nodes
    * visited, i32 [tokens, trees, depth + 1]. Both lie in scratch: queue a copy of what is wanted.
    */
-  readonly watchPaths?: (input: Tensor, visited: Tensor) => void;
+  readonly watchPaths?: (input: Tensor, pathNodes: Tensor) => void;
   /**
-   * Called by every block whose feedforward layer is trained around its inputs' mean, in the order of the blocks, when the centred input
+   * Called by every block whose feedforward layer is trained around its inputs' mean, in the order of the blocks, when the centered input
    * [tokens, width] is queued. It lies in scratch: queue a copy of what is wanted.
    */
-  readonly watchCentred?: (input: Tensor) => void;
+  readonly watchCentered?: (input: Tensor) => void;
 }

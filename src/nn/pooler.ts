@@ -2,7 +2,7 @@ import type { PoolKind } from '../backend/operations/pool.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import { dropoutAt } from './layer.ts';
 import type { Linear, LinearActivations } from './linear.ts';
-import type { Run } from './parameter.ts';
+import type { Context } from './parameter.ts';
 import type { Sequence } from './sequence.ts';
 
 export interface PoolerActivations {
@@ -28,36 +28,36 @@ export class Pooler {
   ) {}
 
   /** input [tokens, width], output [batch, size]. Pooling runs over all positions, padding included, as crammedBERT's does. */
-  forward(run: Run, sequence: Sequence, input: Tensor): PoolerActivations {
-    const { backend, arena } = run;
+  forward(context: Context, sequence: Sequence, input: Tensor): PoolerActivations {
+    const { device, arena } = context;
     const { batch, length } = sequence;
     const shape = [batch, this.dense.inputs];
     const pooled = arena.tensor('pooled', shape);
-    const selected = run.training && this.kind === 'max' ? arena.tensor('pooled positions', shape, 'i32') : undefined;
-    backend.pool({ input, batch, length, kind: this.kind, output: pooled, selected });
-    const dense = this.dense.forward(run, pooled);
+    const selected = context.training && this.kind === 'max' ? arena.tensor('pooled positions', shape, 'i32') : undefined;
+    device.pool({ input, batch, length, kind: this.kind, output: pooled, selected });
+    const dense = this.dense.forward(context, pooled);
     const activated = dense.output;
-    backend.tanh({ input: activated, output: activated });
-    const dropout = dropoutAt(run, this.dropout.site, this.dropout.probability);
+    device.tanh({ input: activated, output: activated });
+    const dropout = dropoutAt(context, this.dropout.site, this.dropout.probability);
     let output = activated;
     if (dropout) {
       output = arena.tensor('pooler output', activated.shape);
-      backend.dropout({ input: activated, output, dropout });
+      device.dropout({ input: activated, output, dropout });
     }
     return { input, pooled, selected, dense, activated, output };
   }
 
   /** Adds to the weights' gradients. gradOutput [batch, size] is used up; returns the input's gradient [tokens, width]. */
-  backward(run: Run, sequence: Sequence, activations: PoolerActivations, gradOutput: Tensor): Tensor {
-    const { backend, arena } = run;
+  backward(context: Context, sequence: Sequence, activations: PoolerActivations, gradOutput: Tensor): Tensor {
+    const { device, arena } = context;
     const { batch, length } = sequence;
     const { input, pooled, selected, dense, activated } = activations;
-    const dropout = dropoutAt(run, this.dropout.site, this.dropout.probability);
-    if (dropout) backend.dropout({ input: gradOutput, output: gradOutput, dropout });
-    backend.tanhBackward({ output: activated, gradOutput, gradInput: gradOutput });
-    const gradPooled = this.dense.backward(run, dense, gradOutput);
+    const dropout = dropoutAt(context, this.dropout.site, this.dropout.probability);
+    if (dropout) device.dropout({ input: gradOutput, output: gradOutput, dropout });
+    device.tanhBackward({ output: activated, gradOutput, gradInput: gradOutput });
+    const gradPooled = this.dense.backward(context, dense, gradOutput);
     const gradInput = arena.tensor('pooler input gradient', input.shape);
-    backend.poolBackward({ batch, length, kind: this.kind, gradOutput: gradPooled, gradInput, input, output: pooled, selected });
+    device.poolBackward({ batch, length, kind: this.kind, gradOutput: gradPooled, gradInput, input, output: pooled, selected });
     return gradInput;
   }
 }

@@ -4,14 +4,14 @@ import type { ProductPrecision } from '../backend/prepared_weight.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import { dropoutAt, type Target } from './layer.ts';
 import type { Linear, LinearActivations } from './linear.ts';
-import type { Run } from './parameter.ts';
+import type { Context } from './parameter.ts';
 import type { Sequence } from './sequence.ts';
 
 export interface SelfAttentionActivations {
   /** Its output is [tokens, 3 width], for each head its query, key and value side by side. */
   queryKeyValue: LinearActivations;
   /** [tokens, width], the heads' weighted values side by side. */
-  context: Tensor;
+  attended: Tensor;
   /** [batch, heads, length], kept in training. */
   logSumExp?: Tensor;
   dense: LinearActivations;
@@ -39,35 +39,39 @@ export class SelfAttention {
   }
 
   /** input, output [tokens, width]. */
-  forward(run: Run, sequence: Sequence, input: Tensor, target?: Target): SelfAttentionActivations {
-    const { backend, arena } = run;
-    const queryKeyValue = this.queryKeyValue.forward(run, input);
-    const context = arena.tensor('attention context', [sequence.ids.size, this.dense.inputs]);
-    const logSumExp = run.training ? arena.tensor('attention log-sum-exp', [sequence.batch, this.heads, sequence.length]) : undefined;
-    backend.attention({ ...this.operands(run, sequence, queryKeyValue.output), output: context, logSumExp });
-    const dense = this.dense.forward(run, context, target);
-    return { queryKeyValue, context, logSumExp, dense, output: dense.output };
+  forward(context: Context, sequence: Sequence, input: Tensor, target?: Target): SelfAttentionActivations {
+    const { device, arena } = context;
+    const queryKeyValue = this.queryKeyValue.forward(context, input);
+    const attended = arena.tensor('attended values', [sequence.ids.size, this.dense.inputs]);
+    const logSumExp = context.training ? arena.tensor('attention log-sum-exp', [sequence.batch, this.heads, sequence.length]) : undefined;
+    device.attention({ ...this.operands(context, sequence, queryKeyValue.output), output: attended, logSumExp });
+    const dense = this.dense.forward(context, attended, target);
+    return { queryKeyValue, attended, logSumExp, dense, output: dense.output };
   }
 
   /** Adds to the weights' gradients. gradOutput [tokens, width]; returns the input's gradient, of the same shape. */
-  backward(run: Run, sequence: Sequence, activations: SelfAttentionActivations, gradOutput: Tensor, target?: Target): Tensor {
-    const { queryKeyValue, context, dense } = activations;
-    const gradContext = this.dense.backward(run, dense, gradOutput);
-    const gradQueryKeyValue = run.arena.tensor('query, key and value gradient', queryKeyValue.output.shape);
+  backward(context: Context, sequence: Sequence, activations: SelfAttentionActivations, gradOutput: Tensor, target?: Target): Tensor {
+    const { queryKeyValue, attended, dense } = activations;
+    const gradAttended = this.dense.backward(context, dense, gradOutput);
+    const gradQueryKeyValue = context.arena.tensor('query, key and value gradient', queryKeyValue.output.shape);
     const [gradQuery, gradKey, gradValue] = this.parts(sequence, gradQueryKeyValue);
-    run.backend.attentionBackward({
-      ...this.operands(run, sequence, queryKeyValue.output),
-      output: context,
+    context.device.attentionBackward({
+      ...this.operands(context, sequence, queryKeyValue.output),
+      output: attended,
       logSumExp: activations.logSumExp!,
-      gradOutput: gradContext,
+      gradOutput: gradAttended,
       gradQuery,
       gradKey,
       gradValue,
     });
-    return this.queryKeyValue.backward(run, queryKeyValue, gradQueryKeyValue, target);
+    return this.queryKeyValue.backward(context, queryKeyValue, gradQueryKeyValue, target);
   }
 
-  private operands(run: Run, sequence: Sequence, queryKeyValue: Tensor): Omit<ArgumentsOf<typeof attention>, 'output' | 'logSumExp'> {
+  private operands(
+    context: Context,
+    sequence: Sequence,
+    queryKeyValue: Tensor,
+  ): Omit<ArgumentsOf<typeof attention>, 'output' | 'logSumExp'> {
     const [query, key, value] = this.parts(sequence, queryKeyValue);
     return {
       query,
@@ -79,16 +83,16 @@ export class SelfAttention {
       queryLength: sequence.length,
       keyLength: sequence.length,
       paddingMask: sequence.paddingMask,
-      dropout: dropoutAt(run, this.dropout.site, this.dropout.probability),
-      precision: this.precision(run),
+      dropout: dropoutAt(context, this.dropout.site, this.dropout.probability),
+      precision: this.precision(context),
     };
   }
 
   /** In training the run's. With weights rounded to bf16 or i8 what attention multiplies is rounded too, where that takes less time. */
-  private precision(run: Run): ProductPrecision | undefined {
+  private precision(context: Context): ProductPrecision | undefined {
     const { prepared } = this.queryKeyValue.weight;
-    if (!prepared) return run.precision;
-    return prepared.precision !== 'f32' && run.backend.multipliesBf16 ? 'bf16' : 'f32';
+    if (!prepared) return context.precision;
+    return prepared.precision !== 'f32' && context.device.multipliesBf16 ? 'bf16' : 'f32';
   }
 
   private parts(sequence: Sequence, tensor: Tensor): StridedOperand[] {

@@ -1,12 +1,12 @@
 import { CallOptions, kinds } from '../arguments.ts';
-import type { Backend } from '../backend/backend.ts';
+import type { Device } from '../backend/device.ts';
 import { InputError, quoted } from '../errors.ts';
 import type { Encoder } from '../models/encoder.ts';
 import type { Encoding, Tokenizer } from '../tokenizer/tokenizer.ts';
 import { checkPooling, type Poolings, pool } from './pooling.ts';
 import { type PromptOptions, promptOf, type SentenceModules, textLength } from './sentence_transformer.ts';
 import { isAsyncIterable, plainText, type RefusedCallback, streamOptionKinds, TextRunner } from './text_runner.ts';
-import { normalised, openVectorModule, type VectorStep } from './vector_modules.ts';
+import { normalized, openVectorModule, type VectorStep } from './vector_modules.ts';
 
 /** Vectors of texts, with the names that transformers.js has. */
 export interface Features {
@@ -71,7 +71,7 @@ export interface FeatureExtractionPipeline extends Disposable {
 export async function createFeatureExtraction(
   model: Encoder,
   modelTokenizer: Tokenizer,
-  backend: Backend,
+  device: Device,
   modules: SentenceModules | undefined,
   prompt: PromptOptions,
   notice: (message: string) => void,
@@ -82,7 +82,7 @@ export async function createFeatureExtraction(
   const maxLength = textLength(modules, tokenizer, model.config);
   const runner = new TextRunner(
     'feature-extraction',
-    backend,
+    device,
     { ...plainText, encode: (text: string) => encodeBehind('', text) },
     notice,
     release,
@@ -116,15 +116,15 @@ export async function createFeatureExtraction(
     const before = isPrompted ? promptOf(options, modules?.prompts) : standardPrompt;
     const skipped = before && modules?.skipPrompt ? tokensOf(before) : 0;
     const width = pooling === 'none' ? hiddenSize : vectors.widthOf(pooling, dimensions);
-    const ofToken = (vector: Float32Array) => (normalize ? normalised(vector) : vector);
+    const ofToken = (vector: Float32Array) => (normalize ? normalized(vector) : vector);
     const extract = async (encoded: readonly Encoding[]): Promise<Features> => {
       const longest = encoded.reduce((most, { ids }) => Math.max(most, ids.length), 0);
       const perText = pooling === 'none' ? longest * width : width;
       const data = new Float32Array(encoded.length * perText);
-      await runner.run(encoded, { signal }, async (run, batch) => {
-        const { output } = model.forward(run, batch);
+      await runner.run(encoded, { signal }, async (context, batch) => {
+        const { output } = model.forward(context, batch);
         if (pooling === 'none') {
-          const values = await run.backend.read(output);
+          const values = await context.device.read(output);
           batch.members.forEach((index, row) => {
             for (let token = 0; token < encoded[index].ids.length; token++) {
               const start = (row * batch.length + token) * width;
@@ -135,7 +135,7 @@ export async function createFeatureExtraction(
           });
           return;
         }
-        const pooled = await pool(run, output, batch, pooling, skipped);
+        const pooled = await pool(context, output, batch, pooling, skipped);
         batch.members.forEach((index, row) => {
           runner.checkFinite(encoded[index], pooled[row]);
           const vector = vectors.finish(pooled[row], normalize, dimensions);
@@ -211,7 +211,7 @@ async function openVectors(modules: SentenceModules | undefined, hiddenSize: num
     finish(vector: Float32Array, normalize: boolean | undefined, dimensions: number | undefined): Float32Array {
       const made = steps.reduce((before, { step, scales }) => (scales && normalize === false ? before : step(before)), vector);
       const cut = made.subarray(0, dimensions ?? kept);
-      return (normalize ?? (dimensions !== undefined && isScaled)) ? normalised(cut) : cut;
+      return (normalize ?? (dimensions !== undefined && isScaled)) ? normalized(cut) : cut;
     },
   };
 }

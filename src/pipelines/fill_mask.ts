@@ -1,9 +1,9 @@
 import { CallOptions, kinds } from '../arguments.ts';
-import type { Backend } from '../backend/backend.ts';
+import type { Device } from '../backend/device.ts';
 import { InputError, quoted } from '../errors.ts';
 import type { MaskedLanguageModel } from '../models/masked_language_model.ts';
 import type { TextBatch } from '../models/text_batches.ts';
-import type { Run } from '../nn/parameter.ts';
+import type { Context } from '../nn/parameter.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { isAsyncIterable, plainText, type RefusedCallback, type RunText, streamOptionKinds, TextRunner } from './text_runner.ts';
 
@@ -73,13 +73,13 @@ interface Encoded extends RunText {
 export function createFillMask(
   model: MaskedLanguageModel,
   tokenizer: Tokenizer,
-  backend: Backend,
+  device: Device,
   notice: (message: string) => void,
   release: () => void,
 ): FillMaskPipeline {
-  const { positions } = model.config;
+  const { maxPositionEmbeddings: positions } = model.config;
   const inputs = { ...plainText, encode: (text: string, name: string) => encode(text, tokenizer, positions, name) };
-  const runner = new TextRunner('fill-mask', backend, inputs, notice, release);
+  const runner = new TextRunner('fill-mask', device, inputs, notice, release);
   const checked = new CallOptions<FillMaskOptions>('fill-mask', { top_k: kinds.any, targets: kinds.any, ...streamOptionKinds }, notice);
 
   /** What is to be made of texts, by the options. */
@@ -88,8 +88,8 @@ export function createFillMask(
     const among = targets === undefined ? undefined : targetIds(targets, tokenizer, notice);
     return async (encoded: readonly Encoded[]): Promise<FillMaskAnswer[]> => {
       const answers: FillMaskAnswer[] = new Array(encoded.length);
-      await runner.run(encoded, { signal }, async (run, batch) => {
-        const logits = await maskLogits(model, run, batch, encoded);
+      await runner.run(encoded, { signal }, async (context, batch) => {
+        const logits = await maskLogits(model, context, batch, encoded);
         let row = 0;
         for (const index of batch.members) {
           const { ids, masks } = encoded[index];
@@ -137,14 +137,14 @@ const excerpt = (text: string) => JSON.stringify(text.length > 60 ? `${text.slic
 /** Runs the model; returns the logits [vocabulary] of the n-th blank of the batch. */
 async function maskLogits(
   model: MaskedLanguageModel,
-  run: Run,
+  context: Context,
   batch: TextBatch,
   encoded: readonly Encoded[],
 ): Promise<(blank: number) => Float32Array> {
   const positions = Int32Array.from(
     batch.members.flatMap((index, row) => encoded[index].masks.map((position) => row * batch.length + position)),
   );
-  const logits = await run.backend.read(model.logits(run, batch, positions));
+  const logits = await context.device.read(model.logits(context, batch, positions));
   const vocabulary = logits.length / positions.length;
   return (blank) => logits.subarray(blank * vocabulary, (blank + 1) * vocabulary);
 }

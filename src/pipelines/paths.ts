@@ -1,6 +1,6 @@
 /** Which way each token of a text takes through the trees of a model, and a picture of it. */
 import { Arena } from '../backend/arena.ts';
-import type { Backend } from '../backend/backend.ts';
+import type { Device } from '../backend/device.ts';
 import { FailureError, InputError, overflow, quoted } from '../errors.ts';
 import { wellFormed } from '../io/svg.ts';
 import type { FeedforwardConfig } from '../models/config.ts';
@@ -28,24 +28,24 @@ function treesOf({ config: { feedforward } }: Encoder): Trees {
 }
 
 /** @throws InputError if the model has no trees or the text does not fit it. */
-export async function pathsOf(encoder: Encoder, tokenizer: Tokenizer, backend: Backend, text: string): Promise<TokenPaths> {
+export async function pathsOf(encoder: Encoder, tokenizer: Tokenizer, device: Device, text: string): Promise<TokenPaths> {
   const feedforward = treesOf(encoder);
-  const { positions } = encoder.config;
+  const { maxPositionEmbeddings: positions } = encoder.config;
   const { ids, tokens, typeIds } = tokenizer.encode(text);
   if (ids.length > positions)
     throw new InputError(`the text has ${ids.length} tokens, but the model takes at most ${positions}: shorten it`);
-  using arena = new Arena(backend);
+  using arena = new Arena(device);
   const batch = { batch: 1, length: ids.length, ids: Int32Array.from(ids), typeIds: Int32Array.from(typeIds) };
-  const [{ output }, visited] = await watchLeaves({ backend, arena, training: false }, (run) => encoder.forward(run, batch));
-  if (!(await backend.read(output)).every(Number.isFinite))
+  const [{ output }, pathNodes] = await watchLeaves({ device, arena, training: false }, (context) => encoder.forward(context, batch));
+  if (!(await device.read(output)).every(Number.isFinite))
     throw new FailureError(`the text (${quoted(text)}): the model's hidden states are not finite: ${overflow}`);
   const { trees, depth } = feedforward;
   const firstLeaf = 2 ** depth - 1;
-  const leaves = visited.map((layer) =>
+  const leaves = pathNodes.map((layer) =>
     tokens.map((_, token) => Array.from({ length: trees }, (_, tree) => layer[token * trees + tree] - firstLeaf)),
   );
   const counts = new LeafCounts(feedforward);
-  counts.add(visited);
+  counts.add(pathNodes);
   return { tokens, trees, depth, leaves, layers: counts.uses };
 }
 
@@ -60,18 +60,18 @@ const linesAtOnce = 512;
 export async function leafUseOf(
   encoder: Encoder,
   tokenizer: Tokenizer,
-  backend: Backend,
+  device: Device,
   { lines, source }: { lines: AsyncIterable<string>; source: string },
   onTexts?: (texts: number) => void,
 ): Promise<{ texts: number; tokens: number; layers: LeafUse[] }> {
   const counts = new LeafCounts(treesOf(encoder));
-  using arena = new Arena(backend);
+  using arena = new Arena(device);
   let [texts, tokens] = [0, 0];
   const count = async (some: readonly EncodedText[]) => {
     for (const members of batchesByLength(some)) {
       arena.reset();
       const batch = batchOf(some, members);
-      const [, leaves] = await watchLeaves({ backend, arena, training: false }, (run) => encoder.forward(run, batch));
+      const [, leaves] = await watchLeaves({ device, arena, training: false }, (context) => encoder.forward(context, batch));
       counts.add(leaves, batch.mask);
       tokens += batch.mask.reduce((sum, present) => sum + present, 0);
     }
@@ -81,7 +81,7 @@ export async function leafUseOf(
   let waiting: EncodedText[] = [];
   for await (const line of lines) {
     if (line.trim() === '') continue;
-    waiting.push(tokenizer.encode(line, { maxLength: encoder.config.positions }));
+    waiting.push(tokenizer.encode(line, { maxLength: encoder.config.maxPositionEmbeddings }));
     if (waiting.length < linesAtOnce) continue;
     await count(waiting);
     waiting = [];
@@ -93,20 +93,20 @@ export async function leafUseOf(
 
 const panel = { width: 1000, height: 120, left: 90, right: 20, gap: 34, top: 96 };
 
-/** A picture (SVG): for each layer its tree from the root at the top to the leaves at the bottom, with the path of each token in a colour of its own. */
+/** A picture (SVG): for each layer its tree from the root at the top to the leaves at the bottom, with the path of each token in a color of its own. */
 export function drawPaths({ tokens, trees, depth, leaves, layers }: TokenPaths, title: string): string {
-  const words = tokens.map((token, i) => ({ token, colour: `hsl(${Math.round((360 * i) / tokens.length)} 70% 42%)` }));
+  const words = tokens.map((token, i) => ({ token, color: `hsl(${Math.round((360 * i) / tokens.length)} 70% 42%)` }));
   const perTree = (panel.width - (trees - 1) * 12) / trees;
   const parts: string[] = [];
   let x = panel.left;
   let y = 58;
-  for (const { token, colour } of words) {
+  for (const { token, color } of words) {
     const wide = 8.5 * token.length + 14;
     if (x + wide > panel.left + panel.width) {
       x = panel.left;
       y += 20;
     }
-    parts.push(`<text x="${x}" y="${y}" fill="${colour}">${escapeText(token)}</text>`);
+    parts.push(`<text x="${x}" y="${y}" fill="${color}">${escapeText(token)}</text>`);
     x += wide;
   }
   const top = y - 58 + panel.top;
@@ -119,7 +119,7 @@ export function drawPaths({ tokens, trees, depth, leaves, layers }: TokenPaths, 
     for (let tree = 0; tree < trees; tree++) {
       const start = panel.left + tree * (perTree + 12);
       parts.push(`<rect x="${start}" y="${base}" width="${perTree.toFixed(1)}" height="${panel.height}" class="panel"/>`);
-      for (const [t, { token, colour }] of words.entries()) {
+      for (const [t, { token, color }] of words.entries()) {
         const leaf = ofLayer[t][tree];
         const points = Array.from({ length: depth + 1 }, (_, level) => {
           const node = Math.floor(leaf / 2 ** (depth - level));
@@ -129,8 +129,8 @@ export function drawPaths({ tokens, trees, depth, leaves, layers }: TokenPaths, 
         });
         const [endX, endY] = (points.at(-1) as string).split(',');
         const label = `<title>${escapeText(token)}: leaf ${leaf} of tree ${tree + 1}</title>`;
-        parts.push(`<polyline points="${points.join(' ')}" stroke="${colour}">${label}</polyline>`);
-        parts.push(`<circle cx="${endX}" cy="${endY}" r="3.5" fill="${colour}">${label}</circle>`);
+        parts.push(`<polyline points="${points.join(' ')}" stroke="${color}">${label}</polyline>`);
+        parts.push(`<circle cx="${endX}" cy="${endY}" r="3.5" fill="${color}">${label}</circle>`);
       }
     }
   }

@@ -1,6 +1,6 @@
 import { CallOptions, checkArgument, checkOptions, kinds, type OptionKinds } from '../arguments.ts';
-import type { Backend } from '../backend/backend.ts';
-import { type BackendName, backendNames, backendNotice, createBackend } from '../backend/create.ts';
+import { createDevice, type DeviceName, deviceNames, deviceNotice } from '../backend/create.ts';
+import type { Device } from '../backend/device.ts';
 import { type Precision, precisions } from '../backend/prepared_weight.ts';
 import { InputError, printable, quoted } from '../errors.ts';
 import type { HubOptions } from '../io/hub.ts';
@@ -21,7 +21,7 @@ export interface PipelineOptions extends HubOptions, PromptOptions {
    * What computes: a backend of your own, which stays yours to dispose, or the name of one. By default the native backend if it can
    * be loaded, else WASM.
    */
-  backend?: Backend | BackendName;
+  device?: Device | DeviceName;
   /** Threads of the backend, if it is not handed in. */
   threads?: number;
   /** The {@link Precision} of products with weights: 'f32' by default; 'bf16' and 'i8' take less memory, and less time where the processor multiplies them. */
@@ -34,10 +34,10 @@ export interface PipelineOptions extends HubOptions, PromptOptions {
 }
 
 const optionKinds: OptionKinds<PipelineOptions> = {
-  backend: {
-    expected: `one of ${backendNames.join(', ')}, or ${kinds.backend.expected}`,
-    // A name that is none is told with the others by createBackend.
-    holds: (value) => typeof value === 'string' || kinds.backend.holds(value),
+  device: {
+    expected: `one of ${deviceNames.join(', ')}, or ${kinds.device.expected}`,
+    // A name that is none is told with the others by createDevice.
+    holds: (value) => typeof value === 'string' || kinds.device.holds(value),
   },
   threads: kinds.integer,
   dtype: kinds.any,
@@ -63,7 +63,7 @@ export interface Pipelines {
 interface Parts<M> {
   model: M;
   tokenizer: Tokenizer;
-  backend: Backend;
+  device: Device;
   folder: string;
   /** What is put before texts unless a call says otherwise. */
   prompt: PromptOptions;
@@ -72,46 +72,46 @@ interface Parts<M> {
 }
 
 interface Task<M extends Model, P> {
-  load(folder: string, backend: Backend, options: { dtype: Precision; notice: (message: string) => void }): Promise<M>;
+  load(folder: string, device: Device, options: { dtype: Precision; notice: (message: string) => void }): Promise<M>;
   create(parts: Parts<M>): P | Promise<P>;
 }
 
 const fillMask: Task<Awaited<ReturnType<typeof loadMaskedLanguageModel>>, FillMaskPipeline> = {
   load: loadMaskedLanguageModel,
-  create({ model, tokenizer, backend, folder, prompt, notice, release }) {
+  create({ model, tokenizer, device, folder, prompt, notice, release }) {
     for (const [name, value] of Object.entries(prompt))
       if (value !== undefined)
         throw new InputError(`${name}: is put before texts that are embedded or classified, not where blanks are filled`);
     if (tokenizer.maskId === undefined) throw new InputError(`${folder}/tokenizer.json: has no mask token, which fill-mask needs`);
-    return createFillMask(model, tokenizer, backend, notice, release);
+    return createFillMask(model, tokenizer, device, notice, release);
   },
 };
 
 const featureExtraction: Task<Encoder, FeatureExtractionPipeline> = {
   load: loadEncoder,
-  async create({ model, tokenizer, backend, folder, prompt, notice, release }) {
+  async create({ model, tokenizer, device, folder, prompt, notice, release }) {
     const modules = await readSentenceModules(folder);
     checkTextLength(folder, modules, tokenizer, model.config);
-    return await createFeatureExtraction(model, tokenizer, backend, modules, prompt, notice, release);
+    return await createFeatureExtraction(model, tokenizer, device, modules, prompt, notice, release);
   },
 };
 
 const textClassification: Task<Awaited<ReturnType<typeof loadSequenceClassifier>>, TextClassificationPipeline> = {
-  load: (folder, backend, options) => loadSequenceClassifier(folder, backend, options),
-  async create({ model, tokenizer, backend, folder, prompt, notice, release }) {
+  load: (folder, device, options) => loadSequenceClassifier(folder, device, options),
+  async create({ model, tokenizer, device, folder, prompt, notice, release }) {
     const settings = await readCrossEncoder(folder);
     checkTextLength(folder, settings, tokenizer, model.config);
-    return createTextClassification(model, tokenizer, backend, settings, prompt, notice, release);
+    return createTextClassification(model, tokenizer, device, settings, prompt, notice, release);
   },
 };
 
 const textRanking: Task<Awaited<ReturnType<typeof loadSequenceClassifier>>, TextRankingPipeline> = {
   load: textClassification.load,
-  async create({ model, tokenizer, backend, folder, prompt, notice, release }) {
+  async create({ model, tokenizer, device, folder, prompt, notice, release }) {
     // As CrossEncoder has it where nothing is said, whatever config.json calls the problem.
     const { activation = 'Sigmoid', ...others } = await readCrossEncoder(folder);
     const settings = { ...others, activation };
-    return createTextRanking(createTextClassification(model, tokenizer, backend, settings, prompt, notice, release), folder, notice);
+    return createTextRanking(createTextClassification(model, tokenizer, device, settings, prompt, notice, release), folder, notice);
   },
 };
 
@@ -129,7 +129,7 @@ const tasks = {
  *   'text-classification': the class of each text. 'text-ranking': documents by how well they answer a query, with a cross-encoder.
  * @param model a folder with config.json, model.safetensors and tokenizer.json (in a browser its address), or OWNER/NAME of a model on the
  *   Hugging Face hub, which is downloaded once; for 'fill-mask' by default the model that ships with this package. Other tasks need one.
- * @throws InputError, before anything is downloaded, if the task, `dtype`, `backend` or `threads` is none there is; FailureError if a download
+ * @throws InputError, before anything is downloaded, if the task, `dtype`, `device` or `threads` is none there is; FailureError if a download
  *   fails; InputError if the folder is not a model's, one of its files is damaged or does not fit the others, or it is no model for the task.
  *
  * @example
@@ -158,27 +158,27 @@ export async function pipeline<Name extends keyof Pipelines>(
   const notice = (message: string) => (options.notice ?? console.warn)(printable(message));
   checkPrecision(dtype);
   new CallOptions('pipeline', optionKinds, notice).check(options);
-  const given = typeof options.backend === 'object' ? options.backend : undefined;
-  const backend = given ?? createBackend({ name: options.backend as BackendName | undefined, threads: options.threads });
-  const fallback = options.backend === undefined && !toldOfFallback ? backendNotice() : undefined;
+  const given = typeof options.device === 'object' ? options.device : undefined;
+  const device = given ?? (await createDevice({ name: options.device as DeviceName | undefined, threads: options.threads }));
+  const fallback = options.device === undefined && !toldOfFallback ? deviceNotice() : undefined;
   if (fallback) notice(fallback);
   toldOfFallback ||= fallback !== undefined;
   let loaded: Model | undefined;
   const release = () => {
     loaded?.dispose();
-    if (!given) backend.dispose();
+    if (!given) device.dispose();
   };
   try {
     const folder = await resolveModelFolder(model, { ...options, notice });
     // The weights are read and converted while the tokenizer is made.
-    const [opened, tokenizer] = await Promise.allSettled([load(folder, backend, { dtype, notice }), loadTokenizer(folder, notice)]);
+    const [opened, tokenizer] = await Promise.allSettled([load(folder, device, { dtype, notice }), loadTokenizer(folder, notice)]);
     if (opened.status === 'fulfilled') loaded = opened.value;
     if (tokenizer.status === 'rejected') throw tokenizer.reason;
     if (!loaded) throw (opened as PromiseRejectedResult).reason;
     options.signal?.throwIfAborted();
     checkVocabulary(folder, tokenizer.value, loaded.config, notice);
     const prompt = { prompt: options.prompt, prompt_name: options.prompt_name };
-    return (await create({ model: loaded, tokenizer: tokenizer.value, backend, folder, prompt, notice, release })) as Pipelines[Name];
+    return (await create({ model: loaded, tokenizer: tokenizer.value, device, folder, prompt, notice, release })) as Pipelines[Name];
   } catch (error) {
     release();
     throw error;

@@ -3,7 +3,7 @@ import type { PoolKind } from '../backend/operations/pool.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import { InputError, quoted } from '../errors.ts';
 import type { TextBatch } from '../models/text_batches.ts';
-import type { Run } from '../nn/parameter.ts';
+import type { Context } from '../nn/parameter.ts';
 
 /**
  * The mean of the tokens' vectors; the first token's; the largest of each feature; their sum by the root of their number; their mean by weights
@@ -33,14 +33,20 @@ export function checkPooling(pooling: 'none' | Poolings): void {
  * The pooled vector of each text of a batch from hidden [batch length, width], the ways' vectors one after the other. `skipped`: tokens at the
  * beginning of every text that do not count, a prompt's say.
  */
-export async function pool(run: Run, hidden: Tensor, batch: TextBatch, pooling: Poolings, skipped: number): Promise<Float32Array[]> {
+export async function pool(
+  context: Context,
+  hidden: Tensor,
+  batch: TextBatch,
+  pooling: Poolings,
+  skipped: number,
+): Promise<Float32Array[]> {
   const { batch: rows, length, mask } = batch;
   const width = hidden.size / (rows * length);
   const ways = [pooling].flat();
   const counts = Array.from({ length: rows }, (_, row) => mask.subarray(row * length, (row + 1) * length).reduce((a, b) => a + b, 0));
   const pooled = counts.map(() => new Float32Array(ways.length * width));
   for (const [index, way] of ways.entries()) {
-    const values = await rowsPooled(run, { hidden, batch, width, counts, skipped }, way);
+    const values = await rowsPooled(context, { hidden, batch, width, counts, skipped }, way);
     pooled.forEach((vector, row) => {
       vector.set(values.subarray(row * width, (row + 1) * width), index * width);
     });
@@ -58,22 +64,22 @@ interface Pooled {
 }
 
 /** [texts, width]. */
-async function rowsPooled(run: Run, of: Pooled, way: Pooling): Promise<Float32Array> {
+async function rowsPooled(context: Context, of: Pooled, way: Pooling): Promise<Float32Array> {
   const { hidden, batch, width, counts, skipped } = of;
-  const { backend, arena } = run;
+  const { device, arena } = context;
   const { batch: rows, length } = batch;
-  if (way === 'weightedmean') return weightedMeans(await backend.read(hidden), of, length);
+  if (way === 'weightedmean') return weightedMeans(await device.read(hidden), of, length);
   const output = arena.tensor(`pooled by ${way}`, [rows, width]);
   if (way === 'cls' || way === 'lasttoken') {
     // The first token also of a text that is nothing but what is skipped, as sentence-transformers has it.
     const place = (count: number) => (way === 'lasttoken' ? count - 1 : skipped < count ? skipped : 0);
     const indices = arena.tensor(`pooled by ${way}, tokens`, [rows], 'i32');
-    backend.write(
+    device.write(
       indices,
       Int32Array.from(counts, (count, row) => row * length + place(count)),
     );
-    backend.gather({ table: hidden, indices, output });
-    return await backend.read(output);
+    device.gather({ table: hidden, indices, output });
+    return await device.read(output);
   }
   let mask: Tensor | undefined;
   if (batch.attentionMask || skipped > 0) {
@@ -82,10 +88,10 @@ async function rowsPooled(run: Run, of: Pooled, way: Pooling): Promise<Float32Ar
     counts.forEach((_, row) => {
       counted.fill(0, row * length, row * length + Math.min(skipped, length));
     });
-    backend.write(mask, counted);
+    device.write(mask, counted);
   }
-  backend.pool({ input: hidden, batch: rows, length, kind: way === 'max' ? 'max' : 'mean', output, mask });
-  const values = await backend.read(output);
+  device.pool({ input: hidden, batch: rows, length, kind: way === 'max' ? 'max' : 'mean', output, mask });
+  const values = await device.read(output);
   if (way !== 'mean_sqrt_len_tokens') return values;
   return values.map((value, i) => value * Math.sqrt(Math.max(counts[Math.floor(i / width)] - skipped, 0)));
 }

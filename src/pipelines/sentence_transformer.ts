@@ -47,7 +47,7 @@ export interface SentenceConfig {
 }
 
 /** A folder has three or four; each names files to be read. */
-const mostModules = 16;
+const maxModules = 16;
 const flags: Record<string, Pooling> = {
   pooling_mode_cls_token: 'cls',
   pooling_mode_max_tokens: 'max',
@@ -88,7 +88,7 @@ export async function readSentenceModules(folder: string): Promise<SentenceModul
   const list = await readOptionalJson(path, sentenceModulesSchema);
   const config = list && (await readSentenceConfig(folder));
   if (!list || (config?.modelType ?? 'SentenceTransformer') !== 'SentenceTransformer') return undefined;
-  if (list.length > mostModules) throw new InputError(`${path}: lists ${list.length} modules, expected at most ${mostModules}`);
+  if (list.length > maxModules) throw new InputError(`${path}: lists ${list.length} modules, expected at most ${maxModules}`);
   let pooling: { pooling: Poolings; skipPrompt: boolean } | undefined;
   const modules: VectorModule[] = [];
   for (const { type, path: place } of list) {
@@ -147,8 +147,12 @@ export async function readTextSettings(folder: string): Promise<TextSettings> {
  * Tokens of a text that are used: what sentence_bert_config.json says, else what tokenizer_config.json says, and no more than the model has
  * positions for.
  */
-export function textLength(settings: TextSettings | undefined, tokenizer: { maxLength?: number }, model: { positions: number }): number {
-  return Math.min(settings?.maxLength ?? tokenizer.maxLength ?? Number.POSITIVE_INFINITY, model.positions);
+export function textLength(
+  settings: TextSettings | undefined,
+  tokenizer: { maxLength?: number },
+  model: { maxPositionEmbeddings: number },
+): number {
+  return Math.min(settings?.maxLength ?? tokenizer.maxLength ?? Number.POSITIVE_INFINITY, model.maxPositionEmbeddings);
 }
 
 /** @throws InputError naming the folder if {@link textLength} does not even hold the special tokens */
@@ -156,7 +160,7 @@ export function checkTextLength(
   folder: string,
   settings: TextSettings | undefined,
   tokenizer: Tokenizer,
-  model: { positions: number },
+  model: { maxPositionEmbeddings: number },
 ): void {
   const [length, special] = [textLength(settings, tokenizer, model), tokenizer.encode('').ids.length];
   if (length < special)

@@ -1,5 +1,5 @@
 import { CallOptions, kinds } from '../arguments.ts';
-import type { Backend } from '../backend/backend.ts';
+import type { Device } from '../backend/device.ts';
 import { InputError, quoted } from '../errors.ts';
 import type { ModelConfig } from '../models/config.ts';
 import type { SequenceClassifier } from '../models/sequence_classifier.ts';
@@ -63,7 +63,7 @@ export interface TextClassificationPipeline extends Disposable {
 export function createTextClassification(
   model: SequenceClassifier,
   modelTokenizer: Tokenizer,
-  backend: Backend,
+  device: Device,
   settings: CrossEncoderSettings,
   prompt: PromptOptions,
   notice: (message: string) => void,
@@ -80,7 +80,7 @@ export function createTextClassification(
     return tokenizer.encode(before + text, { pair, maxLength });
   };
   const inputs = { expected: 'a string or { text, text_pair }', accepts: isInput, encode: encodeBehind(standardPrompt) };
-  const runner = new TextRunner('text-classification', backend, inputs, notice, release, { maxLength, side: tokenizer.truncationSide });
+  const runner = new TextRunner('text-classification', device, inputs, notice, release, { maxLength, side: tokenizer.truncationSide });
   const checked = new CallOptions<TextClassificationOptions>(
     'text-classification',
     { top_k: kinds.any, prompt: kinds.text, prompt_name: kinds.text, ...streamOptionKinds },
@@ -97,8 +97,8 @@ export function createTextClassification(
       throw new InputError(`top_k: got ${quoted(count)}, expected a whole number from 1, or null for all`);
     const classify = async (encoded: readonly Encoding[]): Promise<TextClass[][]> => {
       const answers: TextClass[][] = new Array(encoded.length);
-      await runner.run(encoded, { signal, unpadded }, async (run, batch) => {
-        const logits = await run.backend.read(model.logits(run, batch));
+      await runner.run(encoded, { signal, unpadded }, async (context, batch) => {
+        const logits = await context.device.read(model.logits(context, batch));
         batch.members.forEach((index, row) => {
           const own = logits.subarray(row * labels, (row + 1) * labels);
           runner.checkFinite(encoded[index], own);

@@ -1,10 +1,10 @@
 import { onAbort } from '../abort.ts';
 import { kinds } from '../arguments.ts';
 import { Arena } from '../backend/arena.ts';
-import type { Backend } from '../backend/backend.ts';
+import type { Device } from '../backend/device.ts';
 import { FailureError, InputError, overflow, quoted } from '../errors.ts';
 import { batchesByLength, batchOf, type EncodedText, type TextBatch } from '../models/text_batches.ts';
-import type { Run } from '../nn/parameter.ts';
+import type { Context } from '../nn/parameter.ts';
 import { type CharacterLoss, LossNotice } from '../tokenizer/character_loss.ts';
 import type { TruncationSide } from '../tokenizer/truncate.ts';
 
@@ -59,7 +59,7 @@ export class TextRunner<Input, Encoded extends RunText> {
 
   constructor(
     private readonly task: string,
-    private readonly backend: Backend,
+    private readonly device: Device,
     private readonly inputs: InputKind<Input, Encoded>,
     /** Is told, once, of texts that lose much in the tokenizer; and of each call or stream how many of its texts were cut. */
     private readonly notice: (message: string) => void,
@@ -67,7 +67,7 @@ export class TextRunner<Input, Encoded extends RunText> {
     /** Absent where texts that are too long are refused. */
     private readonly cut?: Cut,
   ) {
-    this.arena = new Arena(backend);
+    this.arena = new Arena(device);
     this.losses = new LossNotice(notice);
   }
 
@@ -137,13 +137,13 @@ export class TextRunner<Input, Encoded extends RunText> {
   async run(
     encoded: readonly Encoded[],
     options: { signal?: AbortSignal; unpadded?: boolean },
-    work: (run: Run, batch: TextBatch) => Promise<void>,
+    work: (context: Context, batch: TextBatch) => Promise<void>,
   ): Promise<void> {
     for (const members of batchesByLength(encoded, { unpadded: options.unpadded })) {
       options.signal?.throwIfAborted();
       this.arena.reset();
       try {
-        await work({ backend: this.backend, arena: this.arena, training: false }, batchOf(encoded, members));
+        await work({ device: this.device, arena: this.arena, training: false }, batchOf(encoded, members));
       } catch (error) {
         // A tensor that found no memory has none for a smaller batch either.
         this.arena.dispose();

@@ -98,7 +98,7 @@ export function activate(activation: Activation, values: Float32Array): Float32A
  * @throws InputError naming the file if they are missing, damaged or of another shape
  */
 export async function openVectorModule(module: VectorModule, inputs: number): Promise<VectorStep> {
-  if (module.kind === 'normalize') return normalised;
+  if (module.kind === 'normalize') return normalized;
   const { folder } = module;
   const path = joinPath(folder, 'model.safetensors');
   if ((await kindOf(path)) === 'missing') {
@@ -156,7 +156,7 @@ function layerNorm(vector: Float32Array, weight: Float32Array, bias: Float32Arra
 }
 
 /** Of length 1; what is all zeros stays so. */
-export function normalised(vector: Float32Array): Float32Array {
+export function normalized(vector: Float32Array): Float32Array {
   const length = Math.sqrt(vector.reduce((sum, value) => sum + value * value, 0));
   return length > 0 ? vector.map((value) => value / length) : vector;
 }

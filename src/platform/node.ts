@@ -59,7 +59,7 @@ export function wasmMissing(): string | undefined {
     return `the WASM backend is not there: no ${join(sourceFolder(), 'ufb-simd.wasm')}, and ${(error as Error).message}`;
   }
   const built = join(root, 'build', 'wasm', 'ufb-simd.wasm');
-  return existsSync(built) ? undefined : `the WASM backend is not built (no ${built}): run 'node scripts/build-wasm.mjs' in ${root}`;
+  return existsSync(built) ? undefined : `the WASM backend is not built (no ${built}): run 'node scripts/build_wasm.mjs' in ${root}`;
 }
 
 /** Turns relaxed SIMD on where it is behind a flag, in Node 20. Later ones have it without, and complain about a flag that they do not know. */

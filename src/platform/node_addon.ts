@@ -18,7 +18,7 @@ export function findAddon(): { addon?: unknown; path?: string; reason?: string }
     return { reason: `the native backend is not there: ${(error as Error).message}` };
   }
   const places = [join(root, 'build', 'native', 'ufb.node'), join(root, 'prebuilds', `${process.platform}-${process.arch}`, 'ufb.node')];
-  const script = join(root, 'scripts', 'build-native.mjs');
+  const script = join(root, 'scripts', 'build_native.mjs');
   const build = `with a C++ compiler, node ${/\s/.test(script) ? `"${script}"` : script} builds it`;
   let reason = `the native backend is not built (no ${places[0]}): ${build}`;
   for (const place of places) {

@@ -1,5 +1,5 @@
 /** How well vectors of texts find what is relevant to a query. */
-import type { Backend } from '../backend/backend.ts';
+import type { Device } from '../backend/device.ts';
 import { mean } from '../training/statistics.ts';
 import { type RetrievalDocument, type RetrievalTask, readCorpus, readRetrievalTask } from './beir.ts';
 import { ndcg, recall, reciprocalRank, TopDocuments } from './ranking.ts';
@@ -17,7 +17,7 @@ export interface RetrievalScores {
 export type Embed = (texts: AsyncIterable<string>, kind: 'query' | 'document') => AsyncIterable<Float32Array>;
 
 export interface RetrievalOptions {
-  backend: Backend;
+  device: Device;
   embed: Embed;
   onProgress?(done: number, total: number): void;
   /** Is told, in one line, of what does not count. */
@@ -67,7 +67,7 @@ function tellOfWhatIsLeftOut({ withoutRelevant, missingQueries }: RetrievalTask,
 async function rank(
   { queries, documents: total }: RetrievalTask,
   corpus: AsyncIterable<RetrievalDocument>,
-  { backend, embed, onProgress }: RetrievalOptions,
+  { device, embed, onProgress }: RetrievalOptions,
 ): Promise<(readonly string[])[]> {
   async function* texts() {
     for (const { text } of queries) yield text;
@@ -75,16 +75,16 @@ async function rank(
   const vectors: Float32Array[] = [];
   for await (const vector of embed(texts(), 'query')) vectors.push(vector);
   const width = vectors[0].length;
-  using wanted = backend.tensor('queries', [queries.length, width], 'f32', joined(vectors, width));
+  using wanted = device.tensor('queries', [queries.length, width], 'f32', joined(vectors, width));
   const best = queries.map(() => new TopDocuments(ranked));
 
   const compare = async (ids: readonly string[], rows: readonly Float32Array[]) => {
-    using documents = backend.tensor('documents', [rows.length, width], 'f32', joined(rows, width));
+    using documents = device.tensor('documents', [rows.length, width], 'f32', joined(rows, width));
     for (let first = 0; first < queries.length; first += queriesAtOnce) {
       const count = Math.min(queriesAtOnce, queries.length - first);
-      using products = backend.tensor('products', [count, rows.length]);
-      backend.linear({ input: wanted.view([count, width], first * width), weight: documents, output: products });
-      const scores = await backend.read(products);
+      using products = device.tensor('products', [count, rows.length]);
+      device.linear({ input: wanted.view([count, width], first * width), weight: documents, output: products });
+      const scores = await device.read(products);
       for (let query = 0; query < count; query++) {
         const [top, own] = [best[first + query], scores.subarray(query * rows.length, (query + 1) * rows.length)];
         for (const [index, score] of own.entries())

@@ -20,7 +20,7 @@ export class AddedTokenFinder {
   private readonly first: RegExp | undefined;
   private readonly root: Node = { next: new Map() };
 
-  /** @param normalizer if given, the tokens are looked for in normalised text, so their own text is normalised too. */
+  /** @param normalizer if given, the tokens are looked for in normalized text, so their own text is normalized too. */
   constructor(tokens: readonly AddedToken[], normalizer?: Normalizer) {
     const first = new Set<number>();
     for (const token of tokens) {
@@ -34,7 +34,7 @@ export class AddedTokenFinder {
         if (!next) node.next.set(unit, (next = { next: new Map() }));
         node = next;
       }
-      // Of two that are the same once normalised the first counts; the format's reference takes either.
+      // Of two that are the same once normalized the first counts; the format's reference takes either.
       node.token ??= token;
     }
     if (first.size > 0) this.first = new RegExp(`[${Array.from(first, (code) => `\\u{${code.toString(16)}}`).join('')}]`, 'gu');

@@ -1,8 +1,8 @@
 /**
- * A text on its way through the normaliser that still knows where its characters came from.
+ * A text on its way through the normalizer that still knows where its characters came from.
  *
  * `characters[i]` is one code point of the text as it is now; it came from the code points `starts[i]` to `ends[i]` (end excluded)
- * of the text that the user gave. Removing characters removes their entries; an inserted character carries the range of a neighbour.
+ * of the text that the user gave. Removing characters removes their entries; an inserted character carries the range of a neighbor.
  */
 export interface AlignedText {
   readonly characters: string[];

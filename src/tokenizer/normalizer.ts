@@ -12,7 +12,7 @@ export type NormalizerConfig =
   | { type: 'NFC' | 'NFD' | 'NFKC' | 'NFKD' | 'Lowercase' | 'StripAccents' };
 
 /**
- * One step of normalisation, in two forms with the same result: on a plain string, which is fast, and on a text that keeps track
+ * One step of normalization, in two forms with the same result: on a plain string, which is fast, and on a text that keeps track
  * of where its characters came from, which is what offsets need.
  */
 export interface Normalizer {
@@ -21,7 +21,7 @@ export interface Normalizer {
 }
 
 /**
- * Builds the normaliser that `config` describes. The rules, odd ones included, are those of Hugging Face's `tokenizers`.
+ * Builds the normalizer that `config` describes. The rules, odd ones included, are those of Hugging Face's `tokenizers`.
  * Its methods throw InputError where a text would become many times as long.
  */
 export function createNormalizer(config: NormalizerConfig): Normalizer {
@@ -42,7 +42,7 @@ export function createNormalizer(config: NormalizerConfig): Normalizer {
   };
 }
 
-/** Whether a normaliser lower-cases, as far as its type tells. */
+/** Whether a normalizer lower-cases, as far as its type tells. */
 export function lowerCases(config: NormalizerConfig | null): boolean {
   if (config?.type === 'Sequence') return config.normalizers.some(lowerCases);
   return config?.type === 'Lowercase' || (config?.type === 'BertNormalizer' && config.lowercase);
@@ -213,7 +213,7 @@ const mark = /\p{M}/u;
 function unicodeForm(form: 'NFC' | 'NFD' | 'NFKC' | 'NFKD'): Normalizer {
   const decomposed = form === 'NFC' || form === 'NFD' ? 'NFD' : 'NFKD';
 
-  /** Normalises the characters from `start` to `end`, which do not interact with their neighbours. */
+  /** Normalizes the characters from `start` to `end`, which do not interact with their neighbors. */
   function alignSegment(text: AlignedText, start: number, end: number, result: AlignedTextBuilder): void {
     const segment = text.characters.slice(start, end);
     // Every piece of a decomposed character but its first counts as inserted; of like pieces the first is taken first.

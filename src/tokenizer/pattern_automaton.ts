@@ -8,11 +8,11 @@ export interface Match {
 }
 
 /** Sets of states that are remembered; real patterns have some dozens, hostile ones could have two to the number of their states. */
-const mostSets = 20_000;
+const maxSets = 20_000;
 /** Classes of characters that a pattern tells apart. */
-const mostClasses = 4096;
+const maxClasses = 4096;
 /** Work that a text may take beyond looking up what is known: some seconds for a million characters. */
-const mostSteps = (length: number) => 10_000_000 + 200 * length;
+const maxSteps = (length: number) => 10_000_000 + 200 * length;
 
 /**
  * Matches a pattern in time that grows with the text's length, whatever the pattern: no way of matching is tried twice.
@@ -80,15 +80,15 @@ export class PatternAutomaton {
 
   /** The number of the set of states that lead to a match, for each place between characters. */
   private liveAtEachPlace(text: string): Int32Array {
-    if (this.liveSets.length > mostSets / 2 || this.transitions.size > 10 * mostSets) this.forget();
-    this.stepsLeft = mostSteps(text.length);
+    if (this.liveSets.length > maxSets / 2 || this.transitions.size > 10 * maxSets) this.forget();
+    this.stepsLeft = maxSteps(text.length);
     const live = new Int32Array(text.length + 1);
     let next = -1;
     let behind = 0;
     for (let at = text.length; ; ) {
       const character = characterBefore(text, at);
       const before = this.classNumber(character);
-      const known = ((next + 1) * mostClasses + behind) * mostClasses + (this.looksBack ? before : 0);
+      const known = ((next + 1) * maxClasses + behind) * maxClasses + (this.looksBack ? before : 0);
       let number = this.transitions.get(known);
       if (number === undefined) {
         number = this.numberOf(this.liveStates(next, behind, before));
@@ -162,7 +162,7 @@ export class PatternAutomaton {
     const key = live.join();
     const known = this.setNumbers.get(key);
     if (known !== undefined) return known;
-    if (this.liveSets.length >= mostSets) throw tooMuch();
+    if (this.liveSets.length >= maxSets) throw tooMuch();
     this.setNumbers.set(key, this.liveSets.length);
     return this.liveSets.push(live) - 1;
   }
@@ -178,7 +178,7 @@ export class PatternAutomaton {
     let number = this.classNumbers.get(key);
     if (number === undefined) {
       number = this.members.push(members) - 1;
-      if (number >= mostClasses) throw tooMuch();
+      if (number >= maxClasses) throw tooMuch();
       this.examples.push(character);
       this.classNumbers.set(key, number);
     }

@@ -46,7 +46,7 @@ export interface PatternProgram {
 }
 
 /** More than any pattern needs: x{1,50} has 100. */
-const mostStates = 2000;
+const maxStates = 2000;
 
 /** @throws Error (of the parser) if it is not Oniguruma's syntax */
 export function parsePattern(source: string): RegexNode {
@@ -92,8 +92,7 @@ export function compileProgram(pattern: RegexNode): PatternProgram {
   let layer: number[] = [];
 
   const add = (state: State): number => {
-    if (states.length >= mostStates)
-      throw new InputError(`is too large: has more than ${mostStates} states when its counts are written out`);
+    if (states.length >= maxStates) throw new InputError(`is too large: has more than ${maxStates} states when its counts are written out`);
     layer.push(states.length);
     return states.push(state) - 1;
   };

@@ -16,7 +16,7 @@ export type PreTokenizerConfig =
  */
 export type PreTokenizer = (text: string) => number[];
 
-/** Builds the pre-tokeniser that `config` describes. The rules are those of Hugging Face's `tokenizers`. */
+/** Builds the pre-tokenizer that `config` describes. The rules are those of Hugging Face's `tokenizers`. */
 export function createPreTokenizer(config: PreTokenizerConfig): PreTokenizer {
   switch (config.type) {
     case 'Sequence':

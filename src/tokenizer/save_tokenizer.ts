@@ -10,9 +10,9 @@ import { parseTokenizerJson } from './tokenizer_json.ts';
 /** What of a model its tokenizer's files must know. */
 export interface TokenizedModel {
   /** Most tokens of a text. */
-  positions: number;
+  maxPositionEmbeddings: number;
   /** How many token types it tells apart; 0 if none. */
-  tokenTypes: number;
+  typeVocabSize: number;
 }
 
 /** Keys of a tokenizer_config.json that are true of the folder it came from alone, or name code that does not go along; max_len is a name of before. */
@@ -34,8 +34,8 @@ export async function saveTokenizer(folder: string, tokenizer: unknown, model: T
 /** What stands in tokenizer_config.json beside a tokenizer: what stood there already, but no more tokens than the model takes; else what it must be. */
 function tokenizerConfigOf(tokenizer: unknown, model: TokenizedModel): Record<string, unknown> {
   const known = tokenizer instanceof Tokenizer ? tokenizer : parsed(tokenizer);
-  const { maxLength = model.positions, truncationSide, config } = known?.settings ?? {};
-  const length = Math.min(maxLength, model.positions);
+  const { maxLength = model.maxPositionEmbeddings, truncationSide, config } = known?.settings ?? {};
+  const length = Math.min(maxLength, model.maxPositionEmbeddings);
   if (!known) return { tokenizer_class: plainClass, model_max_length: length };
   const own = Object.entries(config ?? {}).filter(([key, value]) => value !== undefined && !ofOtherFolder.test(key));
   return {
@@ -57,7 +57,7 @@ function parsed(json: unknown): Tokenizer | undefined {
 }
 
 /** For a tokenizer that came without one: of BERT's where that makes the same, since every program that knows BERT knows that class. */
-function madeConfig(tokenizer: Tokenizer, { tokenTypes }: TokenizedModel): Record<string, unknown> {
+function madeConfig(tokenizer: Tokenizer, { typeVocabSize }: TokenizedModel): Record<string, unknown> {
   const json = tokenizer.json as { normalizer?: { strip_accents?: unknown; handle_chinese_chars?: unknown } | null };
   const { normalizer, model } = parseTokenizerJson(json, 'the tokenizer');
   const { padId, clsId, sepId, maskId } = tokenizer;
@@ -72,9 +72,9 @@ function madeConfig(tokenizer: Tokenizer, { tokenTypes }: TokenizedModel): Recor
     tokenize_chinese_chars: json.normalizer?.handle_chinese_chars ?? true,
   };
   // A BertTokenizer adds those of its tokens that are not there.
-  if (Object.values(ids).every((id) => id !== undefined) && tokenTypes > 0 && isBertTokenizer(tokenizer, bert)) return bert;
+  if (Object.values(ids).every((id) => id !== undefined) && typeVocabSize > 0 && isBertTokenizer(tokenizer, bert)) return bert;
   // Without this transformers 5 tells a BERT nothing of the second text.
-  const inputs = tokenTypes > 0 &&
+  const inputs = typeVocabSize > 0 &&
     tokenizer.settings.tokenTypes !== false && { model_input_names: ['input_ids', 'token_type_ids', 'attention_mask'] };
   return { tokenizer_class: plainClass, ...config, ...inputs };
 }

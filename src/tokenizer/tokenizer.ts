@@ -123,7 +123,7 @@ export class Tokenizer {
       this.normalizer,
     );
 
-    // One that is found in normalised text is shown as it was found.
+    // One that is found in normalized text is shown as it was found.
     this.shown = [...tokens];
     for (const { id, content, normalized } of addedTokens) this.shown[id] = normalized ? this.normalizer.normalize(content) : content;
     const { maxLength, truncationSide = config.truncationSide, specialTokens = {} } = settings;

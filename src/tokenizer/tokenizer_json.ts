@@ -20,7 +20,7 @@ export interface TokenizerConfig {
   tokens: (string | undefined)[];
 }
 
-/** A token that is recognised in the text before it is cut into words. */
+/** A token that is recognized in the text before it is cut into words. */
 export type AddedToken = v.InferOutput<typeof addedTokenSchema>;
 
 /** How texts and special tokens are put together, with their type ids. */
@@ -34,14 +34,14 @@ export interface Template {
 export type TemplateItem = { sequence: 'A' | 'B'; typeId: number } | { ids: number[]; typeId: number };
 
 /** More tokens than any known vocabulary has. */
-const mostTokens = 1 << 20;
+const maxTokens = 1 << 20;
 
 /** UTF-16 units of an added token: more than any has. At each place of a text as many are looked at. */
 const longestAddedToken = 1000;
 /** Of all of them; each takes some hundred bytes. */
-const mostAddedUnits = 1_000_000;
+const maxAddedUnits = 1_000_000;
 
-const id = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(mostTokens - 1));
+const id = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(maxTokens - 1));
 const nonEmpty = v.pipe(v.string(), v.minLength(1));
 const flag = (otherwise: boolean) => v.optional(v.boolean(), otherwise);
 
@@ -100,7 +100,7 @@ function preTokenizerSchema(depth: number): Schema<PreTokenizerConfig> {
 }
 
 /** Items of a template, and ids of a special token: more than any has. Each of them is part of every text. */
-const mostOfTemplate = 64;
+const maxOfTemplate = 64;
 
 const templateItemsSchema = v.array(
   v.union(
@@ -117,9 +117,9 @@ const namedToken = v.tuple([v.string(), id]);
 const postProcessorSchema = v.variant('type', [
   v.object({
     type: v.literal('TemplateProcessing'),
-    single: v.pipe(templateItemsSchema, v.maxLength(mostOfTemplate)),
-    pair: v.pipe(templateItemsSchema, v.maxLength(mostOfTemplate)),
-    special_tokens: v.record(v.string(), v.object({ ids: v.pipe(v.array(id), v.maxLength(mostOfTemplate)) })),
+    single: v.pipe(templateItemsSchema, v.maxLength(maxOfTemplate)),
+    pair: v.pipe(templateItemsSchema, v.maxLength(maxOfTemplate)),
+    special_tokens: v.record(v.string(), v.object({ ids: v.pipe(v.array(id), v.maxLength(maxOfTemplate)) })),
   }),
   v.object({ type: v.literal('BertProcessing'), sep: namedToken, cls: namedToken }),
 ]);
@@ -162,14 +162,14 @@ export function parseTokenizerJson(json: unknown, source: string): TokenizerConf
   const file = result.output;
   const { model } = file;
   const units = file.added_tokens.reduce((sum, { content }) => sum + content.length, 0);
-  if (units > mostAddedUnits)
-    throw new InputError(`${source}: added_tokens: found ${units} characters in all, expected at most ${mostAddedUnits}`);
+  if (units > maxAddedUnits)
+    throw new InputError(`${source}: added_tokens: found ${units} characters in all, expected at most ${maxAddedUnits}`);
   checkSteps([file.normalizer, file.pre_tokenizer], ['normalizer', 'pre_tokenizer'], source);
   const tokens = vocabularyOf(file, source);
   const addedTokens = withIds(file.added_tokens, model.vocab as Record<string, number>);
   for (const { id: addedId, content } of addedTokens) tokens[addedId] = content;
-  if (tokens.length > mostTokens)
-    throw new InputError(`${source}: added_tokens: found ids up to ${tokens.length - 1}, expected at most ${mostTokens - 1}`);
+  if (tokens.length > maxTokens)
+    throw new InputError(`${source}: added_tokens: found ids up to ${tokens.length - 1}, expected at most ${maxTokens - 1}`);
   return {
     addedTokens,
     normalizer: file.normalizer,
@@ -188,13 +188,13 @@ export function parseTokenizerJson(json: unknown, source: string): TokenizerConf
 }
 
 /** Steps that a text goes through: more than any tokenizer has. */
-const mostSteps = 100;
+const maxSteps = 100;
 
 /** @throws InputError if there are too many steps, or one has a pattern that cannot be used */
 function checkSteps(roots: readonly (NormalizerConfig | PreTokenizerConfig | null)[], keys: readonly string[], source: string): void {
   let steps = 0;
   const check = (step: NormalizerConfig | PreTokenizerConfig, key: string): void => {
-    if (++steps > mostSteps) throw new InputError(`${source}: ${key}: is one of more than ${mostSteps} steps, expected fewer`);
+    if (++steps > maxSteps) throw new InputError(`${source}: ${key}: is one of more than ${maxSteps} steps, expected fewer`);
     if ('normalizers' in step) for (const [i, inner] of step.normalizers.entries()) check(inner, `${key}.normalizers.${i}`);
     else if ('pretokenizers' in step) for (const [i, inner] of step.pretokenizers.entries()) check(inner, `${key}.pretokenizers.${i}`);
     else if ('delimiter' in step) checkPattern({ String: step.delimiter }, `${key}.delimiter`);
@@ -226,10 +226,8 @@ function vocabularyOf(file: File, source: string): (string | undefined)[] {
   const tokens: (string | undefined)[] = [];
   let highest = -1;
   for (const [token, tokenId] of Object.entries(vocab)) {
-    if (!Number.isInteger(tokenId) || (tokenId as number) < 0 || (tokenId as number) >= mostTokens) {
-      throw new InputError(
-        `${source}: model.vocab[${quoted(token)}]: found ${quoted(tokenId)}, expected an id from 0 to ${mostTokens - 1}`,
-      );
+    if (!Number.isInteger(tokenId) || (tokenId as number) < 0 || (tokenId as number) >= maxTokens) {
+      throw new InputError(`${source}: model.vocab[${quoted(token)}]: found ${quoted(tokenId)}, expected an id from 0 to ${maxTokens - 1}`);
     }
     highest = Math.max(highest, tokenId as number);
   }

@@ -52,13 +52,13 @@ const defaultSpecialTokens: SpecialTokens = { pad: '[PAD]', unknown: '[UNK]', cl
  * Distinct words held at a time; beyond, the rarest are forgotten, so that memory does not grow with the text. 100 MB of random words,
  * the worst case, then take 0.4 GB in all.
  */
-const mostWords = 1_000_000;
+const maxWords = 1_000_000;
 
 /** Characters after which a corpus of which hardly anything is used is told of, not at its end. */
 const enoughToTell = 1_000_000;
 
 /**
- * Learns a WordPiece vocabulary. Every character of the texts, as normalised, is in it, so that no word made of them is ever unknown.
+ * Learns a WordPiece vocabulary. Every character of the texts, as normalized, is in it, so that no word made of them is ever unknown.
  *
  * Words are counted; then, as in byte-pair encoding (arXiv 1508.07909) and as the usual WordPiece trainers do, the pair of adjacent
  * pieces that occurs most often becomes one piece, until the vocabulary has the wanted size. Equal counts are decided by the pieces'
@@ -105,7 +105,7 @@ export async function trainWordPiece(
   return wordPieceJson(tokens, specials, style);
 }
 
-/** Counts the words of `texts` after normalisation. @throws InputError as {@link trainWordPiece} does of them */
+/** Counts the words of `texts` after normalization. @throws InputError as {@link trainWordPiece} does of them */
 async function countWords(
   texts: AsyncIterable<string> | Iterable<string>,
   style: TextStyle,
@@ -148,7 +148,7 @@ async function countWords(
       throw new InputError(
         `vocabulary size ${vocabularySize}: this corpus has ${alphabet.characters} different characters or more, so at least ${needed} tokens are needed`,
       );
-    if (counts.size > mostWords) forgotten = forgetRareWords(counts, forgotten);
+    if (counts.size > maxWords) forgotten = forgetRareWords(counts, forgotten);
     if (loss.given >= enoughToTell) tell();
     if (onProgress && read - reported >= 1_000_000) {
       reported = read;
@@ -198,7 +198,7 @@ class Alphabet {
 /** Removes the rarest words until at least half the room is free; returns the highest count removed. */
 function forgetRareWords(counts: Map<string, number>, forgotten: number): number {
   let threshold = forgotten;
-  while (counts.size > mostWords / 2) {
+  while (counts.size > maxWords / 2) {
     threshold += 1;
     for (const [word, count] of counts) if (count <= threshold) counts.delete(word);
   }

@@ -2,7 +2,7 @@
 import { InputError } from '../errors.ts';
 import { readBytes } from '../io/files.ts';
 
-const mostBytes = 2 ** 26;
+const maxBytes = 2 ** 26;
 const whitespace = /\p{White_Space}/u;
 
 /**
@@ -11,7 +11,7 @@ const whitespace = /\p{White_Space}/u;
  * @throws InputError if it cannot be read, is larger than 64 MB or no UTF-8
  */
 export async function readVocabulary(path: string): Promise<Record<string, number>> {
-  const bytes = await readBytes(path, mostBytes);
+  const bytes = await readBytes(path, maxBytes);
   let text: string;
   try {
     text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);

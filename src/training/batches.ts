@@ -1,4 +1,4 @@
-import type { LabelledBatch } from '../models/masked_language_model.ts';
+import type { LabeledBatch } from '../models/masked_language_model.ts';
 import { type MaskingOptions, maskSequence } from './masking.ts';
 import { CounterRandom, randomStream } from './random.ts';
 import type { SequenceStream } from './sequences.ts';
@@ -25,10 +25,10 @@ export async function nextBatches(
   shape: { count: number; batch: number; length: number; variedShare?: number },
   seed: number,
   masking: MaskingOptions,
-): Promise<LabelledBatch[]> {
+): Promise<LabeledBatch[]> {
   const { count, batch, length, variedShare = 0 } = shape;
   const cuts = possibleCuts(length);
-  const batches: LabelledBatch[] = [];
+  const batches: LabeledBatch[] = [];
   for (let i = 0; i < count; i++) {
     const ids = new Int32Array(batch * length);
     const labels = new Int32Array(batch * length);
@@ -55,9 +55,9 @@ export function evaluationBatches(
   shape: { batch: number; length: number },
   seed: number,
   masking: MaskingOptions,
-): LabelledBatch[] {
+): LabeledBatch[] {
   const { length } = shape;
-  const batches: LabelledBatch[] = [];
+  const batches: LabeledBatch[] = [];
   const total = sequences.length / length;
   for (let first = 0; first < total; first += shape.batch) {
     const batch = Math.min(shape.batch, total - first);

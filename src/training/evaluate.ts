@@ -2,11 +2,11 @@
 
 import { joinPath } from '#platform';
 import { Arena } from '../backend/arena.ts';
-import type { Backend } from '../backend/backend.ts';
+import type { Device } from '../backend/device.ts';
 import type { Precision } from '../backend/prepared_weight.ts';
 import { FailureError, InputError, overflow } from '../errors.ts';
 import { checkVocabulary, loadMaskedLanguageModel } from '../models/checkpoint.ts';
-import { ignoredLabel, type LabelledBatch, type MaskedLanguageModel } from '../models/masked_language_model.ts';
+import { ignoredLabel, type LabeledBatch, type MaskedLanguageModel } from '../models/masked_language_model.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
 import { evaluationBatches } from './batches.ts';
@@ -40,7 +40,7 @@ export interface MaskedLanguageModelScores {
 }
 
 export interface EvaluationOptions {
-  backend: Backend;
+  device: Device;
   /** Model folder: config.json, model.safetensors, tokenizer.json. */
   model: string;
   /** Text file, plain or gzipped. */
@@ -68,18 +68,18 @@ const sequencesPerBatch = 8;
  * @throws InputError if the model or the text cannot be used
  */
 export async function evaluateMaskedLanguageModel(options: EvaluationOptions): Promise<MaskedLanguageModelScores> {
-  const { backend } = options;
+  const { device } = options;
   const tokenizer = await loadTokenizer(options.model, options.onNotice);
   const { maskId } = tokenizer;
   if (maskId === undefined)
-    throw new InputError(`${joinPath(options.model, 'tokenizer.json')}: has no [MASK] token, which masked language modelling needs`);
+    throw new InputError(`${joinPath(options.model, 'tokenizer.json')}: has no [MASK] token, which masked language modeling needs`);
   const { dtype = 'f32' } = options;
-  const model = await loadMaskedLanguageModel(options.model, backend, { dtype });
+  const model = await loadMaskedLanguageModel(options.model, device, { dtype });
   let exact: MaskedLanguageModel | undefined;
   try {
     if (dtype !== 'f32' && model.config.feedforward.kind === 'fff')
-      exact = await loadMaskedLanguageModel(options.model, backend, { dtype: 'f32' });
-    const { family, positions, vocabularySize, predictedFraction } = model.config;
+      exact = await loadMaskedLanguageModel(options.model, device, { dtype: 'f32' });
+    const { family, maxPositionEmbeddings: positions, vocabSize: vocabularySize, mlmProbability: predictedFraction } = model.config;
     const { length = positions, blanks } = options;
     if (length > positions) throw new InputError(`--length ${length} is more than the ${positions} positions that ${options.model} has`);
     checkVocabulary(options.model, tokenizer, model.config);
@@ -147,7 +147,7 @@ function specialIds({ clsId, sepId }: Tokenizer, folder: string): [first: number
 }
 
 /** A batch with an id put before each sequence and one behind it, which are not predicted. */
-function between({ batch, length, ids, labels }: LabelledBatch, [first, last]: readonly [number, number]): LabelledBatch {
+function between({ batch, length, ids, labels }: LabeledBatch, [first, last]: readonly [number, number]): LabeledBatch {
   const longer = length + 2;
   const wider = { batch, length: longer, ids: new Int32Array(batch * longer), labels: new Int32Array(batch * longer).fill(ignoredLabel) };
   for (let row = 0; row < batch; row++) {
@@ -160,19 +160,19 @@ function between({ batch, length, ids, labels }: LabelledBatch, [first, last]: r
 }
 
 async function scoreModel(
-  { backend, text, onProgress }: EvaluationOptions,
+  { device, text, onProgress }: EvaluationOptions,
   model: MaskedLanguageModel,
   exact: MaskedLanguageModel | undefined,
-  batches: readonly LabelledBatch[],
+  batches: readonly LabeledBatch[],
 ) {
-  using arena = new Arena(backend);
+  using arena = new Arena(device);
   let total = 0;
   let first = 0;
   let firstFive = 0;
   let count = 0;
   const paths = { changed: 0, walks: 0 };
   const counts = new LeafCounts(model.config.feedforward);
-  const run = { backend, arena, training: false };
+  const run = { device, arena, training: false };
   for (const [index, batch] of batches.entries()) {
     arena.reset();
     const [{ losses, ranks }, leaves] = await watchLeaves(run, (watched) => model.losses(watched, batch));

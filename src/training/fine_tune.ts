@@ -1,13 +1,13 @@
-/** Training a classifier on labelled texts: the loop, without files. `ufb finetune` and `ufb glue` both run it. */
+/** Training a classifier on labeled texts: the loop, without files. `ufb finetune` and `ufb glue` both run it. */
 
 import * as v from 'valibot';
-import type { Backend } from '../backend/backend.ts';
+import type { Device } from '../backend/device.ts';
 import type { ProductPrecision } from '../backend/prepared_weight.ts';
 import { FailureError, InputError, overflow } from '../errors.ts';
 import { countSchema, secondsSchema } from '../io/schemas.ts';
 import type { SequenceClassifier } from '../models/sequence_classifier.ts';
 import { batchesByLength, batchOf, type EncodedText } from '../models/text_batches.ts';
-import type { Run } from '../nn/parameter.ts';
+import type { Context } from '../nn/parameter.ts';
 import type { CharacterLoss, LossNotice } from '../tokenizer/character_loss.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { accuracy, f1, macroF1, matthewsCorrelation, pearson, spearman } from './metrics.ts';
@@ -20,7 +20,7 @@ import { mean } from './statistics.ts';
 import { Trainer } from './trainer.ts';
 
 /** A text, or two that are judged together, with its class (an index) or, for a regression, its score. */
-export interface LabelledText {
+export interface LabeledText {
   text: string;
   pair?: string;
   label: number;
@@ -65,7 +65,7 @@ const epochSchema = v.object({
 export type EpochReport = v.InferOutput<typeof epochSchema>;
 
 export const fineTuningProgressSchema = v.object({
-  /** Optimiser steps taken, in all and in the epoch at hand. */
+  /** Optimizer steps taken, in all and in the epoch at hand. */
   step: countSchema,
   stepOfEpoch: countSchema,
   /** Tokens trained on, without padding. */
@@ -85,7 +85,7 @@ export const fineTuningProgressSchema = v.object({
 export type FineTuningProgress = v.InferOutput<typeof fineTuningProgressSchema>;
 
 export interface FineTuningSession {
-  backend: Backend;
+  device: Device;
   /** Stops after the step at hand. */
   signal?: AbortSignal;
   /** What to do where a loss is not finite; by default to try a lower learning rate. */
@@ -165,10 +165,10 @@ export async function logitsOf(
   for (const members of batchesByLength(encoded, { unpadded: needsEqualLengths(model) })) {
     signal?.throwIfAborted();
     const batch = batchOf(encoded, members);
-    const read = (run: Run) => run.backend.read(model.logits(run, batch));
-    const logits = await trainer.inference(async (run) => {
-      if (!counts) return read(run);
-      const [values, leaves] = await watchLeaves(run, read);
+    const read = (context: Context) => context.device.read(model.logits(context, batch));
+    const logits = await trainer.inference(async (context) => {
+      if (!counts) return read(context);
+      const [values, leaves] = await watchLeaves(context, read);
       counts.add(leaves, batch.attentionMask);
       return values;
     });
@@ -218,7 +218,7 @@ export async function fineTune(
   options: FineTuningOptions,
   session: FineTuningSession,
 ): Promise<FineTuningProgress & { finished: boolean }> {
-  const { backend, signal } = session;
+  const { device, signal } = session;
   const { training, validation } = data;
   const { epochs, learningRate: peak, seed, patience = epochs } = options;
   if (training.length === 0) throw new InputError('there are no examples to train on');
@@ -229,7 +229,7 @@ export async function fineTune(
     await session.afterStop?.(progress, optimizer);
     return { ...progress, finished: false };
   };
-  using trainer = new Trainer(backend, model.parameters, { adamW: fineTuningAdamW, dropoutSeed: seed, precision: options.precision });
+  using trainer = new Trainer(device, model.parameters, { adamW: fineTuningAdamW, dropoutSeed: seed, precision: options.precision });
   const { optimizer } = trainer;
   const progress = (await session.restore?.(optimizer)) ?? {
     step: 0,
@@ -257,8 +257,8 @@ export async function fineTune(
       const learningRate = peak * cosineWithWarmup(share);
       const batch = batchOf(training, members);
       const labels = members.map((index) => training[index].label);
-      const labelled = { ...batch, labels: model.labels === 1 ? Float32Array.from(labels) : Int32Array.from(labels) };
-      const pass = (run: Run, scale: number) => model.lossAndGradients(run, labelled, { scale });
+      const labeled = { ...batch, labels: model.labels === 1 ? Float32Array.from(labels) : Int32Array.from(labels) };
+      const pass = (context: Context, scale: number) => model.lossAndGradients(context, labeled, { scale });
       const result = await trainer.step([pass], members.length, learningRate);
       checkFinite(result, { step: progress.step + 1, learningRate, advice: session.advice });
       const { loss } = result;
@@ -316,7 +316,7 @@ function isBetter(report: EpochReport, best: EpochReport | undefined, metric: st
 /** Pooling that counts every position would make a text's answer depend on what it is batched with. */
 const needsEqualLengths = (model: SequenceClassifier) => model.config.pooler.kind !== 'first';
 
-/** Batches that are shuffled together before they are sorted by length: little padding, and neighbours that differ in each epoch. */
+/** Batches that are shuffled together before they are sorted by length: little padding, and neighbors that differ in each epoch. */
 const batchesPerWindow = 64;
 
 /** An epoch's batches, by the seed and the epoch. */

@@ -1,6 +1,6 @@
 /** Fine-tuning on files of the user's own: the run as a whole. */
 
-import type { Backend } from '../backend/backend.ts';
+import type { Device } from '../backend/device.ts';
 import { InputError } from '../errors.ts';
 import { checkVocabulary, loadSequenceClassifier, readTrainedHead, saveCheckpoint } from '../models/checkpoint.ts';
 import type { FeedforwardConfig } from '../models/config.ts';
@@ -17,12 +17,12 @@ import {
   type FineTuningProgress,
   type FineTuningStep,
   fineTune,
-  type LabelledText,
+  type LabeledText,
   metricNames,
 } from './fine_tune.ts';
 import { fineTuningRecipe } from './fine_tune_recipe.ts';
 import { FineTuningState } from './fine_tune_state.ts';
-import { type LabelledFile, readLabelledFile } from './labelled_files.ts';
+import { type LabeledFile, readLabeledFile } from './labeled_files.ts';
 import { CounterRandom, randomStream, shuffled } from './random.ts';
 import { inRunFolder, type RunSession } from './run.ts';
 import { verdictOnFineTuning } from './verdict.ts';
@@ -31,16 +31,16 @@ import { verdictOnFineTuning } from './verdict.ts';
 export interface FineTuningRunOptions extends FineTuningOptions {
   /** Folder of the model to start from: a masked language model, an encoder or a classifier of the same classes. */
   model: string;
-  /** Labelled texts; see {@link readLabelledFile}. */
+  /** Labeled texts; see {@link readLabeledFile}. */
   train: string;
-  /** Labelled texts for the scores; absent: a tenth of `train`, of each class alike, is kept for that. */
+  /** Labeled texts for the scores; absent: a tenth of `train`, of each class alike, is kept for that. */
   validation?: string;
   /** Of model.safetensors. */
   dtype: 'F32' | 'BF16';
 }
 
 export interface FineTuningRunSession extends Omit<RunSession, 'evaluateEvery' | 'now'> {
-  backend: Backend;
+  device: Device;
   onStep?(report: FineTuningStep): void;
   onEpoch?(report: EpochReport & { best: boolean; seconds: number }): void;
   /** When all is read. `majority`: of the examples that are scored on, where they have classes. */
@@ -71,14 +71,14 @@ const heldOutEvery = 10;
  * @throws InputError for unusable files and options
  */
 export function runFineTuning(options: FineTuningRunOptions, session: FineTuningRunSession): Promise<FineTuningResult> {
-  const { backend, out } = session;
+  const { device, out } = session;
   const { model: base, train, validation } = options;
   const inputs = { model: [base], train: [train], validation: validation === undefined ? [] : [validation] };
   return inRunFolder('finetune', session, inputs, async (folder) => {
     const data = await readExamples(options, await trainedClasses(options.model));
     const tokenizer = await loadTokenizer(folder.isNew ? options.model : out, session.onNotice);
     const { labels } = data;
-    using model = await loadSequenceClassifier(options.model, backend, {
+    using model = await loadSequenceClassifier(options.model, device, {
       notice: session.onNotice,
       fresh: { labels: Math.max(1, labels.length), labelNames: labels.length > 0 ? labels : undefined, seed: options.seed },
     });
@@ -86,7 +86,7 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
     if (metric !== undefined && !metricNames(model.labels).includes(metric))
       throw new InputError(`--metric ${metric}: expected ${metricNames(model.labels).join(' or ')} for these labels`);
     checkVocabulary(options.model, tokenizer, model.config);
-    const length = Math.min(options.length, model.config.positions);
+    const length = Math.min(options.length, model.config.maxPositionEmbeddings);
     if (length < options.length && options.length !== fineTuningRecipe.length)
       session.onNotice?.(`texts of at most ${length} tokens, not ${options.length}: more the model cannot read`);
     const losses = new LossNotice((line) => session.onNotice?.(line));
@@ -110,7 +110,7 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
       changed: `${options.train}: is not what the run in ${out} was started with; put the file back, or start another run`,
     });
     const result = await fineTune(model, examples, options, {
-      backend,
+      device,
       signal: session.signal,
       advice: 'try a lower --learning-rate',
       async restore(optimizer) {
@@ -150,8 +150,8 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
 }
 
 interface Examples {
-  training: LabelledText[];
-  validation: LabelledText[];
+  training: LabeledText[];
+  validation: LabeledText[];
   /** Names of the classes, in order; none for a regression. */
   labels: string[];
   /** Tells one set of examples from another. */
@@ -165,11 +165,11 @@ async function trainedClasses(folder: string): Promise<string[] | undefined> {
 }
 
 async function readExamples({ model, train, validation, seed }: FineTuningRunOptions, trained: string[] | undefined): Promise<Examples> {
-  const first = await readLabelledFile(train);
-  const second = validation === undefined ? undefined : await readLabelledFile(validation);
+  const first = await readLabeledFile(train);
+  const second = validation === undefined ? undefined : await readLabeledFile(validation);
   if (second && second.kind !== first.kind)
     throw new InputError(`${validation}: holds ${second.kind}, expected ${first.kind} as ${train} does`);
-  const hasPair = ({ records }: LabelledFile) => records[0].pair !== undefined;
+  const hasPair = ({ records }: LabeledFile) => records[0].pair !== undefined;
   if (second && hasPair(second) !== hasPair(first))
     throw new InputError(`${validation}: has ${hasPair(second) ? 'pairs of texts' : 'single texts'}, unlike ${train}`);
   const found = first.kind === 'classes' ? classNames(first, train) : [];
@@ -179,7 +179,7 @@ async function readExamples({ model, train, validation, seed }: FineTuningRunOpt
       `${model}: is a classifier already, of ${someOf(labels)}; ${train} has ${someOf(found)}: name the model from before it was fine-tuned`,
     );
   const indexOf = new Map(labels.map((name, index) => [name, index]));
-  const numbered = ({ records }: LabelledFile, path: string) =>
+  const numbered = ({ records }: LabeledFile, path: string) =>
     records.map(({ text, pair, label, line }) => {
       const value = typeof label === 'number' ? label : indexOf.get(label);
       if (value === undefined)
@@ -213,7 +213,7 @@ const someOf = (classes: readonly string[]) =>
   classes.length > 0 ? `${classes.slice(0, 10).join(', ')}${classes.length > 10 ? ', ...' : ''}` : 'scores';
 
 /** The classes in order of their names, numbers by value. */
-function classNames({ records }: LabelledFile, path: string): string[] {
+function classNames({ records }: LabeledFile, path: string): string[] {
   const names = [...new Set(records.map(({ label }) => `${label}`))];
   const numeric = names.every((name) => name.trim() !== '' && Number.isFinite(Number(name)));
   names.sort(numeric ? (a, b) => Number(a) - Number(b) : undefined);

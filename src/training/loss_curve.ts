@@ -21,7 +21,7 @@ export function renderLossCurve(history: readonly CurvePoint[]): string {
     chart.setOption({
       animation: false,
       backgroundColor: '#ffffff',
-      title: { text: 'Masked language modelling loss', left: 'center', top: 8, textStyle: { fontSize: 16 } },
+      title: { text: 'Masked language modeling loss', left: 'center', top: 8, textStyle: { fontSize: 16 } },
       legend: { top: 36, itemGap: 40, data: ['training (smoothed)', 'held out'] },
       grid: { left: 70, right: 30, top: 70, bottom: 60 },
       xAxis: {
@@ -64,7 +64,7 @@ function tokenLabel(tokens: number): string {
   return `${tokens}`;
 }
 
-/** Each point becomes the mean over a centred window of about 1/25 of the curve, narrower at its ends. */
+/** Each point becomes the mean over a centered window of about 1/25 of the curve, narrower at its ends. */
 function smoothed(points: readonly number[][]): number[][] {
   const radius = Math.ceil(points.length / 50);
   const sums = [0];

@@ -1,18 +1,18 @@
-import { ignoredLabel, type LabelledBatch, type MaskedLanguageModel } from '../models/masked_language_model.ts';
-import type { Run } from '../nn/parameter.ts';
+import { ignoredLabel, type LabeledBatch, type MaskedLanguageModel } from '../models/masked_language_model.ts';
+import type { Context } from '../nn/parameter.ts';
 import { LeafCounts, type LeafUse, watchLeaves } from './paths.ts';
 import type { StepResult, Trainer } from './trainer.ts';
 
-/** One step of masked language modelling: the mean loss, nats, is over the predicted positions of all micro-batches. `balance` as in Trainer.step. */
+/** One step of masked language modeling: the mean loss, nats, is over the predicted positions of all micro-batches. `balance` as in Trainer.step. */
 export function maskedStep(
   trainer: Trainer,
   model: MaskedLanguageModel,
-  batches: readonly LabelledBatch[],
+  batches: readonly LabeledBatch[],
   learningRate: number,
   balance: number,
 ): Promise<StepResult> {
   const predicted = batches.reduce((sum, { labels }) => sum + countPredicted(labels), 0);
-  const passes = batches.map((batch) => (run: Run, scale: number) => model.lossAndGradients(run, batch, { scale }));
+  const passes = batches.map((batch) => (context: Context, scale: number) => model.lossAndGradients(context, batch, { scale }));
   return trainer.step(passes, predicted, learningRate, balance);
 }
 
@@ -20,13 +20,13 @@ export function maskedStep(
 export async function maskedLoss(
   trainer: Trainer,
   model: MaskedLanguageModel,
-  batches: readonly LabelledBatch[],
+  batches: readonly LabeledBatch[],
 ): Promise<{ loss: number; layers: LeafUse[] }> {
   const counts = new LeafCounts(model.config.feedforward);
   let total = 0;
   let predicted = 0;
   for (const batch of batches) {
-    const [{ losses }, leaves] = await trainer.inference((run) => watchLeaves(run, (watched) => model.losses(watched, batch)));
+    const [{ losses }, leaves] = await trainer.inference((context) => watchLeaves(context, (watched) => model.losses(watched, batch)));
     counts.add(leaves);
     total += losses.reduce((sum, loss) => sum + loss, 0);
     predicted += losses.length;

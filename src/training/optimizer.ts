@@ -1,5 +1,5 @@
 import { checkArgument, kinds } from '../arguments.ts';
-import type { Backend } from '../backend/backend.ts';
+import type { Device } from '../backend/device.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import type { Parameter } from '../nn/parameter.ts';
 
@@ -73,11 +73,11 @@ export class AdamW {
   private readonly own: Tensor[] = [];
 
   constructor(
-    readonly backend: Backend,
+    readonly device: Device,
     parameters: readonly Parameter[],
     readonly options: AdamWOptions = pretrainingAdamW,
   ) {
-    checkArgument('backend', backend, kinds.backend);
+    checkArgument('device', device, kinds.device);
     checkArgument('parameters', parameters, kinds.list);
     checkArgument('options', options, kinds.object);
     this.buffers = parameters.filter(({ buffer }) => buffer);
@@ -85,21 +85,21 @@ export class AdamW {
     try {
       this.parameters = trained.map((parameter) => {
         const { value, name } = parameter;
-        parameter.gradient = this.keep(backend.zeros(`${name}.gradient`, value.shape));
+        parameter.gradient = this.keep(device.zeros(`${name}.gradient`, value.shape));
         return {
           parameter,
-          mean: this.keep(backend.zeros(`${name}.mean`, value.shape)),
-          variance: this.keep(backend.zeros(`${name}.variance`, value.shape)),
+          mean: this.keep(device.zeros(`${name}.mean`, value.shape)),
+          variance: this.keep(device.zeros(`${name}.variance`, value.shape)),
           branches: options.branchRate ? this.branchStates(parameter) : [],
         };
       });
-      this.sums = this.keep(backend.zeros('sums of squares', [trained.length]));
+      this.sums = this.keep(device.zeros('sums of squares', [trained.length]));
     } catch (error) {
       this.release(trained); // nobody else has what was made before the memory was full
       throw error;
     }
-    this.flags = new Set(trained.flatMap(({ touched }) => touched ?? []));
-    for (const flags of this.flags) backend.fill({ output: flags, value: 0 });
+    this.flags = new Set(trained.flatMap(({ rowMask }) => rowMask ?? []));
+    for (const flags of this.flags) device.fill({ output: flags, value: 0 });
   }
 
   private keep(tensor: Tensor): Tensor {
@@ -118,22 +118,22 @@ export class AdamW {
    * @param clip [2], overwritten: the factor applied to the gradient, and the gradient's norm before clipping
    */
   step(learningRate: number, clip: Tensor): void {
-    const { backend, sums, options } = this;
+    const { device, sums, options } = this;
     this.steps++;
     this.parameters.forEach(({ parameter }, index) => {
-      backend.sumOfSquares({ input: gradientOf(parameter), touched: parameter.touched, output: sums.view([1], index) });
+      device.sumOfSquares({ input: gradientOf(parameter), rowMask: parameter.rowMask, output: sums.view([1], index) });
     });
-    backend.clipScale({ sums, maximum: options.clipNorm, output: clip });
+    device.clipScale({ sums, maximum: options.clipNorm, output: clip });
     const gradientScale = clip.view([1]);
     const { beta1, beta2, epsilon } = options;
     const common = { gradientScale, beta1, beta2, epsilon, step: this.steps };
     for (const { parameter, mean, variance, branches } of this.parameters) {
-      const { value, touched } = parameter;
+      const { value, rowMask } = parameter;
       const gradient = gradientOf(parameter);
       // The whole decay comes with a row's own step.
       const share = branches.length > 0 ? ownShare : 1;
       const own = { learningRate: share * learningRate, weightDecay: parameter.decay ? options.weightDecay / share : 0 };
-      backend.adamw({ parameter: value, gradient, mean, variance, touched, ...own, ...common });
+      device.adamw({ parameter: value, gradient, mean, variance, rowMask, ...own, ...common });
       this.stepBranches(value, gradient, branches, { learningRate: learningRate * (options.branchRate ?? 0), ...common });
     }
     this.clearGradients();
@@ -144,10 +144,10 @@ export class AdamW {
    * gradients. `steps`: taken before it.
    */
   discard(steps: number): void {
-    const { backend } = this;
+    const { device } = this;
     this.steps = steps;
-    for (const { parameter } of this.parameters) backend.fill({ output: gradientOf(parameter), value: 0 });
-    for (const flags of this.flags) backend.fill({ output: flags, value: 0 });
+    for (const { parameter } of this.parameters) device.fill({ output: gradientOf(parameter), value: 0 });
+    for (const flags of this.flags) device.fill({ output: flags, value: 0 });
   }
 
   private stepBranches(
@@ -156,49 +156,49 @@ export class AdamW {
     branches: readonly BranchState[],
     how: { learningRate: number; gradientScale: Tensor; beta1: number; beta2: number; epsilon: number; step: number },
   ): void {
-    const { backend } = this;
+    const { device } = this;
     const asRows = (tensor: Tensor, { of }: BranchState) => tensor.view([of.size, tensor.size / of.size]);
     for (const [i, branch] of branches.entries()) {
       const { of, mean, variance, change } = branch;
       const members = asRows(i === 0 ? gradient : branches[i - 1].gradient, branch);
-      backend.fill({ output: branch.gradient, value: 0 });
-      backend.scatterAdd({ indices: of, input: members, table: branch.gradient });
-      backend.fill({ output: change, value: 0 });
-      backend.adamw({ parameter: change, gradient: branch.gradient, mean, variance, weightDecay: 0, ...how });
+      device.fill({ output: branch.gradient, value: 0 });
+      device.scatterAdd({ indices: of, input: members, table: branch.gradient });
+      device.fill({ output: change, value: 0 });
+      device.adamw({ parameter: change, gradient: branch.gradient, mean, variance, weightDecay: 0, ...how });
     }
     // Steps of wide branches join those of the narrow ones, and these the rows.
     for (const [i, branch] of [...branches.entries()].reverse()) {
       const members = asRows(i === 0 ? value : branches[i - 1].change, branch);
-      backend.gather({ table: branch.change, indices: branch.of, output: members, accumulate: true });
+      device.gather({ table: branch.change, indices: branch.of, output: members, accumulate: true });
     }
   }
 
   private clearGradients(): void {
-    const { backend } = this;
+    const { device } = this;
     for (const { parameter } of this.parameters) {
       const gradient = gradientOf(parameter);
-      if (parameter.touched) backend.clearRows({ gradient, touched: parameter.touched });
-      else backend.fill({ output: gradient, value: 0 });
+      if (parameter.rowMask) device.clearRows({ gradient, rowMask: parameter.rowMask });
+      else device.fill({ output: gradient, value: 0 });
     }
-    for (const flags of this.flags) backend.fill({ output: flags, value: 0 });
+    for (const flags of this.flags) device.fill({ output: flags, value: 0 });
   }
 
   private branchStates({ branches, value, name }: Parameter): BranchState[] {
-    const { backend, scratch } = this;
+    const { device, scratch } = this;
     const width = value.size / value.shape[0];
     let [rows] = value.shape;
     return (branches?.() ?? []).map((of, i) => {
       const count = of.reduce((most, branch) => Math.max(most, branch + 1), 0);
       const shape = [count, width];
-      const zeros = (what: string) => this.keep(backend.zeros(`${name}.branches ${i} ${what}`, shape));
+      const zeros = (what: string) => this.keep(device.zeros(`${name}.branches ${i} ${what}`, shape));
       const shared = (what: string) => {
         const key = `${what} of branches ${i} [${shape}]`;
-        const tensor = scratch.get(key) ?? this.keep(backend.tensor(key, shape));
+        const tensor = scratch.get(key) ?? this.keep(device.tensor(key, shape));
         scratch.set(key, tensor);
         return tensor;
       };
       const state = {
-        of: this.keep(backend.tensor(`${name}.branches ${i}`, [rows], 'i32', of)),
+        of: this.keep(device.tensor(`${name}.branches ${i}`, [rows], 'i32', of)),
         mean: zeros('mean'),
         variance: zeros('variance'),
         gradient: shared('gradient'),
@@ -225,7 +225,7 @@ export async function startBranchesAlike(parameter: Parameter): Promise<void> {
   const { value, branches } = parameter;
   if (!branches) return;
   const [narrowest, ...wider] = branches();
-  const values = await value.backend.read(value);
+  const values = await value.device.read(value);
   const width = values.length / narrowest.length;
   const first = new Map<number, number>();
   for (const [row, branch] of narrowest.entries()) {
@@ -234,7 +234,7 @@ export async function startBranchesAlike(parameter: Parameter): Promise<void> {
     first.set(place, from);
     values.copyWithin(row * width, from * width, (from + 1) * width);
   }
-  value.backend.write(value, values);
+  value.device.write(value, values);
 }
 
 function gradientOf(parameter: Parameter): Tensor {

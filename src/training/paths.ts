@@ -3,26 +3,29 @@ import * as v from 'valibot';
 import type { Tensor } from '../backend/tensor.ts';
 import { countSchema } from '../io/schemas.ts';
 import type { FeedforwardConfig } from '../models/config.ts';
-import type { Run } from '../nn/parameter.ts';
+import type { Context } from '../nn/parameter.ts';
 
 /** Where tokens went: for each fast feedforward layer, the leaf of each token in each tree, [tokens trees]. */
 export type Leaves = readonly Int32Array[];
 
 /** Runs a forward pass and tells where its tokens went. */
-export async function watchLeaves<Result>(run: Run, forward: (run: Run) => Result | Promise<Result>): Promise<[Result, Leaves]> {
+export async function watchLeaves<Result>(
+  context: Context,
+  forward: (context: Context) => Result | Promise<Result>,
+): Promise<[Result, Leaves]> {
   const copies: Tensor[] = [];
   try {
-    const watchPaths = (_: Tensor, visited: Tensor) => {
-      const copy = run.backend.tensor('visited nodes', visited.shape, 'i32');
+    const watchPaths = (_: Tensor, pathNodes: Tensor) => {
+      const copy = context.device.tensor('visited nodes', pathNodes.shape, 'i32');
       copies.push(copy);
-      run.backend.copy({ input: visited, output: copy });
+      context.device.copy({ input: pathNodes, output: copy });
     };
-    const result = await forward({ ...run, watchPaths });
+    const result = await forward({ ...context, watchPaths });
     const leaves: Int32Array[] = [];
     for (const copy of copies) {
-      const visited = await run.backend.readIntegers(copy);
+      const pathNodes = await context.device.readIntegers(copy);
       const levels = copy.shape[2];
-      leaves.push(Int32Array.from({ length: visited.length / levels }, (_, walk) => visited[walk * levels + levels - 1]));
+      leaves.push(Int32Array.from({ length: pathNodes.length / levels }, (_, walk) => pathNodes[walk * levels + levels - 1]));
     }
     return [result, leaves];
   } finally {

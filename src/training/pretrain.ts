@@ -2,7 +2,7 @@
 
 import * as v from 'valibot';
 import { joinPath } from '#platform';
-import type { Backend } from '../backend/backend.ts';
+import type { Device } from '../backend/device.ts';
 import type { ProductPrecision } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
 import { readLines, writeFileAtomic } from '../io/files.ts';
@@ -10,7 +10,7 @@ import { countSchema } from '../io/schemas.ts';
 import { checkVocabulary, createMaskedLanguageModel, loadMaskedLanguageModel, saveCheckpoint } from '../models/checkpoint.ts';
 import { crammedBertConfig, type FeedforwardConfig, feedforwardOf, type ModelConfig } from '../models/config.ts';
 import { configToJson, parseConfig } from '../models/config_json.ts';
-import type { LabelledBatch, MaskedLanguageModel } from '../models/masked_language_model.ts';
+import type { LabeledBatch, MaskedLanguageModel } from '../models/masked_language_model.ts';
 import { modelNames } from '../models/names.ts';
 import { countParameters } from '../nn/parameter.ts';
 import { saveTokenizer } from '../tokenizer/save_tokenizer.ts';
@@ -105,7 +105,7 @@ export interface StepReport {
 
 /** What may differ from session to session of one run. */
 export interface PretrainSession extends RunSession {
-  backend: Backend;
+  device: Device;
   onStep?(report: StepReport): void;
   onEvaluation?(report: { step: number; tokens: number; seconds: number; heldOutLoss: number; layers: LeafUse[] }): void;
   onCheckpoint?(report: { step: number; tokens: number; seconds: number }): void;
@@ -139,7 +139,7 @@ const stepsPerPoint = 20;
  * @throws InputError for unusable files and options; FailureError if the loss is not finite
  */
 export function pretrain(options: PretrainOptions, session: PretrainSession): Promise<PretrainResult> {
-  const { backend, out } = session;
+  const { device, out } = session;
   const inputs = { corpus: options.corpus, 'held-out': options.heldOut === undefined ? [] : [options.heldOut] };
   return inRunFolder('pretrain', session, inputs, async (folder, open) => {
     if (!options.model) modelConfig(options, { vocabularySize: options.vocabulary }); // Before the work of training a tokenizer.
@@ -148,10 +148,10 @@ export function pretrain(options: PretrainOptions, session: PretrainSession): Pr
     specialId(tokenizer, 'sepId', '[SEP]', options);
     const saved = session.resume && (await hasState(out));
     const model = options.model
-      ? await startingModel(options, saved ? out : options.model, tokenizer, backend)
-      : createMaskedLanguageModel(modelConfig(options, tokenizer), backend, options.seed);
+      ? await startingModel(options, saved ? out : options.model, tokenizer, device)
+      : createMaskedLanguageModel(modelConfig(options, tokenizer), device, options.seed);
     open.push(model);
-    const { predictedFraction: share } = model.config;
+    const { mlmProbability: share } = model.config;
     const masking = { maskId, vocabularySize: tokenizer.vocabularySize, share };
     if (maskingCounts(options.length, share).predicted === 0)
       throw new InputError(`--length ${options.length} is too short: ${100 * share} % of a sequence are predicted, and that is no token`);
@@ -160,7 +160,7 @@ export function pretrain(options: PretrainOptions, session: PretrainSession): Pr
     freezePositionScale(model);
     const { precision, branchRate } = options;
     if (branchRate && !options.model) for (const parameter of model.parameters) await startBranchesAlike(parameter);
-    const trainer = new Trainer(backend, model.parameters, {
+    const trainer = new Trainer(device, model.parameters, {
       adamW: { ...pretrainingAdamW, branchRate },
       precision,
     });
@@ -203,7 +203,7 @@ interface Training {
   masking: MaskingOptions;
   model: MaskedLanguageModel;
   trainer: Trainer;
-  heldOut: LabelledBatch[];
+  heldOut: LabeledBatch[];
   stream: SequenceStream;
   progress: RunProgress;
 }
@@ -229,7 +229,7 @@ async function train({ options, session, tokenizer, masking, model, trainer, hel
       const learningRate = options.learningRate * multiplier;
       const balance = isBalanced() ? (options.balance ?? 0) * multiplier : 0;
       const batches = await nextBatches(stream, shape, options.seed, masking);
-      // The next step's text is read and tokenised while the backend computes this one.
+      // The next step's text is read and tokenized while the backend computes this one.
       const [result] = await Promise.all([maskedStep(trainer, model, batches, learningRate, balance), stream.prefetch(sequencesPerStep)]);
       progress.step++;
       progress.tokens += sequencesPerStep * shape.length;
@@ -261,7 +261,7 @@ async function train({ options, session, tokenizer, masking, model, trainer, hel
 /** By the last loss on held-out text, or else of the last steps. */
 function verdict(
   { history, recentLosses }: RunProgress,
-  heldOut: readonly LabelledBatch[],
+  heldOut: readonly LabeledBatch[],
   stream: SequenceStream,
   tokenizer: Tokenizer,
 ): Verdict {
@@ -346,7 +346,7 @@ async function heldOutBatches(
   tokenizer: Tokenizer,
   masking: MaskingOptions,
   { onNotice, signal }: PretrainSession,
-): Promise<LabelledBatch[]> {
+): Promise<LabeledBatch[]> {
   const { length, batch, heldOutSequences: count, heldOutEvery } = options;
   const sequences = options.heldOut
     ? (await packText({ path: options.heldOut, tokenizer, length, count, onNotice, signal })).sequences
@@ -368,14 +368,9 @@ function freezePositionScale(model: MaskedLanguageModel): void {
 }
 
 /** The model to go on from. @throws InputError if it is no crammedBERT or does not take the run's sequences or the tokenizer's ids */
-async function startingModel(
-  options: PretrainOptions,
-  folder: string,
-  tokenizer: Tokenizer,
-  backend: Backend,
-): Promise<MaskedLanguageModel> {
-  const model = await loadMaskedLanguageModel(folder, backend);
-  const { family, positions } = model.config;
+async function startingModel(options: PretrainOptions, folder: string, tokenizer: Tokenizer, device: Device): Promise<MaskedLanguageModel> {
+  const model = await loadMaskedLanguageModel(folder, device);
+  const { family, maxPositionEmbeddings: positions } = model.config;
   try {
     if (family !== 'crammedBERT')
       throw new InputError(
@@ -400,13 +395,13 @@ const initialDeviation = (hidden: number) => 0.02 * Math.sqrt(768 / hidden);
 function modelConfig(options: PretrainOptions, tokenizer: { vocabularySize: number; padId?: number }): ModelConfig {
   const { layers, hidden, heads, length } = options;
   const config = crammedBertConfig({
-    vocabularySize: tokenizer.vocabularySize,
+    vocabSize: tokenizer.vocabularySize,
     hiddenSize: hidden,
-    layers,
-    heads,
-    positions: length,
-    padId: tokenizer.padId ?? 0,
+    numHiddenLayers: layers,
+    numAttentionHeads: heads,
+    maxPositionEmbeddings: length,
+    padTokenId: tokenizer.padId ?? 0,
     feedforward: feedforwardOf(options.feedforward, options),
   });
-  return parseConfig(configToJson({ ...config, initialDeviation: initialDeviation(hidden) }), 'the model asked for');
+  return parseConfig(configToJson({ ...config, initializerRange: initialDeviation(hidden) }), 'the model asked for');
 }

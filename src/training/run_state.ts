@@ -26,7 +26,7 @@ const curvePointSchema = v.object({
 export type CurvePoint = v.InferOutput<typeof curvePointSchema>;
 
 export const runProgressSchema = v.object({
-  /** Optimiser steps taken. */
+  /** Optimizer steps taken. */
   step: countSchema,
   /** Tokens trained on. */
   tokens: countSchema,
@@ -82,7 +82,7 @@ function branchTensors(optimized: OptimizedParameter): TensorToWrite[] {
     name,
     dtype: 'F32' as const,
     shape: tensor.shape,
-    values: () => tensor.backend.read(tensor),
+    values: () => tensor.device.read(tensor),
   }));
 }
 
@@ -92,7 +92,7 @@ export async function hasState(folder: string): Promise<boolean> {
 }
 
 /**
- * Puts weights and moments back and returns what was saved beside them, records by what they must look like; the optimiser's count of
+ * Puts weights and moments back and returns what was saved beside them, records by what they must look like; the optimizer's count of
  * steps is the caller's to set.
  * @throws InputError if the state does not fit the model or is damaged
  */
@@ -120,7 +120,7 @@ export async function loadState<Records extends Record<string, v.GenericSchema>,
           arrays.push({ name, shape, values: await read(`${part}.${name}`, shape) });
         importParameter(optimized.parameter, arrays, partOf(optimized, part));
       }
-      for (const { name, tensor } of branchMoments(optimized)) tensor.backend.write(tensor, await read(name, tensor.shape));
+      for (const { name, tensor } of branchMoments(optimized)) tensor.device.write(tensor, await read(name, tensor.shape));
     }
     const buffers = optimizer.buffers.flatMap((buffer) => buffer.layout.tensors.map((tensor) => ({ buffer, ...tensor })));
     // A state from before there were thresholds has none.

@@ -90,7 +90,7 @@ export interface SequenceState {
 
 /**
  * Endless training sequences, shuffled through a pool: each draw takes a random sequence out of the pool (by seed and number of the
- * draw) and refills its place from the mixture of files. Neighbours in a text are thus spread over thousands of sequences.
+ * draw) and refills its place from the mixture of files. Neighbors in a text are thus spread over thousands of sequences.
  */
 export class SequenceStream {
   private constructor(
@@ -170,7 +170,7 @@ export class SequenceStream {
   }
 
   /**
-   * Reads ahead so that the next `count` draws need no reading or tokenising, for the time in which the backend works. Does not change
+   * Reads ahead so that the next `count` draws need no reading or tokenizing, for the time in which the backend works. Does not change
    * what is drawn, and `state` stays exact.
    */
   async prefetch(count: number): Promise<void> {

@@ -38,7 +38,7 @@ const node = (code: string) => spawnSync(process.execPath, ['--expose-gc', '-e',
 
 describe.skipIf(!loadAddon().addon)('without memory the native backend ends in an error, never in the end of the process', () => {
   beforeAll(() => {
-    const script = `${root}scripts/build-native.mjs`;
+    const script = `${root}scripts/build_native.mjs`;
     const { status, stderr } = spawnSync(process.execPath, [script, '--out', `${root}build/allocation-failures`, '--allocation-failures'], {
       encoding: 'utf8',
     });

@@ -78,12 +78,12 @@ describeOnEach(candidates, ({ create }) => {
   });
 
   test('a slot that grew is refused by its old name', () => {
-    using backend = create();
-    const arena = new Arena(backend);
+    using device = create();
+    const arena = new Arena(device);
     const small = arena.tensor('small', [4]);
     arena.reset();
     arena.tensor('large', [4000]);
-    expect(() => backend.fill({ output: small, value: 1 })).toThrow("tensor 'small' was disposed");
+    expect(() => device.fill({ output: small, value: 1 })).toThrow("tensor 'small' was disposed");
     arena.dispose();
   });
 });

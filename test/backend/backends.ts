@@ -1,15 +1,15 @@
 import { describe } from 'vitest';
-import type { Backend } from '../../src/backend/backend.ts';
-import { NativeBackend } from '../../src/backend/native.ts';
+import type { Device } from '../../src/backend/device.ts';
+import { NativeDevice } from '../../src/backend/native.ts';
 import { loadAddon } from '../../src/backend/native_loader.ts';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
-import { WasmBackend } from '../../src/backend/wasm.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
+import { WasmDevice } from '../../src/backend/wasm.ts';
 import { wasmMissing } from '../../src/platform/node.ts';
 
 /** A backend that tests run on; `unavailable` says why it cannot run here. */
 export interface Candidate {
   label: string;
-  create(threads?: number): Backend;
+  create(threads?: number): Device;
   unavailable?: string;
 }
 
@@ -22,13 +22,13 @@ function nativeCandidates(): Candidate[] {
   if (!addon) {
     const required = process.env.UFB_REQUIRE_NATIVE === '1';
     if (!required) console.warn(`native backend not tested: ${reason}`);
-    return [{ label: 'native', create: () => new NativeBackend(), unavailable: required ? undefined : reason }];
+    return [{ label: 'native', create: () => new NativeDevice(), unavailable: required ? undefined : reason }];
   }
   const { UFB_INSTRUCTION_SET: only } = process.env;
   // Three threads: more than this work divides evenly among, and on a small machine more than it has cores.
   return (only ? [only] : addon.instructionSets).map((instructionSet) => ({
     label: `native, ${instructionSet}`,
-    create: (threads = 3) => new NativeBackend({ threads, instructionSet }),
+    create: (threads = 3) => new NativeDevice({ threads, instructionSet }),
   }));
 }
 
@@ -38,20 +38,20 @@ function wasmCandidates(): Candidate[] {
   return [true, false].flatMap((relaxed) =>
     [3, 1].map((usual) => ({
       label: `wasm, ${relaxed ? 'relaxed' : 'simd'}, ${usual === 1 ? 'single' : 'threads'}`,
-      create: (threads = usual) => new WasmBackend({ threads: usual === 1 ? 1 : threads, relaxed }),
+      create: (threads = usual) => new WasmDevice({ threads: usual === 1 ? 1 : threads, relaxed }),
       unavailable,
     })),
   );
 }
 
 export const candidates: readonly Candidate[] = [
-  { label: 'reference', create: () => new ReferenceBackend() },
+  { label: 'reference', create: () => new ReferenceDevice() },
   ...nativeCandidates(),
   ...wasmCandidates(),
 ];
 
 /** The tests of `body`, once for each of `backends`; where one cannot run they are skipped, saying why. */
-export function describeOnEach(backends: readonly Candidate[], body: (backend: Pick<Candidate, 'label' | 'create'>) => void): void {
-  for (const { label, create, unavailable } of backends)
+export function describeOnEach(devices: readonly Candidate[], body: (device: Pick<Candidate, 'label' | 'create'>) => void): void {
+  for (const { label, create, unavailable } of devices)
     describe.skipIf(unavailable)(unavailable ? `${label} (skipped: ${unavailable})` : label, () => body({ label, create }));
 }

@@ -1,4 +1,4 @@
-import type { Backend } from '../../src/backend/backend.ts';
+import type { Device } from '../../src/backend/device.ts';
 
 export interface BlockWatch {
   /** Blocks that were handed out and not given back. */
@@ -8,18 +8,18 @@ export interface BlockWatch {
 }
 
 /** Watches the memory that a backend hands out, from now on. */
-export function watchBlocks(backend: Backend): BlockWatch {
+export function watchBlocks(device: Device): BlockWatch {
   const watch = { held: 0, largest: 0 };
-  const { allocate, release } = backend;
-  backend.allocate = (bytes) => {
-    const storage = allocate.call(backend, bytes);
+  const { allocate, release } = device;
+  device.allocate = (bytes) => {
+    const storage = allocate.call(device, bytes);
     watch.held++;
     watch.largest = Math.max(watch.largest, bytes);
     return storage;
   };
-  backend.release = (storage) => {
+  device.release = (storage) => {
     if (!storage.disposed) watch.held--;
-    release.call(backend, storage);
+    release.call(device, storage);
   };
   return watch;
 }

@@ -1,11 +1,11 @@
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import type { Storage, Tensor, TypedArray } from '../../src/backend/tensor.ts';
 
 /**
  * The reference with every f32 tensor held in double, so that finite differences are exact to many digits more than the gradients
  * they check. Values that are written are kept as they are if they come as plain numbers, not as a Float32Array.
  */
-export class DoublePrecisionBackend extends ReferenceBackend {
+export class DoublePrecisionDevice extends ReferenceDevice {
   override allocate(bytes: number): Storage {
     // The storage says what it holds in elements of four bytes, as an arena reckons.
     return Object.assign(super.allocate(2 * bytes), { bytes });

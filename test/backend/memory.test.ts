@@ -2,8 +2,8 @@ import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { beforeAll, describe, expect, test } from 'vitest';
-import type { Backend } from '../../src/backend/backend.ts';
-import { NativeBackend } from '../../src/backend/native.ts';
+import type { Device } from '../../src/backend/device.ts';
+import { NativeDevice } from '../../src/backend/native.ts';
 import { type Pipelines, pipeline } from '../../src/pipelines/pipeline.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { writeTinyClassifier, writeTinyModel } from '../tiny_model.ts';
@@ -43,38 +43,38 @@ async function expectFlat(work: () => Promise<void>, blocks: () => number[]): Pr
 }
 
 /** Eleven calls: a tensor made, written, used by eight operations of several kinds, and given back. */
-function smallCalls(backend: Backend, kept: ReturnType<typeof keep>): void {
+function smallCalls(device: Device, kept: ReturnType<typeof keep>): void {
   const { a, b, output, weight, projected, gamma, indices, rows } = kept;
-  const values = backend.tensor('values', [1024]);
-  backend.fill({ output: values, value: 0.5 });
-  backend.write(a, smallArray);
-  backend.add({ a, b, output });
-  backend.gelu({ input: output, output });
-  backend.layerNorm({ input: output, gamma, beta: gamma, epsilon: 1e-12, output: b });
-  backend.linear({ input: b, weight, output: projected });
-  backend.gather({ table: weight, indices, output: rows });
-  backend.copy({ input: projected, output: rows });
-  backend.sumOfSquares({ input: values, output: a.view([1]) });
+  const values = device.tensor('values', [1024]);
+  device.fill({ output: values, value: 0.5 });
+  device.write(a, smallArray);
+  device.add({ a, b, output });
+  device.gelu({ input: output, output });
+  device.layerNorm({ input: output, gamma, beta: gamma, epsilon: 1e-12, output: b });
+  device.linear({ input: b, weight, output: projected });
+  device.gather({ table: weight, indices, output: rows });
+  device.copy({ input: projected, output: rows });
+  device.sumOfSquares({ input: values, output: a.view([1]) });
   values.dispose();
 }
 const callsAtOnce = 11;
 const smallArray = new Float32Array(32).fill(1);
 
-const keep = (backend: Backend) => ({
-  a: backend.zeros('a', [4, 8]),
-  b: backend.zeros('b', [4, 8]),
-  output: backend.zeros('output', [4, 8]),
-  weight: backend.zeros('weight', [8, 8]),
-  projected: backend.zeros('projected', [4, 8]),
-  gamma: backend.zeros('gamma', [8]),
-  indices: backend.zeros('indices', [4], 'i32'),
-  rows: backend.zeros('rows', [4, 8]),
+const keep = (device: Device) => ({
+  a: device.zeros('a', [4, 8]),
+  b: device.zeros('b', [4, 8]),
+  output: device.zeros('output', [4, 8]),
+  weight: device.zeros('weight', [8, 8]),
+  projected: device.zeros('projected', [4, 8]),
+  gamma: device.zeros('gamma', [8]),
+  indices: device.zeros('indices', [4], 'i32'),
+  rows: device.zeros('rows', [4, 8]),
 });
 
 /** Tells how many blocks a backend has handed out and not got back, from now on; of native's runtime also how many it has in all. */
-function blocksOf(backend: Backend): () => number[] {
-  const watch = watchBlocks(backend);
-  return () => (backend instanceof NativeBackend ? [watch.held, backend.blocks] : [watch.held]);
+function blocksOf(device: Device): () => number[] {
+  const watch = watchBlocks(device);
+  return () => (device instanceof NativeDevice ? [watch.held, device.blocks] : [watch.held]);
 }
 
 type Input = string | { text: string; text_pair: string };
@@ -112,51 +112,51 @@ describeOnEach(measured, ({ create }) => {
   });
 
   test('memory is flat over a million calls', async () => {
-    using backend = create(2);
-    const blocks = blocksOf(backend);
-    const kept = keep(backend);
+    using device = create(2);
+    const blocks = blocksOf(device);
+    const kept = keep(device);
     await expectFlat(async () => {
       for (let call = 0; call < 1_000_000; call += callsAtOnce) {
-        smallCalls(backend, kept);
-        if (call % (1000 * callsAtOnce) === 0) await backend.read(kept.projected);
+        smallCalls(device, kept);
+        if (call % (1000 * callsAtOnce) === 0) await device.read(kept.projected);
       }
-      await backend.finish();
+      await device.finish();
     }, blocks);
   });
 
   test('memory is flat over tensors of a megabyte: made, written, computed and given back', async () => {
-    using backend = create(2);
+    using device = create(2);
     const values = new Float32Array(1 << 18).fill(1);
     await expectFlat(async () => {
       for (let i = 0; i < 200; i++) {
-        using input = backend.tensor('input', [values.length], 'f32', values);
-        using output = backend.tensor('output', [values.length]);
-        backend.add({ a: input, b: input, output });
-        using sum = backend.tensor('sum', [1]);
-        backend.sum({ input: output, output: sum });
-        expect((await backend.read(sum))[0]).toBe(2 * values.length);
+        using input = device.tensor('input', [values.length], 'f32', values);
+        using output = device.tensor('output', [values.length]);
+        device.add({ a: input, b: input, output });
+        using sum = device.tensor('sum', [1]);
+        device.sum({ input: output, output: sum });
+        expect((await device.read(sum))[0]).toBe(2 * values.length);
       }
-      await backend.finish();
-    }, blocksOf(backend));
+      await device.finish();
+    }, blocksOf(device));
   });
 
   test('memory is flat over tensors that are written and given back without anything being run', async () => {
-    using backend = create(1);
+    using device = create(1);
     const values = new Float32Array(1 << 20);
     await expectFlat(async () => {
-      for (let i = 0; i < 100; i++) backend.tensor('upload', [values.length], 'f32', values).dispose();
-      await backend.finish();
-    }, blocksOf(backend));
+      for (let i = 0; i < 100; i++) device.tensor('upload', [values.length], 'f32', values).dispose();
+      await device.finish();
+    }, blocksOf(device));
   });
 
   describe.each(tasks)('$task', ({ task, model, input, options }) => {
-    const open = async (backend: Backend, dtype?: 'i8') =>
-      (await pipeline(task, join(folder, model), { backend, dtype })) as unknown as Answering;
+    const open = async (device: Device, dtype?: 'i8') =>
+      (await pipeline(task, join(folder, model), { device, dtype })) as unknown as Answering;
 
     test('memory is flat over answers, one by one and of streams, some of them left', async () => {
-      using backend = create(2);
-      const blocks = blocksOf(backend);
-      const answer = await open(backend);
+      using device = create(2);
+      const blocks = blocksOf(device);
+      const answer = await open(device);
       const inputs = 3000;
       await expectFlat(async () => {
         for (let i = 0; i < inputs; i++) await answer(input(i), options(i));
@@ -170,14 +170,14 @@ describeOnEach(measured, ({ create }) => {
     });
 
     test('opening, using and closing a model gives everything back', async () => {
-      using backend = create(2);
-      const blocks = blocksOf(backend);
+      using device = create(2);
+      const blocks = blocksOf(device);
       const openAndClose = async () => {
-        const answer = await open(backend, 'i8');
+        const answer = await open(device, 'i8');
         await answer(input(1), options(1));
         for await (const _ of answer(stream(input, 3), options(0))) break;
         await answer.dispose();
-        await backend.finish();
+        await device.finish();
       };
       await openAndClose();
       const held = blocks();

@@ -1,74 +1,74 @@
 /** Mistakes are thrown at the call, with names. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { Backend } from '../../src/backend/backend.ts';
+import type { Device } from '../../src/backend/device.ts';
 import { ShapeError } from '../../src/errors.ts';
 import { candidates, describeOnEach } from './backends.ts';
 
 describeOnEach(candidates, ({ create }) => {
-  let backend: Backend;
+  let device: Device;
   beforeAll(() => {
-    backend = create();
+    device = create();
   });
-  afterAll(() => backend?.dispose());
-  const f32 = (name: string, ...shape: number[]) => backend.zeros(name, shape);
-  const i32 = (name: string, ...shape: number[]) => backend.zeros(name, shape, 'i32');
+  afterAll(() => device?.dispose());
+  const f32 = (name: string, ...shape: number[]) => device.zeros(name, shape);
+  const i32 = (name: string, ...shape: number[]) => device.zeros(name, shape, 'i32');
 
   // Each call and what its message must say.
   const placed = (rowStride: number, columnStride: number) =>
-    backend.place({
-      ...{ input: backend.lend('bytes', new Uint8Array(12)), type: 'BF16', output: f32('c', 6) },
+    device.stridedCopy({
+      ...{ input: device.borrow('bytes', new Uint8Array(12)), type: 'BF16', output: f32('c', 6) },
       ...{ rows: 2, columns: 3, offset: 0, rowStride, columnStride },
     });
   const mistakes: [string, () => void, RegExp][] = [
-    ['values placed past the end', () => placed(4, 1), /^place: reaches element 6 of 'c' f32 \[6\]$/],
-    ['values placed on each other', () => placed(2, 1), /^place: with strides 2 and 1, values of \[2, 3\] fall on each other$/],
-    ['strides that are no sizes', () => placed(-1, 1), /^place: \[2,3,0,-1,1\] are not all sizes$/],
+    ['values placed past the end', () => placed(4, 1), /^stridedCopy: reaches element 6 of 'c' f32 \[6\]$/],
+    ['values placed on each other', () => placed(2, 1), /^stridedCopy: with strides 2 and 1, values of \[2, 3\] fall on each other$/],
+    ['strides that are no sizes', () => placed(-1, 1), /^stridedCopy: \[2,3,0,-1,1\] are not all sizes$/],
     [
       'size',
-      () => backend.add({ a: f32('a', 4), b: f32('b', 5), output: f32('c', 4) }),
+      () => device.add({ a: f32('a', 4), b: f32('b', 5), output: f32('c', 4) }),
       /^add: b 'b' f32 \[5\] has 5 elements, expected 4$/,
     ],
-    ['dtype', () => backend.gelu({ input: i32('words', 4), output: f32('c', 4) }), /^gelu: input 'words' i32 \[4\] must be f32$/],
-    ['dtype of a copy', () => backend.copy({ input: i32('a', 4), output: f32('b', 4) }), /^copy: output 'b'.*must be i32$/],
-    ['write', () => backend.write(f32('w', 2, 2), [1, 2, 3]), /^write: 'w' f32 \[2,2\] takes 4 values, got 3$/],
-    ['extent', () => backend.tensor('bad', [2, -1]), /'bad': extent -1 in \[2,-1\]/],
-    ['fractional extent', () => backend.tensor('bad', [1.5]), /extent 1.5/],
-    ['too large', () => backend.tensor('huge', [2 ** 30, 2 ** 30]), /'huge'.*too large/],
+    ['dtype', () => device.gelu({ input: i32('words', 4), output: f32('c', 4) }), /^gelu: input 'words' i32 \[4\] must be f32$/],
+    ['dtype of a copy', () => device.copy({ input: i32('a', 4), output: f32('b', 4) }), /^copy: output 'b'.*must be i32$/],
+    ['write', () => device.write(f32('w', 2, 2), [1, 2, 3]), /^write: 'w' f32 \[2,2\] takes 4 values, got 3$/],
+    ['extent', () => device.tensor('bad', [2, -1]), /'bad': extent -1 in \[2,-1\]/],
+    ['fractional extent', () => device.tensor('bad', [1.5]), /extent 1.5/],
+    ['too large', () => device.tensor('huge', [2 ** 30, 2 ** 30]), /'huge'.*too large/],
     [
       'linear',
-      () => backend.linear({ input: f32('x', 3, 5), weight: f32('w', 5, 6), output: f32('y', 3, 5) }),
+      () => device.linear({ input: f32('x', 3, 5), weight: f32('w', 5, 6), output: f32('y', 3, 5) }),
       /^linear: input 'x' f32 \[3,5\] is not made of rows of 6$/,
     ],
     [
       'linear: weight',
-      () => backend.linear({ input: f32('x', 3, 4), weight: f32('w', 20), output: f32('y', 3, 5) }),
+      () => device.linear({ input: f32('x', 3, 4), weight: f32('w', 20), output: f32('y', 3, 5) }),
       /^linear: weight 'w' f32 \[20\] must be \[outputs, inputs\]$/,
     ],
     [
       'linear: accumulate with GELU',
-      () => backend.linear({ input: f32('x', 3, 4), weight: f32('w', 5, 4), output: f32('y', 3, 5), activation: 'gelu', accumulate: true }),
+      () => device.linear({ input: f32('x', 3, 4), weight: f32('w', 5, 4), output: f32('y', 3, 5), activation: 'gelu', accumulate: true }),
       /^linear: accumulate and an activation/,
     ],
     [
       'linear: preActivation without GELU',
-      () => backend.linear({ input: f32('x', 3, 4), weight: f32('w', 5, 4), output: f32('y', 3, 5), preActivation: f32('z', 3, 5) }),
+      () => device.linear({ input: f32('x', 3, 4), weight: f32('w', 5, 4), output: f32('y', 3, 5), preActivation: f32('z', 3, 5) }),
       /^linear: preActivation/,
     ],
     [
       'fff: nodes',
-      () => backend.fff({ input: f32('x', 2, 4), nodes: f32('n', 7, 8), bias: f32('b', 7), trees: 1, depth: 3, output: f32('y', 2, 4) }),
+      () => device.fff({ input: f32('x', 2, 4), nodes: f32('n', 7, 8), bias: f32('b', 7), trees: 1, depth: 3, output: f32('y', 2, 4) }),
       /^fff: nodes 'n' f32 \[7,8\] must be \[15, 2 width\] for 1 trees of depth 3$/,
     ],
     [
       'fff: depth',
-      () => backend.fff({ input: f32('x', 2, 4), nodes: f32('n', 7, 8), bias: f32('b', 7), trees: 1, depth: 25, output: f32('y', 2, 4) }),
+      () => device.fff({ input: f32('x', 2, 4), nodes: f32('n', 7, 8), bias: f32('b', 7), trees: 1, depth: 25, output: f32('y', 2, 4) }),
       /^fff: depth 25/,
     ],
     [
       'fff: leaf width',
       () => {
         const shape = { trees: 1, depth: 1, leafWidth: 0 };
-        backend.fff({ input: f32('x', 2, 4), nodes: f32('n', 1, 8), bias: f32('b', 1), ...shape, output: f32('y', 2, 4) });
+        device.fff({ input: f32('x', 2, 4), nodes: f32('n', 1, 8), bias: f32('b', 1), ...shape, output: f32('y', 2, 4) });
       },
       /^fff: leafWidth 0 is not a count$/,
     ],
@@ -76,7 +76,7 @@ describeOnEach(candidates, ({ create }) => {
       'fff: nodes of another leaf width',
       () => {
         const shape = { trees: 2, depth: 3, leafWidth: 4 };
-        backend.fff({ input: f32('x', 2, 4), nodes: f32('n', 30, 8), bias: f32('b', 30), ...shape, output: f32('y', 2, 4) });
+        device.fff({ input: f32('x', 2, 4), nodes: f32('n', 30, 8), bias: f32('b', 30), ...shape, output: f32('y', 2, 4) });
       },
       /^fff: nodes 'n' f32 \[30,8\] must be \[78, 2 width\] for 2 trees of depth 3 with 4 neurons a leaf$/,
     ],
@@ -85,49 +85,49 @@ describeOnEach(candidates, ({ create }) => {
       () => {
         const shape = { trees: 1, depth: 1, leafWidth: 3 };
         const [output, logits] = [f32('y', 2, 4), f32('z', 2, 1, 2)];
-        backend.fff({ input: f32('x', 2, 4), nodes: f32('n', 7, 8), bias: f32('b', 7), ...shape, output, logits });
+        device.fff({ input: f32('x', 2, 4), nodes: f32('n', 7, 8), bias: f32('b', 7), ...shape, output, logits });
       },
       /^fff: logits 'z' f32 \[2,1,2\].* 8/,
     ],
     [
       'fffBackward: half of the gradients',
       () =>
-        backend.fffBackward({
+        device.fffBackward({
           input: f32('x', 2, 4),
           nodes: f32('n', 3, 8),
           trees: 1,
           depth: 1,
-          visited: i32('v', 2, 1, 2),
+          pathNodes: i32('v', 2, 1, 2),
           logits: f32('z', 2, 1, 2),
           gradOutput: f32('dy', 2, 4),
           gradInput: f32('dx', 2, 4),
           gradNodes: f32('dn', 3, 8),
         }),
-      /^fffBackward: gradNodes, gradBias and touched/,
+      /^fffBackward: gradNodes, gradBias and rowMask/,
     ],
     [
       'attention out of its tensor',
       () => {
         const operand = { tensor: f32('qkv', 2, 3, 4), offset: 1, batchStride: 12, rowStride: 4, headStride: 4 };
         const shape = { batch: 2, heads: 1, headSize: 4, queryLength: 3, keyLength: 3 };
-        backend.attention({ query: operand, key: operand, value: operand, ...shape, output: f32('y', 6, 4) });
+        device.attention({ query: operand, key: operand, value: operand, ...shape, output: f32('y', 6, 4) });
       },
       /^attention: an operand reaches element 25 of 'qkv' f32 \[2,3,4\]$/,
     ],
     [
       'dropout',
-      () => backend.dropout({ input: f32('x', 4), output: f32('y', 4), dropout: { probability: 1, key: 0 } }),
+      () => device.dropout({ input: f32('x', 4), output: f32('y', 4), dropout: { probability: 1, key: 0 } }),
       /^dropout: .*1 is not in/,
     ],
-    ['pool', () => backend.pool({ input: f32('x', 6, 4), batch: 2, length: 4, kind: 'mean', output: f32('y', 2, 4) }), /^pool: input 'x'/],
+    ['pool', () => device.pool({ input: f32('x', 6, 4), batch: 2, length: 4, kind: 'mean', output: f32('y', 2, 4) }), /^pool: input 'x'/],
     [
       'poolBackward max without selected',
-      () => backend.poolBackward({ gradOutput: f32('dy', 2, 4), gradInput: f32('dx', 6, 4), batch: 2, length: 3, kind: 'max' }),
+      () => device.poolBackward({ gradOutput: f32('dy', 2, 4), gradInput: f32('dx', 6, 4), batch: 2, length: 3, kind: 'max' }),
       /^poolBackward: kind 'max' needs selected$/,
     ],
     [
       'a precision that products of tensors do not have',
-      () => backend.linear({ input: f32('x', 2, 3), weight: f32('w', 4, 3), output: f32('y', 2, 4), precision: 'i8' as 'bf16' }),
+      () => device.linear({ input: f32('x', 2, 3), weight: f32('w', 4, 3), output: f32('y', 2, 4), precision: 'i8' as 'bf16' }),
       /^linear: precision 'i8' is none of f32, bf16$/,
     ],
     [
@@ -135,25 +135,25 @@ describeOnEach(candidates, ({ create }) => {
       () => {
         const operand = { tensor: f32('qkv', 2, 12), offset: 0, batchStride: 0, rowStride: 12, headStride: 4 };
         const shape = { batch: 1, heads: 1, headSize: 4, queryLength: 2, keyLength: 2, precision: 'i8' as 'bf16' };
-        backend.attention({ query: operand, key: operand, value: operand, ...shape, output: f32('y', 2, 4) });
+        device.attention({ query: operand, key: operand, value: operand, ...shape, output: f32('y', 2, 4) });
       },
       /^attention: precision 'i8' is none of f32, bf16$/,
     ],
     [
       'gather',
-      () => backend.gather({ table: f32('t', 5, 4), indices: f32('i', 2), output: f32('y', 2, 4) }),
+      () => device.gather({ table: f32('t', 5, 4), indices: f32('i', 2), output: f32('y', 2, 4) }),
       /^gather: indices 'i' f32 \[2\] must be i32$/,
     ],
     [
       'crossEntropy',
-      () => backend.crossEntropy({ logits: f32('z', 7), labels: i32('l', 2), losses: f32('y', 2) }),
+      () => device.crossEntropy({ logits: f32('z', 7), labels: i32('l', 2), losses: f32('y', 2) }),
       /^crossEntropy: logits 'z'.* 2 labels$/,
     ],
     [
       'adamw',
       () => {
         const tensors = { parameter: f32('p', 4), gradient: f32('g', 4), mean: f32('m', 4), variance: f32('v', 4) };
-        backend.adamw({ ...tensors, learningRate: 1, beta1: 0.9, beta2: 0.98, epsilon: 1e-12, weightDecay: 0, step: 0 });
+        device.adamw({ ...tensors, learningRate: 1, beta1: 0.9, beta2: 0.98, epsilon: 1e-12, weightDecay: 0, step: 0 });
       },
       /^adamw: step 0/,
     ],
@@ -162,7 +162,7 @@ describeOnEach(candidates, ({ create }) => {
       () => {
         const tensors = { parameter: f32('p', 4), gradient: f32('g', 4), mean: f32('m', 4), variance: f32('v', 4) };
         const numbers = { learningRate: 1, beta1: 0.9, beta2: 0.98, epsilon: 1e-12, weightDecay: 0, step: 1 };
-        backend.adamw({ ...tensors, gradientScale: f32('s', 0), ...numbers });
+        device.adamw({ ...tensors, gradientScale: f32('s', 0), ...numbers });
       },
       /^adamw: gradientScale 's' f32 \[0\] has no elements, expected a factor/,
     ],
@@ -170,7 +170,7 @@ describeOnEach(candidates, ({ create }) => {
       'an output over an input that it may not be',
       () => {
         const x = f32('x', 3, 4);
-        backend.linear({ input: x, weight: f32('w', 4, 4), output: x.view([3, 4], 0, 'y') });
+        device.linear({ input: x, weight: f32('w', 4, 4), output: x.view([3, 4], 0, 'y') });
       },
       /^linear: output 'y' f32 \[3,4\] and input 'x' f32 \[3,4\] share memory$/,
     ],
@@ -178,7 +178,7 @@ describeOnEach(candidates, ({ create }) => {
       'an output shifted over the input that it may be',
       () => {
         const x = f32('x', 6);
-        backend.gelu({ input: x.view([4]), output: x.view([4], 2, 'y') });
+        device.gelu({ input: x.view([4]), output: x.view([4], 2, 'y') });
       },
       /^gelu: output 'y' f32 \[4\] and input 'x' f32 \[4\] share memory$/,
     ],
@@ -187,58 +187,58 @@ describeOnEach(candidates, ({ create }) => {
       () => {
         const kept = f32('kept', 2);
         const [gamma, beta] = [f32('gamma', 4), f32('beta', 4)];
-        backend.layerNorm({ input: f32('x', 2, 4), gamma, beta, epsilon: 1, output: f32('y', 2, 4), mean: kept, reciprocal: kept });
+        device.layerNorm({ input: f32('x', 2, 4), gamma, beta, epsilon: 1, output: f32('y', 2, 4), mean: kept, rstd: kept });
       },
-      /^layerNorm: mean 'kept' f32 \[2\] and reciprocal 'kept' f32 \[2\] share memory$/,
+      /^layerNorm: mean 'kept' f32 \[2\] and rstd 'kept' f32 \[2\] share memory$/,
     ],
     [
       'a gradient that is added to in the place of another',
       () => {
         const dy = f32('dy', 2, 4);
-        const kept = { gamma: f32('gamma', 4), mean: f32('mean', 2), reciprocal: f32('rstd', 2) };
-        backend.layerNormBackward({ input: f32('x', 2, 4), ...kept, gradOutput: dy, gradInput: dy, accumulate: true });
+        const kept = { gamma: f32('gamma', 4), mean: f32('mean', 2), rstd: f32('rstd', 2) };
+        device.layerNormBackward({ input: f32('x', 2, 4), ...kept, gradOutput: dy, gradInput: dy, accumulate: true });
       },
       /^layerNormBackward: gradInput 'dy' f32 \[2,4\] and gradOutput 'dy' f32 \[2,4\] share memory$/,
     ],
     // What only plain JavaScript can leave out.
-    ['no output', () => backend.gelu({ input: f32('x', 4) } as never), /^gelu: output is missing: hand in a tensor/],
-    ['no input', () => backend.gelu({ output: f32('y', 4) } as never), /^gelu: input is missing/],
-    ['no gradInput', () => backend.tanhBackward({ output: f32('y', 4), gradOutput: f32('dy', 4) } as never), /: gradInput is missing/],
+    ['no output', () => device.gelu({ input: f32('x', 4) } as never), /^gelu: output is missing: hand in a tensor/],
+    ['no input', () => device.gelu({ output: f32('y', 4) } as never), /^gelu: input is missing/],
+    ['no gradInput', () => device.tanhBackward({ output: f32('y', 4), gradOutput: f32('dy', 4) } as never), /: gradInput is missing/],
     [
       'values instead of a tensor',
-      () => backend.add({ a: f32('a', 4), b: new Float32Array(4) as never, output: f32('c', 4) }),
+      () => device.add({ a: f32('a', 4), b: new Float32Array(4) as never, output: f32('c', 4) }),
       /^add: b is no tensor \(\[object Float32Array\]\): hand in/,
     ],
     [
       'fff without bias',
-      () => backend.fff({ input: f32('x', 2, 4), nodes: f32('n', 3, 8), trees: 1, depth: 1, output: f32('y', 2, 4) } as never),
+      () => device.fff({ input: f32('x', 2, 4), nodes: f32('n', 3, 8), trees: 1, depth: 1, output: f32('y', 2, 4) } as never),
       /^fff: bias is missing/,
     ],
     [
       'fffBackward without visited',
       () => {
         const rows = { input: f32('x', 2, 4), gradOutput: f32('dy', 2, 4), gradInput: f32('dx', 2, 4) };
-        backend.fffBackward({ ...rows, nodes: f32('n', 3, 8), trees: 1, depth: 1, logits: f32('z', 2, 1, 2) } as never);
+        device.fffBackward({ ...rows, nodes: f32('n', 3, 8), trees: 1, depth: 1, logits: f32('z', 2, 1, 2) } as never);
       },
-      /^fffBackward: visited is missing/,
+      /^fffBackward: pathNodes is missing/,
     ],
     [
       'linear without weight',
-      () => backend.linear({ input: f32('x', 2, 4), output: f32('y', 2, 4) } as never),
+      () => device.linear({ input: f32('x', 2, 4), output: f32('y', 2, 4) } as never),
       /^linear: weight is missing/,
     ],
     [
       'linear with a bias that is none',
-      () => backend.linear({ input: f32('x', 2, 4), weight: f32('w', 3, 4), bias: true as never, output: f32('y', 2, 3) }),
+      () => device.linear({ input: f32('x', 2, 4), weight: f32('w', 3, 4), bias: true as never, output: f32('y', 2, 3) }),
       /^linear: bias is no tensor/,
     ],
-    ['no flags', () => backend.clearRows({ gradient: f32('g', 2, 4) } as never), /^clearRows: touched is missing/],
+    ['no flags', () => device.clearRows({ gradient: f32('g', 2, 4) } as never), /^clearRows: rowMask is missing/],
     [
       'attention over more keys than can be counted',
       () => {
         const operand = { tensor: f32('qkv', 12), offset: 0, batchStride: 0, rowStride: 0, headStride: 0 };
         const shape = { batch: 1, heads: 1, headSize: 3, queryLength: 1, keyLength: 2 ** 60 };
-        backend.attention({ query: operand, key: operand, value: operand, ...shape, output: f32('y', 3) });
+        device.attention({ query: operand, key: operand, value: operand, ...shape, output: f32('y', 3) });
       },
       /^attention: batch, heads, headSize and lengths must be counts, got \d+$/,
     ],
@@ -251,24 +251,24 @@ describeOnEach(candidates, ({ create }) => {
       ] as const
     ).map(([batch, length]): (typeof mistakes)[number] => [
       `pool of ${batch} sequences of ${length}`,
-      () => backend.pool({ input: f32('x', 0), batch, length, kind: 'first', output: f32('y', 0) }),
+      () => device.pool({ input: f32('x', 0), batch, length, kind: 'first', output: f32('y', 0) }),
       /^pool: batch \S+ and length \S+ must be counts, the length at least 1$/,
     ]),
     [
       'an activation that is none',
-      () => backend.linear({ input: f32('x', 2, 4), weight: f32('w', 3, 4), output: f32('y', 2, 3), activation: 'relu' as never }),
+      () => device.linear({ input: f32('x', 2, 4), weight: f32('w', 3, 4), output: f32('y', 2, 3), activation: 'relu' as never }),
       /^linear: activation 'relu' is none of none, gelu$/,
     ],
     [
       'flags of no row',
-      () => backend.sumOfSquares({ input: f32('g', 2, 4), touched: i32('flags', 0), output: f32('y', 1) }),
+      () => device.sumOfSquares({ input: f32('g', 2, 4), rowMask: i32('flags', 0), output: f32('y', 1) }),
       /^sumOfSquares: 'g' f32 \[2,4\] is not made of 0 rows$/,
     ],
-    ['more than int32 holds', () => backend.fill({ output: i32('i', 2), value: 3e9 }), /^fill: value 3000000000 is no 32-bit integer$/],
-    ['a NaN as an integer', () => backend.fill({ output: i32('i', 2), value: Number.NaN }), /^fill: value NaN is no 32-bit integer$/],
+    ['more than int32 holds', () => device.fill({ output: i32('i', 2), value: 3e9 }), /^fill: value 3000000000 is no 32-bit integer$/],
+    ['a NaN as an integer', () => device.fill({ output: i32('i', 2), value: Number.NaN }), /^fill: value NaN is no 32-bit integer$/],
     [
       'a label that is none',
-      () => backend.crossEntropy({ logits: f32('z', 2, 3), labels: i32('l', 2), losses: f32('y', 2), ignoreIndex: 0.5 }),
+      () => device.crossEntropy({ logits: f32('z', 2, 3), labels: i32('l', 2), losses: f32('y', 2), ignoreIndex: 0.5 }),
       /^crossEntropy: ignoreIndex 0\.5 is no 32-bit integer$/,
     ],
     [
@@ -277,7 +277,7 @@ describeOnEach(candidates, ({ create }) => {
         const operand = { tensor: f32('qkv', 2, 12), offset: 0, batchStride: 0, rowStride: 12, headStride: 4 };
         const shape = { batch: 1, heads: 1, headSize: 4, queryLength: 2, keyLength: 2 };
         const gradients = { gradQuery: operand, gradKey: operand, gradValue: operand, gradOutput: f32('dy', 2, 4) };
-        backend.attentionBackward({
+        device.attentionBackward({
           query: operand,
           key: operand,
           value: operand,
@@ -292,6 +292,6 @@ describeOnEach(candidates, ({ create }) => {
   test.each(mistakes)('%s', async (_, call, message) => {
     expect(call).toThrow(ShapeError);
     expect(call).toThrow(message);
-    await backend.finish();
+    await device.finish();
   });
 });

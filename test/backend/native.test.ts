@@ -2,8 +2,8 @@ import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import type { Backend } from '../../src/backend/backend.ts';
-import { NativeBackend } from '../../src/backend/native.ts';
+import type { Device } from '../../src/backend/device.ts';
+import { NativeDevice } from '../../src/backend/native.ts';
 import { loadAddon } from '../../src/backend/native_loader.ts';
 import type { Tensor } from '../../src/backend/tensor.ts';
 import { Random } from './random.ts';
@@ -13,23 +13,23 @@ const { addon, path, reason } = loadAddon();
 const longWorkCalls = 10;
 
 /** A hundred milliseconds of work at least, on one tensor. */
-function longWork(backend: Backend): Tensor {
+function longWork(device: Device): Tensor {
   const size = 1024;
-  const a = backend.zeros('a', [size, size]);
-  const b = backend.zeros('b', [size, size]);
-  const output = backend.tensor('output', [size, size]);
-  for (let i = 0; i < longWorkCalls; i++) backend.linear({ input: a, weight: b, output });
+  const a = device.zeros('a', [size, size]);
+  const b = device.zeros('b', [size, size]);
+  const output = device.tensor('output', [size, size]);
+  for (let i = 0; i < longWorkCalls; i++) device.linear({ input: a, weight: b, output });
   return output;
 }
 
 const normals = new Random(7).normals(250_000);
 
 /** One of each kind of kernel that divides its work, on shapes that divide evenly by nothing; a hash of every result. */
-async function manyResults(backend: Backend): Promise<string[]> {
+async function manyResults(device: Device): Promise<string[]> {
   let seed = 0;
   const tensor = (...shape: number[]) => {
     const size = shape.reduce((a, b) => a * b, 1);
-    return backend.tensor('operand', shape, 'f32', normals.slice(++seed, seed + size));
+    return device.tensor('operand', shape, 'f32', normals.slice(++seed, seed + size));
   };
   const [rows, inputs, outputs] = [301, 523, 389];
   const input = tensor(rows, inputs);
@@ -41,27 +41,27 @@ async function manyResults(backend: Backend): Promise<string[]> {
   const gradInput = tensor(rows, inputs);
   const gradWeight = tensor(outputs, inputs);
   const gradBias = tensor(outputs);
-  backend.linear({ input, weight, bias, output, activation: 'gelu', preActivation });
-  backend.linearBackwardInput({ gradOutput, weight, gradInput });
-  backend.linearBackwardWeight({ input, gradOutput, gradWeight, gradBias });
+  device.linear({ input, weight, bias, output, activation: 'gelu', preActivation });
+  device.linearBackwardInput({ gradOutput, weight, gradInput });
+  device.linearBackwardWeight({ input, gradOutput, gradWeight, gradBias });
 
-  const [gamma, beta, mean, reciprocal] = [tensor(inputs), tensor(inputs), tensor(rows), tensor(rows)];
+  const [gamma, beta, mean, rstd] = [tensor(inputs), tensor(inputs), tensor(rows), tensor(rows)];
   const [normed, gradNormed, gradGamma, gradBeta] = [tensor(rows, inputs), tensor(rows, inputs), tensor(inputs), tensor(inputs)];
-  backend.layerNorm({ input, gamma, beta, epsilon: 1e-5, output: normed, mean, reciprocal });
-  backend.layerNormBackward({ input, gamma, mean, reciprocal, gradOutput: normed, gradInput: gradNormed, gradGamma, gradBeta });
+  device.layerNorm({ input, gamma, beta, epsilon: 1e-5, output: normed, mean, rstd });
+  device.layerNormBackward({ input, gamma, mean, rstd, gradOutput: normed, gradInput: gradNormed, gradGamma, gradBeta });
 
-  const labels = backend.tensor(
+  const labels = device.tensor(
     'labels',
     [rows],
     'i32',
     Int32Array.from({ length: rows }, (_, r) => (r % 5 === 0 ? -100 : r)),
   );
   const [losses, gradLogits, total, squares] = [tensor(rows), tensor(rows, outputs), tensor(1), tensor(1)];
-  backend.crossEntropy({ logits: output, labels, losses, gradLogits, scale: 0.5 });
-  backend.sum({ input: output, output: total });
-  backend.sumOfSquares({ input: gradWeight, output: squares });
-  const [parameter, first, second] = [tensor(outputs, inputs), tensor(outputs, inputs), backend.zeros('second', [outputs, inputs])];
-  backend.adamw({
+  device.crossEntropy({ logits: output, labels, losses, gradLogits, scale: 0.5 });
+  device.sum({ input: output, output: total });
+  device.sumOfSquares({ input: gradWeight, output: squares });
+  const [parameter, first, second] = [tensor(outputs, inputs), tensor(outputs, inputs), device.zeros('second', [outputs, inputs])];
+  device.adamw({
     parameter,
     gradient: gradWeight,
     mean: first,
@@ -94,7 +94,7 @@ async function manyResults(backend: Backend): Promise<string[]> {
   return Promise.all(
     results.map(async (result) =>
       createHash('sha256')
-        .update(await backend.read(result))
+        .update(await device.read(result))
         .digest('hex'),
     ),
   );
@@ -104,8 +104,8 @@ afterEach(() => vi.unstubAllEnvs());
 
 describe.skipIf(!addon)(`the native backend${reason ? ` (${reason})` : ''}`, () => {
   test('leaves the event loop free while it works', async () => {
-    using backend = new NativeBackend({ threads: 1 });
-    const output = longWork(backend);
+    using device = new NativeDevice({ threads: 1 });
+    const output = longWork(device);
     let finished = false;
     let turns = 0;
     const turn = () => {
@@ -113,7 +113,7 @@ describe.skipIf(!addon)(`the native backend${reason ? ` (${reason})` : ''}`, () 
       if (!finished) setImmediate(turn);
     };
     setImmediate(turn);
-    const values = backend.read(output).finally(() => {
+    const values = device.read(output).finally(() => {
       finished = true;
     });
     await new Promise((resolve) => setTimeout(resolve, 5));
@@ -123,72 +123,72 @@ describe.skipIf(!addon)(`the native backend${reason ? ` (${reason})` : ''}`, () 
   });
 
   test('values arrive bit by bit, and as they were at the call', async () => {
-    using backend = new NativeBackend();
+    using device = new NativeDevice();
     for (const length of [1, 3, 1024, 1025, 300_000]) {
       const integers = Int32Array.from({ length }, (_, i) => (i % 3 === 0 ? -1 : Math.imul(i, 0x9e3779b1)));
       const expected = integers.slice();
-      const tensor = backend.tensor('integers', [length], 'i32', integers);
+      const tensor = device.tensor('integers', [length], 'i32', integers);
       integers.fill(5);
-      expect(Buffer.compare(Buffer.from((await backend.readIntegers(tensor)).buffer), Buffer.from(expected.buffer))).toBe(0);
+      expect(Buffer.compare(Buffer.from((await device.readIntegers(tensor)).buffer), Buffer.from(expected.buffer))).toBe(0);
     }
   });
 
   test('a late error rejects, and what follows runs', async () => {
-    using backend = new NativeBackend();
-    const table = backend.zeros('table', [4, 2]);
-    const output = backend.zeros('output', [1, 2]);
-    backend.gather({ table, indices: backend.tensor('indices', [1], 'i32', [9]), output });
-    backend.submit();
-    backend.fill({ output, value: 1 });
-    await expect(backend.finish()).rejects.toThrow('index 9');
-    backend.fill({ output, value: 2 });
-    expect(await backend.read(output)).toEqual(Float32Array.of(2, 2));
+    using device = new NativeDevice();
+    const table = device.zeros('table', [4, 2]);
+    const output = device.zeros('output', [1, 2]);
+    device.gather({ table, indices: device.tensor('indices', [1], 'i32', [9]), output });
+    device.submit();
+    device.fill({ output, value: 1 });
+    await expect(device.finish()).rejects.toThrow('index 9');
+    device.fill({ output, value: 2 });
+    expect(await device.read(output)).toEqual(Float32Array.of(2, 2));
   });
 
   test('memory that is not there is an error at the call', async () => {
-    using backend = new NativeBackend();
-    expect(() => backend.tensor('huge', [2 ** 48])).toThrow('no memory for a tensor of 1125899906842624 bytes');
-    expect(await backend.read(backend.zeros('small', [2]))).toEqual(new Float32Array(2));
+    using device = new NativeDevice();
+    expect(() => device.tensor('huge', [2 ** 48])).toThrow('no memory for a tensor of 1125899906842624 bytes');
+    expect(await device.read(device.zeros('small', [2]))).toEqual(new Float32Array(2));
   });
 
   test('use after dispose names the tensor; what waits is rejected; disposing again does nothing', async () => {
-    const backend = new NativeBackend();
-    const weights = backend.zeros('weights', [3]);
-    const released = backend.zeros('released', [3]);
+    const device = new NativeDevice();
+    const weights = device.zeros('weights', [3]);
+    const released = device.zeros('released', [3]);
     released.dispose();
     released.dispose();
-    expect(() => backend.fill({ output: released, value: 1 })).toThrow("tensor 'released' was disposed");
-    const pending = backend.read(longWork(backend));
-    backend.dispose();
-    backend.dispose();
+    expect(() => device.fill({ output: released, value: 1 })).toThrow("tensor 'released' was disposed");
+    const pending = device.read(longWork(device));
+    device.dispose();
+    device.dispose();
     weights.dispose();
     await expect(pending).rejects.toThrow('the native backend was disposed before this had run');
-    expect(() => backend.fill({ output: weights, value: 1 })).toThrow("tensor 'weights' was disposed");
-    expect(() => backend.tensor('late', [1])).toThrow('the native backend was disposed');
-    await expect(backend.finish()).rejects.toThrow('the native backend was disposed');
+    expect(() => device.fill({ output: weights, value: 1 })).toThrow("tensor 'weights' was disposed");
+    expect(() => device.tensor('late', [1])).toThrow('the native backend was disposed');
+    await expect(device.finish()).rejects.toThrow('the native backend was disposed');
   });
 
   test('results do not depend on the number of threads, bit for bit', async () => {
-    using one = new NativeBackend({ threads: 1 });
+    using one = new NativeDevice({ threads: 1 });
     const expected = await manyResults(one);
     for (const threads of [2, 3, 7]) {
-      using backend = new NativeBackend({ threads });
-      expect(await manyResults(backend)).toEqual(expected);
+      using device = new NativeDevice({ threads });
+      expect(await manyResults(device)).toEqual(expected);
     }
   });
 
   test.each(addon?.instructionSets ?? [])('%s: a row answers the same bits alone as in any batch', async (instructionSet) => {
-    using backend = new NativeBackend({ threads: 2, instructionSet });
+    using device = new NativeDevice({ threads: 2, instructionSet });
     const random = new Random(3);
     const [rows, inputs, outputs] = [130, 300, 77];
     const values = random.normals(rows * inputs);
-    const weight = backend.tensor('weight', [outputs, inputs], 'f32', random.normals(outputs * inputs));
-    const bias = backend.tensor('bias', [outputs], 'f32', random.normals(outputs));
+    const weight = device.tensor('weight', [outputs, inputs], 'f32', random.normals(outputs * inputs));
+    const bias = device.tensor('bias', [outputs], 'f32', random.normals(outputs));
     const answer = (from: number, to: number) => {
-      const input = backend.tensor('input', [to - from, inputs], 'f32', values.slice(from * inputs, to * inputs));
-      const output = backend.tensor('output', [to - from, outputs]);
-      backend.linear({ input, weight, bias, output, activation: 'gelu' });
-      return backend.read(output);
+      const input = device.tensor('input', [to - from, inputs], 'f32', values.slice(from * inputs, to * inputs));
+      const output = device.tensor('output', [to - from, outputs]);
+      device.linear({ input, weight, bias, output, activation: 'gelu' });
+      return device.read(output);
     };
     const all = await answer(0, rows);
     for (const [from, to] of [
@@ -205,16 +205,16 @@ describe.skipIf(!addon)(`the native backend${reason ? ` (${reason})` : ''}`, () 
 
   test('the instruction set can be named, by the environment too', () => {
     vi.stubEnv('UFB_INSTRUCTION_SET', addon?.instructionSets[0]);
-    using backend = new NativeBackend({ threads: 1 });
-    expect(backend.description).toBe(`${addon?.instructionSets[0]}, 1 thread`);
-    expect(() => new NativeBackend({ instructionSet: 'mmx' })).toThrow("instruction set 'mmx' is not one of this processor's");
-    expect(() => new NativeBackend({ threads: 0 })).toThrow('threads: 0 is not a count');
+    using device = new NativeDevice({ threads: 1 });
+    expect(device.description).toBe(`${addon?.instructionSets[0]}, 1 thread`);
+    expect(() => new NativeDevice({ instructionSet: 'mmx' })).toThrow("instruction set 'mmx' is not one of this processor's");
+    expect(() => new NativeDevice({ threads: 0 })).toThrow('threads: 0 is not a count');
   });
 
   test('counts calls and time of each kernel', async () => {
-    using backend = new NativeBackend({ threads: 1 });
-    await backend.read(longWork(backend));
-    const times = backend.kernelTimes();
+    using device = new NativeDevice({ threads: 1 });
+    await device.read(longWork(device));
+    const times = device.kernelTimes();
     expect(times.linear.calls).toBe(longWorkCalls);
     expect(times.linear.milliseconds).toBeGreaterThan(0);
     expect(times.adamw).toEqual({ calls: 0, milliseconds: 0 });
@@ -317,7 +317,7 @@ describe.skipIf(!addon)(`the native backend${reason ? ` (${reason})` : ''}`, () 
     const workers = [0, 1].map(() => start(`${script(1000)} addon.finish(handle, list, list.length, undefined, 0);`));
     await Promise.all(workers.map(message));
     await Promise.all(workers.map((worker) => worker.terminate()));
-    using backend = new NativeBackend();
-    expect(await backend.read(backend.zeros('still here', [1]))).toEqual(new Float32Array(1));
+    using device = new NativeDevice();
+    expect(await device.read(device.zeros('still here', [1]))).toEqual(new Float32Array(1));
   });
 });

@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Backend } from '../../src/backend/backend.ts';
+import type { Device } from '../../src/backend/device.ts';
 import { dropoutKey } from '../../src/backend/dropout.ts';
 import { operations } from '../../src/backend/operations/operations.ts';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import type { Tensor } from '../../src/backend/tensor.ts';
 import { candidates, describeOnEach } from './backends.ts';
-import { operationCases } from './operation-cases.ts';
-import { expectedValues, gradientErrors, normalisedError, operandsOf, runCase } from './run_case.ts';
+import { operationCases } from './operation_cases.ts';
+import { expectedValues, gradientErrors, normalizedError, operandsOf, runCase } from './run_case.ts';
 
 /** float32 gradients, sums included, against finite differences that are exact to 1e-7. */
 const gradientTolerance = 2e-5;
@@ -14,20 +14,20 @@ const gradientTolerance = 2e-5;
 describe('the list of cases', () => {
   test('every operation has a case', () => {
     const covered = new Set<string>();
-    class RecordingBackend extends ReferenceBackend {
+    class RecordingDevice extends ReferenceDevice {
       override enqueue(operation: string, operands: readonly (Tensor | undefined)[], numbers: readonly number[]): void {
         covered.add(operation);
         super.enqueue(operation, operands, numbers);
       }
     }
-    using backend = new RecordingBackend();
+    using device = new RecordingDevice();
     for (const operationCase of operationCases) {
       const operands = Object.entries(operandsOf(operationCase));
       // The small cases already cover every operation.
       if (operands.some(([, { values }]) => values.length > 1000)) continue;
-      const tensors = Object.fromEntries(operands.map(([name, o]) => [name, backend.tensor(name, o.shape, o.dtype, o.values)]));
-      operationCase.forward(backend, tensors);
-      operationCase.backward?.(backend, tensors);
+      const tensors = Object.fromEntries(operands.map(([name, o]) => [name, device.tensor(name, o.shape, o.dtype, o.values)]));
+      operationCase.forward(device, tensors);
+      operationCase.backward?.(device, tensors);
     }
     expect([...covered].sort()).toEqual(Object.keys(operations).sort());
   });
@@ -38,20 +38,20 @@ describe('the list of cases', () => {
 });
 
 describeOnEach(candidates, ({ label, create }) => {
-  let backend: Backend;
+  let device: Device;
   beforeAll(() => {
-    backend = create();
+    device = create();
   });
-  afterAll(() => backend?.dispose());
+  afterAll(() => device?.dispose());
 
   for (const operationCase of operationCases) {
     test(operationCase.name, { timeout: 60_000 }, async () => {
-      const actual = await runCase(backend, operationCase);
-      const expected = await expectedValues(operationCase, backend.name === 'reference');
+      const actual = await runCase(device, operationCase);
+      const expected = await expectedValues(operationCase, device.name === 'reference');
       const { value, reason, atLeast } = operationCase.tolerance;
       for (const name in expected) {
         const integers = actual[name] instanceof Int32Array;
-        const error = normalisedError(actual[name], expected[name], atLeast);
+        const error = normalizedError(actual[name], expected[name], atLeast);
         expect(error, `${name} (${reason})`).toBeLessThanOrEqual(integers ? 0 : value);
       }
       if (!operationCase.gradient) return;
@@ -67,9 +67,9 @@ describeOnEach(candidates, ({ label, create }) => {
       using two = create(2);
       for (const operationCase of operationCases) {
         const expected = await runCase(one, operationCase);
-        for (const other of [two, backend]) {
+        for (const other of [two, device]) {
           const actual = await runCase(other, operationCase);
-          for (const name in expected) expect(normalisedError(actual[name], expected[name]), `${operationCase.name}: ${name}`).toBe(0);
+          for (const name in expected) expect(normalizedError(actual[name], expected[name]), `${operationCase.name}: ${name}`).toBe(0);
         }
       }
     });
@@ -77,123 +77,123 @@ describeOnEach(candidates, ({ label, create }) => {
 
   describe('late errors', () => {
     const badEmbedding = (index: number) => {
-      const table = backend.zeros('table', [11, 4]);
-      const indices = backend.tensor('indices', [3], 'i32', [0, 10, index]);
-      const output = backend.tensor('output', [3, 4]);
-      backend.gather({ table, indices, output });
+      const table = device.zeros('table', [11, 4]);
+      const indices = device.tensor('indices', [3], 'i32', [0, 10, index]);
+      const output = device.tensor('output', [3, 4]);
+      device.gather({ table, indices, output });
       return { table, indices, output };
     };
     const indexError = (index: number, operation = 'gather') => `${operation}: index ${index} of row 2 is not in a table of 11 rows`;
 
     test.each([11, -1, 2 ** 31 - 1])('index %d surfaces at read, once', async (index) => {
       const { output } = badEmbedding(index);
-      await expect(backend.read(output)).rejects.toThrow(indexError(index));
-      await backend.read(output);
-      await backend.finish();
+      await expect(device.read(output)).rejects.toThrow(indexError(index));
+      await device.read(output);
+      await device.finish();
     });
 
     test('surfaces at finish too', async () => {
       badEmbedding(12);
-      await expect(backend.finish()).rejects.toThrow(indexError(12));
+      await expect(device.finish()).rejects.toThrow(indexError(12));
       const { output } = badEmbedding(13);
-      await expect(backend.read(output)).rejects.toThrow(indexError(13));
-      backend.fill({ output, value: 3 });
-      expect(await backend.read(output)).toEqual(new Float32Array(12).fill(3));
+      await expect(device.read(output)).rejects.toThrow(indexError(13));
+      device.fill({ output, value: 3 });
+      expect(await device.read(output)).toEqual(new Float32Array(12).fill(3));
     });
 
     test('operations queued behind it are skipped, writes are not', async () => {
-      const [small, large] = [backend.zeros('small', [3]), backend.zeros('large', [5000])];
+      const [small, large] = [device.zeros('small', [3]), device.zeros('large', [5000])];
       badEmbedding(17);
-      backend.fill({ output: small, value: 1 });
-      backend.write(large, new Float32Array(5000).fill(2));
-      backend.submit();
-      backend.fill({ output: large, value: 3 });
-      const written = backend.tensor('written', [2], 'f32', [4, 5]);
-      await expect(backend.finish()).rejects.toThrow(indexError(17));
-      expect(await backend.read(small)).toEqual(new Float32Array(3));
-      expect(await backend.read(large)).toEqual(new Float32Array(5000).fill(2));
-      expect(await backend.read(written)).toEqual(Float32Array.of(4, 5));
+      device.fill({ output: small, value: 1 });
+      device.write(large, new Float32Array(5000).fill(2));
+      device.submit();
+      device.fill({ output: large, value: 3 });
+      const written = device.tensor('written', [2], 'f32', [4, 5]);
+      await expect(device.finish()).rejects.toThrow(indexError(17));
+      expect(await device.read(small)).toEqual(new Float32Array(3));
+      expect(await device.read(large)).toEqual(new Float32Array(5000).fill(2));
+      expect(await device.read(written)).toEqual(Float32Array.of(4, 5));
     });
 
     test('the first of several wins', async () => {
       badEmbedding(14);
       badEmbedding(15);
-      await expect(backend.finish()).rejects.toThrow(indexError(14));
-      await backend.finish();
+      await expect(device.finish()).rejects.toThrow(indexError(14));
+      await device.finish();
     });
 
     test('indices of the embedding gradients', async () => {
       const { table, indices, output: gradOutput } = badEmbedding(16);
-      await expect(backend.finish()).rejects.toThrow(indexError(16));
-      backend.fill({ output: gradOutput, value: 1 });
-      backend.scatterAdd({ indices, input: gradOutput, table });
-      await expect(backend.finish()).rejects.toThrow(indexError(16, 'scatterAdd'));
-      backend.gatherScaleBackward({ table, indices, gradOutput, gradScale: backend.zeros('gradScale', [1]) });
-      await expect(backend.finish()).rejects.toThrow(indexError(16));
-      backend.scatterAdd({ indices, input: gradOutput, table, skipIndex: 16 });
-      await backend.finish();
+      await expect(device.finish()).rejects.toThrow(indexError(16));
+      device.fill({ output: gradOutput, value: 1 });
+      device.scatterAdd({ indices, input: gradOutput, table });
+      await expect(device.finish()).rejects.toThrow(indexError(16, 'scatterAdd'));
+      device.gatherScaleBackward({ table, indices, gradOutput, gradScale: device.zeros('gradScale', [1]) });
+      await expect(device.finish()).rejects.toThrow(indexError(16));
+      device.scatterAdd({ indices, input: gradOutput, table, skipIndex: 16 });
+      await device.finish();
       // Nothing is skipped that was not named.
-      backend.scatterAdd({ indices: backend.tensor('-1', [3], 'i32', [0, 1, -1]), input: gradOutput, table });
-      await expect(backend.finish()).rejects.toThrow(indexError(-1, 'scatterAdd'));
+      device.scatterAdd({ indices: device.tensor('-1', [3], 'i32', [0, 1, -1]), input: gradOutput, table });
+      await expect(device.finish()).rejects.toThrow(indexError(-1, 'scatterAdd'));
     });
 
     test.each([3, -1])('block %d, chosen in a conditional product', async (block) => {
-      const zeros = (...shape: number[]) => backend.zeros('zeros', shape);
-      const chosen = backend.tensor('chosen', [2, 2], 'i32', [0, 2, 1, block]);
+      const zeros = (...shape: number[]) => device.zeros('zeros', shape);
+      const chosen = device.tensor('chosen', [2, 2], 'i32', [0, 2, 1, block]);
       const [input, output, weight] = [zeros(2, 5), zeros(2, 8), zeros(12, 5)];
       const error = (operation: string) => `${operation}: block ${block}, chosen by row 1, is not one of 3`;
-      backend.conditionalMatmul({ input, weight, chosen, blockSize: 4, output });
-      await expect(backend.finish()).rejects.toThrow(error('conditionalMatmul'));
-      backend.conditionalMatmulBackwardInput({ gradOutput: output, weight, chosen, blockSize: 4, gradInput: input });
-      await expect(backend.finish()).rejects.toThrow(error('conditionalMatmulBackwardInput'));
-      backend.conditionalMatmulBackwardWeight({ input, gradOutput: output, chosen, blockSize: 4, gradWeight: weight });
-      await expect(backend.finish()).rejects.toThrow(error('conditionalMatmulBackwardWeight'));
+      device.conditionalMatmul({ input, weight, chosen, blockSize: 4, output });
+      await expect(device.finish()).rejects.toThrow(error('conditionalMatmul'));
+      device.conditionalMatmulBackwardInput({ gradOutput: output, weight, chosen, blockSize: 4, gradInput: input });
+      await expect(device.finish()).rejects.toThrow(error('conditionalMatmulBackwardInput'));
+      device.conditionalMatmulBackwardWeight({ input, gradOutput: output, chosen, blockSize: 4, gradWeight: weight });
+      await expect(device.finish()).rejects.toThrow(error('conditionalMatmulBackwardWeight'));
     });
 
     test.each([Number.NaN, Number.POSITIVE_INFINITY])('a weight of %d, prepared in i8', async (value) => {
       // First of its row, and followed by larger ones than any before it.
-      const weight = backend.tensor('weight', [3, 4], 'f32', [1, 2, 3, 4, value, 6, 7, 8, 9, 10, 11, 12]);
-      backend.prepareLinear({ weight, precision: 'i8' }).dispose();
-      await expect(backend.finish()).rejects.toThrow('prepareLinear: the weights of output 1 are not finite and cannot be rounded to i8');
-      backend.prepareNodes({ nodes: weight, precision: 'i8' }).dispose();
-      await expect(backend.finish()).rejects.toThrow('prepareNodes: the weights of neuron 1 are not finite and cannot be rounded to i8');
-      backend.prepareLinear({ weight, precision: 'bf16' }).dispose();
-      await backend.finish();
+      const weight = device.tensor('weight', [3, 4], 'f32', [1, 2, 3, 4, value, 6, 7, 8, 9, 10, 11, 12]);
+      device.prepareLinear({ weight, precision: 'i8' }).dispose();
+      await expect(device.finish()).rejects.toThrow('prepareLinear: the weights of output 1 are not finite and cannot be rounded to i8');
+      device.prepareNodes({ nodes: weight, precision: 'i8' }).dispose();
+      await expect(device.finish()).rejects.toThrow('prepareNodes: the weights of neuron 1 are not finite and cannot be rounded to i8');
+      device.prepareLinear({ weight, precision: 'bf16' }).dispose();
+      await device.finish();
     });
 
     test.each(['F32', 'BF16', 'F16'] as const)('a value of a file, %s, that is not finite', async (type) => {
       const bits = { F32: [0, 0x7f80], BF16: [0x7fc0], F16: [0xfc00] }[type];
-      const input = backend.lend('input', new Uint8Array(Uint16Array.from([...bits, ...bits]).buffer));
-      const output = backend.tensor('output', [2]);
-      backend.place({ input, type, output, rows: 1, columns: 2, offset: 0, rowStride: 2, columnStride: 1 });
-      await expect(backend.finish()).rejects.toThrow('place: the input holds a value that is not finite');
+      const input = device.borrow('input', new Uint8Array(Uint16Array.from([...bits, ...bits]).buffer));
+      const output = device.tensor('output', [2]);
+      device.stridedCopy({ input, type, output, rows: 1, columns: 2, offset: 0, rowStride: 2, columnStride: 1 });
+      await expect(device.finish()).rejects.toThrow('stridedCopy: the input holds a value that is not finite');
     });
 
     test.each([5, -1])('label %d', async (label) => {
-      const logits = backend.zeros('logits', [2, 5]);
-      backend.crossEntropy({ logits, labels: backend.tensor('labels', [2], 'i32', [4, label]), losses: backend.tensor('losses', [2]) });
-      await expect(backend.finish()).rejects.toThrow(`crossEntropy: label ${label} of row 1 is not one of 5 classes`);
+      const logits = device.zeros('logits', [2, 5]);
+      device.crossEntropy({ logits, labels: device.tensor('labels', [2], 'i32', [4, label]), losses: device.tensor('losses', [2]) });
+      await expect(device.finish()).rejects.toThrow(`crossEntropy: label ${label} of row 1 is not one of 5 classes`);
     });
 
     test.each([3, 0, -1, 1e9])('visited node %d on level 1', async (node) => {
-      const zeros = (...shape: number[]) => backend.zeros('zeros', shape);
-      const visited = backend.tensor('visited', [2, 1, 2], 'i32', [0, 2, 0, node]);
-      const gradients = { gradNodes: zeros(3, 8), gradBias: zeros(3), touched: backend.zeros('touched', [3], 'i32') };
+      const zeros = (...shape: number[]) => device.zeros('zeros', shape);
+      const pathNodes = device.tensor('pathNodes', [2, 1, 2], 'i32', [0, 2, 0, node]);
+      const gradients = { gradNodes: zeros(3, 8), gradBias: zeros(3), rowMask: device.zeros('rowMask', [3], 'i32') };
       const rows = { input: zeros(2, 4), gradOutput: zeros(2, 4), gradInput: zeros(2, 4) };
-      backend.fffBackward({ ...rows, ...gradients, nodes: zeros(3, 8), trees: 1, depth: 1, visited, logits: zeros(2, 1, 2) });
-      await expect(backend.finish()).rejects.toThrow(`fffBackward: node ${node}, visited by token 1, is not on level 1`);
-      backend.countSplits({ visited, counts: backend.zeros('counts', [1, 2], 'i32'), trees: 1, depth: 1 });
-      await expect(backend.finish()).rejects.toThrow('countSplits: the nodes visited are no paths of trees of depth 1');
+      device.fffBackward({ ...rows, ...gradients, nodes: zeros(3, 8), trees: 1, depth: 1, pathNodes, logits: zeros(2, 1, 2) });
+      await expect(device.finish()).rejects.toThrow(`fffBackward: node ${node}, visited by token 1, is not on level 1`);
+      device.countSplits({ pathNodes, counts: device.zeros('counts', [1, 2], 'i32'), trees: 1, depth: 1 });
+      await expect(device.finish()).rejects.toThrow('countSplits: the nodes visited are no paths of trees of depth 1');
     });
   });
 
   describe('dropout', () => {
     const count = 100_000;
     const run = async (probability: number, key: number) => {
-      using ones = backend.tensor('ones', [count]);
-      backend.fill({ output: ones, value: 1 });
-      backend.dropout({ input: ones, output: ones, dropout: { probability, key } });
-      return backend.read(ones);
+      using ones = device.tensor('ones', [count]);
+      device.fill({ output: ones, value: 1 });
+      device.dropout({ input: ones, output: ones, dropout: { probability, key } });
+      return device.read(ones);
     };
 
     test.each([0.1, 0.5, 0.9])('keeps all but a share of %d, scaled to the same mean', async (probability) => {

@@ -2,17 +2,17 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { dropoutKey, fmix32 } from '../../src/backend/dropout.ts';
 import { geluSlope, geluValue, normalDistribution } from '../../src/backend/reference/gelu.ts';
 import { roundToBf16 } from '../../src/backend/reference/rounding.ts';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 
 /**
  * The reference judges every other backend; gradients are checked against its forwards by finite differences, and the layers and
  * models against figures of PyTorch (goldens). Here: figures known from elsewhere, and sums done by hand.
  */
-const backend = new ReferenceBackend();
-afterAll(() => backend.dispose());
+const device = new ReferenceDevice();
+afterAll(() => device.dispose());
 
-const of = (...values: number[]) => backend.tensor('values', [values.length], 'f32', values);
-const empty = (size: number) => backend.tensor('output', [size]);
+const of = (...values: number[]) => device.tensor('values', [values.length], 'f32', values);
+const empty = (size: number) => device.tensor('output', [size]);
 const close = (actual: ArrayLike<number>, expected: number[]) => {
   expect(actual).toHaveLength(expected.length);
   expected.forEach((value, i) => {
@@ -59,19 +59,19 @@ describe('the normal distribution function', () => {
 describe('operations by hand', () => {
   test('layerNorm', async () => {
     const output = empty(4);
-    const [mean, reciprocal] = [empty(1), empty(1)];
-    backend.layerNorm({ input: of(1, 2, 3, 6), gamma: of(1, 1, 2, 1), beta: of(0, 0, 0, 10), epsilon: 0.5, output, mean, reciprocal });
+    const [mean, rstd] = [empty(1), empty(1)];
+    device.layerNorm({ input: of(1, 2, 3, 6), gamma: of(1, 1, 2, 1), beta: of(0, 0, 0, 10), epsilon: 0.5, output, mean, rstd });
     // Mean 3, variance 14 / 4.
-    close(await backend.read(output), [-1, -0.5, 0, 11.5]);
-    close(await backend.read(mean), [3]);
-    close(await backend.read(reciprocal), [0.5]);
+    close(await device.read(output), [-1, -0.5, 0, 11.5]);
+    close(await device.read(mean), [3]);
+    close(await device.read(rstd), [0.5]);
   });
 
   test('linear', async () => {
     const output = empty(3);
-    const weight = backend.tensor('weight', [3, 2], 'f32', [1, 2, 3, 4, 5, 6]);
-    backend.linear({ input: of(10, 1), weight, bias: of(0.5, 0, -1), output });
-    close(await backend.read(output), [12.5, 34, 55]);
+    const weight = device.tensor('weight', [3, 2], 'f32', [1, 2, 3, 4, 5, 6]);
+    device.linear({ input: of(10, 1), weight, bias: of(0.5, 0, -1), output });
+    close(await device.read(output), [12.5, 34, 55]);
   });
 
   test('attention over two keys', async () => {
@@ -81,9 +81,9 @@ describe('operations by hand', () => {
     // Scores q.k / 2 are 0 and ln 3: probabilities 1/4 and 3/4.
     const query = operand(2 * Math.log(3), 0, 0, 0);
     const shape = { batch: 1, heads: 1, headSize: 4, queryLength: 1, keyLength: 2 };
-    backend.attention({ ...shape, query, key: operand(0, 5, 5, 5, 1, 5, 5, 5), value: operand(0, 4, 8, 0, 4, 0, 8, 4), output, logSumExp });
-    close(await backend.read(output), [3, 1, 8, 3]);
-    close(await backend.read(logSumExp), [Math.log(4)]);
+    device.attention({ ...shape, query, key: operand(0, 5, 5, 5, 1, 5, 5, 5), value: operand(0, 4, 8, 0, 4, 0, 8, 4), output, logSumExp });
+    close(await device.read(output), [3, 1, 8, 3]);
+    close(await device.read(logSumExp), [Math.log(4)]);
   });
 
   test('the only key gets no gradient, whatever values and gradients have in common, in bf16 neither', async () => {
@@ -92,38 +92,38 @@ describe('operations by hand', () => {
     const [gradQuery, gradKey, gradValue] = [operand(7, 7, 7, 7), operand(7, 7, 7, 7), operand(0, 0, 0, 0)];
     const shape = { batch: 1, heads: 1, headSize: 4, queryLength: 1, keyLength: 1, query, key, value, precision: 'bf16' as const };
     const [output, logSumExp] = [empty(4), empty(1)];
-    backend.attention({ ...shape, output, logSumExp });
-    backend.attentionBackward({ ...shape, output, logSumExp, gradOutput: of(5.1, 5.2, 5.3, 5.4), gradQuery, gradKey, gradValue });
+    device.attention({ ...shape, output, logSumExp });
+    device.attentionBackward({ ...shape, output, logSumExp, gradOutput: of(5.1, 5.2, 5.3, 5.4), gradQuery, gradKey, gradValue });
     for (const { tensor } of [gradQuery, gradKey])
-      for (const slope of await backend.read(tensor)) expect(Math.abs(slope)).toBeLessThan(1e-6);
-    close(await backend.read(gradValue.tensor), [5.1, 5.2, 5.3, 5.4].map(roundToBf16));
+      for (const slope of await device.read(tensor)) expect(Math.abs(slope)).toBeLessThan(1e-6);
+    close(await device.read(gradValue.tensor), [5.1, 5.2, 5.3, 5.4].map(roundToBf16));
   });
 
   test('crossEntropy', async () => {
-    const logits = backend.tensor('logits', [2, 2], 'f32', [0, Math.log(3), 7, 7]);
+    const logits = device.tensor('logits', [2, 2], 'f32', [0, Math.log(3), 7, 7]);
     const losses = empty(2);
     const gradLogits = empty(4);
-    backend.crossEntropy({ logits, labels: backend.tensor('labels', [2], 'i32', [0, -100]), losses, gradLogits, scale: 2 });
-    close(await backend.read(losses), [Math.log(4), 0]);
-    close(await backend.read(gradLogits), [-1.5, 1.5, 0, 0]);
+    device.crossEntropy({ logits, labels: device.tensor('labels', [2], 'i32', [0, -100]), losses, gradLogits, scale: 2 });
+    close(await device.read(losses), [Math.log(4), 0]);
+    close(await device.read(gradLogits), [-1.5, 1.5, 0, 0]);
   });
 
   test('clipScale and sumOfSquares', async () => {
     const sums = empty(2);
-    backend.sumOfSquares({ input: of(1, 2, 2), output: sums.view([1], 0) });
-    backend.sumOfSquares({ input: of(0, 4), output: sums.view([1], 1) });
+    device.sumOfSquares({ input: of(1, 2, 2), output: sums.view([1], 0) });
+    device.sumOfSquares({ input: of(0, 4), output: sums.view([1], 1) });
     const output = empty(2);
-    backend.clipScale({ sums, maximum: 0.5, output });
-    close(await backend.read(output), [0.5 / (5 + 1e-6), 5]);
-    backend.clipScale({ sums, maximum: 6, output });
-    close(await backend.read(output), [1, 5]);
+    device.clipScale({ sums, maximum: 0.5, output });
+    close(await device.read(output), [0.5 / (5 + 1e-6), 5]);
+    device.clipScale({ sums, maximum: 6, output });
+    close(await device.read(output), [1, 5]);
   });
 
   test('two steps of adamw', async () => {
     const parameter = of(1);
     const [mean, variance] = [of(0), of(0)];
     const step = (gradient: number, step: number) =>
-      backend.adamw({
+      device.adamw({
         parameter,
         gradient: of(gradient),
         mean,
@@ -137,12 +137,12 @@ describe('operations by hand', () => {
       });
     step(3, 1);
     // Corrected, the first step's moments are the gradient and its square: decay to 0.98, then a step of the learning rate.
-    close(await backend.read(parameter), [0.88]);
-    close(await backend.read(mean), [1.5]);
-    close(await backend.read(variance), [2.25]);
+    close(await device.read(parameter), [0.88]);
+    close(await device.read(mean), [1.5]);
+    close(await device.read(variance), [2.25]);
     step(0, 2);
     // Mean 0.75 / (1 - 1/4), variance 1.6875 / (1 - 9/16).
-    close(await backend.read(parameter), [0.88 * 0.98 - 0.1 / Math.sqrt(1.6875 / 0.4375)]);
+    close(await device.read(parameter), [0.88 * 0.98 - 0.1 / Math.sqrt(1.6875 / 0.4375)]);
   });
 
   test('dropout keys by murmur3', () => {
@@ -154,15 +154,15 @@ describe('operations by hand', () => {
   });
 
   test('memory reads as NaN until it is written', async () => {
-    expect(await backend.read(empty(2))).toEqual(Float32Array.of(Number.NaN, Number.NaN));
+    expect(await device.read(empty(2))).toEqual(Float32Array.of(Number.NaN, Number.NaN));
   });
 });
 
 test('weights of more inputs than int32 holds the sums of are not prepared in i8', () => {
-  using backend = new ReferenceBackend();
-  const weight = backend.tensor('wide', [1, 2 ** 16 + 1]);
-  expect(() => backend.prepareLinear({ weight, precision: 'i8' })).toThrow(
+  using device = new ReferenceDevice();
+  const weight = device.tensor('wide', [1, 2 ** 16 + 1]);
+  expect(() => device.prepareLinear({ weight, precision: 'i8' })).toThrow(
     'wide: 65537 inputs, but int32 holds the sums of 65536 products of i8: take bf16 or f32',
   );
-  backend.prepareLinear({ weight, precision: 'bf16' });
+  device.prepareLinear({ weight, precision: 'bf16' });
 });

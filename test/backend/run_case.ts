@@ -1,9 +1,9 @@
-import type { Backend } from '../../src/backend/backend.ts';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import type { Device } from '../../src/backend/device.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { arrayTypes, type Tensor, type TypedArray } from '../../src/backend/tensor.ts';
 import { hashText } from '../../src/nn/random.ts';
 import type { Operand, OperationCase, Tensors } from './cases/case.ts';
-import { DoublePrecisionBackend } from './double_precision.ts';
+import { DoublePrecisionDevice } from './double_precision.ts';
 import { Random } from './random.ts';
 
 export type Values = Record<string, TypedArray>;
@@ -29,13 +29,13 @@ class CaseTensors {
   private readonly guarded: Tensor[] = [];
 
   constructor(
-    readonly backend: Backend,
+    readonly device: Device,
     readonly operands: Record<string, Operand>,
   ) {
     for (const name in operands) {
       const { shape, dtype, values } = operands[name];
-      const whole = backend.tensor(name, [guardBefore + values.length + guardAfter], dtype);
-      backend.write(whole, new arrayTypes[dtype](whole.size).fill(guardValue));
+      const whole = device.tensor(name, [guardBefore + values.length + guardAfter], dtype);
+      device.write(whole, new arrayTypes[dtype](whole.size).fill(guardValue));
       this.guarded.push(whole);
       this.tensors[name] = whole.view(shape, guardBefore);
     }
@@ -43,14 +43,14 @@ class CaseTensors {
   }
 
   write(): void {
-    for (const name in this.operands) this.backend.write(this.tensors[name], this.operands[name].values);
+    for (const name in this.operands) this.device.write(this.tensors[name], this.operands[name].values);
   }
 
   /** Every operand's values; throws where an input or a guard was changed, or an output was not written. */
   async read(): Promise<Values> {
     const results: Values = {};
     for (const whole of this.guarded) {
-      const all = await this.backend.read(whole);
+      const all = await this.device.read(whole);
       const values = all.slice(guardBefore, -guardAfter);
       results[whole.name] = values;
       if (!all.subarray(0, guardBefore).every(isGuard) || !all.subarray(-guardAfter).every(isGuard)) {
@@ -75,10 +75,10 @@ class CaseTensors {
 const isGuard = (value: number) => value === guardValue;
 
 /** Runs the case's forward and backward and returns every operand's values after it. */
-export async function runCase(backend: Backend, operationCase: OperationCase): Promise<Values> {
-  const memory = new CaseTensors(backend, operandsOf(operationCase));
-  operationCase.forward(backend, memory.tensors);
-  operationCase.backward?.(backend, memory.tensors);
+export async function runCase(device: Device, operationCase: OperationCase): Promise<Values> {
+  const memory = new CaseTensors(device, operandsOf(operationCase));
+  operationCase.forward(device, memory.tensors);
+  operationCase.backward?.(device, memory.tensors);
   const results = await memory.read();
   memory.dispose();
   return results;
@@ -91,14 +91,14 @@ export function expectedValues(operationCase: OperationCase, forReference: boole
   const key = `${operationCase.name} ${forReference}`;
   let values = expectations.get(key);
   if (!values) {
-    values = runCase(forReference ? new DoublePrecisionBackend() : new ReferenceBackend(), operationCase);
+    values = runCase(forReference ? new DoublePrecisionDevice() : new ReferenceDevice(), operationCase);
     expectations.set(key, values);
   }
   return values;
 }
 
 /** The largest difference over the largest expected value, or over `atLeast` if that is larger; NaN where either has one that the other has not. */
-export function normalisedError(actual: ArrayLike<number>, expected: ArrayLike<number>, atLeast = Number.MIN_VALUE): number {
+export function normalizedError(actual: ArrayLike<number>, expected: ArrayLike<number>, atLeast = Number.MIN_VALUE): number {
   if (actual.length !== expected.length) return Number.NaN;
   let difference = 0;
   let largest = atLeast;
@@ -136,8 +136,8 @@ async function differentiate(operationCase: OperationCase): Promise<Differences[
   const { gradient, forward } = operationCase;
   const { outputs, inputs } = gradient as NonNullable<OperationCase['gradient']>;
   const operands = operandsOf(operationCase);
-  using backend = new DoublePrecisionBackend();
-  const memory = new CaseTensors(backend, operands);
+  using device = new DoublePrecisionDevice();
+  const memory = new CaseTensors(device, operands);
 
   const loss = async (input: string, element: number, value: number) => {
     const values = operands[input].values;
@@ -145,11 +145,11 @@ async function differentiate(operationCase: OperationCase): Promise<Differences[
     values[element] = value;
     memory.write();
     values[element] = before;
-    forward(backend, memory.tensors);
+    forward(device, memory.tensors);
     let sum = 0;
     for (const output in outputs) {
       const factor = outputs[output];
-      (await backend.read(memory.tensors[output])).forEach((y, i) => {
+      (await device.read(memory.tensors[output])).forEach((y, i) => {
         sum += y * (typeof factor === 'number' ? factor : operands[factor].values[i]);
       });
     }
@@ -180,7 +180,7 @@ export async function gradientErrors(operationCase: OperationCase, results: Valu
     const name = operationCase.gradient?.inputs[input] as string;
     const { role, values: before } = operands[name];
     const gradient = elements.map((i) => results[name][i] - (role === 'updated' ? before[i] : 0));
-    errors[name] = normalisedError(gradient, values, operationCase.tolerance.atLeast);
+    errors[name] = normalizedError(gradient, values, operationCase.tolerance.atLeast);
   }
   return errors;
 }

@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { operations } from '../../src/backend/operations/operations.ts';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import type { Tensor } from '../../src/backend/tensor.ts';
 import { benchmarkConditionalMatmul } from '../../src/bench/conditional_matmul.ts';
 import { contest } from '../../src/bench/contest.ts';
@@ -13,23 +13,23 @@ import { readModelLayer } from '../../src/bench/model_layer.ts';
 import type { OnnxFeed } from '../../src/bench/peers.ts';
 import { randomTrees, treeLayer } from '../../src/bench/queued_layers.ts';
 import { benchmarkScaling, neuronsInTime } from '../../src/bench/scaling.ts';
-import { summarise } from '../../src/bench/timing.ts';
+import { summarize } from '../../src/bench/timing.ts';
 import { benchmarkTraining, modelArithmetic } from '../../src/bench/training.ts';
 import { largestError, randomTokens } from '../../src/bench/work.ts';
 import { loadModel, saveCheckpoint } from '../../src/models/checkpoint.ts';
 import { crammedBertConfig, type ModelConfig } from '../../src/models/config.ts';
-import type { LabelledBatch, MaskedLanguageModel } from '../../src/models/masked_language_model.ts';
+import type { LabeledBatch, MaskedLanguageModel } from '../../src/models/masked_language_model.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { generatedSentences, writeTinyModel } from '../tiny_model.ts';
 
-test('timings are summarised by median and quartiles, in any order', () => {
-  expect(summarise([5, 1, 4, 2, 3])).toEqual({ median: 3, low: 2, high: 4 });
-  expect(summarise([1, 2])).toEqual({ median: 1.5, low: 1.25, high: 1.75 });
-  expect(summarise([7])).toEqual({ median: 7, low: 7, high: 7 });
+test('timings are summarized by median and quartiles, in any order', () => {
+  expect(summarize([5, 1, 4, 2, 3])).toEqual({ median: 3, low: 2, high: 4 });
+  expect(summarize([1, 2])).toEqual({ median: 1.5, low: 1.25, high: 1.75 });
+  expect(summarize([7])).toEqual({ median: 7, low: 7, high: 7 });
 });
 
 describe('model arithmetic', () => {
-  const shape = { vocabularySize: 8192, hiddenSize: 256, layers: 6, heads: 4 };
+  const shape = { vocabSize: 8192, hiddenSize: 256, numHiddenLayers: 6, numAttentionHeads: 4 };
 
   test('of the shipped shape: projections, scores, 12 neurons and a quarter of the head, 6 FLOP for each multiply-add', () => {
     const block = 256 * 768 + 256 * 256 + 2 * 128 * 256 + 2 * 12 * 256;
@@ -73,13 +73,13 @@ test('onnxruntime rests after its turns', async () => {
     release: async () => {},
   };
   const onnxRuntime = { name: 'onnxruntime', session: async () => session };
-  using backend = new ReferenceBackend();
+  using device = new ReferenceDevice();
   const common = { rounds: 1, roundMilliseconds: 0.1, batches: [1], dtypes: ['f32'] as const, onnxRuntime };
-  await benchmarkLayer(backend, { ...common, layers: [randomTrees({ width: 4, trees: 1, depth: 1 })], tokens: randomTokens(4, [1]) });
+  await benchmarkLayer(device, { ...common, layers: [randomTrees({ width: 4, trees: 1, depth: 1 })], tokens: randomTokens(4, [1]) });
   // Dense and trees: after the warm-up, and after the round.
   expect(rests).toBe(4);
   const config = benchmarkConfig({ layers: 1, width: 4, heads: 1, neurons: 3, length: 2 });
-  await benchmarkModel(backend, { ...common, config, other: { kind: 'fff', trees: 1, depth: 1 }, length: 2 });
+  await benchmarkModel(device, { ...common, config, other: { kind: 'fff', trees: 1, depth: 1 }, length: 2 });
   expect(rests).toBe(6);
 });
 
@@ -89,7 +89,7 @@ test('an error is a share of the largest value, of the tokens that something is 
 });
 
 /** Goes wrong where a layer sees more than eight tokens: half of what one of them gets is this value. */
-class WrongInLargeCalls extends ReferenceBackend {
+class WrongInLargeCalls extends ReferenceDevice {
   constructor(
     private readonly value: number,
     private readonly token: number,
@@ -97,7 +97,7 @@ class WrongInLargeCalls extends ReferenceBackend {
     super();
   }
 
-  override enqueue(...call: Parameters<ReferenceBackend['enqueue']>): void {
+  override enqueue(...call: Parameters<ReferenceDevice['enqueue']>): void {
     super.enqueue(...call);
     const [name, operands] = call;
     if (name !== 'fff' && name !== 'conditionalMatmul') return;
@@ -116,9 +116,9 @@ describe('outputs are compared of calls of the measured size', () => {
   const dtypes = ['f32'] as const;
   const shape = { width: 8, trees: 1, depth: 2 };
   /** Errors of ours, for a call of at most 8 tokens and for one of 20. */
-  const benchmarks: Record<string, (backend: ReferenceBackend) => Promise<number[]>> = {
-    async layer(backend) {
-      const results = await benchmarkLayer(backend, {
+  const benchmarks: Record<string, (device: ReferenceDevice) => Promise<number[]>> = {
+    async layer(device) {
+      const results = await benchmarkLayer(device, {
         ...short,
         dtypes,
         layers: [randomTrees(shape)],
@@ -126,18 +126,18 @@ describe('outputs are compared of calls of the measured size', () => {
       });
       return results.map(({ maxRelativeError }) => maxRelativeError);
     },
-    async 'conditional product'(backend) {
-      const results = await benchmarkConditionalMatmul(backend, { ...short, width: 8, neurons: 16, blockSizes: [2], chosen: [4] });
+    async 'conditional product'(device) {
+      const results = await benchmarkConditionalMatmul(device, { ...short, width: 8, neurons: 16, blockSizes: [2], chosen: [4] });
       return results.map(({ maxRelativeError }) => maxRelativeError);
     },
-    async scaling(backend) {
-      const results = await benchmarkScaling(backend, { ...short, dtype: 'f32', points: [shape] });
+    async scaling(device) {
+      const results = await benchmarkScaling(device, { ...short, dtype: 'f32', points: [shape] });
       return results.map(({ treesError }) => treesError);
     },
-    async model(backend) {
+    async model(device) {
       const config = benchmarkConfig({ layers: 1, width: 8, heads: 2, neurons: 12, length: 5 });
       const other = { kind: 'fff' as const, trees: 1, depth: 2 };
-      const rows = await benchmarkModel(backend, { ...short, dtypes, config, other, length: 5, batches: [1, 4] });
+      const rows = await benchmarkModel(device, { ...short, dtypes, config, other, length: 5, batches: [1, 4] });
       return rows.filter(({ name }) => name === 'ours 1x2').map(({ relativeError }) => relativeError);
     },
   };
@@ -155,14 +155,14 @@ describe('outputs are compared of calls of the measured size', () => {
 
 test('the depth benchmark times every depth, by turns', async () => {
   const seen: number[] = [];
-  using backend = new (class extends ReferenceBackend {
-    override enqueue(...call: Parameters<ReferenceBackend['enqueue']>): void {
+  using device = new (class extends ReferenceDevice {
+    override enqueue(...call: Parameters<ReferenceDevice['enqueue']>): void {
       const [name, , numbers] = call;
       if (name === 'fff') seen.push(numbers[operations.fff.numbers.indexOf('depth')]);
       super.enqueue(...call);
     }
   })();
-  const results = await benchmarkDepth(backend, { width: 6, batch: 20, batches: 1, depths: [0, 2], rounds: 3 });
+  const results = await benchmarkDepth(device, { width: 6, batch: 20, batches: 1, depths: [0, 2], rounds: 3 });
   expect(results.map(({ depth, neurons, bytes }) => [depth, neurons, bytes])).toEqual([
     [0, 1, 52],
     [2, 7, 364],
@@ -189,13 +189,13 @@ describe('scaling', () => {
   });
 
   test('every point stands beside the dense layer of as many neurons', async () => {
-    using backend = new ReferenceBackend();
+    using device = new ReferenceDevice();
     const points = [
       { trees: 1, depth: 2, width: 8 },
       { trees: 3, depth: 1, width: 8 },
       { trees: 1, depth: 2, width: 4 },
     ];
-    const results = await benchmarkScaling(backend, { points, batches: [2], dtype: 'f32', rounds: 1, roundMilliseconds: 0.1 });
+    const results = await benchmarkScaling(device, { points, batches: [2], dtype: 'f32', rounds: 1, roundMilliseconds: 0.1 });
     expect(results.map(({ trees, depth, width, neurons, used }) => [trees, depth, width, neurons, used])).toEqual([
       [1, 2, 8, 7, 3],
       [3, 1, 8, 9, 6],
@@ -215,12 +215,12 @@ test.each([
 ])("a model's layer and what it takes in of a text: its trees walk the paths that the model walks, thresholds %s", async (_, size) => {
   const folder = temporaryFolder();
   await writeTinyModel(folder);
-  using backend = new ReferenceBackend();
+  using device = new ReferenceDevice();
   {
-    using model = await loadModel(folder, backend);
+    using model = await loadModel(folder, device);
     for (const { buffer, value } of model.parameters)
       if (buffer)
-        backend.write(
+        device.write(
           value,
           Float32Array.from({ length: value.size }, (_, node) => size * Math.sin(5 * node + 1)),
         );
@@ -228,44 +228,44 @@ test.each([
   }
   const text = join(folder, 'text.txt');
   writeFileSync(text, generatedSentences().join('\n'));
-  const { layer, tree, tokens, leavesReached, leaves } = await readModelLayer(backend, { model: folder, text, tokens: 100 });
+  const { layer, tree, tokens, leavesReached, leaves } = await readModelLayer(device, { model: folder, text, tokens: 100 });
   expect([layer, tree.trees, tree.depth, tree.width, tokens.values.length, leaves]).toEqual([1, 1, 3, 16, 128 * 16, 8]);
-  using input = backend.tensor('input', [128, 16], 'f32', tokens.values);
-  using nodes = backend.tensor('nodes', [15, 32], 'f32', tree.nodes);
-  using bias = backend.tensor('bias', [15], 'f32', tree.bias);
-  using thresholds = backend.tensor('thresholds', [7], 'f32', tree.thresholds);
-  using output = backend.tensor('output', [128, 16]);
-  using visited = backend.tensor('visited', [128, 1, 4], 'i32');
-  backend.fff({ input, nodes, bias, thresholds, trees: 1, depth: 3, output, visited });
-  expect(new Set((await backend.readIntegers(visited)).filter((_, i) => i % 4 === 3)).size).toBe(leavesReached);
+  using input = device.tensor('input', [128, 16], 'f32', tokens.values);
+  using nodes = device.tensor('nodes', [15, 32], 'f32', tree.nodes);
+  using bias = device.tensor('bias', [15], 'f32', tree.bias);
+  using thresholds = device.tensor('thresholds', [7], 'f32', tree.thresholds);
+  using output = device.tensor('output', [128, 16]);
+  using pathNodes = device.tensor('pathNodes', [128, 1, 4], 'i32');
+  device.fff({ input, nodes, bias, thresholds, trees: 1, depth: 3, output, pathNodes });
+  expect(new Set((await device.readIntegers(pathNodes)).filter((_, i) => i % 4 === 3)).size).toBe(leavesReached);
   // And these are the paths that are timed.
-  using timed = backend.tensor('output', [128, 16]);
+  using timed = device.tensor('output', [128, 16]);
   for (const precision of ['f32', 'bf16'] as const) {
-    const measured = treeLayer(backend, tree, precision);
+    const measured = treeLayer(device, tree, precision);
     measured.call({ x: input }, timed);
-    expect(largestError(precision, await backend.read(timed), await backend.read(output))).toBeLessThan(precision === 'f32' ? 1e-12 : 0.02);
+    expect(largestError(precision, await device.read(timed), await device.read(output))).toBeLessThan(precision === 'f32' ? 1e-12 : 0.02);
     measured.dispose();
   }
-  const reading = (changes: object) => readModelLayer(backend, { model: folder, text, tokens: 100, ...changes });
+  const reading = (changes: object) => readModelLayer(device, { model: folder, text, tokens: 100, ...changes });
   await expect(reading({ layer: 2 })).rejects.toThrow(/--layer 2: .* has layers 0 to 1/);
   await expect(reading({ tokens: 1e6 })).rejects.toThrow(/text\.txt: has \d+ tokens in whole sequences, expected at least 1000000/);
 });
 
 test('the training benchmark: models and a peer take the same steps, and are related to the matrix product', async () => {
   const configOf = (feedforward: ModelConfig['feedforward']) =>
-    crammedBertConfig({ vocabularySize: 20, hiddenSize: 8, layers: 1, heads: 2, positions: 8, feedforward });
+    crammedBertConfig({ vocabSize: 20, hiddenSize: 8, numHiddenLayers: 1, numAttentionHeads: 2, maxPositionEmbeddings: 8, feedforward });
   const models = [
     { name: 'trees', config: configOf({ kind: 'fff', trees: 1, depth: 2 }) },
     { name: 'dense', config: configOf({ kind: 'dense', neurons: 12 }) },
   ];
-  using backend = new ReferenceBackend();
-  const seen: LabelledBatch[] = [];
+  using device = new ReferenceDevice();
+  const seen: LabeledBatch[] = [];
   let [given, rests, disposed] = [0, 0, false];
   const openPeer = async (model: MaskedLanguageModel) => {
     given = model.parameters.length;
     return {
       name: 'peer',
-      step: async (batch: LabelledBatch) => {
+      step: async (batch: LabeledBatch) => {
         seen.push(batch);
         return { loss: 1, milliseconds: 4 };
       },
@@ -273,7 +273,7 @@ test('the training benchmark: models and a peer take the same steps, and are rel
       dispose: async () => void (disposed = true),
     };
   };
-  const { rows, matrixProduct } = await benchmarkTraining(backend, { models, batch: 2, length: 8, rounds: 2, productSize: 16, openPeer });
+  const { rows, matrixProduct } = await benchmarkTraining(device, { models, batch: 2, length: 8, rounds: 2, productSize: 16, openPeer });
   expect(rows.map(({ name }) => name)).toEqual(['trees', 'dense', 'peer']);
   for (const [i, { tokensPerSecond, arithmetic, share, firstLoss }] of rows.entries()) {
     expect(arithmetic).toBe(modelArithmetic(models[Math.min(i, 1)].config, 8));

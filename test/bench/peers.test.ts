@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import type { Backend } from '../../src/backend/backend.ts';
-import { type BackendName, createBackend, nativeMissing } from '../../src/backend/create.ts';
+import { createDevice, type DeviceName, nativeMissing } from '../../src/backend/create.ts';
+import type { Device } from '../../src/backend/device.ts';
 import { benchmarkConditionalMatmul } from '../../src/bench/conditional_matmul.ts';
 import { benchmarkLayer } from '../../src/bench/layer.ts';
 import { benchmarkConfig, benchmarkModel } from '../../src/bench/model.ts';
@@ -15,17 +15,17 @@ import { goldenJson, goldenPath } from '../goldens.ts';
 
 // onnxruntime is set beside the native backend; where that is missing there is nothing to compare.
 const missing = nativeMissing();
-let backend: Backend;
+let device: Device;
 let onnxRuntime: OnnxRuntime;
 beforeAll(async () => {
   if (missing) return;
-  backend = createBackend({ name: 'native', threads: 1 });
-  const loaded = await loadOnnxRuntime(backend);
+  device = await createDevice({ name: 'native', threads: 1 });
+  const loaded = await loadOnnxRuntime(device);
   // A development dependency: it must be there.
   if ('missing' in loaded) throw new Error(loaded.missing);
   onnxRuntime = loaded;
 });
-afterAll(() => backend?.dispose());
+afterAll(() => device?.dispose());
 
 // onnxruntime rests after each round.
 const short = { rounds: 1, roundMilliseconds: 1 };
@@ -33,7 +33,7 @@ const short = { rounds: 1, roundMilliseconds: 1 };
 describe.skipIf(missing)(`layer${missing ? ` (skipped: ${missing})` : ''}`, () => {
   test('trees and dense layers, ours and onnxruntime’s, compute the same', async () => {
     const options = { ...short, tokens: randomTokens(64, [1, 16]), batches: [1, 16], dtypes: ['f32', 'bf16', 'i8'] as const };
-    const results = await benchmarkLayer(backend, { ...options, layers: [randomTrees({ width: 64, trees: 3, depth: 4 })], onnxRuntime });
+    const results = await benchmarkLayer(device, { ...options, layers: [randomTrees({ width: 64, trees: 3, depth: 4 })], onnxRuntime });
     expect(results.map(({ config, batch, dtype }) => `${config} ${batch} ${dtype}`)).toEqual(
       [1, 16].flatMap((batch) => ['f32', 'bf16', 'i8'].map((dtype) => `3x4 64 ${batch} ${dtype}`)),
     );
@@ -53,14 +53,14 @@ describe.skipIf(missing)(`layer${missing ? ` (skipped: ${missing})` : ''}`, () =
 
   test('without onnxruntime only ours', async () => {
     const options = { ...short, tokens: randomTokens(16, [4]), batches: [4], dtypes: ['i8'] as const };
-    const [{ peers }] = await benchmarkLayer(backend, { ...options, layers: [randomTrees({ width: 16, trees: 1, depth: 2 })] });
+    const [{ peers }] = await benchmarkLayer(device, { ...options, layers: [randomTrees({ width: 16, trees: 1, depth: 2 })] });
     expect(peers.map(({ name, dtype }) => `${name} ${dtype}`)).toEqual(['ours dense i8', 'ours dense f32']);
   });
 });
 
 test.skipIf(missing)('conditional products, ours and onnxruntime’s, are the chosen part of the dense product', async () => {
   const shape = { width: 48, neurons: 64, batches: [1, 20], blockSizes: [1, 8], chosen: [8, 12] };
-  const results = await benchmarkConditionalMatmul(backend, { ...short, ...shape, onnxRuntime });
+  const results = await benchmarkConditionalMatmul(device, { ...short, ...shape, onnxRuntime });
   expect(results.map(({ batch, blockSize, chosen }) => [batch, blockSize, chosen])).toEqual([
     [1, 1, 8],
     [1, 1, 12],
@@ -78,13 +78,13 @@ test.skipIf(missing)('conditional products, ours and onnxruntime’s, are the ch
 });
 
 /** The backends that have a peer; WASM stands beside onnxruntime-web. */
-const whole: [BackendName, string | undefined][] = [
+const whole: [DeviceName, string | undefined][] = [
   ['native', missing],
   ['wasm', wasmMissing()],
 ];
 for (const [name, unavailable] of whole) {
   test.skipIf(unavailable)(`model: encoders, ours and onnxruntime’s, compute the same: ${name}`, async () => {
-    using on = createBackend({ name, threads: 2 });
+    using on = await createDevice({ name, threads: 2 });
     const loaded = await loadOnnxRuntime(on);
     if ('missing' in loaded) throw new Error(loaded.missing);
     const shape = { layers: 2, width: 32, heads: 4, neurons: 48, length: 9 };

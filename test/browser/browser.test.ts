@@ -9,7 +9,7 @@ import { afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { type FillMaskCandidate, pipeline } from '../../src/index.ts';
 import type { DownloadProgress } from '../../src/io/hub.ts';
 import { modelFiles } from '../../src/io/model_files.ts';
-import { operationCases } from '../backend/operation-cases.ts';
+import { operationCases } from '../backend/operation_cases.ts';
 import { type Fault, HubServer, type Repository, sha256 } from '../io/hub_server.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { copyInShards, writeTinyModel } from '../tiny_model.ts';
@@ -109,7 +109,7 @@ describe.skipIf(!chromium)(`in Chromium${skipped}`, () => {
   beforeAll(async () => {
     await writeTinyModel(model);
     await copyInShards(model, sharded);
-    using fill = await pipeline('fill-mask', model, { backend: 'wasm' });
+    using fill = await pipeline('fill-mask', model, { device: 'wasm' });
     filled = await fill(sentence);
     // Servers of single-page applications answer every address with the same page.
     mkdirSync(html);
@@ -138,13 +138,13 @@ describe.skipIf(!chromium)(`in Chromium${skipped}`, () => {
       const result = (await visit(chromium as string, '/package.html', options(packagePage, 'package'))) as PackageReport;
       expect(result.isolated).toBe(isolated);
       expect(result.description).toMatch(isolated ? /^WASM with relaxed SIMD, \d+ threads?$/ : 'WASM with relaxed SIMD, 1 thread');
-      for (const [name, dtype, backend] of [
+      for (const [name, dtype, device] of [
         ['f32', 'f32', 'wasm'],
         ['i8', 'i8', 'wasm'],
         ['reference', 'f32', 'reference'],
         ['dotted', 'f32', 'reference'],
       ] as const) {
-        using fill = await pipeline('fill-mask', model, { dtype, backend });
+        using fill = await pipeline('fill-mask', model, { dtype, device });
         const expected = (await fill(['The cat sees [MASK].', 'My [MASK] carries the letter.'], { top_k: 3 })).flat();
         const found = result.answers[name].flat();
         expect(found.map(({ sequence }) => sequence)).toEqual(expected.map(({ sequence }) => sequence));

@@ -7,7 +7,7 @@ import { temporaryFolder } from '../temporary.ts';
 import { generatedSentences, writeTinyModel } from '../tiny_model.ts';
 import { ufb } from './ufb.ts';
 
-const small = ['bench', 'depth', '--backend', 'reference', '--width', '8', '--batch', '16', '--batches', '1', '--rounds', '1'];
+const small = ['bench', 'depth', '--device', 'reference', '--width', '8', '--batch', '16', '--batches', '1', '--rounds', '1'];
 
 test('ufb bench depth prints a line a depth and the ratio', async () => {
   const { code, stdout, stderr } = await ufb([...small, '--from', '1', '--to', '3']);
@@ -165,7 +165,7 @@ test.skipIf(missing)('ufb bench model --model measures a model as it is', async 
 test('ufb bench scaling prints a line for each shape, and writes JSON and a picture', async () => {
   const folder = join(temporaryFolder(), 'scaling');
   const shape = ['--width', '8', '--depth', '2', '--depths', '1,2', '--widths', '4,8', '--trees', '2', '--batch', '3'];
-  const { code, stdout, stderr } = await ufb(['bench', 'scaling', '--backend', 'reference', ...shape, '--quick', '--out', folder]);
+  const { code, stdout, stderr } = await ufb(['bench', 'scaling', '--device', 'reference', ...shape, '--quick', '--out', folder]);
   expect([code, stderr]).toEqual([0, '']);
   expect(stdout.match(/^ *[12]x[12] +[48] +3 +1 +[\d.]+ \([\d.]+-[\d.]+\) .*$/gm)).toHaveLength(4);
   const report = JSON.parse(readFileSync(join(folder, 'scaling.json'), 'utf8'));

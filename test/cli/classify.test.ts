@@ -7,7 +7,7 @@ import { program, ufb } from './ufb.ts';
 
 const folder = temporaryFolder();
 const model = join(folder, 'classifier');
-const common = ['classify', '--backend', 'reference', '--model', model, '-'];
+const common = ['classify', '--device', 'reference', '--model', model, '-'];
 beforeAll(async () => {
   await writeTinyModel(join(folder, 'base'));
   await writeTinyClassifier(join(folder, 'base'), model);

@@ -9,7 +9,7 @@ import { ufb } from './ufb.ts';
 
 const folder = temporaryFolder();
 const [model, out] = [join(folder, 'model'), join(folder, 'out')];
-const backend = nativeMissing() ? ['--backend', 'reference'] : [];
+const device = nativeMissing() ? ['--device', 'reference'] : [];
 let corpus: string;
 beforeAll(async () => {
   await writeTinyModel(model, tinyBert, 'encoder');
@@ -34,7 +34,7 @@ const small = [
   '--held-out-texts',
   '12',
 ];
-const convert = (...args: string[]) => ufb(['convert', '--model', model, '--corpus', corpus, ...small, ...backend, ...args]);
+const convert = (...args: string[]) => ufb(['convert', '--model', model, '--corpus', corpus, ...small, ...device, ...args]);
 
 test('ufb convert makes a model with trees, and `ufb eval agreement` sets it beside the one it was made from', async () => {
   const log = join(folder, 'log.jsonl');
@@ -52,7 +52,7 @@ test('ufb convert makes a model with trees, and `ufb eval agreement` sets it bes
     .map((line) => JSON.parse(line));
   expect(new Set(events.map(({ event, phase }) => phase ?? event))).toEqual(new Set(['start', 'fit', 'train', 'agreement']));
   const evaluate = (of: string, ...more: string[]) =>
-    ufb(['eval', 'agreement', '--model', of, '--against', model, '--text', corpus, '--count', '60', ...backend, ...more]);
+    ufb(['eval', 'agreement', '--model', of, '--against', model, '--text', corpus, '--count', '60', ...device, ...more]);
   const itself = await evaluate(model);
   expect(itself.stdout).toMatch(
     /^recall@10 +1\.0000 of the nearest 10 among 60 paragraphs \(seed 0\)\nvectors +R2 1\.0000, cosine 1\.0000\nR2, hidden states 1\.0000 1\.0000\n$/,
@@ -64,7 +64,7 @@ test('ufb convert makes a model with trees, and `ufb eval agreement` sets it bes
 });
 
 test('a text of fewer paragraphs than are drawn: all of them, and the number is said, unless it was asked for', async () => {
-  const args = ['eval', 'agreement', '--model', out, '--against', model, '--text', corpus, ...backend, '--json'];
+  const args = ['eval', 'agreement', '--model', out, '--against', model, '--text', corpus, ...device, '--json'];
   const all = await ufb(args);
   expect(all.stderr).toContain('corpus.txt: has 80 paragraphs, all of which are taken');
   expect(JSON.parse(all.stdout).texts).toBe(80);
@@ -80,13 +80,13 @@ test('models whose tokenizers differ are not set beside each other', async () =>
   const { vocab } = json.model;
   [vocab.cat, vocab.dog] = [vocab.dog, vocab.cat];
   writeFileSync(path, JSON.stringify(json));
-  const { code, stderr } = await ufb(['eval', 'agreement', '--model', other, '--against', model, '--text', corpus, '--quiet', ...backend]);
+  const { code, stderr } = await ufb(['eval', 'agreement', '--model', other, '--against', model, '--text', corpus, '--quiet', ...device]);
   expect([code, stderr]).toEqual([2, expect.stringMatching(/^ufb: the models' tokenizers do not cut '.+' alike/)]);
 });
 
 test('what cannot be is said in one line', async () => {
   const refused = async (...args: string[]) => {
-    const { code, stderr } = await ufb(['convert', ...backend, ...args]);
+    const { code, stderr } = await ufb(['convert', ...device, ...args]);
     expect([code, stderr.trim().split('\n').length]).toEqual([2, 1]);
     return stderr;
   };
@@ -115,7 +115,7 @@ test('what cannot be is said in one line', async () => {
 
 test('--resume of a finished run changes nothing, whether or not its options are given again', async () => {
   const before = readFileSync(join(out, 'model.safetensors'));
-  const { code, stdout } = await ufb(['convert', '--resume', '--out', out, ...backend]);
+  const { code, stdout } = await ufb(['convert', '--resume', '--out', out, ...device]);
   expect([code, stdout.slice(0, 5)]).toEqual([0, 'done:']);
   const again = await convert('--out', out, '--resume', '--trees', '1', '--leaf-width', '1');
   expect([again.code, again.stdout.slice(0, 5)], again.stderr).toEqual([0, 'done:']);

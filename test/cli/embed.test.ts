@@ -15,7 +15,7 @@ import { writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { parseNpy } from '../../src/io/npy.ts';
 import { loadSequenceClassifier, saveCheckpoint } from '../../src/models/checkpoint.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
@@ -378,8 +378,8 @@ describe('ufb similar', () => {
 
 test('ufb classify', async () => {
   const classifier = join(folder, 'classifier');
-  const backend = new ReferenceBackend();
-  const made = await loadSequenceClassifier(model, backend, { fresh: { labels: 2, seed: 1 } });
+  const device = new ReferenceDevice();
+  const made = await loadSequenceClassifier(model, device, { fresh: { labels: 2, seed: 1 } });
   await saveCheckpoint(classifier, made, { tokenizer: (await Tokenizer.load(join(model, 'tokenizer.json'))).json });
   const { code, stdout, stderr } = await ufb(['classify', '--model', classifier, 'a dog', '-'], 'the cat\tthe house\n\na river\n');
   expect(code, stderr).toBe(0);
@@ -454,7 +454,7 @@ test('lines that cannot be taken are reported and have a row of zeros; similar r
 
 test.skipIf(process.platform === 'win32')('a file that may not grow is named, and what was written goes on once it may', async () => {
   const out = join(folder, 'bounded.jsonl');
-  const command = [process.execPath, program, 'embed', ...common, '--out', out, '--backend', 'reference'];
+  const command = [process.execPath, program, 'embed', ...common, '--out', out, '--device', 'reference'];
   const child = spawn('sh', ['-c', 'ulimit -f 8; exec "$@"', 'sh', ...command]);
   let stderr = '';
   child.stderr.on('data', (said) => (stderr += said));
@@ -463,7 +463,7 @@ test.skipIf(process.platform === 'win32')('a file that may not grow is named, an
     `ufb: ${out}.part: cannot write: the file would be larger than it may be: raise the limit (ulimit -f), or name a place on another file system\n`,
   );
   expect(code).toBe(1);
-  expect(await ufb(['embed', ...common, '--out', out, '--backend', 'reference', '--resume'])).toMatchObject({ code: 0 });
+  expect(await ufb(['embed', ...common, '--out', out, '--device', 'reference', '--resume'])).toMatchObject({ code: 0 });
   close(
     readFileSync(out, 'utf8')
       .trimEnd()

@@ -14,7 +14,7 @@ writeFileSync(join(data, 'corpus.jsonl'), lines(['the cat sleeps', 'the dog bark
 writeFileSync(join(data, 'queries.jsonl'), lines([{ _id: 'q', text: 'the cat sleeps' }]));
 writeFileSync(join(data, 'qrels', 'test.tsv'), 'query-id\tcorpus-id\tscore\nq\td0\t1\n');
 
-const evaluate = (model: string) => ufb(['eval', 'retrieval', '--model', model, '--data', data, '--backend', 'reference', '--json']);
+const evaluate = (model: string) => ufb(['eval', 'retrieval', '--model', model, '--data', data, '--device', 'reference', '--json']);
 
 test('what is said of a model while it is opened is printed, and stops nothing', async () => {
   const { code, stdout, stderr } = await evaluate(fixture('tokenizer-config-cased'));

@@ -11,7 +11,7 @@ const folder = temporaryFolder();
 const model = join(folder, 'model');
 const animals = join(folder, 'animals.csv');
 const pairs = join(folder, 'pairs.jsonl');
-const reference = ['--backend', 'reference'];
+const reference = ['--device', 'reference'];
 
 beforeAll(async () => {
   await writeTinyModel(model);
@@ -65,7 +65,7 @@ test('trains a classifier that `ufb classify` runs', async () => {
 const evaluate = (data: string, ...args: string[]) =>
   ufb(['eval', 'classification', '--model', join(folder, 'animals'), '--data', data, ...reference, ...args]);
 
-test('ufb eval classification: the same figures, of any labelled file', async () => {
+test('ufb eval classification: the same figures, of any labeled file', async () => {
   const { code, stdout, stderr } = await evaluate(animals);
   expect([code, stderr]).toEqual([0, '']);
   expect(stdout).toMatch(/^class +precision +recall +F1 +examples\nanimal .* 108\nperson .* 108\n\naccuracy [01]\.\d+, macro-F1/);

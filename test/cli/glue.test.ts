@@ -11,7 +11,7 @@ import { program, ufb } from './ufb.ts';
 const folder = temporaryFolder();
 const [model, data] = [join(folder, 'model'), join(folder, 'data')];
 const outOf = (name: string) => join(folder, name);
-const reference = ['--backend', 'reference'];
+const reference = ['--device', 'reference'];
 const glue = (...args: string[]) => ['glue', '--model', model, '--data', data, '--epochs', '1', ...reference, ...args];
 beforeAll(async () => {
   await writeTinyModel(model);

@@ -2,7 +2,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { loadMaskedLanguageModel, saveCheckpoint } from '../../src/models/checkpoint.ts';
 import { drawPaths, pathsOf } from '../../src/pipelines/paths.ts';
 import { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
@@ -16,18 +16,18 @@ const text = 'the cat sees a long road & a <small> bird';
 beforeAll(() => writeTinyModel(model));
 
 test('the paths are those of the walk', async () => {
-  using backend = new ReferenceBackend();
-  const { encoder } = await loadMaskedLanguageModel(model, backend);
+  using device = new ReferenceDevice();
+  const { encoder } = await loadMaskedLanguageModel(model, device);
   const tokenizer = await Tokenizer.load(join(model, 'tokenizer.json'));
-  const { tokens, trees, depth, leaves } = await pathsOf(encoder, tokenizer, backend, text);
+  const { tokens, trees, depth, leaves } = await pathsOf(encoder, tokenizer, device, text);
   const { ids } = tokenizer.encode(text);
   expect([tokens.length, trees, depth, leaves.length]).toEqual([ids.length, 1, 3, 2]);
   // By the signs of the logits that training keeps, level by level.
-  using arena = new Arena(backend);
-  const { blocks } = encoder.forward({ backend, arena, training: true }, { batch: 1, length: ids.length, ids: Int32Array.from(ids) });
+  using arena = new Arena(device);
+  const { blocks } = encoder.forward({ device, arena, training: true }, { batch: 1, length: ids.length, ids: Int32Array.from(ids) });
   for (const [layer, block] of blocks.entries()) {
     const { logits } = block.feedforward as { logits?: never };
-    const z = await backend.read(logits as never);
+    const z = await device.read(logits as never);
     const expected = tokens.map((_, t) => [0, 1, 2].reduce((leaf, level) => 2 * leaf + (z[4 * t + level] > 0 ? 1 : 0), 0));
     expect(leaves[layer].map(([leaf]) => leaf)).toEqual(expected);
   }
@@ -72,9 +72,9 @@ describe('ufb inspect', () => {
     const [routed, out] = [join(folder, 'routed'), join(folder, 'exported')];
     await writeTinyModel(routed);
     {
-      using backend = new ReferenceBackend();
-      using of = await loadMaskedLanguageModel(routed, backend);
-      for (const { buffer, value } of of.parameters) if (buffer) backend.fill({ output: value, value: 0.25 });
+      using device = new ReferenceDevice();
+      using of = await loadMaskedLanguageModel(routed, device);
+      for (const { buffer, value } of of.parameters) if (buffer) device.fill({ output: value, value: 0.25 });
       await saveCheckpoint(routed, of);
     }
     const exported = await ufb(['export', 'safetensors', '--model', routed, '--out', out, '--dtype', 'bf16']);

@@ -11,7 +11,7 @@ test('is exported, and its tokenizer is what a run resumes with', async () => {
   const folder = temporaryFolder();
   const [model, out] = ['model', 'out'].map((name) => join(folder, name));
   const vocabularySize = 300_000;
-  await writeTinyModel(model, { ...tinyBert, vocabularySize, hiddenSize: 2 }, 'encoder');
+  await writeTinyModel(model, { ...tinyBert, vocabSize: vocabularySize, hiddenSize: 2 }, 'encoder');
   const path = join(model, 'tokenizer.json');
   const json = JSON.parse(readFileSync(path, 'utf8'));
   const { vocab } = json.model;

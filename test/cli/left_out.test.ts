@@ -29,7 +29,7 @@ beforeAll(async () => {
 });
 
 const few = ['--fit-tokens', '200', '--tokens', '200', '--batch', '100', '--held-out-every', '10'];
-const reference = ['--backend', 'reference'];
+const reference = ['--device', 'reference'];
 test.each([
   ['safetensors', ['export', 'safetensors']],
   ['onnx', ['export', 'onnx']],

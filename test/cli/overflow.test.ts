@@ -94,7 +94,7 @@ test.each([
     /^ufb: .*its answers to the texts held out of .*text\.txt are not finite/,
   ],
 ] as const)('%s', async (command, args, message) => {
-  const { code, stdout, stderr } = await ufb([...command.split(' '), ...args, '--backend', 'reference', '--quiet']);
+  const { code, stdout, stderr } = await ufb([...command.split(' '), ...args, '--device', 'reference', '--quiet']);
   expect(stderr).toMatch(message);
   expect(stderr.trim().split('\n')).toHaveLength(1);
   expect([code, stdout]).toEqual([1, '']);

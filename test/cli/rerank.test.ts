@@ -8,7 +8,7 @@ import { ufb } from './ufb.ts';
 const folder = temporaryFolder();
 const model = fileURLToPath(new URL('../fixtures/interchange/models/cross-encoder', import.meta.url));
 const { rank } = JSON.parse(readFileSync(new URL('../fixtures/interchange/answers.json', import.meta.url), 'utf8'));
-const common = ['--model', model, '--backend', 'reference', '--quiet'];
+const common = ['--model', model, '--device', 'reference', '--quiet'];
 const [first, second] = rank.answer as { text: string; score: number }[];
 // Blank lines count and are not found.
 const text = `\n${rank.documents[0]}\n\n${rank.documents.slice(1).join('\n')}\n`;

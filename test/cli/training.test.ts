@@ -8,7 +8,7 @@ import { ufb } from './ufb.ts';
 
 const folder = temporaryFolder();
 const at = (name: string) => join(folder, name);
-const reference = ['--backend', 'reference', '--quiet'];
+const reference = ['--device', 'reference', '--quiet'];
 
 beforeAll(async () => {
   await writeTinyModel(at('model'));

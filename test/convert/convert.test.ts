@@ -2,14 +2,14 @@ import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { measureAgreement } from '../../src/convert/agreement.ts';
 import { type ConversionOptions, type ConversionSession, convert } from '../../src/convert/convert.ts';
 import { heldOutTexts } from '../../src/convert/texts.ts';
 import { InputError } from '../../src/errors.ts';
 import { readSafetensors, type TensorToWrite, writeSafetensors } from '../../src/io/safetensors.ts';
 import { encoderOf, loadModel, loadSequenceClassifier, saveCheckpoint } from '../../src/models/checkpoint.ts';
-import type { Run } from '../../src/nn/parameter.ts';
+import type { Context } from '../../src/nn/parameter.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
 import { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
 import type { LeafUse } from '../../src/training/paths.ts';
@@ -17,7 +17,7 @@ import { temporaryFolder } from '../temporary.ts';
 import { generatedSentences, tinyBert, writeTinyModel } from '../tiny_model.ts';
 import { writeCorpus } from '../training/corpora.ts';
 
-const backend = new ReferenceBackend();
+const device = new ReferenceDevice();
 const folder = temporaryFolder();
 const model = join(folder, 'model');
 let corpus: string;
@@ -63,7 +63,7 @@ const options = (changes: Partial<ConversionOptions> = {}): ConversionOptions =>
   ...changes,
 });
 const run = (out: string, changes: Partial<ConversionOptions> = {}, session: Partial<ConversionSession> = {}) =>
-  convert(options(changes), { backend, out, resume: false, checkpointEvery: 1e9, evaluateEvery: 1e9, ...session });
+  convert(options(changes), { device, out, resume: false, checkpointEvery: 1e9, evaluateEvery: 1e9, ...session });
 
 test('a converted model agrees more with every phase, and is a sentence model that opens by itself', async () => {
   const out = newFolder();
@@ -85,8 +85,8 @@ test('a converted model agrees more with every phase, and is a sentence model th
     intermed_type: 'fff',
     intermed_depth: 2,
   });
-  using embed = await pipeline('feature-extraction', out, { backend });
-  using original = await pipeline('feature-extraction', model, { backend });
+  using embed = await pipeline('feature-extraction', out, { device });
+  using original = await pipeline('feature-extraction', model, { device });
   const [{ data, dims }, { data: expected }] = await Promise.all([embed('the cat sees the house .'), original('the cat sees the house .')]);
   expect(dims).toEqual([1, 16]);
   const error = data.reduce((sum, value, i) => sum + (value - expected[i]) ** 2, 0) / expected.reduce((sum, value) => sum + value ** 2, 0);
@@ -132,7 +132,7 @@ test('what the answer counts changes what is learned', async () => {
   expect((await lossesOf({ answerWeight: 3 }))[0]).toBeGreaterThan(usual[0]);
 });
 
-test('a branch rate reaches the optimiser: moments of branches are in the state', async () => {
+test('a branch rate reaches the optimizer: moments of branches are in the state', async () => {
   const [alone, together] = [newFolder(), newFolder()];
   const short = { fitTokens: 128, tokens: 128 };
   await run(alone, { ...short, branchRate: 0 });
@@ -208,14 +208,14 @@ test('stopped with the last step of the fit: what is due then is measured', asyn
 test('what was measured last is the model that was saved', async () => {
   const out = newFolder();
   const { history } = await run(out);
-  using teacher = await loadModel(model, backend);
-  using own = await loadModel(out, backend);
+  using teacher = await loadModel(model, device);
+  using own = await loadModel(out, device);
   const tokenizer = await Tokenizer.load(join(out, 'tokenizer.json'));
   const { heldOutEvery, heldOutTexts: count, length, batch: batchTokens, seed } = options();
   const texts = await heldOutTexts({ paths: [corpus], tokenizer, length, batchTokens, seed, heldOutEvery, count });
-  const infer = async <Result>(work: (run: Run) => Promise<Result>) => {
-    using arena = new Arena(backend);
-    return await work({ backend, arena, training: false });
+  const infer = async <Result>(work: (context: Context) => Promise<Result>) => {
+    using arena = new Arena(device);
+    return await work({ device, arena, training: false });
   };
   const { states } = await measureAgreement(infer, encoderOf(teacher), encoderOf(own), { map: [0, 1], pooling: 'mean' }, texts);
   // The teacher of the run is in int8.
@@ -288,7 +288,7 @@ test.each<[string, Partial<ConversionOptions>, object]>([
   // A random network's block has no other that could stand for it: there it is enough that it learns.
   expect(history.at(-1)?.states.at(-1)).toBeGreaterThan(changes.layers ? first! + 0.1 : 0);
   expect(JSON.parse(readFileSync(join(out, 'config.json'), 'utf8'))).toMatchObject(config);
-  using again = await loadModel(out, backend);
+  using again = await loadModel(out, device);
   expect(again.task).toBe('encoder');
 });
 
@@ -300,22 +300,22 @@ test('the pooler that the encoder does not use is carried along, for classifiers
     { name: 'pooler.dense.bias', shape: [16], values: values.slice(0, 16) },
   ];
   {
-    using original = await loadModel(model, backend);
+    using original = await loadModel(model, device);
     const { json } = await Tokenizer.load(join(model, 'tokenizer.json'));
     await saveCheckpoint(withPooler, original, { tokenizer: json, rest });
   }
   await run(out, { model: withPooler, tokens: 200, fitTokens: 200, pooling: undefined });
   for (const folder of [withPooler, out]) {
-    using classifier = await loadSequenceClassifier(folder, backend, { fresh: { labels: 2, seed: 1 } });
+    using classifier = await loadSequenceClassifier(folder, device, { fresh: { labels: 2, seed: 1 } });
     const pooler = classifier.parameters.find(({ name }) => name.endsWith('pooler.dense.weight'));
-    expect(await backend.read(pooler!.value)).toEqual(values);
+    expect(await device.read(pooler!.value)).toEqual(values);
   }
 });
 
 test('embeddings are trained along unless they are to be left', async () => {
   const word = async (of: string) => {
-    using loaded = await loadModel(of, backend);
-    return await backend.read(loaded.parameters[0].value);
+    using loaded = await loadModel(of, device);
+    return await device.read(loaded.parameters[0].value);
   };
   const [kept, trained] = [newFolder(), newFolder()];
   await run(kept, { tokens: 500, fitTokens: 0, trainEmbeddings: false });
@@ -330,17 +330,17 @@ test('a masked language model keeps its head and is trained to give the same log
   const out = newFolder();
   const { history } = await run(out, { model: masked, pooling: undefined, tokens: 1500 });
   expect(history[1].logits).toBeGreaterThan(history[0].logits!);
-  using fill = await pipeline('fill-mask', out, { backend });
+  using fill = await pipeline('fill-mask', out, { device });
   expect(await fill('the cat sees [MASK]')).toHaveLength(5);
 });
 
 test('a classifier keeps its classes and is trained to give the same logits', async () => {
   const classifier = join(folder, 'classifier');
-  await writeTinyModel(classifier, { ...tinyBert, labels: 3 }, 'sequence-classification');
+  await writeTinyModel(classifier, { ...tinyBert, numLabels: 3 }, 'sequence-classification');
   const out = newFolder();
   const { history } = await run(out, { model: classifier, pooling: undefined, tokens: 1500 });
   expect(history[1].logits).toBeGreaterThan(history[0].logits!);
-  using classify = await pipeline('text-classification', out, { backend });
+  using classify = await pipeline('text-classification', out, { device });
   expect(await classify('the cat sees the house .')).toMatchObject([{ label: expect.any(String) }]);
 });
 

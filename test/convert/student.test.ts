@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { answerTo } from '../../src/convert/answers.ts';
 import { blockMap, createStudent, measureTeacher, type TeacherStatistics } from '../../src/convert/student.ts';
 import { createModel, encoderOf, exportParameter, type Model } from '../../src/models/checkpoint.ts';
@@ -8,8 +8,8 @@ import { crammedBertConfig, type FeedforwardConfig, type ModelConfig } from '../
 import { watchLeaves } from '../../src/training/paths.ts';
 import { tinyBert } from '../tiny_model.ts';
 
-const backend = new ReferenceBackend();
-const shape = { vocabularySize: 40, hiddenSize: 16, layers: 4, heads: 2, positions: 32, initialDeviation: 0.3 };
+const device = new ReferenceDevice();
+const shape = { vocabSize: 40, hiddenSize: 16, numHiddenLayers: 4, numAttentionHeads: 2, maxPositionEmbeddings: 32, initializerRange: 0.3 };
 const bert = crammedBertConfig({ ...shape, ...tinyBert });
 const crammed = crammedBertConfig({ ...shape, feedforward: { kind: 'dense', neurons: 24 } });
 const batch = { batch: 16, length: 20, ids: Int32Array.from({ length: 320 }, (_, i) => (i * i * 7 + i * 13) % 40) };
@@ -19,33 +19,33 @@ test('the blocks that are kept are evenly spread, the last among them', () => {
 });
 
 const outputOf = async (model: Model) => {
-  using arena = new Arena(backend);
-  return backend.read(encoderOf(model).forward({ backend, arena, training: false }, batch).output);
+  using arena = new Arena(device);
+  return device.read(encoderOf(model).forward({ device, arena, training: false }, batch).output);
 };
 
 describe.each<[string, ModelConfig]>([
   ['BERT', bert],
   ['crammedBERT', crammed],
 ])('%s', (_, config) => {
-  const teacher = createModel('encoder', config, backend, 3);
+  const teacher = createModel('encoder', config, device, 3);
   let statistics: TeacherStatistics;
   beforeAll(async () => {
     statistics = await measureTeacher(encoderOf(teacher), [batch], answerTo(teacher, 'mean'));
   });
   const student = (feedforward: FeedforwardConfig, layers = 4) =>
-    createStudent(teacher, statistics.blocks, { feedforward, layers, seed: 1, backend });
+    createStudent(teacher, statistics.blocks, { feedforward, layers, seed: 1, device });
 
   test('statistics are those of what the layers take in and give', async () => {
-    using arena = new Arena(backend);
-    const { hiddenStates, blocks } = encoderOf(teacher).forward({ backend, arena, training: true }, batch);
+    using arena = new Arena(device);
+    const { hiddenStates, blocks } = encoderOf(teacher).forward({ device, arena, training: true }, batch);
     const { norm1, norm2 } = blocks[1];
-    const input = await backend.read((config.family === 'bert' ? norm1 : norm2)!.output);
+    const input = await device.read((config.family === 'bert' ? norm1 : norm2)!.output);
     const column = (values: Float32Array, i: number) => Array.from(values).filter((_, at) => at % 16 === i);
     const mean = (values: number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
     expect(statistics.blocks[1].inputMean[3]).toBeCloseTo(mean(column(input, 3)), 5);
     const variance = (values: number[]) => mean(values.map((value) => (value - mean(values)) ** 2));
     expect(statistics.blocks[1].inputVariance[3]).toBeCloseTo(variance(column(input, 3)), 5);
-    const state = await backend.read(hiddenStates[2]);
+    const state = await device.read(hiddenStates[2]);
     const variances = Array.from({ length: 16 }, (_, i) => variance(column(state, i)));
     expect(statistics.stateVariance[2]).toBeCloseTo(mean(variances), 5);
     expect(statistics.answerVariance).toBeGreaterThan(0);
@@ -75,8 +75,8 @@ describe.each<[string, ModelConfig]>([
     expect(added.map(({ name }) => name).filter((name) => !/linear_in|thresholds/.test(name))).toEqual([]);
     expect(added).toHaveLength(4 * 3); // nodes, biases and thresholds of each
     expect(model.config.family).toBe(config.family === 'bert' ? 'ultrafastbert' : 'crammedBERT');
-    using arena = new Arena(backend);
-    const [, leaves] = await watchLeaves({ backend, arena, training: false }, (run) => encoderOf(model).forward(run, batch));
+    using arena = new Arena(device);
+    const [, leaves] = await watchLeaves({ device, arena, training: false }, (context) => encoderOf(model).forward(context, batch));
     const counts = new Int32Array(8);
     leaves[0].forEach((leaf, walk) => {
       counts[(walk % 2) * 4 + leaf - 3]++;
@@ -85,10 +85,10 @@ describe.each<[string, ModelConfig]>([
     if (config.family !== 'bert') return;
     // The layer's mean is there without the trees: a block without feedforward is nearer to the teacher with it than without.
     const none = await student({ kind: 'none' });
-    const bare = createModel('encoder', none.model.config, backend, 1);
+    const bare = createModel('encoder', none.model.config, device, 1);
     for (const parameter of bare.parameters) {
       const source = teacher.parameters.find(({ name }) => name.replace('bert.', '') === parameter.name);
-      if (source) backend.copy({ input: source.value, output: parameter.value });
+      if (source) device.copy({ input: source.value, output: parameter.value });
     }
     const expected = await outputOf(teacher);
     const distance = (values: Float32Array) => values.reduce((sum, value, i) => sum + (value - expected[i]) ** 2, 0);
@@ -99,22 +99,22 @@ describe.each<[string, ModelConfig]>([
     { kind: 'fff', trees: 2, depth: 2 },
     { kind: 'fff', trees: 1, depth: 1, leafWidth: 3, alwaysOn: 2 },
     { kind: 'dense', neurons: 5 },
-  ])('$kind layers on centred inputs compute what the plain ones do that they are folded into', async (feedforward) => {
-    const { model, centring } = await student(feedforward);
+  ])('$kind layers on centered inputs compute what the plain ones do that they are folded into', async (feedforward) => {
+    const { model, centering } = await student(feedforward);
     const ofLayers = model.parameters.filter(({ name }) => /linear_in|dense_in|intermediate/.test(name));
-    const values = () => Promise.all(ofLayers.map(({ value }) => backend.read(value)));
-    const [centred, before] = [await outputOf(model), await values()];
-    await centring.folded(async () => {
+    const values = () => Promise.all(ofLayers.map(({ value }) => device.read(value)));
+    const [centered, before] = [await outputOf(model), await values()];
+    await centering.folded(async () => {
       const plain = await outputOf(model);
       plain.forEach((value, i) => {
-        expect(value).toBeCloseTo(centred[i], 4);
+        expect(value).toBeCloseTo(centered[i], 4);
       });
       const biased = config.family === 'bert' || (feedforward.kind === 'fff' && !feedforward.alwaysOn);
       if (biased) expect(await values()).not.toEqual(before);
       else expect(await values()).toEqual(before);
     });
     expect(await values()).toEqual(before);
-    expect(await outputOf(model)).toEqual(centred);
+    expect(await outputOf(model)).toEqual(centered);
   });
 
   test.each<FeedforwardConfig>([

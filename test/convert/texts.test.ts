@@ -116,7 +116,7 @@ test('held-out texts are those of documents that are not trained on, of every fi
   for (const text of texts) expect(text).toContain('apples apples');
 });
 
-test('texts for models with token types are read in pairs too, of neighbouring sentences', async () => {
+test('texts for models with token types are read in pairs too, of neighboring sentences', async () => {
   const tokenizer = await bertTokenizer();
   const { sepId } = tokenizer;
   const stream = await TextStream.open({ ...options, tokenizer, pairs: true });

@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { FailureError } from '../../src/errors.ts';
 import { type GlueOptions, type GlueResults, readGlueResults } from '../../src/glue/results.ts';
 import { type GlueSession, type GlueStep, runGlue } from '../../src/glue/run.ts';
@@ -36,9 +36,9 @@ const optionsOf = (changes: Partial<GlueOptions> = {}): GlueOptions => ({
 const stepsOfRun = 4;
 
 function run(options: GlueOptions, session: Partial<GlueSession> = {}): Promise<GlueResults> {
-  const { backend = new ReferenceBackend() } = session;
-  onTestFinished(() => backend.dispose());
-  return runGlue(options, { resume: false, checkpointEvery: 1e9, ...session, backend });
+  const { device = new ReferenceDevice() } = session;
+  onTestFinished(() => device.dispose());
+  return runGlue(options, { resume: false, checkpointEvery: 1e9, ...session, device });
 }
 
 /** Without what a clock measured. */
@@ -124,7 +124,7 @@ test('products are rounded if told to', async () => {
 describe('stopped and gone on', () => {
   let whole: GlueResults;
   beforeAll(async () => {
-    whole = await runGlue(optionsOf(), { backend: new ReferenceBackend(), out: outOf('unstopped'), resume: false, checkpointEvery: 1e9 });
+    whole = await runGlue(optionsOf(), { device: new ReferenceDevice(), out: outOf('unstopped'), resume: false, checkpointEvery: 1e9 });
   });
 
   test.each([1, 3, 4, 6, 16])('after step %i: the same results', async (stopAt) => {
@@ -150,15 +150,15 @@ describe('stopped and gone on', () => {
     const options = optionsOf({ tasks: ['MNLI'], seeds: 1 });
     const out = outOf(`predicting-${again}`);
     const stop = new AbortController();
-    class StoppingBackend extends ReferenceBackend {
-      override read(...args: Parameters<ReferenceBackend['read']>): ReturnType<ReferenceBackend['read']> {
+    class StoppingDevice extends ReferenceDevice {
+      override read(...args: Parameters<ReferenceDevice['read']>): ReturnType<ReferenceDevice['read']> {
         if (taken === stepsOfRun) stop.abort();
         return super.read(...args);
       }
     }
     let taken = 0;
     const onStep = () => void taken++;
-    const stopped = await run(options, { backend: new StoppingBackend(), out, signal: stop.signal, onStep, checkpointEvery });
+    const stopped = await run(options, { device: new StoppingDevice(), out, signal: stop.signal, onStep, checkpointEvery });
     expect([stopped.finished, taken, stopped.tasks.MNLI.runs]).toEqual([false, stepsOfRun, []]);
     const resumed = await run(options, { out, resume: true, onStep });
     expect(taken).toBe(stepsOfRun + again);
@@ -212,14 +212,14 @@ test('the training set of seeds that are done is that of further ones', async ()
 });
 
 test('a loss that is not finite: task, seed and step are named, and what can be done', async () => {
-  const backend = new ReferenceBackend();
-  const clip = backend.clipScale.bind(backend);
+  const device = new ReferenceDevice();
+  const clip = device.clipScale.bind(device);
   let steps = 0;
-  backend.clipScale = (a) => {
+  device.clipScale = (a) => {
     clip(a);
-    if (++steps > 1) backend.fill({ output: a.output, value: Number.POSITIVE_INFINITY });
+    if (++steps > 1) device.fill({ output: a.output, value: Number.POSITIVE_INFINITY });
   };
-  const failed = await run(optionsOf({ tasks: ['RTE'] }), { backend }).catch((error) => error);
+  const failed = await run(optionsOf({ tasks: ['RTE'] }), { device }).catch((error) => error);
   expect(failed).toBeInstanceOf(FailureError);
   expect(failed.cause).toBeInstanceOf(FailureError);
   expect(failed.message).toMatch(
@@ -249,8 +249,8 @@ describe('refused before anything is trained, leaving nothing behind', () => {
 
   test('a model with a head that was trained already', async () => {
     const classifier = join(folder, 'classifier');
-    using backend = new ReferenceBackend();
-    using made = await loadSequenceClassifier(model, backend, { fresh: { labels: 2, seed: 1 } });
+    using device = new ReferenceDevice();
+    using made = await loadSequenceClassifier(model, device, { fresh: { labels: 2, seed: 1 } });
     await saveCheckpoint(classifier, made, { tokenizer: (await Tokenizer.load(join(model, 'tokenizer.json'))).json });
     await refused(optionsOf({ model: classifier }), /: its weights hold 'head\.weight', a head that was trained already/);
   });

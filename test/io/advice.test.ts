@@ -3,13 +3,13 @@ import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
 import { ufb } from '../cli/ufb.ts';
 import { writePythonModel } from '../python_models.ts';
 import { temporaryFolder } from '../temporary.ts';
 
-const open = { backend: new ReferenceBackend(), notice: () => {} };
+const open = { device: new ReferenceDevice(), notice: () => {} };
 const blank = 'the cat sat on the [MASK] in paris .';
 
 async function messageOf(task: 'fill-mask' | 'text-classification', folder: string): Promise<string> {

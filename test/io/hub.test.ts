@@ -253,8 +253,8 @@ test('a pipeline opens a model by its name', async () => {
   await writeTinyModel(model);
   const tiny = Object.fromEntries(modelFiles.map((path) => [path, readFileSync(join(model, path))]));
   await start({ files: tiny });
-  using fill = await pipeline('fill-mask', name, { backend: 'reference' });
-  using expected = await pipeline('fill-mask', model, { backend: 'reference' });
+  using fill = await pipeline('fill-mask', name, { device: 'reference' });
+  using expected = await pipeline('fill-mask', model, { device: 'reference' });
   expect(await fill('The cat sees [MASK].')).toEqual(await expected('The cat sees [MASK].'));
   expect(realpathSync(join(repository(), 'snapshots', commit, 'config.json'))).toContain('blobs');
 });

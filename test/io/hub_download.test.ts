@@ -127,17 +127,17 @@ describe('the lock of a download', () => {
 
   test('that somebody else took meanwhile stays theirs', async () => {
     await start();
-    let touched = 0;
+    let rowMask = 0;
     hub.fault = ({ host }) => {
       if (host === 'storage') {
         writeFileSync(lock(), 'theirs');
-        touched = lstatSync(lock()).mtimeMs;
+        rowMask = lstatSync(lock()).mtimeMs;
       }
       return undefined;
     };
     await downloadModel(name);
     expect(readFileSync(lock(), 'utf8')).toBe('theirs');
-    expect(lstatSync(lock()).mtimeMs).toBe(touched);
+    expect(lstatSync(lock()).mtimeMs).toBe(rowMask);
   });
 });
 

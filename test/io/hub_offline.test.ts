@@ -1,7 +1,7 @@
 import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, expect, test, vi } from 'vitest';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
 import { temporaryFolder } from '../temporary.ts';
 
@@ -24,7 +24,7 @@ function writeCache(): string {
 test('a whole snapshot is opened, and said what is not known of it', async () => {
   writeCache();
   const said: string[] = [];
-  const open = { backend: new ReferenceBackend(), notice: (line: string) => said.push(line) };
+  const open = { device: new ReferenceDevice(), notice: (line: string) => said.push(line) };
   using fill = await pipeline('fill-mask', 'acme/tiny', open);
   const [best] = await fill('the cat sat on the [MASK] in paris .');
   expect(best.token).toBe(39);
@@ -43,7 +43,7 @@ test.each(['config.json', 'tokenizer.json', 'model.safetensors'])(
     const snapshot = writeCache();
     const content = readFileSync(join(snapshot, file));
     rmSync(join(snapshot, file));
-    const open = { backend: new ReferenceBackend(), notice: () => {} };
+    const open = { device: new ReferenceDevice(), notice: () => {} };
     await expect(pipeline('fill-mask', 'acme/tiny', open)).rejects.toThrow(
       /HF_HUB_OFFLINE is set, and the cache (does not hold|holds) revision main/,
     );

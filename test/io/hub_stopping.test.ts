@@ -155,7 +155,7 @@ describe('a signal', () => {
     controller.abort(reason);
     await expect(opening()).rejects.toBe(reason);
     for (const model of [name, join(folder, 'nowhere')])
-      await expect(pipeline('fill-mask', model, { backend: 'reference', signal: controller.signal })).rejects.toBe(reason);
+      await expect(pipeline('fill-mask', model, { device: 'reference', signal: controller.signal })).rejects.toBe(reason);
     expect(hub.requests).toEqual([]);
   });
 });

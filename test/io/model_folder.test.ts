@@ -2,7 +2,7 @@ import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { InputError } from '../../src/errors.ts';
 import { weightsIndex } from '../../src/io/model_files.ts';
 import { openWeights, resolveModelFolder } from '../../src/io/model_folder.ts';
@@ -29,8 +29,8 @@ test('weights in several files are as those in one', async () => {
   expect([...joined.names].sort()).toEqual([...whole.names].sort());
   for (const name of whole.names) expect(await joined.read(name)).toEqual(await whole.read(name));
 
-  const backend = new ReferenceBackend();
-  const [one, other] = [await loadModel(model, backend), await loadModel(to, backend)];
+  const device = new ReferenceDevice();
+  const [one, other] = [await loadModel(model, device), await loadModel(to, device)];
   for (const [i, parameter] of one.parameters.entries()) {
     expect(await exportParameter(other.parameters[i])).toEqual(await exportParameter(parameter));
   }
@@ -38,8 +38,8 @@ test('weights in several files are as those in one', async () => {
 
 describe('refused', () => {
   const refusal = async (to: string) => {
-    const backend = new ReferenceBackend();
-    const error = await loadModel(to, backend).then(
+    const device = new ReferenceDevice();
+    const error = await loadModel(to, device).then(
       () => undefined,
       (reason: unknown) => reason,
     );
@@ -137,7 +137,7 @@ describe('refused', () => {
     const pointer = `version https://git-lfs.github.com/spec/v1\noid sha256:${'0'.repeat(64)}\nsize 103644\n`;
     for (const name of ['model.safetensors', 'config.json', 'tokenizer.json']) {
       writeFileSync(join(to, name), pointer);
-      const error = await pipeline('fill-mask', to, { backend: new ReferenceBackend() }).catch((reason: unknown) => reason);
+      const error = await pipeline('fill-mask', to, { device: new ReferenceDevice() }).catch((reason: unknown) => reason);
       expect(error).toBeInstanceOf(InputError);
       expect((error as Error).message).toMatch(new RegExp(`${name}: is a pointer of Git LFS, .*: 'git lfs pull' in the clone`));
     }

@@ -350,7 +350,7 @@ test('a damaged file gives an InputError or other values, never a crash', async 
 });
 
 test('float16 is the nearest there is, ties to even, and what it does not hold is refused', async () => {
-  // Every number of the format, the middles between neighbours, and a bit above and below each.
+  // Every number of the format, the middles between neighbors, and a bit above and below each.
   const all = Uint16Array.from({ length: 0x7c00 }, (_, bits) => bits);
   const path = newPath();
   writeFileSync(path, readFileSync(writeRaw({ x: { dtype: 'F16', shape: [all.length], data_offsets: [0, 2 * all.length] } }, 0)));

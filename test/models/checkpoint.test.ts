@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import type { Storage } from '../../src/backend/tensor.ts';
 import { InputError } from '../../src/errors.ts';
 import { readSafetensors, type TensorToWrite, writeSafetensors } from '../../src/io/safetensors.ts';
@@ -24,7 +24,7 @@ import { temporaryFolder } from '../temporary.ts';
 import { writeTinyModel } from '../tiny_model.ts';
 
 /** Knows how much memory is held. */
-class CountingBackend extends ReferenceBackend {
+class CountingDevice extends ReferenceDevice {
   held = 0;
   override allocate(bytes: number): Storage {
     this.held++;
@@ -39,11 +39,11 @@ class CountingBackend extends ReferenceBackend {
 const temporary = temporaryFolder();
 let folders = 0;
 const newFolder = () => join(temporary, `${++folders}`);
-let backend: CountingBackend;
+let device: CountingDevice;
 beforeEach(() => {
-  backend = new CountingBackend();
+  device = new CountingDevice();
 });
-afterEach(() => backend.dispose());
+afterEach(() => device.dispose());
 
 /** A copy of a golden checkpoint that a test may spoil. */
 function copyOf(golden: string): string {
@@ -72,7 +72,7 @@ async function messageOf(attempt: Promise<unknown>): Promise<string> {
   );
   expect(error).toBeInstanceOf(InputError);
   expect((error as Error).message).not.toContain('\n');
-  expect(backend.held, 'memory is given back').toBe(0);
+  expect(device.held, 'memory is given back').toBe(0);
   return (error as Error).message;
 }
 
@@ -84,7 +84,7 @@ describe('saving what was loaded', () => {
     ['hf-bert', MaskedLanguageModel],
     ['hf-bert-classify', SequenceClassifier],
   ])('%s: the same tensors, byte for byte', async (golden, kind) => {
-    const model = await loadModel(goldenPath(golden), backend);
+    const model = await loadModel(goldenPath(golden), device);
     expect(model).toBeInstanceOf(kind);
     const folder = newFolder();
     await saveCheckpoint(folder, model, { tokenizer: { some: 'tokenizer' }, dtype: 'F32' });
@@ -101,15 +101,15 @@ describe('saving what was loaded', () => {
       expect(saved.info(name)).toMatchObject({ dtype: 'F32', shape: original.info(name).shape });
       expect(Buffer.compare(await saved.readRaw(name), await original.readRaw(name)), name).toBe(0);
     }
-    const again = await loadModel(folder, backend);
+    const again = await loadModel(folder, device);
     expect(again.config).toEqual(model.config);
     model.dispose();
     again.dispose();
-    expect(backend.held).toBe(0);
+    expect(device.held).toBe(0);
   });
 
   test('in bf16, to the precision of bf16', async () => {
-    const model = await loadModel(goldenPath('crammed-bert-fff'), backend);
+    const model = await loadModel(goldenPath('crammed-bert-fff'), device);
     const folder = newFolder();
     await saveCheckpoint(folder, model, { dtype: 'BF16' });
     expect(existsSync(join(folder, 'tokenizer.json'))).toBe(false);
@@ -122,42 +122,49 @@ describe('saving what was loaded', () => {
       expect(Math.abs(values[i] - value)).toBeLessThanOrEqual(Math.abs(value) / 256);
     });
     expect(values).not.toEqual(golden.floats(name));
-    await loadModel(folder, backend);
+    await loadModel(folder, device);
   });
 
   test('BERT with FFF', async () => {
     const config: ModelConfig = {
       ...crammedBertConfig({
-        vocabularySize: 31,
+        vocabSize: 31,
         hiddenSize: 8,
-        heads: 2,
-        layers: 2,
-        positions: 8,
+        numAttentionHeads: 2,
+        numHiddenLayers: 2,
+        maxPositionEmbeddings: 8,
         feedforward: { kind: 'fff', trees: 1, depth: 3 },
       }),
       family: 'ultrafastbert',
-      tokenTypes: 2,
+      typeVocabSize: 2,
       bias: { queryKeyValue: true, dense: true },
-      predictedFraction: 0.15,
+      mlmProbability: 0.15,
     };
-    const model = createMaskedLanguageModel(config, backend, 1);
+    const model = createMaskedLanguageModel(config, device, 1);
     const folder = newFolder();
     await saveCheckpoint(folder, model, {});
     expect(JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'))).toMatchObject({ model_type: 'ultrafastbert', intermed_depth: 3 });
     await using saved = await readSafetensors(join(folder, 'model.safetensors'));
     for (const name of ['encoder.layer.1.ffn.linear_in.weight', 'embeddings.word_embeddings.weight', 'cls.predictions.bias'])
       expect(saved.has(name)).toBe(true);
-    const again = await loadModel(folder, backend);
+    const again = await loadModel(folder, device);
     expect(again).toBeInstanceOf(MaskedLanguageModel);
     const batch = { batch: 1, length: 3, ids: Int32Array.of(4, 5, 6) };
-    const logits = (m: MaskedLanguageModel) => backend.read(m.logits({ backend, arena: new Arena(backend), training: false }, batch));
+    const logits = (m: MaskedLanguageModel) => device.read(m.logits({ device, arena: new Arena(device), training: false }, batch));
     expect(await logits(again as MaskedLanguageModel)).toEqual(await logits(model));
   });
 
   test('leaves of several neurons', async () => {
     const feedforward = { kind: 'fff', trees: 2, depth: 3, leafWidth: 5 } as const;
-    const config = crammedBertConfig({ vocabularySize: 31, hiddenSize: 8, heads: 2, layers: 1, positions: 8, feedforward });
-    const model = createMaskedLanguageModel(config, backend, 1);
+    const config = crammedBertConfig({
+      vocabSize: 31,
+      hiddenSize: 8,
+      numAttentionHeads: 2,
+      numHiddenLayers: 1,
+      maxPositionEmbeddings: 8,
+      feedforward,
+    });
+    const model = createMaskedLanguageModel(config, device, 1);
     const folder = newFolder();
     await saveCheckpoint(folder, model);
     const json = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'));
@@ -167,21 +174,28 @@ describe('saving what was loaded', () => {
       (name) => saved.info(`encoder.layers.0.ffn.${name}`).shape,
     );
     expect(shapes).toEqual([[94, 8], [94], [8, 94]]);
-    const again = (await loadModel(folder, backend)) as MaskedLanguageModel;
+    const again = (await loadModel(folder, device)) as MaskedLanguageModel;
     const batch = { batch: 1, length: 3, ids: Int32Array.of(4, 5, 6) };
-    const logits = (m: MaskedLanguageModel) => backend.read(m.logits({ backend, arena: new Arena(backend), training: false }, batch));
+    const logits = (m: MaskedLanguageModel) => device.read(m.logits({ device, arena: new Arena(device), training: false }, batch));
     const expected = await logits(model);
     expect(await logits(again)).toEqual(expected);
     // Other trees than the tensors hold.
     json.arch.intermed_leaf_width = 4;
     writeFileSync(join(folder, 'config.json'), JSON.stringify(json));
-    await expect(loadModel(folder, backend)).rejects.toThrow(/linear_in.weight.*\[94, ?8\].*\[78, ?8\]/);
+    await expect(loadModel(folder, device)).rejects.toThrow(/linear_in.weight.*\[94, ?8\].*\[78, ?8\]/);
   });
 
   test('routing thresholds: absent where all are 0, else kept exactly whatever the dtype', async () => {
     const feedforward = { kind: 'fff', trees: 2, depth: 3 } as const;
-    const config = crammedBertConfig({ vocabularySize: 31, hiddenSize: 8, heads: 2, layers: 2, positions: 8, feedforward });
-    const model = createMaskedLanguageModel(config, backend, 1);
+    const config = crammedBertConfig({
+      vocabSize: 31,
+      hiddenSize: 8,
+      numAttentionHeads: 2,
+      numHiddenLayers: 2,
+      maxPositionEmbeddings: 8,
+      feedforward,
+    });
+    const model = createMaskedLanguageModel(config, device, 1);
     const entries = (folder: string) => JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')).arch;
     const plain = newFolder();
     await saveCheckpoint(plain, model);
@@ -192,19 +206,19 @@ describe('saving what was loaded', () => {
     // Of one layer's only: the other's are 0.
     const thresholds = model.parameters.find(({ name }) => name === 'encoder.layers.0.ffn.thresholds')!;
     const values = Float32Array.from({ length: 14 }, (_, i) => Math.sin(i) / 3);
-    backend.write(thresholds.value, values);
+    device.write(thresholds.value, values);
     const folder = newFolder();
     await saveCheckpoint(folder, model, { dtype: 'BF16' });
     expect(entries(folder)).toMatchObject({ intermed_thresholds: true });
     await using saved = await readSafetensors(join(folder, 'model.safetensors'));
     for (const layer of [0, 1]) expect(saved.info(`encoder.layers.${layer}.ffn.thresholds`)).toMatchObject({ dtype: 'F32', shape: [2, 7] });
-    const again = await loadModel(folder, backend);
-    expect(await backend.read(again.parameters.find(({ name }) => name === thresholds.name)!.value)).toEqual(values);
+    const again = await loadModel(folder, device);
+    expect(await device.read(again.parameters.find(({ name }) => name === thresholds.name)!.value)).toEqual(values);
     // Those that config.json names have to be there, and no others: a model is not to be read without some of them.
     await change(folder, (tensors) => tensors.delete('encoder.layers.1.ffn.thresholds'));
-    await expect(loadModel(folder, backend)).rejects.toThrow(/lacks the tensor 'encoder.layers.1.ffn.thresholds' \[2,7\]/);
+    await expect(loadModel(folder, device)).rejects.toThrow(/lacks the tensor 'encoder.layers.1.ffn.thresholds' \[2,7\]/);
     cpSync(join(plain, 'config.json'), join(folder, 'config.json'));
-    await expect(loadModel(folder, backend)).rejects.toThrow(
+    await expect(loadModel(folder, device)).rejects.toThrow(
       /holds the tensor 'encoder.layers.0.ffn.thresholds', which a model of this config/,
     );
   });
@@ -214,23 +228,23 @@ describe('saving what was loaded', () => {
     ['no feedforward', { kind: 'none' }, { intermed_type: 'none' }],
   ])('%s, in either family', async (_, feedforward, entries) => {
     for (const family of ['crammedBERT', 'ultrafastbert'] as const) {
-      const shape = { vocabularySize: 31, hiddenSize: 8, heads: 2, layers: 1, positions: 8, feedforward };
+      const shape = { vocabSize: 31, hiddenSize: 8, numAttentionHeads: 2, numHiddenLayers: 1, maxPositionEmbeddings: 8, feedforward };
       const tokenTypes = family === 'crammedBERT' ? 0 : 2;
       const config: ModelConfig = {
         ...crammedBertConfig(shape),
         family,
-        tokenTypes,
+        typeVocabSize: tokenTypes,
         bias: { queryKeyValue: tokenTypes > 0, dense: tokenTypes > 0 },
       };
-      const model = createMaskedLanguageModel(config, backend, 1);
+      const model = createMaskedLanguageModel(config, device, 1);
       const folder = newFolder();
       await saveCheckpoint(folder, model);
       const json = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'));
       expect(family === 'crammedBERT' ? json.arch : json).toMatchObject(entries);
       expect(JSON.stringify(json)).not.toContain('leaf_width');
-      const again = (await loadModel(folder, backend)) as MaskedLanguageModel;
+      const again = (await loadModel(folder, device)) as MaskedLanguageModel;
       const batch = { batch: 1, length: 3, ids: Int32Array.of(4, 5, 6) };
-      const logits = (m: MaskedLanguageModel) => backend.read(m.logits({ backend, arena: new Arena(backend), training: false }, batch));
+      const logits = (m: MaskedLanguageModel) => device.read(m.logits({ device, arena: new Arena(device), training: false }, batch));
       expect(await logits(again)).toEqual(await logits(model));
     }
   });
@@ -239,32 +253,32 @@ describe('saving what was loaded', () => {
     const [tiny, folder] = [newFolder(), newFolder()];
     await writeTinyModel(tiny);
     const tokenizer = await Tokenizer.load(join(tiny, 'tokenizer.json'));
-    await saveCheckpoint(folder, await loadModel(tiny, backend), { tokenizer });
+    await saveCheckpoint(folder, await loadModel(tiny, device), { tokenizer });
     expect(JSON.parse(readFileSync(join(folder, 'tokenizer.json'), 'utf8'))).toEqual(tokenizer.json);
   });
 
   test('what cannot be saved leaves the folder as it was', async () => {
     const [folder, golden] = [newFolder(), goldenPath('hf-bert')];
-    const prepared = await loadModel(golden, backend, { dtype: 'f32' });
+    const prepared = await loadModel(golden, device, { dtype: 'f32' });
     await expect(saveCheckpoint(folder, prepared, { tokenizer: {} })).rejects.toThrow(
       /was prepared in f32 .* load the model without a dtype/,
     );
     expect(existsSync(folder)).toBe(false);
 
-    const model = await loadModel(golden, backend);
+    const model = await loadModel(golden, device);
     await saveCheckpoint(folder, model, { tokenizer: { some: 'tokenizer' } });
     const files = () => readdirSync(folder).map((name) => readFileSync(join(folder, name)));
     const before = files();
-    const tooLarge = await loadModel(goldenPath('crammed-bert-fff'), backend);
+    const tooLarge = await loadModel(goldenPath('crammed-bert-fff'), device);
     const { value } = tooLarge.parameters[0];
-    backend.write(value, new Float32Array(value.shape.reduce((a, b) => a * b)).fill(1e30));
+    device.write(value, new Float32Array(value.shape.reduce((a, b) => a * b)).fill(1e30));
     await expect(saveCheckpoint(folder, tooLarge, { tokenizer: {}, dtype: 'F16' })).rejects.toThrow(/more than float16 holds/);
     expect(files()).toEqual(before);
   });
 
   test('a parameter is read once, however many tensors it is', async () => {
-    const model = await loadModel(goldenPath('hf-bert'), backend);
-    const read = vi.spyOn(backend, 'read');
+    const model = await loadModel(goldenPath('hf-bert'), device);
+    const read = vi.spyOn(device, 'read');
     await saveCheckpoint(newFolder(), model);
     expect(model.parameters.some(({ layout }) => layout.tensors.length > 1)).toBe(true);
     expect(read).toHaveBeenCalledTimes(model.parameters.length);
@@ -273,14 +287,14 @@ describe('saving what was loaded', () => {
   test('into a folder that cannot be', async () => {
     const model = createMaskedLanguageModel(
       crammedBertConfig({
-        vocabularySize: 9,
+        vocabSize: 9,
         hiddenSize: 4,
-        heads: 1,
-        layers: 1,
-        positions: 4,
+        numAttentionHeads: 1,
+        numHiddenLayers: 1,
+        maxPositionEmbeddings: 4,
         feedforward: { kind: 'fff', trees: 1, depth: 1 },
       }),
-      backend,
+      device,
       1,
     );
     const file = join(temporary, 'a file');
@@ -293,16 +307,16 @@ describe('saving what was loaded', () => {
 
 describe('initial weights', () => {
   const config = crammedBertConfig({
-    vocabularySize: 300,
+    vocabSize: 300,
     hiddenSize: 32,
-    heads: 2,
-    layers: 1,
-    positions: 16,
-    padId: 3,
+    numAttentionHeads: 2,
+    numHiddenLayers: 1,
+    maxPositionEmbeddings: 16,
+    padTokenId: 3,
     feedforward: { kind: 'fff', trees: 1, depth: 4 },
   });
   const values = async (seed: number) => {
-    const model = createMaskedLanguageModel(config, backend, seed);
+    const model = createMaskedLanguageModel(config, device, seed);
     const folder = newFolder();
     await saveCheckpoint(folder, model);
     await using file = await readSafetensors(join(folder, 'model.safetensors'));
@@ -337,8 +351,8 @@ describe('loading', () => {
     const crammed = copyOf('crammed-bert-fff-deep');
     await change(crammed, (tensors) => tensors.delete('encoder.embedding.word_embedding.weight'));
     const golden = await goldenTensors('crammed-bert-fff-deep', 'model.safetensors');
-    const model = await loadMaskedLanguageModel(crammed, backend);
-    expect(await backend.read(model.parameters[0].value)).toEqual(golden.floats('encoder.embedding.word_embedding.weight'));
+    const model = await loadMaskedLanguageModel(crammed, device);
+    expect(await device.read(model.parameters[0].value)).toEqual(golden.floats('encoder.embedding.word_embedding.weight'));
     const bert = copyOf('hf-bert');
     await change(bert, (tensors) => {
       for (const tensor of [...tensors.values()]) {
@@ -353,7 +367,7 @@ describe('loading', () => {
         values: new Float32Array(2),
       });
     });
-    expect(await loadModel(bert, backend)).toBeInstanceOf(MaskedLanguageModel);
+    expect(await loadModel(bert, device)).toBeInstanceOf(MaskedLanguageModel);
   });
 
   test('a bare encoder', async () => {
@@ -365,21 +379,21 @@ describe('loading', () => {
         if (!name.startsWith('cls.')) tensors.set(name, { ...tensor, name });
       }
     });
-    const encoder = await loadModel(folder, backend);
+    const encoder = await loadModel(folder, device);
     expect(encoder).toBeInstanceOf(Encoder);
     const saved = newFolder();
     await saveCheckpoint(saved, encoder);
-    expect(await loadModel(saved, backend)).toBeInstanceOf(Encoder);
+    expect(await loadModel(saved, device)).toBeInstanceOf(Encoder);
   });
 
   test('a head of scores says that its output is the score: sentence-transformers would squash it', async () => {
     const activations: unknown[] = [];
     for (const labels of [1, 2]) {
       const folder = newFolder();
-      const made = await loadSequenceClassifier(goldenPath('hf-bert'), backend, { fresh: { labels, seed: 1 } });
+      const made = await loadSequenceClassifier(goldenPath('hf-bert'), device, { fresh: { labels, seed: 1 } });
       await saveCheckpoint(folder, made);
       // And keeps saying so.
-      const again = await loadSequenceClassifier(folder, backend);
+      const again = await loadSequenceClassifier(folder, device);
       await saveCheckpoint(folder, again);
       activations.push(JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')).sentence_transformers);
       made.dispose();
@@ -389,16 +403,16 @@ describe('loading', () => {
   });
 
   test.each(['crammed-bert-fff', 'hf-bert'])('%s as a classifier with a fresh head', async (golden) => {
-    await expect(loadSequenceClassifier(goldenPath(golden), backend)).rejects.toThrow(/holds no classifier/);
+    await expect(loadSequenceClassifier(goldenPath(golden), device)).rejects.toThrow(/holds no classifier/);
     const labelNames = ['a', 'b', 'c', 'd'];
-    const model = await loadSequenceClassifier(goldenPath(golden), backend, { fresh: { labels: 4, labelNames, seed: 5 } });
+    const model = await loadSequenceClassifier(goldenPath(golden), device, { fresh: { labels: 4, labelNames, seed: 5 } });
     expect(model.labels).toBe(4);
     const folder = newFolder();
     await saveCheckpoint(folder, model);
-    const again = await loadModel(folder, backend);
+    const again = await loadModel(folder, device);
     expect(again).toBeInstanceOf(SequenceClassifier);
     for (const [i, parameter] of again.parameters.entries()) {
-      expect(await backend.read(parameter.value)).toEqual(await backend.read(model.parameters[i].value));
+      expect(await device.read(parameter.value)).toEqual(await device.read(model.parameters[i].value));
     }
     if (golden === 'hf-bert') expect(again.config.labelNames).toEqual(labelNames);
   });
@@ -447,21 +461,21 @@ describe('loading', () => {
   ])('is refused if %s', async (_, edit, message) => {
     const folder = copyOf('crammed-bert-fff');
     await change(folder, edit);
-    const found = await messageOf(loadModel(folder, backend));
+    const found = await messageOf(loadModel(folder, device));
     expect(found).toMatch(message);
     expect(found).toContain(join(folder, 'model.safetensors'));
   });
 
   test('is refused if files are missing, cut short or of another kind', async () => {
-    expect(await messageOf(loadModel(join(temporary, 'nowhere'), backend))).toMatch(/nowhere.config\.json: cannot read/);
+    expect(await messageOf(loadModel(join(temporary, 'nowhere'), device))).toMatch(/nowhere.config\.json: cannot read/);
     const folder = copyOf('crammed-bert-fff');
     truncateSync(join(folder, 'model.safetensors'), 5000);
-    expect(await messageOf(loadModel(folder, backend))).toMatch(/model\.safetensors: .*cut short/);
+    expect(await messageOf(loadModel(folder, device))).toMatch(/model\.safetensors: .*cut short/);
     rmSync(join(folder, 'model.safetensors'));
-    expect(await messageOf(loadModel(folder, backend))).toMatch(/model\.safetensors: cannot read/);
+    expect(await messageOf(loadModel(folder, device))).toMatch(/model\.safetensors: cannot read/);
     writeFileSync(join(folder, 'config.json'), '{"model_type": ');
-    expect(await messageOf(loadModel(folder, backend))).toMatch(/config\.json: is not valid JSON/);
-    expect(await messageOf(loadMaskedLanguageModel(goldenPath('hf-bert-classify'), backend))).toMatch(/lacks the tensor 'cls\./);
+    expect(await messageOf(loadModel(folder, device))).toMatch(/config\.json: is not valid JSON/);
+    expect(await messageOf(loadMaskedLanguageModel(goldenPath('hf-bert-classify'), device))).toMatch(/lacks the tensor 'cls\./);
   });
 
   test('of damaged files succeeds or says in one line what is wrong', async () => {
@@ -486,13 +500,13 @@ describe('loading', () => {
         writeFileSync(join(folder, 'config.json'), config);
         writeFileSync(join(folder, 'model.safetensors'), golden);
         writeFileSync(join(folder, file), bad);
-        const model = await loadModel(folder, backend).catch((error: unknown) => error as Error);
+        const model = await loadModel(folder, device).catch((error: unknown) => error as Error);
         if (model instanceof Error) {
           expect(model).toBeInstanceOf(InputError);
           expect(model.message).toContain(folder);
           expect(model.message).not.toContain('\n');
         } else model.dispose();
-        expect(backend.held).toBe(0);
+        expect(device.held).toBe(0);
       }),
       { numRuns: 150 },
     );

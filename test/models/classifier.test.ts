@@ -2,7 +2,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
-import type { Backend } from '../../src/backend/backend.ts';
+import type { Device } from '../../src/backend/device.ts';
 import { writeSafetensors } from '../../src/io/safetensors.ts';
 import { loadModel } from '../../src/models/checkpoint.ts';
 import { SequenceClassifier } from '../../src/models/sequence_classifier.ts';
@@ -29,27 +29,27 @@ async function writeCheckpoint(model: string, head: string, golden: GoldenTensor
 }
 
 describeOnEach(candidates, ({ create }) => {
-  let backend: Backend;
+  let device: Device;
   beforeAll(() => {
-    backend = create();
+    device = create();
   });
-  afterAll(() => backend?.dispose());
+  afterAll(() => device?.dispose());
 
   test.each(models.flatMap((model) => heads.map((head) => [model, head])))('%s %s: logits, loss and gradients', async (name, head) => {
     const golden = await goldenTensors(name, 'classify', `${head}.safetensors`);
-    const model = await loadModel(await writeCheckpoint(name, head, golden), backend);
+    const model = await loadModel(await writeCheckpoint(name, head, golden), device);
     if (!(model instanceof SequenceClassifier)) throw new Error('expected a classifier');
     expect(model.labels).toBe(Number(head.split('-')[1]));
     const [batch, length] = golden.shape('input_ids');
     const inputs = { batch, length, ids: golden.integers('input_ids'), attentionMask: golden.integers('attention_mask') };
     const labels = model.labels === 1 ? golden.floats('labels') : golden.integers('labels');
-    using arena = new Arena(backend);
-    const run = { backend, arena, training: false };
-    expectClose('logits', await backend.read(model.logits(run, inputs)), golden.floats('logits'), tolerances.output);
+    using arena = new Arena(device);
+    const run = { device, arena, training: false };
+    expectClose('logits', await device.read(model.logits(run, inputs)), golden.floats('logits'), tolerances.output);
 
-    allocateGradients(backend, model.parameters);
+    allocateGradients(device, model.parameters);
     arena.reset();
-    const losses = await backend.read(model.lossAndGradients(run, { ...inputs, labels }, { scale: 1 / batch }));
+    const losses = await device.read(model.lossAndGradients(run, { ...inputs, labels }, { scale: 1 / batch }));
     const info = goldenJson<{ classification: Record<string, { loss: number }> }>(name, 'info.json');
     expect(Math.abs(mean(losses) - info.classification[head].loss)).toBeLessThan(tolerances.loss);
     await expectGradients(model.parameters, golden, 'grad.');

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { InputError } from '../../src/errors.ts';
 import { createMaskedLanguageModel } from '../../src/models/checkpoint.ts';
 import { crammedBertConfig, type ModelConfig, type Task } from '../../src/models/config.ts';
@@ -41,19 +41,19 @@ describe('configurations that others wrote', () => {
   test('what they mean', () => {
     expect(parseConfig(goldenJson('crammed-bert-fff', 'config.json'), 'x')).toMatchObject({
       family: 'crammedBERT',
-      vocabularySize: 211,
+      vocabSize: 211,
       hiddenSize: 48,
-      layers: 3,
-      heads: 4,
-      positions: 32,
+      numHiddenLayers: 3,
+      numAttentionHeads: 4,
+      maxPositionEmbeddings: 32,
       feedforward: { kind: 'fff', trees: 2, depth: 3 },
       bias: { queryKeyValue: false, dense: false },
-      predictedFraction: 0.25,
+      mlmProbability: 0.25,
       pooler: { kind: 'mean', size: 32 },
     });
     expect(parseConfig(goldenJson('hf-bert', 'config.json'), 'x')).toMatchObject({
       family: 'bert',
-      tokenTypes: 2,
+      typeVocabSize: 2,
       feedforward: { kind: 'dense', neurons: 96 },
       bias: { queryKeyValue: true, dense: true },
       pooler: { kind: 'first', size: 48 },
@@ -64,7 +64,7 @@ describe('configurations that others wrote', () => {
     const config = {
       ...parseConfig(goldenJson('hf-bert', 'config.json'), 'x'),
       family: 'ultrafastbert' as const,
-      labels: 2,
+      numLabels: 2,
       labelNames: ['no', 'yes'],
     };
     config.feedforward = { kind: 'fff', trees: 2, depth: 5 };
@@ -76,8 +76,8 @@ describe('configurations that others wrote', () => {
 
   test.each(['crammedBERT', 'ultrafastbert'] as const)('the leaf width of %s comes back, and is written only if it is not 1', (family) => {
     const of = (leafWidth?: number) => {
-      const start = crammedBertConfig({ vocabularySize: 9, feedforward: { kind: 'fff', trees: 2, depth: 4, leafWidth } });
-      return configToJson({ ...start, family, tokenTypes: family === 'crammedBERT' ? 0 : 2 });
+      const start = crammedBertConfig({ vocabSize: 9, feedforward: { kind: 'fff', trees: 2, depth: 4, leafWidth } });
+      return configToJson({ ...start, family, typeVocabSize: family === 'crammedBERT' ? 0 : 2 });
     };
     expect(parseConfig(of(24), 'x').feedforward).toEqual({ kind: 'fff', trees: 2, depth: 4, leafWidth: 24 });
     expect(JSON.stringify(of(24))).toContain('"intermed_leaf_width":24');
@@ -87,48 +87,48 @@ describe('configurations that others wrote', () => {
   });
 
   test('our own start from crammedBERT with FFF', () => {
-    const config = crammedBertConfig({ vocabularySize: 8192, hiddenSize: 256, heads: 4, layers: 6 });
+    const config = crammedBertConfig({ vocabSize: 8192, hiddenSize: 256, numAttentionHeads: 4, numHiddenLayers: 6 });
     expect(config).toMatchObject({ hiddenSize: 256, feedforward: { kind: 'fff', trees: 1, depth: 11 }, pooler: { size: 256 } });
     expect(parseConfig(configToJson(config), 'x')).toEqual(config);
   });
 });
 
 test('no option counts as one that is not given', () => {
-  expect(crammedBertConfig({ vocabularySize: 5, layers: undefined })).toEqual(crammedBertConfig({ vocabularySize: 5 }));
+  expect(crammedBertConfig({ vocabSize: 5, numHiddenLayers: undefined })).toEqual(crammedBertConfig({ vocabSize: 5 }));
 });
 
 test('a missing key is called missing, and labels that are none leave it open', () => {
-  const json = configToJson(crammedBertConfig({ vocabularySize: 5 })) as { arch: { embedding: Record<string, unknown> } };
-  expect(parseConfig({ ...json, id2label: {} }, 'config.json').labels).toBeUndefined();
+  const json = configToJson(crammedBertConfig({ vocabSize: 5 })) as { arch: { embedding: Record<string, unknown> } };
+  expect(parseConfig({ ...json, id2label: {} }, 'config.json').numLabels).toBeUndefined();
   delete json.arch.embedding.vocab_size;
   expect(() => parseConfig(json, 'config.json')).toThrow(/^config\.json: 'arch\.embedding\.vocab_size' is missing$/);
 });
 
 test('positions too many for a table that is made before the file is read', () => {
-  const config = crammedBertConfig({ vocabularySize: 5, hiddenSize: 2 ** 14, heads: 16, positions: 2 ** 16 });
+  const config = crammedBertConfig({ vocabSize: 5, hiddenSize: 2 ** 14, numAttentionHeads: 16, maxPositionEmbeddings: 2 ** 16 });
   expect(() => parseConfig(configToJson(config), 'config.json')).toThrow(/65536 positions of hidden size 16384 are .* expected at most/);
 });
 
 test.each([
   [
     'trees in the family that has none',
-    { family: 'bert', tokenTypes: 2, bias: { queryKeyValue: true, dense: true } },
+    { family: 'bert', typeVocabSize: 2, bias: { queryKeyValue: true, dense: true } },
     /'intermediate_size' is missing/,
   ],
-  ['no biases in a family that has them', { family: 'ultrafastbert', tokenTypes: 2 }, /'bias\.queryKeyValue' is false, expected true/],
-  ['padding that is no token', { padId: 50 }, /'pad_token_id' is 50/],
-  ['heads that do not divide', { heads: 5 }, /cannot be divided among 5/],
+  ['no biases in a family that has them', { family: 'ultrafastbert', typeVocabSize: 2 }, /'bias\.queryKeyValue' is false, expected true/],
+  ['padding that is no token', { padTokenId: 50 }, /'pad_token_id' is 50/],
+  ['heads that do not divide', { numAttentionHeads: 5 }, /cannot be divided among 5/],
 ] as [string, Partial<ModelConfig>, RegExp][])('what could be saved and not opened again is not made: %s', (_, changes, message) => {
-  using backend = new ReferenceBackend();
+  using device = new ReferenceDevice();
   const config = crammedBertConfig({
-    vocabularySize: 5,
+    vocabSize: 5,
     hiddenSize: 12,
-    heads: 3,
-    layers: 1,
+    numAttentionHeads: 3,
+    numHiddenLayers: 1,
     feedforward: { kind: 'fff', trees: 1, depth: 1 },
     ...changes,
   });
-  expect(() => createMaskedLanguageModel(config, backend, 0)).toThrow(message);
+  expect(() => createMaskedLanguageModel(config, device, 0)).toThrow(message);
 });
 
 test('values nested too deeply to be shown are refused all the same', () => {
@@ -209,7 +209,7 @@ describe('configurations that cannot be used', () => {
           parent[path.at(-1) as string] = value;
           try {
             const config = parseConfig(json, 'model/config.json');
-            expect(config.hiddenSize % config.heads).toBe(0);
+            expect(config.hiddenSize % config.numAttentionHeads).toBe(0);
           } catch {
             messageOf(json);
           }

@@ -2,7 +2,7 @@
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import type { Storage } from '../../src/backend/tensor.ts';
 import { createMaskedLanguageModel, loadModel, loadSequenceClassifier } from '../../src/models/checkpoint.ts';
 import { crammedBertConfig } from '../../src/models/config.ts';
@@ -10,7 +10,7 @@ import { goldenPath } from '../goldens.ts';
 import { temporaryFolder } from '../temporary.ts';
 
 /** Has memory for `left` tensors more. */
-class SmallBackend extends ReferenceBackend {
+class SmallDevice extends ReferenceDevice {
   left = 0;
   held = 0;
   override allocate(bytes: number): Storage {
@@ -25,27 +25,27 @@ class SmallBackend extends ReferenceBackend {
 }
 
 test('an allocation that fails leaves nothing behind, wherever it is', () => {
-  using backend = new SmallBackend();
+  using device = new SmallDevice();
   const config = crammedBertConfig({
-    vocabularySize: 20,
+    vocabSize: 20,
     hiddenSize: 8,
-    heads: 2,
-    layers: 2,
+    numAttentionHeads: 2,
+    numHiddenLayers: 2,
     feedforward: { kind: 'fff', trees: 1, depth: 2 },
   });
   let failed = 0;
   for (;;) {
-    backend.left = failed;
+    device.left = failed;
     try {
-      createMaskedLanguageModel(config, backend, 0).dispose();
+      createMaskedLanguageModel(config, device, 0).dispose();
       break;
     } catch (error) {
       expect(error).toBeInstanceOf(RangeError);
       failed++;
     }
-    expect(backend.held).toBe(0);
+    expect(device.held).toBe(0);
   }
-  expect(backend.held).toBe(0);
+  expect(device.held).toBe(0);
   expect(failed).toBeGreaterThan(12);
 });
 
@@ -61,18 +61,18 @@ describe('a head that was trained for something else', () => {
   };
 
   test('tokens, say, is no classifier of texts', async () => {
-    using backend = new ReferenceBackend();
+    using device = new ReferenceDevice();
     const model = changed({ architectures: ['BertForTokenClassification'] });
     const message = /has the head of a BertForTokenClassification by its config\.json, expected/;
-    await expect(loadSequenceClassifier(model, backend)).rejects.toThrow(message);
-    using encoder = await loadModel(model, backend);
+    await expect(loadSequenceClassifier(model, device)).rejects.toThrow(message);
+    using encoder = await loadModel(model, device);
     expect(encoder.task).toBe('encoder');
   });
 
   test('another number of classes is said to be there', async () => {
-    using backend = new ReferenceBackend();
+    using device = new ReferenceDevice();
     const fresh = { labels: 4, seed: 0 };
-    await expect(loadSequenceClassifier(changed({ architectures: null }), backend, { fresh })).rejects.toThrow(
+    await expect(loadSequenceClassifier(changed({ architectures: null }), device, { fresh })).rejects.toThrow(
       /has a head of 2 outputs that was trained already, expected 4 or none/,
     );
   });

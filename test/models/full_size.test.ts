@@ -52,16 +52,16 @@ test('the formula is the golden one', () => {
 });
 
 // 650 MB of weights a model: on the reference, the native backend's widest instruction set, and the plainest of the WASM builds.
-const backends = ['reference', 'native', 'wasm'].map((name) => candidates.filter(({ label }) => label.startsWith(name)).at(-1)!);
+const devices = ['reference', 'native', 'wasm'].map((name) => candidates.filter(({ label }) => label.startsWith(name)).at(-1)!);
 
-describeOnEach(backends, ({ create }) => {
+describeOnEach(devices, ({ create }) => {
   test.each(models)(
     '$name at full size agrees with float64',
     { timeout: 300_000 },
     async ({ arch, vocab, input_ids, parameterCount, ...expected }) => {
       const json = { model_type: 'crammedBERT', arch: { ...arch, embedding: { ...arch.embedding, vocab_size: vocab } } };
-      using backend = create();
-      const model = new MaskedLanguageModel(parseConfig(json, 'full-size.json'), new ParameterFactory(backend));
+      using device = create();
+      const model = new MaskedLanguageModel(parseConfig(json, 'full-size.json'), new ParameterFactory(device));
       let count = 0;
       for (const parameter of model.parameters) {
         if (parameter.buffer) {
@@ -80,14 +80,14 @@ describeOnEach(backends, ({ create }) => {
             ),
           })),
         );
-        await backend.finish();
+        await device.finish();
       }
       expect(count).toBe(parameterCount);
 
-      const run = { backend, arena: new Arena(backend), training: false };
+      const run = { device, arena: new Arena(device), training: false };
       const batch = { batch: 1, length: input_ids.length, ids: Int32Array.from(input_ids) };
       const { hiddenSize } = model.config;
-      const encoded = await backend.read(model.encoder.forward(run, batch).output);
+      const encoded = await device.read(model.encoder.forward(run, batch).output);
       const outputTolerance = tolerances.output * largest(encoded);
       input_ids.forEach((_, position) => {
         const row = encoded.subarray(position * hiddenSize, (position + 1) * hiddenSize);
@@ -98,7 +98,7 @@ describeOnEach(backends, ({ create }) => {
       });
 
       run.arena.reset();
-      const logits = await backend.read(model.logits(run, batch));
+      const logits = await device.read(model.logits(run, batch));
       const logitTolerance = tolerances.output * largest(logits);
       expected.top10.forEach((top, position) => {
         const row = logits.subarray(position * vocab, (position + 1) * vocab);

@@ -4,24 +4,24 @@ import type { Tensor } from '../../src/backend/tensor.ts';
 import { createMaskedLanguageModel, createSequenceClassifier } from '../../src/models/checkpoint.ts';
 import { crammedBertConfig, type ModelConfig } from '../../src/models/config.ts';
 import type { EncoderActivations } from '../../src/models/encoder.ts';
-import type { Parameter, Run } from '../../src/nn/parameter.ts';
+import type { Context, Parameter } from '../../src/nn/parameter.ts';
 import { normalValues } from '../../src/nn/random.ts';
-import { DoublePrecisionBackend } from '../backend/double_precision.ts';
+import { DoublePrecisionDevice } from '../backend/double_precision.ts';
 import { allocateGradients } from './training.ts';
 
 // Arithmetic in double precision, so that finite differences tell a right gradient from a nearly right one.
 const crammedFff = crammedBertConfig({
-  vocabularySize: 23,
+  vocabSize: 23,
   hiddenSize: 12,
-  layers: 2,
-  heads: 2,
-  positions: 8,
+  numHiddenLayers: 2,
+  numAttentionHeads: 2,
+  maxPositionEmbeddings: 8,
   feedforward: { kind: 'fff', trees: 2, depth: 2 },
-  initialDeviation: 0.4,
-  labels: 3,
+  initializerRange: 0.4,
+  numLabels: 3,
 });
 const dense: ModelConfig['feedforward'] = { kind: 'dense', neurons: 20 };
-const bert: Partial<ModelConfig> = { tokenTypes: 2, bias: { queryKeyValue: true, dense: true } };
+const bert: Partial<ModelConfig> = { typeVocabSize: 2, bias: { queryKeyValue: true, dense: true } };
 const configs: Record<string, ModelConfig> = {
   'crammedBERT with FFF': crammedFff,
   'crammedBERT with FFF of leaf width 3': { ...crammedFff, feedforward: { kind: 'fff', trees: 2, depth: 1, leafWidth: 3 } },
@@ -51,14 +51,14 @@ const step = 2 ** -12;
 
 /** Compares the gradients of the loss with finite differences at some elements of each parameter. */
 async function check(parameters: readonly Parameter[], gradients: () => void, loss: () => Promise<number>): Promise<void> {
-  const { backend } = parameters[0].value;
-  allocateGradients(backend, parameters);
+  const { device } = parameters[0].value;
+  allocateGradients(device, parameters);
   gradients();
   // Read before anything else: computing the loss adds to the gradients again.
   const computed = new Map<Parameter, Float32Array>();
-  for (const parameter of parameters) computed.set(parameter, await backend.read(parameter.gradient!));
+  for (const parameter of parameters) computed.set(parameter, await device.read(parameter.gradient!));
   for (const [parameter, gradient] of computed) {
-    const values = Float32Array.from(await backend.read(parameter.value));
+    const values = Float32Array.from(await device.read(parameter.value));
     const largest = gradient.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-4);
     const elements = new Set(Array.from({ length: 7 }, (_, i) => Math.floor((i * 0.157 + 0.01) * values.length)));
     for (const element of elements) {
@@ -68,10 +68,10 @@ async function check(parameters: readonly Parameter[], gradients: () => void, lo
       for (const sign of [1, -1]) {
         const moved = values.slice();
         moved[element] += sign * step;
-        backend.write(parameter.value, moved);
+        device.write(parameter.value, moved);
         differences.push({ at: moved[element], loss: await loss() });
       }
-      backend.write(parameter.value, values);
+      device.write(parameter.value, values);
       const [up, down] = differences;
       const expected = (up.loss - down.loss) / (up.at - down.at);
       expect(
@@ -86,48 +86,48 @@ const sum = (values: ArrayLike<number>) => Array.from(values).reduce((total, val
 
 describe.each(Object.entries(configs))('gradients agree with finite differences: %s', (_, config) => {
   test.each([undefined, { seed: 3, step: 5 }])('masked language model, dropout %o', async (dropout) => {
-    using backend = new DoublePrecisionBackend();
-    using model = createMaskedLanguageModel(config, backend, 2);
-    const run: Run = { backend, arena: new Arena(backend), training: true, dropout };
+    using device = new DoublePrecisionDevice();
+    using model = createMaskedLanguageModel(config, device, 2);
+    const context: Context = { device, arena: new Arena(device), training: true, dropout };
     const lossAndGradients = () => {
-      run.arena.reset();
-      return model.lossAndGradients(run, batch, { scale: 0.5 });
+      context.arena.reset();
+      return model.lossAndGradients(context, batch, { scale: 0.5 });
     };
-    await check(model.parameters, lossAndGradients, async () => 0.5 * sum(await backend.read(lossAndGradients())));
+    await check(model.parameters, lossAndGradients, async () => 0.5 * sum(await device.read(lossAndGradients())));
   });
 
   test.each([undefined, { seed: 3, step: 5 }])('classifier, dropout %o', async (dropout) => {
-    using backend = new DoublePrecisionBackend();
-    using model = createSequenceClassifier(config, backend, 2);
-    const run: Run = { backend, arena: new Arena(backend), training: true, dropout };
+    using device = new DoublePrecisionDevice();
+    using model = createSequenceClassifier(config, device, 2);
+    const context: Context = { device, arena: new Arena(device), training: true, dropout };
     const lossAndGradients = () => {
-      run.arena.reset();
-      return model.lossAndGradients(run, { ...batch, labels: Int32Array.of(2, 0) });
+      context.arena.reset();
+      return model.lossAndGradients(context, { ...batch, labels: Int32Array.of(2, 0) });
     };
-    await check(model.parameters, lossAndGradients, async () => sum(await backend.read(lossAndGradients())));
+    await check(model.parameters, lossAndGradients, async () => sum(await device.read(lossAndGradients())));
   });
 
   test('any hidden state', async () => {
-    using backend = new DoublePrecisionBackend();
-    using model = createMaskedLanguageModel(config, backend, 4);
+    using device = new DoublePrecisionDevice();
+    using model = createMaskedLanguageModel(config, device, 4);
     const { encoder } = model;
-    const run: Run = { backend, arena: new Arena(backend), training: true };
+    const context: Context = { device, arena: new Arena(device), training: true };
     const size = batch.ids.length * config.hiddenSize;
     // The loss is a weighted sum of the output and of the first two hidden states.
     const weights = [0, 1, 2].map((stream) => normalValues(size, 1, 9, stream));
     const parts = ({ output, hiddenStates }: EncoderActivations) => [output, hiddenStates[0], hiddenStates[1]];
     const loss = async () => {
-      run.arena.reset();
-      const tensors: Tensor[] = parts(encoder.forward(run, batch));
+      context.arena.reset();
+      const tensors: Tensor[] = parts(encoder.forward(context, batch));
       let total = 0;
-      for (const [i, tensor] of tensors.entries()) total += sum((await backend.read(tensor)).map((value, j) => value * weights[i][j]));
+      for (const [i, tensor] of tensors.entries()) total += sum((await device.read(tensor)).map((value, j) => value * weights[i][j]));
       return total;
     };
     const gradients = () => {
-      run.arena.reset();
-      const activations = encoder.forward(run, batch);
-      const [output, first, second] = weights.map((values) => backend.tensor('gradient', activations.output.shape, 'f32', values));
-      encoder.backward(run, activations, { output, hiddenStates: [first, second] });
+      context.arena.reset();
+      const activations = encoder.forward(context, batch);
+      const [output, first, second] = weights.map((values) => device.tensor('gradient', activations.output.shape, 'f32', values));
+      encoder.backward(context, activations, { output, hiddenStates: [first, second] });
     };
     await check(encoder.parameters, gradients, loss);
   });

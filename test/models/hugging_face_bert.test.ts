@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
-import type { Backend } from '../../src/backend/backend.ts';
+import type { Device } from '../../src/backend/device.ts';
 import { loadModel } from '../../src/models/checkpoint.ts';
 import type { Batch } from '../../src/models/encoder.ts';
 import { MaskedLanguageModel } from '../../src/models/masked_language_model.ts';
@@ -16,20 +16,20 @@ function batchOf(golden: GoldenTensors): Batch {
 }
 
 describeOnEach(candidates, ({ create }) => {
-  let backend: Backend;
+  let device: Device;
   let arena: Arena;
   beforeAll(() => {
-    backend = create();
-    arena = new Arena(backend);
+    device = create();
+    arena = new Arena(device);
   });
-  afterAll(() => backend?.dispose());
+  afterAll(() => device?.dispose());
 
   describe('BertForMaskedLM', () => {
     let model: MaskedLanguageModel;
     let golden: GoldenTensors;
     let batch: Batch;
     beforeAll(async () => {
-      const loaded = await loadModel(goldenPath('hf-bert'), backend);
+      const loaded = await loadModel(goldenPath('hf-bert'), device);
       if (!(loaded instanceof MaskedLanguageModel)) throw new Error('expected a masked language model');
       model = loaded;
       golden = await goldenTensors('hf-bert', 'forward.safetensors');
@@ -37,16 +37,16 @@ describeOnEach(candidates, ({ create }) => {
     });
 
     test.each([true, false])('hidden states and logits (kept for training: %s)', async (training) => {
-      const run = { backend, arena, training };
+      const run = { device, arena, training };
       arena.reset();
       const { output } = model.encoder.forward(run, batch);
-      expectClose('last hidden state', await backend.read(output), golden.floats('last_hidden_state'), tolerances.output);
+      expectClose('last hidden state', await device.read(output), golden.floats('last_hidden_state'), tolerances.output);
       arena.reset();
-      expectClose('logits', await backend.read(model.logits(run, batch)), golden.floats('logits'), tolerances.output);
+      expectClose('logits', await device.read(model.logits(run, batch)), golden.floats('logits'), tolerances.output);
     });
 
     test('loss and gradients, then twelve steps of AdamW', async () => {
-      const run = { backend, arena, training: true };
+      const run = { device, arena, training: true };
       const labels = golden.integers('labels');
       const scale = 1 / labels.filter((value) => value >= 0).length;
       const { loss, training } = goldenJson<{ loss: number; training: GoldenTraining }>('hf-bert', 'info.json');
@@ -55,31 +55,31 @@ describeOnEach(candidates, ({ create }) => {
         arena.reset();
         return model.lossAndGradients(run, { ...batch, labels }, { scale });
       };
-      allocateGradients(backend, model.parameters);
-      expect(Math.abs(mean(await backend.read(lossAndGradients())) - loss)).toBeLessThan(tolerances.loss);
+      allocateGradients(device, model.parameters);
+      expect(Math.abs(mean(await device.read(lossAndGradients())) - loss)).toBeLessThan(tolerances.loss);
       await expectGradients(model.parameters, gradients);
       for (const parameter of model.parameters) parameter.gradient?.dispose();
 
       const weights = await goldenTensors('hf-bert', 'weights-after-training.safetensors');
-      await expectTraining(backend, model.parameters, { training, gradients, weights }, lossAndGradients);
+      await expectTraining(device, model.parameters, { training, gradients, weights }, lossAndGradients);
     });
   });
 
   test('BertForSequenceClassification', async () => {
-    const model = await loadModel(goldenPath('hf-bert-classify'), backend);
+    const model = await loadModel(goldenPath('hf-bert-classify'), device);
     if (!(model instanceof SequenceClassifier)) throw new Error('expected a classifier');
     expect(model.labels).toBe(2);
     const golden = await goldenTensors('hf-bert-classify', 'forward.safetensors');
     const batch = batchOf(golden);
-    const run = { backend, arena, training: false };
+    const run = { device, arena, training: false };
     arena.reset();
-    expectClose('logits', await backend.read(model.logits(run, batch)), golden.floats('logits'), tolerances.output);
+    expectClose('logits', await device.read(model.logits(run, batch)), golden.floats('logits'), tolerances.output);
 
-    allocateGradients(backend, model.parameters);
+    allocateGradients(device, model.parameters);
     arena.reset();
     const losses = model.lossAndGradients(run, { ...batch, labels: golden.integers('labels') }, { scale: 1 / batch.batch });
     const { loss } = goldenJson<{ loss: number }>('hf-bert-classify', 'info.json');
-    expect(Math.abs(mean(await backend.read(losses)) - loss)).toBeLessThan(tolerances.loss);
+    expect(Math.abs(mean(await device.read(losses)) - loss)).toBeLessThan(tolerances.loss);
     await expectGradients(model.parameters, await goldenTensors('hf-bert-classify', 'gradients.safetensors'));
   });
 });

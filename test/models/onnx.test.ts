@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { expect, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { encodeOnnx } from '../../src/io/onnx.ts';
 import { createMaskedLanguageModel, loadModel, type Model } from '../../src/models/checkpoint.ts';
 import { crammedBertConfig, type ModelConfig } from '../../src/models/config.ts';
@@ -13,22 +13,22 @@ import { goldenPath } from '../goldens.ts';
 import { miniLm, miniLmMissing } from '../real_model.ts';
 import { temporaryFolder } from '../temporary.ts';
 
-const backend = new ReferenceBackend();
+const device = new ReferenceDevice();
 const folder = temporaryFolder();
 
 /** A batch with padding, the same for ours and for onnxruntime. */
 function batchOf({ config }: Model, batch: number, length: number) {
-  const ids = Int32Array.from({ length: batch * length }, (_, i) => (i * 37 + 11) % config.vocabularySize);
+  const ids = Int32Array.from({ length: batch * length }, (_, i) => (i * 37 + 11) % config.vocabSize);
   const attentionMask = Int32Array.from(ids, (_, i) => (i % length < length - (Math.floor(i / length) % 3) ? 1 : 0));
-  const typeIds = config.tokenTypes > 0 ? Int32Array.from(ids, (_, i) => (i % length > length / 2 ? 1 : 0)) : undefined;
+  const typeIds = config.typeVocabSize > 0 ? Int32Array.from(ids, (_, i) => (i % length > length / 2 ? 1 : 0)) : undefined;
   return { batch, length, ids, attentionMask, typeIds };
 }
 type TestBatch = ReturnType<typeof batchOf>;
 
 async function ours(model: Model, batch: TestBatch): Promise<Float32Array> {
-  using arena = new Arena(backend);
-  const run = { backend, arena, training: false };
-  return (await backend.read(model.task === 'encoder' ? model.forward(run, batch).output : model.logits(run, batch))) as Float32Array;
+  using arena = new Arena(device);
+  const run = { device, arena, training: false };
+  return (await device.read(model.task === 'encoder' ? model.forward(run, batch).output : model.logits(run, batch))) as Float32Array;
 }
 
 async function theirs(
@@ -56,14 +56,14 @@ const classifiers = readdirSync(goldenPath('crammed-bert-fff', 'classify')).filt
 test.each(['crammed-bert-fff', 'crammed-bert-fff-deep', 'crammed-bert-dense', 'hf-bert', 'hf-bert-classify'])(
   '%s: onnxruntime gives what we do, for any batch and length',
   async (golden) => {
-    using model = await loadModel(goldenPath(golden), backend);
+    using model = await loadModel(goldenPath(golden), device);
     const graph = await modelGraph(model);
     expect(graph.nodes.every(({ domain }) => domain === undefined)).toBe(true);
     const session = await InferenceSession.create(encodeOnnx(graph));
     for (const [batch, length] of [
       [1, 1],
       [3, 9],
-      [2, Math.min(24, model.config.positions)],
+      [2, Math.min(24, model.config.maxPositionEmbeddings)],
     ]) {
       expect(await difference(model, session, batchOf(model, batch, length))).toBeLessThan(1e-4);
     }
@@ -74,15 +74,15 @@ test.each(['crammed-bert-fff', 'crammed-bert-fff-deep', 'crammed-bert-dense', 'h
 test('classifiers of every pooling, leaves of several neurons, and routing thresholds', async () => {
   expect(classifiers.length).toBeGreaterThan(0);
   const config = crammedBertConfig({
-    vocabularySize: 50,
+    vocabSize: 50,
     hiddenSize: 24,
-    heads: 3,
-    layers: 2,
-    positions: 32,
+    numAttentionHeads: 3,
+    numHiddenLayers: 2,
+    maxPositionEmbeddings: 32,
     feedforward: { kind: 'fff', trees: 2, depth: 2, leafWidth: 3 },
-    initialDeviation: 0.3,
+    initializerRange: 0.3,
   });
-  using model = createMaskedLanguageModel(config, backend, 4);
+  using model = createMaskedLanguageModel(config, device, 4);
   const agrees = async () => {
     const session = await InferenceSession.create(encodeOnnx(await modelGraph(model)));
     expect(await difference(model, session, batchOf(model, 3, 10))).toBeLessThan(1e-4);
@@ -92,7 +92,7 @@ test('classifiers of every pooling, leaves of several neurons, and routing thres
   const before = await ours(model, batchOf(model, 3, 10));
   for (const { buffer, value } of model.parameters)
     if (buffer)
-      backend.write(
+      device.write(
         value,
         Float32Array.from({ length: value.size }, (_, node) => Math.sin(5 * node) / 2),
       );
@@ -101,7 +101,7 @@ test('classifiers of every pooling, leaves of several neurons, and routing thres
 
   const { createSequenceClassifier } = await import('../../src/models/checkpoint.ts');
   for (const kind of ['first', 'mean', 'max', 'logSumExp'] as const) {
-    using classifier = createSequenceClassifier({ ...config, labels: 3, pooler: { kind, size: 10 } }, backend, 5);
+    using classifier = createSequenceClassifier({ ...config, numLabels: 3, pooler: { kind, size: 10 } }, device, 5);
     const session = await InferenceSession.create(encodeOnnx(await modelGraph(classifier)));
     expect(await difference(classifier, session, batchOf(classifier, 2, 7)), kind).toBeLessThan(1e-4);
     await session.release();
@@ -111,10 +111,18 @@ test('classifiers of every pooling, leaves of several neurons, and routing thres
 test.each<ModelConfig['feedforward']>([{ kind: 'fff', trees: 1, depth: 3, alwaysOn: 4 }, { kind: 'none' }])(
   '$kind with $alwaysOn neurons always on',
   async (feedforward) => {
-    const shape = { vocabularySize: 50, hiddenSize: 24, heads: 3, layers: 2, positions: 32, feedforward, initialDeviation: 0.3 };
-    const bert = { family: 'ultrafastbert' as const, tokenTypes: 2, bias: { queryKeyValue: true, dense: true } };
+    const shape = {
+      vocabSize: 50,
+      hiddenSize: 24,
+      numAttentionHeads: 3,
+      numHiddenLayers: 2,
+      maxPositionEmbeddings: 32,
+      feedforward,
+      initializerRange: 0.3,
+    };
+    const bert = { family: 'ultrafastbert' as const, typeVocabSize: 2, bias: { queryKeyValue: true, dense: true } };
     for (const config of [crammedBertConfig(shape), crammedBertConfig({ ...shape, ...bert })]) {
-      using model = createMaskedLanguageModel(config, backend, 4);
+      using model = createMaskedLanguageModel(config, device, 4);
       const session = await InferenceSession.create(encodeOnnx(await modelGraph(model)));
       expect(await difference(model, session, batchOf(model, 3, 10)), config.family).toBeLessThan(1e-4);
       await session.release();
@@ -123,7 +131,7 @@ test.each<ModelConfig['feedforward']>([{ kind: 'fff', trees: 1, depth: 3, always
 );
 
 test('in i8, near to f32', async () => {
-  using model = await loadModel(goldenPath('hf-bert'), backend);
+  using model = await loadModel(goldenPath('hf-bert'), device);
   const session = await InferenceSession.create(encodeOnnx(await modelGraph(model, 'i8')));
   const error = await difference(model, session, batchOf(model, 3, 9));
   expect(error).toBeLessThan(0.1);
@@ -139,13 +147,13 @@ test('ufb export onnx', async () => {
   const { code, stderr } = await ufb(['export', 'onnx', '--model', model, '--out', out]);
   expect([code, stderr]).toEqual([0, expect.stringMatching(/model\.onnx: input_ids, attention_mask to logits, opset 20, [\d.]+ MB\n$/)]);
   const session = await InferenceSession.create(out);
-  using loaded = await loadModel(model, backend);
+  using loaded = await loadModel(model, device);
   expect(await difference(loaded, session, batchOf(loaded, 2, 12))).toBeLessThan(1e-4);
   await session.release();
 });
 
 test.skipIf(miniLmMissing)(`all-MiniLM-L6-v2${miniLmMissing}`, async () => {
-  using model = await loadModel(miniLm, backend);
+  using model = await loadModel(miniLm, device);
   const session = await InferenceSession.create(encodeOnnx(await modelGraph(model)));
   expect(await difference(model, session, batchOf(model, 2, 6))).toBeLessThan(1e-4);
   await session.release();

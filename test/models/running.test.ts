@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
-import type { Backend } from '../../src/backend/backend.ts';
+import type { Device } from '../../src/backend/device.ts';
 import { operations } from '../../src/backend/operations/operations.ts';
 import { type ProductPrecision, productPrecisions } from '../../src/backend/prepared_weight.ts';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import type { Storage } from '../../src/backend/tensor.ts';
 import { InputError } from '../../src/errors.ts';
 import { createMaskedLanguageModel, createSequenceClassifier, loadMaskedLanguageModel } from '../../src/models/checkpoint.ts';
@@ -15,20 +15,20 @@ import { expectClose, goldenPath, goldenTensors, tolerances } from '../goldens.t
 import { allocateGradients } from './training.ts';
 
 const config = crammedBertConfig({
-  vocabularySize: 50,
+  vocabSize: 50,
   hiddenSize: 16,
-  heads: 2,
-  layers: 2,
-  positions: 12,
+  numAttentionHeads: 2,
+  numHiddenLayers: 2,
+  maxPositionEmbeddings: 12,
   feedforward: { kind: 'fff', trees: 2, depth: 3 },
-  initialDeviation: 0.3,
-  labels: 2,
+  initializerRange: 0.3,
+  numLabels: 2,
 });
 const batch = { batch: 3, length: 12, ids: Int32Array.from({ length: 36 }, (_, i) => (i * 7 + 3) % 50) };
 const labels = Int32Array.from({ length: 36 }, (_, i) => (i % 4 === 1 ? (i * 11) % 50 : -100));
 
 describe('memory', () => {
-  class CountingBackend extends ReferenceBackend {
+  class CountingDevice extends ReferenceDevice {
     allocations = 0;
     override allocate(bytes: number): Storage {
       this.allocations++;
@@ -38,41 +38,41 @@ describe('memory', () => {
   const bert: ModelConfig = {
     ...config,
     family: 'bert',
-    tokenTypes: 2,
+    typeVocabSize: 2,
     bias: { queryKeyValue: true, dense: true },
     feedforward: { kind: 'dense', neurons: 24 },
   };
 
   test.each([config, bert])('nothing is allocated after the first step and the first evaluation ($family)', async (config) => {
-    using backend = new CountingBackend();
-    using model = createMaskedLanguageModel(config, backend, 1);
-    using optimizer = new AdamW(backend, model.parameters);
-    using arena = new Arena(backend);
-    using clip = backend.tensor('clip', [2]);
+    using device = new CountingDevice();
+    using model = createMaskedLanguageModel(config, device, 1);
+    using optimizer = new AdamW(device, model.parameters);
+    using arena = new Arena(device);
+    using clip = device.tensor('clip', [2]);
     const round = async (step: number) => {
       arena.reset();
-      model.lossAndGradients({ backend, arena, training: true, dropout: { seed: 1, step } }, { ...batch, labels });
+      model.lossAndGradients({ device, arena, training: true, dropout: { seed: 1, step } }, { ...batch, labels });
       optimizer.step(1e-3, clip);
       arena.reset();
-      await model.losses({ backend, arena, training: false }, { ...batch, labels });
+      await model.losses({ device, arena, training: false }, { ...batch, labels });
       arena.reset();
-      await backend.read(model.logits({ backend, arena, training: false }, batch));
+      await device.read(model.logits({ device, arena, training: false }, batch));
     };
     await round(0);
-    const { allocations } = backend;
+    const { allocations } = device;
     const { bytes } = arena;
     for (let step = 1; step < 5; step++) await round(step);
-    expect(backend.allocations).toBe(allocations);
+    expect(device.allocations).toBe(allocations);
     expect(arena.bytes).toBe(bytes);
   });
 
   test('inference needs no more for more layers', async () => {
     const bytes = [];
     for (const layers of [2, 6]) {
-      using backend = new ReferenceBackend();
-      using model = createMaskedLanguageModel({ ...config, layers }, backend, 1);
-      using arena = new Arena(backend);
-      await backend.read(model.logits({ backend, arena, training: false }, batch));
+      using device = new ReferenceDevice();
+      using model = createMaskedLanguageModel({ ...config, numHiddenLayers: layers }, device, 1);
+      using arena = new Arena(device);
+      await device.read(model.logits({ device, arena, training: false }, batch));
       bytes.push(arena.bytes);
     }
     expect(bytes[1]).toBe(bytes[0]);
@@ -82,17 +82,17 @@ describe('memory', () => {
 describe('freezing', () => {
   test('frozen parameters get no gradient, and frozen blocks below the trained ones cost nothing', async () => {
     const operations: string[] = [];
-    class RecordingBackend extends ReferenceBackend {
-      override enqueue(...[operation, operands, numbers]: Parameters<ReferenceBackend['enqueue']>): void {
+    class RecordingDevice extends ReferenceDevice {
+      override enqueue(...[operation, operands, numbers]: Parameters<ReferenceDevice['enqueue']>): void {
         operations.push(operation);
         super.enqueue(operation, operands, numbers);
       }
     }
-    using backend = new RecordingBackend();
-    using model = createSequenceClassifier(config, backend, 1);
-    using arena = new Arena(backend);
-    const run = { backend, arena, training: true };
-    allocateGradients(backend, model.parameters);
+    using device = new RecordingDevice();
+    using model = createSequenceClassifier(config, device, 1);
+    using arena = new Arena(device);
+    const run = { device, arena, training: true };
+    allocateGradients(device, model.parameters);
     const visits = () => {
       arena.reset();
       operations.length = 0;
@@ -101,11 +101,11 @@ describe('freezing', () => {
     };
     expect(visits()).toBe(2);
     for (const parameter of model.encoder.parameters) parameter.frozen = !/layers\.1\.|final_norm/.test(parameter.name);
-    for (const parameter of model.parameters) backend.fill({ output: parameter.gradient!, value: 0 });
+    for (const parameter of model.parameters) device.fill({ output: parameter.gradient!, value: 0 });
     expect(visits()).toBe(1);
     expect(operations).not.toContain('embeddingBackward');
     for (const parameter of model.parameters.filter(({ buffer }) => !buffer)) {
-      const gradient = await backend.read(parameter.gradient!);
+      const gradient = await device.read(parameter.gradient!);
       expect(
         gradient.some((value) => value !== 0),
         parameter.name,
@@ -117,9 +117,9 @@ describe('freezing', () => {
 });
 
 describe('what does not fit the model is refused before anything runs', () => {
-  const backend = new ReferenceBackend();
-  const model = createMaskedLanguageModel(config, backend, 1);
-  const run = { backend, arena: new Arena(backend), training: false };
+  const device = new ReferenceDevice();
+  const model = createMaskedLanguageModel(config, device, 1);
+  const run = { device, arena: new Arena(device), training: false };
   const ids = (...values: number[]) => ({ batch: 1, length: values.length, ids: Int32Array.from(values) });
 
   test.each<[string, () => unknown, RegExp]>([
@@ -146,11 +146,11 @@ describe('what does not fit the model is refused before anything runs', () => {
   });
 
   test('a class that there is not', () => {
-    const classifier = createSequenceClassifier(config, backend, 1);
+    const classifier = createSequenceClassifier(config, device, 1);
     expect(() => classifier.lossAndGradients(run, { ...ids(1), labels: Int32Array.of(2) })).toThrow(
       /label 2 of sequence 0 is not one of 2 classes/,
     );
-    expect(() => createSequenceClassifier({ ...config, labels: undefined }, backend, 1)).toThrow(InputError);
+    expect(() => createSequenceClassifier({ ...config, numLabels: undefined }, device, 1)).toThrow(InputError);
   });
 
   test('nothing to predict is no error', async () => {
@@ -161,21 +161,21 @@ describe('what does not fit the model is refused before anything runs', () => {
 });
 
 test('hidden states are the same whether kept for training or asked for', async () => {
-  using backend = new ReferenceBackend();
-  using model = createMaskedLanguageModel(config, backend, 1);
+  using device = new ReferenceDevice();
+  using model = createMaskedLanguageModel(config, device, 1);
   const states = async (training: boolean) => {
-    const run = { backend, arena: new Arena(backend), training };
+    const run = { device, arena: new Arena(device), training };
     const { hiddenStates } = model.encoder.forward(run, batch, { hiddenStates: true });
-    return Promise.all(hiddenStates.map((state) => backend.read(state)));
+    return Promise.all(hiddenStates.map((state) => device.read(state)));
   };
   const asked = await states(false);
-  expect(asked).toHaveLength(config.layers + 1);
+  expect(asked).toHaveLength(config.numHiddenLayers + 1);
   expect(asked).toEqual(await states(true));
-  const run = { backend, arena: new Arena(backend), training: false };
+  const run = { device, arena: new Arena(device), training: false };
   expect(model.encoder.forward(run, batch).hiddenStates).toHaveLength(0);
 });
 
-const postNorm = { family: 'ultrafastbert', tokenTypes: 2, bias: { queryKeyValue: true, dense: true } };
+const postNorm = { family: 'ultrafastbert', typeVocabSize: 2, bias: { queryKeyValue: true, dense: true } };
 
 test.each([
   ['pre-norm', config],
@@ -184,18 +184,18 @@ test.each([
 ] as [string, ModelConfig][])(
   'the output is the same whether hidden states are kept or one buffer goes through all blocks: %s',
   async (_, config) => {
-    using backend = new ReferenceBackend();
-    using model = createMaskedLanguageModel(config, backend, 1);
+    using device = new ReferenceDevice();
+    using model = createMaskedLanguageModel(config, device, 1);
     const output = (hiddenStates: boolean) => {
-      const run = { backend, arena: new Arena(backend), training: false };
-      return backend.read(model.encoder.forward(run, batch, { hiddenStates }).output);
+      const run = { device, arena: new Arena(device), training: false };
+      return device.read(model.encoder.forward(run, batch, { hiddenStates }).output);
     };
     expect(await output(false)).toEqual(await output(true));
   },
 );
 
 describe('what attention multiplies in', () => {
-  class RecordingBackend extends ReferenceBackend {
+  class RecordingDevice extends ReferenceDevice {
     readonly precisions: ProductPrecision[] = [];
     constructor(private readonly faster: boolean) {
       super();
@@ -203,7 +203,7 @@ describe('what attention multiplies in', () => {
     override get multipliesBf16(): boolean {
       return this.faster;
     }
-    override enqueue(...call: Parameters<ReferenceBackend['enqueue']>): void {
+    override enqueue(...call: Parameters<ReferenceDevice['enqueue']>): void {
       const [name, , numbers] = call;
       if (name === 'attention' || name === 'attentionBackward')
         this.precisions.push(productPrecisions[numbers[operations[name].numbers.indexOf('precision')]]);
@@ -219,28 +219,28 @@ describe('what attention multiplies in', () => {
     ['i8', false, 'f32'],
     ['i8', true, 'bf16'],
   ] as const)('weights in %s, bf16 faster: %s', (dtype, multipliesBf16, expected) => {
-    using backend = new RecordingBackend(multipliesBf16);
-    using model = createMaskedLanguageModel(config, backend, 1);
+    using device = new RecordingDevice(multipliesBf16);
+    using model = createMaskedLanguageModel(config, device, 1);
     for (const parameter of model.parameters) parameter.prepare(dtype);
-    model.encoder.forward({ backend, arena: new Arena(backend), training: false }, batch);
-    expect(backend.precisions).toEqual([expected, expected]);
+    model.encoder.forward({ device, arena: new Arena(device), training: false }, batch);
+    expect(device.precisions).toEqual([expected, expected]);
   });
 
   test.each(['f32', 'bf16'] as const)('training in %s, forward and backward', (precision) => {
-    using backend = new RecordingBackend(false);
-    using model = createMaskedLanguageModel(config, backend, 1);
-    allocateGradients(backend, model.parameters);
-    model.lossAndGradients({ backend, arena: new Arena(backend), training: true, precision }, { ...batch, labels });
-    expect(backend.precisions).toEqual(Array(2 * config.layers).fill(precision));
+    using device = new RecordingDevice(false);
+    using model = createMaskedLanguageModel(config, device, 1);
+    allocateGradients(device, model.parameters);
+    model.lossAndGradients({ device, arena: new Arena(device), training: true, precision }, { ...batch, labels });
+    expect(device.precisions).toEqual(Array(2 * config.numHiddenLayers).fill(precision));
   });
 });
 
 test('many logits are made block by block, with the same result', { timeout: 60_000 }, async () => {
-  using backend = new ReferenceBackend();
-  const large = { ...config, vocabularySize: 2 ** 15, hiddenSize: 4, layers: 1 };
-  using model = createMaskedLanguageModel(large, backend, 1);
-  using arena = new Arena(backend);
-  allocateGradients(backend, model.parameters);
+  using device = new ReferenceDevice();
+  const large = { ...config, vocabSize: 2 ** 15, hiddenSize: 4, numHiddenLayers: 1 };
+  using model = createMaskedLanguageModel(large, device, 1);
+  using arena = new Arena(device);
+  allocateGradients(device, model.parameters);
   const [word] = model.parameters;
   // 528 predicted positions: 512 rows of logits fill a block.
   const [sequences, length] = [44, 12];
@@ -248,35 +248,35 @@ test('many logits are made block by block, with the same result', { timeout: 60_
   const run = async (count: number, first = 0) => {
     const part = ids.subarray(first * length, (first + count) * length);
     arena.reset();
-    return backend.read(model.lossAndGradients({ backend, arena, training: true }, { batch: count, length, ids: part, labels: part }));
+    return device.read(model.lossAndGradients({ device, arena, training: true }, { batch: count, length, ids: part, labels: part }));
   };
   const losses = await run(sequences);
-  const gradient = await backend.read(word.gradient!);
-  for (const { gradient } of model.parameters) backend.fill({ output: gradient!, value: 0 });
+  const gradient = await device.read(word.gradient!);
+  for (const { gradient } of model.parameters) device.fill({ output: gradient!, value: 0 });
   expectClose('losses', [...(await run(40)), ...(await run(4, 40))], losses, 1e-6);
-  expectClose('word gradient', await backend.read(word.gradient!), gradient, 1e-5);
+  expectClose('word gradient', await device.read(word.gradient!), gradient, 1e-5);
   expect(arena.bytes).toBeLessThan(2 ** 26 + 2 ** 20);
 });
 
 describeOnEach(candidates, ({ create }) => {
-  let backend: Backend;
+  let device: Device;
   let model: MaskedLanguageModel;
   beforeAll(async () => {
-    backend = create();
-    model = await loadMaskedLanguageModel(goldenPath('crammed-bert-fff'), backend);
+    device = create();
+    model = await loadMaskedLanguageModel(goldenPath('crammed-bert-fff'), device);
   });
-  afterAll(() => backend?.dispose());
+  afterAll(() => device?.dispose());
 
   test('a batch answers as its sequences alone do', async () => {
     const golden = await goldenTensors('crammed-bert-fff', 'forward.safetensors');
     const [batch, length] = golden.shape('input_ids');
     const ids = golden.integers('input_ids');
-    using arena = new Arena(backend);
-    const run = { backend, arena, training: false };
+    using arena = new Arena(device);
+    const run = { device, arena, training: false };
     const together = golden.floats('logits');
     for (let sequence = 0; sequence < batch; sequence++) {
       arena.reset();
-      const alone = await backend.read(
+      const alone = await device.read(
         model.logits(run, { batch: 1, length, ids: ids.subarray(sequence * length, (sequence + 1) * length) }),
       );
       expectClose(
@@ -291,11 +291,11 @@ describeOnEach(candidates, ({ create }) => {
   test('ranks count the tokens rated above the right one', async () => {
     const golden = await goldenTensors('crammed-bert-fff', 'forward.safetensors');
     const [batch, length] = golden.shape('input_ids');
-    const vocabulary = model.config.vocabularySize;
-    using arena = new Arena(backend);
+    const vocabulary = model.config.vocabSize;
+    using arena = new Arena(device);
     const labels = golden.integers('labels');
     const inputs = { batch, length, ids: golden.integers('input_ids'), labels };
-    const { ranks, losses } = await model.losses({ backend, arena, training: false }, inputs);
+    const { ranks, losses } = await model.losses({ device, arena, training: false }, inputs);
     const logits = golden.floats('logits');
     const positions = [...labels.keys()].filter((position) => labels[position] >= 0);
     expect(losses).toHaveLength(positions.length);
@@ -306,10 +306,10 @@ describeOnEach(candidates, ({ create }) => {
   });
 
   test('dropout repeats with its seed and step, and only then', async () => {
-    using arena = new Arena(backend);
+    using arena = new Arena(device);
     const losses = async (seed: number, step: number) => {
       arena.reset();
-      return backend.read(model.lossAndGradients({ backend, arena, training: true, dropout: { seed, step } }, { ...batch, labels }));
+      return device.read(model.lossAndGradients({ device, arena, training: true, dropout: { seed, step } }, { ...batch, labels }));
     };
     const first = await losses(1, 1);
     expect(await losses(1, 1)).toEqual(first);

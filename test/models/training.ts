@@ -1,5 +1,5 @@
 import { expect } from 'vitest';
-import type { Backend } from '../../src/backend/backend.ts';
+import type { Device } from '../../src/backend/device.ts';
 import type { Tensor } from '../../src/backend/tensor.ts';
 import { exportParameter } from '../../src/models/checkpoint.ts';
 import type { Parameter } from '../../src/nn/parameter.ts';
@@ -21,8 +21,8 @@ export interface GoldenTraining {
 /** Gradients that are this small beside the model's largest are nothing but rounding (a key's bias, say, has none in exact arithmetic). */
 const roundingNoise = 1e-6;
 
-export function allocateGradients(backend: Backend, parameters: readonly Parameter[]): void {
-  for (const parameter of parameters) parameter.gradient = backend.zeros(`${parameter.name} gradient`, parameter.value.shape);
+export function allocateGradients(device: Device, parameters: readonly Parameter[]): void {
+  for (const parameter of parameters) parameter.gradient = device.zeros(`${parameter.name} gradient`, parameter.value.shape);
 }
 
 export function mean(values: Float32Array): number {
@@ -49,26 +49,26 @@ export async function expectGradients(parameters: readonly Parameter[], goldens:
 
 /** Takes the goldens' AdamW steps and compares losses and gradient norms at each, and all weights after them. */
 export async function expectTraining(
-  backend: Backend,
+  device: Device,
   parameters: readonly Parameter[],
   golden: { training: GoldenTraining; gradients: GoldenTensors; weights: GoldenTensors },
   lossAndGradients: (step: number) => Tensor,
 ): Promise<void> {
   const { training, gradients, weights } = golden;
   const [beta1, beta2] = training.betas;
-  using optimizer = new AdamW(backend, parameters, {
+  using optimizer = new AdamW(device, parameters, {
     beta1,
     beta2,
     epsilon: training.eps,
     weightDecay: training.weightDecay,
     clipNorm: training.clipNorm,
   });
-  using clip = backend.tensor('clip', [2]);
+  using clip = device.tensor('clip', [2]);
   for (let step = 0; step < training.steps; step++) {
-    const loss = mean(await backend.read(lossAndGradients(step)));
+    const loss = mean(await device.read(lossAndGradients(step)));
     expect(Math.abs(loss - training.lossPerStep[step]), `loss at step ${step}: ${loss}`).toBeLessThan(tolerances.loss);
     optimizer.step(training.lr, clip);
-    const [, norm] = await backend.read(clip);
+    const [, norm] = await device.read(clip);
     const expected = training.gradNormBeforeClipPerStep[step];
     expect(Math.abs(norm - expected), `gradient norm at step ${step}: ${norm}`).toBeLessThan(1e-4 * expected);
   }

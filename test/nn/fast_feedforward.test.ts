@@ -3,11 +3,11 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
-import type { Backend } from '../../src/backend/backend.ts';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import type { Device } from '../../src/backend/device.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { exportParameter, importParameter } from '../../src/models/checkpoint.ts';
 import { FastFeedforward } from '../../src/nn/fast_feedforward.ts';
-import type { NamedArray, Run } from '../../src/nn/parameter.ts';
+import type { Context, NamedArray } from '../../src/nn/parameter.ts';
 import { normalValues } from '../../src/nn/random.ts';
 import { LeafCounts, watchLeaves } from '../../src/training/paths.ts';
 import { Trainer } from '../../src/training/trainer.ts';
@@ -32,13 +32,13 @@ const thresholdCases = (JSON.parse(readFileSync(join(thresholdsFolder, 'cases.js
 }));
 
 describeOnEach(candidates, ({ create }) => {
-  let backend: Backend;
+  let device: Device;
   let arena: Arena;
   beforeAll(() => {
-    backend = create();
-    arena = new Arena(backend);
+    device = create();
+    arena = new Arena(device);
   });
-  afterAll(() => backend?.dispose());
+  afterAll(() => device?.dispose());
 
   test.each([...goldenJson<Case[]>('fff', 'cases.json').map((golden) => ({ ...golden, of: goldenPath('fff') })), ...thresholdCases])(
     '$name agrees with PyTorch ($of)',
@@ -47,7 +47,7 @@ describeOnEach(candidates, ({ create }) => {
       const arrays = golden.names
         .filter((tensor) => /^(linear_|thresholds)/.test(tensor))
         .map((tensor) => ({ name: tensor, shape: golden.shape(tensor), values: golden.floats(tensor) }));
-      using layer = FastFeedforward.create(backend, { width, trees, depth, seed: 1 });
+      using layer = FastFeedforward.create(device, { width, trees, depth, seed: 1 });
       for (const parameter of layer.parameters) importParameter(parameter, arrays);
       for (const parameter of layer.parameters) {
         for (const { name, values } of await exportParameter(parameter))
@@ -55,122 +55,122 @@ describeOnEach(candidates, ({ create }) => {
       }
 
       arena.reset();
-      const run = { backend, arena, training: true };
-      const x = backend.tensor('x', [batch, width], 'f32', golden.floats('x'));
+      const run = { device, arena, training: true };
+      const x = device.tensor('x', [batch, width], 'f32', golden.floats('x'));
       const activations = layer.forward(run, x);
-      expectClose('y', await backend.read(activations.output), golden.floats('y'), tolerances.output);
-      const visited = await backend.readIntegers(activations.visited!);
-      expect(visited).toEqual(golden.integers('visited_nodes'));
+      expectClose('y', await device.read(activations.output), golden.floats('y'), tolerances.output);
+      const pathNodes = await device.readIntegers(activations.pathNodes!);
+      expect(pathNodes).toEqual(golden.integers('visited_nodes'));
       const untrained = layer.forward({ ...run, training: false }, x);
-      expect(await backend.read(untrained.output)).toEqual(await backend.read(activations.output));
+      expect(await device.read(untrained.output)).toEqual(await device.read(activations.output));
 
       if (!golden.names.includes('grad_y')) return;
       const trained = layer.parameters.filter(({ buffer }) => !buffer);
-      allocateGradients(backend, trained);
-      const gradY = backend.tensor('grad y', [batch, width], 'f32', golden.floats('grad_y'));
-      const gradX = await backend.read(layer.backward(run, activations, gradY));
+      allocateGradients(device, trained);
+      const gradY = device.tensor('grad y', [batch, width], 'f32', golden.floats('grad_y'));
+      const gradX = await device.read(layer.backward(run, activations, gradY));
       expectClose('gradient of x', gradX, golden.floats('grad_x'), tolerances.gradient);
       for (const parameter of trained) {
         for (const array of await exportParameter(parameter, parameter.gradient)) {
           expectClose(`gradient of ${array.name}`, array.values, golden.floats(`grad.${array.name}`), tolerances.gradient);
         }
       }
-      const rows = new Set(visited.map((node, i) => node + nodesPerTree * (Math.floor(i / (depth + 1)) % trees)));
-      const touched = await backend.readIntegers(layer.nodes.touched!);
-      expect([...touched.keys()].filter((row) => touched[row] !== 0)).toEqual([...rows].sort((a, b) => a - b));
+      const rows = new Set(pathNodes.map((node, i) => node + nodesPerTree * (Math.floor(i / (depth + 1)) % trees)));
+      const rowMask = await device.readIntegers(layer.nodes.rowMask!);
+      expect([...rowMask.keys()].filter((row) => rowMask[row] !== 0)).toEqual([...rows].sort((a, b) => a - b));
 
       // Frozen parameters get nothing, and the input's gradient is the same.
-      const before = await backend.read(layer.nodes.gradient!);
+      const before = await device.read(layer.nodes.gradient!);
       layer.nodes.frozen = true;
-      expect(await backend.read(layer.backward(run, activations, gradY))).toEqual(gradX);
+      expect(await device.read(layer.backward(run, activations, gradY))).toEqual(gradX);
       expectClose(
         'gradient of the bias, twice',
-        await backend.read(layer.bias.gradient!),
+        await device.read(layer.bias.gradient!),
         golden.floats('grad.linear_in.bias').map((x) => 2 * x),
         tolerances.gradient,
       );
       layer.bias.frozen = true;
-      expect(await backend.read(layer.backward(run, activations, gradY))).toEqual(gradX);
-      expect(await backend.read(layer.nodes.gradient!)).toEqual(before);
+      expect(await device.read(layer.backward(run, activations, gradY))).toEqual(gradX);
+      expect(await device.read(layer.nodes.gradient!)).toEqual(before);
     },
   );
 
   test('random weights give logits and outputs of about unit size, repeat with the seed and differ without', async () => {
     const shape = { width: 64, trees: 3, depth: 5 };
-    using layer = FastFeedforward.create(backend, { ...shape, seed: 7 });
-    using same = FastFeedforward.create(backend, { ...shape, seed: 7 });
-    using other = FastFeedforward.create(backend, { ...shape, seed: 8 });
+    using layer = FastFeedforward.create(device, { ...shape, seed: 7 });
+    using same = FastFeedforward.create(device, { ...shape, seed: 7 });
+    using other = FastFeedforward.create(device, { ...shape, seed: 8 });
     const [values, sameValues, otherValues] = [await read(layer), await read(same), await read(other)];
     expect(values).toEqual(sameValues);
     expect(values).not.toEqual(otherValues);
     const x = Float32Array.from({ length: 200 * 64 }, (_, i) => Math.sqrt(2) * Math.sin(i * i));
-    const input = backend.tensor('x', [200, 64], 'f32', x);
+    const input = device.tensor('x', [200, 64], 'f32', x);
     arena.reset();
-    const { output, logits } = layer.forward({ backend, arena, training: true }, input);
-    expect(deviation(await backend.read(logits!))).toBeCloseTo(1, 0.5);
-    expect(deviation(await backend.read(output))).toBeGreaterThan(0.3);
-    expect(deviation(await backend.read(output))).toBeLessThan(1.5);
+    const { output, logits } = layer.forward({ device, arena, training: true }, input);
+    expect(deviation(await device.read(logits!))).toBeCloseTo(1, 0.5);
+    expect(deviation(await device.read(output))).toBeGreaterThan(0.3);
+    expect(deviation(await device.read(output))).toBeLessThan(1.5);
   });
 
   test('leaves of 1 neuron are what a layer has that says nothing of them', async () => {
     const shape = { width: 16, trees: 2, depth: 3, seed: 7 };
-    using layer = FastFeedforward.create(backend, shape);
-    using same = FastFeedforward.create(backend, { ...shape, leafWidth: 1 });
+    using layer = FastFeedforward.create(device, shape);
+    using same = FastFeedforward.create(device, { ...shape, leafWidth: 1 });
     expect(await read(same)).toEqual(await read(layer));
   });
 
   test('without inner nodes it is a dense layer of as many neurons as its leaves hold', async () => {
     const [width, leafWidth, tokens] = [20, 13, 9];
-    using layer = FastFeedforward.create(backend, { width, trees: 1, depth: 0, leafWidth, seed: 3 });
+    using layer = FastFeedforward.create(device, { width, trees: 1, depth: 0, leafWidth, seed: 3 });
     const [weightIn, weightOut] = await exportParameter(layer.nodes);
     expect([weightIn.shape, weightOut.shape]).toEqual([
       [leafWidth, width],
       [width, leafWidth],
     ]);
-    const x = backend.tensor('x', [tokens, width], 'f32', normalValues(tokens * width, 1, 5, 0));
-    const hidden = backend.tensor('hidden', [tokens, leafWidth]);
-    const expected = backend.tensor('expected', [tokens, width]);
-    const weight = ({ name, shape, values }: NamedArray) => backend.tensor(name, shape, 'f32', values);
-    backend.linear({ input: x, weight: weight(weightIn), output: hidden, activation: 'gelu' });
-    backend.linear({ input: hidden, weight: weight(weightOut), output: expected });
+    const x = device.tensor('x', [tokens, width], 'f32', normalValues(tokens * width, 1, 5, 0));
+    const hidden = device.tensor('hidden', [tokens, leafWidth]);
+    const expected = device.tensor('expected', [tokens, width]);
+    const weight = ({ name, shape, values }: NamedArray) => device.tensor(name, shape, 'f32', values);
+    device.linear({ input: x, weight: weight(weightIn), output: hidden, activation: 'gelu' });
+    device.linear({ input: hidden, weight: weight(weightOut), output: expected });
     arena.reset();
-    const { output, visited, logits } = layer.forward({ backend, arena, training: true }, x);
-    expectClose('output', await backend.read(output), await backend.read(expected), tolerances.output);
-    expect(await backend.readIntegers(visited!)).toEqual(new Int32Array(tokens));
+    const { output, pathNodes, logits } = layer.forward({ device, arena, training: true }, x);
+    expectClose('output', await device.read(output), await device.read(expected), tolerances.output);
+    expect(await device.readIntegers(pathNodes!)).toEqual(new Int32Array(tokens));
     expect(logits!.shape).toEqual([tokens, 1, leafWidth]);
   });
 
   test('thresholds follow the tokens that come, whatever the logits are worth', async () => {
     const [width, tokens] = [16, 512];
-    using layer = FastFeedforward.create(backend, { width, trees: 2, depth: 3, seed: 3 });
-    backend.fill({ output: layer.bias.value, value: 2 }); // most tokens go right everywhere
-    using trainer = new Trainer(backend, layer.parameters);
-    using x = backend.tensor('x', [tokens, width], 'f32', normalValues(tokens * width, 1, 5, 0));
-    using gradient = backend.zeros('gradient', [tokens, width]);
-    const pass = (run: Run) => {
-      const activations = layer.forward(run, x);
-      layer.backward(run, activations, gradient);
+    using layer = FastFeedforward.create(device, { width, trees: 2, depth: 3, seed: 3 });
+    device.fill({ output: layer.bias.value, value: 2 }); // most tokens go right everywhere
+    using trainer = new Trainer(device, layer.parameters);
+    using x = device.tensor('x', [tokens, width], 'f32', normalValues(tokens * width, 1, 5, 0));
+    using gradient = device.zeros('gradient', [tokens, width]);
+    const pass = (context: Context) => {
+      const activations = layer.forward(context, x);
+      layer.backward(context, activations, gradient);
       return gradient;
     };
     const use = async () => {
       const counts = new LeafCounts({ kind: 'fff', trees: 2, depth: 3 });
-      const [, leaves] = await trainer.inference((run) => watchLeaves(run, (watched) => layer.forward(watched, x)));
+      const [, leaves] = await trainer.inference((context) => watchLeaves(context, (watched) => layer.forward(watched, x)));
       counts.add(leaves);
       return counts.uses[0].entropy;
     };
     const before = await use();
-    const nodes = await backend.read(layer.nodes.value);
+    const nodes = await device.read(layer.nodes.value);
     for (let step = 0; step < 60; step++) await trainer.step([pass], 1, 0, 0.2);
     expect(before).toBeLessThan(2.2);
     expect(await use()).toBeGreaterThan(2.9);
     // No weight has moved, and nothing moves without a rate.
-    expect(await backend.read(layer.nodes.value)).toEqual(nodes);
-    const thresholds = await backend.read(layer.thresholds!.value);
+    expect(await device.read(layer.nodes.value)).toEqual(nodes);
+    const thresholds = await device.read(layer.thresholds!.value);
     await trainer.step([pass], 1, 0);
-    expect(await backend.read(layer.thresholds!.value)).toEqual(thresholds);
+    expect(await device.read(layer.thresholds!.value)).toEqual(thresholds);
   });
 
-  const read = (layer: FastFeedforward) => backend.read(layer.nodes.value);
+  const read = (layer: FastFeedforward) => device.read(layer.nodes.value);
 });
 
 function deviation(values: Float32Array): number {
@@ -178,7 +178,7 @@ function deviation(values: Float32Array): number {
 }
 
 test('sizes that are none are refused when the layer is made', () => {
-  using backend = new ReferenceBackend();
+  using device = new ReferenceDevice();
   const sizes = { width: 8, trees: 1, depth: 2, leafWidth: 1, seed: 0 };
   for (const [name, value] of [
     ['width', 8.5],
@@ -186,7 +186,7 @@ test('sizes that are none are refused when the layer is made', () => {
     ['depth', -1],
     ['leafWidth', 0],
   ])
-    expect(() => FastFeedforward.create(backend, { ...sizes, [name]: value })).toThrow(
+    expect(() => FastFeedforward.create(device, { ...sizes, [name]: value })).toThrow(
       `'${name}' is ${value}, expected a whole number from`,
     );
 });

@@ -125,15 +125,15 @@ describe('installed in an empty folder', () => {
   // Compiling takes minutes of a busy processor.
   test('without the add-on that was packed: WASM, and a command that builds one for this machine', async () => {
     const packed = existsSync(join(installed(place), 'prebuilds', `${process.platform}-${process.arch}`));
-    expect(JSON.parse((await fillMask(place)).stdout).backend).toBe(packed ? 'native' : 'wasm');
+    expect(JSON.parse((await fillMask(place)).stdout).device).toBe(packed ? 'native' : 'wasm');
 
     rmSync(join(installed(place), 'prebuilds'), { recursive: true, force: true });
     const fallen = await fillMask(place);
     expect(fallen.code, fallen.stderr).toBe(0);
-    expect(JSON.parse(fallen.stdout).backend).toBe('wasm');
+    expect(JSON.parse(fallen.stdout).device).toBe('wasm');
     expect(fallen.stderr).toMatch(/^[^\n]*; using WASM[^\n]*\n$/);
 
-    const [, script] = /node (\S+build-native\.mjs) builds it/.exec(fallen.stderr) ?? [];
+    const [, script] = /node (\S+build_native\.mjs) builds it/.exec(fallen.stderr) ?? [];
     const bin = join(folder, 'bin');
     mkdirSync(bin);
     const withoutCompiler = await run(process.execPath, [script], place, { ...process.env, PATH: bin, CXX: undefined });
@@ -148,6 +148,6 @@ describe('installed in an empty folder', () => {
     expect(built.code, built.stderr).toBe(0);
     const answer = await fillMask(place);
     expect(answer.stderr).toBe('');
-    expect(JSON.parse(answer.stdout).backend).toBe('native');
+    expect(JSON.parse(answer.stdout).device).toBe('native');
   }, 1_200_000);
 });

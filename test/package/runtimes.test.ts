@@ -49,27 +49,27 @@ for (const { name, spec, alias, file } of runtimes) {
 
 const sentence = 'He was born in London in the nineteenth [MASK].';
 const library = `
-import { createBackend, pipeline } from ${JSON.stringify(pathToFileURL(join(root, 'dist', 'index.js')).href)};
-const backend = createBackend({ name: 'wasm', threads: 2 });
-const fill = await pipeline('fill-mask', undefined, { backend, dtype: 'i8' });
+import { createDevice, pipeline } from ${JSON.stringify(pathToFileURL(join(root, 'dist', 'index.js')).href)};
+const device = await createDevice({ name: 'wasm', threads: 2 });
+const fill = await pipeline('fill-mask', undefined, { device, dtype: 'i8' });
 const [best] = await fill(${JSON.stringify(sentence)});
-console.log(best.token_str, '-', backend.description);
+console.log(best.token_str, '-', device.description);
 await fill.dispose();
-backend.dispose();
+device.dispose();
 `;
 writeFileSync(join(folder, 'library.mjs'), library);
 
 for (const { name, alias, file, args } of runtimes) {
   const program = join(folder, 'node_modules', alias, file);
   describe.skipIf(missing.has(name))(`${name}${missing.get(name) ?? ''}`, () => {
-    test.each(['wasm', 'native'])('the command line, %s: the answer, and not a word besides', async (backend) => {
+    test.each(['wasm', 'native'])('the command line, %s: the answer, and not a word besides', async (device) => {
       const native = existsSync(join(root, 'build', 'native', 'ufb.node'));
-      const command = [join(root, 'dist', 'cli.js'), 'fill-mask', '--json', '--top-k', '1', ...(native ? ['--backend', backend] : [])];
+      const command = [join(root, 'dist', 'cli.js'), 'fill-mask', '--json', '--top-k', '1', ...(native ? ['--device', device] : [])];
       const { code, stdout, stderr } = await run(program, [...args, ...command, sentence]);
       if (native) expect(stderr).toBe('');
       expect(code, stderr).toBe(0);
-      const { answers, backend: used } = JSON.parse(stdout);
-      expect(used).toBe(native ? backend : 'wasm');
+      const { answers, device: used } = JSON.parse(stdout);
+      expect(used).toBe(native ? device : 'wasm');
       expect(answers[0].blanks[0][0].token_str).toBe('century');
     });
 
@@ -79,7 +79,7 @@ for (const { name, alias, file, args } of runtimes) {
       expect(without.stderr).toMatch(/^the native backend [^\n]*; using WASM, which is slower\n$/);
       if (existsSync(join(root, 'build', 'native', 'ufb.node'))) expect(without.stderr).toContain('--allow-ffi');
       expect(without.code).toBe(0);
-      expect(JSON.parse(without.stdout).backend).toBe('wasm');
+      expect(JSON.parse(without.stdout).device).toBe('wasm');
       const closed = await run(program, ['run', '--no-prompt', '--allow-read', ...command]);
       expect(closed).toMatchObject({ code: 1, stdout: '', stderr: expect.stringMatching(/^ufb: [^\n]*--allow-env[^\n]*\n$/) });
     });

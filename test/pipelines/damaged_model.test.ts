@@ -2,7 +2,7 @@ import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { InputError } from '../../src/errors.ts';
 import { modelFiles } from '../../src/io/model_files.ts';
 import { readSafetensors, toBfloat16, toFloat16 } from '../../src/io/safetensors.ts';
@@ -23,7 +23,7 @@ const uses = [
 ] as const;
 type Task = (typeof uses)[number][1];
 
-let backend: ReferenceBackend;
+let device: ReferenceDevice;
 let blocks: BlockWatch;
 beforeAll(async () => {
   const tiny = join(folder, 'tiny');
@@ -36,10 +36,10 @@ beforeAll(async () => {
   }
 });
 beforeEach(() => {
-  backend = new ReferenceBackend();
-  blocks = watchBlocks(backend);
+  device = new ReferenceDevice();
+  blocks = watchBlocks(device);
 });
-afterEach(() => backend.dispose());
+afterEach(() => device.dispose());
 
 /** No file here has a megabyte. */
 const largestBlock = 2 ** 22;
@@ -54,7 +54,7 @@ async function refusal(model: string, task: Task, damaged: Record<string, Uint8A
   for (const [name, content] of Object.entries(damaged)) writeFileSync(join(copy, name), content);
   let message: string | undefined;
   try {
-    const answer = (await pipeline(task, copy, { backend })) as Pipelines['feature-extraction'];
+    const answer = (await pipeline(task, copy, { device })) as Pipelines['feature-extraction'];
     await answer(['a [MASK]', 'the cat sees [MASK] .']).finally(() => answer.dispose());
   } catch (error) {
     if (!(error instanceof InputError)) throw error;

@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { createBackend } from '../../src/backend/create.ts';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { createDevice } from '../../src/backend/create.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { InputError } from '../../src/errors.ts';
 import type { FeatureExtractionPipeline } from '../../src/pipelines/feature_extraction.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
@@ -14,13 +14,13 @@ import { temporaryFolder } from '../temporary.ts';
 import { writeTinyModel } from '../tiny_model.ts';
 
 const folder = join(temporaryFolder(), 'model');
-const backend = new ReferenceBackend();
+const device = new ReferenceDevice();
 const notices: string[] = [];
 const texts = ['the cat sees a long road .', 'a dog', 'my sister likes the letter and the old man carries green apples .', ''];
 let extract: FeatureExtractionPipeline;
 beforeAll(async () => {
   await writeTinyModel(folder);
-  extract = await pipeline('feature-extraction', folder, { backend, notice: (message) => notices.push(message) });
+  extract = await pipeline('feature-extraction', folder, { device, notice: (message) => notices.push(message) });
 });
 
 const close = (actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number) => {
@@ -33,7 +33,7 @@ test('a text of which the tokenizer makes no token is refused by its number, alo
   cpSync(folder, bare, { recursive: true });
   const json = JSON.parse(readFileSync(join(bare, 'tokenizer.json'), 'utf8'));
   writeFileSync(join(bare, 'tokenizer.json'), JSON.stringify({ ...json, post_processor: null }));
-  const embed = await pipeline('feature-extraction', bare, { backend });
+  const embed = await pipeline('feature-extraction', bare, { device });
   await expect(embed('')).rejects.toThrow('the text: the tokenizer makes no token of it');
   await expect(embed(['the cat', ''])).rejects.toThrow('text 2: the tokenizer makes no token of it');
   expect((await embed('the cat', { pooling: 'mean' })).dims).toEqual([1, 16]);
@@ -42,10 +42,10 @@ test('a text of which the tokenizer makes no token is refused by its number, alo
 
 test('options that are not known are said to be so', async () => {
   const said: string[] = [];
-  const options = { backend, notice: (message: string) => void said.push(message), device: 'webgpu', cache_dir: '/x' };
+  const options = { device, notice: (message: string) => void said.push(message), local_files_only: true, cache_dir: '/x' };
   await (await pipeline('feature-extraction', folder, options)).dispose();
   expect(said).toEqual([
-    expect.stringMatching(/^pipeline: options that are not known: device, cache_dir; known are backend, threads, dtype,/),
+    expect.stringMatching(/^pipeline: options that are not known: local_files_only, cache_dir; known are device, threads, dtype,/),
   ]);
 });
 
@@ -173,14 +173,14 @@ describe('what is wrong is said', () => {
     await extract('a dog');
   });
 
-  test('timers fire while many texts are tokenised, and a signal stops that too', async () => {
+  test('timers fire while many texts are tokenized, and a signal stops that too', async () => {
     const stop = new AbortController();
     setTimeout(() => stop.abort(new Error('enough')));
     await expect(extract(new Array(5000).fill('a dog sees the house'), { pooling: 'mean', signal: stop.signal })).rejects.toThrow('enough');
   });
 
   test('a disposed pipeline', async () => {
-    const other = await pipeline('feature-extraction', folder, { backend });
+    const other = await pipeline('feature-extraction', folder, { device });
     await other.dispose();
     await expect(other('a')).rejects.toThrow('this feature-extraction pipeline was disposed');
   });
@@ -207,7 +207,7 @@ describe('folders of sentence-transformers', () => {
 
   test('pool, scale and cut as their files say', async () => {
     const from = write('sentences');
-    const embed = await pipeline('feature-extraction', from, { backend, notice: () => {} });
+    const embed = await pipeline('feature-extraction', from, { device, notice: () => {} });
     expect(embed.maxLength).toBe(8);
     const { dims, data } = await embed('a dog');
     expect(dims).toEqual([1, 16]);
@@ -224,7 +224,7 @@ describe('folders of sentence-transformers', () => {
     const from = write(`lower ${lower}`, { 'sentence_bert_config.json': { do_lower_case: lower } });
     const tokenizer = JSON.parse(readFileSync(join(from, 'tokenizer.json'), 'utf8'));
     writeFileSync(join(from, 'tokenizer.json'), JSON.stringify({ ...tokenizer, normalizer: null }));
-    const embed = await pipeline('feature-extraction', from, { backend });
+    const embed = await pipeline('feature-extraction', from, { device });
     const [upper, plain] = (await embed(['A Dog', 'a dog'])).tolist() as number[][];
     expect(upper.some((value, i) => value !== plain[i]) ? 1 : 0).toBe(differing);
   });
@@ -282,7 +282,7 @@ describe('folders of sentence-transformers', () => {
     ['length', { 'sentence_bert_config.json': { max_seq_length: -1 } }, /sentence_bert_config\.json: 'max_seq_length' is -1, expected >=1/],
   ])('refused: %s', async (name, changes, message) => {
     const from = write(`refused ${name}`, changes);
-    const error = await pipeline('feature-extraction', from, { backend }).then(
+    const error = await pipeline('feature-extraction', from, { device }).then(
       () => undefined,
       (reason: unknown) => reason as Error,
     );
@@ -351,8 +351,8 @@ describe.skipIf(miniLmGoldenMissing)(`all-MiniLM-L6-v2${miniLmGoldenMissing}`, (
   const golden = () => JSON.parse(readFileSync(miniLmGolden, 'utf8')) as Golden;
 
   test('embeddings agree with those of sentence-transformers to 1e-4', async () => {
-    using own = createBackend();
-    using embed = await pipeline('feature-extraction', miniLm, { backend: own });
+    using own = await createDevice();
+    using embed = await pipeline('feature-extraction', miniLm, { device: own });
     expect(embed.maxLength).toBe(256);
     const { sentences } = golden();
     const { dims, data } = await embed(sentences.map(({ text }) => text));
@@ -369,7 +369,7 @@ describe('dimensions', () => {
   const model = fileURLToPath(new URL('../fixtures/interchange/models/st6-pooling', import.meta.url));
 
   test("the first numbers, scaled again, as sentence-transformers' truncate_dim with normalize_embeddings gives them", async () => {
-    using short = await pipeline('feature-extraction', model, { backend: new ReferenceBackend(), notice: () => {} });
+    using short = await pipeline('feature-extraction', model, { device: new ReferenceDevice(), notice: () => {} });
     const { dims, data } = await short(figures.texts, { dimensions: 7 });
     expect(dims).toEqual([3, 7]);
     for (const [i, value] of figures.answer.flat().entries()) expect(data[i]).toBeCloseTo(value, 5);

@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, expectTypeOf, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
-import { backendNotice } from '../../src/backend/create.ts';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { deviceNotice } from '../../src/backend/create.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { InputError } from '../../src/errors.ts';
 import type { FillMaskAnswer, FillMaskCandidate, FillMaskPipeline } from '../../src/pipelines/fill_mask.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
@@ -12,11 +12,11 @@ import { temporaryFolder } from '../temporary.ts';
 import { writeTinyModel } from '../tiny_model.ts';
 
 const folder = join(temporaryFolder(), 'model');
-const backend = new ReferenceBackend();
+const device = new ReferenceDevice();
 let fill: FillMaskPipeline;
 beforeAll(async () => {
   await writeTinyModel(folder);
-  fill = await pipeline('fill-mask', folder, { backend });
+  fill = await pipeline('fill-mask', folder, { device });
 });
 
 describe('answers', () => {
@@ -25,10 +25,10 @@ describe('answers', () => {
     expect(answer).toHaveLength(5);
     expect(answer.map(({ score }) => score)).toEqual(answer.map(({ score }) => score).sort((a, b) => b - a));
     const { ids } = fill.tokenizer.encode('The cat sees [MASK].');
-    using arena = new Arena(backend);
-    const logits = await backend.read(
+    using arena = new Arena(device);
+    const logits = await device.read(
       fill.model.logits(
-        { backend, arena, training: false },
+        { device, arena, training: false },
         { batch: 1, length: ids.length, ids: Int32Array.from(ids) },
         Int32Array.of(ids.indexOf(fill.tokenizer.maskId as number)),
       ),
@@ -113,7 +113,7 @@ describe('answers', () => {
     const figures = JSON.parse(readFileSync(new URL('../fixtures/interchange/answers.json', import.meta.url), 'utf8'))['fill-mask'];
     const base = fileURLToPath(new URL('../fixtures/interchange/models/mlm-base', import.meta.url));
     const notices: string[] = [];
-    using own = await pipeline('fill-mask', base, { backend, notice: (line) => notices.push(line) });
+    using own = await pipeline('fill-mask', base, { device, notice: (line) => notices.push(line) });
     for (const [top_k, expected] of [
       [undefined, figures.answer],
       [2, figures['first two']],
@@ -129,7 +129,7 @@ describe('answers', () => {
 
   test('targets that are no words: their first piece, or nothing, with a notice', async () => {
     const notices: string[] = [];
-    using own = await pipeline('fill-mask', folder, { backend, notice: (line) => notices.push(line) });
+    using own = await pipeline('fill-mask', folder, { device, notice: (line) => notices.push(line) });
     const { tokenizer } = own;
     const [first, second] = tokenizer.encode('dogcat', { addSpecialTokens: false }).tokens;
     expect(second).toBeDefined();
@@ -190,14 +190,14 @@ describe('refusals', () => {
 });
 
 test('dispose leaves a backend that was handed in alive, and ends calls under way first', async () => {
-  const own = new ReferenceBackend();
+  const own = new ReferenceDevice();
   let disposed: FillMaskPipeline;
   {
-    using fill = await pipeline('fill-mask', folder, { backend: own });
+    using fill = await pipeline('fill-mask', folder, { device: own });
     disposed = fill;
   }
   await expect(disposed('a [MASK]')).rejects.toThrow('was disposed');
-  const second = await pipeline('fill-mask', folder, { backend: own });
+  const second = await pipeline('fill-mask', folder, { device: own });
   const answer = second('a [MASK]');
   await Promise.all([second.dispose(), second.dispose()]);
   expect(await answer).toHaveLength(5);
@@ -205,8 +205,8 @@ test('dispose leaves a backend that was handed in alive, and ends calls under wa
   own.dispose();
 });
 
-test.skipIf(backendNotice() !== undefined)('the native backend answers as the reference does, texts together or alone', async () => {
-  const native = await pipeline('fill-mask', folder, { backend: 'native', threads: 2 });
+test.skipIf(deviceNotice() !== undefined)('the native backend answers as the reference does, texts together or alone', async () => {
+  const native = await pipeline('fill-mask', folder, { device: 'native', threads: 2 });
   const texts = ['a [MASK]', 'the cat sees a long road and a small bird finds the [MASK] .', 'my sister [MASK] the letter .'];
   const expected = (await fill(texts)) as FillMaskCandidate[][];
   const together = (await native(texts)) as FillMaskCandidate[][];

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { InputError } from '../../src/errors.ts';
 import { loadMaskedLanguageModel } from '../../src/models/checkpoint.ts';
 import { pathsOf } from '../../src/pipelines/paths.ts';
@@ -16,10 +16,10 @@ test.each([
 ] as const)('there are none in a model with %j', async (feedforward, found) => {
   const model = join(folder, feedforward.kind);
   await writeTinyModel(model, { feedforward });
-  using backend = new ReferenceBackend();
-  const { encoder } = await loadMaskedLanguageModel(model, backend);
+  using device = new ReferenceDevice();
+  const { encoder } = await loadMaskedLanguageModel(model, device);
   const tokenizer = await Tokenizer.load(join(model, 'tokenizer.json'));
-  await expect(pathsOf(encoder, tokenizer, backend, 'a dog')).rejects.toThrow(
+  await expect(pathsOf(encoder, tokenizer, device, 'a dog')).rejects.toThrow(
     new InputError(`this model has ${found}: there are no paths, expected a model with trees`),
   );
 });

@@ -1,7 +1,7 @@
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test, vi } from 'vitest';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { InputError } from '../../src/errors.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
 import { temporaryFolder } from '../temporary.ts';
@@ -11,8 +11,8 @@ const folder = join(temporaryFolder(), 'model');
 beforeAll(() => writeTinyModel(folder));
 
 test('a backend by name', async () => {
-  const named = await pipeline('fill-mask', folder, { backend: 'reference' });
-  const own = await pipeline('fill-mask', folder, { backend: new ReferenceBackend() });
+  const named = await pipeline('fill-mask', folder, { device: 'reference' });
+  const own = await pipeline('fill-mask', folder, { device: new ReferenceDevice() });
   expect(await named('a [MASK]')).toEqual(await own('a [MASK]'));
   await Promise.all([named.dispose(), own.dispose()]);
 });
@@ -25,8 +25,8 @@ describe('refused', () => {
     [{ dtype: 'int8' }, 'dtype: got "int8", expected one of f32, bf16, i8: for transformers.js\'s int8 take i8'],
     [{ dtype: 'f64' }, 'dtype: got "f64", expected one of f32, bf16, i8'],
     [{ dtype: null }, 'dtype: got null, expected one of f32, bf16, i8'],
-    [{ backend: 'cuda' }, "backend 'cuda' is none of native, wasm, reference"],
-    [{ backend: 'wasm', threads: 0 }, 'threads: 0 is not a count from 1 to 64'],
+    [{ device: 'cuda' }, "device 'cuda' is none of native, wasm, reference"],
+    [{ device: 'wasm', threads: 0 }, 'threads: 0 is not a count from 1 to 64'],
   ])('an option, before the model is looked for: %j', async (options, message) => {
     await expect(pipeline('fill-mask', join(folder, 'nowhere'), options as never)).rejects.toThrow(new InputError(message));
   });
@@ -47,7 +47,7 @@ describe('refused', () => {
     writeFileSync(join(other, 'tokenizer.json'), JSON.stringify(tokenizer));
     const message = `${other}: tokenizer.json has ${size + 1} tokens, but config.json gives the model ${size}: they do not belong together`;
     const said: string[] = [];
-    await (await pipeline('fill-mask', other, { backend: 'reference', notice: (line) => said.push(line) })).dispose();
+    await (await pipeline('fill-mask', other, { device: 'reference', notice: (line) => said.push(line) })).dispose();
     expect(said).toEqual([message]);
   });
 });
@@ -59,7 +59,7 @@ test('why there is no native backend is told where none was named, once a proces
     const { pipeline } = await import('../../src/pipelines/pipeline.ts');
     const said: string[] = [];
     const options = { notice: (line: string) => said.push(line) };
-    await (await pipeline('fill-mask', folder, { ...options, backend: 'wasm' })).dispose();
+    await (await pipeline('fill-mask', folder, { ...options, device: 'wasm' })).dispose();
     expect(said).toEqual([]);
     for (let i = 0; i < 2; i++) await (await pipeline('fill-mask', folder, options)).dispose();
     expect(said).toEqual([expect.stringMatching(/^the native backend is turned off by UFB_NATIVE=0; using WASM[^\n]*$/)]);

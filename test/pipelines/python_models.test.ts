@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { loadMaskedLanguageModel, loadModel, saveCheckpoint } from '../../src/models/checkpoint.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
 import { type Changes, figures, writePythonModel } from '../python_models.ts';
@@ -20,8 +20,8 @@ const models = figures<{
   rank: Case<number>[];
 }>('models.json');
 const { blank, pair } = models;
-const backend = new ReferenceBackend();
-const open = { backend, notice: () => {} };
+const device = new ReferenceDevice();
+const open = { device, notice: () => {} };
 
 describe('what transformers opens for a task is opened for it, with the same numbers', () => {
   test.each(models.fill)('fill-mask: $name', async ({ answer, ...changes }) => {
@@ -67,7 +67,7 @@ describe('what is left out is told', () => {
   const notices = async (task: 'fill-mask' | 'feature-extraction', changes: Changes) => {
     const said: string[] = [];
     const folder = await writePythonModel('told', changes);
-    using _ = await pipeline(task, folder, { backend, notice: (line) => said.push(line.replace(folder, 'FOLDER')) });
+    using _ = await pipeline(task, folder, { device, notice: (line) => said.push(line.replace(folder, 'FOLDER')) });
     return said;
   };
   const named = (name: string) => [...models.fill, ...models.embed].find((one) => one.name === name) as Changes;
@@ -104,7 +104,7 @@ test('an untied decoder is written as transformers reads it, and read again', as
   const folder = await writePythonModel('untied', changes);
   const again = join(temporaryFolder(), 'untied again');
   {
-    using model = await loadMaskedLanguageModel(folder, backend);
+    using model = await loadMaskedLanguageModel(folder, device);
     await saveCheckpoint(again, model, { tokenizer: JSON.parse(readFileSync(join(folder, 'tokenizer.json'), 'utf8')) });
   }
   expect(JSON.parse(readFileSync(join(again, 'config.json'), 'utf8')).tie_word_embeddings).toBe(false);
@@ -112,7 +112,7 @@ test('an untied decoder is written as transformers reads it, and read again', as
   const [best] = (await fill(blank)) as { token: number; score: number }[];
   expect(best.token).toBe(answer[0].token);
   expect(Math.abs(best.score - answer[0].score)).toBeLessThan(1e-5);
-  using model = await loadModel(again, backend);
+  using model = await loadModel(again, device);
   expect(model.task).toBe('masked-lm');
 });
 
@@ -123,7 +123,7 @@ test('a tokenizer that knows more tokens than the model is told of, and only tex
   const json = JSON.parse(readFileSync(path, 'utf8'));
   json.model.vocab.zebra = 140;
   writeFileSync(path, JSON.stringify(json));
-  using embed = await pipeline('feature-extraction', folder, { backend, notice: (line) => notices.push(line) });
+  using embed = await pipeline('feature-extraction', folder, { device, notice: (line) => notices.push(line) });
   expect(notices).toEqual([expect.stringContaining('tokenizer.json has 141 tokens, but config.json gives the model 140')]);
   expect((await embed('the cat', { pooling: 'mean' })).dims).toEqual([1, 32]);
   await expect(embed('the zebra')).rejects.toThrow('token id 140 at token 2 is not one of the model');

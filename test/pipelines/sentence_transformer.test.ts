@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
 import { retrievalPrompt } from '../../src/retrieval/prompt.ts';
 import { figures, writePythonModel } from '../python_models.ts';
@@ -13,14 +13,14 @@ interface Case {
   options: { prompt?: string; prompt_name?: string };
   vectors: number[][];
 }
-const backend = new ReferenceBackend();
+const device = new ReferenceDevice();
 
 test.each(figures<Case[]>('sentences.json'))(
   '$name, as sentence-transformers has it',
   async ({ files, text, method, options, vectors }) => {
     const folder = await writePythonModel('sentences', { files });
     const isModel = 'config_sentence_transformers.json' in files ? !JSON.stringify(files).includes('CrossEncoder') : true;
-    using embed = await pipeline('feature-extraction', folder, { backend, notice: () => {} });
+    using embed = await pipeline('feature-extraction', folder, { device, notice: () => {} });
     const pooling = isModel ? undefined : 'mean';
     const prompt = method ? { prompt_name: retrievalPrompt(embed.prompts, method === 'encode_query' ? 'query' : 'document') } : options;
     const { dims, tolist } = await embed([text, 'a dog'], { ...prompt, pooling });
@@ -40,8 +40,8 @@ test('a prompt is given once for all calls, or for one; what is none is refused'
   const folder = await writePythonModel('prompts', {
     files: { ...files, 'modules.json': modules, '1_Pooling/config.json': { pooling_mode: 'mean' } },
   });
-  using embed = await pipeline('feature-extraction', folder, { backend, prompt: 'the mat ' });
-  using other = await pipeline('feature-extraction', folder, { backend, prompt_name: 'document' });
+  using embed = await pipeline('feature-extraction', folder, { device, prompt: 'the mat ' });
+  using other = await pipeline('feature-extraction', folder, { device, prompt_name: 'document' });
   const vectors = async (use: typeof embed, text: string, options = {}) => [...(await use(text, options)).data];
   const plain = (text: string) => vectors(other, text);
   expect(embed.prompts).toEqual({ query: 'a dog : ', document: '' });
@@ -56,8 +56,8 @@ test('a prompt is given once for all calls, or for one; what is none is refused'
     'prompt_name: got "other", expected one of the model\'s, query, document',
   );
   await expect(embed('the cat', { prompt_name: 'query', prompt: 'a' })).rejects.toThrow('prompt and prompt_name are both given');
-  await expect(pipeline('feature-extraction', folder, { backend, prompt_name: 'other' })).rejects.toThrow('prompt_name: got "other"');
-  await expect(pipeline('fill-mask', folder, { backend, prompt: 'a' })).rejects.toThrow('prompt: is put before texts that are embedded');
+  await expect(pipeline('feature-extraction', folder, { device, prompt_name: 'other' })).rejects.toThrow('prompt_name: got "other"');
+  await expect(pipeline('fill-mask', folder, { device, prompt: 'a' })).rejects.toThrow('prompt: is put before texts that are embedded');
 });
 
 test.each([
@@ -70,7 +70,7 @@ test.each([
   }));
   const files = { 'modules.json': modules, '1_Pooling/config.json': { pooling_mode: 'mean' }, [file]: cut };
   const folder = await writePythonModel('cut', { files });
-  await expect(pipeline('feature-extraction', folder, { backend })).rejects.toThrow(
+  await expect(pipeline('feature-extraction', folder, { device })).rejects.toThrow(
     `${folder}: a text is cut to 1 tokens (by max_seq_length in sentence_bert_config.json, model_max_length in tokenizer_config.json or the positions of config.json), expected at least 2`,
   );
 });

@@ -2,7 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, expectTypeOf, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { InputError } from '../../src/errors.ts';
 import { loadSequenceClassifier, saveCheckpoint } from '../../src/models/checkpoint.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
@@ -16,14 +16,14 @@ import { temporaryFolder } from '../temporary.ts';
 import { writeTinyModel } from '../tiny_model.ts';
 
 const folder = temporaryFolder();
-const backend = new ReferenceBackend();
+const device = new ReferenceDevice();
 const labelNames = ['cat', 'dog', 'bird'];
 let classify: TextClassificationPipeline;
 
 /** A classifier with a random head upon the tiny model. */
 async function write(name: string, labels: number, labelNames?: string[]): Promise<string> {
   const [base, to] = [join(folder, 'base'), join(folder, name)];
-  const model = await loadSequenceClassifier(base, backend, { fresh: { labels, labelNames, seed: 3 } });
+  const model = await loadSequenceClassifier(base, device, { fresh: { labels, labelNames, seed: 3 } });
   const { Tokenizer } = await import('../../src/tokenizer/tokenizer.ts');
   await saveCheckpoint(to, model, { tokenizer: (await Tokenizer.load(join(base, 'tokenizer.json'))).json });
   model.dispose();
@@ -32,7 +32,7 @@ async function write(name: string, labels: number, labelNames?: string[]): Promi
 
 beforeAll(async () => {
   await writeTinyModel(join(folder, 'base'));
-  classify = await pipeline('text-classification', await write('three', 3, labelNames), { backend, notice: () => {} });
+  classify = await pipeline('text-classification', await write('three', 3, labelNames), { device, notice: () => {} });
 });
 
 const texts = ['the cat sees a long road .', 'a dog', { text: 'my sister', text_pair: 'the letter' }];
@@ -43,9 +43,9 @@ test('one text: its classes, best first, by softmax over the logits', async () =
   const all = await classify('a dog', { top_k: null });
   expect(best).toEqual([all[0]]);
   const { ids, typeIds } = classify.tokenizer.encode('a dog');
-  using arena = new Arena(backend);
+  using arena = new Arena(device);
   const batch = { batch: 1, length: ids.length, ids: Int32Array.from(ids), typeIds: Int32Array.from(typeIds) };
-  const logits = await backend.read(classify.model.logits({ backend, arena, training: false }, batch));
+  const logits = await device.read(classify.model.logits({ device, arena, training: false }, batch));
   const sum = logits.reduce((total, logit) => total + Math.exp(logit), 0);
   expect(all).toHaveLength(3);
   const names = classify.model.config.labelNames ?? ['LABEL_0', 'LABEL_1', 'LABEL_2'];
@@ -91,14 +91,14 @@ test('pooling over all positions sees no padding', async () => {
   const config = JSON.parse(readFileSync(path, 'utf8'));
   config.arch.classification_head.pooler = 'avg';
   writeFileSync(path, JSON.stringify(config));
-  const mean = await pipeline('text-classification', model, { backend });
+  const mean = await pipeline('text-classification', model, { device });
   const together = await mean(['a dog', 'the cat sees a long road .', 'a cat'], { top_k: null });
   expect(together[0][0].score).toBeCloseTo((await mean('a dog'))[0].score, 6);
   expect(together[2][0].score).toBeCloseTo((await mean('a cat'))[0].score, 6);
 });
 
 test('one output is a regression: its score is the output', async () => {
-  const grade = await pipeline('text-classification', await write('one', 1), { backend });
+  const grade = await pipeline('text-classification', await write('one', 1), { device });
   const [{ label, score }] = await grade('a dog');
   expect(label).toBe('LABEL_0');
   expect(score).not.toBe(1);
@@ -109,7 +109,7 @@ test("several labels that may hold at once are each judged by themselves: transf
   const path = join(model, 'config.json');
   const text = readFileSync(path, 'utf8').replace('"single_label_classification"', '"multi_label_classification"');
   writeFileSync(path, text);
-  const judge = await pipeline('text-classification', model, { backend });
+  const judge = await pipeline('text-classification', model, { device });
   const single = await classify('a dog', { top_k: null });
   const several = await judge('a dog', { top_k: null });
   expect(several.map(({ label }) => label)).toEqual(single.map(({ label }) => label));
@@ -118,9 +118,9 @@ test("several labels that may hold at once are each judged by themselves: transf
   odds.forEach((value, i) => {
     expect(value / odds[0]).toBeCloseTo(single[i].score / single[0].score, 5);
   });
-  using arena = new Arena(backend);
+  using arena = new Arena(device);
   const batch = { batch: 1, length: 1, ids: Int32Array.of(1), labels: Int32Array.of(0) };
-  expect(() => judge.model.lossAndGradients({ backend, arena, training: true }, batch)).toThrow(/can be run and not trained/);
+  expect(() => judge.model.lossAndGradients({ device, arena, training: true }, batch)).toThrow(/can be run and not trained/);
 });
 
 describe('what is wrong is said', () => {
@@ -133,6 +133,6 @@ describe('what is wrong is said', () => {
   });
 
   test('a model that is no classifier', async () => {
-    await expect(pipeline('text-classification', join(folder, 'base'), { backend })).rejects.toThrow(/holds no classifier/);
+    await expect(pipeline('text-classification', join(folder, 'base'), { device })).rejects.toThrow(/holds no classifier/);
   });
 });

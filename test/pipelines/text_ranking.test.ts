@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, expect, test } from 'vitest';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { InputError } from '../../src/errors.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
 import type { RankedDocument, TextRankingPipeline } from '../../src/pipelines/text_ranking.ts';
@@ -12,11 +12,11 @@ import { writeTinyClassifier, writeTinyModel } from '../tiny_model.ts';
 const model = fileURLToPath(new URL('../fixtures/interchange/models/cross-encoder', import.meta.url));
 const figures = JSON.parse(readFileSync(new URL('../fixtures/interchange/answers.json', import.meta.url), 'utf8')).rank;
 const { query, documents } = figures as { query: string; documents: string[] };
-const backend = new ReferenceBackend();
+const device = new ReferenceDevice();
 const notices: string[] = [];
 let rank: TextRankingPipeline;
 beforeAll(async () => {
-  rank = await pipeline('text-ranking', model, { backend, notice: (line) => notices.push(line) });
+  rank = await pipeline('text-ranking', model, { device, notice: (line) => notices.push(line) });
 });
 
 const close = (ranked: readonly RankedDocument[], expected: readonly RankedDocument[]) =>
@@ -74,7 +74,7 @@ test('a classifier of several classes is refused', async () => {
   const folder = temporaryFolder();
   await writeTinyModel(join(folder, 'base'));
   await writeTinyClassifier(join(folder, 'base'), join(folder, 'three'));
-  await expect(pipeline('text-ranking', join(folder, 'three'), { backend })).rejects.toThrow(
+  await expect(pipeline('text-ranking', join(folder, 'three'), { device })).rejects.toThrow(
     /its head has 3 outputs, expected one, the score of a pair/,
   );
 });

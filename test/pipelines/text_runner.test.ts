@@ -1,7 +1,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { InputError } from '../../src/errors.ts';
 import { type RunText, TextRunner } from '../../src/pipelines/text_runner.ts';
 import { CharacterLoss } from '../../src/tokenizer/character_loss.ts';
@@ -12,7 +12,7 @@ const encoded: string[] = [];
 const newRunner = () =>
   new TextRunner<{ text: string }, Encoded>(
     'test',
-    new ReferenceBackend(),
+    new ReferenceDevice(),
     {
       expected: 'a { text }',
       accepts: (value) => typeof value === 'object',

@@ -2,7 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { expect, test } from 'vitest';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { type Embed, evaluateRetrieval } from '../../src/retrieval/evaluate.ts';
 import { temporaryFolder } from '../temporary.ts';
 
@@ -50,11 +50,11 @@ const embed: Embed = async function* (texts, kind) {
 };
 
 async function evaluate(folder: string) {
-  using backend = new ReferenceBackend();
+  using device = new ReferenceDevice();
   const notices: string[] = [];
   const progress: string[] = [];
   const scores = await evaluateRetrieval(folder, {
-    backend,
+    device,
     embed,
     onNotice: (line) => notices.push(line),
     onProgress: (done, total) => progress.push(`${done} of ${total}`),

@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
-import { createBackend } from '../../src/backend/create.ts';
+import { createDevice } from '../../src/backend/create.ts';
 import { measure } from './measure.ts';
 import { compare, counterpart, lineOf, type SpeedRun } from './report.ts';
 import { speedCases } from './speed_cases.ts';
@@ -12,21 +12,21 @@ const { values: options } = parseArgs({
     out: { type: 'string' },
     compare: { type: 'string' },
     only: { type: 'string' },
-    backend: { type: 'string', default: 'native' },
+    device: { type: 'string', default: 'native' },
     threads: { type: 'string' },
     samples: { type: 'string', default: '15' },
   },
 });
 const before = options.compare ? (JSON.parse(readFileSync(options.compare, 'utf8')) as SpeedRun) : undefined;
 const cases = speedCases.filter(({ name }) => new RegExp(options.only ?? '').test(name));
-using backend = createBackend({ name: options.backend as 'native', threads: options.threads ? Number(options.threads) : undefined });
-const label = `${backend.name} (${backend.description})`;
+using device = await createDevice({ name: options.device as 'native', threads: options.threads ? Number(options.threads) : undefined });
+const label = `${device.name} (${device.description})`;
 const run: SpeedRun = { machine: cpus()[0].model, results: [] };
 console.log(`${label} on ${run.machine}; time a call, spread of the middle half${before ? '; x: this run over the other' : ''}`);
 let slower = 0;
 for (const speedCase of cases) {
   const { name, operations, bytes } = speedCase;
-  const result = { backend: label, name, operations, bytes, ...(await measure(backend, speedCase, Number(options.samples))) };
+  const result = { device: label, name, operations, bytes, ...(await measure(device, speedCase, Number(options.samples))) };
   const other = before && counterpart(result, before);
   if (other && compare(result, other).verdict === 'slower') slower++;
   console.log(lineOf(result, other));

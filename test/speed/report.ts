@@ -2,7 +2,7 @@ import type { Timing } from '../../src/bench/timing.ts';
 
 /** One case on one backend; times in nanoseconds a call. */
 export interface SpeedResult extends Timing {
-  backend: string;
+  device: string;
   name: string;
   operations?: number;
   bytes?: number;
@@ -35,8 +35,8 @@ export function compare(now: Timing, before: Timing): Comparison {
 }
 
 /** The result of the same case on the same backend in another run. */
-export function counterpart({ backend, name }: SpeedResult, { results }: SpeedRun): SpeedResult | undefined {
-  return results.find((other) => other.backend === backend && other.name === name);
+export function counterpart({ device, name }: SpeedResult, { results }: SpeedRun): SpeedResult | undefined {
+  return results.find((other) => other.device === device && other.name === name);
 }
 
 /** '1.23 us', the quartiles' distance from the median in per cent, the rate, and how it compares. */

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { operations } from '../../src/backend/operations/operations.ts';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import type { Tensor } from '../../src/backend/tensor.ts';
 import { compare, counterpart, lineOf, type SpeedResult } from './report.ts';
 import { speedCases } from './speed_cases.ts';
@@ -9,17 +9,17 @@ describe('the speed cases', () => {
   test('time every operation', () => {
     const covered = new Set<string>();
     /** Notes what is called, and computes nothing. */
-    class RecordingBackend extends ReferenceBackend {
+    class RecordingDevice extends ReferenceDevice {
       override enqueue(operation: string): void {
         covered.add(operation);
       }
     }
-    using backend = new RecordingBackend();
+    using device = new RecordingDevice();
     const random = { normals: (count: number) => new Float32Array(count), integers: (count: number) => new Int32Array(count) };
     for (const { operands, setUp, run } of speedCases) {
       const tensors: Record<string, Tensor> = {};
-      for (const [name, { shape, dtype }] of Object.entries(operands(random as never))) tensors[name] = backend.tensor(name, shape, dtype);
-      run(backend, tensors, setUp?.(backend, tensors));
+      for (const [name, { shape, dtype }] of Object.entries(operands(random as never))) tensors[name] = device.tensor(name, shape, dtype);
+      run(device, tensors, setUp?.(device, tensors));
       for (const name in tensors) tensors[name].dispose();
     }
     expect([...covered].sort()).toEqual(Object.keys(operations).sort());
@@ -45,14 +45,14 @@ describe('two runs', () => {
   });
 
   test('a case is compared with itself, on the same backend', () => {
-    const result = (backend: string, name: string, median: number): SpeedResult => ({ backend, name, ...timing(median, 0.01) });
+    const result = (device: string, name: string, median: number): SpeedResult => ({ device, name, ...timing(median, 0.01) });
     const before = { machine: '', results: [result('a', 'x', 1), result('b', 'x', 2), result('a', 'y', 3)] };
     expect(counterpart(result('b', 'x', 9), before)?.median).toBe(2);
     expect(counterpart(result('b', 'y', 9), before)).toBeUndefined();
   });
 
   test('a line tells time, spread, rate and what became slower', () => {
-    const before = { backend: 'a', name: 'add', ...timing(1000, 0.01), bytes: 12_000 };
+    const before = { device: 'a', name: 'add', ...timing(1000, 0.01), bytes: 12_000 };
     expect(lineOf({ ...before, ...timing(1500, 0.02) }, before).replace(/ +/g, ' ')).toBe('add 1.50 us +- 2 % 8.0 GB/s x 1.50 SLOWER');
     const { bytes, ...multiplied } = { ...before, operations: 5000 };
     expect(lineOf(multiplied, undefined).replace(/ +/g, ' ')).toBe('add 1.00 us +- 1 % 5.0 GFLOP/s');

@@ -1,4 +1,4 @@
-import type { Backend } from '../../src/backend/backend.ts';
+import type { Device } from '../../src/backend/device.ts';
 import { dropoutKey } from '../../src/backend/dropout.ts';
 import type { StridedOperand } from '../../src/backend/operations/operation.ts';
 import { precisions, productPrecisions } from '../../src/backend/prepared_weight.ts';
@@ -12,9 +12,9 @@ export interface SpeedCase {
   name: string;
   operands(random: Random): Record<string, Operand>;
   /** What is timed; what `setUp` made is at hand. */
-  run(backend: Backend, tensors: Tensors, made: Disposable | undefined): void;
+  run(device: Device, tensors: Tensors, made: Disposable | undefined): void;
   /** Runs once before. */
-  setUp?(backend: Backend, tensors: Tensors): Disposable;
+  setUp?(device: Device, tensors: Tensors): Disposable;
   /** Floating-point operations of a call (a multiplication and an addition are two). */
   operations?: number;
   /** Bytes that a call must at least move, where that is what limits it. */
@@ -44,65 +44,65 @@ const elementwise: SpeedCase[] = [
   {
     name: 'fill',
     operands: alike([elements], 'output'),
-    run: (backend, { output }) => backend.fill({ output, value: 1 }),
+    run: (device, { output }) => device.fill({ output, value: 1 }),
     bytes: 4 * elements,
   },
   {
     name: 'fillIntegers',
     operands: () => ({ output: output([elements], 'i32') }),
-    run: (backend, { output }) => backend.fill({ output, value: 1 }),
+    run: (device, { output }) => device.fill({ output, value: 1 }),
     bytes: 4 * elements,
   },
   {
     name: 'copy',
     operands: alike([elements], 'input', 'output'),
-    run: (backend, { input, output }) => backend.copy({ input, output }),
+    run: (device, { input, output }) => device.copy({ input, output }),
     bytes: 8 * elements,
   },
   {
     name: 'add',
     operands: alike([elements], 'a', 'b', 'output'),
-    run: (backend, { a, b, output }) => backend.add({ a, b, output }),
+    run: (device, { a, b, output }) => device.add({ a, b, output }),
     bytes: 12 * elements,
   },
   ...(['gelu', 'tanh'] as const).map(
     (name): SpeedCase => ({
       name,
       operands: alike([elements], 'input', 'output'),
-      run: (backend, { input, output }) => backend[name]({ input, output }),
+      run: (device, { input, output }) => device[name]({ input, output }),
       bytes: 8 * elements,
     }),
   ),
   {
     name: 'geluBackward',
     operands: alike([elements], 'input', 'gradOutput', 'gradInput'),
-    run: (backend, { input, gradOutput, gradInput }) => backend.geluBackward({ input, gradOutput, gradInput }),
+    run: (device, { input, gradOutput, gradInput }) => device.geluBackward({ input, gradOutput, gradInput }),
     bytes: 12 * elements,
   },
   {
     name: 'tanhBackward',
     operands: alike([elements], 'output', 'gradOutput', 'gradInput'),
-    run: (backend, { output, gradOutput, gradInput }) => backend.tanhBackward({ output, gradOutput, gradInput }),
+    run: (device, { output, gradOutput, gradInput }) => device.tanhBackward({ output, gradOutput, gradInput }),
     bytes: 12 * elements,
   },
   {
     name: 'dropout',
     operands: alike([elements], 'input', 'output'),
-    run: (backend, { input, output }) => backend.dropout({ input, output, dropout: { probability: 0.1, key: dropoutKey(1, 2, 3) } }),
+    run: (device, { input, output }) => device.dropout({ input, output, dropout: { probability: 0.1, key: dropoutKey(1, 2, 3) } }),
     bytes: 8 * elements,
   },
 ];
 
-const place: SpeedCase[] = [
+const stridedCopy: SpeedCase[] = [
   { name: 'as it is', rows: nodes, columns: width, offset: 0, rowStride: 2 * width, columnStride: 1 },
   { name: 'transposed', rows: width, columns: nodes, offset: width, rowStride: 1, columnStride: 2 * width },
 ].map(({ name, ...placement }) => ({
-  name: `place BF16, ${name}`,
+  name: `stridedCopy BF16, ${name}`,
   operands: () => ({
     input: { role: 'input', shape: [2 * nodes * width], dtype: 'i8', values: new Int8Array(2 * nodes * width) },
     output: zeros([nodes, 2 * width]),
   }),
-  run: (backend, { input, output }) => backend.place({ input, type: 'BF16', output, ...placement }),
+  run: (device, { input, output }) => device.stridedCopy({ input, type: 'BF16', output, ...placement }),
   bytes: 6 * nodes * width,
 }));
 
@@ -110,7 +110,7 @@ const layerNorm: SpeedCase[] = [
   {
     name: 'layerNorm',
     operands: (random) => ({ ...alike([tokens, width], 'input', 'output')(random), ...alike([width], 'gamma', 'beta')(random) }),
-    run: (backend, { input, gamma, beta, output }) => backend.layerNorm({ input, gamma, beta, epsilon: 1e-12, output }),
+    run: (device, { input, gamma, beta, output }) => device.layerNorm({ input, gamma, beta, epsilon: 1e-12, output }),
     bytes: 8 * tokens * width,
   },
   {
@@ -118,10 +118,10 @@ const layerNorm: SpeedCase[] = [
     operands: (random) => ({
       ...alike([tokens, width], 'input', 'gradOutput', 'gradInput')(random),
       ...alike([width], 'gamma', 'gradGamma', 'gradBeta')(random),
-      ...alike([tokens], 'mean', 'reciprocal')(random),
+      ...alike([tokens], 'mean', 'rstd')(random),
     }),
-    run: (backend, { input, gamma, mean, reciprocal, gradOutput, gradInput, gradGamma, gradBeta }) =>
-      backend.layerNormBackward({ input, gamma, mean, reciprocal, gradOutput, gradInput, gradGamma, gradBeta }),
+    run: (device, { input, gamma, mean, rstd, gradOutput, gradInput, gradGamma, gradBeta }) =>
+      device.layerNormBackward({ input, gamma, mean, rstd, gradOutput, gradInput, gradGamma, gradBeta }),
     bytes: 12 * tokens * width,
   },
 ];
@@ -137,15 +137,15 @@ const linear: SpeedCase[] = [
     {
       name: `linear ${rows} x ${width} x ${inner}`,
       operands: linearOperands(rows, 'input', 'weight', 'output'),
-      run: (backend, { input, weight, output }) => backend.linear({ input, weight, output }),
+      run: (device, { input, weight, output }) => device.linear({ input, weight, output }),
       operations: 2 * rows * width * inner,
     },
     ...precisions.map(
       (precision): SpeedCase => ({
         name: `linear ${rows} x ${width} x ${inner}, prepared in ${precision}`,
         operands: linearOperands(rows, 'input', 'weight', 'output'),
-        setUp: (backend, { weight }) => backend.prepareLinear({ weight, precision }),
-        run: (backend, { input, output }, weight) => backend.linear({ input, weight: weight as never, output }),
+        setUp: (device, { weight }) => device.prepareLinear({ weight, precision }),
+        run: (device, { input, output }, weight) => device.linear({ input, weight: weight as never, output }),
         operations: 2 * rows * width * inner,
       }),
     ),
@@ -154,26 +154,26 @@ const linear: SpeedCase[] = [
     (precision): SpeedCase => ({
       name: `prepareLinear ${precision}`,
       operands: linearOperands(1, 'weight'),
-      run: (backend, { weight }) => backend.prepareLinear({ weight, precision }).dispose(),
+      run: (device, { weight }) => device.prepareLinear({ weight, precision }).dispose(),
       bytes: 4 * width * inner,
     }),
   ),
   {
     name: `linear ${tokens} x ${width} x ${inner} in bf16, not prepared`,
     operands: linearOperands(tokens, 'input', 'weight', 'output'),
-    run: (backend, { input, weight, output }) => backend.linear({ input, weight, output, precision: 'bf16' }),
+    run: (device, { input, weight, output }) => device.linear({ input, weight, output, precision: 'bf16' }),
     operations: 2 * tokens * width * inner,
   },
   {
     name: 'linearBackwardInput',
     operands: linearOperands(tokens, 'input', 'weight', 'output'),
-    run: (backend, { input, weight, output }) => backend.linearBackwardInput({ gradOutput: output, weight, gradInput: input }),
+    run: (device, { input, weight, output }) => device.linearBackwardInput({ gradOutput: output, weight, gradInput: input }),
     operations: 2 * tokens * width * inner,
   },
   {
     name: 'linearBackwardWeight',
     operands: linearOperands(tokens, 'input', 'weight', 'output'),
-    run: (backend, { input, weight, output }) => backend.linearBackwardWeight({ input, gradOutput: output, gradWeight: weight }),
+    run: (device, { input, weight, output }) => device.linearBackwardWeight({ input, gradOutput: output, gradWeight: weight }),
     operations: 2 * tokens * width * inner,
   },
 ];
@@ -195,7 +195,7 @@ const attention: SpeedCase[] = productPrecisions.flatMap((precision): SpeedCase[
   {
     name: precision === 'f32' ? 'attention' : `attention in ${precision}`,
     operands: alike([tokens, width], 'query', 'key', 'value', 'output'),
-    run: (backend, t) => backend.attention({ ...attentionArguments(t), precision, output: t.output }),
+    run: (device, t) => device.attention({ ...attentionArguments(t), precision, output: t.output }),
     operations: 4 * tokens * tokens * width,
   },
   {
@@ -204,8 +204,8 @@ const attention: SpeedCase[] = productPrecisions.flatMap((precision): SpeedCase[
       ...alike([tokens, width], 'query', 'key', 'value', 'output', 'gradOutput', 'gradQuery', 'gradKey', 'gradValue')(random),
       logSumExp: input([heads, tokens], new Float32Array(heads * tokens).fill(40)),
     }),
-    run: (backend, t) =>
-      backend.attentionBackward({
+    run: (device, t) =>
+      device.attentionBackward({
         ...attentionArguments(t),
         precision,
         output: t.output,
@@ -229,19 +229,19 @@ const embedding: SpeedCase[] = [
   {
     name: 'embedding',
     operands: embeddingOperands,
-    run: (backend, { table, indices, rows }) => backend.gather({ table, indices, output: rows }),
+    run: (device, { table, indices, rows }) => device.gather({ table, indices, output: rows }),
     bytes: 8 * tokens * width,
   },
   {
     name: 'embeddingBackward',
     operands: embeddingOperands,
-    run: (backend, { table, indices, rows }) => backend.scatterAdd({ indices, input: rows, table: table }),
+    run: (device, { table, indices, rows }) => device.scatterAdd({ indices, input: rows, table: table }),
     bytes: 12 * tokens * width,
   },
   {
     name: 'embeddingScaleBackward',
     operands: embeddingOperands,
-    run: (backend, { table, indices, rows, scale }) => backend.gatherScaleBackward({ table, indices, gradOutput: rows, gradScale: scale }),
+    run: (device, { table, indices, rows, scale }) => device.gatherScaleBackward({ table, indices, gradOutput: rows, gradScale: scale }),
     bytes: 8 * tokens * width,
   },
 ];
@@ -261,15 +261,15 @@ const fff: SpeedCase[] = [
     {
       name: `fff ${rows} x ${width}, 1 x depth ${depth}`,
       operands: fffOperands(rows),
-      run: (backend, { input, nodes, bias, output }) => backend.fff({ input, nodes, bias, ...shape, output }),
+      run: (device, { input, nodes, bias, output }) => device.fff({ input, nodes, bias, ...shape, output }),
       operations: 4 * rows * visits * width,
     },
     ...(['bf16', 'i8'] as const).map(
       (precision): SpeedCase => ({
         name: `fff ${rows} x ${width}, 1 x depth ${depth}, prepared in ${precision}`,
         operands: fffOperands(rows),
-        setUp: (backend, { nodes }) => backend.prepareNodes({ nodes, precision }),
-        run: (backend, { input, bias, output }, nodes) => backend.fff({ input, nodes: nodes as never, bias, ...shape, output }),
+        setUp: (device, { nodes }) => device.prepareNodes({ nodes, precision }),
+        run: (device, { input, bias, output }, nodes) => device.fff({ input, nodes: nodes as never, bias, ...shape, output }),
         operations: 4 * rows * visits * width,
       }),
     ),
@@ -278,23 +278,23 @@ const fff: SpeedCase[] = [
     (precision): SpeedCase => ({
       name: `prepareNodes ${precision}`,
       operands: fffOperands(1),
-      run: (backend, { nodes }) => backend.prepareNodes({ nodes, precision }).dispose(),
+      run: (device, { nodes }) => device.prepareNodes({ nodes, precision }).dispose(),
       bytes: 8 * nodes * width,
     }),
   ),
   {
     name: `fff ${tokens} x ${width}, 1 x depth ${depth}, thresholds`,
     operands: (random) => ({ ...fffOperands(tokens)(random), thresholds: normal(random, [innerNodes(depth)], 0.3) }),
-    run: (backend, { input, nodes, bias, thresholds, output }) => backend.fff({ input, nodes, bias, thresholds, ...shape, output }),
+    run: (device, { input, nodes, bias, thresholds, output }) => device.fff({ input, nodes, bias, thresholds, ...shape, output }),
     operations: 4 * tokens * visits * width,
   },
   {
     name: `countSplits ${tokens}, 1 x depth ${depth}`,
     operands: (random) => ({
-      visited: input([tokens, 1, visits], Int32Array.from([...random.integers(tokens, 2 ** depth)].flatMap(pathTo))),
+      pathNodes: input([tokens, 1, visits], Int32Array.from([...random.integers(tokens, 2 ** depth)].flatMap(pathTo))),
       counts: output([innerNodes(depth), 2], 'i32'),
     }),
-    run: (backend, { visited, counts }) => backend.countSplits({ visited, counts, ...shape }),
+    run: (device, { pathNodes, counts }) => device.countSplits({ pathNodes, counts, ...shape }),
     bytes: 4 * tokens * visits,
   },
   {
@@ -303,7 +303,7 @@ const fff: SpeedCase[] = [
       counts: input([innerNodes(depth), 2], random.integers(2 * innerNodes(depth), 9)),
       thresholds: normal(random, [innerNodes(depth)]),
     }),
-    run: (backend, { counts, thresholds }) => backend.balanceThresholds({ counts, thresholds, rate: 0.3, pseudoCount: 64 }),
+    run: (device, { counts, thresholds }) => device.balanceThresholds({ counts, thresholds, rate: 0.3, pseudoCount: 64 }),
     bytes: 16 * innerNodes(depth),
   },
   {
@@ -313,16 +313,16 @@ const fff: SpeedCase[] = [
       gradInput: zeros([tokens, width]),
       gradNodes: zeros([nodes, 2 * width]),
       gradBias: zeros([nodes]),
-      touched: output([nodes], 'i32'),
-      visited: output([tokens, 1, visits], 'i32'),
+      rowMask: output([nodes], 'i32'),
+      pathNodes: output([tokens, 1, visits], 'i32'),
       logits: output([tokens, 1, visits]),
     }),
-    setUp(backend, { input, nodes, bias, output, visited, logits }) {
-      backend.fff({ input, nodes, bias, ...shape, output, visited, logits });
+    setUp(device, { input, nodes, bias, output, pathNodes, logits }) {
+      device.fff({ input, nodes, bias, ...shape, output, pathNodes, logits });
       return { [Symbol.dispose]() {} };
     },
-    run: (backend, { input, nodes, visited, logits, output, gradInput, gradNodes, gradBias, touched }) =>
-      backend.fffBackward({ input, nodes, ...shape, visited, logits, gradOutput: output, gradInput, gradNodes, gradBias, touched }),
+    run: (device, { input, nodes, pathNodes, logits, output, gradInput, gradNodes, gradBias, rowMask }) =>
+      device.fffBackward({ input, nodes, ...shape, pathNodes, logits, gradOutput: output, gradInput, gradNodes, gradBias, rowMask }),
     operations: 8 * tokens * visits * width,
   },
 ];
@@ -332,13 +332,13 @@ const pool: SpeedCase[] = [
   {
     name: 'pool mean',
     operands: (random) => ({ input: normal(random, [8 * tokens, width]), output: zeros([8, width]) }),
-    run: (backend, { input, output }) => backend.pool({ input, ...poolShape, output }),
+    run: (device, { input, output }) => device.pool({ input, ...poolShape, output }),
     bytes: 4 * 8 * tokens * width,
   },
   {
     name: 'poolBackward mean',
     operands: (random) => ({ gradOutput: normal(random, [8, width]), gradInput: zeros([8 * tokens, width]) }),
-    run: (backend, { gradOutput, gradInput }) => backend.poolBackward({ ...poolShape, gradOutput, gradInput }),
+    run: (device, { gradOutput, gradInput }) => device.poolBackward({ ...poolShape, gradOutput, gradInput }),
     bytes: 4 * 8 * tokens * width,
   },
 ];
@@ -352,47 +352,47 @@ const losses: SpeedCase[] = [
       losses: output([32]),
       gradLogits: output([32, vocabulary]),
     }),
-    run: (backend, { logits, labels, losses, gradLogits }) => backend.crossEntropy({ logits, labels, losses, gradLogits }),
+    run: (device, { logits, labels, losses, gradLogits }) => device.crossEntropy({ logits, labels, losses, gradLogits }),
     bytes: 8 * 32 * vocabulary,
   },
   {
     name: 'squaredError',
     operands: alike([elements], 'predictions', 'targets', 'losses', 'gradPredictions'),
-    run: (backend, { predictions, targets, losses, gradPredictions }) =>
-      backend.squaredError({ predictions, targets, losses, gradPredictions }),
+    run: (device, { predictions, targets, losses, gradPredictions }) =>
+      device.squaredError({ predictions, targets, losses, gradPredictions }),
     bytes: 16 * elements,
   },
   {
     name: 'columnMean',
     operands: (random) => ({ input: normal(random, [tokens, width]), output: output([width]) }),
-    run: (backend, { input, output }) => backend.columnMean({ input, output }),
+    run: (device, { input, output }) => device.columnMean({ input, output }),
     bytes: 4 * tokens * width,
   },
   {
     name: 'addRow',
     operands: (random) => ({ row: normal(random, [width]), output: zeros([tokens, width]) }),
-    run: (backend, { row, output }) => backend.addRow({ row, output }),
+    run: (device, { row, output }) => device.addRow({ row, output }),
     bytes: 8 * tokens * width,
   },
   {
     name: 'sum',
     operands: (random) => ({ input: normal(random, [elements]), output: output([1]) }),
-    run: (backend, { input, output }) => backend.sum({ input, output }),
+    run: (device, { input, output }) => device.sum({ input, output }),
     bytes: 4 * elements,
   },
   {
     name: 'sumOfSquares',
     operands: (random) => ({ input: normal(random, [elements]), output: output([1]) }),
-    run: (backend, { input, output }) => backend.sumOfSquares({ input, output }),
+    run: (device, { input, output }) => device.sumOfSquares({ input, output }),
     bytes: 4 * elements,
   },
 ];
 
-const optimiser: SpeedCase[] = [
+const optimizer: SpeedCase[] = [
   {
     name: 'clipScale',
     operands: () => ({ sums: zeros([100]), output: output([2]) }),
-    run: (backend, { sums, output }) => backend.clipScale({ sums, maximum: 0.5, output }),
+    run: (device, { sums, output }) => device.clipScale({ sums, maximum: 0.5, output }),
   },
   {
     name: 'adamw',
@@ -400,8 +400,8 @@ const optimiser: SpeedCase[] = [
       ...alike([inner, width], 'parameter', 'gradient', 'mean')(random),
       variance: input([inner, width], new Float32Array(inner * width).fill(1)),
     }),
-    run: (backend, { parameter, gradient, mean, variance }) =>
-      backend.adamw({
+    run: (device, { parameter, gradient, mean, variance }) =>
+      device.adamw({
         ...{ parameter, gradient, mean, variance },
         ...{ learningRate: 1e-3, beta1: 0.9, beta2: 0.98, epsilon: 1e-12, weightDecay: 0.01, step: 10 },
       }),
@@ -409,8 +409,8 @@ const optimiser: SpeedCase[] = [
   },
   {
     name: 'clearRows, one of four',
-    operands: () => ({ gradient: zeros([nodes, 2 * width]), touched: flags(nodes) }),
-    run: (backend, { gradient, touched }) => backend.clearRows({ gradient, touched }),
+    operands: () => ({ gradient: zeros([nodes, 2 * width]), rowMask: flags(nodes) }),
+    run: (device, { gradient, rowMask }) => device.clearRows({ gradient, rowMask }),
     bytes: 2 * nodes * width,
   },
 ];
@@ -429,7 +429,7 @@ const conditionalMatmul: SpeedCase[] = [
       chosen: chosenOf(random),
       output: output(choiceShapes.products),
     }),
-    run: (backend, { input, weight, chosen, output }) => backend.conditionalMatmul({ input, weight, chosen, blockSize, output }),
+    run: (device, { input, weight, chosen, output }) => device.conditionalMatmul({ input, weight, chosen, blockSize, output }),
     ...conditional,
   },
   {
@@ -440,8 +440,8 @@ const conditionalMatmul: SpeedCase[] = [
       chosen: chosenOf(random),
       gradInput: output(choiceShapes.input),
     }),
-    run: (backend, { gradOutput, weight, chosen, gradInput }) =>
-      backend.conditionalMatmulBackwardInput({ gradOutput, weight, chosen, blockSize, gradInput }),
+    run: (device, { gradOutput, weight, chosen, gradInput }) =>
+      device.conditionalMatmulBackwardInput({ gradOutput, weight, chosen, blockSize, gradInput }),
     ...conditional,
   },
   {
@@ -452,15 +452,15 @@ const conditionalMatmul: SpeedCase[] = [
       chosen: chosenOf(random),
       gradWeight: zeros(choiceShapes.weight),
     }),
-    run: (backend, { input, gradOutput, chosen, gradWeight }) =>
-      backend.conditionalMatmulBackwardWeight({ input, gradOutput, chosen, blockSize, gradWeight }),
+    run: (device, { input, gradOutput, chosen, gradWeight }) =>
+      device.conditionalMatmulBackwardWeight({ input, gradOutput, chosen, blockSize, gradWeight }),
     ...conditional,
   },
 ];
 
 export const speedCases: readonly SpeedCase[] = [
   ...elementwise,
-  ...place,
+  ...stridedCopy,
   ...layerNorm,
   ...linear,
   ...attention,
@@ -469,5 +469,5 @@ export const speedCases: readonly SpeedCase[] = [
   ...conditionalMatmul,
   ...pool,
   ...losses,
-  ...optimiser,
+  ...optimizer,
 ];

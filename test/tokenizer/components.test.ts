@@ -6,7 +6,7 @@ import { alignedText } from '../../src/tokenizer/aligned_text.ts';
 import { createNormalizer, type NormalizerConfig } from '../../src/tokenizer/normalizer.ts';
 import { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
 
-/** Each normaliser, pre-tokeniser and kind of added token, against what Hugging Face's tokenizers does (see the fixture's make.py). */
+/** Each normalizer, pre-tokenizer and kind of added token, against what Hugging Face's tokenizers does (see the fixture's make.py). */
 interface Fixture {
   vocabulary: Record<string, number>;
   texts: string[];
@@ -60,7 +60,7 @@ it('what matches nothing separates in Contiguous', () => {
   expect(tokenizerOf({ pre_tokenizer: split }).encode('axbx').tokens).toEqual(['a', 'xb', 'x']);
 });
 
-it('of two added tokens that are the same once normalised, the first counts', () => {
+it('of two added tokens that are the same once normalized, the first counts', () => {
   const token = (content: string, id: number) => ({ content, id, normalized: true });
   const tokenizer = tokenizerOf({ normalizer: { type: 'Lowercase' }, added_tokens: [token('QQ', 12), token('qq', 13)] });
   expect(tokenizer.encode('a qq QQ').ids.filter((id) => id >= 12)).toEqual([12, 12]);
@@ -94,7 +94,7 @@ function name(part: unknown): string {
   return JSON.stringify(part);
 }
 
-it('a normaliser that makes a text ever longer is stopped', () => {
+it('a normalizer that makes a text ever longer is stopped', () => {
   const twice = { type: 'Replace', pattern: { String: 'a' }, content: 'aa' };
   const normalizers = [
     { type: 'Sequence', normalizers: new Array(20).fill(twice) },

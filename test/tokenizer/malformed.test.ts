@@ -50,7 +50,7 @@ describe('a malformed tokenizer.json is refused by name of file and key', () => 
     ['a huge id', edited((json) => (json.model.vocab.the = 4294967295)), `model.vocab["the"]: found 4294967295, ${vocabularyRange}`],
     ['no token', edited((json) => (json.model.vocab = {})), 'model.vocab: found no token, expected some'],
     [
-      'an unknown normaliser',
+      'an unknown normalizer',
       edited((json) => (json.normalizer.normalizers[2].type = 'NFZ')),
       'normalizer.normalizers.2.type: found "NFZ", expected ("NFC" |',
     ],
@@ -60,7 +60,7 @@ describe('a malformed tokenizer.json is refused by name of file and key', () => 
       'normalizer.normalizers.5.pattern: "([" is not a regular expression that is understood here: ',
     ],
     [
-      'an unknown pre-tokeniser',
+      'an unknown pre-tokenizer',
       edited((json) => (json.pre_tokenizer.type = 'ByteLevel')),
       'pre_tokenizer.type: found "ByteLevel", expected ("BertPreTokenizer" |',
     ],

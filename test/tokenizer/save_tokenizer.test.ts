@@ -14,7 +14,7 @@ const json = (path: string) => JSON.parse(readFileSync(path, 'utf8'));
 const cased = join(fixtures, 'models', 'tokenizer-config-cased');
 /** What transformers made of the same files, and those files' tokenizer_config.json. */
 const figures = json(join(fixtures, 'figures.json'));
-const bert = { positions: 64, tokenTypes: 2 };
+const bert = { maxPositionEmbeddings: 64, typeVocabSize: 2 };
 
 // As open.py has them.
 const texts = ['The CAT sat on the mat .', 'Ünïcode, naïve CAFÉ', 'a [MASK] ran', 'the cat sat . '.repeat(40)];
@@ -31,7 +31,8 @@ test.each(['mlm-base', 'cross-encoder', 'st6-pooling', 'tokenizer-config-cased',
   async (name) => {
     const to = join(folder, name);
     if (name === 'bare') await saveTokenizer(to, keepingCapitals(), bert);
-    else if (name === 'crammed') await saveTokenizer(to, await loadTokenizer(shippedModelFolder()), { positions: 128, tokenTypes: 0 });
+    else if (name === 'crammed')
+      await saveTokenizer(to, await loadTokenizer(shippedModelFolder()), { maxPositionEmbeddings: 128, typeVocabSize: 0 });
     else await saveTokenizer(to, await loadTokenizer(join(fixtures, 'models', name)), bert);
     const expected = figures[name];
     expect(json(join(to, 'tokenizer_config.json'))).toEqual(expected['tokenizer_config.json']);
@@ -65,7 +66,7 @@ describe('a tokenizer without a tokenizer_config.json', () => {
       { post_processor: null },
     ])
       expect(await made({ ...file, ...change })).toMatchObject({ tokenizer_class: 'PreTrainedTokenizerFast', model_input_names: inputs });
-    expect(await made(file, { positions: 64, tokenTypes: 0 })).not.toHaveProperty('model_input_names');
+    expect(await made(file, { maxPositionEmbeddings: 64, typeVocabSize: 0 })).not.toHaveProperty('model_input_names');
   });
 
   test('of another kind than WordPiece: carried along', async () => {

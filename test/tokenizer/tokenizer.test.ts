@@ -126,7 +126,7 @@ describe('special tokens', () => {
     expect([other.padId, other.unknownId, other.clsId, other.sepId, other.maskId, other.maskToken]).toEqual([0, 1, 2, 3, 4, '[MASK]']);
   });
 
-  it('are recognised in a text', () => {
+  it('are recognized in a text', () => {
     const { ids, offsets } = small.encode('a<mask>b', { addSpecialTokens: false });
     expect(ids).toEqual([small.tokenToId('a'), small.maskId, small.tokenToId('b')]);
     expect(offsets).toEqual([
@@ -162,7 +162,7 @@ it('refuses what is not a text', () => {
   expect(() => small.encode(undefined as unknown as string)).toThrow(InputError);
 });
 
-describe('normalisers keep track of characters without changing what they do', () => {
+describe('normalizers keep track of characters without changing what they do', () => {
   const step = fc.constantFrom<NormalizerConfig>(
     { type: 'NFC' },
     { type: 'NFD' },

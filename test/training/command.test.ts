@@ -22,15 +22,15 @@ function tinyRun(folder: string, ...options: string[]): string[] {
 /** The arguments without an option and its value. */
 const omitting = (option: string, args: string[]) => args.filter((argument, i) => argument !== option && args[i - 1] !== option);
 
-const reference = ['--backend', 'reference'];
-const backends = [reference, ...(loadAddon().addon ? [['--backend', 'native', '--threads', '2']] : [])];
+const reference = ['--device', 'reference'];
+const devices = [reference, ...(loadAddon().addon ? [['--device', 'native', '--threads', '2']] : [])];
 
-describe.each(backends.map((backend) => ({ backend })))('pretrain $backend', ({ backend }) => {
+describe.each(devices.map((device) => ({ device })))('pretrain $backend', ({ device }) => {
   test('prints one line, shows no bar without a terminal, logs JSON lines; eval agrees with the held-out loss', async () => {
     const folder = testFolder();
     const log = join(folder, 'log.jsonl');
     const heldOut = writeCorpus(folder, 'held-out.txt', [sentences.slice(50, 90)]);
-    const args = tinyRun(folder, '--tokens', '640', '--held-out', heldOut, '--log', log, ...backend);
+    const args = tinyRun(folder, '--tokens', '640', '--held-out', heldOut, '--log', log, ...device);
     const { code, stdout, stderr } = await ufb(args);
     expect(stderr).toMatch(
       /^training a tokenizer of 100 entries\nthe loss ends at \d\.\d\d nats, far above the \d\.\d\d of token frequencies alone: .*\n$/,
@@ -47,7 +47,7 @@ describe.each(backends.map((backend) => ({ backend })))('pretrain $backend', ({ 
     expect(lines.map(({ event }) => event)).toEqual([...new Array(20).fill('step'), 'evaluation', 'checkpoint']);
     expect(lines[19]).toMatchObject({ step: 20, tokens: 640, progress: 1, loss: expect.any(Number), gradientNorm: expect.any(Number) });
 
-    const scores = await ufb(['eval', 'mlm', '--model', join(folder, 'out'), '--text', heldOut, '--json', ...backend]);
+    const scores = await ufb(['eval', 'mlm', '--model', join(folder, 'out'), '--text', heldOut, '--json', ...device]);
     expect(scores.code).toBe(0);
     const result = JSON.parse(scores.stdout);
     expect(Object.keys(result).sort()).toEqual([
@@ -73,7 +73,7 @@ describe.each(backends.map((backend) => ({ backend })))('pretrain $backend', ({ 
       '1',
       '--max-tokens',
       '100',
-      ...backend,
+      ...device,
     ]);
     expect(text.code).toBe(0);
     expect(text.stdout).toMatch(/^loss +[\d.]+ nats per predicted token, [\d.]+ nats per byte\n/);
@@ -82,15 +82,15 @@ describe.each(backends.map((backend) => ({ backend })))('pretrain $backend', ({ 
 
   // The slow backend shows what does not depend on the backend once.
   const signals = ['SIGINT', 'SIGTERM', 'SIGKILL'] as const;
-  test.each(backends.length > 1 && backend === reference ? signals.slice(0, 1) : signals)(
+  test.each(devices.length > 1 && device === reference ? signals.slice(0, 1) : signals)(
     '%s and --resume: the same bits as a run that was never stopped',
     async (signal) => {
       const folder = testFolder();
-      const whole = await ufb([...tinyRun(folder, '--tokens', '4800', '--quiet', ...backend), '--out', join(folder, 'whole')]);
+      const whole = await ufb([...tinyRun(folder, '--tokens', '4800', '--quiet', ...device), '--out', join(folder, 'whole')]);
       expect(whole.code).toBe(0);
       // Stopped as soon as it has saved once; however far it has come by then.
       const log = join(folder, 'log.jsonl');
-      const args = tinyRun(folder, '--tokens', '4800', '--checkpoint-every', '0.02', '--log', log, ...backend);
+      const args = tinyRun(folder, '--tokens', '4800', '--checkpoint-every', '0.02', '--log', log, ...device);
       const child = spawn(process.execPath, [program, ...args]);
       let stdout = '';
       child.stdout.on('data', (text) => (stdout += text));

@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import type { FillMaskCandidate } from '../../src/pipelines/fill_mask.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
 import { evaluateMaskedLanguageModel } from '../../src/training/evaluate.ts';
@@ -9,7 +9,7 @@ import { temporaryFolder } from '../temporary.ts';
 import { tinyBert, writeTinyModel } from '../tiny_model.ts';
 import { writeCorpus } from './corpora.ts';
 
-const backend = new ReferenceBackend();
+const device = new ReferenceDevice();
 const folder = temporaryFolder();
 const [bert, crammed] = [join(folder, 'bert'), join(folder, 'crammed')];
 const words = ['the', 'cat', 'sees'];
@@ -27,11 +27,11 @@ beforeAll(async () => {
 test('a BERT reads its texts between [CLS] and [SEP], and is asked about neither', async () => {
   const found = [];
   for (let seed = 0; seed < 8; seed++) {
-    const { loss, tokens, predicted } = await evaluateMaskedLanguageModel({ backend, model: bert, text, seed, length: 5, blanks: 1 });
+    const { loss, tokens, predicted } = await evaluateMaskedLanguageModel({ device, model: bert, text, seed, length: 5, blanks: 1 });
     expect([tokens, predicted]).toEqual([3, 1]);
     found.push(loss);
   }
-  using fill = await pipeline('fill-mask', bert, { backend });
+  using fill = await pipeline('fill-mask', bert, { device });
   const expected = [];
   for (const [blank, word] of words.entries()) {
     const answers = (await fill(words.map((each, i) => (i === blank ? '[MASK]' : each)).join(' '), { top_k: 120 })) as FillMaskCandidate[];
@@ -50,7 +50,7 @@ test.each([
   ['bert', { blanks: 2 }, 'pass --length 6 or less'],
 ])('of a text that is too short, %s with %j, it says what length would do, and that does', async (model, options, message) => {
   const run = (more: { length?: number } = {}) =>
-    evaluateMaskedLanguageModel({ backend, model: join(folder, model), text, seed: 0, ...options, ...more });
+    evaluateMaskedLanguageModel({ device, model: join(folder, model), text, seed: 0, ...options, ...more });
   const error: Error = await run().catch((caught) => caught);
   expect(error.message).toContain(message);
   expect((await run({ length: Number(/--length (\d+)/.exec(error.message)?.[1]) })).tokens).toBe(4);
@@ -59,7 +59,7 @@ test.each([
 test('a text of one token needs --blanks too; one of which the tokenizer makes nothing is refused', async () => {
   const one = writeCorpus(folder, 'one.txt', [['the']]);
   // With the [SEP] of a paragraph it has two.
-  const run = (path: string, more: object = {}) => evaluateMaskedLanguageModel({ backend, model: bert, text: path, seed: 0, ...more });
+  const run = (path: string, more: object = {}) => evaluateMaskedLanguageModel({ device, model: bert, text: path, seed: 0, ...more });
   await expect(run(one)).rejects.toThrow(/pass --length 4 or less, and --blanks 1/);
   expect((await run(one, { length: 4, blanks: 1 })).tokens).toBe(2);
   await expect(run(writeCorpus(folder, 'ru.txt', [['Москва']]))).rejects.toThrow(/ru\.txt: its first 6 characters all become nothing/);
@@ -71,5 +71,5 @@ test.each([
   ['bert', { length: 4, blanks: 3 }, '--blanks 3 is more than the 2 tokens of a sequence'],
   ['crammed', { length: 100 }, '--length 100 is more than the 64 positions'],
 ])('%s %j is refused', async (model, options, message) => {
-  await expect(evaluateMaskedLanguageModel({ backend, model: join(folder, model), text, seed: 0, ...options })).rejects.toThrow(message);
+  await expect(evaluateMaskedLanguageModel({ device, model: join(folder, model), text, seed: 0, ...options })).rejects.toThrow(message);
 });

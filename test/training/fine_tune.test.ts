@@ -1,6 +1,6 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
-import type { Backend } from '../../src/backend/backend.ts';
+import type { Device } from '../../src/backend/device.ts';
 import { createSequenceClassifier, exportParameter } from '../../src/models/checkpoint.ts';
 import { crammedBertConfig } from '../../src/models/config.ts';
 import {
@@ -23,26 +23,26 @@ function examples(count: number, labels: number) {
   });
 }
 
-function setUp(backend: Backend, labels: number, { pooler = 'first', dropout }: { pooler?: 'first' | 'mean'; dropout?: number } = {}) {
+function setUp(device: Device, labels: number, { pooler = 'first', dropout }: { pooler?: 'first' | 'mean'; dropout?: number } = {}) {
   const model = createSequenceClassifier(
     crammedBertConfig({
-      vocabularySize: 20,
+      vocabSize: 20,
       hiddenSize: 16,
-      heads: 2,
-      layers: 1,
-      positions: 16,
-      labels,
-      initialDeviation: 0.15,
+      numAttentionHeads: 2,
+      numHiddenLayers: 1,
+      maxPositionEmbeddings: 16,
+      numLabels: labels,
+      initializerRange: 0.15,
       pooler: { kind: pooler, size: 16 },
       feedforward: { kind: 'fff', trees: 1, depth: 2 },
       ...(dropout !== undefined && { dropout: { embedding: dropout, hidden: dropout, attention: dropout, classifier: dropout } }),
     }),
-    backend,
+    device,
     1,
   );
   onTestFinished(() => {
     model.dispose();
-    backend.dispose();
+    device.dispose();
   });
   return model;
 }
@@ -56,10 +56,10 @@ describeOnEach(candidates, ({ create }) => {
     { labels: 2, metric: 'accuracy', least: 0.9 },
     { labels: 1, metric: 'spearman', least: 0.8 },
   ])('learns $labels labels', async ({ labels, metric, least }) => {
-    const backend = create();
-    const model = setUp(backend, labels);
+    const device = create();
+    const model = setUp(device, labels);
     const training = examples(120, labels);
-    const result = await fineTune(model, { training, validation: training }, { ...options, epochs: 15, learningRate: 1e-2 }, { backend });
+    const result = await fineTune(model, { training, validation: training }, { ...options, epochs: 15, learningRate: 1e-2 }, { device });
     expect(result.finished).toBe(true);
     expect(result.epochs).toHaveLength(15);
     expect(result.epochs.at(-1)!.loss).toBeLessThan(result.epochs[0].loss);
@@ -71,22 +71,22 @@ const reference = candidates.find(({ label }) => label.startsWith('reference'))!
 
 describe('a fine-tuning', () => {
   test.each(['first', 'mean'] as const)('sees every example once an epoch, in another order each time; pooling %s', async (pooler) => {
-    const backend = reference.create();
-    const model = setUp(backend, 2, { pooler });
+    const device = reference.create();
+    const model = setUp(device, 2, { pooler });
     const training = examples(30, 2);
     const seen: { length: number; labels: number[] }[] = [];
     const original = model.lossAndGradients.bind(model);
-    model.lossAndGradients = (run, batch, scale) => {
+    model.lossAndGradients = (context, batch, scale) => {
       seen.push({ length: batch.length, labels: Array.from(batch.ids) });
       if (pooler === 'mean') expect(batch.attentionMask).toBeUndefined();
-      return original(run, batch, scale);
+      return original(context, batch, scale);
     };
     const rates: number[] = [];
     const { tokens, step } = await fineTune(
       model,
       { training, validation: training },
       { ...options, epochs: 2 },
-      { backend, onStep: ({ learningRate }) => rates.push(learningRate) },
+      { device, onStep: ({ learningRate }) => rates.push(learningRate) },
     );
     const all = training.reduce((sum, { ids }) => sum + ids.length, 0);
     expect(tokens).toBe(2 * all);
@@ -102,9 +102,9 @@ describe('a fine-tuning', () => {
 
   const lossesOf = async (model: ReturnType<typeof setUp>, changes: Partial<FineTuningOptions> = {}) => {
     const losses: number[] = [];
-    const { backend } = model.parameters[0].value;
+    const { device } = model.parameters[0].value;
     const onStep = ({ loss }: { loss: number }) => void losses.push(loss);
-    await fineTune(model, { training: examples(12, 2) }, { ...options, epochs: 1, ...changes }, { backend, onStep });
+    await fineTune(model, { training: examples(12, 2) }, { ...options, epochs: 1, ...changes }, { device, onStep });
     return losses;
   };
 
@@ -126,8 +126,8 @@ describe('a fine-tuning', () => {
   test('stopped and gone on: the same bits', async () => {
     const data = { training: examples(30, 3), validation: examples(10, 3) };
     const whole = setUp(reference.create(), 3);
-    const backend = whole.parameters[0].value.backend;
-    const result = await fineTune(whole, data, options, { backend });
+    const device = whole.parameters[0].value.device;
+    const result = await fineTune(whole, data, options, { device });
 
     // Stopped after a few steps, in the middle of an epoch, weights and moments carried over.
     for (const stopAt of [3, 8, 16]) {
@@ -137,20 +137,20 @@ describe('a fine-tuning', () => {
       const tensors = (optimizer: AdamW) =>
         optimizer.parameters.flatMap(({ parameter, mean, variance }) => [parameter.value, mean, variance]);
       const stopped = await fineTune(first, data, options, {
-        backend: first.parameters[0].value.backend,
+        device: first.parameters[0].value.device,
         signal: stop.signal,
         onStep: ({ step }) => step === stopAt && stop.abort(),
         async afterStop(progress, optimizer) {
-          const state = await Promise.all(tensors(optimizer).map((tensor) => tensor.backend.read(tensor)));
+          const state = await Promise.all(tensors(optimizer).map((tensor) => tensor.device.read(tensor)));
           kept = { progress: structuredClone(progress), state };
         },
       });
       expect(stopped).toMatchObject({ finished: false, step: stopAt });
       const second = setUp(reference.create(), 3);
       const session: FineTuningSession = {
-        backend: second.parameters[0].value.backend,
+        device: second.parameters[0].value.device,
         async restore(optimizer) {
-          for (const [i, tensor] of tensors(optimizer).entries()) tensor.backend.write(tensor, kept!.state[i]);
+          for (const [i, tensor] of tensors(optimizer).entries()) tensor.device.write(tensor, kept!.state[i]);
           return kept!.progress;
         },
       };
@@ -159,7 +159,7 @@ describe('a fine-tuning', () => {
       expect(await weightsOf(second)).toEqual(await weightsOf(whole));
     }
     const other = setUp(reference.create(), 3);
-    await fineTune(other, data, { ...options, seed: 6 }, { backend: other.parameters[0].value.backend });
+    await fineTune(other, data, { ...options, seed: 6 }, { device: other.parameters[0].value.device });
     expect(await weightsOf(other)).not.toEqual(await weightsOf(whole));
   });
 
@@ -167,24 +167,24 @@ describe('a fine-tuning', () => {
     [1, /^step 1: the gradient's norm is not finite, before anything was trained: of the model that the training starts from, the weights/],
     [2, /^step 2: the gradient's norm is not finite .*try a lower learning rate$/],
   ])('a gradient that is not finite (of step %d) ends it before it is kept', async (bad, message) => {
-    const backend = reference.create();
-    const model = setUp(backend, 2);
-    const clip = backend.clipScale.bind(backend);
+    const device = reference.create();
+    const model = setUp(device, 2);
+    const clip = device.clipScale.bind(device);
     let steps = 0;
-    backend.clipScale = (a) => {
+    device.clipScale = (a) => {
       clip(a);
-      if (++steps === bad) backend.fill({ output: a.output, value: Number.POSITIVE_INFINITY });
+      if (++steps === bad) device.fill({ output: a.output, value: Number.POSITIVE_INFINITY });
     };
     const kept: number[] = [];
     const afterStep = async ({ step }: FineTuningProgress) => void kept.push(step);
-    const run = fineTune(model, { training: examples(20, 2) }, options, { backend, afterStep });
+    const run = fineTune(model, { training: examples(20, 2) }, options, { device, afterStep });
     await expect(run).rejects.toThrow(message);
     expect(kept).toEqual([1].slice(0, bad - 1));
   });
 
   test('stops after `patience` epochs without a better score, and says which epoch is best', async () => {
-    const backend = reference.create();
-    const model = setUp(backend, 2);
+    const device = reference.create();
+    const model = setUp(device, 2);
     const training = examples(20, 2);
     const best: boolean[] = [];
     // Nothing is learnt: no epoch is better than the first.
@@ -192,15 +192,15 @@ describe('a fine-tuning', () => {
       model,
       { training, validation: training },
       { ...options, epochs: 9, learningRate: 1e-12, patience: 2 },
-      { backend, afterEpoch: async (_, __, isBest) => void best.push(isBest) },
+      { device, afterEpoch: async (_, __, isBest) => void best.push(isBest) },
     );
     expect(result).toMatchObject({ finished: true, best: 1 });
     expect(best).toEqual([true, false, false]);
   });
 
   test('of epochs with equal scores the one with the lower validation loss is best, and its predictions are kept', async () => {
-    const backend = reference.create();
-    const model = setUp(backend, 2);
+    const device = reference.create();
+    const model = setUp(device, 2);
     // All of one class: every epoch has them right, and the loss falls.
     const validation = examples(40, 2).filter(({ label }) => label === 0);
     const losses: number[] = [];
@@ -208,7 +208,7 @@ describe('a fine-tuning', () => {
       model,
       { training: validation, validation },
       { ...options, epochs: 4, learningRate: 1e-2 },
-      { backend, afterEpoch: async ({ epochs }) => void losses.push(epochs.at(-1)!.validationLoss!) },
+      { device, afterEpoch: async ({ epochs }) => void losses.push(epochs.at(-1)!.validationLoss!) },
     );
     expect(result.epochs.slice(1).map(({ scores }) => scores.accuracy)).toEqual([1, 1, 1]);
     expect(losses).toEqual([...losses].sort((a, b) => b - a));
@@ -218,15 +218,15 @@ describe('a fine-tuning', () => {
 
   test('the validation loss is that of training, dropout off', async () => {
     for (const labels of [1, 2, 3]) {
-      const backend = reference.create();
-      const model = setUp(backend, labels, { dropout: 0 });
+      const device = reference.create();
+      const model = setUp(device, labels, { dropout: 0 });
       const all = examples(8, labels);
       // A step that changes nothing: the loss of both is that of the same weights.
       const { epochs } = await fineTune(
         model,
         { training: all, validation: all },
         { ...options, epochs: 1, learningRate: 1e-12 },
-        { backend },
+        { device },
       );
       expect(epochs[0].validationLoss).toBeCloseTo(epochs[0].loss, 5);
     }
@@ -235,37 +235,37 @@ describe('a fine-tuning', () => {
   test('without validation examples: no scores, no best epoch, the same weights', async () => {
     const [scored, unscored] = [setUp(reference.create(), 2), setUp(reference.create(), 2)];
     const training = examples(20, 2);
-    await fineTune(scored, { training, validation: training }, options, { backend: scored.parameters[0].value.backend });
-    const result = await fineTune(unscored, { training }, options, { backend: unscored.parameters[0].value.backend });
+    await fineTune(scored, { training, validation: training }, options, { device: scored.parameters[0].value.device });
+    const result = await fineTune(unscored, { training }, options, { device: unscored.parameters[0].value.device });
     expect(result).toMatchObject({ finished: true, best: 0 });
     expect(result.epochs.map(({ epoch, scores }) => [epoch, scores])).toEqual([1, 2, 3, 4].map((epoch) => [epoch, {}]));
     expect(await weightsOf(unscored)).toEqual(await weightsOf(scored));
   });
 
   test('says how the validation examples spread over the leaves, padding left out', async () => {
-    const backend = reference.create();
-    const model = setUp(backend, 2);
+    const device = reference.create();
+    const model = setUp(device, 2);
     const { feedforward } = model.config;
     const validation = examples(7, 2);
-    const { epochs } = await fineTune(model, { training: examples(12, 2), validation }, { ...options, epochs: 1 }, { backend });
-    using arena = new Arena(backend);
+    const { epochs } = await fineTune(model, { training: examples(12, 2), validation }, { ...options, epochs: 1 }, { device });
+    using arena = new Arena(device);
     const alone = new LeafCounts(feedforward);
     for (const { ids } of validation) {
       const batch = { batch: 1, length: ids.length, ids: Int32Array.from(ids) };
-      alone.add((await watchLeaves({ backend, arena, training: false }, (run) => model.logits(run, batch)))[1]);
+      alone.add((await watchLeaves({ device, arena, training: false }, (context) => model.logits(context, batch)))[1]);
     }
     expect(new Set(validation.map(({ ids }) => ids.length)).size).toBeGreaterThan(1);
     expect(epochs[0].layers).toEqual(alone.uses);
   });
 
   test('refuses a metric that the task does not have, and no examples', async () => {
-    const backend = reference.create();
-    const model = setUp(backend, 3);
+    const device = reference.create();
+    const model = setUp(device, 3);
     const some = examples(4, 3);
-    await expect(fineTune(model, { training: some, validation: some }, { ...options, metric: 'f1' }, { backend })).rejects.toThrow(
+    await expect(fineTune(model, { training: some, validation: some }, { ...options, metric: 'f1' }, { device })).rejects.toThrow(
       "metric 'f1' is none of this task, expected one of accuracy",
     );
-    await expect(fineTune(model, { training: [], validation: some }, options, { backend })).rejects.toThrow('no examples');
+    await expect(fineTune(model, { training: [], validation: some }, options, { device })).rejects.toThrow('no examples');
   });
 });
 

@@ -1,14 +1,14 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { readSafetensors } from '../../src/io/safetensors.ts';
 import { runFineTuning } from '../../src/training/fine_tune_run.ts';
 import { expectClose } from '../goldens.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { generatedSentences, writeTinyClassifier, writeTinyModel } from '../tiny_model.ts';
 
-const backend = new ReferenceBackend();
+const device = new ReferenceDevice();
 const folder = temporaryFolder();
 const classifier = join(folder, 'classifier');
 beforeAll(async () => {
@@ -22,7 +22,7 @@ function fineTune(classes: readonly string[], model = classifier) {
   const rows = generatedSentences().map((text, i) => `${JSON.stringify(text)},${classes[i % classes.length]}`);
   writeFileSync(train, `text,label\n${rows.slice(0, 60).join('\n')}\n`);
   const options = { model, train, epochs: 1, batch: 16, learningRate: 1e-12, length: 32, seed: 0, dtype: 'F32' as const };
-  return runFineTuning(options, { backend, out: join(folder, `out-${name}`), resume: false, checkpointEvery: 1e9 });
+  return runFineTuning(options, { device, out: join(folder, `out-${name}`), resume: false, checkpointEvery: 1e9 });
 }
 
 test('a classifier that is trained on keeps the order of its classes, whatever their names', async () => {

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { FailureError, InputError } from '../../src/errors.ts';
 import { readSafetensors } from '../../src/io/safetensors.ts';
 import { evaluateMaskedLanguageModel } from '../../src/training/evaluate.ts';
@@ -45,8 +45,8 @@ describe('a run', () => {
     expect(readFileSync(join(out, 'loss.svg'), 'utf8')).toMatch(/^<svg[\s\S]*tokens trained on[\s\S]*<\/svg>\s*$/);
     expect(notices).toEqual(['training a tokenizer of 60 entries']);
 
-    using backend = new ReferenceBackend();
-    const scores = await evaluateMaskedLanguageModel({ backend, model: out, text: options.corpus[0], seed: 0 });
+    using device = new ReferenceDevice();
+    const scores = await evaluateMaskedLanguageModel({ device, model: out, text: options.corpus[0], seed: 0 });
     expect(scores.loss).toBeLessThan(scores.unigramLoss - 0.5);
     expect(scores.top1).toBeGreaterThan(scores.mostFrequentTop1);
     expect(scores.top5).toBeGreaterThan(scores.top1);
@@ -56,12 +56,12 @@ describe('a run', () => {
     expect(scores.lossPerByte).toBeLessThan(scores.loss);
     expect(scores.changedPaths).toBeUndefined();
 
-    const blanks = await evaluateMaskedLanguageModel({ backend, model: out, text: options.corpus[0], seed: 0, length: 8, blanks: 1 });
+    const blanks = await evaluateMaskedLanguageModel({ device, model: out, text: options.corpus[0], seed: 0, length: 8, blanks: 1 });
     expect(blanks.tokens % 8).toBe(0);
     expect(blanks.predicted).toBe(blanks.tokens / 8);
     expect(blanks.loss).not.toBeCloseTo(scores.loss, 3);
 
-    const rounded = await evaluateMaskedLanguageModel({ backend, model: out, text: options.corpus[0], seed: 0, dtype: 'i8' });
+    const rounded = await evaluateMaskedLanguageModel({ device, model: out, text: options.corpus[0], seed: 0, dtype: 'i8' });
     expect(rounded.loss).toBeCloseTo(scores.loss, 1);
     expect(rounded.changedPaths).toBeGreaterThan(0);
     expect(rounded.changedPaths).toBeLessThan(0.05);
@@ -202,12 +202,12 @@ describe('what stops a run', () => {
     const out = join(folder, 'out');
     const options = tinyRun(folder);
     let saved: Buffer | undefined;
-    const backend = new ReferenceBackend();
-    const poison = backend.adamw.bind(backend);
+    const device = new ReferenceDevice();
+    const poison = device.adamw.bind(device);
     let updates = 0;
-    backend.adamw = (a) => {
+    device.adamw = (a) => {
       poison(a);
-      if (saved && ++updates === 40) backend.fill({ output: a.parameter, value: Number.NaN });
+      if (saved && ++updates === 40) device.fill({ output: a.parameter, value: Number.NaN });
     };
     const failure = run(
       out,
@@ -220,7 +220,7 @@ describe('what stops a run', () => {
           updates = 0;
         },
       },
-      backend,
+      device,
     ).catch((error) => error);
     const error = await failure;
     expect(error).toBeInstanceOf(FailureError);

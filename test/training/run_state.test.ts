@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { plainLayout } from '../../src/nn/layouts.ts';
 import { Parameter } from '../../src/nn/parameter.ts';
 import { fineTuningProgressSchema } from '../../src/training/fine_tune.ts';
@@ -8,9 +8,9 @@ import { loadState, runProgressSchema, saveState } from '../../src/training/run_
 import { temporaryFolder } from '../temporary.ts';
 
 test('what a long run, and one of many validation examples, has kept is read again', async () => {
-  using backend = new ReferenceBackend();
-  const parameter = new Parameter(backend.tensor('w', [2], 'f32', [1, 2]), plainLayout('w', [2]), false);
-  using optimizer = new AdamW(backend, [parameter]);
+  using device = new ReferenceDevice();
+  const parameter = new Parameter(device.tensor('w', [2], 'f32', [1, 2]), plainLayout('w', [2]), false);
+  using optimizer = new AdamW(device, [parameter]);
   const layers = Array.from({ length: 12 }, () => ({ leaves: 2048, used: 2000, entropy: 10.5, mostCrowded: 0.01 }));
   const history = Array.from({ length: 20_000 }, (_, i) =>
     i % 10 > 0 ? { step: i, tokens: i, loss: 3 } : { step: i, tokens: i, heldOutLoss: 3, layers },

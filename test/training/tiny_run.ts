@@ -1,8 +1,8 @@
 /** Pretraining runs of seconds, and what they leave behind. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Backend } from '../../src/backend/backend.ts';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
+import type { Device } from '../../src/backend/device.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { readSafetensors, writeSafetensors } from '../../src/io/safetensors.ts';
 import { type PretrainOptions, type PretrainSession, pretrain } from '../../src/training/pretrain.ts';
 import { generatedSentences } from '../tiny_model.ts';
@@ -56,12 +56,12 @@ export async function run(
   out: string,
   options: PretrainOptions,
   session: Partial<PretrainSession> = {},
-  backend: Backend = new ReferenceBackend(),
+  device: Device = new ReferenceDevice(),
 ) {
   try {
-    return await pretrain(options, { backend, out, resume: false, checkpointEvery: 1e9, evaluateEvery: 1e9, ...session });
+    return await pretrain(options, { device, out, resume: false, checkpointEvery: 1e9, evaluateEvery: 1e9, ...session });
   } finally {
-    backend.dispose();
+    device.dispose();
   }
 }
 

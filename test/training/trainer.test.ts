@@ -1,9 +1,9 @@
 import { expect, onTestFinished, test } from 'vitest';
-import type { Backend } from '../../src/backend/backend.ts';
+import type { Device } from '../../src/backend/device.ts';
 import type { ProductPrecision } from '../../src/backend/prepared_weight.ts';
 import { createMaskedLanguageModel, exportParameter } from '../../src/models/checkpoint.ts';
 import { crammedBertConfig, type ModelConfig } from '../../src/models/config.ts';
-import type { LabelledBatch } from '../../src/models/masked_language_model.ts';
+import type { LabeledBatch } from '../../src/models/masked_language_model.ts';
 import { evaluationBatches } from '../../src/training/batches.ts';
 import { maskedLoss, maskedStep } from '../../src/training/masked_steps.ts';
 import { pretrainingAdamW } from '../../src/training/optimizer.ts';
@@ -13,24 +13,30 @@ import { candidates, describeOnEach } from '../backend/backends.ts';
 const vocabularySize = 60;
 const length = 16;
 
-function setUp(backend: Backend, changes: Partial<ModelConfig> = {}, precision?: ProductPrecision) {
-  const config = { hiddenSize: 32, heads: 2, layers: 2, positions: 128, feedforward: { kind: 'fff', trees: 2, depth: 3 } as const };
-  const model = createMaskedLanguageModel(crammedBertConfig({ vocabularySize, ...config, ...changes }), backend, 1);
-  const trainer = new Trainer(backend, model.parameters, { adamW: { ...pretrainingAdamW, epsilon: 1e-8 }, precision });
+function setUp(device: Device, changes: Partial<ModelConfig> = {}, precision?: ProductPrecision) {
+  const config = {
+    hiddenSize: 32,
+    numAttentionHeads: 2,
+    numHiddenLayers: 2,
+    maxPositionEmbeddings: 128,
+    feedforward: { kind: 'fff', trees: 2, depth: 3 } as const,
+  };
+  const model = createMaskedLanguageModel(crammedBertConfig({ vocabSize: vocabularySize, ...config, ...changes }), device, 1);
+  const trainer = new Trainer(device, model.parameters, { adamW: { ...pretrainingAdamW, epsilon: 1e-8 }, precision });
   onTestFinished(() => {
     trainer.dispose();
     model.dispose();
-    backend.dispose();
+    device.dispose();
   });
   return {
     model,
-    step: (work: readonly LabelledBatch[], learningRate: number, balance = 0) => maskedStep(trainer, model, work, learningRate, balance),
-    loss: async (work: readonly LabelledBatch[]) => (await maskedLoss(trainer, model, work)).loss,
+    step: (work: readonly LabeledBatch[], learningRate: number, balance = 0) => maskedStep(trainer, model, work, learningRate, balance),
+    loss: async (work: readonly LabeledBatch[]) => (await maskedLoss(trainer, model, work)).loss,
   };
 }
 
 /** Sequences of tokens without any pattern, masked. */
-function batches(sequences: number, batch: number, tokens = length): LabelledBatch[] {
+function batches(sequences: number, batch: number, tokens = length): LabeledBatch[] {
   const ids = Int32Array.from({ length: sequences * tokens }, (_, i) => 5 + ((i * i * 7 + i * 13) % (vocabularySize - 5)));
   return evaluationBatches(ids, { batch, length: tokens }, 3, { maskId: 4, vocabularySize });
 }
@@ -55,7 +61,7 @@ describeOnEach(candidates, ({ create }) => {
       const labels = bad.labels.map((label) => (label >= 0 ? vocabularySize : label));
       if (failing) await expect(step([good, { ...bad, labels }], 1e-3, 0.3)).rejects.toThrow(/60/);
       await step(batches(4, 2), 1e-3, 0.3);
-      weights.push(await Promise.all(model.parameters.map(({ value }) => value.backend.read(value))));
+      weights.push(await Promise.all(model.parameters.map(({ value }) => value.device.read(value))));
     }
     expect(weights[0]).toEqual(weights[1]);
   });
@@ -65,7 +71,7 @@ describeOnEach(candidates, ({ create }) => {
     for (const micro of [4, 2, 1]) {
       const { model, step } = setUp(create());
       const { loss, gradientNorm } = await step(batches(4, micro), 1e-3, 0.3);
-      const thresholds = await Promise.all(model.parameters.filter(({ buffer }) => buffer).map(({ value }) => value.backend.read(value)));
+      const thresholds = await Promise.all(model.parameters.filter(({ buffer }) => buffer).map(({ value }) => value.device.read(value)));
       const second = await step(batches(4, micro), 1e-3);
       const weights = await exportParameter(model.parameters[0]);
       results.push({ loss, gradientNorm, secondLoss: second.loss, weights: weights[0].values, thresholds });
@@ -105,7 +111,7 @@ describeOnEach(candidates, ({ create }) => {
 const native = candidates.find(({ label, unavailable }) => label.startsWith('native') && !unavailable);
 
 test.skipIf(!native)('timers fire while the native backend trains', async () => {
-  const { step: take } = setUp(native!.create(), { hiddenSize: 128, layers: 4 });
+  const { step: take } = setUp(native!.create(), { hiddenSize: 128, numHiddenLayers: 4 });
   const work = batches(16, 16, 128);
   await take(work, 1e-3);
   let fired = 0;

@@ -1,4 +1,4 @@
-import type { Backend as Device } from '../backend.ts';
+import type { Device } from '../device.ts';
 import { type AnyOperation, type ArgumentsOf, run } from './operation.ts';
 import { calledOperations } from './operations.ts';
 

@@ -22,7 +22,7 @@ function choiceNumbers(input: Tensor, weight: Tensor, chosen: Tensor, blockSize 
 /**
  * Conditional matrix product: each row of the input meets its own chosen rows, or blocks of rows, of the weight:
  * output[r, c blockSize + j] (+)= input[r] . weight[chosen[r, c] blockSize + j] + bias[...]. What FFF layers, routed experts and nearest
- * neighbours in a few cells come down to. Rows that chose the same block are computed together.
+ * neighbors in a few cells come down to. Rows that chose the same block are computed together.
  * input [rows, inputs], weight [blocks blockSize, inputs], chosen i32 [rows, choices], bias [blocks blockSize], output [rows, choices
  * blockSize]; blockSize is 1 by default. A block that the weight does not have is a late error. A block may be chosen twice by one row.
  */
@@ -54,7 +54,7 @@ export const conditionalMatmulBackwardInput = operation<Choices & { accumulate?:
 });
 
 /**
- * gradWeight[chosen[r, c] blockSize + j] += gradOutput[r, c blockSize + j] input[r], and gradBias likewise. touched i32 [blocks blockSize],
+ * gradWeight[chosen[r, c] blockSize + j] += gradOutput[r, c blockSize + j] input[r], and gradBias likewise. rowMask i32 [blocks blockSize],
  * if given, gets 1 at every row that was chosen. Shapes as in {@link conditionalMatmul}.
  */
 export const conditionalMatmulBackwardWeight = operation<Choices>()('conditionalMatmulBackwardWeight', {
@@ -64,7 +64,7 @@ export const conditionalMatmulBackwardWeight = operation<Choices>()('conditional
     chosen: input('i32', 'rows', 'choices'),
     gradWeight: updated('f32'),
     gradBias: optional(updated('f32', 'blocks', 'blockSize')),
-    touched: optional(updated('i32', 'blocks', 'blockSize')),
+    rowMask: optional(updated('i32', 'blocks', 'blockSize')),
   },
   numbers: [...numbers],
   measure: (a) => choiceNumbers(a.input, a.gradWeight, a.chosen, a.blockSize),

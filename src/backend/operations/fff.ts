@@ -43,7 +43,7 @@ function shapeOf(a: TreeShape, input: Tensor, nodes: Tensor | PreparedWeight) {
  * then at the leaf k the same for each of its neurons i, without a further choice.
  * input, output [rows, width]; nodes [trees n, 2 width]: a neuron's w_in and, beside it, its w_out; bias [trees n];
  * thresholds [trees, 2^depth - 1], one an inner node; absent: all 0, the paper's layer.
- * For the backward, if given: visited i32 [rows, trees, depth + 1], the nodes k within the tree; logits [rows, trees, depth + L], the z.
+ * For the backward, if given: pathNodes i32 [rows, trees, depth + 1], the nodes k within the tree; logits [rows, trees, depth + L], the z.
  * Prepared nodes compute in their {@link Precision}: in bf16 and i8 the input of a logit is rounded too, gelu(z) is not.
  */
 export const fff = operation<TreeShape & { accumulate?: boolean }>()('fff', {
@@ -53,7 +53,7 @@ export const fff = operation<TreeShape & { accumulate?: boolean }>()('fff', {
     bias: input('f32', 'neurons'),
     thresholds: optional(input('f32', 'innerNodes')),
     output: output('f32', 'rows', 'width'),
-    visited: optional(output('i32', 'rows', 'nodesPerRow')),
+    pathNodes: optional(output('i32', 'rows', 'nodesPerRow')),
     logits: optional(output('f32', 'rows', 'logitsPerRow')),
   },
   numbers: [...numbers, ...extents],
@@ -76,7 +76,7 @@ export const fffPrepared = operation<TreeShape & { accumulate?: boolean }>()('ff
     bias: input('f32', 'neurons'),
     thresholds: optional(input('f32', 'innerNodes')),
     output: output('f32', 'rows', 'width'),
-    visited: optional(output('i32', 'rows', 'nodesPerRow')),
+    pathNodes: optional(output('i32', 'rows', 'nodesPerRow')),
     logits: optional(output('f32', 'rows', 'logitsPerRow')),
   },
   numbers: [...numbers, 'precision', ...extents],
@@ -105,26 +105,26 @@ export const fffPrepared = operation<TreeShape & { accumulate?: boolean }>()('ff
 
 /**
  * Touches the visited neurons only: dz = (dy . w_out[i]) gelu'(z); gradNodes[i] += (dz x, gelu(z) dy); gradBias[i] += dz;
- * gradInput (+)= sum of dz w_in[i]. The choice of path has no gradient; of `visited` only the leaves are read, the nodes above follow
- * from them, and one that is no leaf is a late error. touched i32 [trees n] gets 1 at every visited neuron (rows of gradNodes and
- * gradBias whose flag is 0 hold no gradient and are zero): gradients are row-sparse. Without gradNodes, gradBias and touched (all three or none) only gradInput is computed.
+ * gradInput (+)= sum of dz w_in[i]. The choice of path has no gradient; of `pathNodes` only the leaves are read, the nodes above follow
+ * from them, and one that is no leaf is a late error. rowMask i32 [trees n] gets 1 at every visited neuron (rows of gradNodes and
+ * gradBias whose flag is 0 hold no gradient and are zero): gradients are row-sparse. Without gradNodes, gradBias and rowMask (all three or none) only gradInput is computed.
  */
 export const fffBackward = operation<TreeShape & { accumulate?: boolean }>()('fffBackward', {
   operands: {
     input: input('f32'),
     nodes: input('f32'),
-    visited: input('i32', 'rows', 'nodesPerRow'),
+    pathNodes: input('i32', 'rows', 'nodesPerRow'),
     logits: input('f32', 'rows', 'logitsPerRow'),
     gradOutput: input('f32', 'rows', 'width'),
     gradInput: output('f32', 'rows', 'width'),
     gradNodes: optional(updated('f32', 'neurons', 2, 'width')),
     gradBias: optional(updated('f32', 'neurons')),
-    touched: optional(updated('i32', 'neurons')),
+    rowMask: optional(updated('i32', 'neurons')),
   },
   numbers: [...numbers, ...extents],
   measure: (a) => {
-    if (!a.gradNodes !== !a.gradBias || !a.gradNodes !== !a.touched)
-      throw new ShapeError('gradNodes, gradBias and touched are given together or not at all');
+    if (!a.gradNodes !== !a.gradBias || !a.gradNodes !== !a.rowMask)
+      throw new ShapeError('gradNodes, gradBias and rowMask are given together or not at all');
     const { trees, depth, accumulate } = a;
     const { rows, width, leafWidth, neurons } = shapeOf(a, a.input, a.nodes);
     const nodesPerRow = trees * (depth + 1);
@@ -136,15 +136,15 @@ export const fffBackward = operation<TreeShape & { accumulate?: boolean }>()('ff
 
 /**
  * How many tokens went to each side of each inner node: adds to counts i32 [trees, 2^depth - 1, 2], left and right, by the paths in
- * visited i32 [rows, trees, depth + 1], as {@link fff} gives them. What is no path is a late error.
+ * pathNodes i32 [rows, trees, depth + 1], as {@link fff} gives them. What is no path is a late error.
  */
 export const countSplits = operation<{ trees: number; depth: number }>()('countSplits', {
-  operands: { visited: input('i32', 'rows', 'nodesPerRow'), counts: updated('i32', 'innerNodes', 2) },
+  operands: { pathNodes: input('i32', 'rows', 'nodesPerRow'), counts: updated('i32', 'innerNodes', 2) },
   numbers: ['rows', 'trees', 'depth', 'nodesPerRow', 'innerNodes'],
   measure: (a) => {
     expectTrees(a);
     const nodesPerRow = a.trees * (a.depth + 1);
-    return [rowsOf('visited', a.visited, nodesPerRow), a.trees, a.depth, nodesPerRow, a.trees * innerNodes(a.depth)];
+    return [rowsOf('pathNodes', a.pathNodes, nodesPerRow), a.trees, a.depth, nodesPerRow, a.trees * innerNodes(a.depth)];
   },
 });
 

@@ -5,7 +5,7 @@ import { describe, expectInt32, rowsOf, widthOf } from './shapes.ts';
 
 /**
  * losses[r] = logSumExp(logits[r]) - logits[r][labels[r]], and gradLogits = scale (softmax - one-hot), which may be the logits themselves.
- * Rows labelled ignoreIndex (-100) get 0 in both. logits [rows, classes], labels i32 [rows], losses [rows]. A label outside the classes is a late error.
+ * Rows labeled ignoreIndex (-100) get 0 in both. logits [rows, classes], labels i32 [rows], losses [rows]. A label outside the classes is a late error.
  */
 export const crossEntropy = operation<{ scale?: number; ignoreIndex?: number }>()('crossEntropy', {
   operands: {
@@ -43,12 +43,12 @@ export const sum = operation<{ accumulate?: boolean }>()('sum', {
   measure: ({ input, accumulate }) => [input.size, accumulate ? 1 : 0],
 });
 
-/** output[0] = sum of squares of input [rows, ...]. With touched i32 [rows], rows whose flag is 0 are not read and count as zero. */
+/** output[0] = sum of squares of input [rows, ...]. With rowMask i32 [rows], rows whose flag is 0 are not read and count as zero. */
 export const sumOfSquares = operation()('sumOfSquares', {
-  operands: { input: input('f32'), touched: optional(input('i32')), output: output('f32', 1) },
+  operands: { input: input('f32'), rowMask: optional(input('i32')), output: output('f32', 1) },
   numbers: ['rows', 'width'],
-  measure: ({ input, touched }) => {
-    const rows = touched?.size ?? 1;
+  measure: ({ input, rowMask }) => {
+    const rows = rowMask?.size ?? 1;
     return [rows, widthOf(input, rows)];
   },
 });

@@ -4,7 +4,7 @@
  * what a GPU binds to a shader.
  */
 import { ShapeError } from '../../errors.ts';
-import type { Backend as Device } from '../backend.ts';
+import type { Device } from '../device.ts';
 import { PreparedWeight } from '../prepared_weight.ts';
 import { bytesPerElement, type DType, Tensor } from '../tensor.ts';
 import { describe } from './shapes.ts';

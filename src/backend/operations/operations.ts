@@ -1,20 +1,20 @@
 import { attention, attentionBackward } from './attention.ts';
 import { conditionalMatmul, conditionalMatmulBackwardInput, conditionalMatmulBackwardWeight } from './conditional_matmul.ts';
 import { add, addRow, copy, dropout, fill, fillIntegers, gelu, geluBackward, tanh, tanhBackward } from './elementwise.ts';
-import { gather, gatherScaleBackward, scatterAdd } from './embedding.ts';
 import { balanceThresholds, countSplits, fff, fffBackward, fffPrepared } from './fff.ts';
+import { gather, gatherScaleBackward, scatterAdd } from './gather.ts';
 import { layerNorm, layerNormBackward } from './layer_norm.ts';
 import { linear, linearBackwardInput, linearBackwardWeight, linearPrepared } from './linear.ts';
 import { columnMean, crossEntropy, squaredError, sum, sumOfSquares } from './loss.ts';
 import type { AnyOperation } from './operation.ts';
 import { adamw, clearRows, clipScale } from './optimizer.ts';
-import { place } from './place.ts';
 import { pool, poolBackward } from './pool.ts';
 import { prepareLinear, prepareNodes } from './prepared.ts';
+import { stridedCopy } from './strided_copy.ts';
 
 /** What a program calls, on a device: `device.linear({ input, weight, output })`. */
 export const calledOperations = {
-  ...{ fill, copy, add, addRow, gelu, geluBackward, tanh, tanhBackward, dropout, place },
+  ...{ fill, copy, add, addRow, gelu, geluBackward, tanh, tanhBackward, dropout, stridedCopy },
   ...{ layerNorm, layerNormBackward, linear, linearBackwardInput, linearBackwardWeight },
   ...{ attention, attentionBackward, gather, scatterAdd, gatherScaleBackward },
   ...{ fff, fffBackward, countSplits, balanceThresholds },

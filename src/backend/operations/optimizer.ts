@@ -21,7 +21,7 @@ export interface AdamWNumbers {
 
 /**
  * One AdamW step (arXiv 1711.05101, in PyTorch's form), step counted from 1, in place on parameter, mean (first moment) and variance
- * (second moment), all [rows, ...]. gradientScale: the first element of that tensor multiplies the gradient (clipping). With touched
+ * (second moment), all [rows, ...]. gradientScale: the first element of that tensor multiplies the gradient (clipping). With rowMask
  * i32 [rows], gradient rows whose flag is 0 are zero and are not read; momentum and decay move such rows all the same.
  */
 export const adamw = operation<AdamWNumbers>()('adamw', {
@@ -30,12 +30,12 @@ export const adamw = operation<AdamWNumbers>()('adamw', {
     gradient: input('f32', 'rows', 'width'),
     mean: updated('f32', 'rows', 'width'),
     variance: updated('f32', 'rows', 'width'),
-    touched: optional(input('i32')),
+    rowMask: optional(input('i32')),
     gradientScale: optional(input('f32')),
   },
   numbers: ['rows', 'width', 'learningRate', 'beta1', 'beta2', 'epsilon', 'weightDecay', 'step'],
   measure: (a) => {
-    const rows = a.touched?.size ?? 1;
+    const rows = a.rowMask?.size ?? 1;
     const width = widthOf(a.parameter, rows);
     if (a.gradientScale?.size === 0)
       throw new ShapeError(`gradientScale ${describe(a.gradientScale)} has no elements, expected a factor in the first`);
@@ -46,7 +46,7 @@ export const adamw = operation<AdamWNumbers>()('adamw', {
 
 /** Zeroes the rows of gradient [rows, ...] whose flag is not 0. The flags stay: several gradients can share them. */
 export const clearRows = operation()('clearRows', {
-  operands: { gradient: updated('f32'), touched: input('i32') },
+  operands: { gradient: updated('f32'), rowMask: input('i32') },
   numbers: ['rows', 'width'],
-  measure: ({ gradient, touched }) => [touched.size, widthOf(gradient, touched.size)],
+  measure: ({ gradient, rowMask }) => [rowMask.size, widthOf(gradient, rowMask.size)],
 });

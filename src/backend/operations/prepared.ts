@@ -1,6 +1,6 @@
 /** The making of weights for inference. */
 import { ShapeError } from '../../errors.ts';
-import type { Backend as Device } from '../backend.ts';
+import type { Device } from '../device.ts';
 import { type Precision, PreparedWeight, precisions } from '../prepared_weight.ts';
 import type { Tensor } from '../tensor.ts';
 import { input, numbersOf, operation, output, run } from './operation.ts';

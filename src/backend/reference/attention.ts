@@ -61,7 +61,7 @@ class Shape {
   }
 }
 
-/** Scaled dot-product attention (arXiv 1706.03762, equation 1). Shapes as in Backend.attention. */
+/** Scaled dot-product attention (arXiv 1706.03762, equation 1). Shapes as in the operation attention. */
 export const attention: Implementation<typeof operations.attention> = (operands, numbers) => {
   const { paddingMask, output, logSumExp } = operands;
   const { batch, heads, headSize, queryLength, keyLength, precision } = numbers;

@@ -43,7 +43,7 @@ export const conditionalMatmulBackwardInput: Implementation<typeof operations.co
 
 /** gradWeight[row of o] += gradOutput[r][o] input[r], gradBias[row of o] += gradOutput[r][o], summed over all r and o first. */
 export const conditionalMatmulBackwardWeight: Implementation<typeof operations.conditionalMatmulBackwardWeight> = (
-  { input, gradOutput, chosen, gradWeight, gradBias, touched },
+  { input, gradOutput, chosen, gradWeight, gradBias, rowMask },
   { rows, inputs, choices, blockSize, blocks },
 ) => {
   const outputs = choices * blockSize;
@@ -60,6 +60,6 @@ export const conditionalMatmulBackwardWeight: Implementation<typeof operations.c
   for (const [row, sum] of sums) {
     for (let i = 0; i < inputs; i++) gradWeight[row * inputs + i] += sum.weight[i];
     if (gradBias) gradBias[row] += sum.bias;
-    if (touched) touched[row] = 1;
+    if (rowMask) rowMask[row] = 1;
   }
 };

@@ -4,9 +4,9 @@ import { firstNeuron, innerNodes, neuronsPerTree } from '../tree_shape.ts';
 import { addScaled, dot, positionsByValue } from './arrays.ts';
 import { geluSlope, geluValue } from './gelu.ts';
 
-/** The fast feedforward layer (UltraFastBERT, arXiv 2311.10770, algorithm 1; leaf width: arXiv 2308.14711). Shapes as in Backend.fff. */
+/** The fast feedforward layer (UltraFastBERT, arXiv 2311.10770, algorithm 1; leaf width: arXiv 2308.14711). Shapes as in the operation fff. */
 export const fff: Implementation<typeof operations.fff> = (
-  { input, nodes, bias, thresholds, output, visited, logits },
+  { input, nodes, bias, thresholds, output, pathNodes, logits },
   { rows, width, trees, depth, leafWidth, accumulate },
 ) => {
   const neurons = neuronsPerTree(depth, leafWidth);
@@ -16,7 +16,7 @@ export const fff: Implementation<typeof operations.fff> = (
     for (let p = 0; p < trees; p++) {
       let k = 0;
       for (let d = 0; d <= depth; d++) {
-        if (visited) visited[(t * trees + p) * (depth + 1) + d] = k;
+        if (pathNodes) pathNodes[(t * trees + p) * (depth + 1) + d] = k;
         const first = p * neurons + firstNeuron(k, depth, leafWidth);
         for (let j = 0; j < (d < depth ? 1 : leafWidth); j++) {
           const inStart = (first + j) * 2 * width;
@@ -32,9 +32,9 @@ export const fff: Implementation<typeof operations.fff> = (
   }
 };
 
-/** dz = (dy . w_out) gelu'(z) at every visited neuron; the other gradients follow from it. Shapes as in Backend.fffBackward. */
+/** dz = (dy . w_out) gelu'(z) at every visited neuron; the other gradients follow from it. Shapes as in the operation fffBackward. */
 export const fffBackward: Implementation<typeof operations.fffBackward> = (
-  { input, nodes, visited, logits, gradOutput, gradInput, gradNodes, gradBias, touched },
+  { input, nodes, pathNodes, logits, gradOutput, gradInput, gradNodes, gradBias, rowMask },
   { rows, width, trees, depth, leafWidth, accumulate },
 ) => {
   const neurons = neuronsPerTree(depth, leafWidth);
@@ -44,7 +44,7 @@ export const fffBackward: Implementation<typeof operations.fffBackward> = (
     const walk = Math.floor(visit / (depth + leafWidth));
     const v = visit % (depth + leafWidth);
     const d = Math.min(v, depth);
-    const leaf = visited[walk * (depth + 1) + depth];
+    const leaf = pathNodes[walk * (depth + 1) + depth];
     if (leaf < 2 ** depth - 1 || leaf >= 2 ** (depth + 1) - 1) {
       throw new RangeError(`fffBackward: node ${leaf}, visited by token ${Math.floor(walk / trees)}, is not on level ${depth}`);
     }
@@ -65,7 +65,7 @@ export const fffBackward: Implementation<typeof operations.fffBackward> = (
     const start = t * width;
     for (let i = 0; i < width; i++) gradInput[start + i] = accumulate ? gradInput[start + i] + dx[i] : dx[i];
   }
-  if (!gradNodes || !gradBias || !touched) return;
+  if (!gradNodes || !gradBias || !rowMask) return;
 
   const gradIn = new Float64Array(width);
   const gradOut = new Float64Array(width);
@@ -86,17 +86,17 @@ export const fffBackward: Implementation<typeof operations.fffBackward> = (
       gradNodes[outStart + i] += gradOut[i];
     }
     gradBias[neuron] += gradOneBias;
-    touched[neuron] = 1;
+    rowMask[neuron] = 1;
   }
 };
 
-/** Adds to counts [trees, inner nodes, 2] how many tokens went left and right. Shapes as in Backend.countSplits. */
-export const countSplits: Implementation<typeof operations.countSplits> = ({ visited, counts }, { rows, trees, depth }) => {
+/** Adds to counts [trees, inner nodes, 2] how many tokens went left and right. Shapes as in the operation countSplits. */
+export const countSplits: Implementation<typeof operations.countSplits> = ({ pathNodes, counts }, { rows, trees, depth }) => {
   const inner = innerNodes(depth);
   for (let walk = 0; walk < rows * trees; walk++) {
     for (let d = 0; d < depth; d++) {
-      const node = visited[walk * (depth + 1) + d];
-      const right = visited[walk * (depth + 1) + d + 1] - (2 * node + 1);
+      const node = pathNodes[walk * (depth + 1) + d];
+      const right = pathNodes[walk * (depth + 1) + d + 1] - (2 * node + 1);
       if (node < innerNodes(d) || node > 2 * innerNodes(d) || (right !== 0 && right !== 1))
         throw new RangeError(`countSplits: the nodes visited are no paths of trees of depth ${depth}`);
       counts[((walk % trees) * inner + node) * 2 + right]++;
@@ -104,7 +104,7 @@ export const countSplits: Implementation<typeof operations.countSplits> = ({ vis
   }
 };
 
-/** Moves thresholds [nodes] towards even splits and clears counts [nodes, 2]. See Backend.balanceThresholds. */
+/** Moves thresholds [nodes] towards even splits and clears counts [nodes, 2]. See the operation balanceThresholds. */
 export const balanceThresholds: Implementation<typeof operations.balanceThresholds> = (
   { counts, thresholds },
   { nodes, rate, pseudoCount },

@@ -3,15 +3,15 @@ import type { operations } from '../operations/operations.ts';
 import * as attention from './attention.ts';
 import * as conditionalMatmul from './conditional_matmul.ts';
 import * as elementwise from './elementwise.ts';
-import * as embedding from './embedding.ts';
 import * as fff from './fff.ts';
+import * as embedding from './gather.ts';
 import * as layerNorm from './layer_norm.ts';
 import * as linear from './linear.ts';
 import * as loss from './loss.ts';
 import * as optimizer from './optimizer.ts';
-import * as place from './place.ts';
 import * as pool from './pool.ts';
 import * as prepared from './prepared.ts';
+import * as stridedCopy from './strided_copy.ts';
 
 /** Every operation in plain TypeScript. An absent operand is undefined. */
 export const implementations: { [Name in keyof typeof operations]: Implementation<(typeof operations)[Name]> } = {
@@ -22,7 +22,7 @@ export const implementations: { [Name in keyof typeof operations]: Implementatio
   ...embedding,
   ...conditionalMatmul,
   ...fff,
-  ...place,
+  ...stridedCopy,
   ...pool,
   ...prepared,
   ...loss,

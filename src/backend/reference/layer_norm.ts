@@ -1,9 +1,9 @@
 import type * as operations from '../operations/layer_norm.ts';
 import type { Implementation } from '../operations/operation.ts';
 
-/** Layer normalisation (arXiv 1607.06450). Shapes as in Backend.layerNorm. */
+/** Layer normalization (arXiv 1607.06450). Shapes as in the operation layerNorm. */
 export const layerNorm: Implementation<typeof operations.layerNorm> = (
-  { input, gamma, beta, output, mean, reciprocal },
+  { input, gamma, beta, output, mean, rstd },
   { rows, width, epsilon },
 ) => {
   for (let r = 0; r < rows; r++) {
@@ -16,16 +16,16 @@ export const layerNorm: Implementation<typeof operations.layerNorm> = (
     const rowReciprocal = 1 / Math.sqrt(squares / width + epsilon);
     for (let i = 0; i < width; i++) output[start + i] = gamma[i] * (input[start + i] - rowMean) * rowReciprocal + beta[i];
     if (mean) mean[r] = rowMean;
-    if (reciprocal) reciprocal[r] = rowReciprocal;
+    if (rstd) rstd[r] = rowReciprocal;
   }
 };
 
 /**
- * With normalised = (input - mean) reciprocal and g = gamma gradOutput:
- * gradInput (+)= reciprocal (g - mean of g - normalised mean of (g normalised)).
+ * With normalized = (input - mean) reciprocal and g = gamma gradOutput:
+ * gradInput (+)= reciprocal (g - mean of g - normalized mean of (g normalized)).
  */
 export const layerNormBackward: Implementation<typeof operations.layerNormBackward> = (
-  { input, gamma, mean, reciprocal, gradOutput, gradInput, gradGamma, gradBeta },
+  { input, gamma, mean, rstd, gradOutput, gradInput, gradGamma, gradBeta },
   { rows, width, accumulate },
 ) => {
   const gammaSums = new Float64Array(width);
@@ -33,19 +33,19 @@ export const layerNormBackward: Implementation<typeof operations.layerNormBackwa
   for (let r = 0; r < rows; r++) {
     const start = r * width;
     let sum = 0;
-    let sumWithNormalised = 0;
+    let sumWithNormalized = 0;
     for (let i = 0; i < width; i++) {
-      const normalised = (input[start + i] - mean[r]) * reciprocal[r];
+      const normalized = (input[start + i] - mean[r]) * rstd[r];
       const g = gamma[i] * gradOutput[start + i];
       sum += g;
-      sumWithNormalised += g * normalised;
-      gammaSums[i] += gradOutput[start + i] * normalised;
+      sumWithNormalized += g * normalized;
+      gammaSums[i] += gradOutput[start + i] * normalized;
       betaSums[i] += gradOutput[start + i];
     }
     for (let i = 0; i < width; i++) {
-      const normalised = (input[start + i] - mean[r]) * reciprocal[r];
+      const normalized = (input[start + i] - mean[r]) * rstd[r];
       const g = gamma[i] * gradOutput[start + i];
-      const gradient = reciprocal[r] * (g - sum / width - (normalised * sumWithNormalised) / width);
+      const gradient = rstd[r] * (g - sum / width - (normalized * sumWithNormalized) / width);
       gradInput[start + i] = accumulate ? gradInput[start + i] + gradient : gradient;
     }
   }

@@ -1,7 +1,7 @@
 import type * as operations from '../operations/loss.ts';
 import type { Implementation } from '../operations/operation.ts';
 
-/** losses[r] = logSumExp(logits[r]) - logits[r][label], in nats. Shapes as in Backend.crossEntropy. */
+/** losses[r] = logSumExp(logits[r]) - logits[r][label], in nats. Shapes as in the operation crossEntropy. */
 export const crossEntropy: Implementation<typeof operations.crossEntropy> = (
   { logits, labels, losses, gradLogits },
   { rows, classes, scale, ignoreIndex },
@@ -46,10 +46,10 @@ export const sum: Implementation<typeof operations.sum> = ({ input, output }, { 
   output[0] = total;
 };
 
-export const sumOfSquares: Implementation<typeof operations.sumOfSquares> = ({ input, touched, output }, { rows, width }) => {
+export const sumOfSquares: Implementation<typeof operations.sumOfSquares> = ({ input, rowMask, output }, { rows, width }) => {
   let total = 0;
   for (let r = 0; r < rows; r++) {
-    if (touched && touched[r] === 0) continue;
+    if (rowMask && rowMask[r] === 0) continue;
     for (let i = r * width; i < (r + 1) * width; i++) total += input[i] * input[i];
   }
   output[0] = total;

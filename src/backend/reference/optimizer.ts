@@ -10,16 +10,16 @@ export const clipScale: Implementation<typeof operations.clipScale> = ({ sums, o
   output[1] = norm;
 };
 
-/** One step of AdamW (arXiv 1711.05101, algorithm 2, with PyTorch's place of epsilon). Shapes as in Backend.adamw. */
+/** One step of AdamW (arXiv 1711.05101, algorithm 2, with PyTorch's place of epsilon). Shapes as in the operation adamw. */
 export const adamw: Implementation<typeof operations.adamw> = (
-  { parameter, gradient, mean, variance, touched, gradientScale },
+  { parameter, gradient, mean, variance, rowMask, gradientScale },
   { rows, width, learningRate, beta1, beta2, epsilon, weightDecay, step },
 ) => {
   const scale = gradientScale ? gradientScale[0] : 1;
   const meanCorrection = 1 - beta1 ** step;
   const varianceCorrection = Math.sqrt(1 - beta2 ** step);
   for (let r = 0; r < rows; r++) {
-    const hasGradient = touched?.[r] !== 0;
+    const hasGradient = rowMask?.[r] !== 0;
     for (let i = r * width; i < (r + 1) * width; i++) {
       const g = hasGradient ? scale * gradient[i] : 0;
       const m = beta1 * mean[i] + (1 - beta1) * g;
@@ -32,8 +32,8 @@ export const adamw: Implementation<typeof operations.adamw> = (
   }
 };
 
-export const clearRows: Implementation<typeof operations.clearRows> = ({ gradient, touched }, { rows, width }) => {
+export const clearRows: Implementation<typeof operations.clearRows> = ({ gradient, rowMask }, { rows, width }) => {
   for (let r = 0; r < rows; r++) {
-    if (touched[r] !== 0) gradient.fill(0, r * width, (r + 1) * width);
+    if (rowMask[r] !== 0) gradient.fill(0, r * width, (r + 1) * width);
   }
 };

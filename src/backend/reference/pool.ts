@@ -13,7 +13,7 @@ function positions(mask: Integers | undefined, sequence: number, length: number)
   return Array.from({ length }, (_, t) => t).filter((t) => mask?.[sequence * length + t] !== 0);
 }
 
-/** One row a sequence. Of equal maxima the first position is selected. Shapes as in Backend.pool. */
+/** One row a sequence. Of equal maxima the first position is selected. Shapes as in the operation pool. */
 export const pool: Implementation<typeof operations.pool> = ({ input, output, selected, mask }, { batch, length, width, kind }) => {
   for (let b = 0; b < batch; b++) {
     const left = positions(mask, b, length);

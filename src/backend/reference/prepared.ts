@@ -103,7 +103,7 @@ export const linearPrepared: Implementation<typeof linearOperations.linearPrepar
 
 /** As fff, on rounded weights: z from the rounded input, y += (gelu(z) s_out) w_out. */
 export const fffPrepared: Implementation<typeof fffOperations.fffPrepared> = (
-  { input, nodes, bias, thresholds, output, visited, logits },
+  { input, nodes, bias, thresholds, output, pathNodes, logits },
   { rows, width, trees, depth, leafWidth, accumulate, precision },
 ) => {
   const neurons = neuronsPerTree(depth, leafWidth);
@@ -115,7 +115,7 @@ export const fffPrepared: Implementation<typeof fffOperations.fffPrepared> = (
     for (let p = 0; p < trees; p++) {
       let k = 0;
       for (let d = 0; d <= depth; d++) {
-        if (visited) visited[(t * trees + p) * (depth + 1) + d] = k;
+        if (pathNodes) pathNodes[(t * trees + p) * (depth + 1) + d] = k;
         const first = p * neurons + firstNeuron(k, depth, leafWidth);
         for (let neuron = first; neuron < first + (d < depth ? 1 : leafWidth); neuron++) {
           const scale = Math.fround(x.scale * prepared.scale(2 * neuron));

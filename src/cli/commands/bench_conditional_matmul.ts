@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import type { ConditionalMatmulResult } from '../../bench/conditional_matmul.ts';
 import { InputError } from '../../errors.ts';
-import { openBackend, parseCount, print } from '../common.ts';
+import { openDevice, parseCount, print } from '../common.ts';
 import {
   addBatchOption,
   addContestOptions,
@@ -45,13 +45,13 @@ export function conditionalMatmulCommand(parent: Command): void {
         `--block-size ${none}: expected a divisor of --neurons ${options.neurons} and of one of --chosen ${options.chosen}`,
       );
     const { benchmarkConditionalMatmul } = await import('../../bench/conditional_matmul.ts');
-    using backend = await openBackend({ ...options, threads: options.threads ?? 1 });
-    const onnxRuntime = await openOnnxRuntime(backend, options);
+    using device = await openDevice({ ...options, threads: options.threads ?? 1 });
+    const onnxRuntime = await openOnnxRuntime(device, options);
     if (!options.json)
       print(
-        `${machine(backend)}\n${options.neurons} rows of ${options.width}, f32; microseconds a token, median (quartiles); error: largest, over the largest output\n`,
+        `${machine(device)}\n${options.neurons} rows of ${options.width}, f32; microseconds a token, median (quartiles); error: largest, over the largest output\n`,
       );
-    const results = await benchmarkConditionalMatmul(backend, {
+    const results = await benchmarkConditionalMatmul(device, {
       ...contestLength(options, 100, 30),
       width: options.width,
       neurons: options.neurons,
@@ -64,7 +64,7 @@ export function conditionalMatmulCommand(parent: Command): void {
       },
     });
     const shape = { width: options.width, neurons: options.neurons };
-    await report('conditional-matmul', backend, options, { ...shape, results }, ({ renderBars }) => {
+    await report('conditional-matmul', device, options, { ...shape, results }, ({ renderBars }) => {
       const bars = results.flatMap(({ batch, blockSize, chosen, usPerToken, peers }) => [
         { label: `${chosen} rows in blocks of ${blockSize}, batch ${batch}, ours`, value: usPerToken, ours: true },
         ...peers

@@ -1,13 +1,13 @@
 /** What the benchmarks share: options, the peer, and where the results go. */
 import type { Command } from 'commander';
-import type { Backend } from '../../backend/backend.ts';
+import type { Device } from '../../backend/device.ts';
 import { precisions } from '../../backend/prepared_weight.ts';
 import type { OnnxRuntime } from '../../bench/peers.ts';
 import type { TokenTiming } from '../../bench/work.ts';
-import { addBackendOptions, addCommonOptions, type BackendOptions, type CommonOptions, notice, parseCount, printJson } from '../common.ts';
+import { addCommonOptions, addDeviceOptions, type CommonOptions, type DeviceOptions, notice, parseCount, printJson } from '../common.ts';
 import { machine, makeReportFolder, writeReport } from './bench_report.ts';
 
-export interface ContestOptions extends BackendOptions, CommonOptions {
+export interface ContestOptions extends DeviceOptions, CommonOptions {
   rounds: number;
   quick?: boolean;
   out?: string;
@@ -15,7 +15,7 @@ export interface ContestOptions extends BackendOptions, CommonOptions {
 
 /** Adds the options that every benchmark has; `threads` says how many by default, where it is not all. */
 export function addContestOptions(command: Command, rounds: number, threads?: string): Command {
-  return addBackendOptions(addCommonOptions(command), threads)
+  return addDeviceOptions(addCommonOptions(command), threads)
     .option('--rounds <count>', 'timings by turns, of which the median counts', parseCount, rounds)
     .option('--quick', 'fewer sizes and shorter timings: at most a minute')
     .option('--out <folder>', 'write the results as JSON and as a picture (SVG)')
@@ -38,9 +38,9 @@ export function contestLength({ quick, rounds }: ContestOptions, milliseconds: n
 }
 
 /** onnxruntime, or nothing and a line that says how to get it. */
-export async function openOnnxRuntime(backend: Backend, options: CommonOptions): Promise<OnnxRuntime | undefined> {
+export async function openOnnxRuntime(device: Device, options: CommonOptions): Promise<OnnxRuntime | undefined> {
   const { loadOnnxRuntime } = await import('../../bench/peers.ts');
-  const peer = await loadOnnxRuntime(backend);
+  const peer = await loadOnnxRuntime(device);
   if (!('missing' in peer)) return peer;
   notice(peer.missing, options);
   return undefined;
@@ -49,12 +49,12 @@ export async function openOnnxRuntime(backend: Backend, options: CommonOptions):
 /** Prints JSON where it is asked for, and writes JSON and the picture where a folder is given. */
 export async function report(
   name: string,
-  backend: Backend,
+  device: Device,
   options: ContestOptions,
   results: object,
   picture: (chart: typeof import('../../bench/chart.ts')) => string,
 ): Promise<void> {
-  const all = { machine: machine(backend), threads: backend.threads, ...results };
+  const all = { machine: machine(device), threads: device.threads, ...results };
   if (options.json) printJson(all);
   if (options.out) await writeReport(options.out, name, all, picture(await import('../../bench/chart.ts')));
 }

@@ -3,7 +3,7 @@ import type { Line } from '../../bench/chart.ts';
 import type { DepthResult } from '../../bench/depth.ts';
 import type { Timing } from '../../bench/timing.ts';
 import { InputError } from '../../errors.ts';
-import { openBackend, parseCount, parseInteger, print } from '../common.ts';
+import { openDevice, parseCount, parseInteger, print } from '../common.ts';
 import { addContestOptions, type ContestOptions, report } from './bench_contest.ts';
 import { machine } from './bench_report.ts';
 
@@ -28,15 +28,15 @@ export function depthCommand(parent: Command): void {
     if (options.to < options.from || options.to > 20)
       throw new InputError(`depths from ${options.from} to ${options.to}: expected --from at most --to, and --to at most 20`);
     const { benchmarkDepth } = await import('../../bench/depth.ts');
-    using backend = await openBackend(options);
+    using device = await openDevice(options);
     const step = options.quick ? 4 : 1;
     const depths = Array.from({ length: Math.floor((options.to - options.from) / step) + 1 }, (_, i) => options.from + i * step);
     if (!options.json) {
-      print(machine(backend));
+      print(machine(device));
       print(`one tree over ${options.width} features, ${options.batches} batches of ${options.batch} tokens; median (quartiles)\n`);
       print('depth  neurons  weights      forward, us/token     backward, us/token         both, us/token     AdamW, us/step');
     }
-    const results = await benchmarkDepth(backend, {
+    const results = await benchmarkDepth(device, {
       ...options,
       rounds: options.quick ? Math.min(options.rounds, 3) : options.rounds,
       depths,
@@ -51,7 +51,7 @@ export function depthCommand(parent: Command): void {
           `both ${ratios.forwardAndBackward.toFixed(2)} (nodes a token: ${((last.depth + 1) / (first.depth + 1)).toFixed(2)})`,
       );
     const { width, batch, batches } = options;
-    await report('depth', backend, options, { width, batch, batches, results, ratios }, ({ renderPanels }) => {
+    await report('depth', device, options, { width, batch, batches, results, ratios }, ({ renderPanels }) => {
       const line = (name: string, of: (result: DepthResult) => Timing): Line => ({
         name,
         points: results.map((result) => [result.depth, of(result).median]),

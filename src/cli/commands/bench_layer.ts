@@ -1,10 +1,10 @@
 import type { Command } from 'commander';
-import type { Backend } from '../../backend/backend.ts';
+import type { Device } from '../../backend/device.ts';
 import { precisions } from '../../backend/prepared_weight.ts';
 import type { LayerResult } from '../../bench/layer.ts';
 import type { ModelLayer } from '../../bench/model_layer.ts';
 import { InputError, printable } from '../../errors.ts';
-import { addModelOption, type ModelOptions, openBackend, openModelFolder, parseCount, parseInteger, print } from '../common.ts';
+import { addModelOption, type ModelOptions, openDevice, openModelFolder, parseCount, parseInteger, print } from '../common.ts';
 import {
   addBatchOption,
   addContestOptions,
@@ -60,12 +60,12 @@ export function layerCommand(parent: Command): void {
       import('../../bench/work.ts'),
     ]);
     // As the paper does: one thread.
-    using backend = await openBackend({ ...options, threads: options.threads ?? 1 });
-    const onnxRuntime = await openOnnxRuntime(backend, options);
-    if (!options.json) print(`${machine(backend)}\nmicroseconds a token, median (quartiles); error: largest, over the largest output\n`);
+    using device = await openDevice({ ...options, threads: options.threads ?? 1 });
+    const onnxRuntime = await openOnnxRuntime(device, options);
+    if (!options.json) print(`${machine(device)}\nmicroseconds a token, median (quartiles); error: largest, over the largest output\n`);
     const batches = options.quick ? counts.slice(0, 2) : counts;
-    const real = options.text === undefined ? undefined : await readLayer(backend, options, options.text, batches);
-    const results = await benchmarkLayer(backend, {
+    const real = options.text === undefined ? undefined : await readLayer(device, options, options.text, batches);
+    const results = await benchmarkLayer(device, {
       ...contestLength(options, 250, 50),
       layers: real ? [real.tree] : configs.map((config) => randomTrees({ ...config, width: options.width })),
       tokens: real?.tokens ?? randomTokens(options.width, batches),
@@ -77,7 +77,7 @@ export function layerCommand(parent: Command): void {
       },
     });
     const given = real && { layer: real.layer, leavesReached: real.leavesReached, leaves: real.leaves };
-    await report('layer', backend, options, { ...given, results }, ({ renderBars }) => {
+    await report('layer', device, options, { ...given, results }, ({ renderBars }) => {
       const bars = results.flatMap(({ config, batch, dtype, usPerToken, peers }) => [
         { label: `${config}, batch ${batch}, ours ${dtype}`, value: usPerToken, ours: true },
         ...(dtype === dtypes[0]
@@ -99,10 +99,10 @@ function configsOf({ all, configs }: LayerOptions): { trees: number; depth: numb
 }
 
 /** The model's layer and what it takes in; says how evenly its tokens spread. */
-async function readLayer(backend: Backend, options: LayerOptions, text: string, batches: readonly number[]): Promise<ModelLayer> {
+async function readLayer(device: Device, options: LayerOptions, text: string, batches: readonly number[]): Promise<ModelLayer> {
   const [{ readModelLayer }, { tokensFor }] = await Promise.all([import('../../bench/model_layer.ts'), import('../../bench/work.ts')]);
   const model = await openModelFolder(options);
-  const read = await readModelLayer(backend, { model, text, layer: options.layer, tokens: tokensFor(batches) });
+  const read = await readModelLayer(device, { model, text, layer: options.layer, tokens: tokensFor(batches) });
   const tokens = read.tokens.values.length / read.tokens.width;
   if (!options.json)
     print(

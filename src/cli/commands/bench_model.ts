@@ -9,7 +9,7 @@ import {
   checkShape,
   type FeedforwardOptions,
   type ModelOptions,
-  openBackend,
+  openDevice,
   openModelFolder,
   parseCount,
   print,
@@ -60,8 +60,8 @@ export function modelCommand(parent: Command): void {
     const config = model
       ? await configOf(model, options)
       : benchmarkConfig({ ...options, width: options.hidden, neurons: options.intermediate });
-    using backend = await openBackend(options);
-    const results = await benchmarkModel(backend, {
+    using device = await openDevice(options);
+    const results = await benchmarkModel(device, {
       ...contestLength(options, 600, 200),
       config,
       model,
@@ -69,13 +69,13 @@ export function modelCommand(parent: Command): void {
       length: options.length,
       batches: options.quick ? counts.slice(0, 1) : counts,
       dtypes,
-      onnxRuntime: await openOnnxRuntime(backend, options),
+      onnxRuntime: await openOnnxRuntime(device, options),
     });
     if (!options.json)
       print(
-        `${machine(backend)}\n${config.layers} layers of ${config.hiddenSize}${model ? ` (${model})` : ''}, ${options.length} tokens a sequence; milliseconds a call, median (quartiles); error: root of mean squares, over that of the output in f32\n\n${modelTable(results)}`,
+        `${machine(device)}\n${config.numHiddenLayers} layers of ${config.hiddenSize}${model ? ` (${model})` : ''}, ${options.length} tokens a sequence; milliseconds a call, median (quartiles); error: root of mean squares, over that of the output in f32\n\n${modelTable(results)}`,
       );
-    await report('model', backend, options, { model, length: options.length, results }, ({ renderBars }) => {
+    await report('model', device, options, { model, length: options.length, results }, ({ renderBars }) => {
       const bars = results.map(({ name, dtype, batch, milliseconds }) => ({
         label: `batch ${batch}, ${name} ${dtype}`,
         value: milliseconds.median,
@@ -97,7 +97,8 @@ async function configOf(folder: string, { length }: Options): Promise<ModelConfi
     throw new InputError(
       `${path}: 'model_type' is "crammedBERT", expected "bert" or "ultrafastbert": the peer's fused operators are BERT's, whose norms come after`,
     );
-  if (length > config.positions) throw new InputError(`--length ${length}: ${folder} takes at most ${config.positions} tokens`);
+  if (length > config.maxPositionEmbeddings)
+    throw new InputError(`--length ${length}: ${folder} takes at most ${config.maxPositionEmbeddings} tokens`);
   return config;
 }
 

@@ -1,14 +1,14 @@
 /** How the benchmarks say what they measured. */
 import { cpus } from 'node:os';
 import { joinPath, makeFolder } from '#platform';
-import type { Backend } from '../../backend/backend.ts';
+import type { Device } from '../../backend/device.ts';
 import { InputError, printable } from '../../errors.ts';
 import { fileError, writeFileAtomic } from '../../io/files.ts';
 
 /** What the figures hold for. */
-export function machine(backend: Backend): string {
+export function machine(device: Device): string {
   const processors = cpus();
-  return `${processors[0]?.model.trim() ?? 'unknown processor'}, ${processors.length} visible cores; Node ${process.versions.node}; ${backend.name}: ${backend.description}`;
+  return `${processors[0]?.model.trim() ?? 'unknown processor'}, ${processors.length} visible cores; Node ${process.versions.node}; ${device.name}: ${device.description}`;
 }
 
 /** Makes the folder for {@link writeReport}, before anything is measured. Throws InputError if it cannot be made. */

@@ -3,7 +3,7 @@ import type { Precision } from '../../backend/prepared_weight.ts';
 import type { Line, Panel } from '../../bench/chart.ts';
 import type { ScalingResult, TreePoint } from '../../bench/scaling.ts';
 import { InputError } from '../../errors.ts';
-import { addPrecisionOption, openBackend, parseCount, parseInteger, print } from '../common.ts';
+import { addPrecisionOption, openDevice, parseCount, parseInteger, print } from '../common.ts';
 import { addBatchOption, addContestOptions, type ContestOptions, contestLength, report, timingText } from './bench_contest.ts';
 import { countsOf, machine } from './bench_report.ts';
 
@@ -33,7 +33,7 @@ export function scalingCommand(parent: Command): void {
     const points = sweep(options);
     const { benchmarkScaling } = await import('../../bench/scaling.ts');
     const results: ScalingResult[] = [];
-    using backend = await openBackend(options);
+    using device = await openDevice(options);
     const onResult = (result: ScalingResult) => {
       if (!options.json) print(resultRow(result));
     };
@@ -44,15 +44,15 @@ export function scalingCommand(parent: Command): void {
       dtype: options.dtype,
       onResult,
     };
-    if (!options.json) print(`${machine(backend)}\nmicroseconds a token, median (quartiles); ${options.dtype}\n\n${header}`);
+    if (!options.json) print(`${machine(device)}\nmicroseconds a token, median (quartiles); ${options.dtype}\n\n${header}`);
     // One thread, and then all of them, unless a number is asked for.
-    if (options.threads === undefined && backend.threads > 1) {
-      using single = await openBackend({ ...options, backend: backend.name as ScalingOptions['backend'], threads: 1 });
+    if (options.threads === undefined && device.threads > 1) {
+      using single = await openDevice({ ...options, device: device.name as ScalingOptions['device'], threads: 1 });
       results.push(...(await benchmarkScaling(single, run)));
     }
-    results.push(...(await benchmarkScaling(backend, run)));
+    results.push(...(await benchmarkScaling(device, run)));
     const { depth, width } = options;
-    await report('scaling', backend, options, { depth, width, results }, ({ renderPanels }) =>
+    await report('scaling', device, options, { depth, width, results }, ({ renderPanels }) =>
       renderPanels(`Fast feedforward trees beside dense layers (${options.dtype})`, picture(results, options)),
     );
   });

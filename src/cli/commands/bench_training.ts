@@ -3,7 +3,7 @@ import type { ProductPrecision } from '../../backend/prepared_weight.ts';
 import type { TrainingRow } from '../../bench/training.ts';
 import type { ModelConfig } from '../../models/config.ts';
 import type { MaskedLanguageModel } from '../../models/masked_language_model.ts';
-import { addShapeOptions, checkShape, type FeedforwardOptions, notice, openBackend, parseCount, print } from '../common.ts';
+import { addShapeOptions, checkShape, type FeedforwardOptions, notice, openDevice, parseCount, print } from '../common.ts';
 import { addTrainingPrecisionOption } from '../training_runs.ts';
 import { addContestOptions, type ContestOptions, report } from './bench_contest.ts';
 import { machine, table } from './bench_report.ts';
@@ -37,41 +37,41 @@ export function trainingCommand(parent: Command): void {
     const { batch, length, precision } = options;
     const configOf = (feedforward: ModelConfig['feedforward']) =>
       crammedBertConfig({
-        vocabularySize: options.vocabulary,
+        vocabSize: options.vocabulary,
         hiddenSize: options.hidden,
-        layers: options.layers,
-        heads: options.heads,
-        positions: length,
+        numHiddenLayers: options.layers,
+        numAttentionHeads: options.heads,
+        maxPositionEmbeddings: length,
         feedforward,
       });
     const models = (['fff', 'dense'] as const).map((kind) => {
       const feedforward = feedforwardOf(kind, options);
       return { name: `ours, ${kind === 'fff' ? 'trees ' : ''}${describeFeedforward(feedforward)}`, config: configOf(feedforward) };
     });
-    using backend = await openBackend(options);
+    using device = await openDevice(options);
     const torch = await startTorch(options.python);
     if ('missing' in torch) notice(torch.missing, options);
     const openPeer =
       'missing' in torch
         ? undefined
         : async (model: MaskedLanguageModel) => {
-            const peer = await torch.open(model, backend.threads);
+            const peer = await torch.open(model, device.threads);
             // Whatever ours multiply in.
             return { ...peer, rest: restFromSpinning, name: `${peer.name} in f32, dense ${options.intermediate}` };
           };
     const rounds = options.quick ? Math.min(options.rounds, 2) : options.rounds;
-    const { rows, matrixProduct } = await benchmarkTraining(backend, { models, batch, length, rounds, precision, openPeer }).finally(() => {
+    const { rows, matrixProduct } = await benchmarkTraining(device, { models, batch, length, rounds, precision, openPeer }).finally(() => {
       if (!('missing' in torch)) torch.dispose();
     });
     if (!options.json) {
       print(
-        `${machine(backend)}\n${options.layers} layers of ${options.hidden}, ${batch} x ${length} tokens a step, AdamW included, ours in ${precision}; median (quartiles)\n`,
+        `${machine(device)}\n${options.layers} layers of ${options.hidden}, ${batch} x ${length} tokens a step, AdamW included, ours in ${precision}; median (quartiles)\n`,
       );
       print(trainingTable(rows));
       print(`\nour matrix product in ${precision}, 1024 cubed: ${Math.round(matrixProduct.median)} GFLOP/s`);
     }
     const shape = { configs: models.map(({ config }) => config), batch, length, precision };
-    await report('training', backend, options, { ...shape, results: rows, matrixProduct }, ({ renderBars }) => {
+    await report('training', device, options, { ...shape, results: rows, matrixProduct }, ({ renderBars }) => {
       const bars = rows.map(({ name, tokensPerSecond }) => ({ label: name, value: tokensPerSecond.median, ours: name.startsWith('ours') }));
       return renderBars('Training', 'tokens a second', bars);
     });

@@ -5,7 +5,7 @@ import {
   fixed,
   type InferenceOptions,
   notice,
-  openBackend,
+  openDevice,
   openPipeline,
   parseCount,
   print,
@@ -26,8 +26,8 @@ export function classifyCommand(program: Command): void {
   addInferenceOptions(command, 'a classifier')
     .addHelpText('after', '\nExample:\n  ufb classify --model my-classifier "What a fine day."')
     .action(async (texts: string[], options: Options) => {
-      using backend = await openBackend(options);
-      using classify = await openPipeline('text-classification', backend, options);
+      using device = await openDevice(options);
+      using classify = await openPipeline('text-classification', device, options);
       const answers: { text: string; classes: { label: string; score: number }[] }[] = [];
       if (areWords(texts))
         notice(

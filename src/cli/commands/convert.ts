@@ -4,13 +4,13 @@ import type { ConversionOptions, ConversionResult } from '../../convert/convert.
 import { InputError, printable } from '../../errors.ts';
 import { type FeedforwardConfig, feedforwardOf } from '../../models/config.ts';
 import {
-  addBackendOptions,
   addCommonOptions,
+  addDeviceOptions,
   addFeedforwardOptions,
   addModelOption,
-  type BackendOptions,
   type CommonOptions,
   checkFeedforward,
+  type DeviceOptions,
   type FeedforwardOptions,
   fixed,
   type ModelOptions,
@@ -32,7 +32,7 @@ import {
   endOf,
   failUnlessFinished,
   isAfter,
-  openTrainingBackend,
+  openTrainingDevice,
   type ResumedRun,
   resumedRun,
   startLog,
@@ -40,7 +40,7 @@ import {
   timesOf,
 } from '../training_runs.ts';
 
-type Options = BackendOptions &
+type Options = DeviceOptions &
   CommonOptions &
   ModelOptions &
   FeedforwardOptions &
@@ -107,7 +107,7 @@ export function convertCommand(program: Command): void {
     .option('--evaluate-every <seconds>', 'time between two measurements of the agreement', parsePositive, 300)
     .addOption(new Option('--dtype <type>', 'of the weights in model.safetensors').choices(['f32', 'bf16']).default('f32'))
     .option('--log <file>', 'add JSON lines about each step to this file');
-  addBackendOptions(addCommonOptions(addTrainingPrecisionOption(command)));
+  addDeviceOptions(addCommonOptions(addTrainingPrecisionOption(command)));
   groupOptions(command, {
     'Required:': '--model --corpus --out',
     'What the layers become:': '--feedforward --trees --depth --leaf-width --always-on --intermediate --layers',
@@ -169,7 +169,7 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
     dtype: options.dtype.toUpperCase() as ConversionOptions['dtype'],
   };
   const { options: runOptions, log: logPath } = options.resume ? await runToResume(options, now, given) : { options: now };
-  using backend = await openTrainingBackend(options);
+  using device = await openTrainingDevice(options);
   using stop = stopOnInterrupt(options);
   const path = options.log ?? logPath;
   const log = await JsonLog.open(path, { read: runOptions.corpus, folder: options.out });
@@ -177,7 +177,7 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
   const bar = new ProgressBar(options, '{phase}  loss {loss}  {rate} tokens/s  ');
   try {
     return await convert(runOptions, {
-      backend,
+      device,
       out: options.out,
       resume: options.resume ?? false,
       checkpointEvery: options.checkpointEvery,

@@ -8,15 +8,15 @@ import { modelFiles, tokenizerFiles, vocabularyFile, weightsIndex } from '../../
 import { filesAmong, sentenceFilesOf } from '../../io/model_folder.ts';
 import { type EmbeddingDtype, embeddingDtypes, toBinary } from '../../pipelines/quantization.ts';
 import {
-  addBackendOptions,
+  addDeviceOptions,
   addModelOption,
   addPrecisionOption,
-  type BackendOptions,
   type CommonOptions,
+  type DeviceOptions,
   dimensionsHelp,
   type ModelOptions,
   notice,
-  openBackend,
+  openDevice,
   openModelFolder,
   parseCount,
   print,
@@ -27,7 +27,7 @@ import { rangesPath } from '../quantized_file.ts';
 import { linesIn, Refusals } from '../sentences.ts';
 import { partEndings, VectorFile } from '../vector_file.ts';
 
-interface Options extends CommonOptions, BackendOptions, ModelOptions {
+interface Options extends CommonOptions, DeviceOptions, ModelOptions {
   in: string;
   out?: string;
   resume?: boolean;
@@ -56,7 +56,7 @@ export function embedCommand(program: Command): void {
         .choices(embeddingDtypes)
         .default('f32'),
     );
-  addPrecisionOption(addModelOption(addBackendOptions(command), sentenceModel))
+  addPrecisionOption(addModelOption(addDeviceOptions(command), sentenceModel))
     .option('--quiet', 'print results only: no progress, no notices')
     .addHelpText('after', '\nExample:\n  ufb embed --model sentence-transformers/all-MiniLM-L6-v2 --in notes.txt --out notes.npy')
     .action(embed);
@@ -81,11 +81,11 @@ async function embed(options: Options): Promise<void> {
         ];
   if (options.out !== undefined) await checkWritable(options.out);
   for (const path of outputs) await checkOutput('--out', path, { read: [options.in] });
-  using backend = await openBackend(options);
+  using device = await openDevice(options);
   const { dtype } = options;
   const folder = await openModelFolder(options);
   using extract = await pipeline('feature-extraction', folder, {
-    backend,
+    device,
     dtype,
     prompt: options.prompt,
     prompt_name: options.promptName,

@@ -5,7 +5,7 @@ import {
   fixed,
   type InferenceOptions,
   notice,
-  openBackend,
+  openDevice,
   openModelFolder,
   openPipeline,
   parseCount,
@@ -53,8 +53,8 @@ function addSts(command: Command): void {
   addInferenceOptions(sts, sentenceModel).action(async (options: StsOptions) => {
     const { evaluateSts, readStsB } = await import('../../glue/sts.ts');
     const pairs = await readStsB(options.data);
-    using backend = await openBackend(options);
-    using embed = await openPipeline('feature-extraction', backend, options);
+    using device = await openDevice(options);
+    using embed = await openPipeline('feature-extraction', device, options);
     const started = performance.now();
     const pooling = embed.pooling ?? 'mean';
     const scores = await evaluateSts(pairs, async (texts) => (await embed(texts, { pooling })).data);
@@ -72,7 +72,7 @@ function addSts(command: Command): void {
 function addMlm(command: Command): void {
   const mlm = command
     .command('mlm')
-    .description('masked language modelling: loss, accuracy and what guessing without context gets')
+    .description('masked language modeling: loss, accuracy and what guessing without context gets')
     .requiredOption('--text <file>', 'text that was not trained on, plain or gzipped: one paragraph a line, blank lines between documents')
     .option('--seed <number>', 'of the masking', parseInteger, 0)
     .option('--max-tokens <count>', 'only so much of the text', parseCount)
@@ -88,9 +88,9 @@ function addMlm(command: Command): void {
       import('../progress.ts'),
     ]);
     const model = await openModelFolder(options);
-    using backend = await openBackend(options);
+    using device = await openDevice(options);
     const scores = await withProgress(options, (onProgress) =>
-      evaluateMaskedLanguageModel({ ...options, model, backend, onProgress, onNotice: (line) => notice(line, options) }),
+      evaluateMaskedLanguageModel({ ...options, model, device, onProgress, onNotice: (line) => notice(line, options) }),
     );
     if (options.json) {
       printJson(scores);
@@ -112,7 +112,7 @@ function addAgreement(command: Command): void {
   const agreement = command
     .command('agreement')
     .description(
-      'how far a converted model agrees with the one that it was made from, on paragraphs of a text: neighbours, vectors, hidden states',
+      'how far a converted model agrees with the one that it was made from, on paragraphs of a text: neighbors, vectors, hidden states',
     )
     .requiredOption('--against <model>', 'the model that --model was made from: a folder, or OWNER/NAME on the hub')
     .requiredOption('--text <file>', 'text, plain or gzipped, one paragraph a line')
@@ -123,7 +123,7 @@ function addAgreement(command: Command): void {
       import('../../pipelines/pipeline.ts'),
       import('../../pipelines/pooling.ts'),
       import('../../pipelines/text_runner.ts'),
-      import('../../convert/neighbours.ts'),
+      import('../../convert/neighbors.ts'),
       import('../../convert/compare.ts'),
       import('../progress.ts'),
     ]);
@@ -132,16 +132,16 @@ function addAgreement(command: Command): void {
     if (texts.length < options.count) {
       const found = `${options.text}: has ${texts.length} paragraphs`;
       if (agreement.getOptionValueSource('count') === 'cli') throw new InputError(`${found}, expected at least --count ${options.count}`);
-      notice(`${found}, all of which are taken: among fewer than ${options.count}, neighbours are more easily kept`, options);
+      notice(`${found}, all of which are taken: among fewer than ${options.count}, neighbors are more easily kept`, options);
     }
-    using backend = await openBackend(options);
+    using device = await openDevice(options);
     // Long paragraphs are cut for both models alike; what both say of the texts is said once.
     const told = new Set<string>();
     const tell = (line: string) => {
       if (!isNoticeOfCut(line) && !told.has(line)) notice(line, options);
       told.add(line);
     };
-    const settings = { backend, notice: tell };
+    const settings = { device, notice: tell };
     using theirs = await pipeline('feature-extraction', reference, settings);
     using ours = await pipeline('feature-extraction', folder, { ...settings, dtype: options.dtype });
     const pooling = theirs.pooling ?? 'mean';
@@ -152,7 +152,7 @@ function addAgreement(command: Command): void {
       return { model, encode, maxLength, embed, width: extract.width };
     });
     const comparison = await withProgress(options, (onProgress) =>
-      compareModels(backend, first, second, texts, { pooling: poolKindOf(pooling), onProgress }),
+      compareModels(device, first, second, texts, { pooling: poolKindOf(pooling), onProgress }),
     );
     const { recall, states, vectors, cosine, layers } = comparison;
     if (options.json) {

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { InputError, quoted } from '../../errors.ts';
-import type { LabelledFile } from '../../training/labelled_files.ts';
-import { addInferenceOptions, fixed, type InferenceOptions, notice, openBackend, openPipeline, print, printJson } from '../common.ts';
+import type { LabeledFile } from '../../training/labeled_files.ts';
+import { addInferenceOptions, fixed, type InferenceOptions, notice, openDevice, openPipeline, print, printJson } from '../common.ts';
 import { classificationTable } from './classification_table.ts';
 
 interface Options extends InferenceOptions {
@@ -12,25 +12,25 @@ export function addClassification(command: Command): void {
   const classification = command
     .command('classification')
     .description(
-      'a classifier, on labelled texts: precision, recall and F1 of each class, and which is taken for which; of scores, correlations',
+      'a classifier, on labeled texts: precision, recall and F1 of each class, and which is taken for which; of scores, correlations',
     )
     .requiredOption(
       '--data <file>',
-      "labelled texts as 'ufb finetune' reads them: .tsv, .csv or .jsonl with text, pair, and label or score",
+      "labeled texts as 'ufb finetune' reads them: .tsv, .csv or .jsonl with text, pair, and label or score",
     );
   addInferenceOptions(classification, 'a classifier').action(evaluate);
 }
 
 async function evaluate(options: Options): Promise<void> {
-  const [{ readLabelledFile }, { withProgress }, { classificationReport }, { pearson, spearman }] = await Promise.all([
-    import('../../training/labelled_files.ts'),
+  const [{ readLabeledFile }, { withProgress }, { classificationReport }, { pearson, spearman }] = await Promise.all([
+    import('../../training/labeled_files.ts'),
     import('../progress.ts'),
     import('../../training/classification_report.ts'),
     import('../../training/metrics.ts'),
   ]);
-  const file = await readLabelledFile(options.data);
-  using backend = await openBackend(options);
-  using classify = await openPipeline('text-classification', backend, options);
+  const file = await readLabeledFile(options.data);
+  using device = await openDevice(options);
+  using classify = await openPipeline('text-classification', device, options);
   const { labels, config } = classify.model;
   const names = config.labelNames ?? Array.from({ length: labels }, (_, index) => `LABEL_${index}`);
   if (config.problemType === 'multi_label_classification')
@@ -76,7 +76,7 @@ async function evaluate(options: Options): Promise<void> {
 }
 
 /** The number of each example's class: by its name, or where all of them are numbers of classes and none a name, by that. */
-function classesOf({ records }: LabelledFile, options: Options, names: readonly string[]): number[] {
+function classesOf({ records }: LabeledFile, options: Options, names: readonly string[]): number[] {
   const isNumber = (label: string) => /^\d+$/.test(label) && Number(label) < names.length;
   const numbered = records.every(({ label }) => !names.includes(`${label}`) && isNumber(`${label}`));
   if (numbered) {

@@ -3,7 +3,7 @@ import {
   addInferenceOptions,
   type InferenceOptions,
   notice,
-  openBackend,
+  openDevice,
   openPipeline,
   print,
   printJson,
@@ -28,13 +28,13 @@ async function evaluate(options: Options): Promise<void> {
     import('../../retrieval/prompt.ts'),
     import('../progress.ts'),
   ]);
-  using backend = await openBackend(options);
-  using embed = await openPipeline('feature-extraction', backend, options);
+  using device = await openDevice(options);
+  using embed = await openPipeline('feature-extraction', device, options);
   const settings = { pooling: embed.pooling ?? ('mean' as const), normalize: true };
   const started = performance.now();
   const scores = await withProgress(options, (onProgress) =>
     evaluateRetrieval(options.data, {
-      backend,
+      device,
       embed: (texts, side) => embed(texts, { ...settings, prompt_name: retrievalPrompt(embed.prompts, side) }),
       onProgress,
       onNotice: (line) => notice(line, options),

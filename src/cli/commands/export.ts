@@ -36,7 +36,7 @@ export function exportCommand(program: Command): void {
 }
 
 async function exportOnnx(options: OnnxOptions): Promise<void> {
-  const [{ ReferenceBackend }, { checkWritable, writeFileAtomic }, { loadModel }, { modelGraph }, { encodeOnnx, onnxOpset }] =
+  const [{ ReferenceDevice }, { checkWritable, writeFileAtomic }, { loadModel }, { modelGraph }, { encodeOnnx, onnxOpset }] =
     await Promise.all([
       import('../../backend/reference.ts'),
       import('../../io/files.ts'),
@@ -47,8 +47,8 @@ async function exportOnnx(options: OnnxOptions): Promise<void> {
   const folder = await openModelFolder(options);
   await checkWritable(options.out);
   await checkOutput('--out', options.out, {});
-  using backend = new ReferenceBackend();
-  using model = await loadModel(folder, backend, { notice: (line) => notice(line, options) });
+  using device = new ReferenceDevice();
+  using model = await loadModel(folder, device, { notice: (line) => notice(line, options) });
   const graph = await modelGraph(model, options.dtype);
   let bytes: Uint8Array;
   try {
@@ -62,7 +62,7 @@ async function exportOnnx(options: OnnxOptions): Promise<void> {
 }
 
 async function exportSafetensors(options: SafetensorsOptions): Promise<void> {
-  const [{ ReferenceBackend }, { copyFiles, filesAmong, sentenceFilesOf }, checkpoint] = await Promise.all([
+  const [{ ReferenceDevice }, { copyFiles, filesAmong, sentenceFilesOf }, checkpoint] = await Promise.all([
     import('../../backend/reference.ts'),
     import('../../io/model_folder.ts'),
     import('../../models/checkpoint.ts'),
@@ -81,8 +81,8 @@ async function exportSafetensors(options: SafetensorsOptions): Promise<void> {
   if (stale)
     throw new InputError(`--out ${options.out} holds ${stale} of another model, which would not be replaced: expected another folder`);
   // Nothing is computed: values are moved from one layout to another.
-  using backend = new ReferenceBackend();
-  using model = await checkpoint.loadModel(folder, backend, { notice: (line) => notice(line, options) });
+  using device = new ReferenceDevice();
+  using model = await checkpoint.loadModel(folder, device, { notice: (line) => notice(line, options) });
   const dtype = options.dtype.toUpperCase() as 'F32' | 'BF16' | 'F16';
   const rest = model.task === 'sequence-classification' ? [] : await checkpoint.readPooler(folder);
   await checkpoint.saveCheckpoint(options.out, model, { tokenizer, dtype, rest });

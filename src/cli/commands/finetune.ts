@@ -4,11 +4,11 @@ import { InputError, printable } from '../../errors.ts';
 import { fineTuningRecipe, learningRateFor } from '../../training/fine_tune_recipe.ts';
 import type { FineTuningResult, FineTuningRunOptions } from '../../training/fine_tune_run.ts';
 import {
-  addBackendOptions,
   addCommonOptions,
+  addDeviceOptions,
   addModelOption,
-  type BackendOptions,
   type CommonOptions,
+  type DeviceOptions,
   fixed,
   type ModelOptions,
   notice,
@@ -25,7 +25,7 @@ import {
   endOf,
   failUnlessFinished,
   isAfter,
-  openTrainingBackend,
+  openTrainingDevice,
   type ResumedRun,
   resumedRun,
   startLog,
@@ -33,7 +33,7 @@ import {
 } from '../training_runs.ts';
 import { classificationTable, majorityLine } from './classification_table.ts';
 
-interface Options extends BackendOptions, CommonOptions, ModelOptions, Omit<FineTuningRunOptions, 'model' | 'train' | 'learningRate'> {
+interface Options extends DeviceOptions, CommonOptions, ModelOptions, Omit<FineTuningRunOptions, 'model' | 'train' | 'learningRate'> {
   train?: string;
   learningRate?: number;
   out: string;
@@ -60,7 +60,7 @@ const runOptionNames = [
 
 export function finetuneCommand(program: Command): void {
   const command = addModelOption(program.command('finetune'))
-    .description('train a classifier on labelled texts of your own; Ctrl-C saves and stops, --resume goes on exactly')
+    .description('train a classifier on labeled texts of your own; Ctrl-C saves and stops, --resume goes on exactly')
     .option(
       '--train <file>',
       '.tsv, .csv or .jsonl with the columns text, pair (if there are two texts), and label (a class) or score (a number)',
@@ -75,7 +75,7 @@ export function finetuneCommand(program: Command): void {
       'go on with the run in --out, with the options and the log it was started with; --model, --train and --validation may name what was moved',
     )
     .option('--epochs <count>', 'times that every example is seen, at most', parseCount, fineTuningRecipe.epochs)
-    .option('--batch <texts>', 'texts for each step of the optimiser', parseCount, fineTuningRecipe.batch)
+    .option('--batch <texts>', 'texts for each step of the optimizer', parseCount, fineTuningRecipe.batch)
     .option(
       '--learning-rate <rate>',
       `peak learning rate (default: by the width of the model, from ${learningRateFor(768)} for 768 to ${learningRateFor(256)} for 256)`,
@@ -88,7 +88,7 @@ export function finetuneCommand(program: Command): void {
     .option('--checkpoint-every <seconds>', 'time between two saves', parsePositive, 300)
     .addOption(new Option('--dtype <type>', 'of the weights in model.safetensors').choices(['f32', 'bf16']).default('f32'))
     .option('--log <file>', 'add JSON lines about each step to this file');
-  addBackendOptions(addCommonOptions(addTrainingPrecisionOption(command)));
+  addDeviceOptions(addCommonOptions(addTrainingPrecisionOption(command)));
   groupOptions(command, {
     'Required:': '--train --out',
     'What is trained:': '--model --revision',
@@ -121,18 +121,18 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
     validation: absolute(options.validation),
     dtype: options.dtype.toUpperCase(),
   } as FineTuningRunOptions;
-  if (!options.resume && !options.train) throw new InputError('--train FILE is missing: name the labelled texts to train on');
+  if (!options.resume && !options.train) throw new InputError('--train FILE is missing: name the labeled texts to train on');
   const { options: runOptions, log: logPath } = options.resume
     ? await runToResume(options, now, given)
     : { options: await newOptions(now, options) };
-  using backend = await openTrainingBackend(options);
+  using device = await openTrainingDevice(options);
   using stop = stopOnInterrupt(options);
   const path = options.log ?? logPath;
   const log = await JsonLog.open(path, { read: [runOptions.train, runOptions.validation], folder: options.out });
   const bar = new ProgressBar(options, 'epoch {epoch}  loss {loss}  {rate} tokens/s  ');
   try {
     return await runFineTuning(runOptions, {
-      backend,
+      device,
       out: options.out,
       resume: options.resume ?? false,
       checkpointEvery: options.checkpointEvery,

@@ -6,11 +6,11 @@ import type { Contribution, GlueSummary, Kept, Range } from '../../glue/statisti
 import { findGlueTask, glueTask, glueTasks } from '../../glue/tasks.ts';
 import { fineTuningRecipe } from '../../training/fine_tune_recipe.ts';
 import {
-  addBackendOptions,
   addCommonOptions,
+  addDeviceOptions,
   addModelOption,
-  type BackendOptions,
   type CommonOptions,
+  type DeviceOptions,
   fixed,
   type ModelOptions,
   notice,
@@ -24,7 +24,7 @@ import {
   addTrainingPrecisionOption,
   failUnlessFinished,
   isAfter,
-  openTrainingBackend,
+  openTrainingDevice,
   type ResumedRun,
   resumedRun,
   startLog,
@@ -32,7 +32,7 @@ import {
 } from '../training_runs.ts';
 import { table } from './bench_report.ts';
 
-interface Options extends BackendOptions, CommonOptions, ModelOptions {
+interface Options extends DeviceOptions, CommonOptions, ModelOptions {
   data?: string;
   tasks?: string;
   seeds: SeedCounts;
@@ -86,7 +86,7 @@ export function glueCommand(program: Command): void {
       '--out of a run of the model without its feedforward layers: with --against, how much of their contribution this model keeps, (model - without) / (against - without)',
     )
     .option('--log <file>', 'add JSON lines about each step to this file');
-  addBackendOptions(addCommonOptions(addTrainingPrecisionOption(command)));
+  addDeviceOptions(addCommonOptions(addTrainingPrecisionOption(command)));
   groupOptions(command, {
     'Required:': '--data',
     'What is trained:': '--model --revision --tasks --seeds --epochs',
@@ -133,7 +133,7 @@ async function glue(options: Options, given: (name: string) => boolean): Promise
   const [against, without] = [await stored(options.against), await stored(options.without)];
   const others = [against, without].filter((other) => other !== undefined);
   const { options: runOptions, log: logPath } = options.resume ? await runToResume(options, given) : { options: await newOptions(options) };
-  using backend = await openTrainingBackend(options);
+  using device = await openTrainingDevice(options);
   using stop = stopOnInterrupt(options);
   const read = runOptions.tasks.flatMap((name) => glueFiles(glueTask(name), runOptions.data));
   const path = options.log ?? logPath;
@@ -142,7 +142,7 @@ async function glue(options: Options, given: (name: string) => boolean): Promise
   let results: GlueResults;
   try {
     results = await runGlue(runOptions, {
-      backend,
+      device,
       out,
       resume: options.resume ?? false,
       against: others,

@@ -1,25 +1,25 @@
 import type { Command } from 'commander';
-import type { Backend } from '../../backend/backend.ts';
+import type { Device } from '../../backend/device.ts';
 import { InputError, printable } from '../../errors.ts';
 import type { Encoder } from '../../models/encoder.ts';
 import type { SentenceModules } from '../../pipelines/sentence_transformer.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import {
-  addBackendOptions,
   addCommonOptions,
+  addDeviceOptions,
   addModelOption,
-  type BackendOptions,
   type CommonOptions,
+  type DeviceOptions,
   type ModelOptions,
   notice,
-  openBackend,
+  openDevice,
   openModelFolder,
   print,
   printJson,
 } from '../common.ts';
 import { checkOutput } from '../outputs.ts';
 
-interface Options extends CommonOptions, BackendOptions, ModelOptions {
+interface Options extends CommonOptions, DeviceOptions, ModelOptions {
   text?: string;
   textFile?: string;
   out?: string;
@@ -35,7 +35,7 @@ export function inspectCommand(program: Command): void {
     .option('--text <text>', 'show the leaf that each token reaches in each layer')
     .option('--text-file <file>', 'count how the texts of a file, one a line, spread over the leaves of each layer')
     .option('--out <file>', 'with --text: draw the paths (SVG)');
-  addModelOption(addBackendOptions(addCommonOptions(command)))
+  addModelOption(addDeviceOptions(addCommonOptions(command)))
     .addHelpText('after', '\nExample:\n  ufb inspect --text "The cat sat on the mat." --out paths.svg')
     .action((model: string | undefined, options: Options) => {
       if (model !== undefined && options.model !== undefined) throw new InputError(`${model} and --model ${options.model} are both given`);
@@ -99,12 +99,12 @@ async function inspect(options: Options): Promise<void> {
   }
   const types = [...new Set(tensors.map(({ dtype }) => dtype))].join(', ');
   print(`model        ${printable(folder)}`);
-  print(`family       ${config.family}, ${config.layers} layers of ${config.hiddenSize}, ${config.heads} heads`);
-  const length = Math.min(config.positions, sentences?.maxLength ?? Number.POSITIVE_INFINITY);
+  print(`family       ${config.family}, ${config.numHiddenLayers} layers of ${config.hiddenSize}, ${config.numAttentionHeads} heads`);
+  const length = Math.min(config.maxPositionEmbeddings, sentences?.maxLength ?? Number.POSITIVE_INFINITY);
   const vectors = sentences ? `, ${[sentences.pooling].flat().join(' and ')}-pooled${modulesOf(sentences)} into vectors of sentences` : '';
-  print(`texts        up to ${length} tokens, vocabulary of ${config.vocabularySize}${vectors}`);
+  print(`texts        up to ${length} tokens, vocabulary of ${config.vocabSize}${vectors}`);
   if (unsupported !== undefined) print(`sentences    not supported: ${unsupported}`);
-  if (config.labels !== undefined) print(`labels       ${config.labelNames?.map(printable).join(', ') ?? config.labels}`);
+  if (config.numLabels !== undefined) print(`labels       ${config.labelNames?.map(printable).join(', ') ?? config.numLabels}`);
   const share =
     neurons.total > 0 ? `: ${neurons.used} of ${neurons.total} neurons a token and layer (${shareText(neurons.used / neurons.total)})` : '';
   const routing = feedforward.kind === 'fff' && feedforward.thresholds ? ', routing thresholds' : '';
@@ -143,14 +143,14 @@ async function tracePaths(folder: string, text: string, options: Options) {
     import('../../pipelines/paths.ts'),
     import('../../tokenizer/character_loss.ts'),
   ]);
-  return await withEncoder(folder, options, (encoder, tokenizer, backend) => {
+  return await withEncoder(folder, options, (encoder, tokenizer, device) => {
     const tell = (line: string) => notice(line, options);
     const encoding = tokenizer.encode(text);
     new LossNotice(tell).of([encoding]);
     const { clsId } = tokenizer;
     if (clsId !== undefined && !encoding.ids.includes(clsId))
       tell(`no ${tokenizer.idToToken(clsId)} among the tokens: this model reads a text without, as crammedBERT does`);
-    return pathsOf(encoder, tokenizer, backend, text);
+    return pathsOf(encoder, tokenizer, device, text);
   });
 }
 
@@ -163,8 +163,8 @@ async function countLeaves(folder: string, path: string, options: Options) {
   const bar = new ProgressBar(options, '', '{texts} texts  {rate} a second');
   const started = performance.now();
   try {
-    return await withEncoder(folder, options, (encoder, tokenizer, backend) =>
-      leafUseOf(encoder, tokenizer, backend, { lines: readLines(path), source: path }, (texts) => {
+    return await withEncoder(folder, options, (encoder, tokenizer, device) =>
+      leafUseOf(encoder, tokenizer, device, { lines: readLines(path), source: path }, (texts) => {
         const seconds = (performance.now() - started) / 1000;
         bar.update(0, seconds, { texts, rate: Math.round(texts / seconds) });
       }),
@@ -177,16 +177,16 @@ async function countLeaves(folder: string, path: string, options: Options) {
 async function withEncoder<Result>(
   folder: string,
   options: Options,
-  work: (encoder: Encoder, tokenizer: Tokenizer, backend: Backend) => Promise<Result>,
+  work: (encoder: Encoder, tokenizer: Tokenizer, device: Device) => Promise<Result>,
 ): Promise<Result> {
   const [{ encoderOf, loadModel }, { loadTokenizer }] = await Promise.all([
     import('../../models/checkpoint.ts'),
     import('../../tokenizer/tokenizer_config.ts'),
   ]);
   const tokenizer = await loadTokenizer(folder, (line) => notice(line, options));
-  using backend = await openBackend(options);
-  using model = await loadModel(folder, backend, { dtype: 'f32' });
-  return await work(encoderOf(model), tokenizer, backend);
+  using device = await openDevice(options);
+  using model = await loadModel(folder, device, { dtype: 'f32' });
+  return await work(encoderOf(model), tokenizer, device);
 }
 
 /** What is done to pooled vectors, as in ' and scaled'. */

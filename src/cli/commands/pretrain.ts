@@ -4,14 +4,14 @@ import { InputError, printable } from '../../errors.ts';
 import type { PretrainOptions, PretrainResult } from '../../training/pretrain.ts';
 import { scheduleNames } from '../../training/schedules.ts';
 import {
-  addBackendOptions,
   addCommonOptions,
+  addDeviceOptions,
   addModelOption,
   addShapeOptions,
-  type BackendOptions,
   type CommonOptions,
   checkFeedforward,
   checkShape,
+  type DeviceOptions,
   dashed,
   type ModelOptions,
   normalizerOption,
@@ -32,7 +32,7 @@ import {
   endOf,
   failUnlessFinished,
   isAfter,
-  openTrainingBackend,
+  openTrainingDevice,
   type ResumedRun,
   resumedRun,
   startLog,
@@ -40,7 +40,7 @@ import {
   timesOf,
 } from '../training_runs.ts';
 
-interface Options extends BackendOptions, CommonOptions, ModelOptions, Omit<PretrainOptions, 'model'> {
+interface Options extends DeviceOptions, CommonOptions, ModelOptions, Omit<PretrainOptions, 'model'> {
   variedShare: number;
   out: string;
   resume?: boolean;
@@ -114,7 +114,7 @@ export function pretrainCommand(program: Command): void {
     .option('--vocabulary <count>', 'entries of the tokenizer that is trained', parseCount, 8192)
     .addOption(normalizerOption())
     .option('--batch <sequences>', 'sequences computed together', parseCount, 8)
-    .option('--accumulate <count>', 'such batches for each step of the optimiser', parseCount, 1)
+    .option('--accumulate <count>', 'such batches for each step of the optimizer', parseCount, 1)
     .option(
       '--varied-share <share>',
       'share of the batches in a varied form, as texts with blanks are: sequences whole or cut shorter, from one token to half of each predicted',
@@ -138,7 +138,7 @@ export function pretrainCommand(program: Command): void {
     .option('--evaluate-every <seconds>', 'time between two held-out losses', parsePositive, 300)
     .addOption(new Option('--dtype <type>', 'of the weights in model.safetensors').choices(['f32', 'bf16']).default('f32'))
     .option('--log <file>', 'add JSON lines about each step to this file');
-  addBackendOptions(addCommonOptions(addTrainingPrecisionOption(command)));
+  addDeviceOptions(addCommonOptions(addTrainingPrecisionOption(command)));
   groupOptions(command, {
     'Required, with one of --tokens and --minutes:': '--corpus --out --tokens --minutes',
     'What is trained:': '--model --revision --tokenizer --vocabulary --normalizer --layers --hidden --heads',
@@ -163,7 +163,7 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
   const { options: runOptions, log: logPath } = options.resume
     ? await oldRun(options, given)
     : { options: await newOptions(options, given) };
-  using backend = await openTrainingBackend(options);
+  using device = await openTrainingDevice(options);
   const path = options.log ?? logPath;
   const log = await JsonLog.open(path, {
     read: [...runOptions.corpus, runOptions.tokenizer, runOptions.heldOut],
@@ -173,7 +173,7 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
   using stop = stopOnInterrupt(options);
   try {
     return await pretrain(runOptions, {
-      backend,
+      device,
       out: options.out,
       resume: options.resume ?? false,
       checkpointEvery: options.checkpointEvery,

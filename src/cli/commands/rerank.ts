@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { InputError } from '../../errors.ts';
-import { addInferenceOptions, type InferenceOptions, notice, openBackend, openPipeline, parseCount } from '../common.ts';
+import { addInferenceOptions, type InferenceOptions, notice, openDevice, openPipeline, parseCount } from '../common.ts';
 import { linesIn, printFound } from '../sentences.ts';
 
 interface Options extends InferenceOptions {
@@ -28,8 +28,8 @@ export function rerankCommand(program: Command): void {
 
 async function rerank(query: string, options: Options): Promise<void> {
   if (query.trim() === '') throw new InputError('the query is empty, expected what to look for');
-  using backend = await openBackend(options);
-  using rank = await openPipeline('text-ranking', backend, options);
+  using device = await openDevice(options);
+  using rank = await openPipeline('text-ranking', device, options);
   /** The number of each line that is not blank. */
   const numbers: number[] = [];
   async function* passages() {

@@ -5,7 +5,7 @@ import {
   dimensionsHelp,
   type InferenceOptions,
   notice,
-  openBackend,
+  openDevice,
   openPipeline,
   parseCount,
   sentenceModel,
@@ -36,9 +36,9 @@ export function similarCommand(program: Command): void {
     .action(async (query: string, options: Options) => {
       if (query.trim() === '') throw new InputError('the query is empty, expected what to look for');
       const { retrievalPrompt } = await import('../../retrieval/prompt.ts');
-      using backend = await openBackend(options);
+      using device = await openDevice(options);
       const { topK } = options;
-      using embed = await openPipeline('feature-extraction', backend, options);
+      using embed = await openPipeline('feature-extraction', device, options);
       const settings = { pooling: embed.pooling ?? ('mean' as const), normalize: true, dimensions: options.dimensions };
       const of = (side: 'query' | 'document') => ({ ...settings, prompt_name: retrievalPrompt(embed.prompts, side) });
       const { data: wanted } = await embed(query, of('query'));

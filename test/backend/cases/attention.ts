@@ -144,12 +144,12 @@ const attention = (v: Variant): OperationCase => {
       gradKey: output([batch, keyLength, width]),
       gradValue: output([batch, keyLength, width]),
     }),
-    forward(backend, t) {
-      backend.attention({ ...common(t), output: t.output, logSumExp: t.logSumExp });
-      backend.attention({ ...common(t), output: t.inference });
+    forward(device, t) {
+      device.attention({ ...common(t), output: t.output, logSumExp: t.logSumExp });
+      device.attention({ ...common(t), output: t.inference });
     },
-    backward: (backend, t) =>
-      backend.attentionBackward({
+    backward: (device, t) =>
+      device.attentionBackward({
         ...common(t),
         output: t.output,
         logSumExp: t.logSumExp,
@@ -206,9 +206,9 @@ const together = ({
       gradOutput: normal(random, [batch, length, heads * headSize]),
       gradQueryKeyValue: output([batch, length, heads * 3 * headSize]),
     }),
-    forward: (backend, t) => backend.attention({ ...common(t), output: t.output, logSumExp: t.logSumExp }),
-    backward: (backend, t) =>
-      backend.attentionBackward({
+    forward: (device, t) => device.attention({ ...common(t), output: t.output, logSumExp: t.logSumExp }),
+    backward: (device, t) =>
+      device.attentionBackward({
         ...common(t),
         output: t.output,
         logSumExp: t.logSumExp,

@@ -1,4 +1,4 @@
-import type { Backend } from '../../../src/backend/backend.ts';
+import type { Device } from '../../../src/backend/device.ts';
 import type { DType, Tensor, TypedArray } from '../../../src/backend/tensor.ts';
 import type { Random } from '../random.ts';
 
@@ -32,9 +32,9 @@ export interface OperationCase {
   name: string;
   tolerance: Tolerance;
   operands(random: Random): Record<string, Operand>;
-  forward(backend: Backend, tensors: Tensors): void;
+  forward(device: Device, tensors: Tensors): void;
   /** Runs after forward, on the same tensors. */
-  backward?(backend: Backend, tensors: Tensors): void;
+  backward?(device: Device, tensors: Tensors): void;
   /**
    * What the gradient mode differentiates: the loss is the sum of each of `outputs` times the operand, or the number, named beside it (what
    * the backward takes for the output's gradient); `inputs` names the operand that the backward leaves an input's gradient in.

@@ -40,14 +40,14 @@ export const conditionalMatmulCases: OperationCase[] = variants.map(
           gradOutput: normal(random, [rows, outputs]),
           gradInput: added([rows, inputs]),
           gradWeight: updated(normal(random, [total, inputs])),
-          touched: updated(input([total], new Int32Array(total))),
+          rowMask: updated(input([total], new Int32Array(total))),
         };
       },
-      forward: (backend, { input, weight, chosen, bias, output }) =>
-        backend.conditionalMatmul({ input, weight, chosen, blockSize, bias, output, accumulate }),
-      backward(backend, { input, weight, chosen, gradOutput, gradInput, gradWeight, gradBias, touched }) {
-        backend.conditionalMatmulBackwardInput({ gradOutput, weight, chosen, blockSize, gradInput, accumulate });
-        backend.conditionalMatmulBackwardWeight({ input, gradOutput, chosen, blockSize, gradWeight, gradBias, touched });
+      forward: (device, { input, weight, chosen, bias, output }) =>
+        device.conditionalMatmul({ input, weight, chosen, blockSize, bias, output, accumulate }),
+      backward(device, { input, weight, chosen, gradOutput, gradInput, gradWeight, gradBias, rowMask }) {
+        device.conditionalMatmulBackwardInput({ gradOutput, weight, chosen, blockSize, gradInput, accumulate });
+        device.conditionalMatmulBackwardWeight({ input, gradOutput, chosen, blockSize, gradWeight, gradBias, rowMask });
       },
       // Differentiating the large ones would only repeat the small ones.
       gradient:

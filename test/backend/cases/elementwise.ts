@@ -11,9 +11,9 @@ const moves: OperationCase[] = [
       name: `fill ${size}`,
       tolerance: exact,
       operands: () => ({ floats: output([size]), integers: output([size], 'i32') }),
-      forward(backend, { floats, integers }) {
-        backend.fill({ output: floats, value: 2.5 });
-        backend.fill({ output: integers, value: -3.7 });
+      forward(device, { floats, integers }) {
+        device.fill({ output: floats, value: 2.5 });
+        device.fill({ output: integers, value: -3.7 });
       },
     }),
   ),
@@ -30,9 +30,9 @@ const moves: OperationCase[] = [
         floatCopy: output([rows * columns]),
         integerCopy: output([columns, rows], 'i32'),
       }),
-      forward(backend, { floats, integers, floatCopy, integerCopy }) {
-        backend.copy({ input: floats, output: floatCopy });
-        backend.copy({ input: integers, output: integerCopy });
+      forward(device, { floats, integers, floatCopy, integerCopy }) {
+        device.copy({ input: floats, output: floatCopy });
+        device.copy({ input: integers, output: integerCopy });
       },
     }),
   ),
@@ -44,9 +44,9 @@ const additions: OperationCase[] = [
       name: `add ${size}`,
       tolerance: rounding,
       operands: (random) => ({ a: normal(random, [size]), b: normal(random, [size]), sum: output([size]), scaled: output([size]) }),
-      forward(backend, { a, b, sum, scaled }) {
-        backend.add({ a, b, output: sum });
-        backend.add({ a, b, scale: -0.37, output: scaled });
+      forward(device, { a, b, sum, scaled }) {
+        device.add({ a, b, output: sum });
+        device.add({ a, b, scale: -0.37, output: scaled });
       },
     }),
   ),
@@ -54,9 +54,9 @@ const additions: OperationCase[] = [
     name: 'add in place: output is a, output is b',
     tolerance: rounding,
     operands: (random) => ({ a: updated(normal(random, [37])), b: normal(random, [37]), c: updated(normal(random, [37])) }),
-    forward(backend, { a, b, c }) {
-      backend.add({ a, b, output: a, scale: 0.5 });
-      backend.add({ a: b, b: c, output: c, scale: 3 });
+    forward(device, { a, b, c }) {
+      device.add({ a, b, output: a, scale: 0.5 });
+      device.add({ a: b, b: c, output: c, scale: 3 });
     },
   },
 ];
@@ -66,7 +66,7 @@ function elementFunction(
   name: 'gelu' | 'tanh',
   backwardFrom: 'input' | 'output',
   spread: number,
-  backward: (backend: Parameters<OperationCase['forward']>[0], from: Tensor, gradOutput: Tensor, gradInput: Tensor) => void,
+  backward: (device: Parameters<OperationCase['forward']>[0], from: Tensor, gradOutput: Tensor, gradInput: Tensor) => void,
 ): OperationCase[] {
   return [
     ...sizes.map(
@@ -79,8 +79,8 @@ function elementFunction(
           gradOutput: normal(random, [size]),
           gradInput: output([size]),
         }),
-        forward: (backend, t) => backend[name]({ input: t.input, output: t.output }),
-        backward: (backend, t) => backward(backend, t[backwardFrom], t.gradOutput, t.gradInput),
+        forward: (device, t) => device[name]({ input: t.input, output: t.output }),
+        backward: (device, t) => backward(device, t[backwardFrom], t.gradOutput, t.gradInput),
         gradient: size > 10000 ? undefined : { outputs: { output: 'gradOutput' }, inputs: { input: 'gradInput' } },
       }),
     ),
@@ -100,8 +100,8 @@ function elementFunction(
         ),
         gradient: updated(normal(random, [801])),
       }),
-      forward: (backend, t) => backend[name]({ input: t.values, output: t.values }),
-      backward: (backend, t) => backward(backend, t.saved, t.gradient, t.gradient),
+      forward: (device, t) => device[name]({ input: t.values, output: t.values }),
+      backward: (device, t) => backward(device, t.saved, t.gradient, t.gradient),
     },
   ];
 }
@@ -117,10 +117,10 @@ const dropouts: OperationCase[] = [
     name: `dropout ${size}, probability ${probability}, also in place`,
     tolerance: rounding,
     operands: (random) => ({ input: normal(random, [size]), output: output([size]), inPlace: updated(normal(random, [size])) }),
-    forward(backend, { input, output, inPlace }) {
+    forward(device, { input, output, inPlace }) {
       const dropout = { probability, key: dropoutKey(3, 14, 15) };
-      backend.dropout({ input, output, dropout });
-      backend.dropout({ input: inPlace, output: inPlace, dropout });
+      device.dropout({ input, output, dropout });
+      device.dropout({ input: inPlace, output: inPlace, dropout });
     },
   }),
 );
@@ -130,15 +130,15 @@ const specialDropouts: OperationCase[] = [
     name: 'dropout of infinities: what is dropped is 0',
     tolerance: exact,
     operands: () => ({ input: input([67], new Float32Array(67).fill(Number.NEGATIVE_INFINITY)), output: output([67]) }),
-    forward: (backend, { input, output }) => backend.dropout({ input, output, dropout: { probability: 0.5, key: dropoutKey(3, 14, 15) } }),
+    forward: (device, { input, output }) => device.dropout({ input, output, dropout: { probability: 0.5, key: dropoutKey(3, 14, 15) } }),
   },
   {
     // Element 0 draws 1677721 / 2^24, which is below the probability but equals it once that is rounded to float32.
     name: 'dropout by a draw next to the probability',
     tolerance: exact,
     operands: (random) => ({ input: normal(random, [1]), output: output([1]) }),
-    forward: (backend, { input, output }) =>
-      backend.dropout({ input, output, dropout: { probability: 1677721 / 2 ** 24 + 1e-12, key: 23274463 } }),
+    forward: (device, { input, output }) =>
+      device.dropout({ input, output, dropout: { probability: 1677721 / 2 ** 24 + 1e-12, key: 23274463 } }),
   },
 ];
 
@@ -157,9 +157,9 @@ const rowAdditions = [
       output: updated(normal(random, [rows, width])),
       scaled: updated(normal(random, [rows, width])),
     }),
-    forward(backend, { row, output, scaled }) {
-      backend.addRow({ row, output });
-      backend.addRow({ row, output: scaled, scale: -0.3 });
+    forward(device, { row, output, scaled }) {
+      device.addRow({ row, output });
+      device.addRow({ row, output: scaled, scale: -0.3 });
     },
   }),
 );
@@ -168,9 +168,9 @@ export const elementwiseCases: OperationCase[] = [
   ...moves,
   ...additions,
   ...rowAdditions,
-  ...elementFunction('gelu', 'input', 2, (backend, input, gradOutput, gradInput) => backend.geluBackward({ input, gradOutput, gradInput })),
-  ...elementFunction('tanh', 'output', 2, (backend, output, gradOutput, gradInput) =>
-    backend.tanhBackward({ output, gradOutput, gradInput }),
+  ...elementFunction('gelu', 'input', 2, (device, input, gradOutput, gradInput) => device.geluBackward({ input, gradOutput, gradInput })),
+  ...elementFunction('tanh', 'output', 2, (device, output, gradOutput, gradInput) =>
+    device.tanhBackward({ output, gradOutput, gradInput }),
   ),
   ...dropouts,
   ...specialDropouts,

@@ -72,11 +72,11 @@ export function decided(
   const bias = random.normals(nodes, 0.3);
   const inner = trees * innerNodes(depth);
   const limits = thresholds ? random.normals(inner, 0.5) : new Float32Array(inner);
-  const visited = new Int32Array(trees * (depth + 1));
+  const pathNodes = new Int32Array(trees * (depth + 1));
   const values = new Float32Array(rows * width);
   const logits = new Float32Array(trees * (depth + leafWidth));
   const ignored = new Float32Array(width);
-  const walked = { bias, thresholds: limits, output: ignored, visited, logits };
+  const walked = { bias, thresholds: limits, output: ignored, pathNodes, logits };
   const shape = {
     ...{ rows: 1, width, trees, depth, leafWidth, accumulate: 0 },
     neurons: nodes,
@@ -98,7 +98,7 @@ export function decided(
       const close = () =>
         logits.some((z, visit) => {
           const [tree, level] = [Math.floor(visit / (depth + leafWidth)), visit % (depth + leafWidth)];
-          return level < depth && Math.abs(z - limits[tree * innerNodes(depth) + visited[tree * (depth + 1) + level]]) < margin;
+          return level < depth && Math.abs(z - limits[tree * innerNodes(depth) + pathNodes[tree * (depth + 1) + level]]) < margin;
         });
       if (close()) continue;
       const closeInOne = prepared.some(({ data, code }) => {
@@ -132,14 +132,14 @@ const fff = (v: Variant): OperationCase => {
         ...decided(random, v),
         output: added([rows, width]),
         inference: output([rows, width]),
-        visited: output([rows, trees, depth + 1], 'i32'),
+        pathNodes: output([rows, trees, depth + 1], 'i32'),
         logits: output([rows, trees, visits]),
         gradOutput: normal(random, [rows, width]),
         gradInput: added([rows, width]),
         gradInputAlone: output([rows, width]),
         gradNodes: updated(normal(random, [nodes, 2 * width])),
         gradBias: updated(normal(random, [nodes])),
-        touched: updated(
+        rowMask: updated(
           input(
             [nodes],
             random.integers(nodes, 5).map((flag) => (flag === 1 ? 1 : 0)),
@@ -147,14 +147,14 @@ const fff = (v: Variant): OperationCase => {
         ),
       };
     },
-    forward(backend, { input, nodes, bias, thresholds, output, inference, visited, logits }) {
-      backend.fff({ input, nodes, bias, thresholds, ...shape, output, accumulate, visited, logits });
-      backend.fff({ input, nodes, bias, thresholds, ...shape, output: inference });
+    forward(device, { input, nodes, bias, thresholds, output, inference, pathNodes, logits }) {
+      device.fff({ input, nodes, bias, thresholds, ...shape, output, accumulate, pathNodes, logits });
+      device.fff({ input, nodes, bias, thresholds, ...shape, output: inference });
     },
-    backward(backend, { input, nodes, visited, logits, gradOutput, gradInput, gradInputAlone, gradNodes, gradBias, touched }) {
-      const common = { input, nodes, ...shape, visited, logits, gradOutput };
-      backend.fffBackward({ ...common, gradInput, accumulate, gradNodes, gradBias, touched });
-      backend.fffBackward({ ...common, gradInput: gradInputAlone });
+    backward(device, { input, nodes, pathNodes, logits, gradOutput, gradInput, gradInputAlone, gradNodes, gradBias, rowMask }) {
+      const common = { input, nodes, ...shape, pathNodes, logits, gradOutput };
+      device.fffBackward({ ...common, gradInput, accumulate, gradNodes, gradBias, rowMask });
+      device.fffBackward({ ...common, gradInput: gradInputAlone });
     },
     // Differentiating the large ones would only repeat the small ones.
     gradient:
@@ -172,7 +172,7 @@ export const fffCases: OperationCase[] = [
     operands: (random) => ({
       input: normal(random, [4, 9]),
       nodes: normal(random, [14, 18]),
-      visited: input(
+      pathNodes: input(
         [4, 2, 3],
         Int32Array.from({ length: 24 }, (_, i) => (i % 3 === 2 ? 3 + random.integer(4) : -99)),
       ),
@@ -181,19 +181,19 @@ export const fffCases: OperationCase[] = [
       gradInput: output([4, 9]),
       gradNodes: updated(normal(random, [14, 18])),
       gradBias: updated(normal(random, [14])),
-      touched: updated(input([14], new Int32Array(14))),
+      rowMask: updated(input([14], new Int32Array(14))),
     }),
-    forward: (backend, t) =>
-      backend.fffBackward({
-        ...{ input: t.input, nodes: t.nodes, trees: 2, depth: 2, visited: t.visited, logits: t.logits, gradOutput: t.gradOutput },
-        ...{ gradInput: t.gradInput, gradNodes: t.gradNodes, gradBias: t.gradBias, touched: t.touched },
+    forward: (device, t) =>
+      device.fffBackward({
+        ...{ input: t.input, nodes: t.nodes, trees: 2, depth: 2, pathNodes: t.pathNodes, logits: t.logits, gradOutput: t.gradOutput },
+        ...{ gradInput: t.gradInput, gradNodes: t.gradNodes, gradBias: t.gradBias, rowMask: t.rowMask },
       }),
   },
   {
     name: 'countSplits 60, 2 x depth 5, and balanceThresholds by them and by what was counted before',
     tolerance: sums,
     operands: (random) => ({
-      visited: input(
+      pathNodes: input(
         [60, 2, 6],
         Int32Array.from(
           Array.from({ length: 120 }, () => 31 + random.integer(32)).flatMap((leaf) =>
@@ -205,10 +205,10 @@ export const fffCases: OperationCase[] = [
       kept: updated(input([2, 31, 2], random.integers(124, 9))),
       thresholds: updated(normal(random, [2, 31])),
     }),
-    forward: (backend, { visited, counts, kept, thresholds }) => {
-      backend.countSplits({ visited, counts, trees: 2, depth: 5 });
-      backend.countSplits({ visited, counts: kept, trees: 2, depth: 5 });
-      backend.balanceThresholds({ counts, thresholds, rate: 0.3, pseudoCount: 64 });
+    forward: (device, { pathNodes, counts, kept, thresholds }) => {
+      device.countSplits({ pathNodes, counts, trees: 2, depth: 5 });
+      device.countSplits({ pathNodes, counts: kept, trees: 2, depth: 5 });
+      device.balanceThresholds({ counts, thresholds, rate: 0.3, pseudoCount: 64 });
     },
   },
   {
@@ -220,10 +220,10 @@ export const fffCases: OperationCase[] = [
       bias: input([3], new Float32Array(3)),
       thresholds: input([1], Float32Array.of(1)),
       output: output([2, 3]),
-      visited: output([2, 1, 2], 'i32'),
+      pathNodes: output([2, 1, 2], 'i32'),
     }),
-    forward: (backend, { input, nodes, bias, thresholds, output, visited }) =>
-      backend.fff({ input, nodes, bias, thresholds, trees: 1, depth: 1, output, visited }),
+    forward: (device, { input, nodes, bias, thresholds, output, pathNodes }) =>
+      device.fff({ input, nodes, bias, thresholds, trees: 1, depth: 1, output, pathNodes }),
   },
   {
     name: 'fff 3 x 21, 2 x depth 3, every z is 0 and goes left',
@@ -233,10 +233,10 @@ export const fffCases: OperationCase[] = [
       nodes: input([30, 42], new Float32Array(30 * 42)),
       bias: input([30], new Float32Array(30)),
       output: output([3, 21]),
-      visited: output([3, 2, 4], 'i32'),
+      pathNodes: output([3, 2, 4], 'i32'),
       logits: output([3, 2, 4]),
     }),
-    forward: (backend, { input, nodes, bias, output, visited, logits }) =>
-      backend.fff({ input, nodes, bias, trees: 2, depth: 3, output, visited, logits }),
+    forward: (device, { input, nodes, bias, output, pathNodes, logits }) =>
+      device.fff({ input, nodes, bias, trees: 2, depth: 3, output, pathNodes, logits }),
   },
 ];

@@ -42,7 +42,7 @@ function keptOperands(random: Parameters<OperationCase['operands']>[0], rowsOf: 
     beta: normal(random, [width]),
     output: output([rows, width]),
     mean: output([rows]),
-    reciprocal: output([rows]),
+    rstd: output([rows]),
     gradOutput: normal(random, [rows, width]),
   };
 }
@@ -64,14 +64,14 @@ const layerNorm = ({ rows, width, what, offset = 0, spread = 1, epsilon = 1e-12,
     gradGamma: updated(normal(random, [width])),
     gradBeta: updated(normal(random, [width])),
   }),
-  forward: (backend, t) =>
-    backend.layerNorm({ input: t.input, gamma: t.gamma, beta: t.beta, epsilon, output: t.output, mean: t.mean, reciprocal: t.reciprocal }),
-  backward: (backend, t) =>
-    backend.layerNormBackward({
+  forward: (device, t) =>
+    device.layerNorm({ input: t.input, gamma: t.gamma, beta: t.beta, epsilon, output: t.output, mean: t.mean, rstd: t.rstd }),
+  backward: (device, t) =>
+    device.layerNormBackward({
       input: t.input,
       gamma: t.gamma,
       mean: t.mean,
-      reciprocal: t.reciprocal,
+      rstd: t.rstd,
       gradOutput: t.gradOutput,
       gradInput: t.gradInput,
       gradGamma: t.gradGamma,
@@ -95,7 +95,7 @@ export const layerNormCases: OperationCase[] = [
       beta: normal(random, [35]),
       output: output([6, 35]),
     }),
-    forward: (backend, { input, gamma, beta, output }) => backend.layerNorm({ input, gamma, beta, epsilon: 1e-12, output }),
+    forward: (device, { input, gamma, beta, output }) => device.layerNorm({ input, gamma, beta, epsilon: 1e-12, output }),
   },
   ...[
     [6, 35],
@@ -108,10 +108,10 @@ export const layerNormCases: OperationCase[] = [
         ...keptOperands(random, normal(random, [rows, width])),
         gradInput: updated(normal(random, [rows, width])),
       }),
-      forward: (backend, { input, gamma, beta, output, mean, reciprocal }) =>
-        backend.layerNorm({ input, gamma, beta, epsilon: 1e-12, output, mean, reciprocal }),
-      backward: (backend, { input, gamma, mean, reciprocal, gradOutput, gradInput }) =>
-        backend.layerNormBackward({ input, gamma, mean, reciprocal, gradOutput, gradInput, accumulate: true }),
+      forward: (device, { input, gamma, beta, output, mean, rstd }) =>
+        device.layerNorm({ input, gamma, beta, epsilon: 1e-12, output, mean, rstd }),
+      backward: (device, { input, gamma, mean, rstd, gradOutput, gradInput }) =>
+        device.layerNormBackward({ input, gamma, mean, rstd, gradOutput, gradInput, accumulate: true }),
       gradient: width > 100 ? undefined : { outputs: { output: 'gradOutput' }, inputs: { input: 'gradInput' } },
     }),
   ),
@@ -123,13 +123,13 @@ export const layerNormCases: OperationCase[] = [
         input: normal(random, [6, 35]),
         gamma: normal(random, [35]),
         mean: normal(random, [6]),
-        reciprocal: normal(random, [6]),
+        rstd: normal(random, [6]),
         gradOutput: normal(random, [6, 35]),
         gradInput: output([6, 35]),
         [only]: updated(normal(random, [35])),
       }),
-      forward: (backend, { input, gamma, mean, reciprocal, gradOutput, gradInput, gradGamma, gradBeta }) =>
-        backend.layerNormBackward({ input, gamma, mean, reciprocal, gradOutput, gradInput, gradGamma, gradBeta }),
+      forward: (device, { input, gamma, mean, rstd, gradOutput, gradInput, gradGamma, gradBeta }) =>
+        device.layerNormBackward({ input, gamma, mean, rstd, gradOutput, gradInput, gradGamma, gradBeta }),
     }),
   ),
   {
@@ -141,14 +141,14 @@ export const layerNormCases: OperationCase[] = [
       beta: normal(random, [35]),
       output: output([6, 35]),
       mean: output([6]),
-      reciprocal: output([6]),
+      rstd: output([6]),
       gradient: updated(normal(random, [6, 35])),
       gradGamma: updated(normal(random, [35])),
       gradBeta: updated(normal(random, [35])),
     }),
-    forward: (backend, { input, gamma, beta, output, mean, reciprocal }) =>
-      backend.layerNorm({ input, gamma, beta, epsilon: 1e-12, output, mean, reciprocal }),
-    backward: (backend, { input, gamma, mean, reciprocal, gradient, gradGamma, gradBeta }) =>
-      backend.layerNormBackward({ input, gamma, mean, reciprocal, gradOutput: gradient, gradInput: gradient, gradGamma, gradBeta }),
+    forward: (device, { input, gamma, beta, output, mean, rstd }) =>
+      device.layerNorm({ input, gamma, beta, epsilon: 1e-12, output, mean, rstd }),
+    backward: (device, { input, gamma, mean, rstd, gradient, gradGamma, gradBeta }) =>
+      device.layerNormBackward({ input, gamma, mean, rstd, gradOutput: gradient, gradInput: gradient, gradGamma, gradBeta }),
   },
 ];

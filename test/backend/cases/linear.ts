@@ -50,10 +50,10 @@ const linear = (precision: ProductPrecision, { rows, inputs, outputs, bias = tru
       gradWeight: updated(normal(random, [outputs, inputs])),
     };
   },
-  forward: (backend, { input, weight, bias, output }) => backend.linear({ input, weight, bias, output, accumulate, precision }),
-  backward(backend, { input, weight, gradOutput, gradInput, gradWeight, gradBias }) {
-    backend.linearBackwardInput({ gradOutput, weight, gradInput, accumulate, precision });
-    backend.linearBackwardWeight({ input, gradOutput, gradWeight, gradBias, precision });
+  forward: (device, { input, weight, bias, output }) => device.linear({ input, weight, bias, output, accumulate, precision }),
+  backward(device, { input, weight, gradOutput, gradInput, gradWeight, gradBias }) {
+    device.linearBackwardInput({ gradOutput, weight, gradInput, accumulate, precision });
+    device.linearBackwardWeight({ input, gradOutput, gradWeight, gradBias, precision });
   },
   // Differentiating the large ones would only repeat the small ones, and what is rounded has no slope.
   gradient:
@@ -85,13 +85,13 @@ const fused = [
       gradPreActivation: output([rows, outputs]),
       gradInput: output([rows, inputs]),
     }),
-    forward(backend, { input, weight, bias, output, preActivation, inference }) {
-      backend.linear({ input, weight, bias, output, activation: 'gelu', preActivation, precision });
-      backend.linear({ input, weight, bias, output: inference, activation: 'gelu', precision });
+    forward(device, { input, weight, bias, output, preActivation, inference }) {
+      device.linear({ input, weight, bias, output, activation: 'gelu', preActivation, precision });
+      device.linear({ input, weight, bias, output: inference, activation: 'gelu', precision });
     },
-    backward(backend, { weight, preActivation, gradOutput, gradPreActivation, gradInput }) {
-      backend.geluBackward({ input: preActivation, gradOutput, gradInput: gradPreActivation });
-      backend.linearBackwardInput({ gradOutput: gradPreActivation, weight, gradInput, precision });
+    backward(device, { weight, preActivation, gradOutput, gradPreActivation, gradInput }) {
+      device.geluBackward({ input: preActivation, gradOutput, gradInput: gradPreActivation });
+      device.linearBackwardInput({ gradOutput: gradPreActivation, weight, gradInput, precision });
     },
     gradient: precision === 'f32' ? { outputs: { output: 'gradOutput' }, inputs: { input: 'gradInput' } } : undefined,
   }),

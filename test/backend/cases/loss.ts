@@ -31,9 +31,9 @@ const crossEntropy = ({ rows, classes, spread = 2, ignored = 0, ignoreIndex = -1
     inference: output([rows]),
     gradLogits: output([rows, classes]),
   }),
-  forward(backend, { logits, labels, losses, inference, gradLogits }) {
-    backend.crossEntropy({ logits, labels, losses, gradLogits, scale: 2.5, ignoreIndex });
-    backend.crossEntropy({ logits, labels, losses: inference, ignoreIndex });
+  forward(device, { logits, labels, losses, inference, gradLogits }) {
+    device.crossEntropy({ logits, labels, losses, gradLogits, scale: 2.5, ignoreIndex });
+    device.crossEntropy({ logits, labels, losses: inference, ignoreIndex });
   },
   gradient: classes > 1000 ? undefined : { outputs: { losses: 2.5 }, inputs: { logits: 'gradLogits' } },
 });
@@ -51,7 +51,7 @@ export const lossCases: OperationCase[] = [
       ),
       losses: output([11]),
     }),
-    forward: (backend, { logits, labels, losses }) => backend.crossEntropy({ logits, labels, losses, gradLogits: logits, scale: 1 / 11 }),
+    forward: (device, { logits, labels, losses }) => device.crossEntropy({ logits, labels, losses, gradLogits: logits, scale: 1 / 11 }),
   },
   ...[0, 1, 35].map(
     (count): OperationCase => ({
@@ -64,9 +64,9 @@ export const lossCases: OperationCase[] = [
         inference: output([count]),
         gradPredictions: output([count]),
       }),
-      forward(backend, { predictions, targets, losses, inference, gradPredictions }) {
-        backend.squaredError({ predictions, targets, losses, gradPredictions, scale: 0.25 });
-        backend.squaredError({ predictions, targets, losses: inference });
+      forward(device, { predictions, targets, losses, inference, gradPredictions }) {
+        device.squaredError({ predictions, targets, losses, gradPredictions, scale: 0.25 });
+        device.squaredError({ predictions, targets, losses: inference });
       },
       gradient: { outputs: { losses: 0.25 }, inputs: { predictions: 'gradPredictions' } },
     }),
@@ -75,8 +75,8 @@ export const lossCases: OperationCase[] = [
     name: 'squaredError 35, gradient in place of the predictions',
     tolerance: rounding,
     operands: (random) => ({ predictions: updated(normal(random, [35])), targets: normal(random, [35]), losses: output([35]) }),
-    forward: (backend, { predictions, targets, losses }) =>
-      backend.squaredError({ predictions, targets, losses, gradPredictions: predictions }),
+    forward: (device, { predictions, targets, losses }) =>
+      device.squaredError({ predictions, targets, losses, gradPredictions: predictions }),
   },
   ...[0, 1, 67, 5000, 40000].map(
     (count): OperationCase => ({
@@ -88,10 +88,10 @@ export const lossCases: OperationCase[] = [
         added: updated(normal(random, [1])),
         squares: output([1]),
       }),
-      forward(backend, { input, sum, added, squares }) {
-        backend.sum({ input, output: sum });
-        backend.sum({ input, output: added, accumulate: true });
-        backend.sumOfSquares({ input, output: squares });
+      forward(device, { input, sum, added, squares }) {
+        device.sum({ input, output: sum });
+        device.sum({ input, output: added, accumulate: true });
+        device.sumOfSquares({ input, output: squares });
       },
     }),
   ),
@@ -103,17 +103,17 @@ export const lossCases: OperationCase[] = [
       name: `sumOfSquares ${rows} x ${width}, untouched rows are not read`,
       tolerance: sums,
       operands: (random) => {
-        const touched = random.integers(rows, 2);
+        const rowMask = random.integers(rows, 2);
         return {
           input: input(
             [rows, width],
-            random.normals(rows * width).map((x, i) => (touched[Math.floor(i / width)] ? x : Number.NaN)),
+            random.normals(rows * width).map((x, i) => (rowMask[Math.floor(i / width)] ? x : Number.NaN)),
           ),
-          touched: input([rows], touched),
+          rowMask: input([rows], rowMask),
           output: output([1]),
         };
       },
-      forward: (backend, { input, touched, output }) => backend.sumOfSquares({ input, touched, output }),
+      forward: (device, { input, rowMask, output }) => device.sumOfSquares({ input, rowMask, output }),
     }),
   ),
   ...[
@@ -126,7 +126,7 @@ export const lossCases: OperationCase[] = [
       name: `columnMean ${rows} x ${width}`,
       tolerance: sums,
       operands: (random) => ({ input: normal(random, [rows, width]), output: output([width]) }),
-      forward: (backend, { input, output }) => backend.columnMean({ input, output }),
+      forward: (device, { input, output }) => device.columnMean({ input, output }),
     }),
   ),
 ];

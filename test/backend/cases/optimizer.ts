@@ -30,9 +30,9 @@ const variants: Variant[] = [
 
 /** Flags, and rows of normal values of which those without a flag must not be read. */
 function rowSparse(random: Random, [rows, width]: [number, number]) {
-  const touched = random.integers(rows, 2);
-  const values = random.normals(rows * width).map((x, i) => (touched[Math.floor(i / width)] ? x : Number.NaN));
-  return { touched: input([rows], touched), gradient: input([rows, width], values) };
+  const rowMask = random.integers(rows, 2);
+  const values = random.normals(rows * width).map((x, i) => (rowMask[Math.floor(i / width)] ? x : Number.NaN));
+  return { rowMask: input([rows], rowMask), gradient: input([rows, width], values) };
 }
 
 /** Moments of which rows in turn have none, a variance in the last column alone, a mean there alone, and all. */
@@ -61,13 +61,13 @@ const adamw = ({ what, shape, step, epsilon, weightDecay, beta2 = 0.98, clipped,
     ...(sparse && rowSparse(random, shape)),
     ...(clipped && { gradientScale: input([2], [0.125, 8]) }),
   }),
-  forward: (backend, { parameter, gradient, mean, variance, touched, gradientScale }) =>
-    backend.adamw({
+  forward: (device, { parameter, gradient, mean, variance, rowMask, gradientScale }) =>
+    device.adamw({
       parameter,
       gradient,
       mean,
       variance,
-      touched,
+      rowMask,
       gradientScale,
       learningRate: 0.05,
       beta1: 0.9,
@@ -89,7 +89,7 @@ export const optimizerCases: OperationCase[] = [
       name: `clipScale of a norm ${what}`,
       tolerance: rounding,
       operands: (random) => ({ sums: input([count], random.normals(count).map(Math.abs)), output: output([2]) }),
-      forward: (backend, { sums, output }) => backend.clipScale({ sums, maximum, output }),
+      forward: (device, { sums, output }) => device.clipScale({ sums, maximum, output }),
     }),
   ),
   ...[
@@ -99,8 +99,8 @@ export const optimizerCases: OperationCase[] = [
     ([rows, width]): OperationCase => ({
       name: `clearRows ${rows} x ${width}`,
       tolerance: exact,
-      operands: (random) => ({ gradient: updated(normal(random, [rows, width])), touched: input([rows], random.integers(rows, 2)) }),
-      forward: (backend, { gradient, touched }) => backend.clearRows({ gradient, touched }),
+      operands: (random) => ({ gradient: updated(normal(random, [rows, width])), rowMask: input([rows], random.integers(rows, 2)) }),
+      forward: (device, { gradient, rowMask }) => device.clearRows({ gradient, rowMask }),
     }),
   ),
 ];

@@ -29,12 +29,12 @@ const pool = (kind: PoolKind, [batch, length, width]: number[], masked = false):
     gradOutput: normal(random, [batch, width]),
     gradInput: output([batch * length, width]),
   }),
-  forward(backend, { input, output, inference, selected, mask }) {
-    backend.pool({ input, batch, length, kind, output, selected, mask });
-    backend.pool({ input, batch, length, kind, output: inference, mask });
+  forward(device, { input, output, inference, selected, mask }) {
+    device.pool({ input, batch, length, kind, output, selected, mask });
+    device.pool({ input, batch, length, kind, output: inference, mask });
   },
-  backward: (backend, { input, output, selected, gradOutput, gradInput, mask }) =>
-    backend.poolBackward({ batch, length, kind, gradOutput, gradInput, input, output, selected, mask }),
+  backward: (device, { input, output, selected, gradOutput, gradInput, mask }) =>
+    device.poolBackward({ batch, length, kind, gradOutput, gradInput, input, output, selected, mask }),
   gradient: { outputs: { output: 'gradOutput' }, inputs: { input: 'gradInput' } },
 });
 
@@ -51,11 +51,11 @@ export const poolCases: OperationCase[] = [
       selected: output([2, 17], 'i32'),
       logSumExp: output([2, 17]),
     }),
-    forward(backend, { input, mask, mean, max, selected, logSumExp }) {
+    forward(device, { input, mask, mean, max, selected, logSumExp }) {
       const common = { input, mask, batch: 2, length: 3 };
-      backend.pool({ ...common, kind: 'mean', output: mean });
-      backend.pool({ ...common, kind: 'max', output: max, selected });
-      backend.pool({ ...common, kind: 'logSumExp', output: logSumExp });
+      device.pool({ ...common, kind: 'mean', output: mean });
+      device.pool({ ...common, kind: 'max', output: max, selected });
+      device.pool({ ...common, kind: 'logSumExp', output: logSumExp });
     },
   },
   {
@@ -66,6 +66,6 @@ export const poolCases: OperationCase[] = [
       output: output([2, 19]),
       selected: output([2, 19], 'i32'),
     }),
-    forward: (backend, { input, output, selected }) => backend.pool({ input, batch: 2, length: 6, kind: 'max', output, selected }),
+    forward: (device, { input, output, selected }) => device.pool({ input, batch: 2, length: 6, kind: 'max', output, selected }),
   },
 ];

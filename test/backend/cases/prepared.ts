@@ -35,9 +35,9 @@ const linear = (precision: Precision, { rows, inputs, outputs, bias, activation,
     ...(bias && { bias: normal(random, [outputs]) }),
     output: accumulate ? updated(normal(random, [rows, outputs])) : output([rows, outputs]),
   }),
-  forward(backend, { input, weight, bias, output }) {
-    using prepared = backend.prepareLinear({ weight, precision });
-    backend.linear({ input, weight: prepared, bias, output, activation, accumulate });
+  forward(device, { input, weight, bias, output }) {
+    using prepared = device.prepareLinear({ weight, precision });
+    device.linear({ input, weight: prepared, bias, output, activation, accumulate });
   },
 });
 
@@ -67,12 +67,12 @@ const fff = (precision: Precision, variant: Variant): OperationCase => {
     operands: (random) => ({
       ...decided(random, variant, [precision]),
       output: accumulate ? updated(normal(random, [rows, width])) : output([rows, width]),
-      visited: output([rows, trees, depth + 1], 'i32'),
+      pathNodes: output([rows, trees, depth + 1], 'i32'),
       logits: output([rows, trees, depth + (leafWidth ?? 1)]),
     }),
-    forward(backend, { input, nodes, bias, thresholds, output, visited, logits }) {
-      using prepared = backend.prepareNodes({ nodes, precision });
-      backend.fff({ input, nodes: prepared, bias, thresholds, trees, depth, leafWidth, output, accumulate, visited, logits });
+    forward(device, { input, nodes, bias, thresholds, output, pathNodes, logits }) {
+      using prepared = device.prepareNodes({ nodes, precision });
+      device.fff({ input, nodes: prepared, bias, thresholds, trees, depth, leafWidth, output, accumulate, pathNodes, logits });
     },
   };
 };
@@ -94,9 +94,9 @@ const zeroRows = (precision: Precision): OperationCase[] => [
       bias: normal(random, [40]),
       output: output([5, 40]),
     }),
-    forward(backend, { input, weight, bias, output }) {
-      using prepared = backend.prepareLinear({ weight, precision });
-      backend.linear({ input, weight: prepared, bias, output });
+    forward(device, { input, weight, bias, output }) {
+      using prepared = device.prepareLinear({ weight, precision });
+      device.linear({ input, weight: prepared, bias, output });
     },
   },
   {
@@ -109,9 +109,9 @@ const zeroRows = (precision: Precision): OperationCase[] => [
       output: output([5, 20]),
       logits: output([5, 2, 5]),
     }),
-    forward(backend, { input, nodes, bias, output, logits }) {
-      using prepared = backend.prepareNodes({ nodes, precision });
-      backend.fff({ input, nodes: prepared, bias, trees: 2, depth: 0, leafWidth: 5, output, logits });
+    forward(device, { input, nodes, bias, output, logits }) {
+      using prepared = device.prepareNodes({ nodes, precision });
+      device.fff({ input, nodes: prepared, bias, trees: 2, depth: 0, leafWidth: 5, output, logits });
     },
   },
 ];

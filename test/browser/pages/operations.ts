@@ -1,26 +1,26 @@
 // Every operation case on the WASM builds that this page can run, against the reference.
-import { WasmBackend } from '../../../src/backend/wasm.ts';
-import { operationCases } from '../../backend/operation-cases.ts';
-import { expectedValues, normalisedError, runCase } from '../../backend/run_case.ts';
+import { WasmDevice } from '../../../src/backend/wasm.ts';
+import { operationCases } from '../../backend/operation_cases.ts';
+import { expectedValues, normalizedError, runCase } from '../../backend/run_case.ts';
 // @ts-expect-error: plain JavaScript
 import { report } from './report.js';
 
 report(async () => {
   const builds: Record<string, { cases: number; wrong: string[] }> = {};
   for (const relaxed of [true, false]) {
-    const backend = new WasmBackend({ relaxed, threads: 2 });
+    const device = new WasmDevice({ relaxed, threads: 2 });
     const wrong: string[] = [];
     for (const operationCase of operationCases) {
       const { value, atLeast } = operationCase.tolerance;
-      const actual = await runCase(backend, operationCase);
+      const actual = await runCase(device, operationCase);
       const expected = await expectedValues(operationCase, false);
       for (const name in expected) {
-        const error = normalisedError(actual[name], expected[name], atLeast);
+        const error = normalizedError(actual[name], expected[name], atLeast);
         if (!(error <= (actual[name] instanceof Int32Array ? 0 : value))) wrong.push(`${operationCase.name}, ${name}: ${error}`);
       }
     }
-    builds[backend.build] = { cases: operationCases.length, wrong };
-    backend.dispose();
+    builds[device.build] = { cases: operationCases.length, wrong };
+    device.dispose();
   }
   return builds;
 });

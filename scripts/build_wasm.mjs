@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // Builds the WASM backend (kernels/) with Clang from the npm package @yowasp/clang, which is WASM itself: no compiler is needed.
 //
-//   node scripts/build-wasm.mjs      writes build/wasm/ufb-{simd,relaxed}{,-threads}.wasm
+//   node scripts/build_wasm.mjs      writes build/wasm/ufb-{simd,relaxed}{,-threads}.wasm
 //
 // Exit code 0: built, or up to date.
 import { fork } from 'node:child_process';

@@ -25,14 +25,14 @@ export const gather = operation<{ accumulate?: boolean }>()('gather', {
 
 /**
  * table[indices[t]] += scale input[t], in order of t: the backward of {@link gather}. Rows whose index is `skipIndex` (padding) are left
- * out. touched i32 [count] gets 1 at every row that was added to. An index outside the table is a late error.
+ * out. rowMask i32 [count] gets 1 at every row that was added to. An index outside the table is a late error.
  */
 export const scatterAdd = operation<{ skipIndex?: number }>()('scatterAdd', {
   operands: {
     indices: input('i32'),
     input: input('f32', 'rows', 'width'),
     table: updated('f32'),
-    touched: optional(updated('i32', 'count')),
+    rowMask: optional(updated('i32', 'count')),
     scale: optional(input('f32', 1)),
   },
   numbers: ['rows', 'width', 'count', 'skipIndex'],

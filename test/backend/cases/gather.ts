@@ -44,7 +44,7 @@ const embedding = ({ rows, width, count, scale = false, accumulate = false, skip
       gradTable: updated(normal(random, [count, width])),
       // Flags of earlier calls stay.
       ...(flags && {
-        touched: updated(
+        rowMask: updated(
           input(
             [count],
             Int32Array.from({ length: count }, (_, row) => (row % 9 === 0 ? 1 : 0)),
@@ -52,10 +52,10 @@ const embedding = ({ rows, width, count, scale = false, accumulate = false, skip
         ),
       }),
     }),
-    forward: (backend, { table, indices, scale, output }) => backend.gather({ table, indices, scale, output, accumulate }),
-    backward(backend, { table, indices, scale, gradOutput, gradTable, gradScale, touched }) {
-      backend.scatterAdd({ indices, input: gradOutput, table: gradTable, touched, scale, skipIndex });
-      if (gradScale) backend.gatherScaleBackward({ table, indices, gradOutput, gradScale });
+    forward: (device, { table, indices, scale, output }) => device.gather({ table, indices, scale, output, accumulate }),
+    backward(device, { table, indices, scale, gradOutput, gradTable, gradScale, rowMask }) {
+      device.scatterAdd({ indices, input: gradOutput, table: gradTable, rowMask, scale, skipIndex });
+      if (gradScale) device.gatherScaleBackward({ table, indices, gradOutput, gradScale });
     },
     // The skipped index has a derivative that embeddingBackward leaves out on purpose.
     gradient:
@@ -75,7 +75,7 @@ export const embeddingCases: OperationCase[] = [
       indices: input([4], Int32Array.of(8, 0, 8, 3)),
       output: output([4, 13]),
     }),
-    forward: (backend, { table, indices, output }) => backend.gather({ table, indices, output }),
+    forward: (device, { table, indices, output }) => device.gather({ table, indices, output }),
   },
   {
     name: 'embeddingBackward scatters rows',
@@ -85,6 +85,6 @@ export const embeddingCases: OperationCase[] = [
       gradOutput: normal(random, [3, 70]),
       gradTable: updated(normal(random, [5, 70])),
     }),
-    forward: (backend, { indices, gradOutput, gradTable }) => backend.scatterAdd({ indices, input: gradOutput, table: gradTable }),
+    forward: (device, { indices, gradOutput, gradTable }) => device.scatterAdd({ indices, input: gradOutput, table: gradTable }),
   },
 ];

@@ -1,5 +1,5 @@
-/** Whether texts have the same neighbours by the vectors of two models: what a search would notice of a conversion. */
-import type { Backend } from '../backend/backend.ts';
+/** Whether texts have the same neighbors by the vectors of two models: what a search would notice of a conversion. */
+import type { Device } from '../backend/device.ts';
 import { InputError } from '../errors.ts';
 import { readLines } from '../io/files.ts';
 import { CounterRandom, randomStream } from '../training/random.ts';
@@ -26,17 +26,17 @@ export async function sampleLines(path: string, count: number, seed: number): Pr
 
 /**
  * The mean over the rows of how many of a row's `k` nearest others (by the product of vectors [rows, width] of length 1) by `own` are among
- * its `k` nearest by `reference`, over k: recall@k. 1: every row has the same neighbours.
+ * its `k` nearest by `reference`, over k: recall@k. 1: every row has the same neighbors.
  * @throws InputError if there are not more than k rows
  */
-export async function recallOfNeighbours(
-  backend: Backend,
+export async function recallOfNeighbors(
+  device: Device,
   reference: Float32Array,
   own: Float32Array,
   options: { width: number; k: number },
 ): Promise<number> {
   const { k } = options;
-  const [theirs, ours] = [await nearest(backend, reference, options), await nearest(backend, own, options)];
+  const [theirs, ours] = [await nearest(device, reference, options), await nearest(device, own, options)];
   const rows = theirs.length / k;
   let shared = 0;
   for (let row = 0; row < rows; row++) {
@@ -50,16 +50,16 @@ export async function recallOfNeighbours(
 const rowsAtOnce = 256;
 
 /** [rows, k]: each row's nearest others, nearest first; of equals the first. */
-async function nearest(backend: Backend, vectors: Float32Array, { width, k }: { width: number; k: number }): Promise<Int32Array> {
+async function nearest(device: Device, vectors: Float32Array, { width, k }: { width: number; k: number }): Promise<Int32Array> {
   const rows = vectors.length / width;
-  if (rows <= k) throw new InputError(`${rows} texts, expected more than ${k}: each has ${k} neighbours`);
-  using all = backend.tensor('vectors', [rows, width], 'f32', vectors);
+  if (rows <= k) throw new InputError(`${rows} texts, expected more than ${k}: each has ${k} neighbors`);
+  using all = device.tensor('vectors', [rows, width], 'f32', vectors);
   const result = new Int32Array(rows * k);
   for (let first = 0; first < rows; first += rowsAtOnce) {
     const count = Math.min(rowsAtOnce, rows - first);
-    using products = backend.tensor('products', [count, rows]);
-    backend.linear({ input: all.view([count, width], first * width), weight: all, output: products });
-    const values = await backend.read(products);
+    using products = device.tensor('products', [count, rows]);
+    device.linear({ input: all.view([count, width], first * width), weight: all, output: products });
+    const values = await device.read(products);
     for (let row = 0; row < count; row++) {
       const own = values.subarray(row * rows, (row + 1) * rows);
       own[first + row] = Number.NEGATIVE_INFINITY; // itself

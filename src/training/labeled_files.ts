@@ -1,21 +1,21 @@
-/** Files of labelled texts: TSV, CSV or JSON lines, plain or gzipped. */
+/** Files of labeled texts: TSV, CSV or JSON lines, plain or gzipped. */
 
 import { InputError, quoted } from '../errors.ts';
 import { readLines } from '../io/files.ts';
 import { parseJsonText } from '../io/json.ts';
 
 /** A text, or two that are judged together, with its label as the file has it: a class's name, or a score. */
-export interface LabelledRecord {
+export interface LabeledRecord {
   text: string;
   pair?: string;
   label: string | number;
   line: number;
 }
 
-export interface LabelledFile {
+export interface LabeledFile {
   /** Classes (a column `label`) or numbers (a column `score`). */
   kind: 'classes' | 'scores';
-  records: LabelledRecord[];
+  records: LabeledRecord[];
 }
 
 /** Characters of one file's texts, at most: they are held in memory, with the tokens made of them. A row counts as some, however short. */
@@ -34,7 +34,7 @@ export const tooMuch = (path: string) =>
  * them may be gzipped (.gz). Blanks around a class's name are no part of it.
  * @throws InputError naming file and line if something is missing or malformed
  */
-export async function readLabelledFile(path: string): Promise<LabelledFile> {
+export async function readLabeledFile(path: string): Promise<LabeledFile> {
   const ending = /\.(tsv|csv|jsonl|ndjson)(\.gz)?$/i.exec(path)?.[1].toLowerCase();
   if (!ending) throw new InputError(`${path}: expected a file whose name ends in .tsv, .csv or .jsonl (or those with .gz)`);
   const rows = ending === 'tsv' || ending === 'csv' ? await readTable(path, ending) : await readObjects(path);
@@ -43,7 +43,7 @@ export async function readLabelledFile(path: string): Promise<LabelledFile> {
   checkColumns(Object.keys(first), path, firstLine);
   const kind = 'label' in first ? 'classes' : 'scores';
   const key = kind === 'classes' ? 'label' : 'score';
-  const records = rows.map(({ values, line }): LabelledRecord => {
+  const records = rows.map(({ values, line }): LabeledRecord => {
     const wrong = (name: string, expected: string) =>
       new InputError(
         `${path}, line ${line}: '${name}' is ${name in values ? quoted(values[name]) : `missing (found ${listed(Object.keys(values))})`}, expected ${expected}`,
@@ -65,7 +65,7 @@ export async function readLabelledFile(path: string): Promise<LabelledFile> {
   return { kind, records };
 }
 
-/** @throws InputError, naming those found, if the columns, or the keys of the first object, are not those of labelled texts */
+/** @throws InputError, naming those found, if the columns, or the keys of the first object, are not those of labeled texts */
 function checkColumns(found: readonly string[], path: string, line: number): void {
   const targets = found.filter((name) => name === 'label' || name === 'score');
   if (found.includes('text') && targets.length === 1) return;
@@ -130,7 +130,7 @@ async function readTable(path: string, ending: 'tsv' | 'csv'): Promise<Row[]> {
   }
 }
 
-/** What stands between the columns of a CSV: a comma, or what else makes its first line name those of labelled texts. */
+/** What stands between the columns of a CSV: a comma, or what else makes its first line name those of labeled texts. */
 function delimiterOf(text: string): string {
   const header = /[^\r\n]+/.exec(text)?.[0] ?? '';
   const namesTexts = (delimiter: string) => {

@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { expect, test } from 'vitest';
-import { readLabelledFile } from '../../src/training/labelled_files.ts';
+import { readLabeledFile } from '../../src/training/labeled_files.ts';
 import { testFolder } from './corpora.ts';
 
 function file(name: string, content: string): string {
@@ -13,7 +13,7 @@ function file(name: string, content: string): string {
 
 test('TSV: quotes are plain characters, other columns are left aside', async () => {
   const path = file('a.tsv', '\ufeffid\ttext\tlabel\r\n1\tShe said "no.\tnegative\r\n2\tFine, thanks\tpositive\r\n');
-  expect(await readLabelledFile(path)).toEqual({
+  expect(await readLabeledFile(path)).toEqual({
     kind: 'classes',
     records: [
       { text: 'She said "no.', pair: undefined, label: 'negative', line: 2 },
@@ -24,7 +24,7 @@ test('TSV: quotes are plain characters, other columns are left aside', async () 
 
 test('CSV: quoted cells with commas, quotes and line ends; pairs; scores', async () => {
   const path = file('a.csv', 'text,pair,score\n"one, two","she said ""yes""",4.5\n"two\nlines",b,0\n');
-  const { kind, records } = await readLabelledFile(path);
+  const { kind, records } = await readLabeledFile(path);
   expect(kind).toBe('scores');
   expect(records.map(({ text, pair, label }) => [text, pair, label])).toEqual([
     ['one, two', 'she said "yes"', 4.5],
@@ -34,7 +34,7 @@ test('CSV: quoted cells with commas, quotes and line ends; pairs; scores', async
 
 test('JSON lines, gzipped: labels may be words, numbers or booleans', async () => {
   const path = file('a.jsonl.gz', '{"text":"a","label":0}\n\n{"text":"b","label":"1"}\n{"text":"c","label":true}\n');
-  expect((await readLabelledFile(path)).records.map(({ label, line }) => [label, line])).toEqual([
+  expect((await readLabeledFile(path)).records.map(({ label, line }) => [label, line])).toEqual([
     ['0', 1],
     ['1', 3],
     ['true', 4],
@@ -43,7 +43,7 @@ test('JSON lines, gzipped: labels may be words, numbers or booleans', async () =
 
 test.each([';', '\t', '|'])('CSV with %j between its columns', async (delimiter) => {
   const path = file('a.csv', ['"Text"|label', 'one, two|x', '"a|b"|y'].join('\r\n').replaceAll('|', delimiter));
-  expect((await readLabelledFile(path)).records.map(({ text, label }) => [text, label])).toEqual([
+  expect((await readLabeledFile(path)).records.map(({ text, label }) => [text, label])).toEqual([
     ['one, two', 'x'],
     [`a${delimiter}b`, 'y'],
   ]);
@@ -54,7 +54,7 @@ test.each([
   ['tsv', 'text\t label\na\tpos\nb\t neg\nc\tpos \nd\t\u00a0neg\n'],
   ['jsonl', ['pos', ' neg', 'pos ', '\tneg'].map((label) => JSON.stringify({ text: 'a', label })).join('\n')],
 ])('%s: blanks around a label are no part of it', async (ending, content) => {
-  expect((await readLabelledFile(file(`a.${ending}`, content))).records.map(({ label }) => label)).toEqual(['pos', 'neg', 'pos', 'neg']);
+  expect((await readLabeledFile(file(`a.${ending}`, content))).records.map(({ label }) => label)).toEqual(['pos', 'neg', 'pos', 'neg']);
 });
 
 const refused: [name: string, content: string, message: RegExp][] = [
@@ -92,6 +92,6 @@ const refused: [name: string, content: string, message: RegExp][] = [
 test.each(refused.map(([name, content, message]) => [name, content.slice(0, 40), content, message] as const))(
   '%s with %j is refused',
   async (name, _, content, message) => {
-    await expect(readLabelledFile(file(name, content))).rejects.toThrow(message);
+    await expect(readLabeledFile(file(name, content))).rejects.toThrow(message);
   },
 );

@@ -2,15 +2,15 @@ import { attentionCases } from './cases/attention.ts';
 import type { OperationCase } from './cases/case.ts';
 import { conditionalMatmulCases } from './cases/conditional_matmul.ts';
 import { elementwiseCases } from './cases/elementwise.ts';
-import { embeddingCases } from './cases/embedding.ts';
 import { fffCases } from './cases/fff.ts';
+import { embeddingCases } from './cases/gather.ts';
 import { layerNormCases } from './cases/layer_norm.ts';
 import { linearCases } from './cases/linear.ts';
 import { lossCases } from './cases/loss.ts';
 import { optimizerCases } from './cases/optimizer.ts';
-import { placeCases } from './cases/place.ts';
 import { poolCases } from './cases/pool.ts';
 import { preparedCases } from './cases/prepared.ts';
+import { stridedCopyCases } from './cases/strided_copy.ts';
 
 /** Every case that every backend runs, in every mode (cases/case.ts). */
 export const operationCases: readonly OperationCase[] = [
@@ -22,7 +22,7 @@ export const operationCases: readonly OperationCase[] = [
   ...fffCases,
   ...preparedCases,
   ...conditionalMatmulCases,
-  ...placeCases,
+  ...stridedCopyCases,
   ...poolCases,
   ...lossCases,
   ...optimizerCases,

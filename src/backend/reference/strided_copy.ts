@@ -1,5 +1,5 @@
 import type { Implementation } from '../operations/operation.ts';
-import type * as operations from '../operations/place.ts';
+import type * as operations from '../operations/strided_copy.ts';
 
 /** The types by their numbers in the contract: F32, BF16, F16. */
 const readers = [
@@ -8,7 +8,7 @@ const readers = [
   { bytes: 2, read: (view: DataView, at: number) => half(view.getUint16(at, true)) },
 ];
 
-export const place: Implementation<typeof operations.place> = (
+export const stridedCopy: Implementation<typeof operations.stridedCopy> = (
   { input, output },
   { type, rows, columns, offset, rowStride, columnStride },
 ) => {
@@ -22,7 +22,7 @@ export const place: Implementation<typeof operations.place> = (
       output[offset + row * rowStride + column * columnStride] = value;
     }
   }
-  if (!finite) throw new RangeError('place: the input holds a value that is not finite');
+  if (!finite) throw new RangeError('stridedCopy: the input holds a value that is not finite');
 };
 
 /** A float32 of which these are the upper 16 bits. */

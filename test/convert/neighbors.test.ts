@@ -1,22 +1,22 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { ReferenceBackend } from '../../src/backend/reference.ts';
-import { recallOfNeighbours, sampleLines } from '../../src/convert/neighbours.ts';
+import { ReferenceDevice } from '../../src/backend/reference.ts';
+import { recallOfNeighbors, sampleLines } from '../../src/convert/neighbors.ts';
 import { temporaryFolder } from '../temporary.ts';
 
-const backend = new ReferenceBackend();
+const device = new ReferenceDevice();
 
 /** Vectors of two numbers at these angles, in degrees. */
 const at = (...degrees: number[]) =>
   Float32Array.from(degrees.flatMap((angle) => [Math.cos((angle * Math.PI) / 180), Math.sin((angle * Math.PI) / 180)]));
 
-test('recall counts neighbours that both have', async () => {
+test('recall counts neighbors that both have', async () => {
   const reference = at(0, 10, 30, 60, 100);
-  const recall = (own: Float32Array, k = 2) => recallOfNeighbours(backend, reference, own, { width: 2, k });
+  const recall = (own: Float32Array, k = 2) => recallOfNeighbors(device, reference, own, { width: 2, k });
   expect(await recall(reference)).toBe(1);
   expect(await recall(at(50, 60, 80, 110, 150))).toBe(1);
-  // The second and the last change places: by hand, the neighbours are {1,2} {0,2} {1,0} {2,4} {3,2} and {4,2} {3,2} {4,0} {1,2} {0,2}.
+  // The second and the last change places: by hand, the neighbors are {1,2} {0,2} {1,0} {2,4} {3,2} and {4,2} {3,2} {4,0} {1,2} {0,2}.
   expect(await recall(at(0, 100, 30, 60, 10))).toBeCloseTo((1 + 1 + 1 + 1 + 1) / 10, 10);
   expect(await recall(reference, 1)).toBe(1);
   await expect(recall(reference, 5)).rejects.toThrow(/5 texts, expected more than 5/);
@@ -24,7 +24,7 @@ test('recall counts neighbours that both have', async () => {
 
 test('more rows than are in memory at once', async () => {
   const angles = Array.from({ length: 700 }, (_, i) => i * 0.2);
-  expect(await recallOfNeighbours(backend, at(...angles), at(...angles), { width: 2, k: 3 })).toBe(1);
+  expect(await recallOfNeighbors(device, at(...angles), at(...angles), { width: 2, k: 3 })).toBe(1);
 });
 
 test('a sample of lines depends on the seed, and leaves out blank ones', async () => {

@@ -1,4 +1,4 @@
-import type * as operations from '../operations/embedding.ts';
+import type * as operations from '../operations/gather.ts';
 import type { Implementation } from '../operations/operation.ts';
 import { addScaled, dot, type Integers, positionsByValue } from './arrays.ts';
 
@@ -21,7 +21,7 @@ export const gather: Implementation<typeof operations.gather> = ({ table, indice
 
 /** table[indices[t]] += scale input[t], except where the index is skipIndex; flags the rows. */
 export const scatterAdd: Implementation<typeof operations.scatterAdd> = (
-  { indices, input, table, touched, scale },
+  { indices, input, table, rowMask, scale },
   { width, count, skipIndex },
 ) => {
   const factor = scale ? scale[0] : 1;
@@ -32,7 +32,7 @@ export const scatterAdd: Implementation<typeof operations.scatterAdd> = (
     sums.fill(0);
     for (const t of positions) addScaled(sums, factor, input, t * width, width);
     for (let i = 0; i < width; i++) table[to + i] += sums[i];
-    if (touched) touched[index] = 1;
+    if (rowMask) rowMask[index] = 1;
   }
 };
 

@@ -5,7 +5,7 @@
  * and runs in the order of the calls, off the JavaScript thread where the device can (native: a C++ worker with its thread pool).
  * `await read(tensor)` or `await finish()` hands the queue over in one go and waits; an error of the work itself (an index out of
  * range, say) surfaces there, once; operations queued behind it are skipped until then, so that nothing is computed from what it left
- * (no optimiser step, say), but values written are written.
+ * (no optimizer step, say), but values written are written.
  *
  * Ownership. An operation writes into outputs that it is handed and allocates nothing that outlives it. What it writes shares no memory
  * with its other operands, except where its definition says so; gradients of parameters (gradWeight, gradBias, gradGamma, gradNodes ...)
@@ -25,7 +25,7 @@ import type { Precision, PreparedWeight } from './prepared_weight.ts';
 import { arrayTypes, bytesPerElement, type DType, type Storage, sizeOf, Tensor, type TypedArray } from './tensor.ts';
 
 /** Operations are methods: each takes its operands and attributes by name (operations/). */
-export abstract class Backend extends OperationCalls {
+export abstract class Device extends OperationCalls {
   abstract readonly name: string;
   /** Threads that share an operation's work. */
   abstract readonly threads: number;
@@ -58,7 +58,7 @@ export abstract class Backend extends OperationCalls {
     this.dispose();
   }
 
-  /** A new tensor; uninitialised unless `values` are given. */
+  /** A new tensor; uninitialized unless `values` are given. */
   tensor(name: string, shape: readonly number[], dtype: DType = 'f32', values?: TypedArray | readonly number[]): Tensor {
     checkArgument('name', name, kinds.text);
     checkArgument('shape', shape, kinds.list);
@@ -97,10 +97,10 @@ export abstract class Backend extends OperationCalls {
   }
 
   /**
-   * A tensor of bytes (i8) for {@link place} to take values from: the array itself where the backend can reach it, else a copy. The
+   * A tensor of bytes (i8) for {@link stridedCopy} to take values from: the array itself where the backend can reach it, else a copy. The
    * array must not change until a `finish` that was called later has resolved. Whoever asked disposes the tensor.
    */
-  lend(name: string, bytes: Uint8Array<ArrayBuffer>): Tensor {
+  borrow(name: string, bytes: Uint8Array<ArrayBuffer>): Tensor {
     return this.tensor(name, [bytes.length], 'i8', new Int8Array(bytes.buffer, bytes.byteOffset, bytes.length));
   }
 
@@ -119,11 +119,11 @@ export abstract class Backend extends OperationCalls {
 
   /** Throws ShapeError unless the tensor is this device's, and alive. */
   expectOwn(tensor: Tensor, caller?: string): void {
-    if (tensor instanceof Tensor && tensor.backend === this && !tensor.disposed) return;
+    if (tensor instanceof Tensor && tensor.device === this && !tensor.disposed) return;
     let problem = `tensor '${tensor?.name}' was disposed`;
     if (!(tensor instanceof Tensor))
       problem = `tensor is no tensor (${Object.prototype.toString.call(tensor)}): hand in a tensor, as device.tensor makes them`;
-    else if (tensor.backend !== this) problem = `${describe(tensor)} belongs to another backend`;
+    else if (tensor.device !== this) problem = `${describe(tensor)} belongs to another backend`;
     throw new ShapeError(caller ? `${caller}: ${problem}` : problem);
   }
 

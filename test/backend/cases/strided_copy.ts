@@ -1,4 +1,4 @@
-import type { FileType } from '../../../src/backend/operations/place.ts';
+import type { FileType } from '../../../src/backend/operations/strided_copy.ts';
 import { toBfloat16 } from '../../../src/io/safetensors.ts';
 import type { Placement } from '../../../src/nn/parameter.ts';
 import type { Random } from '../random.ts';
@@ -45,16 +45,16 @@ const bytesOf = (bytes: Uint8Array): Operand => ({
   values: new Int8Array(bytes.buffer, bytes.byteOffset, bytes.length),
 });
 
-export const placeCases: OperationCase[] = (['F32', 'BF16', 'F16'] as const).flatMap((type) =>
+export const stridedCopyCases: OperationCase[] = (['F32', 'BF16', 'F16'] as const).flatMap((type) =>
   variants.map(({ name, size, ...placement }) => ({
-    name: `place ${type}, ${name}`,
+    name: `stridedCopy ${type}, ${name}`,
     tolerance: exact,
     operands: (random) => ({
       input: bytesOf(values[type](random, placement.rows * placement.columns)),
       output: updated(normal(random, [size])),
     }),
-    forward(backend, { input, output }) {
-      backend.place({ input, type, output, ...placement });
+    forward(device, { input, output }) {
+      device.stridedCopy({ input, type, output, ...placement });
     },
   })),
 );

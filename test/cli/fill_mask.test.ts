@@ -9,11 +9,11 @@ import { program, ufb } from './ufb.ts';
 
 const folder = temporaryFolder();
 const model = join(folder, 'model');
-const common = ['--backend', 'reference', '--model', model];
+const common = ['--device', 'reference', '--model', model];
 beforeAll(() => writeTinyModel(model));
 
 describe('answers', () => {
-  test('as text: words with probabilities, neurons used, time; no colour and no bar without a terminal', async () => {
+  test('as text: words with probabilities, neurons used, time; no color and no bar without a terminal', async () => {
     const { code, stdout, stderr } = await ufb(['fill-mask', ...common, 'The cat sees [MASK].', 'A [MASK] likes the [MASK].']);
     expect(stderr).toBe('');
     expect(code).toBe(0);
@@ -35,9 +35,9 @@ describe('answers', () => {
       'A [MASK] likes the [MASK].',
     ]);
     expect(code).toBe(0);
-    const { neurons, backend, answers } = JSON.parse(stdout);
+    const { neurons, device, answers } = JSON.parse(stdout);
     expect(neurons).toEqual({ used: 4, total: 15 });
-    expect(backend).toBe('reference');
+    expect(device).toBe('reference');
     expect(answers.map(({ blanks }: { blanks: unknown[][] }) => blanks.map((blank) => blank.length))).toEqual([[2], [2, 2]]);
     expect(answers[0].blanks[0][0]).toEqual({
       score: expect.any(Number),
@@ -75,7 +75,7 @@ describe('answers', () => {
   test('without the native backend: by WASM, saying so and why in one line', async () => {
     const options = ['fill-mask', '--model', model, 'The cat sees [MASK].'];
     const [fallen, quiet, named] = await Promise.all(
-      [[], ['--quiet'], ['--backend', 'native']].map((more) => ufb([...options, ...more], '', { UFB_NATIVE: '0' })),
+      [[], ['--quiet'], ['--device', 'native']].map((more) => ufb([...options, ...more], '', { UFB_NATIVE: '0' })),
     );
     expect(fallen.code).toBe(0);
     expect(fallen.stdout).toContain('wasm backend');
@@ -106,7 +106,7 @@ describe('answers', () => {
 test.concurrent('standard input that holds nothing or is not text, and an output that cannot be written: one line', async () => {
   const run = (redirection: string) =>
     new Promise<{ code: number | null; stderr: string }>((resolve) => {
-      const command = `"${process.execPath}" "${program}" fill-mask --backend reference --model "${model}" --quiet ${redirection}`;
+      const command = `"${process.execPath}" "${program}" fill-mask --device reference --model "${model}" --quiet ${redirection}`;
       const child = spawn('sh', ['-c', command], { stdio: ['ignore', 'ignore', 'pipe'] });
       let stderr = '';
       child.stderr.on('data', (text) => (stderr += text));
@@ -163,7 +163,7 @@ test('help and usage', async () => {
   expect(help).toMatchObject({ code: 0, stderr: '' });
   expect(help.stdout).toContain('fill-mask');
   expect(version.stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
-  for (const option of ['--json', '--backend', '--threads', '--model', '--quiet', '--top-k', 'Example'])
+  for (const option of ['--json', '--device', '--threads', '--model', '--quiet', '--top-k', 'Example'])
     expect(commandHelp.stdout).toContain(option);
   expect(nothing).toMatchObject({ code: 2, stdout: '' });
   expect(unknown.code).toBe(2);
@@ -235,7 +235,7 @@ describe('bad input: one line, exit code 2', () => {
     mkdirSync(copy);
     for (const name of modelFiles) copyFileSync(join(model, name), join(copy, name));
     damage(copy);
-    return refused(['fill-mask', '--backend', 'reference', '--model', copy, 'a [MASK]'], message);
+    return refused(['fill-mask', '--device', 'reference', '--model', copy, 'a [MASK]'], message);
   });
 
   test('a model folder: missing', () =>

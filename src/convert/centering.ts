@@ -2,7 +2,7 @@
 import type { Tensor } from '../backend/tensor.ts';
 import { exportParameter } from '../models/checkpoint.ts';
 import type { Encoder } from '../models/encoder.ts';
-import type { Parameter, Run } from '../nn/parameter.ts';
+import type { Context, Parameter } from '../nn/parameter.ts';
 
 /** Of a layer's weights, those [neurons, width] that meet its input (of an FFF beside its output weights), and their biases. */
 export interface InputWeights {
@@ -11,7 +11,7 @@ export interface InputWeights {
 }
 
 /** A block's feedforward layer, to be trained on its input less `mean`. */
-export interface CentredLayer {
+export interface CenteredLayer {
   /** [width]. */
   mean: Float64Array;
   weights: InputWeights[];
@@ -25,28 +25,28 @@ const followed = 0.01;
  * biases c - w . mean. The hidden states of BERT have a mean far longer than they deviate from it, so that a step of plain weights moves the
  * logits of all tokens together, and tokens come to one side of every split.
  */
-export class Centring {
-  /** Of the watched run, for each centred layer: how far the mean of what it took in was from `mean`, [width]. */
+export class Centering {
+  /** Of the watched run, for each centered layer: how far the mean of what it took in was from `mean`, [width]. */
   private readonly deviations: Tensor[] = [];
   private seen = 0;
 
   constructor(
     private readonly encoder: Encoder,
-    private readonly layers: readonly (CentredLayer | undefined)[],
+    private readonly layers: readonly (CenteredLayer | undefined)[],
   ) {
-    this.centre();
+    this.center();
   }
 
-  /** A run that remembers the means of what centred layers take in, until the next one. */
-  watch(run: Run): Run {
+  /** A run that remembers the means of what centered layers take in, until the next one. */
+  watch(context: Context): Context {
     this.seen = 0;
     return {
-      ...run,
-      watchCentred: (input) => {
-        run.watchCentred?.(input);
+      ...context,
+      watchCentered: (input) => {
+        context.watchCentered?.(input);
         const width = input.shape[1];
-        this.deviations[this.seen] ??= run.backend.tensor('deviation', [width]);
-        run.backend.columnMean({ input, output: this.deviations[this.seen++] });
+        this.deviations[this.seen] ??= context.device.tensor('deviation', [width]);
+        context.device.columnMean({ input, output: this.deviations[this.seen++] });
       },
     };
   }
@@ -56,28 +56,28 @@ export class Centring {
    * how much of the way they go.
    */
   async follow(share = followed): Promise<void> {
-    const deviations = await Promise.all(this.deviations.slice(0, this.seen).map((tensor) => tensor.backend.read(tensor)));
-    const centred = this.layers.filter((layer) => layer !== undefined);
-    for (const [i, deviation] of deviations.entries()) centred[i].mean = centred[i].mean.map((mean, at) => mean + share * deviation[at]);
-    this.centre();
+    const deviations = await Promise.all(this.deviations.slice(0, this.seen).map((tensor) => tensor.device.read(tensor)));
+    const centered = this.layers.filter((layer) => layer !== undefined);
+    for (const [i, deviation] of deviations.entries()) centered[i].mean = centered[i].mean.map((mean, at) => mean + share * deviation[at]);
+    this.center();
   }
 
   /** Does `work` on the plain layers: what is measured, and what others get. */
   async folded<Result>(work: () => Promise<Result>): Promise<Result> {
     const folds = this.layers.flatMap((layer) =>
-      (layer?.weights ?? []).map((weights) => ({ ...weights, mean: (layer as CentredLayer).mean })),
+      (layer?.weights ?? []).map((weights) => ({ ...weights, mean: (layer as CenteredLayer).mean })),
     );
-    const kept = await Promise.all(folds.map(({ bias: { value } }) => value.backend.read(value)));
+    const kept = await Promise.all(folds.map(({ bias: { value } }) => value.device.read(value)));
     try {
-      this.encoder.centreFeedforwardInputs([]);
+      this.encoder.centerFeedforwardInputs([]);
       for (const [i, { weight, bias, mean }] of folds.entries()) {
         const [{ values }] = await exportParameter(weight);
-        bias.value.backend.write(bias.value, foldedBiases(values, kept[i], mean));
+        bias.value.device.write(bias.value, foldedBiases(values, kept[i], mean));
       }
       return await work();
     } finally {
-      for (const [i, { bias }] of folds.entries()) bias.value.backend.write(bias.value, kept[i]);
-      this.centre();
+      for (const [i, { bias }] of folds.entries()) bias.value.device.write(bias.value, kept[i]);
+      this.center();
     }
   }
 
@@ -88,7 +88,7 @@ export class Centring {
 
   set means(means: (number[] | null)[]) {
     for (const [i, layer] of this.layers.entries()) if (layer) layer.mean = Float64Array.from(means[i] as number[]);
-    this.centre();
+    this.center();
   }
 
   dispose(): void {
@@ -99,8 +99,8 @@ export class Centring {
     this.dispose();
   }
 
-  private centre(): void {
-    this.encoder.centreFeedforwardInputs(this.means.map((mean) => mean ?? undefined));
+  private center(): void {
+    this.encoder.centerFeedforwardInputs(this.means.map((mean) => mean ?? undefined));
   }
 }
 

@@ -29,7 +29,7 @@ inline void scatterAdd(Context& context, const Arguments& a) {
   const int32_t* indices = a.integers(0);
   const float *input = a.floats(1), *scalePointer = a.floats(4);
   float* table = a.floats(2);
-  int32_t* touched = a.integers(3);
+  int32_t* rowMask = a.integers(3);
   size_t rows = a.count(0), width = a.count(1), count = a.count(2);
   double skipped = a.numbers[3];
 
@@ -63,7 +63,7 @@ inline void scatterAdd(Context& context, const Arguments& a) {
       size_t end = begin + 1;
       while (end < entries && keys[sorted[end]] == row) end++;
       sumRows(table + row * width + column, input + column, width, sortedTokens + begin, scales + begin, end - begin, columns, true);
-      if (touched && column == 0) touched[row] = 1;
+      if (rowMask && column == 0) rowMask[row] = 1;
       begin = end;
     }
   });

@@ -33,7 +33,7 @@ inline RowScale rowScale(const float* row, size_t count) {
 typedef int8_t ByteVector __attribute__((vector_size(lanes)));
 
 // Writes `padded` bytes, zeros beyond the row; offset is added to each (128 makes them unsigned). Returns the sum of the integers without it.
-inline int32_t quantiseRow(const float* row, size_t count, size_t padded, float inverse, int offset, uint8_t* to) {
+inline int32_t quantizeRow(const float* row, size_t count, size_t padded, float inverse, int offset, uint8_t* to) {
   const Vector rounder = splat(12582912.0f), factor = splat(inverse);  // 1.5 2^23: adding it rounds to an integer
   IntVector sum{};
   for (size_t i = 0; i < padded; i += lanes) {
@@ -49,16 +49,16 @@ inline int32_t quantiseRow(const float* row, size_t count, size_t padded, float 
 }
 
 // A row that meets i8 weights. Weights are stored plus 128, so that the processor's product of unsigned and signed bytes serves: `sum` takes that back.
-struct QuantisedInput {
+struct QuantizedInput {
   float scale;
   int32_t sum;
 };
-inline QuantisedInput quantiseInputRow(const float* row, size_t count, int8_t* to) {
+inline QuantizedInput quantizeInputRow(const float* row, size_t count, int8_t* to) {
   const RowScale scale = rowScale(row, count);
-  return {scale.scale, quantiseRow(row, count, roundUp(count, 64), scale.inverse, 0, reinterpret_cast<uint8_t*>(to))};
+  return {scale.scale, quantizeRow(row, count, roundUp(count, 64), scale.inverse, 0, reinterpret_cast<uint8_t*>(to))};
 }
 
-// sum + products of 4 lanes unsigned bytes with as many signed ones, four neighbours (or all, in some order) to a lane; exact.
+// sum + products of 4 lanes unsigned bytes with as many signed ones, four neighbors (or all, in some order) to a lane; exact.
 #if defined(__AVX512VNNI__)
 UFB_INLINE IntVector multiplyAddBytes(const uint8_t* weights, const int8_t* x, IntVector sum) {
   IntVector a, b;
@@ -101,7 +101,7 @@ UFB_INLINE int32_t sumIntegers(IntVector v) {
   return sum;
 }
 
-// A block of 4 lanes signed bytes, element k lanes + j becoming byte k of word j, so that shifts give vectors of neighbours back.
+// A block of 4 lanes signed bytes, element k lanes + j becoming byte k of word j, so that shifts give vectors of neighbors back.
 inline void packBytes(uint8_t* block) {
   uint8_t bytes[4 * lanes];
   __builtin_memcpy(bytes, block, sizeof bytes);

@@ -28,7 +28,7 @@ UFB_INLINE Vector loadValues(const uint8_t* p, size_t n) {
 }
 
 template <FileType type>
-inline void placeValues(Context& context, const Arguments& a) {
+inline void stridedCopyValues(Context& context, const Arguments& a) {
   constexpr size_t bytes = type == FileType::f32 ? 4 : 2;
   const uint8_t* input = static_cast<const uint8_t*>(a.operands[0]);
   size_t rows = a.count(1), columns = a.count(2), rowStride = a.count(4);
@@ -84,14 +84,14 @@ inline void placeValues(Context& context, const Arguments& a) {
       report(differences);
     });
   }
-  if (strange) context.fail(&context, "place: the input holds a value that is not finite", 0, 0, 0);
+  if (strange) context.fail(&context, "stridedCopy: the input holds a value that is not finite", 0, 0, 0);
 }
 
-inline void place(Context& context, const Arguments& a) {
+inline void stridedCopy(Context& context, const Arguments& a) {
   if (a.count(1) == 0 || a.count(2) == 0) return;
   switch (static_cast<FileType>(a.count(0))) {
-    case FileType::f32: return placeValues<FileType::f32>(context, a);
-    case FileType::bf16: return placeValues<FileType::bf16>(context, a);
-    case FileType::f16: return placeValues<FileType::f16>(context, a);
+    case FileType::f32: return stridedCopyValues<FileType::f32>(context, a);
+    case FileType::bf16: return stridedCopyValues<FileType::bf16>(context, a);
+    case FileType::f16: return stridedCopyValues<FileType::f16>(context, a);
   }
 }

@@ -5,7 +5,7 @@ import {
   addInferenceOptions,
   type InferenceOptions,
   notice,
-  openBackend,
+  openDevice,
   openPipeline,
   parseCount,
   print,
@@ -53,9 +53,9 @@ export function fillMaskCommand(program: Command): void {
 
 async function fillMask(sentences: string[], options: FillMaskCommandOptions): Promise<void> {
   const start = performance.now();
-  using backend = await openBackend(options);
+  using device = await openDevice(options);
   const told = new Set<string>();
-  const fill = await openPipeline('fill-mask', backend, options, {
+  const fill = await openPipeline('fill-mask', device, options, {
     // What is said of a target is said of each text.
     notice(line) {
       if (!told.has(line)) notice(line, options);
@@ -88,11 +88,11 @@ async function fillMask(sentences: string[], options: FillMaskCommandOptions): P
       else printAnswer(answer);
     }
     if (options.json)
-      printJson({ neurons, backend: backend.name, description: backend.description, loadMilliseconds: loaded, answers, ...refusals.json });
+      printJson({ neurons, device: device.name, description: device.description, loadMilliseconds: loaded, answers, ...refusals.json });
     else if (!options.quiet && answered > 0) {
       print(
         style.dim(
-          `${neurons.used} of ${neurons.total} neurons a token and layer; ${backend.name} backend (${backend.description}); loaded in ${milliseconds(loaded)}`,
+          `${neurons.used} of ${neurons.total} neurons a token and layer; ${device.name} backend (${device.description}); loaded in ${milliseconds(loaded)}`,
         ),
       );
     }

@@ -2,7 +2,7 @@ import { ShapeError } from '../../errors.ts';
 import { input, operation, updated } from './operation.ts';
 import { describe, indexIn } from './shapes.ts';
 
-/** Bytes of a value of each type that {@link place} reads: IEEE 754 in 32 and 16 bits, and bfloat16. */
+/** Bytes of a value of each type that {@link stridedCopy} reads: IEEE 754 in 32 and 16 bits, and bfloat16. */
 const bytesPerFileValue = { F32: 4, BF16: 2, F16: 2 } as const;
 export type FileType = keyof typeof bytesPerFileValue;
 
@@ -20,7 +20,7 @@ export interface Places {
  * element offset + r rowStride + c columnStride; other elements stay as they are. input: the values' bytes (i8). Exact. A value that
  * is not finite is a late error.
  */
-export const place = operation<Places>()('place', {
+export const stridedCopy = operation<Places>()('stridedCopy', {
   operands: { input: input('i8', 'bytes'), output: updated('f32') },
   numbers: ['type', 'rows', 'columns', 'offset', 'rowStride', 'columnStride', 'bytes'],
   measure: (a) => {

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // Builds the native add-on (kernels/) without node-gyp: a C++17 compiler and the headers of the npm package node-api-headers.
 //
-//   node scripts/build-native.mjs [--out DIR] [--allocation-failures]      writes DIR/ufb.node, by default build/native
+//   node scripts/build_native.mjs [--out DIR] [--allocation-failures]      writes DIR/ufb.node, by default build/native
 //
 // --allocation-failures: a build for tests, of which each allocation can be made to fail (kernels/runtime/allocation_failures.h).
 // Exit code 0: built, or up to date. Objects are kept beside it, each under the hash of what it was made from.
