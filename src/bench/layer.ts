@@ -21,7 +21,7 @@ import {
 export interface LayerBenchmarkOptions {
   /** Random ones, or a model's. */
   layers: readonly TreeWeights[];
-  /** Of the layers' width: {@link randomTokens}, or what a model's layer takes in. */
+  /** Of the layers' width: `randomTokens`, or what a model's layer takes in. */
   tokens: TokenRows;
   /** Tokens a call. */
   batches: readonly number[];

@@ -31,7 +31,7 @@ const initialLogit = 0.3;
 /** By this the output weights are scaled as if neurons gave 1: with logits as small as these, outputs start at a twentieth of the teacher's deviation. */
 const initialOutput = 0.3;
 
-/** Gives a block's new parameters their initial values (see {@link createStudent}); returns what is to be trained on centered inputs, if all of it has biases. */
+/** Gives a block's new parameters their initial values (see `createStudent`); returns what is to be trained on centered inputs, if all of it has biases. */
 export async function startBlock(block: number, statistics: LayerStatistics, student: Student): Promise<CenteredLayer | undefined> {
   const inputMean = await joinMean(block, statistics, student);
   const { config, parameters, added, seed } = student;

@@ -49,7 +49,7 @@ export async function recallOfNeighbors(
 /** Rows whose products with all others are in memory at once. */
 const rowsAtOnce = 256;
 
-/** [rows, k]: each row's nearest others, nearest first; of equals the first. */
+/** `[rows, k]`: each row's nearest others, nearest first; of equals the first. */
 async function nearest(device: Device, vectors: Float32Array, { width, k }: { width: number; k: number }): Promise<Int32Array> {
   const rows = vectors.length / width;
   if (rows <= k) throw new InputError(`${rows} texts, expected more than ${k}: each has ${k} neighbors`);

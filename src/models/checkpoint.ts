@@ -162,7 +162,7 @@ function checkLoading(folder: string, device: Device, options: LoadOptions): voi
  * the folder as it was. The names are those of the family's published checkpoints.
  * @param options.tokenizer a Tokenizer, or the content of a tokenizer.json, parsed; absent: the folder's is left as it is
  * @param options.dtype of all tensors but single numbers, which are F32; F32 by default
- * @param options.rest tensors of BERT that the model itself does not have, {@link readPooler}'s, named without 'bert.'
+ * @param options.rest tensors of BERT that the model itself does not have, `readPooler`'s, named without 'bert.'
  * @throws InputError if the model was loaded with a dtype, a weight is larger than F16 holds, or the folder cannot be written
  */
 export async function saveCheckpoint(

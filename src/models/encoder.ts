@@ -29,7 +29,7 @@ export interface Batch {
 
 export interface EncoderActivations {
   sequence: Sequence;
-  /** [tokens, hidden]: the last block's output, after the final norm where the model has one. */
+  /** `[tokens, hidden]`: the last block's output, after the final norm where the model has one. */
   output: Tensor;
   /** What each block hands to the next, [tokens, hidden]: the embedding's output first, then every block's. In training, or if asked for. */
   hiddenStates: Tensor[];
@@ -79,7 +79,7 @@ export class Encoder {
     this.stages = starts.map((start, i) => factory.parameters.slice(start, starts[i + 1]));
   }
 
-  /** Has each block's feedforward layer trained around a center [hidden] of its inputs (see {@link Block}); as it is where there is none. */
+  /** Has each block's feedforward layer trained around a center [hidden] of its inputs (see `Block`); as it is where there is none. */
   centerFeedforwardInputs(centers: readonly (readonly number[] | undefined)[]): void {
     this.blocks.forEach((block, i) => {
       block.feedforwardCenter = centers[i];

@@ -12,7 +12,7 @@ import type { ParameterFactory } from './parameter_factory.ts';
 export const ignoredLabel = -100;
 
 export interface LabeledBatch extends Batch {
-  /** [batch, length]: the token to be predicted, or -100. */
+  /** `[batch, length]`: the token to be predicted, or -100. */
   labels: Int32Array;
 }
 

@@ -263,7 +263,7 @@ class Pause {
 
 const countCut = (encoded: readonly RunText[]) => encoded.filter(({ truncated = 0 }) => truncated > 0).length;
 
-/** Whether a notice is {@link noticeCut}'s: for those who cut texts on purpose. */
+/** Whether a notice is `noticeCut`'s: for those who cut texts on purpose. */
 export const isNoticeOfCut = (line: string) => /\btexts ha(s|ve) more than \d+ tokens\b/.test(line);
 
 export function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {

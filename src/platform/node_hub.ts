@@ -26,7 +26,7 @@ export interface HubFile {
 
 /** Where the files of one repository are kept. */
 export interface HubCache {
-  /** The folder of a commit's files, for {@link openFile} and the others. */
+  /** The folder of a commit's files, for `openFile` and the others. */
   folder(commit: string): string;
   /** The commit that a revision was when it was last remembered. */
   commitOf(revision: string): Promise<string | undefined>;

@@ -34,10 +34,10 @@ export interface OptimizedParameter {
 interface BranchState {
   /** i32: the branch of each row or, after the first, of each narrower branch. */
   readonly of: Tensor;
-  /** [branches, width]: moments of the sums of their gradients. */
+  /** `[branches, width]`: moments of the sums of their gradients. */
   readonly mean: Tensor;
   readonly variance: Tensor;
-  /** [branches, width]: those sums, and the step. Of use within one step only, so parameters of one shape share them. */
+  /** `[branches, width]`: those sums, and the step. Of use within one step only, so parameters of one shape share them. */
   readonly gradient: Tensor;
   readonly change: Tensor;
 }
