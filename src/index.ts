@@ -48,8 +48,8 @@ export type {
   TextClassificationOptions,
   TextClassificationPipeline,
 } from './pipelines/text_classification.ts';
+export type { RefusedCallback } from './pipelines/text_pipeline.ts';
 export type { RankedDocument, TextRankingOptions, TextRankingPipeline } from './pipelines/text_ranking.ts';
-export type { RefusedCallback } from './pipelines/text_runner.ts';
 export type { Activation, VectorModule } from './pipelines/vector_modules.ts';
 export type { CharacterLoss } from './tokenizer/character_loss.ts';
 export { type EncodeOptions, type Encoding, type SpecialTokenName, Tokenizer, type TokenizerSettings } from './tokenizer/tokenizer.ts';

@@ -1,11 +1,18 @@
 import { CallOptions, kinds } from '../arguments.ts';
-import type { Device } from '../backend/device.ts';
 import { InputError, quoted } from '../errors.ts';
+import type { BatchPass } from '../models/batch_queue.ts';
 import type { Encoder } from '../models/encoder.ts';
 import type { Encoding, Tokenizer } from '../tokenizer/tokenizer.ts';
 import { checkPooling, type Poolings, pool } from './pooling.ts';
 import { type PromptOptions, promptOf, type SentenceModules, textLength } from './sentence_transformer.ts';
-import { isAsyncIterable, plainText, type RefusedCallback, streamOptionKinds, TextRunner } from './text_runner.ts';
+import {
+  isAsyncIterable,
+  plainText,
+  type RefusedCallback,
+  streamOptionKinds,
+  TextPipeline,
+  type TextPipelineParts,
+} from './text_pipeline.ts';
 import { normalized, openVectorModule, type VectorStep } from './vector_modules.ts';
 
 /** Vectors of texts, with the names that transformers.js has. */
@@ -40,7 +47,7 @@ export interface FeatureExtractionOptions extends PromptOptions {
 }
 
 /** Embeds texts; see {@link pipeline}. Texts of more tokens than the model takes are cut, with a notice. */
-export interface FeatureExtractionPipeline extends Disposable {
+export interface FeatureExtractionPipeline {
   /** One text gives the first dimension 1. @throws InputError if what is given is no text. */
   (texts: string | readonly string[], options?: FeatureExtractionOptions): Promise<Features>;
   /**
@@ -48,8 +55,21 @@ export interface FeatureExtractionPipeline extends Disposable {
    * @throws InputError with pooling 'none'; for what is no text, after the vectors of those before it.
    */
   (texts: AsyncIterable<string>, options?: FeatureExtractionOptions): AsyncGenerator<Float32Array>;
-  readonly task: 'feature-extraction';
-  readonly model: Encoder;
+}
+
+interface FeatureExtractionParts extends Pick<TextPipelineParts<string, Encoding>, 'device' | 'notice' | 'release'> {
+  /** What the model's folder says. */
+  modules?: SentenceModules;
+  /** What is put before texts unless a call says otherwise. */
+  prompt: PromptOptions;
+}
+
+/** For pooling 'none' the vectors of a text's tokens, one after the other; else the pooled one. */
+type Extracted = Float32Array;
+
+// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: a class cannot write its call signatures
+export class FeatureExtractionPipeline extends TextPipeline<string, Encoding> {
+  readonly task = 'feature-extraction';
   readonly tokenizer: Tokenizer;
   /** Tokens of a text that are used, special ones included. */
   readonly maxLength: number;
@@ -59,125 +79,128 @@ export interface FeatureExtractionPipeline extends Disposable {
   readonly width: number;
   /** The model's prompts by their names, what is put before texts: {@link PromptOptions.prompt_name}. */
   readonly prompts: Readonly<Record<string, string>>;
-  /** Frees the model, and the backend unless it was handed in. Resolves when calls under way have ended. */
-  dispose(): Promise<void>;
-}
+  private readonly modules: SentenceModules | undefined;
+  private readonly standardPrompt: string;
+  private readonly checked: CallOptions<FeatureExtractionOptions>;
+  private readonly passes = new Map<string, BatchPass<Encoding, Extracted>>();
 
-/**
- * `modules`: what the model's folder says. `prompt`: what is put before texts unless a call says otherwise. `notice` is told of texts that were
- * cut; `release` is called once, when the pipeline is disposed.
- * @throws InputError if a module's weights are missing or damaged, or the prompt is none of the model's
- */
-export async function createFeatureExtraction(
-  model: Encoder,
-  modelTokenizer: Tokenizer,
-  device: Device,
-  modules: SentenceModules | undefined,
-  prompt: PromptOptions,
-  notice: (message: string) => void,
-  release: () => void,
-): Promise<FeatureExtractionPipeline> {
-  const { hiddenSize } = model.config;
-  const tokenizer = modules?.lowerCase ? modelTokenizer.lowerCased() : modelTokenizer;
-  const maxLength = textLength(modules, tokenizer, model.config);
-  const runner = new TextRunner(
-    'feature-extraction',
-    device,
-    { ...plainText, encode: (text: string) => encodeBehind('', text) },
-    notice,
-    release,
-    { maxLength, side: tokenizer.truncationSide },
-  );
-  const checked = new CallOptions<FeatureExtractionOptions>(
-    'feature-extraction',
-    { pooling: kinds.any, normalize: kinds.flag, dimensions: kinds.any, prompt: kinds.text, prompt_name: kinds.text, ...streamOptionKinds },
-    notice,
-  );
-  const vectors = await openVectors(modules, hiddenSize);
-  const standardPrompt = promptOf(prompt, modules?.prompts);
-
-  function encodeBehind(before: string, text: string): Encoding {
-    return tokenizer.encode(before + text, { maxLength });
+  /** @throws InputError if a module's weights are missing or damaged, or the prompt is none of the model's */
+  static async open(model: Encoder, tokenizer: Tokenizer, parts: FeatureExtractionParts): Promise<FeatureExtractionPipeline> {
+    return new FeatureExtractionPipeline(model, tokenizer, await openVectors(parts.modules, model.config.hiddenSize), parts);
   }
 
-  /** Tokens of a prompt, without the special one that ends a text. */
-  function tokensOf(before: string): number {
-    const { ids } = encodeBehind('', before);
-    return tokenizer.specialIds.has(ids[ids.length - 1]) ? ids.length - 1 : ids.length;
+  private constructor(
+    readonly model: Encoder,
+    modelTokenizer: Tokenizer,
+    private readonly vectors: Vectors,
+    { modules, prompt, ...parts }: FeatureExtractionParts,
+  ) {
+    const tokenizer = modules?.lowerCase ? modelTokenizer.lowerCased() : modelTokenizer;
+    const maxLength = textLength(modules, tokenizer, model.config);
+    super({
+      ...parts,
+      inputs: { ...plainText, encode: (text: string) => this.encodeBehind('', text) },
+      cut: { maxLength, side: tokenizer.truncationSide },
+    });
+    this.tokenizer = tokenizer;
+    this.maxLength = maxLength;
+    this.modules = modules;
+    this.pooling = modules?.pooling;
+    this.width = vectors.widthOf(modules?.pooling ?? 'mean');
+    this.prompts = modules?.prompts.named ?? {};
+    this.standardPrompt = promptOf(prompt, modules?.prompts);
+    this.checked = new CallOptions<FeatureExtractionOptions>(
+      'feature-extraction',
+      {
+        pooling: kinds.any,
+        normalize: kinds.flag,
+        dimensions: kinds.any,
+        prompt: kinds.text,
+        prompt_name: kinds.text,
+        ...streamOptionKinds,
+      },
+      parts.notice,
+    );
+  }
+
+  protected override _call(texts: string | readonly string[] | AsyncIterable<string>, options: FeatureExtractionOptions = {}) {
+    return isAsyncIterable(texts) ? this.extractStream(texts as AsyncIterable<string>, options) : this.extract(texts, options);
+  }
+
+  private async extract(texts: string | readonly string[], options: FeatureExtractionOptions): Promise<Features> {
+    const asked = this.asked(this.checked.check(options));
+    const answers = await this.answer(texts, asked);
+    const { pooling, width } = asked;
+    const longest = answers.reduce((most, { length }) => Math.max(most, length), 0);
+    const data = new Float32Array(answers.length * longest);
+    for (const [index, values] of answers.entries()) data.set(values, index * longest);
+    return features(data, pooling === 'none' ? [answers.length, longest / width, width] : [answers.length, width]);
+  }
+
+  private async *extractStream(texts: AsyncIterable<string>, options: FeatureExtractionOptions): AsyncGenerator<Float32Array> {
+    const asked = this.asked(this.checked.check(options));
+    if (asked.pooling === 'none') throw new InputError("a stream of texts gives a vector each: expected a pooling other than 'none'");
+    yield* this.answerStream(texts, asked, options.refused_callback);
   }
 
   /** What is to be made of texts, by the options. */
-  const extractor = (options: FeatureExtractionOptions) => {
+  private asked(options: FeatureExtractionOptions) {
+    const { modules, vectors } = this;
+    const { hiddenSize } = this.model.config;
     const { pooling = modules?.pooling ?? 'none', normalize, dimensions, signal } = options;
     checkPooling(pooling);
     if (dimensions !== undefined && pooling === 'none')
       throw new InputError("dimensions: the vectors of tokens are not cut, expected a pooling other than 'none'");
     const isPrompted = options.prompt !== undefined || options.prompt_name !== undefined;
-    const before = isPrompted ? promptOf(options, modules?.prompts) : standardPrompt;
-    const skipped = before && modules?.skipPrompt ? tokensOf(before) : 0;
+    const before = isPrompted ? promptOf(options, modules?.prompts) : this.standardPrompt;
+    const skipped = before && modules?.skipPrompt ? this.tokensOf(before) : 0;
     const width = pooling === 'none' ? hiddenSize : vectors.widthOf(pooling, dimensions);
-    const ofToken = (vector: Float32Array) => (normalize ? normalized(vector) : vector);
-    const extract = async (encoded: readonly Encoding[]): Promise<Features> => {
-      const longest = encoded.reduce((most, { ids }) => Math.max(most, ids.length), 0);
-      const perText = pooling === 'none' ? longest * width : width;
-      const data = new Float32Array(encoded.length * perText);
-      await runner.run(encoded, { signal }, async (context, batch) => {
-        const { output } = model.forward(context, batch);
-        if (pooling === 'none') {
-          const values = await context.device.read(output);
-          batch.members.forEach((index, row) => {
-            for (let token = 0; token < encoded[index].ids.length; token++) {
-              const start = (row * batch.length + token) * width;
-              const vector = values.subarray(start, start + width);
-              runner.checkFinite(encoded[index], vector);
-              data.set(ofToken(vector), index * perText + token * width);
-            }
-          });
-          return;
-        }
-        const pooled = await pool(context, output, batch, pooling, skipped);
-        batch.members.forEach((index, row) => {
-          runner.checkFinite(encoded[index], pooled[row]);
-          const vector = vectors.finish(pooled[row], normalize, dimensions);
-          runner.checkFinite(encoded[index], vector);
-          data.set(vector, index * width);
-        });
-      });
-      return features(data, pooling === 'none' ? [encoded.length, longest, width] : [encoded.length, width]);
+    const finish = (extracted: Extracted, encoded: Encoding): Float32Array => {
+      this.checkFinite(encoded, extracted);
+      if (pooling !== 'none') {
+        const vector = vectors.finish(extracted, normalize, dimensions);
+        this.checkFinite(encoded, vector);
+        return vector.slice();
+      }
+      if (!normalize) return extracted;
+      const scaled = new Float32Array(extracted.length);
+      for (let at = 0; at < extracted.length; at += width) scaled.set(normalized(extracted.subarray(at, at + width)), at);
+      return scaled;
     };
-    return { pooling, width, extract, encode: (text: string) => encodeBehind(before, text) };
-  };
-
-  const call = (texts: string | readonly string[] | AsyncIterable<string>, options: FeatureExtractionOptions = {}) => {
-    if (isAsyncIterable(texts)) return stream(texts as AsyncIterable<string>, options);
-    return (async () => {
-      const { extract, encode } = extractor(checked.check(options));
-      return await runner.call(texts, options.signal, extract, encode);
-    })();
-  };
-  async function* stream(texts: AsyncIterable<string>, options: FeatureExtractionOptions) {
-    const { pooling, width, extract, encode } = extractor(checked.check(options));
-    if (pooling === 'none') throw new InputError("a stream of texts gives a vector each: expected a pooling other than 'none'");
-    const vectorsOf = async (encoded: readonly Encoding[]) => {
-      const { data } = await extract(encoded);
-      return encoded.map((_, index) => data.slice(index * width, (index + 1) * width));
-    };
-    yield* runner.stream(texts, options.signal, vectorsOf, options.refused_callback, encode);
+    return { pooling, width, pass: this.pass(pooling, skipped), finish, signal, encode: (text: string) => this.encodeBehind(before, text) };
   }
-  const dispose = () => runner.dispose();
-  const members = {
-    task: 'feature-extraction',
-    model,
-    tokenizer,
-    maxLength,
-    pooling: modules?.pooling,
-    width: vectors.widthOf(modules?.pooling ?? 'mean'),
-    prompts: modules?.prompts.named ?? {},
-    dispose,
-    [Symbol.dispose]: () => void dispose(),
-  };
-  return Object.assign(call, members) as FeatureExtractionPipeline;
+
+  /** The pass of all calls that pool in this way. */
+  private pass(pooling: 'none' | Poolings, skipped: number): BatchPass<Encoding, Extracted> {
+    const { model } = this;
+    const { hiddenSize: width } = model.config;
+    const key = JSON.stringify([pooling, skipped]);
+    const known = this.passes.get(key);
+    if (known) return known;
+    const pass: BatchPass<Encoding, Extracted> = {
+      async compute(context, batch, texts) {
+        const { output } = model.forward(context, batch);
+        if (pooling !== 'none') return await pool(context, output, batch, pooling, skipped);
+        const values = await context.device.read(output);
+        return texts.map(({ ids }, row) => values.slice(row * batch.length * width, (row * batch.length + ids.length) * width));
+      },
+    };
+    this.passes.set(key, pass);
+    return pass;
+  }
+
+  private encodeBehind(before: string, text: string): Encoding {
+    return this.tokenizer.encode(before + text, { maxLength: this.maxLength });
+  }
+
+  /** Tokens of a prompt, without the special one that ends a text. */
+  private tokensOf(before: string): number {
+    const { ids } = this.encodeBehind('', before);
+    return this.tokenizer.specialIds.has(ids[ids.length - 1]) ? ids.length - 1 : ids.length;
+  }
 }
+
+type Vectors = Awaited<ReturnType<typeof openVectors>>;
 
 /** What is done to pooled vectors: the folder's modules, then the numbers that are kept. */
 async function openVectors(modules: SentenceModules | undefined, hiddenSize: number) {

@@ -1,11 +1,19 @@
 import { CallOptions, kinds } from '../arguments.ts';
-import type { Device } from '../backend/device.ts';
 import { InputError, quoted } from '../errors.ts';
+import type { BatchPass } from '../models/batch_queue.ts';
 import type { MaskedLanguageModel } from '../models/masked_language_model.ts';
 import type { TextBatch } from '../models/text_batches.ts';
 import type { Context } from '../nn/parameter.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { isAsyncIterable, plainText, type RefusedCallback, type RunText, streamOptionKinds, TextRunner } from './text_runner.ts';
+import {
+  isAsyncIterable,
+  plainText,
+  type RefusedCallback,
+  type RunText,
+  streamOptionKinds,
+  TextPipeline,
+  type TextPipelineParts,
+} from './text_pipeline.ts';
 
 /** One word that may stand in a blank. */
 export interface FillMaskCandidate {
@@ -45,7 +53,7 @@ export interface FillMaskOptions {
 }
 
 /** Fills blanks. Call it with a text or with several; see {@link pipeline}. */
-export interface FillMaskPipeline extends Disposable {
+export interface FillMaskPipeline {
   /** @throws InputError if the text is empty, has no mask token, or is longer than the model's positions, or no target is left. */
   <const Text extends string>(text: Text, options?: FillMaskOptions): Promise<FillMaskAnswerFor<Text>>;
   /** Answers in the order of the texts, the same as one by one. @throws InputError as for one text. */
@@ -56,68 +64,62 @@ export interface FillMaskPipeline extends Disposable {
    * @throws InputError as for one text, after the answers to those before it.
    */
   (texts: AsyncIterable<string>, options?: FillMaskOptions): AsyncGenerator<FillMaskAnswer>;
-  readonly task: 'fill-mask';
-  readonly model: MaskedLanguageModel;
-  readonly tokenizer: Tokenizer;
-  /** Frees the model, and the backend unless it was handed in. Resolves when calls under way have ended. */
-  dispose(): Promise<void>;
+}
+
+// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: a class cannot write its call signatures
+export class FillMaskPipeline extends TextPipeline<string, Encoded> {
+  readonly task = 'fill-mask';
+  private readonly checked: CallOptions<FillMaskOptions>;
+  private readonly pass: BatchPass<Encoded, Float32Array[]>;
+
+  constructor(
+    readonly model: MaskedLanguageModel,
+    readonly tokenizer: Tokenizer,
+    parts: Pick<TextPipelineParts<string, Encoded>, 'device' | 'notice' | 'release'>,
+  ) {
+    const { maxPositionEmbeddings } = model.config;
+    super({ ...parts, inputs: { ...plainText, encode: (text, name) => encode(text, tokenizer, maxPositionEmbeddings, name) } });
+    this.checked = new CallOptions<FillMaskOptions>(
+      'fill-mask',
+      { top_k: kinds.any, targets: kinds.any, ...streamOptionKinds },
+      parts.notice,
+    );
+    this.pass = { compute: (context, batch, texts) => maskLogits(model, context, batch, texts) };
+  }
+
+  protected override _call(texts: string | readonly string[] | AsyncIterable<string>, options: FillMaskOptions = {}) {
+    return isAsyncIterable(texts) ? this.fillStream(texts as AsyncIterable<string>, options) : this.fill(texts, options);
+  }
+
+  private async fill(texts: string | readonly string[], options: FillMaskOptions): Promise<FillMaskAnswer | FillMaskAnswer[]> {
+    const answers = await this.answer(texts, this.asked(this.checked.check(options)));
+    return Array.isArray(texts) ? answers : answers[0];
+  }
+
+  private async *fillStream(texts: AsyncIterable<string>, options: FillMaskOptions): AsyncGenerator<FillMaskAnswer> {
+    yield* this.answerStream(texts, this.asked(this.checked.check(options)), options.refused_callback);
+  }
+
+  /** What is to be made of texts, by the options. */
+  private asked({ top_k: count = 5, targets, signal }: FillMaskOptions) {
+    if (!Number.isInteger(count) || count < 1) throw new InputError(`top_k: got ${quoted(count)}, expected a whole number from 1`);
+    const among = targets === undefined ? undefined : targetIds(targets, this.tokenizer, this.notice);
+    const finish = (logits: readonly Float32Array[], encoded: Encoded): FillMaskAnswer => {
+      const { ids, masks } = encoded;
+      const lists = masks.map((position, blank) => {
+        this.checkFinite(encoded, logits[blank]);
+        return candidates(logits[blank], { ids, position, among, count }, this.tokenizer);
+      });
+      return lists.length === 1 ? lists[0] : lists;
+    };
+    return { pass: this.pass, finish, signal };
+  }
 }
 
 interface Encoded extends RunText {
   ids: readonly number[];
   /** Positions of the mask token. */
   masks: readonly number[];
-}
-
-/** A fill-mask pipeline of a model and its tokenizer. `notice` is told of targets that are no words; `release` is called once, when the pipeline is disposed. */
-export function createFillMask(
-  model: MaskedLanguageModel,
-  tokenizer: Tokenizer,
-  device: Device,
-  notice: (message: string) => void,
-  release: () => void,
-): FillMaskPipeline {
-  const { maxPositionEmbeddings: positions } = model.config;
-  const inputs = { ...plainText, encode: (text: string, name: string) => encode(text, tokenizer, positions, name) };
-  const runner = new TextRunner('fill-mask', device, inputs, notice, release);
-  const checked = new CallOptions<FillMaskOptions>('fill-mask', { top_k: kinds.any, targets: kinds.any, ...streamOptionKinds }, notice);
-
-  /** What is to be made of texts, by the options. */
-  const filler = ({ top_k: count = 5, targets, signal }: FillMaskOptions) => {
-    if (!Number.isInteger(count) || count < 1) throw new InputError(`top_k: got ${quoted(count)}, expected a whole number from 1`);
-    const among = targets === undefined ? undefined : targetIds(targets, tokenizer, notice);
-    return async (encoded: readonly Encoded[]): Promise<FillMaskAnswer[]> => {
-      const answers: FillMaskAnswer[] = new Array(encoded.length);
-      await runner.run(encoded, { signal }, async (context, batch) => {
-        const logits = await maskLogits(model, context, batch, encoded);
-        let row = 0;
-        for (const index of batch.members) {
-          const { ids, masks } = encoded[index];
-          const lists = masks.map((position) => {
-            const own = logits(row++);
-            runner.checkFinite(encoded[index], own);
-            return candidates(own, { ids, position, among, count }, tokenizer);
-          });
-          answers[index] = lists.length === 1 ? lists[0] : lists;
-        }
-      });
-      return answers;
-    };
-  };
-
-  const fill = (texts: string | readonly string[] | AsyncIterable<string>, options: FillMaskOptions = {}) => {
-    if (isAsyncIterable(texts)) return stream(texts as AsyncIterable<string>, options);
-    return (async () => {
-      const answers = await runner.call(texts, checked.check(options).signal, filler(options));
-      return Array.isArray(texts) ? answers : answers[0];
-    })();
-  };
-  async function* stream(texts: AsyncIterable<string>, options: FillMaskOptions) {
-    yield* runner.stream(texts, checked.check(options).signal, filler(options), options.refused_callback);
-  }
-
-  const dispose = () => runner.dispose();
-  return Object.assign(fill, { task: 'fill-mask', model, tokenizer, dispose, [Symbol.dispose]: () => void dispose() }) as FillMaskPipeline;
 }
 
 function encode(text: string, tokenizer: Tokenizer, positions: number, what: string): Encoded {
@@ -134,19 +136,18 @@ function encode(text: string, tokenizer: Tokenizer, positions: number, what: str
 
 const excerpt = (text: string) => JSON.stringify(text.length > 60 ? `${text.slice(0, 57)}...` : text);
 
-/** Runs the model; returns the logits [vocabulary] of the n-th blank of the batch. */
+/** For each text the logits [vocabulary] of its blanks. */
 async function maskLogits(
   model: MaskedLanguageModel,
   context: Context,
   batch: TextBatch,
-  encoded: readonly Encoded[],
-): Promise<(blank: number) => Float32Array> {
-  const positions = Int32Array.from(
-    batch.members.flatMap((index, row) => encoded[index].masks.map((position) => row * batch.length + position)),
-  );
-  const logits = await context.device.read(model.logits(context, batch, positions));
+  texts: readonly Encoded[],
+): Promise<Float32Array[][]> {
+  const positions = texts.flatMap(({ masks }, row) => masks.map((position) => row * batch.length + position));
+  const logits = await context.device.read(model.logits(context, batch, Int32Array.from(positions)));
   const vocabulary = logits.length / positions.length;
-  return (blank) => logits.subarray(blank * vocabulary, (blank + 1) * vocabulary);
+  let blank = 0;
+  return texts.map(({ masks }) => masks.map(() => logits.subarray(blank * vocabulary, ++blank * vocabulary)));
 }
 
 /** The ids of the targets, each once. @throws InputError if there is none */

@@ -10,11 +10,11 @@ import type { Encoder } from '../models/encoder.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
 import { readCrossEncoder } from './cross_encoder.ts';
-import { createFeatureExtraction, type FeatureExtractionPipeline } from './feature_extraction.ts';
-import { createFillMask, type FillMaskPipeline } from './fill_mask.ts';
+import { FeatureExtractionPipeline } from './feature_extraction.ts';
+import { FillMaskPipeline } from './fill_mask.ts';
 import { checkTextLength, type PromptOptions, readSentenceModules } from './sentence_transformer.ts';
-import { createTextClassification, type TextClassificationPipeline } from './text_classification.ts';
-import { createTextRanking, type TextRankingPipeline } from './text_ranking.ts';
+import { TextClassificationPipeline } from './text_classification.ts';
+import { TextRankingPipeline } from './text_ranking.ts';
 
 export interface PipelineOptions extends HubOptions, PromptOptions {
   /**
@@ -83,7 +83,7 @@ const fillMask: Task<Awaited<ReturnType<typeof loadMaskedLanguageModel>>, FillMa
       if (value !== undefined)
         throw new InputError(`${name}: is put before texts that are embedded or classified, not where blanks are filled`);
     if (tokenizer.maskId === undefined) throw new InputError(`${folder}/tokenizer.json: has no mask token, which fill-mask needs`);
-    return createFillMask(model, tokenizer, device, notice, release);
+    return new FillMaskPipeline(model, tokenizer, { device, notice, release });
   },
 };
 
@@ -92,7 +92,7 @@ const featureExtraction: Task<Encoder, FeatureExtractionPipeline> = {
   async create({ model, tokenizer, device, folder, prompt, notice, release }) {
     const modules = await readSentenceModules(folder);
     checkTextLength(folder, modules, tokenizer, model.config);
-    return await createFeatureExtraction(model, tokenizer, device, modules, prompt, notice, release);
+    return await FeatureExtractionPipeline.open(model, tokenizer, { device, modules, prompt, notice, release });
   },
 };
 
@@ -101,7 +101,7 @@ const textClassification: Task<Awaited<ReturnType<typeof loadSequenceClassifier>
   async create({ model, tokenizer, device, folder, prompt, notice, release }) {
     const settings = await readCrossEncoder(folder);
     checkTextLength(folder, settings, tokenizer, model.config);
-    return createTextClassification(model, tokenizer, device, settings, prompt, notice, release);
+    return new TextClassificationPipeline(model, tokenizer, { device, settings, prompt, notice, release });
   },
 };
 
@@ -111,7 +111,8 @@ const textRanking: Task<Awaited<ReturnType<typeof loadSequenceClassifier>>, Text
     // As CrossEncoder has it where nothing is said, whatever config.json calls the problem.
     const { activation = 'Sigmoid', ...others } = await readCrossEncoder(folder);
     const settings = { ...others, activation };
-    return createTextRanking(createTextClassification(model, tokenizer, device, settings, prompt, notice, release), folder, notice);
+    const classify = new TextClassificationPipeline(model, tokenizer, { device, settings, prompt, notice, release });
+    return new TextRankingPipeline(classify, folder, notice);
   },
 };
 

@@ -1,12 +1,12 @@
 import { CallOptions, kinds } from '../arguments.ts';
-import type { Device } from '../backend/device.ts';
 import { InputError, quoted } from '../errors.ts';
+import type { BatchPass } from '../models/batch_queue.ts';
 import type { ModelConfig } from '../models/config.ts';
 import type { SequenceClassifier } from '../models/sequence_classifier.ts';
 import type { Encoding, Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { CrossEncoderSettings } from './cross_encoder.ts';
 import { type PromptOptions, promptOf, textLength } from './sentence_transformer.ts';
-import { isAsyncIterable, type RefusedCallback, streamOptionKinds, TextRunner } from './text_runner.ts';
+import { isAsyncIterable, type RefusedCallback, streamOptionKinds, TextPipeline, type TextPipelineParts } from './text_pipeline.ts';
 import { type Activation, activate } from './vector_modules.ts';
 
 /** A text, or two that are judged together. */
@@ -35,7 +35,7 @@ export interface TextClassificationOptions<Count extends number | null = number 
 type ClassesOfEach<Count> = number extends Count ? TextClass[] | TextClass[][] : Count extends 1 ? TextClass[] : TextClass[][];
 
 /** Classifies texts; see {@link pipeline}. Texts of more tokens than the model takes are cut, with a notice. */
-export interface TextClassificationPipeline extends Disposable {
+export interface TextClassificationPipeline {
   /** The classes of one text, best first. @throws InputError if what is given is no text. */
   (text: ClassificationInput, options?: TextClassificationOptions): Promise<TextClass[]>;
   /** The class of each text, or its classes if `top_k` is other than 1. */
@@ -49,87 +49,101 @@ export interface TextClassificationPipeline extends Disposable {
    * @throws InputError for what is no text, after the classes of those before it.
    */
   (texts: AsyncIterable<ClassificationInput>, options?: TextClassificationOptions): AsyncGenerator<TextClass[]>;
-  readonly task: 'text-classification';
-  readonly model: SequenceClassifier;
-  readonly tokenizer: Tokenizer;
-  /** Frees the model, and the backend unless it was handed in. Resolves when calls under way have ended. */
-  dispose(): Promise<void>;
 }
 
-/**
- * `settings`: what the model's folder says of a cross-encoder. `prompt`: what is put before texts unless a call says otherwise. `notice` is told of
- * texts that were cut; `release` is called once, when the pipeline is disposed.
- */
-export function createTextClassification(
-  model: SequenceClassifier,
-  modelTokenizer: Tokenizer,
-  device: Device,
-  settings: CrossEncoderSettings,
-  prompt: PromptOptions,
-  notice: (message: string) => void,
-  release: () => void,
-): TextClassificationPipeline {
-  const { labels, config } = model;
-  const tokenizer = settings.lowerCase ? modelTokenizer.lowerCased() : modelTokenizer;
-  const maxLength = textLength(settings, tokenizer, config);
-  const standardPrompt = promptOf(prompt, settings.prompts);
-  // crammedBERT's other ways of pooling count every position, padding too: a text would be judged by what it is batched with.
-  const unpadded = config.pooler.kind !== 'first';
-  const encodeBehind = (before: string) => (input: ClassificationInput) => {
-    const { text, text_pair: pair } = typeof input === 'string' ? { text: input, text_pair: undefined } : input;
-    return tokenizer.encode(before + text, { pair, maxLength });
-  };
-  const inputs = { expected: 'a string or { text, text_pair }', accepts: isInput, encode: encodeBehind(standardPrompt) };
-  const runner = new TextRunner('text-classification', device, inputs, notice, release, { maxLength, side: tokenizer.truncationSide });
-  const checked = new CallOptions<TextClassificationOptions>(
-    'text-classification',
-    { top_k: kinds.any, prompt: kinds.text, prompt_name: kinds.text, ...streamOptionKinds },
-    notice,
-  );
+interface TextClassificationParts extends Pick<TextPipelineParts<ClassificationInput, Encoding>, 'device' | 'notice' | 'release'> {
+  /** What the model's folder says of a cross-encoder. */
+  settings: CrossEncoderSettings;
+  /** What is put before texts unless a call says otherwise. */
+  prompt: PromptOptions;
+}
 
-  /** What is to be made of texts, by the options. */
-  const classifier = (options: TextClassificationOptions) => {
-    const { top_k = 1, signal } = options;
-    const isPrompted = options.prompt !== undefined || options.prompt_name !== undefined;
-    const encode = encodeBehind(isPrompted ? promptOf(options, settings.prompts) : standardPrompt);
-    const count = top_k ?? labels;
-    if (!Number.isInteger(count) || count < 1)
-      throw new InputError(`top_k: got ${quoted(count)}, expected a whole number from 1, or null for all`);
-    const classify = async (encoded: readonly Encoding[]): Promise<TextClass[][]> => {
-      const answers: TextClass[][] = new Array(encoded.length);
-      await runner.run(encoded, { signal, unpadded }, async (context, batch) => {
+// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: a class cannot write its call signatures
+export class TextClassificationPipeline extends TextPipeline<ClassificationInput, Encoding> {
+  readonly task = 'text-classification';
+  readonly tokenizer: Tokenizer;
+  private readonly settings: CrossEncoderSettings;
+  private readonly maxLength: number;
+  private readonly standardPrompt: string;
+  private readonly checked: CallOptions<TextClassificationOptions>;
+  private readonly pass: BatchPass<Encoding, Float32Array>;
+
+  constructor(
+    readonly model: SequenceClassifier,
+    modelTokenizer: Tokenizer,
+    { settings, prompt, ...parts }: TextClassificationParts,
+  ) {
+    const tokenizer = settings.lowerCase ? modelTokenizer.lowerCased() : modelTokenizer;
+    const maxLength = textLength(settings, tokenizer, model.config);
+    const standardPrompt = promptOf(prompt, settings.prompts);
+    const encode = (input: ClassificationInput) => this.encodeBehind(standardPrompt, input);
+    super({
+      ...parts,
+      inputs: { expected: 'a string or { text, text_pair }', accepts: isInput, encode },
+      cut: { maxLength, side: tokenizer.truncationSide },
+    });
+    this.tokenizer = tokenizer;
+    this.settings = settings;
+    this.maxLength = maxLength;
+    this.standardPrompt = standardPrompt;
+    this.checked = new CallOptions<TextClassificationOptions>(
+      'text-classification',
+      { top_k: kinds.any, prompt: kinds.text, prompt_name: kinds.text, ...streamOptionKinds },
+      parts.notice,
+    );
+    const { labels } = model;
+    this.pass = {
+      // crammedBERT's other ways of pooling count every position, padding too: a text would be judged by what it is batched with.
+      unpadded: model.config.pooler.kind !== 'first',
+      async compute(context, batch, texts) {
         const logits = await context.device.read(model.logits(context, batch));
-        batch.members.forEach((index, row) => {
-          const own = logits.subarray(row * labels, (row + 1) * labels);
-          runner.checkFinite(encoded[index], own);
-          answers[index] = classes(own, config, settings.activation).slice(0, count);
-        });
-      });
-      return answers;
+        return texts.map((_, row) => logits.subarray(row * labels, (row + 1) * labels));
+      },
     };
-    return { classify, encode };
-  };
+  }
 
-  const call = (
+  protected override _call(
     texts: ClassificationInput | readonly ClassificationInput[] | AsyncIterable<ClassificationInput>,
     options: TextClassificationOptions = {},
-  ) => {
-    if (isAsyncIterable(texts)) return stream(texts as AsyncIterable<ClassificationInput>, options);
-    return (async () => {
-      const { classify, encode } = classifier(checked.check(options));
-      const answers = await runner.call(texts, options.signal, classify, encode);
-      if (!Array.isArray(texts)) return answers[0];
-      const { top_k = 1 } = options;
-      return top_k === 1 ? answers.map(([best]) => best) : answers;
-    })();
-  };
-  async function* stream(texts: AsyncIterable<ClassificationInput>, options: TextClassificationOptions) {
-    const { classify, encode } = classifier(checked.check(options));
-    yield* runner.stream(texts, options.signal, classify, options.refused_callback, encode);
+  ) {
+    if (isAsyncIterable(texts)) return this.classifyStream(texts as AsyncIterable<ClassificationInput>, options);
+    return this.classify(texts, options);
   }
-  const dispose = () => runner.dispose();
-  const members = { task: 'text-classification', model, tokenizer, dispose, [Symbol.dispose]: () => void dispose() };
-  return Object.assign(call, members) as TextClassificationPipeline;
+
+  private async classify(texts: ClassificationInput | readonly ClassificationInput[], options: TextClassificationOptions) {
+    const answers = await this.answer(texts, this.asked(this.checked.check(options)));
+    if (!Array.isArray(texts)) return answers[0];
+    const { top_k = 1 } = options;
+    return top_k === 1 ? answers.map(([best]) => best) : answers;
+  }
+
+  private async *classifyStream(
+    texts: AsyncIterable<ClassificationInput>,
+    options: TextClassificationOptions,
+  ): AsyncGenerator<TextClass[]> {
+    yield* this.answerStream(texts, this.asked(this.checked.check(options)), options.refused_callback);
+  }
+
+  /** What is to be made of texts, by the options. */
+  private asked(options: TextClassificationOptions) {
+    const { model, settings } = this;
+    const { top_k = 1, signal } = options;
+    const isPrompted = options.prompt !== undefined || options.prompt_name !== undefined;
+    const before = isPrompted ? promptOf(options, settings.prompts) : this.standardPrompt;
+    const count = top_k ?? model.labels;
+    if (!Number.isInteger(count) || count < 1)
+      throw new InputError(`top_k: got ${quoted(count)}, expected a whole number from 1, or null for all`);
+    const finish = (logits: Float32Array, encoded: Encoding): TextClass[] => {
+      this.checkFinite(encoded, logits);
+      return classes(logits, model.config, settings.activation).slice(0, count);
+    };
+    return { pass: this.pass, finish, signal, encode: (input: ClassificationInput) => this.encodeBehind(before, input) };
+  }
+
+  private encodeBehind(before: string, input: ClassificationInput): Encoding {
+    const { text, text_pair: pair } = typeof input === 'string' ? { text: input, text_pair: undefined } : input;
+    return this.tokenizer.encode(before + text, { pair, maxLength: this.maxLength });
+  }
 }
 
 function isInput(value: unknown): boolean {

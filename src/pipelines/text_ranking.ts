@@ -2,8 +2,9 @@ import { CallOptions, kinds } from '../arguments.ts';
 import { InputError, quoted } from '../errors.ts';
 import type { SequenceClassifier } from '../models/sequence_classifier.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { Callable } from './callable.ts';
 import type { TextClassificationPipeline } from './text_classification.ts';
-import { isAsyncIterable } from './text_runner.ts';
+import { isAsyncIterable } from './text_pipeline.ts';
 
 /** A document with its score, as sentence-transformers' `CrossEncoder.rank` names them. */
 export interface RankedDocument {
@@ -22,40 +23,47 @@ export interface TextRankingOptions {
 }
 
 /** Ranks documents by how well they answer a query, with a cross-encoder; see {@link pipeline}. Pairs of more tokens than the model takes are cut, with a notice. */
-export interface TextRankingPipeline extends Disposable {
+export interface TextRankingPipeline {
   /**
    * The documents, best first, of equals the earlier. Of a stream no more than `top_k` are kept at a time.
    * @throws InputError if the query or a document is no text
    */
   (query: string, documents: readonly string[] | AsyncIterable<string>, options?: TextRankingOptions): Promise<RankedDocument[]>;
-  readonly task: 'text-ranking';
-  readonly model: SequenceClassifier;
-  readonly tokenizer: Tokenizer;
-  /** Frees the model, and the backend unless it was handed in. Resolves when calls under way have ended. */
-  dispose(): Promise<void>;
 }
 
-/**
- * A ranking by what `classify` scores pairs of query and document.
- * @throws InputError, naming the `folder`, if the model has more than one output
- */
-export function createTextRanking(
-  classify: TextClassificationPipeline,
-  folder: string,
-  notice: (message: string) => void,
-): TextRankingPipeline {
-  const { model, tokenizer } = classify;
-  if (model.labels !== 1)
-    throw new InputError(
-      `${folder}: its head has ${model.labels} outputs, expected one, the score of a pair: a cross-encoder; 'text-classification' takes pairs for other classifiers`,
-    );
-  const checked = new CallOptions<TextRankingOptions>('text-ranking', { top_k: kinds.any, signal: kinds.signal }, notice);
-  const rank = async (
+// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: a class cannot write its call signatures
+export class TextRankingPipeline extends Callable {
+  readonly task = 'text-ranking';
+  readonly model: SequenceClassifier;
+  readonly tokenizer: Tokenizer;
+  private readonly checked: CallOptions<TextRankingOptions>;
+
+  /**
+   * A ranking by what `classify` scores pairs of query and document.
+   * @throws InputError, naming the `folder`, if the model has more than one output
+   */
+  constructor(
+    private readonly classify: TextClassificationPipeline,
+    folder: string,
+    notice: (message: string) => void,
+  ) {
+    super();
+    const { model, tokenizer } = classify;
+    if (model.labels !== 1)
+      throw new InputError(
+        `${folder}: its head has ${model.labels} outputs, expected one, the score of a pair: a cross-encoder; 'text-classification' takes pairs for other classifiers`,
+      );
+    this.model = model;
+    this.tokenizer = tokenizer;
+    this.checked = new CallOptions<TextRankingOptions>('text-ranking', { top_k: kinds.any, signal: kinds.signal }, notice);
+  }
+
+  protected override async _call(
     query: string,
     documents: readonly string[] | AsyncIterable<string>,
     options: TextRankingOptions = {},
-  ): Promise<RankedDocument[]> => {
-    const { top_k: count = Number.POSITIVE_INFINITY, signal } = checked.check(options);
+  ): Promise<RankedDocument[]> {
+    const { top_k: count = Number.POSITIVE_INFINITY, signal } = this.checked.check(options);
     if (typeof query !== 'string') throw new InputError(`query: got ${quoted(query)}, expected a string`);
     if (count !== Number.POSITIVE_INFINITY && (!Number.isInteger(count) || count < 1))
       throw new InputError(`top_k: got ${quoted(count)}, expected a whole number from 1`);
@@ -70,19 +78,26 @@ export function createTextRanking(
         }
       }
       let corpus_id = 0;
-      for await (const [{ score }] of classify(pairs(), { signal }))
+      for await (const [{ score }] of this.classify(pairs(), { signal }))
         insert(ranked, { corpus_id: corpus_id++, score, text: waiting.shift() as string }, count);
     } else {
       if (!Array.isArray(documents)) throw new InputError(`documents: got ${quoted(documents)}, expected an array or a stream of strings`);
-      const answers = await classify(documents.map(pairOf), { signal });
+      const answers = await this.classify(documents.map(pairOf), { signal });
       for (const [corpus_id, { score }] of answers.entries()) ranked.push({ corpus_id, score, text: documents[corpus_id] });
       ranked.sort((a, b) => b.score - a.score);
       if (ranked.length > count) ranked.length = count;
     }
     return ranked;
-  };
-  const dispose = () => classify.dispose();
-  return Object.assign(rank, { task: 'text-ranking' as const, model, tokenizer, dispose, [Symbol.dispose]: () => void dispose() });
+  }
+
+  /** Resolves when calls under way have ended and everything is freed: the model, and the device unless it was handed in. */
+  dispose(): Promise<void> {
+    return this.classify.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    void this.dispose();
+  }
 }
 
 function checkedText(text: unknown): string {

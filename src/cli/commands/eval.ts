@@ -122,7 +122,7 @@ function addAgreement(command: Command): void {
     const [{ pipeline }, { poolKindOf }, { isNoticeOfCut }, { sampleLines }, { compareModels }, { withProgress }] = await Promise.all([
       import('../../pipelines/pipeline.ts'),
       import('../../pipelines/pooling.ts'),
-      import('../../pipelines/text_runner.ts'),
+      import('../../pipelines/text_pipeline.ts'),
       import('../../convert/neighbors.ts'),
       import('../../convert/compare.ts'),
       import('../progress.ts'),

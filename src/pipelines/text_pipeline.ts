@@ -1,12 +1,13 @@
 import { onAbort } from '../abort.ts';
 import { kinds } from '../arguments.ts';
-import { Arena } from '../backend/arena.ts';
 import type { Device } from '../backend/device.ts';
 import { FailureError, InputError, overflow, quoted } from '../errors.ts';
-import { batchesByLength, batchOf, type EncodedText, type TextBatch } from '../models/text_batches.ts';
-import type { Context } from '../nn/parameter.ts';
+import { type BatchPass, BatchQueue } from '../models/batch_queue.ts';
+import { Session } from '../models/session.ts';
+import type { EncodedText } from '../models/text_batches.ts';
 import { type CharacterLoss, LossNotice } from '../tokenizer/character_loss.ts';
 import type { TruncationSide } from '../tokenizer/truncate.ts';
+import { Callable } from './callable.ts';
 
 /** Texts of a stream that are answered together at most, so that they can be sorted by length. */
 const textsPerWindow = 256;
@@ -47,71 +48,90 @@ export interface InputKind<Input, Encoded extends RunText> {
 /** What {@link InputKind} says of inputs that are a text each. */
 export const plainText = { expected: 'a string', accepts: (value: unknown) => typeof value === 'string' };
 
-/** What all pipelines share: inputs checked and encoded, texts in batches of like length, calls that take turns, streams, and an end. */
-export class TextRunner<Input, Encoded extends RunText> {
-  private readonly arena: Arena;
+/** What a pipeline of texts is made of, beside its model. */
+export interface TextPipelineParts<Input, Encoded extends RunText> {
+  device: Device;
+  inputs: InputKind<Input, Encoded>;
+  /** Absent where texts that are too long are refused. */
+  cut?: Cut;
+  /** Is told, once, of texts that lose much in the tokenizer; and of each call or stream how many of its texts were cut. */
+  notice: (message: string) => void;
+  /** Called once, when the pipeline is disposed. */
+  release: () => void;
+}
+
+/** What a call asks for: a pass of the model over all its texts, and what is made of each text's output. */
+export interface Asked<Input, Encoded extends RunText, Output, Answer> {
+  /** Calls with the same one share batches. */
+  pass: BatchPass<Encoded, Output>;
+  finish: (output: Output, encoded: Encoded) => Answer;
+  /** Of this call, where it is another one than the pipeline's. */
+  encode?: InputKind<Input, Encoded>['encode'];
+  signal?: AbortSignal;
+}
+
+/** What all pipelines of texts share: inputs checked and encoded, one queue of batches below all calls, streams, and an end. */
+export abstract class TextPipeline<Input, Encoded extends RunText> extends Callable {
+  abstract readonly task: string;
+  private readonly inputs: InputKind<Input, Encoded>;
+  private readonly cut: Cut | undefined;
+  protected readonly notice: (message: string) => void;
+  private readonly release: () => void;
+  private readonly session: Session;
+  private readonly queue: BatchQueue;
   private readonly losses: LossNotice;
   private readonly pause = new Pause();
   private readonly names = new WeakMap<Encoded, string>();
-  private disposed = false;
-  // Calls share the arena.
-  private last: Promise<void> = Promise.resolve();
+  private readonly underWay = new Set<Promise<unknown>>();
+  private ended: Promise<void> | undefined;
 
-  constructor(
-    private readonly task: string,
-    private readonly device: Device,
-    private readonly inputs: InputKind<Input, Encoded>,
-    /** Is told, once, of texts that lose much in the tokenizer; and of each call or stream how many of its texts were cut. */
-    private readonly notice: (message: string) => void,
-    private readonly release: () => void,
-    /** Absent where texts that are too long are refused. */
-    private readonly cut?: Cut,
-  ) {
-    this.arena = new Arena(device);
+  constructor({ device, inputs, cut, notice, release }: TextPipelineParts<Input, Encoded>) {
+    super();
+    this.inputs = inputs;
+    this.cut = cut;
+    this.notice = notice;
+    this.release = release;
+    this.session = new Session(device);
+    this.queue = new BatchQueue(this.session);
     this.losses = new LossNotice(notice);
   }
 
   /**
-   * What `answer` makes of one input or of several, when the calls before have ended. Timers fire while many are encoded. `encode`: of this
-   * call, where it is another one than the runner's.
-   * @throws InputError, naming it, of the first input that is none or that the model cannot take; the signal's reason when it aborts: at
-   *   once while other calls have their turn, then between inputs; an Error if the pipeline was disposed.
+   * The answers to one input or to several, in their order. Timers fire while many are encoded.
+   * @throws InputError, naming it, of the first input that is none or that the model cannot take; the signal's reason as soon as it aborts;
+   *   an Error if the pipeline was disposed.
    */
-  async call<Result>(
-    inputs: Input | readonly Input[],
-    signal: AbortSignal | undefined,
-    answer: (encoded: readonly Encoded[]) => Promise<Result>,
-    encode = this.inputs.encode,
-  ): Promise<Result> {
-    return await this.takeTurn(signal, async () => {
+  protected answer<Output, Answer>(inputs: Input | readonly Input[], asked: Asked<Input, Encoded, Output, Answer>): Promise<Answer[]> {
+    return this.untilDone(async () => {
+      const { signal, encode = this.inputs.encode } = asked;
+      signal?.throwIfAborted();
       const encoded: Encoded[] = [];
       if (!Array.isArray(inputs)) encoded.push(this.encode(inputs as Input, encode));
       else
         for (const [index, input] of (inputs as readonly Input[]).entries()) {
           signal?.throwIfAborted();
           encoded.push(this.encode(input, encode, index));
-          await this.pause.after(encoded[index]);
+          if (this.pause.isDueAfter(encoded[index])) await this.pause.now();
         }
       this.losses.of(encoded);
       this.tellCut(countCut(encoded), encoded.length);
-      return await answer(encoded);
+      return await this.answerEncoded(encoded, asked);
     });
   }
 
   /**
-   * What `answer` makes of a stream's inputs, in order: of as many at a time as the stream has ready, 256 at most. While it is asked for
+   * The answers to a stream's inputs, in order: to as many at a time as the stream has ready, 256 at most. While it is asked for
    * nothing, it has read ahead those, and asked for one more. Where an input is refused or the stream fails, those before are answered first;
    * with `refused`, that is told of the input, and the stream goes on without it. Of texts that were cut the first are told of at once,
    * and all when it ends.
-   * @throws as {@link call}; the signal's reason also while the stream keeps it waiting
+   * @throws as {@link answer}; the signal's reason also while the stream keeps it waiting
    */
-  async *stream<Answer>(
+  protected async *answerStream<Output, Answer>(
     inputs: AsyncIterable<Input>,
-    signal: AbortSignal | undefined,
-    answer: (encoded: readonly Encoded[]) => Promise<readonly Answer[]>,
+    asked: Asked<Input, Encoded, Output, Answer>,
     refused?: RefusedCallback,
-    encode = this.inputs.encode,
   ): AsyncGenerator<Answer> {
+    const { signal, encode = this.inputs.encode } = asked;
     let [cut, texts, told] = [0, 0, 0];
     const tell = () => {
       this.tellCut(cut, texts);
@@ -123,60 +143,48 @@ export class TextRunner<Input, Encoded extends RunText> {
         cut += countCut(window);
         texts += window.length;
         if (told === 0) tell();
-        yield* await this.takeTurn(signal, () => answer(window));
+        yield* await this.untilDone(() => this.answerEncoded(window, asked));
       }
     } finally {
       if (cut > told) tell();
     }
   }
 
-  /**
-   * Within `answer`: `work` for each batch; what it computes lies in the run's arena until it resolves. Throws the signal's reason between
-   * batches and behind the last. `unpadded`: only texts of one length go together.
-   */
-  async run(
+  private async answerEncoded<Output, Answer>(
     encoded: readonly Encoded[],
-    options: { signal?: AbortSignal; unpadded?: boolean },
-    work: (context: Context, batch: TextBatch) => Promise<void>,
-  ): Promise<void> {
-    for (const members of batchesByLength(encoded, { unpadded: options.unpadded })) {
-      options.signal?.throwIfAborted();
-      this.arena.reset();
-      try {
-        await work({ device: this.device, arena: this.arena, training: false }, batchOf(encoded, members));
-      } catch (error) {
-        // A tensor that found no memory has none for a smaller batch either.
-        this.arena.dispose();
-        throw error;
-      }
-    }
-    options.signal?.throwIfAborted();
+    { pass, finish, signal }: Asked<Input, Encoded, Output, Answer>,
+  ): Promise<Answer[]> {
+    return await unlessAborted(this.queue.answer(encoded, pass, finish, signal), signal);
   }
 
   /** What the model says of one of the inputs. @throws FailureError, naming it, if a value is not finite */
-  checkFinite(encoded: Encoded, values: Float32Array): void {
+  protected checkFinite(encoded: Encoded, values: Float32Array): void {
     if (values.every(Number.isFinite)) return;
     throw new FailureError(`${this.names.get(encoded) ?? 'a text'}: the model's answer is not finite: ${overflow}`);
   }
 
-  /** Resolves when calls under way have ended and everything is freed. */
-  async dispose(): Promise<void> {
-    if (this.disposed) return await this.last;
-    const ended = this.takeTurn(undefined, async () => {
-      this.arena.dispose();
+  /** Resolves when calls under way have ended and everything is freed: the model, and the device unless it was handed in. */
+  dispose(): Promise<void> {
+    this.ended ??= (async () => {
+      await Promise.allSettled(this.underWay);
+      await this.queue.idle();
+      this.session.dispose();
       this.release();
-    });
-    this.disposed = true;
-    await ended;
+    })();
+    return this.ended;
   }
 
-  /** Does the work when what came before has ended. Who gives up waiting does not let others in before that. */
-  private async takeTurn<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
-    if (this.disposed) throw new Error(`this ${this.task} pipeline was disposed`);
-    const before = this.last;
-    const result = unlessAborted(before, signal).then(work);
-    // Holds no answer.
-    this.last = result.then(nothing, nothing).then(() => before);
+  [Symbol.dispose](): void {
+    void this.dispose();
+  }
+
+  /** Begins at once, so that what is asked for in one turn of the event loop goes together; the end waits for it. */
+  private async untilDone<T>(work: () => Promise<T>): Promise<T> {
+    if (this.ended) throw new Error(`this ${this.task} pipeline was disposed`);
+    const result = work();
+    const settled = result.then(nothing, nothing);
+    this.underWay.add(settled);
+    settled.then(() => this.underWay.delete(settled));
     return await result;
   }
 
@@ -229,7 +237,7 @@ export class TextRunner<Input, Encoded extends RunText> {
           refused(error, index);
           continue;
         }
-        await this.pause.after(window[window.length - 1]);
+        if (this.pause.isDueAfter(window[window.length - 1])) await this.pause.now();
         if (window.length < textsPerWindow) continue;
         yield window;
         window = [];
@@ -252,10 +260,13 @@ class Pause {
   private texts = 0;
   private characters = 0;
 
-  async after({ loss }: RunText): Promise<void> {
+  isDueAfter({ loss }: RunText): boolean {
     this.texts++;
     this.characters += loss.given;
-    if (this.texts < encodedAtOnce && this.characters < charactersAtOnce) return;
+    return this.texts >= encodedAtOnce || this.characters >= charactersAtOnce;
+  }
+
+  async now(): Promise<void> {
     [this.texts, this.characters] = [0, 0];
     await new Promise((resolve) => setTimeout(resolve));
   }

@@ -3,33 +3,51 @@ import { runInNewContext } from 'node:vm';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { InputError } from '../../src/errors.ts';
-import { type RunText, TextRunner } from '../../src/pipelines/text_runner.ts';
+import type { Context } from '../../src/nn/parameter.ts';
+import { type RefusedCallback, type RunText, TextPipeline } from '../../src/pipelines/text_pipeline.ts';
 import { CharacterLoss } from '../../src/tokenizer/character_loss.ts';
 
 type Encoded = RunText & { length: number };
 const notices: string[] = [];
 const encoded: string[] = [];
-const newRunner = () =>
-  new TextRunner<{ text: string }, Encoded>(
-    'test',
-    new ReferenceDevice(),
-    {
-      expected: 'a { text }',
-      accepts: (value) => typeof value === 'object',
-      encode({ text }, name) {
-        encoded.push(text);
-        if (text === 'bad') throw new InputError(`${name} is bad`);
-        return {
-          ids: [1],
-          typeIds: [0],
-          length: text.length,
-          loss: Object.assign(new CharacterLoss(), { given: 10, lost: text === 'lossy' ? 6 : 1 }),
-        };
-      },
-    },
-    (line) => notices.push(line),
-    () => {},
-  );
+type Work = (texts: readonly Encoded[], context: Context) => Promise<unknown>;
+class TestPipeline extends TextPipeline<{ text: string }, Encoded> {
+  readonly task = 'test';
+
+  constructor() {
+    const encode = ({ text }: { text: string }, name: string): Encoded => {
+      encoded.push(text);
+      if (text === 'bad') throw new InputError(`${name} is bad`);
+      const loss = Object.assign(new CharacterLoss(), { given: 10, lost: text === 'lossy' ? 6 : 1 });
+      return { ids: [1], typeIds: [0], length: text.length, loss };
+    };
+    super({
+      device: new ReferenceDevice(),
+      inputs: { expected: 'a { text }', accepts: (value) => typeof value === 'object', encode },
+      notice: (line) => notices.push(line),
+      release: () => {},
+    });
+  }
+
+  protected override _call(): void {}
+
+  private asked(work: Work, signal: AbortSignal | undefined) {
+    const compute = async (context: Context, _: unknown, texts: readonly Encoded[]): Promise<unknown[]> => {
+      const made = await work(texts, context);
+      return Array.isArray(made) ? made : texts.map(() => made);
+    };
+    return { pass: { compute }, finish: (output: unknown) => output, signal };
+  }
+
+  call(inputs: { text: string } | readonly { text: string }[], signal: AbortSignal | undefined, work: Work): Promise<unknown[]> {
+    return this.answer(inputs, this.asked(work, signal));
+  }
+
+  stream(inputs: AsyncIterable<{ text: string }>, signal: AbortSignal | undefined, work: Work, refused?: RefusedCallback) {
+    return this.answerStream(inputs, this.asked(work, signal), refused);
+  }
+}
+const newPipeline = () => new TestPipeline();
 /** Answers with lengths, and remembers how many were answered together. */
 const lengths = (windows: number[]) => async (window: readonly Encoded[]) => {
   windows.push(window.length);
@@ -60,9 +78,9 @@ async function take<T>(stream: AsyncIterable<T>): Promise<{ answers: T[]; error?
 
 test('texts that lose more than a tenth of their characters are told of once', async () => {
   notices.length = 0;
-  const runner = newRunner();
+  const pipeline = newPipeline();
   const of = (...all: string[]) =>
-    runner.call(
+    pipeline.call(
       all.map((text) => ({ text })),
       undefined,
       async () => 0,
@@ -71,10 +89,10 @@ test('texts that lose more than a tenth of their characters are told of once', a
   expect(notices).toEqual([]);
   await of('a', 'lossy', 'b');
   await of('lossy');
-  await take(runner.stream(streamOf([{ text: 'lossy' }]), undefined, lengths([])));
+  await take(pipeline.stream(streamOf([{ text: 'lossy' }]), undefined, lengths([])));
   const reason = "the model's tokenizer removes them, or has no token for them";
   expect(notices).toEqual([`1 of 3 texts loses more than a tenth of its characters, 60 % at most: ${reason}`]);
-  await newRunner().call({ text: 'lossy' }, undefined, async () => 0);
+  await newPipeline().call({ text: 'lossy' }, undefined, async () => 0);
   expect(notices[1]).toBe(`the text loses 60 % of its characters: ${reason}`);
 });
 
@@ -82,7 +100,7 @@ describe('streams', () => {
   test('what is refused is told of and left out, where that is asked for', async () => {
     const refused: [string, number][] = [];
     const inputs = ['a', 'bad', 'ccc', 'bad'].map((text) => ({ text }));
-    const stream = newRunner().stream(streamOf(inputs), undefined, lengths([]), ({ message }, index) => refused.push([message, index]));
+    const stream = newPipeline().stream(streamOf(inputs), undefined, lengths([]), ({ message }, index) => refused.push([message, index]));
     expect(await take(stream)).toEqual({ answers: [1, 3] });
     expect(refused).toEqual([
       ['text 2 is bad', 1],
@@ -92,7 +110,7 @@ describe('streams', () => {
 
   test('what is ready is answered together, 256 at most, and in order', async () => {
     const windows: number[] = [];
-    const { answers, error } = await take(newRunner().stream(streamOf(texts(600)), undefined, lengths(windows)));
+    const { answers, error } = await take(newPipeline().stream(streamOf(texts(600)), undefined, lengths(windows)));
     expect(error).toBeUndefined();
     expect(answers).toEqual(Array.from({ length: 600 }, (_, i) => i));
     expect(windows).toEqual([256, 256, 88]);
@@ -106,7 +124,7 @@ describe('streams', () => {
       yield* texts(3);
     }
     const windows: number[] = [];
-    const answers = newRunner().stream(source(), undefined, lengths(windows));
+    const answers = newPipeline().stream(source(), undefined, lengths(windows));
     expect((await answers.next()).value).toBe(0);
     expect((await answers.next()).value).toBe(1);
     open();
@@ -122,7 +140,7 @@ describe('streams', () => {
         yield text;
       }
     }
-    const answers = newRunner().stream(source(), undefined, lengths([]));
+    const answers = newPipeline().stream(source(), undefined, lengths([]));
     await task();
     expect(read).toBe(0);
     for (let i = 0; i < 256; i++) await answers.next();
@@ -132,10 +150,10 @@ describe('streams', () => {
 
   test('one that is refused comes after the answers to those before it, and is named by its place in the stream', async () => {
     const before = texts(300);
-    const bad = await take(newRunner().stream(streamOf([...before, { text: 'bad' }]), undefined, lengths([])));
+    const bad = await take(newPipeline().stream(streamOf([...before, { text: 'bad' }]), undefined, lengths([])));
     expect(bad.answers).toHaveLength(300);
     expect(bad.error).toEqual(new InputError('text 301 is bad'));
-    const wrong = await take(newRunner().stream(streamOf([...before, 7 as never]), undefined, lengths([])));
+    const wrong = await take(newPipeline().stream(streamOf([...before, 7 as never]), undefined, lengths([])));
     expect(wrong.answers).toHaveLength(300);
     expect(wrong.error).toEqual(new InputError('text 301: got number, expected a { text }'));
   });
@@ -145,7 +163,7 @@ describe('streams', () => {
       yield* texts(3);
       throw new Error('broken pipe');
     }
-    const { answers, error } = await take(newRunner().stream(source(), undefined, lengths([])));
+    const { answers, error } = await take(newPipeline().stream(source(), undefined, lengths([])));
     expect(answers).toEqual([0, 1, 2]);
     expect(error).toEqual(new Error('broken pipe'));
   });
@@ -157,7 +175,7 @@ describe('streams', () => {
       await opened;
       throw new Error('broken pipe');
     }
-    const answers = newRunner().stream(source(), undefined, lengths([]));
+    const answers = newPipeline().stream(source(), undefined, lengths([]));
     await answers.next();
     open();
     await task();
@@ -173,13 +191,13 @@ describe('streams', () => {
         ended = true;
       }
     }
-    for await (const length of newRunner().stream(source(), undefined, lengths([]))) if (length === 3) break;
+    for await (const length of newPipeline().stream(source(), undefined, lengths([]))) if (length === 3) break;
     expect(ended).toBe(true);
     async function* silent() {
       yield* texts(1);
       await new Promise(() => {});
     }
-    for await (const length of newRunner().stream(silent(), undefined, lengths([]))) if (length === 0) break;
+    for await (const length of newPipeline().stream(silent(), undefined, lengths([]))) if (length === 0) break;
   });
 
   test.each([
@@ -201,7 +219,7 @@ describe('streams', () => {
       collect();
       held = read.filter((input) => input.deref() !== undefined).length;
     }
-    expect((await take(newRunner().stream(source(), signal, lengths([])))).answers).toHaveLength(600);
+    expect((await take(newPipeline().stream(source(), signal, lengths([])))).answers).toHaveLength(600);
     expect(held).toBeGreaterThanOrEqual(0);
     expect(held).toBeLessThan(10);
   });
@@ -209,17 +227,17 @@ describe('streams', () => {
 
 describe('a signal', () => {
   test('stops a call that waits its turn, which is then never done, and lets none past the one before', async () => {
-    const runner = newRunner();
+    const pipeline = newPipeline();
     const { opened, open } = gate();
     const done: string[] = [];
     const work = (name: string) => async () => void done.push(name);
-    const first = runner.call(texts(1), undefined, async () => {
+    const first = pipeline.call(texts(1), undefined, async () => {
       await opened;
       done.push('first');
     });
     const stop = new AbortController();
-    const second = runner.call(texts(1), stop.signal, work('second'));
-    const third = runner.call(texts(1), undefined, work('third'));
+    const second = pipeline.call(texts(1), stop.signal, work('second'));
+    const third = pipeline.call(texts(1), undefined, work('third'));
     await task();
     stop.abort(new Error('enough'));
     await expect(second).rejects.toThrow('enough');
@@ -228,7 +246,7 @@ describe('a signal', () => {
     open();
     await Promise.all([first, third]);
     expect(done).toEqual(['first', 'third']);
-    await expect(runner.call(texts(1), stop.signal, work('fourth'))).rejects.toThrow('enough');
+    await expect(pipeline.call(texts(1), stop.signal, work('fourth'))).rejects.toThrow('enough');
     expect(done).toEqual(['first', 'third']);
   });
 
@@ -238,8 +256,8 @@ describe('a signal', () => {
     process.on('warning', onWarning);
     onTestFinished(() => void process.off('warning', onWarning));
     const { signal } = new AbortController();
-    const runner = newRunner();
-    const calls = Array.from({ length: 30 }, () => runner.call(texts(1), signal, lengths([])));
+    const pipeline = newPipeline();
+    const calls = Array.from({ length: 30 }, () => pipeline.call(texts(1), signal, lengths([])));
     await Promise.all(calls);
     await task();
     expect(warnings).toEqual([]);
@@ -254,7 +272,7 @@ describe('a signal', () => {
         return 'a';
       },
     }));
-    await expect(newRunner().call(inputs, stop.signal, lengths([]))).rejects.toThrow('enough');
+    await expect(newPipeline().call(inputs, stop.signal, lengths([]))).rejects.toThrow('enough');
     expect(encoded).toHaveLength(4);
   });
 
@@ -264,7 +282,7 @@ describe('a signal', () => {
       await new Promise(() => {}); // as a pipe that nobody writes to
     }
     const stop = new AbortController();
-    const answers = newRunner().stream(silent(), stop.signal, lengths([]));
+    const answers = newPipeline().stream(silent(), stop.signal, lengths([]));
     await answers.next();
     const next = answers.next();
     await task();
@@ -276,34 +294,28 @@ describe('a signal', () => {
 test('the last answer is not kept', async () => {
   setFlagsFromString('--expose-gc');
   const collect = runInNewContext('gc') as () => void;
-  const runner = newRunner();
-  const answer = async () => new WeakRef(await runner.call(texts(1), undefined, async () => ({})));
+  const pipeline = newPipeline();
+  const answer = async () => new WeakRef((await pipeline.call(texts(1), undefined, async () => ({})))[0] as object);
   const kept = await answer();
   await task();
   collect();
   expect(kept.deref()).toBeUndefined();
-  await runner.dispose();
+  await pipeline.dispose();
 });
 
 test('a batch that fails gives its memory back: what found none in it is not used again', async () => {
-  const runner = newRunner();
+  const pipeline = newPipeline();
   const held: number[] = [];
   const work = (fails: boolean) =>
-    runner.call({ text: 'a' }, undefined, (window) =>
-      runner.run(
-        window.map((each) => ({ ...each, ids: [1] })),
-        {},
-        async ({ arena }) => {
-          held.push(arena.bytes);
-          arena.tensor('scratch', [1000]);
-          if (fails) throw new Error('a tensor found no memory');
-        },
-      ),
-    );
+    pipeline.call({ text: 'a' }, undefined, async (_, { arena }) => {
+      held.push(arena.bytes);
+      arena.tensor('scratch', [1000]);
+      if (fails) throw new Error('a tensor found no memory');
+    });
   await work(false);
   await expect(work(true)).rejects.toThrow('no memory');
   await work(false);
   expect(held).toEqual([0, expect.any(Number), 0]);
   expect(held[1]).toBeGreaterThan(0);
-  await runner.dispose();
+  await pipeline.dispose();
 });
