@@ -1,8 +1,8 @@
-import { Arena } from '../backend/arena.ts';
 import type { Device } from '../backend/device.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import { InputError } from '../errors.ts';
 import { loadMaskedLanguageModel } from '../models/checkpoint.ts';
+import { Session } from '../models/session.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
 import { watchLeaves } from '../training/paths.ts';
 import { packText } from '../training/sequences.ts';
@@ -45,25 +45,25 @@ export async function readModelLayer(
   if (sequences.length < options.tokens)
     throw new InputError(`${options.text}: has ${sequences.length} tokens in whole sequences, expected at least ${options.tokens}`);
 
-  using arena = new Arena(device);
+  using session = new Session(device);
   const values = new Float32Array(sequences.length * width);
   const reached = new Set<string>();
   for (let first = 0; first < sequences.length; first += sequencesPerBatch * length) {
     const ids = sequences.slice(first, first + sequencesPerBatch * length);
     using input = device.tensor('hidden states', [ids.length, width]);
     let block = 0;
-    arena.reset();
-    const run = { device, arena, training: false };
-    const [, leaves] = await watchLeaves(run, (watched) =>
-      model.encoder.forward(
-        {
-          ...watched,
-          watchPaths(of: Tensor, pathNodes: Tensor) {
-            watched.watchPaths?.(of, pathNodes);
-            if (block++ === layer) device.copy({ input: of, output: input });
+    const [, leaves] = await session.pass((context) =>
+      watchLeaves(context, (watched) =>
+        model.encoder.forward(
+          {
+            ...watched,
+            watchPaths(of: Tensor, pathNodes: Tensor) {
+              watched.watchPaths?.(of, pathNodes);
+              if (block++ === layer) device.copy({ input: of, output: input });
+            },
           },
-        },
-        { batch: ids.length / length, length, ids },
+          { batch: ids.length / length, length, ids },
+        ),
       ),
     );
     values.set(await device.read(input), first * width);

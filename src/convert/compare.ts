@@ -1,9 +1,9 @@
 /** A converted model beside the one that it was made from, on paragraphs of a text: what `ufb eval agreement` tells. */
-import { Arena } from '../backend/arena.ts';
 import type { Device } from '../backend/device.ts';
 import type { PoolKind } from '../backend/operations/pool.ts';
 import { InputError } from '../errors.ts';
 import type { Encoder } from '../models/encoder.ts';
+import { Session } from '../models/session.ts';
 import { batchesByLength, batchOf, type EncodedText } from '../models/text_batches.ts';
 import type { Context } from '../nn/parameter.ts';
 import { type Agreement, measureAgreement } from './agreement.ts';
@@ -66,11 +66,8 @@ export async function compareModels(
   }
   const recall = await recallOfNeighbors(device, vectors[0], vectors[1], { width, k: neighbors });
   const batches = [...batchesByLength(encoded, { unpadded: true })].map((members) => batchOf(encoded, members));
-  using arena = new Arena(device);
-  const infer = <Result>(work: (context: Context) => Promise<Result>) => {
-    arena.reset();
-    return work({ device, arena, training: false });
-  };
+  using session = new Session(device);
+  const infer = <Result>(work: (context: Context) => Promise<Result>) => session.pass(work);
   const map = blockMap(reference.model.config.numHiddenLayers, own.model.config.numHiddenLayers);
   const agreement = await measureAgreement(infer, reference.model, own.model, { map, pooling: options.pooling }, batches);
   return { ...agreement, texts: texts.length, recall };

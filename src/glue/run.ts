@@ -1,12 +1,12 @@
 /** A run over GLUE: a model is fine-tuned on each task with each seed, always from the same start. */
 
 import { joinPath, removeFile } from '#platform';
-import { Arena } from '../backend/arena.ts';
 import type { Device } from '../backend/device.ts';
 import { FailureError, InputError } from '../errors.ts';
 import { readJson } from '../io/files.ts';
 import { checkVocabulary, loadSequenceClassifier, readTrainedHead } from '../models/checkpoint.ts';
 import { parseConfig } from '../models/config_json.ts';
+import { Session } from '../models/session.ts';
 import type { EncodedText } from '../models/text_batches.ts';
 import { hashText } from '../nn/random.ts';
 import { LossNotice } from '../tokenizer/character_loss.ts';
@@ -310,13 +310,8 @@ async function runTask(
   );
   if (notice) session.onNotice?.(`${task.name}, seed ${seed}: ${notice}`);
 
-  using arena = new Arena(device);
-  const inference: Parameters<typeof logitsOf>[0] = {
-    inference(work) {
-      arena.reset();
-      return work({ device, arena, training: false });
-    },
-  };
+  using passes = new Session(device);
+  const inference: Parameters<typeof logitsOf>[0] = { inference: (work) => passes.pass(work) };
   const predictions = async (encoded: readonly EncodedText[]) =>
     predictionsOf(await logitsOf(inference, model, encoded, { signal }), model.labels);
   const run: GlueRun = {

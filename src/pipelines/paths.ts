@@ -1,10 +1,10 @@
 /** Which way each token of a text takes through the trees of a model, and a picture of it. */
-import { Arena } from '../backend/arena.ts';
 import type { Device } from '../backend/device.ts';
 import { FailureError, InputError, overflow, quoted } from '../errors.ts';
 import { wellFormed } from '../io/svg.ts';
 import type { FeedforwardConfig } from '../models/config.ts';
 import type { Encoder } from '../models/encoder.ts';
+import { Session } from '../models/session.ts';
 import { batchesByLength, batchOf, type EncodedText } from '../models/text_batches.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { LeafCounts, type LeafUse, watchLeaves } from '../training/paths.ts';
@@ -34,10 +34,13 @@ export async function pathsOf(encoder: Encoder, tokenizer: Tokenizer, device: De
   const { ids, tokens, typeIds } = tokenizer.encode(text);
   if (ids.length > positions)
     throw new InputError(`the text has ${ids.length} tokens, but the model takes at most ${positions}: shorten it`);
-  using arena = new Arena(device);
+  using session = new Session(device);
   const batch = { batch: 1, length: ids.length, ids: Int32Array.from(ids), typeIds: Int32Array.from(typeIds) };
-  const [{ output }, pathNodes] = await watchLeaves({ device, arena, training: false }, (context) => encoder.forward(context, batch));
-  if (!(await device.read(output)).every(Number.isFinite))
+  const [states, pathNodes] = await session.pass(async (context) => {
+    const [{ output }, leaves] = await watchLeaves(context, (watched) => encoder.forward(watched, batch));
+    return [await device.read(output), leaves];
+  });
+  if (!states.every(Number.isFinite))
     throw new FailureError(`the text (${quoted(text)}): the model's hidden states are not finite: ${overflow}`);
   const { trees, depth } = feedforward;
   const firstLeaf = 2 ** depth - 1;
@@ -65,13 +68,12 @@ export async function leafUseOf(
   onTexts?: (texts: number) => void,
 ): Promise<{ texts: number; tokens: number; layers: LeafUse[] }> {
   const counts = new LeafCounts(treesOf(encoder));
-  using arena = new Arena(device);
+  using session = new Session(device);
   let [texts, tokens] = [0, 0];
   const count = async (some: readonly EncodedText[]) => {
     for (const members of batchesByLength(some)) {
-      arena.reset();
       const batch = batchOf(some, members);
-      const [, leaves] = await watchLeaves({ device, arena, training: false }, (context) => encoder.forward(context, batch));
+      const [, leaves] = await session.pass((context) => watchLeaves(context, (watched) => encoder.forward(watched, batch)));
       counts.add(leaves, batch.mask);
       tokens += batch.mask.reduce((sum, present) => sum + present, 0);
     }
