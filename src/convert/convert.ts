@@ -200,7 +200,7 @@ async function prepare(options: ConversionOptions, { device, onNotice, signal }:
   if (options.branchRate) for (const parameter of added) await startBranchesAlike(parameter);
   original.dispose();
   open.splice(open.indexOf(original), 1);
-  // Several times as fast as f32, and as good a teacher (docs/decisions.md).
+  // Several times as fast as f32, and as good a teacher (docs/decisions/33-conversion-in-two-phases.md).
   const teacher = await loadModel(options.model, device, { dtype: 'i8' });
   open.push(teacher);
   // A classifier made of the converted model is to start from what one made of the original does.

@@ -34,7 +34,8 @@ export interface FastFeedforwardActivations {
  * The fast feedforward layer (arXiv 2308.14711, in the form of UltraFastBERT, arXiv 2311.10770). Each token walks one path through
  * each tree, from the root to a leaf, and only the neurons on it are computed, depth of them and the leaf's (one, or a block of
  * leafWidth: arXiv 2308.14711): in each, z = w_in . x + b, gelu(z) w_out joins the output, and the child is the right one if z > t. The
- * node's threshold t is 0 in the papers; with one of its own a node can split its tokens evenly and fire for few of them (docs/decisions.md).
+ * node's threshold t is 0 in the papers; with one of its own a node can split its tokens evenly and fire for few of them
+ * (docs/decisions/28-thresholds.md).
  *
  * @example
  * const layer = FastFeedforward.create(backend, { width: 768, trees: 1, depth: 11, seed: 1 });

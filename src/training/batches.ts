@@ -18,7 +18,7 @@ export function possibleCuts(length: number): number[] {
  *
  * `variedShare` of the micro-batches are what a model meets outside of pretraining: their sequences are whole or cut into shorter ones, one
  * way as often as another, and of each any number of positions up to half is predicted, one perhaps. A model that only ever sees full sequences, a quarter of them masked,
- * comes to rely on both (docs/decisions.md); BERT's own pretraining shortens a tenth of its sequences.
+ * comes to rely on both (docs/decisions/26-varied-masking.md); BERT's own pretraining shortens a tenth of its sequences.
  */
 export async function nextBatches(
   stream: SequenceStream,

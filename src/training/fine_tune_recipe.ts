@@ -1,7 +1,7 @@
 /** crammedBERT's recipe for GLUE, the same for every task (arXiv 2212.14034); `length` in tokens of a text, `batch` in texts. */
 export const fineTuningRecipe = { epochs: 5, batch: 16, learningRate: 4e-5, length: 128 };
 
-/** What was best for the shipped model, 256 wide (docs/decisions.md). */
+/** What was best for the shipped model, 256 wide (docs/decisions/30-fine-tuning.md). */
 const narrow = { hiddenSize: 256, learningRate: 3e-4 };
 
 /**

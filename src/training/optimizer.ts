@@ -55,7 +55,8 @@ const ownShare = 0.3;
  * With a `branchRate` a tree's neurons learn from each other: for every other level, the neurons of one place on the path that lie below
  * one node of that level take a step together, an AdamW step on the sum of their gradients, beside a small one of their own. A token
  * passes one neuron of each place, so what all branches step by is a dense layer of as many neurons as a token uses, and what narrower ones add is
- * learnt the later the fewer tokens they see. Without it, a leaf learns from its own tokens alone, one in thousands (docs/decisions.md).
+ * learnt the later the fewer tokens they see. Without it, a leaf learns from its own tokens alone, one in thousands
+ * (docs/decisions/27-steps-by-branches.md).
  * Steps add up: a neuron far below takes 0.3 of a step of its own and one of `branchRate` for each of these levels, six of them at
  * depth 12, five at 10 and 11, one at 2 and 3. So does one far above, which is a branch by itself: all of its steps are its own.
  */

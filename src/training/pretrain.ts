@@ -124,7 +124,8 @@ export interface PretrainResult extends RunProgress {
 
 /**
  * Of a new run's budget, the share in which thresholds stay 0. Descent then lets nearly all tokens take one path, which learns for all of its
- * branches, faster than 2,048 leaves would (docs/decisions.md); from there on the leaves learn what tells their tokens apart.
+ * branches, faster than 2,048 leaves would
+ * (docs/decisions/29-one-path-first.md); from there on the leaves learn what tells their tokens apart.
  */
 const onePathShare = 0.3;
 /** And the share after that in which trees come to branch. */
@@ -360,7 +361,8 @@ async function heldOutBatches(
 
 /**
  * Keeps crammedBERT's position factor at 1 / sqrt(hidden). It is one scalar of about 0.06 and AdamW moves it by a whole learning rate a
- * step: within a hundred small batches it is at 0, positions are gone, and the model stays a bag of words (docs/decisions.md).
+ * step: within a hundred small batches it is at 0, positions are gone, and the model stays a bag of words
+ * (docs/decisions/25-position-factor-and-initial-weights.md).
  */
 function freezePositionScale(model: MaskedLanguageModel): void {
   const { positionScale } = modelNames('crammedBERT');
