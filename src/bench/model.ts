@@ -3,11 +3,12 @@ import type { Device } from '../backend/device.ts';
 import type { Precision } from '../backend/prepared_weight.ts';
 import { ReferenceDevice } from '../backend/reference.ts';
 import { InputError } from '../errors.ts';
-import { encoderOf, exportParameter, loadModel } from '../models/checkpoint.ts';
+import { encoderOf, loadModel } from '../models/checkpoint.ts';
 import { crammedBertConfig, describeFeedforward, type FeedforwardConfig, type ModelConfig } from '../models/config.ts';
 import { Encoder } from '../models/encoder.ts';
-import { modelNames } from '../models/names.ts';
+import { familyOf } from '../models/families/families.ts';
 import { ParameterFactory } from '../models/parameter_factory.ts';
+import { exportParameter } from '../nn/parameter_arrays.ts';
 import { type Contestant, contest } from './contest.ts';
 import { type EncoderShape, encoderGraph, type LayerWeights } from './onnx_graphs.ts';
 import type { OnnxRuntime } from './peers.ts';
@@ -200,8 +201,9 @@ async function weightsOf(encoder: Encoder): Promise<LayerWeights> {
   const all = new Map<string, Float32Array>();
   for (const parameter of encoder.parameters) for (const { name, values } of await exportParameter(parameter)) all.set(name, values);
   return (layer, name) => {
+    const { names, prefix } = familyOf(encoder.config);
     // With 'bert.' before it or without, as the checkpoint has it.
-    const [bare, prefixed] = [false, true].map((has) => modelNames(encoder.config.family, has).block(layer).up);
+    const [bare, prefixed] = [false, true].map((has) => names(has ? prefix : '').block(layer).up);
     const values = [bare, prefixed].map((up) => all.get(up.replace(/intermediate\.dense$/, name))).find((found) => found);
     if (!values) throw new Error(`the encoder has no tensor '${name}' in layer ${layer}`);
     return values;

@@ -2,6 +2,7 @@ import type { Device } from '../backend/device.ts';
 import type { ProductPrecision } from '../backend/prepared_weight.ts';
 import { createMaskedLanguageModel } from '../models/checkpoint.ts';
 import { type ModelConfig, neuronsOf } from '../models/config.ts';
+import { modelNames } from '../models/families/families.ts';
 import { ignoredLabel, type LabeledBatch, type MaskedLanguageModel } from '../models/masked_language_model.ts';
 import { maskedStep } from '../training/masked_steps.ts';
 import { pretrainingAdamW } from '../training/optimizer.ts';
@@ -55,10 +56,10 @@ export interface TrainingBenchmark {
  * projections and scores of attention, the feedforward neurons that are used, and the head on the positions that are predicted.
  */
 export function modelArithmetic(config: ModelConfig, length: number): number {
-  const { hiddenSize, numHiddenLayers: layers, feedforward, vocabSize: vocabularySize, family, mlmProbability: predictedFraction } = config;
+  const { hiddenSize, numHiddenLayers: layers, feedforward, vocabSize: vocabularySize, mlmProbability: predictedFraction } = config;
   const neurons = neuronsOf(feedforward).used;
   const block = 4 * hiddenSize ** 2 + 2 * length * hiddenSize + 2 * neurons * hiddenSize;
-  const transform = family === 'crammedBERT' ? 0 : hiddenSize ** 2;
+  const transform = modelNames(config).transform ? hiddenSize ** 2 : 0;
   return 6 * (layers * block + predictedFraction * (hiddenSize * vocabularySize + transform));
 }
 

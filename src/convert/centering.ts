@@ -1,8 +1,8 @@
 /** Training feedforward layers on inputs whose mean is 0. */
 import type { Tensor } from '../backend/tensor.ts';
-import { exportParameter } from '../models/checkpoint.ts';
 import type { Encoder } from '../models/encoder.ts';
 import type { Context, Parameter } from '../nn/parameter.ts';
+import { exportParameter } from '../nn/parameter_arrays.ts';
 
 /** Of a layer's weights, those [neurons, width] that meet its input (of an FFF beside its output weights), and their biases. */
 export interface InputWeights {

@@ -9,7 +9,6 @@ import { countSchema, secondsSchema } from '../io/schemas.ts';
 import { checkVocabulary, encoderOf, loadModel, type Model, readPooler, saveCheckpoint } from '../models/checkpoint.ts';
 import { describeFeedforward, type FeedforwardConfig } from '../models/config.ts';
 import { configToJson, parseConfig } from '../models/config_json.ts';
-import { modelNames } from '../models/names.ts';
 import { countParameters } from '../nn/parameter.ts';
 import { saveTokenizer } from '../tokenizer/save_tokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -279,13 +278,12 @@ function maskingOf({ task, config }: Model, { maskId, vocabularySize }: Tokenize
 /** What comes after the blocks stays as it is, but for a decoder that is the word embedding; so does what comes before, unless it is trained along. */
 function freeze(model: Model, trainEmbeddings: boolean): void {
   const encoder = encoderOf(model);
-  const { finalNorm, positionScale } = modelNames(model.config.family);
-  for (const parameter of model.parameters) {
-    const { name } = parameter;
-    const isBlock = /(^|\.)encoder\.layers?\.\d+\./.test(name);
-    const isEmbedding = !isBlock && !(finalNorm && name.startsWith(`${finalNorm}.`)) && name !== positionScale;
-    parameter.frozen = !encoder.parameters.includes(parameter) || !(isBlock || (trainEmbeddings && isEmbedding));
-  }
+  const { position } = encoder.embedding;
+  const [embedding, ...others] = encoder.stages;
+  const blocks = others.slice(0, encoder.blocks.length).flat();
+  const trained = new Set([...blocks, ...(trainEmbeddings ? embedding : [])]);
+  if ('scale' in position) trained.delete(position.scale);
+  for (const parameter of model.parameters) parameter.frozen = !trained.has(parameter);
 }
 
 interface Training {

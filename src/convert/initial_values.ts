@@ -1,8 +1,9 @@
 /** How the feedforward layers of a student start. */
-import { exportParameter, importParameter } from '../models/checkpoint.ts';
+
 import { type ModelConfig, neuronsOf } from '../models/config.ts';
-import { modelNames } from '../models/names.ts';
+import { familyOf } from '../models/families/families.ts';
 import type { Parameter } from '../nn/parameter.ts';
+import { exportParameter, importParameter } from '../nn/parameter_arrays.ts';
 import { hashText, normalValues } from '../nn/random.ts';
 import { type CenteredLayer, foldedBiases, type InputWeights } from './centering.ts';
 
@@ -19,7 +20,7 @@ export interface LayerStatistics {
 /** A student under construction. */
 export interface Student {
   config: ModelConfig;
-  /** By the names of the checkpoint's tensors, without 'bert.'. */
+  /** By the names of the checkpoint's tensors, without the encoder's prefix. */
   parameters: ReadonlyMap<string, Parameter>;
   /** Those that are not the teacher's. */
   added: Parameter[];
@@ -35,8 +36,8 @@ const initialOutput = 0.3;
 export async function startBlock(block: number, statistics: LayerStatistics, student: Student): Promise<CenteredLayer | undefined> {
   const inputMean = await joinMean(block, statistics, student);
   const { config, parameters, added, seed } = student;
-  const { hiddenSize: width, family } = config;
-  const { up, down, fastFeedforward: trees } = modelNames(family, false).block(block);
+  const { hiddenSize: width } = config;
+  const { up, down, fastFeedforward: trees } = familyOf(config).names('').block(block);
   const deviation = (initialOutput * Math.sqrt(statistics.outputVariance)) / Math.sqrt(Math.max(1, neuronsOf(config.feedforward).used));
   const weightsOut = (name: string, neurons: number) => normalValues(neurons * width, deviation, seed, hashText(name));
 
@@ -78,7 +79,7 @@ async function joinMean(
   { inputMean, outputMean }: LayerStatistics,
   { config, parameters, added }: Student,
 ): Promise<Float64Array> {
-  const { down, norm1, fastFeedforward: trees } = modelNames(config.family, false).block(block);
+  const { down, norm1, fastFeedforward: trees } = familyOf(config).names('').block(block);
   for (const dense of [down, `${trees}.dense_out`]) {
     const [weight, bias] = [parameters.get(`${dense}.weight`), parameters.get(`${dense}.bias`)];
     if (!weight || !bias) continue;
@@ -86,7 +87,7 @@ async function joinMean(
     return inputMean;
   }
   const beta = parameters.get(`${norm1}.bias`);
-  if (!beta || config.family === 'crammedBERT') return inputMean;
+  if (!beta || familyOf(config).normPlacement === 'pre') return inputMean;
   const [{ values }] = await exportParameter(beta);
   write(
     beta,

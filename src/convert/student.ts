@@ -1,10 +1,12 @@
 /** The network that is trained to answer as another does: the same but for its feedforward layers, or with fewer blocks. */
 import { Arena } from '../backend/arena.ts';
 import type { Device } from '../backend/device.ts';
-import { createModel, encoderOf, exportParameter, importParameter, type Model } from '../models/checkpoint.ts';
+import { createModel, encoderOf, type Model } from '../models/checkpoint.ts';
 import type { FeedforwardConfig, ModelConfig } from '../models/config.ts';
 import type { Encoder } from '../models/encoder.ts';
+import { familyOf, withoutPrefix } from '../models/families/families.ts';
 import type { NamedArray, Parameter } from '../nn/parameter.ts';
+import { exportParameter, importParameter } from '../nn/parameter_arrays.ts';
 import { mean } from '../training/statistics.ts';
 import type { AnswerTo } from './answers.ts';
 import { type CenteredLayer, Centering } from './centering.ts';
@@ -27,7 +29,7 @@ export async function measureTeacher(
   batches: readonly TextsOfOneLength[],
   answerTo?: AnswerTo,
 ): Promise<TeacherStatistics> {
-  const { numHiddenLayers: layers, hiddenSize: width, family } = teacher.config;
+  const { numHiddenLayers: layers, hiddenSize: width } = teacher.config;
   const { device } = teacher.parameters[0].value;
   using arena = new Arena(device);
   const moments = () => new Moments(width);
@@ -49,7 +51,7 @@ export async function measureTeacher(
       if (!norm2) throw new Error('the teacher has no feedforward layers');
       // What joins the stream is what the stream is after it, less what it was before.
       const [input, before, after] =
-        family === 'crammedBERT' ? [norm2.output, norm2.input, output] : [norm1.output, norm1.output, norm2.input];
+        familyOf(teacher.config).normPlacement === 'pre' ? [norm2.output, norm2.input, output] : [norm1.output, norm1.output, norm2.input];
       inputs[i].add(await device.read(input));
       const without = await device.read(before);
       outputs[i].add((await device.read(after)).map((value, at) => value - without[at]));
@@ -75,8 +77,8 @@ export function blockMap(teacherLayers: number, layers: number): number[] {
 /** The configuration of a student with other feedforward layers, or fewer blocks. */
 export function studentConfig(teacher: ModelConfig, options: { feedforward: FeedforwardConfig; layers: number }): ModelConfig {
   const { feedforward, layers } = options;
-  const bert = feedforward.kind === 'dense' ? 'bert' : 'ultrafastbert';
-  return { ...teacher, family: teacher.family === 'crammedBERT' ? 'crammedBERT' : bert, feedforward, numHiddenLayers: layers };
+  const { dense, trees } = familyOf(teacher).modelTypes;
+  return { ...teacher, family: feedforward.kind === 'dense' ? dense : trees, feedforward, numHiddenLayers: layers };
 }
 
 /**
@@ -94,6 +96,7 @@ export async function createStudent(
   const config = studentConfig(teacher.config, options);
   const model = createModel(teacher.task, config, device, seed);
   const map = blockMap(teacher.config.numHiddenLayers, layers);
+  const bare = (name: string) => withoutPrefix(name, familyOf(config));
   const known = new Map<string, NamedArray>();
   for (const parameter of teacher.parameters) for (const array of await exportParameter(parameter)) known.set(bare(array.name), array);
   const added: Parameter[] = [];
@@ -112,8 +115,6 @@ export async function createStudent(
   return { model, added, centering: new Centering(encoderOf(model), centered) };
 }
 
-/** Without the 'bert.' that some checkpoints have before their names. */
-const bare = (name: string) => name.replace(/^bert\./, '');
-
+/** Of a parameter of the student, what the teacher calls its own: names of a block's have its number. */
 const ofTeacher = (name: string, map: readonly number[]) =>
-  name.replace(/^(encoder\.layers?\.)(\d+)\./, (_, before, block) => `${before}${map[Number(block)]}.`);
+  name.replace(/^((?:encoder|transformer)\.layers?\.)(\d+)\./, (_, before, block) => `${before}${map[Number(block)]}.`);

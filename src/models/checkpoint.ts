@@ -2,19 +2,18 @@ import { joinPath } from '#platform';
 import { checkArgument, checkOptions, type Kind, kinds } from '../arguments.ts';
 import type { Device } from '../backend/device.ts';
 import { type Precision, precisions } from '../backend/prepared_weight.ts';
-import type { Tensor } from '../backend/tensor.ts';
 import { InputError, memoryError } from '../errors.ts';
 import { writeFileAtomic } from '../io/files.ts';
-import { openWeights } from '../io/model_folder.ts';
 import { type TensorToWrite, writeSafetensors } from '../io/safetensors.ts';
-import { packArrays, unpackArrays } from '../nn/layouts.ts';
 import type { NamedArray, Parameter, ParameterLayout } from '../nn/parameter.ts';
+import { parameterTensors } from '../nn/parameter_arrays.ts';
 import { saveTokenizer } from '../tokenizer/save_tokenizer.ts';
 import type { ModelConfig, Task } from './config.ts';
 import { checkConfig, configToJson } from './config_json.ts';
 import { Encoder } from './encoder.ts';
+import { familyOf, modelNames, withoutPrefix } from './families/families.ts';
+import type { ModelNames } from './families/family.ts';
 import { MaskedLanguageModel } from './masked_language_model.ts';
-import { type ModelNames, modelNames } from './names.ts';
 import { ParameterFactory } from './parameter_factory.ts';
 import { SequenceClassifier } from './sequence_classifier.ts';
 import { Checkpoint, normFactors, openCheckpoint } from './stored_checkpoint.ts';
@@ -22,52 +21,6 @@ import { Checkpoint, normFactors, openCheckpoint } from './stored_checkpoint.ts'
 export type Model = MaskedLanguageModel | SequenceClassifier | Encoder;
 
 export const encoderOf = (model: Model): Encoder => (model.task === 'encoder' ? model : model.encoder);
-
-/** A parameter's value (or a tensor shaped like it: its gradient, a moment of the optimizer) as a checkpoint has it. */
-export async function exportParameter(parameter: Parameter, tensor: Tensor = parameter.value): Promise<NamedArray[]> {
-  if (tensor.disposed && parameter.prepared) parameter.refuse('saved');
-  const { tensors } = parameter.layout;
-  const arrays = unpackArrays(parameter.layout, await tensor.device.read(tensor));
-  return tensors.map(({ name, shape }, i) => ({ name, shape, values: arrays[i] }));
-}
-
-/**
- * What {@link exportParameter} gives, tensor by tensor, to be written: exported when the first is asked for and kept until each was, once.
- */
-export function parameterTensors(
-  parameter: Parameter,
-  tensor?: Tensor,
-): { name: string; shape: readonly number[]; values: () => Promise<Float32Array> }[] {
-  const { tensors } = parameter.layout;
-  let exported: Promise<NamedArray[]> | undefined;
-  let left = tensors.length;
-  return tensors.map(({ name, shape }, index) => ({
-    name,
-    shape,
-    values: async () => {
-      exported ??= exportParameter(parameter, tensor);
-      const { values } = (await exported)[index];
-      if (--left === 0) exported = undefined;
-      return values;
-    },
-  }));
-}
-
-/**
- * The inverse of {@link exportParameter}; arrays in any order. Of a layout that is absent where it is 0, a missing one is 0.
- * @throws InputError if another is missing, or one is of another size
- */
-export function importParameter(parameter: Parameter, arrays: readonly NamedArray[], target: Tensor = parameter.value): void {
-  const values = parameter.layout.tensors.map(({ name, shape }) => {
-    const array = arrays.find((candidate) => candidate.name === name);
-    if (!array && parameter.layout.absentIfZero) return new Float32Array(size(shape));
-    if (!array) throw new InputError(`tensor '${name}' is missing`);
-    if (array.values.length !== size(shape))
-      throw new InputError(`tensor '${name}' has ${array.values.length} values, expected [${shape}]`);
-    return array.values;
-  });
-  target.device.write(target, packArrays(parameter.layout, values));
-}
 
 /** A masked language model with crammedBERT's initial weights: normal, the norms 1, the biases 0. The same seed gives the same weights. */
 export function createMaskedLanguageModel(config: ModelConfig, device: Device, seed: number): MaskedLanguageModel {
@@ -162,7 +115,7 @@ function checkLoading(folder: string, device: Device, options: LoadOptions): voi
  * the folder as it was. The names are those of the family's published checkpoints.
  * @param options.tokenizer a Tokenizer, or the content of a tokenizer.json, parsed; absent: the folder's is left as it is
  * @param options.dtype of all tensors but single numbers, which are F32; F32 by default
- * @param options.rest tensors of BERT that the model itself does not have, `readPooler`'s, named without 'bert.'
+ * @param options.rest tensors that the model itself does not have, `readPooler`'s, named without the encoder's prefix
  * @throws InputError if the model was loaded with a dtype, a weight is larger than F16 holds, or the folder cannot be written
  */
 export async function saveCheckpoint(
@@ -188,10 +141,10 @@ export async function saveCheckpoint(
     })),
   );
   for (const { name, value } of normFactors(config)) tensors.push({ name, dtype: 'F32', shape: [], values: Float32Array.of(value) });
-  for (const { shape, values } of tiedDecoder(model))
-    tensors.push({ name: `${modelNames('crammedBERT').decoder}.weight`, dtype, shape, values });
+  for (const { shape, values } of tiedDecoder(model)) tensors.push({ name: `${modelNames(config).decoder}.weight`, dtype, shape, values });
   for (const { name, shape, values } of untiedBias(model)) tensors.push({ name, dtype, shape, values });
-  const prefix = tensors.some(({ name }) => name.startsWith('bert.')) ? 'bert.' : '';
+  const ofFamily = familyOf(config).prefix;
+  const prefix = tensors.some(({ name }) => name.startsWith(ofFamily)) ? ofFamily : '';
   for (const { name, shape, values } of rest) tensors.push({ name: `${prefix}${name}`, dtype, shape, values });
   tensors.sort((a, b) => (a.name < b.name ? -1 : 1));
   await writeSafetensors(joinPath(folder, 'model.safetensors'), tensors, { format: 'pt' });
@@ -204,7 +157,7 @@ const savedType: Kind = { expected: "'F32', 'BF16' or 'F16'", holds: (value) => 
 
 /** An untied decoder's bias a second time, under the name under which transformers looks for it. */
 function untiedBias({ config, task, parameters }: Model) {
-  const names = modelNames(config.family);
+  const names = modelNames(config);
   if (!config.untiedDecoder || task !== 'masked-lm') return [];
   const bias = parameters.find(({ layout }) => layout.tensors[0].name === names.decoderBias);
   return bias ? parameterTensors(bias).map((tensor) => ({ ...tensor, name: `${names.decoder}.bias` })) : [];
@@ -212,8 +165,8 @@ function untiedBias({ config, task, parameters }: Model) {
 
 /** crammedBERT's checkpoints have the word embedding a second time, under the decoder's name; transformers leaves that copy out of BERT's. */
 function tiedDecoder({ config, task, parameters }: Model) {
-  if (config.family !== 'crammedBERT' || task !== 'masked-lm') return [];
-  const word = parameters.find(({ layout }) => layout.tensors.some(({ name }) => name === `${modelNames('crammedBERT').word}.weight`));
+  if (!familyOf(config).writesTiedDecoder || task !== 'masked-lm') return [];
+  const word = parameters.find(({ layout }) => layout.tensors.some(({ name }) => name === `${modelNames(config).word}.weight`));
   return word ? parameterTensors(word) : [];
 }
 
@@ -226,10 +179,11 @@ async function storedConfig({ config, parameters }: Model): Promise<ModelConfig>
   return { ...config, feedforward: { ...feedforward, thresholds: values.some((ofLayer) => ofLayer.some((value) => value !== 0)) } };
 }
 
-/** Hugging Face's BERT has 'bert.' before the encoder's names where it has a head; one that started from an encoder by itself lacks it. */
+/** Hugging Face has 'bert.', say, before the encoder's names where there is a head; a model that started from an encoder by itself lacks it. */
 function savedName(name: string, { config, task }: Model): string {
-  const prefixed = config.family === 'bert' && task !== 'encoder' && !/^(bert|cls|classifier)\./.test(name);
-  return prefixed ? `bert.${name}` : name;
+  const { modelTypes, prefix, heads } = familyOf(config);
+  const prefixed = config.family === modelTypes.dense && task !== 'encoder' && !name.startsWith(prefix) && !heads.test(name);
+  return prefixed ? `${prefix}${name}` : name;
 }
 
 const writeJson = (path: string, value: unknown) => writeFileAtomic(path, `${JSON.stringify(value, undefined, 2)}\n`);
@@ -261,21 +215,18 @@ export async function readTrainedHead(folder: string): Promise<{ tensor: string;
   return head && { ...head, labelNames: config.labelNames };
 }
 
-/** The pooler that a checkpoint of BERT may have beside an encoder or a masked language model, which do not use it: a classifier made of it would. */
+/** The pooler that a checkpoint may have beside an encoder or a masked language model, which do not use it: a classifier made of it would. */
 export async function readPooler(folder: string): Promise<NamedArray[]> {
-  await using file = await openWeights(folder);
+  await using checkpoint = await openCheckpoint(folder);
+  const { file, family } = checkpoint;
   const pooler: NamedArray[] = [];
-  for (const name of file.names) {
-    if (!/^(bert\.)?pooler\.dense\.(weight|bias)$/.test(name)) continue;
-    pooler.push({ name: name.replace(/^bert\./, ''), shape: file.info(name).shape, values: await file.read(name) });
+  for (const stored of file.names) {
+    const name = withoutPrefix(stored, family);
+    if (!/^pooler\.dense\.(weight|bias)$/.test(name)) continue;
+    pooler.push({ name, shape: file.info(stored).shape, values: await file.read(stored) });
   }
   return pooler;
 }
-
-/** Parts of published checkpoints that a model may leave aside: the pooler without a classifier, next sentence prediction, a counter. */
-const unusedParts = /^(bert\.)?pooler\.dense\.|^cls\.seq_relationship\.|embeddings\.(position_ids|token_type_ids)$/;
-/** The same for a model that predicts no masked tokens. */
-const unusedPartsWithoutDecoder = new RegExp(`${unusedParts.source}|^cls\\.`);
 
 type ModelClass<M> = new (config: ModelConfig, factory: ParameterFactory, names: ModelNames) => M;
 
@@ -301,7 +252,7 @@ async function load<M extends Model>(
   try {
     const model = new Class(config, factory, names);
     if (model.task === 'masked-lm') await checkpoint.checkTied();
-    await checkpoint.tellRest(model.task === 'masked-lm' ? unusedParts : unusedPartsWithoutDecoder, notice);
+    await checkpoint.tellRest(model.task === 'masked-lm', notice);
     const prepare = (parameter: Parameter) => {
       if (dtype) parameter.prepare(dtype);
     };
@@ -350,5 +301,3 @@ function loadClassifier(
   const complete = new Checkpoint({ ...config, numLabels: labels, labelNames, problemType, scoreFunction }, file);
   return load(SequenceClassifier, complete, device, options, fresh?.seed);
 }
-
-const size = (shape: readonly number[]) => shape.reduce((product, extent) => product * extent, 1);

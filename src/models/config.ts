@@ -40,13 +40,10 @@ export function describeFeedforward(feedforward: FeedforwardConfig): string {
   return `${trees}x${depth}${leafWidth > 1 ? ` leaves of ${leafWidth}` : ''}${alwaysOn > 0 ? ` and ${alwaysOn} always on` : ''}`;
 }
 
-/**
- * A model's shape and habits, the same for every family. Families differ in what follows from them: crammedBERT is pre-norm with a
- * final norm and a scaled sinusoid; BERT ('bert', and 'ultrafastbert' with FFF) is post-norm with learned positions and token types.
- */
+/** A model's shape and habits, the same for every family. What else a family is, src/models/families says, one file each. */
 export interface ModelConfig {
-  /** The checkpoint's `model_type`. */
-  family: 'crammedBERT' | 'bert' | 'ultrafastbert';
+  /** The checkpoint's `model_type`, one of those in src/models/families: 'crammedBERT', 'bert', 'ultrafastbert' ... */
+  family: string;
   vocabSize: number;
   hiddenSize: number;
   numHiddenLayers: number;
@@ -55,7 +52,7 @@ export interface ModelConfig {
   maxPositionEmbeddings: number;
   /** Its row of the word embedding gets no gradient from look-ups; absent: every row does. */
   padTokenId?: number;
-  /** Rows of the token type embedding; 0 in crammedBERT, which has none. */
+  /** Rows of the token type embedding; 0 where there is none. */
   typeVocabSize: number;
   feedforward: FeedforwardConfig;
   /** Which projections have a bias (an FFF's linear_in always has one, its linear_out never). */

@@ -10,7 +10,8 @@ import type { Context, Parameter } from '../nn/parameter.ts';
 import { SelfAttention } from '../nn/self_attention.ts';
 import type { Sequence } from '../nn/sequence.ts';
 import type { ModelConfig } from './config.ts';
-import { type ModelNames, modelNames } from './names.ts';
+import { familyOf, modelNames } from './families/families.ts';
+import type { ModelNames } from './families/family.ts';
 import type { ParameterFactory } from './parameter_factory.ts';
 
 /** Token sequences of one length, padded where they are shorter. */
@@ -47,22 +48,22 @@ export interface EncoderGradients {
   hiddenStates?: readonly (Tensor | undefined)[];
 }
 
-/** Embedding and blocks of either family. Activations lie in the run's arena: whoever owns it resets it before the next run. */
+/** Embedding and blocks. Activations lie in the run's arena: whoever owns it resets it before the next run. */
 export class Encoder {
   readonly task = 'encoder';
   readonly parameters: readonly Parameter[];
-  private readonly embedding: Embedding;
-  private readonly blocks: readonly Block[];
+  readonly embedding: Embedding;
+  readonly blocks: readonly Block[];
   private readonly finalNorm?: LayerNorm;
-  /** crammedBERT's sinusoid. */
+  /** Of a sinusoid. */
   private readonly positionTable?: Tensor;
   /** The parameters of the embedding, of each block, and of the final norm, from the bottom up. */
-  private readonly stages: readonly (readonly Parameter[])[];
+  readonly stages: readonly (readonly Parameter[])[];
 
   constructor(
     readonly config: ModelConfig,
     factory: ParameterFactory,
-    names: ModelNames = modelNames(config.family),
+    names: ModelNames = modelNames(config),
   ) {
     const first = factory.parameters.length;
     const starts: number[] = [];
@@ -70,11 +71,11 @@ export class Encoder {
       starts.push(factory.parameters.length);
       return build();
     };
-    const crammed = config.family === 'crammedBERT';
     this.embedding = stage(() => createEmbedding(config, factory, names));
     if ('table' in this.embedding.position) this.positionTable = this.embedding.position.table;
     this.blocks = Array.from({ length: config.numHiddenLayers }, (_, index) => stage(() => createBlock(config, factory, names, index)));
-    if (crammed) this.finalNorm = stage(() => factory.norm(names.finalNorm, config.hiddenSize, config.layerNormEps));
+    const { finalNorm } = names;
+    if (finalNorm !== undefined) this.finalNorm = stage(() => factory.norm(finalNorm, config.hiddenSize, config.layerNormEps));
     this.parameters = factory.parameters.slice(first);
     this.stages = starts.map((start, i) => factory.parameters.slice(start, starts[i + 1]));
   }
@@ -203,7 +204,7 @@ function createEmbedding(config: ModelConfig, factory: ParameterFactory, names: 
   // A step's texts have few of the vocabulary's words.
   word.rowMask = factory.device.zeros(`${names.word} touched`, [vocabularySize], 'i32');
   let position: ScaledSinusoid | LearnedPositions;
-  if (config.family === 'crammedBERT') {
+  if (names.positionScale !== undefined) {
     const scale = factory.plain(names.positionScale, [1], { constant: 1 / Math.sqrt(width) });
     position = { scale, table: factory.constant('sinusoid', [positions, width], sinusoid(positions, width)) };
   } else {
@@ -246,7 +247,7 @@ function createBlock(config: ModelConfig, factory: ParameterFactory, modelNames:
     const { alwaysOn } = feedforward;
     layer = alwaysOn ? new ParallelFeedforward(trees, dense(`${name}.dense_in`, `${name}.dense_out`, alwaysOn)) : trees;
   }
-  const placement = config.family === 'crammedBERT' ? 'pre' : 'post';
+  const { normPlacement: placement } = familyOf(config);
   const norm2 = layer || placement === 'post' ? factory.norm(names.norm2, width, normEpsilon) : undefined;
   return new Block({ attention, norm1, feedforward: layer, norm2 }, placement, {
     probability: dropout.hidden,

@@ -4,8 +4,9 @@ import { MaskedLanguageModelHead } from '../nn/masked_language_model_head.ts';
 import type { Context, Parameter } from '../nn/parameter.ts';
 import type { ModelConfig } from './config.ts';
 import { type Batch, Encoder, type EncoderActivations } from './encoder.ts';
+import { modelNames } from './families/families.ts';
+import type { ModelNames } from './families/family.ts';
 import type { HeadOutput } from './head_output.ts';
-import { type ModelNames, modelNames } from './names.ts';
 import type { ParameterFactory } from './parameter_factory.ts';
 
 /** The label of positions that are not predicted. */
@@ -24,7 +25,7 @@ export interface MaskedLanguageModelLosses {
   ranks: Int32Array;
 }
 
-/** An encoder and a head that predicts masked tokens; either family. Results lie in the run's arena: reset it before the next run. */
+/** An encoder and a head that predicts masked tokens. Results lie in the run's arena: reset it before the next run. */
 export class MaskedLanguageModel {
   readonly task = 'masked-lm';
   readonly encoder: Encoder;
@@ -34,16 +35,17 @@ export class MaskedLanguageModel {
   constructor(
     readonly config: ModelConfig,
     factory: ParameterFactory,
-    names: ModelNames = modelNames(config.family),
+    names: ModelNames = modelNames(config),
   ) {
     this.encoder = new Encoder(config, factory, names);
     const [word] = this.encoder.parameters;
-    if (config.family === 'crammedBERT') this.head = new MaskedLanguageModelHead(word);
+    const { transform, decoderBias } = names;
+    if (!transform || decoderBias === undefined) this.head = new MaskedLanguageModelHead(word);
     else {
       const { hiddenSize: width, initializerRange: deviation, layerNormEps: normEpsilon } = config;
-      const dense = factory.linear(names.transformDense, width, width, { deviation, bias: true, activation: 'gelu' });
-      const norm = factory.norm(names.transformNorm, width, normEpsilon);
-      const bias = factory.plain(names.decoderBias, [config.vocabSize], { constant: 0 });
+      const dense = factory.linear(transform.dense, width, width, { deviation, bias: true, activation: 'gelu' });
+      const norm = factory.norm(transform.norm, width, normEpsilon);
+      const bias = factory.plain(decoderBias, [config.vocabSize], { constant: 0 });
       const decoder = config.untiedDecoder
         ? factory.plain(`${names.decoder}.weight`, [config.vocabSize, width], { normal: deviation })
         : word;

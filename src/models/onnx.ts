@@ -3,8 +3,9 @@ import { firstNeuron, innerNodes, neuronsPerTree } from '../backend/tree_shape.t
 import type { OnnxGraph, OnnxValue } from '../io/onnx.ts';
 import { OnnxGraphBuilder, quantizeColumns, transpose } from '../io/onnx_builder.ts';
 import { sinusoid } from '../nn/embedding.ts';
-import { exportParameter, type Model } from './checkpoint.ts';
-import { modelNames } from './names.ts';
+import { exportParameter } from '../nn/parameter_arrays.ts';
+import type { Model } from './checkpoint.ts';
+import { familyOf } from './families/families.ts';
 
 /** Weights of fast feedforward trees; n neurons, as a checkpoint counts them (see the operation fff). */
 export interface OnnxTrees {
@@ -81,30 +82,23 @@ function ownThresholds(graph: OnnxGraphBuilder, trees: number, depth: number, th
 }
 
 /**
- * The whole model: input_ids, attention_mask and, for BERT, token_type_ids, i64 [batch, length], to logits [batch, length, vocabulary] (masked
+ * The whole model: input_ids, attention_mask and, where it has token types, token_type_ids, i64 [batch, length], to logits [batch, length, vocabulary] (masked
  * language model), logits [batch, labels] (classifier) or last_hidden_state [batch, length, hidden] (encoder). Batch and length are free, up
  * to the model's positions. 'i8' rounds the weights of dense products, by output, and their inputs as they come.
  */
 export async function modelGraph(model: Model, precision: 'f32' | 'i8' = 'f32'): Promise<OnnxGraph> {
   const { config } = model;
-  const {
-    hiddenSize: width,
-    numAttentionHeads: heads,
-    maxPositionEmbeddings: positions,
-    vocabSize: vocabularySize,
-    feedforward,
-    family,
-  } = config;
+  const { hiddenSize: width, numAttentionHeads: heads, maxPositionEmbeddings: positions, vocabSize: vocabularySize, feedforward } = config;
   const arrays = new Map<string, Float32Array>();
   for (const parameter of model.parameters) for (const { name, values } of await exportParameter(parameter)) arrays.set(name, values);
-  const names = modelNames(family, family !== 'crammedBERT' && arrays.has(`${modelNames(family, true).word}.weight`));
+  const family = familyOf(config);
+  const names = family.names(arrays.has(`${family.names('').word}.weight`) ? '' : family.prefix);
   const get = (name: string): Float32Array => {
     const values = arrays.get(name);
     if (!values) throw new Error(`the model has no tensor '${name}'`);
     return values;
   };
   const graph = new OnnxGraphBuilder();
-  const crammed = family === 'crammedBERT';
   const integers = graph.integers.bind(graph);
   const floats = graph.floats.bind(graph);
 
@@ -132,7 +126,7 @@ export async function modelGraph(model: Model, precision: 'f32' | 'i8' = 'f32'):
   const firstRows = (table: string) => graph.add('Slice', [table, integers([0]), length, integers([0])]);
   const word = floats([vocabularySize, width], get(`${names.word}.weight`));
   let hidden = graph.add('Gather', [word, 'input_ids'], { axis: 0 });
-  if (crammed) {
+  if (names.positionScale !== undefined) {
     const scale = get(names.positionScale)[0];
     hidden = graph.add('Add', [
       hidden,
@@ -200,7 +194,7 @@ export async function modelGraph(model: Model, precision: 'f32' | 'i8' = 'f32'):
 
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
     const block = names.block(layer);
-    if (crammed) {
+    if (family.normPlacement === 'pre') {
       hidden = graph.add('Add', [hidden, attention(norm(hidden, block.norm1), block)]);
       if (!withoutFeedforward) hidden = graph.add('Add', [hidden, feed(norm(hidden, block.norm2), block)]);
     } else {
@@ -208,15 +202,16 @@ export async function modelGraph(model: Model, precision: 'f32' | 'i8' = 'f32'):
       hidden = norm(withoutFeedforward ? hidden : graph.add('Add', [hidden, feed(hidden, block)]), block.norm2);
     }
   }
-  if (crammed) hidden = norm(hidden, names.finalNorm);
+  if (names.finalNorm !== undefined) hidden = norm(hidden, names.finalNorm);
 
   const free = ['batch', 'length'];
   const output: OnnxValue = { name: 'last_hidden_state', type: 'f32', shape: [...free, width] };
   if (model.task === 'masked-lm') {
-    if (!crammed) hidden = norm(graph.add('Gelu', [linear(hidden, names.transformDense, width, width)]), names.transformNorm);
+    const { transform, decoderBias } = names;
+    if (transform) hidden = norm(graph.add('Gelu', [linear(hidden, transform.dense, width, width)]), transform.norm);
     const decoder = config.untiedDecoder ? floats([vocabularySize, width], get(`${names.decoder}.weight`)) : word;
     hidden = graph.add('MatMul', [hidden, graph.add('Transpose', [decoder], { perm: [1, 0] })]);
-    if (!crammed) hidden = graph.add('Add', [hidden, floats([vocabularySize], get(names.decoderBias))]);
+    if (decoderBias !== undefined) hidden = graph.add('Add', [hidden, floats([vocabularySize], get(decoderBias))]);
     Object.assign(output, { name: 'logits', shape: [...free, vocabularySize] });
   } else if (model.task === 'sequence-classification') {
     const { kind, size } = config.pooler;
@@ -229,9 +224,9 @@ export async function modelGraph(model: Model, precision: 'f32' | 'i8' = 'f32'):
     Object.assign(output, { name: 'logits', shape: ['batch', model.labels] });
   }
   graph.add('Identity', [hidden], undefined, undefined, output.name);
-  const inputs = ['input_ids', 'attention_mask', ...(crammed ? [] : ['token_type_ids'])];
+  const inputs = ['input_ids', 'attention_mask', ...(config.typeVocabSize > 0 ? ['token_type_ids'] : [])];
   return {
-    name: `${family} ${model.task}`,
+    name: `${config.family} ${model.task}`,
     inputs: inputs.map((name) => ({ name, type: 'i64' as const, shape: free })),
     outputs: [output],
     initializers: graph.initializers,

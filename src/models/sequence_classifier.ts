@@ -5,8 +5,9 @@ import type { Context, Parameter } from '../nn/parameter.ts';
 import { Pooler } from '../nn/pooler.ts';
 import type { ModelConfig } from './config.ts';
 import { type Batch, Encoder, type EncoderActivations, poolerDropoutSite } from './encoder.ts';
+import { modelNames } from './families/families.ts';
+import type { ModelNames } from './families/family.ts';
 import type { HeadOutput } from './head_output.ts';
-import { type ModelNames, modelNames } from './names.ts';
 import type { ParameterFactory } from './parameter_factory.ts';
 
 /** Sequences with what is to be predicted of each: a class, or with a single output (regression) a number. */
@@ -15,7 +16,7 @@ export interface ClassifiedBatch extends Batch {
   labels: Int32Array | Float32Array;
 }
 
-/** An encoder, a pooler and a linear head over classes; with one label it is a regression. Either family. Results lie in the run's arena. */
+/** An encoder, a pooler and a linear head over classes; with one label it is a regression. Results lie in the run's arena. */
 export class SequenceClassifier {
   readonly task = 'sequence-classification';
   readonly encoder: Encoder;
@@ -29,7 +30,7 @@ export class SequenceClassifier {
   constructor(
     readonly config: ModelConfig,
     factory: ParameterFactory,
-    names: ModelNames = modelNames(config.family),
+    names: ModelNames = modelNames(config),
   ) {
     const { hiddenSize, initializerRange: deviation, pooler, numLabels: labels } = config;
     if (labels === undefined) throw new InputError("a classifier needs the number of labels: 'num_labels' of the configuration is missing");

@@ -8,12 +8,13 @@ import type { SafetensorsFile } from '../io/safetensors.ts';
 import type { Parameter, ParameterLayout } from '../nn/parameter.ts';
 import type { ModelConfig } from './config.ts';
 import { parseConfig } from './config_json.ts';
-import { type ModelNames, modelNames } from './names.ts';
+import { familyOf, modelNames } from './families/families.ts';
+import type { Family, ModelNames } from './families/family.ts';
 import { readParameters } from './read_parameters.ts';
 
 /** crammedBERT's buffers: 1 / sqrt(head size) for every block. */
 export function normFactors(config: ModelConfig): { name: string; value: number }[] {
-  const names = modelNames(config.family);
+  const names = modelNames(config);
   return Array.from({ length: config.numHiddenLayers }, (_, index) => names.block(index).normFactor)
     .filter((name) => name !== undefined)
     .map((name) => ({ name, value: 1 / Math.sqrt(config.hiddenSize / config.numAttentionHeads) }));
@@ -21,6 +22,7 @@ export function normFactors(config: ModelConfig): { name: string; value: number 
 
 /** A checkpoint folder, its configuration read and its tensors ready to be read. */
 export class Checkpoint {
+  readonly family: Family;
   readonly names: ModelNames;
   readonly config: ModelConfig;
   /** The file's tensors that have been asked for. */
@@ -33,8 +35,9 @@ export class Checkpoint {
     readonly otherHead?: string,
   ) {
     this.config = { ...config };
-    const word = `${modelNames(config.family, false).word}.weight`;
-    this.names = modelNames(config.family, config.family !== 'crammedBERT' && !file.has(word));
+    this.family = familyOf(config);
+    const { names, prefix } = this.family;
+    this.names = names(file.has(`${names('').word}.weight`) ? '' : prefix);
   }
 
   /** The head that classifies texts, if there is one. */
@@ -90,9 +93,9 @@ export class Checkpoint {
    * a copy is none where the file has another.
    */
   async tieDecoder(notice: (message: string) => void): Promise<void> {
-    const { config, file, names } = this;
+    const { config, family, file, names } = this;
     const [decoder, word] = [`${names.decoder}.weight`, this.locate(`${names.word}.weight`)];
-    if (config.family === 'crammedBERT' || config.untiedDecoder || !file.has(decoder) || word === undefined) return;
+    if (family.writesTiedDecoder || config.untiedDecoder || !file.has(decoder) || word === undefined) return;
     if (await this.areEqual(decoder, word)) return;
     notice(
       `${file.source}: '${decoder}' differs from '${word}', of which config.json says that it is a copy: the decoder is taken as it is`,
@@ -102,9 +105,9 @@ export class Checkpoint {
 
   /** @throws InputError if crammedBERT's decoder, which knows no other, is not the word embedding */
   async checkTied(): Promise<void> {
-    const { config, file, names } = this;
+    const { family, file, names } = this;
     const [decoder, word] = [`${names.decoder}.weight`, this.locate(`${names.word}.weight`)];
-    if (config.family !== 'crammedBERT' || !file.has(decoder) || word === undefined) return;
+    if (!family.writesTiedDecoder || !file.has(decoder) || word === undefined) return;
     if (!(await this.areEqual(decoder, word))) throw this.error(`'${decoder}' differs from '${word}': an untied decoder is not supported`);
   }
 
@@ -114,17 +117,19 @@ export class Checkpoint {
     return declaredUntied && tensors[0].name === names.decoderBias && !file.has(`${names.decoder}.bias`);
   }
 
-  /** Tells of what the model has no place for, `silent` apart. @throws InputError for a buffer that says something else than the model does */
-  async tellRest(silent: RegExp, notice: (message: string) => void): Promise<void> {
+  /** Tells of what the model has no place for, but for what a family's models never use; `predicts` masked tokens. @throws InputError for a buffer that says something else than the model does */
+  async tellRest(predicts: boolean, notice: (message: string) => void): Promise<void> {
     const { file, names, config } = this;
+    const { unused, maskedHead, modelTypes } = this.family;
     const factors = new Map(normFactors(config).map(({ name, value }) => [name, value]));
     const rest: string[] = [];
     for (const name of file.names) {
-      if (this.used.has(name) || silent.test(name) || name.startsWith(`${names.decoder}.`) || name === names.decoderBias) continue;
+      if (this.used.has(name) || unused.test(name) || (!predicts && maskedHead.test(name))) continue;
+      if (name.startsWith(`${names.decoder}.`) || name === names.decoderBias) continue;
       const factor = factors.get(name);
       if (factor === undefined) {
         // Without them tokens would take other paths than those the model was trained on.
-        if (/\.ffn\.thresholds$/.test(name) && config.family !== 'bert')
+        if (/\.ffn\.thresholds$/.test(name) && config.family === modelTypes.trees)
           throw this.error(`holds the tensor '${name}', which a model of this config.json does not have`);
         rest.push(name);
         continue;

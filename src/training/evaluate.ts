@@ -6,6 +6,7 @@ import type { Device } from '../backend/device.ts';
 import type { Precision } from '../backend/prepared_weight.ts';
 import { FailureError, InputError, overflow } from '../errors.ts';
 import { checkVocabulary, loadMaskedLanguageModel } from '../models/checkpoint.ts';
+import { familyOf } from '../models/families/families.ts';
 import { ignoredLabel, type LabeledBatch, type MaskedLanguageModel } from '../models/masked_language_model.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
@@ -79,12 +80,12 @@ export async function evaluateMaskedLanguageModel(options: EvaluationOptions): P
   try {
     if (dtype !== 'f32' && model.config.feedforward.kind === 'fff')
       exact = await loadMaskedLanguageModel(options.model, device, { dtype: 'f32' });
-    const { family, maxPositionEmbeddings: positions, vocabSize: vocabularySize, mlmProbability: predictedFraction } = model.config;
+    const { maxPositionEmbeddings: positions, vocabSize: vocabularySize, mlmProbability: predictedFraction } = model.config;
     const { length = positions, blanks } = options;
     if (length > positions) throw new InputError(`--length ${length} is more than the ${positions} positions that ${options.model} has`);
     checkVocabulary(options.model, tokenizer, model.config);
     // BERT reads texts between [CLS] and [SEP]; crammedBERT was trained without.
-    const around = family === 'crammedBERT' ? undefined : specialIds(tokenizer, options.model);
+    const around = familyOf(model.config).specialTokens ? specialIds(tokenizer, options.model) : undefined;
     const packed = around ? length - 2 : length;
     if (packed < 1 || (blanks ?? maskingCounts(packed, predictedFraction).predicted) === 0)
       throw new InputError(

@@ -10,8 +10,8 @@ import { countSchema } from '../io/schemas.ts';
 import { checkVocabulary, createMaskedLanguageModel, loadMaskedLanguageModel, saveCheckpoint } from '../models/checkpoint.ts';
 import { crammedBertConfig, type FeedforwardConfig, feedforwardOf, type ModelConfig } from '../models/config.ts';
 import { configToJson, parseConfig } from '../models/config_json.ts';
+import { familyOf } from '../models/families/families.ts';
 import type { LabeledBatch, MaskedLanguageModel } from '../models/masked_language_model.ts';
-import { modelNames } from '../models/names.ts';
 import { countParameters } from '../nn/parameter.ts';
 import { saveTokenizer } from '../tokenizer/save_tokenizer.ts';
 import { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -365,8 +365,8 @@ async function heldOutBatches(
  * (docs/decisions/25-position-factor-and-initial-weights.md).
  */
 function freezePositionScale(model: MaskedLanguageModel): void {
-  const { positionScale } = modelNames('crammedBERT');
-  for (const parameter of model.parameters) if (parameter.name === positionScale) parameter.frozen = true;
+  const { position } = model.encoder.embedding;
+  if ('scale' in position) position.scale.frozen = true;
 }
 
 /** The model to go on from. @throws InputError if it is no crammedBERT or does not take the run's sequences or the tokenizer's ids */
@@ -374,7 +374,7 @@ async function startingModel(options: PretrainOptions, folder: string, tokenizer
   const model = await loadMaskedLanguageModel(folder, device);
   const { family, maxPositionEmbeddings: positions } = model.config;
   try {
-    if (family !== 'crammedBERT')
+    if (familyOf(model.config).specialTokens)
       throw new InputError(
         `${folder}: is of the family '${family}', expected a crammedBERT, as 'ufb pretrain' makes: texts are packed as that has them, without [CLS]`,
       );

@@ -7,8 +7,8 @@ import { kindOf } from '../io/files.ts';
 import { extentOfResults, parseJsonText } from '../io/json.ts';
 import { readSafetensors, type SafetensorsFile, type TensorToWrite, verifyChecksum, writeSafetensors } from '../io/safetensors.ts';
 import { countSchema, secondsSchema } from '../io/schemas.ts';
-import { importParameter, parameterTensors } from '../models/checkpoint.ts';
 import type { Parameter } from '../nn/parameter.ts';
+import { importParameter, parameterTensors } from '../nn/parameter_arrays.ts';
 import type { AdamW, OptimizedParameter } from './optimizer.ts';
 import { leafUseSchema } from './paths.ts';
 

@@ -3,8 +3,9 @@ import { Arena } from '../../src/backend/arena.ts';
 import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { answerTo } from '../../src/convert/answers.ts';
 import { blockMap, createStudent, measureTeacher, type TeacherStatistics } from '../../src/convert/student.ts';
-import { createModel, encoderOf, exportParameter, type Model } from '../../src/models/checkpoint.ts';
+import { createModel, encoderOf, type Model } from '../../src/models/checkpoint.ts';
 import { crammedBertConfig, type FeedforwardConfig, type ModelConfig } from '../../src/models/config.ts';
+import { exportParameter } from '../../src/nn/parameter_arrays.ts';
 import { watchLeaves } from '../../src/training/paths.ts';
 import { tinyBert } from '../tiny_model.ts';
 

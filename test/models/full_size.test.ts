@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
 import { fmix32 } from '../../src/backend/dropout.ts';
-import { importParameter } from '../../src/models/checkpoint.ts';
 import { parseConfig } from '../../src/models/config_json.ts';
 import { MaskedLanguageModel } from '../../src/models/masked_language_model.ts';
 import { ParameterFactory } from '../../src/models/parameter_factory.ts';
+import { importParameter } from '../../src/nn/parameter_arrays.ts';
 import { hashText } from '../../src/nn/random.ts';
 import { candidates, describeOnEach } from '../backend/backends.ts';
 import { goldenJson, largest, tolerances } from '../goldens.ts';

@@ -1,8 +1,8 @@
 import { expect } from 'vitest';
 import type { Device } from '../../src/backend/device.ts';
 import type { Tensor } from '../../src/backend/tensor.ts';
-import { exportParameter } from '../../src/models/checkpoint.ts';
 import type { Parameter } from '../../src/nn/parameter.ts';
+import { exportParameter } from '../../src/nn/parameter_arrays.ts';
 import { AdamW } from '../../src/training/optimizer.ts';
 import { expectClose, type GoldenTensors, largest, tolerances } from '../goldens.ts';
 

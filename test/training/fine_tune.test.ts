@@ -1,8 +1,9 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
 import type { Device } from '../../src/backend/device.ts';
-import { createSequenceClassifier, exportParameter } from '../../src/models/checkpoint.ts';
+import { createSequenceClassifier } from '../../src/models/checkpoint.ts';
 import { crammedBertConfig } from '../../src/models/config.ts';
+import { exportParameter } from '../../src/nn/parameter_arrays.ts';
 import {
   type FineTuningOptions,
   type FineTuningProgress,

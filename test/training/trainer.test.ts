@@ -1,9 +1,10 @@
 import { expect, onTestFinished, test } from 'vitest';
 import type { Device } from '../../src/backend/device.ts';
 import type { ProductPrecision } from '../../src/backend/prepared_weight.ts';
-import { createMaskedLanguageModel, exportParameter } from '../../src/models/checkpoint.ts';
+import { createMaskedLanguageModel } from '../../src/models/checkpoint.ts';
 import { crammedBertConfig, type ModelConfig } from '../../src/models/config.ts';
 import type { LabeledBatch } from '../../src/models/masked_language_model.ts';
+import { exportParameter } from '../../src/nn/parameter_arrays.ts';
 import { evaluationBatches } from '../../src/training/batches.ts';
 import { maskedLoss, maskedStep } from '../../src/training/masked_steps.ts';
 import { pretrainingAdamW } from '../../src/training/optimizer.ts';

@@ -90,12 +90,16 @@ export function modelCommand(parent: Command): void {
 const shapeOptions = ['layers', 'hidden', 'heads'] as const;
 
 async function configOf(folder: string, { length }: Options): Promise<ModelConfig> {
-  const [{ readJson }, { parseConfig }] = await Promise.all([import('../../io/files.ts'), import('../../models/config_json.ts')]);
+  const [{ readJson }, { parseConfig }, { familyOf }] = await Promise.all([
+    import('../../io/files.ts'),
+    import('../../models/config_json.ts'),
+    import('../../models/families/families.ts'),
+  ]);
   const path = `${folder}/config.json`;
   const config = parseConfig(await readJson(path), path);
-  if (config.family === 'crammedBERT')
+  if (familyOf(config).normPlacement === 'pre')
     throw new InputError(
-      `${path}: 'model_type' is "crammedBERT", expected "bert" or "ultrafastbert": the peer's fused operators are BERT's, whose norms come after`,
+      `${path}: 'model_type' is "${config.family}", expected "bert" or "ultrafastbert": the peer's fused operators are BERT's, whose norms come after`,
     );
   if (length > config.maxPositionEmbeddings)
     throw new InputError(`--length ${length}: ${folder} takes at most ${config.maxPositionEmbeddings} tokens`);

@@ -1,0 +1,167 @@
+/** What the configurations of transformers' encoders have in common: most have BERT's keys. */
+
+import * as v from 'valibot';
+import { type FeedforwardConfig, type ModelConfig, problemTypes, type Task } from '../config.ts';
+import {
+  count,
+  feedforwardEntries,
+  fromFeedforwardEntries,
+  headCount,
+  hidden,
+  labelCount,
+  labelEntries,
+  labelMap,
+  labelNamesOf,
+  layerCount,
+  neurons,
+  positionCount,
+  probability,
+  problemEntry,
+  toFeedforwardEntries,
+  vocabulary,
+} from './entries.ts';
+
+/** A negative number of a token counts from the vocabulary's end, as in torch; null: no token is padding. */
+export const padding = (otherwise: number) => v.optional(v.nullable(v.pipe(v.number(), v.integer())), otherwise);
+
+/** The second is the same, under a name of before. */
+export const activation = v.optional(v.picklist(['gelu', 'gelu_python']), 'gelu');
+
+/** Under the same names in every family. */
+export const commonEntries = {
+  vocab_size: vocabulary,
+  max_position_embeddings: positionCount,
+  initializer_range: v.optional(v.pipe(v.number(), v.minValue(0)), 0.02),
+  tie_word_embeddings: v.nullish(v.boolean(), true),
+  num_labels: v.nullish(labelCount),
+  id2label: labelMap,
+  problem_type: v.nullish(v.string()),
+  sentence_transformers: v.nullish(v.looseObject({ activation_fn: v.nullish(v.string()) })),
+  /** The same in files of before sentence-transformers 4. */
+  sbert_ce_default_activation_function: v.nullish(v.string()),
+};
+
+/** BERT's keys, which others have too; with another default for what is padding. */
+export const encoderEntries = (padTokenId: number) => ({
+  ...commonEntries,
+  hidden_size: hidden,
+  num_hidden_layers: layerCount,
+  num_attention_heads: headCount,
+  type_vocab_size: v.optional(count(2 ** 10), 2),
+  pad_token_id: padding(padTokenId),
+  hidden_act: activation,
+  layer_norm_eps: v.optional(v.pipe(v.number(), v.minValue(0), v.maxValue(1)), 1e-12),
+  hidden_dropout_prob: v.optional(probability, 0.1),
+  attention_probs_dropout_prob: v.optional(probability, 0.1),
+  classifier_dropout: v.nullish(probability),
+  position_embedding_type: v.nullish(v.literal('absolute'), 'absolute'),
+  is_decoder: v.nullish(v.literal(false), false),
+  add_cross_attention: v.nullish(v.literal(false), false),
+});
+
+/** Of a model with dense layers, which transformers knows, and of its kin with trees. */
+export const denseEntries = { intermediate_size: neurons };
+export const treeEntries = { ...feedforwardEntries, intermed_type: v.picklist(['fff', 'none']) };
+
+type Output<Entries extends v.ObjectEntries> = v.InferOutput<v.ObjectSchema<Entries, undefined>>;
+export type EncoderEntries = Output<ReturnType<typeof encoderEntries>>;
+type Feedforward = Output<typeof denseEntries> | Output<typeof treeEntries>;
+
+/** What a checked configuration with BERT's keys says. */
+export function fromEncoderEntries(json: EncoderEntries & Feedforward & { model_type: string }, source: string): ModelConfig {
+  const labelNames = labelNamesOf(json.id2label, json.num_labels);
+  const pad = json.pad_token_id;
+  return {
+    family: json.model_type,
+    vocabSize: json.vocab_size,
+    hiddenSize: json.hidden_size,
+    numHiddenLayers: json.num_hidden_layers,
+    numAttentionHeads: json.num_attention_heads,
+    maxPositionEmbeddings: json.max_position_embeddings,
+    padTokenId: pad === null ? undefined : pad < 0 ? json.vocab_size + pad : pad,
+    untiedDecoder: json.tie_word_embeddings === false || undefined,
+    typeVocabSize: json.type_vocab_size,
+    feedforward:
+      'intermediate_size' in json ? { kind: 'dense', neurons: json.intermediate_size } : fromFeedforwardEntries(json, `${source}: '`),
+    bias: { queryKeyValue: true, dense: true },
+    layerNormEps: json.layer_norm_eps,
+    initializerRange: json.initializer_range,
+    dropout: {
+      embedding: json.hidden_dropout_prob,
+      attention: json.attention_probs_dropout_prob,
+      hidden: json.hidden_dropout_prob,
+      classifier: json.classifier_dropout ?? json.hidden_dropout_prob,
+    },
+    mlmProbability: 0.15,
+    pooler: { kind: 'first', size: json.hidden_size },
+    numLabels: json.num_labels ?? labelNames?.length,
+    labelNames,
+    // Of a name that it does not know transformers takes no notice either.
+    problemType: problemTypes.find((type) => type === json.problem_type),
+    scoreFunction: json.sentence_transformers?.activation_fn ?? json.sbert_ce_default_activation_function ?? undefined,
+  };
+}
+
+/** The name of transformers' class, BertForMaskedLM say. */
+export const architectureOf = (name: string, task: Task): string =>
+  `${name}${{ 'masked-lm': 'ForMaskedLM', 'sequence-classification': 'ForSequenceClassification', encoder: 'Model' }[task]}`;
+
+/** The neurons of dense layers, under transformers' name, or what trees there are. `dense`: the type is one that has dense layers alone. */
+export const toFeedforward = (feedforward: FeedforwardConfig, dense: boolean, key = 'intermediate_size'): Record<string, unknown> =>
+  dense && feedforward.kind === 'dense' ? { [key]: feedforward.neurons } : toFeedforwardEntries(feedforward);
+
+/** What is said of labels, the same way by every family. */
+export const toLabelEntries = (config: ModelConfig): Record<string, unknown> => ({
+  ...(config.labelNames ? labelEntries(config.labelNames) : config.numLabels === undefined ? {} : { num_labels: config.numLabels }),
+  ...problemEntry(config),
+  ...(config.scoreFunction && { sentence_transformers: { activation_fn: config.scoreFunction } }),
+});
+
+/** The inverse of {@link fromEncoderEntries}. `name`: of transformers' classes. */
+export function toEncoderEntries(config: ModelConfig, name: string, task: Task, dense: boolean): Record<string, unknown> {
+  const { dropout } = config;
+  return {
+    architectures: [architectureOf(name, task)],
+    model_type: config.family,
+    vocab_size: config.vocabSize,
+    hidden_size: config.hiddenSize,
+    num_hidden_layers: config.numHiddenLayers,
+    num_attention_heads: config.numAttentionHeads,
+    ...toFeedforward(config.feedforward, dense),
+    hidden_act: 'gelu',
+    hidden_dropout_prob: dropout.hidden,
+    attention_probs_dropout_prob: dropout.attention,
+    classifier_dropout: dropout.classifier === dropout.hidden ? null : dropout.classifier,
+    max_position_embeddings: config.maxPositionEmbeddings,
+    type_vocab_size: config.typeVocabSize,
+    initializer_range: config.initializerRange,
+    layer_norm_eps: config.layerNormEps,
+    pad_token_id: config.padTokenId ?? null,
+    ...(config.untiedDecoder && { tie_word_embeddings: false }),
+    position_embedding_type: 'absolute',
+    ...toLabelEntries(config),
+  };
+}
+
+/** The names that the blocks of BERT and its kin have. */
+export function bertBlockNames(block: string) {
+  const self = `${block}.attention.self`;
+  return {
+    norm1: `${block}.attention.output.LayerNorm`,
+    norm2: `${block}.output.LayerNorm`,
+    queryKeyValue: [`${self}.query`, `${self}.key`, `${self}.value`] as const,
+    attentionDense: `${block}.attention.output.dense`,
+    up: `${block}.intermediate.dense`,
+    down: `${block}.output.dense`,
+    fastFeedforward: `${block}.ffn`,
+  };
+}
+
+/** Those of their embeddings and blocks; `prefix` before all of them. */
+export const bertEncoderNames = (prefix: string) => ({
+  word: `${prefix}embeddings.word_embeddings`,
+  positions: `${prefix}embeddings.position_embeddings`,
+  tokenTypes: `${prefix}embeddings.token_type_embeddings`,
+  embeddingNorm: `${prefix}embeddings.LayerNorm`,
+  block: (index: number) => bertBlockNames(`${prefix}encoder.layer.${index}`),
+});
