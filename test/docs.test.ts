@@ -2,6 +2,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
+import { ufb } from './cli/ufb.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const under = (folder: string) => readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' }).map((name) => `${folder}/${name}`);
@@ -51,4 +52,28 @@ test('every decision is in the index, and has context, decision and evidence', (
     const headings = [...read(`docs/decisions/${name}`).matchAll(/^## (.+)$/gm)].map(([, heading]) => heading);
     expect(headings, name).toEqual(['Context', 'Decision', 'Evidence']);
   }
+});
+
+test('commands that pages show are there, and have the options they show', async () => {
+  const shown = new Map<string, Set<string>>();
+  for (const page of pages) {
+    const text = read(page).replace(/\\\n/g, ' ');
+    for (const [code] of text.matchAll(/```sh.*?```|`[^`\n]+`/gs))
+      for (const [, command, rest] of code.matchAll(/\bufb ((?:(?:eval|export|bench) )?[a-z][a-z-]*)([^\n`|]*)/g)) {
+        const options = shown.get(command) ?? new Set();
+        for (const [, option] of rest.replace(/#.*/, '').matchAll(/ (--[a-z][a-z-]*)/g)) options.add(option);
+        shown.set(command, options);
+      }
+  }
+  expect(shown.size).toBeGreaterThan(20);
+  const commands = [...shown].map(async ([command, options]) => {
+    const { code, stdout, stderr } = await ufb([...command.split(' '), '--help']);
+    expect(code, `${command}: ${stderr}`).toBe(0);
+    const known = new Set([...stdout.matchAll(/(--[a-z][a-z-]*)/g)].map(([option]) => option));
+    expect(
+      [...options].filter((option) => !known.has(option)),
+      command,
+    ).toEqual([]);
+  });
+  await Promise.all(commands);
 });

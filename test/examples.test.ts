@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import ts from 'typescript';
 import { beforeAll, expect, test } from 'vitest';
 import { temporaryFolder } from './temporary.ts';
 import { writeTinyModel } from './tiny_model.ts';
@@ -50,15 +51,43 @@ test('WASM computes in a program that is given by --eval', async () => {
   expect(ended).toEqual({ code: 0, stdout: 'Float32Array(2) [ 0, 0 ]\n', stderr: '' });
 });
 
-test('the JavaScript in the README runs', async () => {
-  const readme = readFileSync(join(root, 'README.md'), 'utf8');
-  const blocks = [...readme.matchAll(/```js\n(.*?)```/gs)].map(([, code]) =>
-    code.replace("pipeline('fill-mask')", `pipeline('fill-mask', ${JSON.stringify(model)})`),
+const pages = ['README.md', 'docs/app.md', 'docs/research.md'].map((page) => ({ page, text: readFileSync(join(root, page), 'utf8') }));
+/** Code in the pages for users, by the name of its block: js, ts, 'js browser'. */
+const blocks = (name: string) =>
+  pages.flatMap(({ page, text }) =>
+    [...text.matchAll(/```([^\n]+)\n(.*?)```/gs)].filter((block) => block[1] === name).map(([, , code]) => ({ page, code })),
   );
-  expect(blocks).toHaveLength(2);
-  for (const block of blocks) {
-    const { code, stdout, stderr } = await run(['--input-type=module', '--eval', block]);
-    expect(code, stderr).toBe(0);
-    expect(stdout).not.toBe('');
-  }
+
+test.each(blocks('js'))('JavaScript in $page runs', async ({ code: block }) => {
+  const ended = await run([
+    '--input-type=module',
+    '--eval',
+    block.replace("pipeline('fill-mask')", `pipeline('fill-mask', ${JSON.stringify(model)})`),
+  ]);
+  expect(ended.code, ended.stderr).toBe(0);
+  expect(ended.stdout).not.toBe('');
+});
+
+test('the README, the app and the layer have JavaScript that runs', () => {
+  expect(blocks('js').map(({ page }) => page)).toEqual(['README.md', 'docs/app.md', 'docs/app.md']);
+});
+
+test('TypeScript and browser code in the pages is typed', () => {
+  const given = `import { pipeline, quantizeEmbeddings } from 'ultrafastbert';
+    declare const lines: AsyncIterable<string>, signal: AbortSignal, index: { add(vector: unknown): void }, texts: string[], passages: string[];`;
+  const codes = [...blocks('ts').map(({ code }) => given + code), ...blocks('js browser').map(({ code }) => code)];
+  expect(codes.length).toBeGreaterThanOrEqual(3);
+  const files = new Map(codes.map((code, i) => [join(root, `block_${i}.ts`), `${code}\nexport {};`]));
+  const { options } = ts.parseJsonConfigFileContent(ts.readConfigFile(join(root, 'tsconfig.json'), ts.sys.readFile).config, ts.sys, root);
+  // Names that a block only shows are no mistake.
+  const settings = { ...options, noUnusedLocals: false, paths: { ultrafastbert: [join(root, 'dist/index.d.ts')] } };
+  const host = ts.createCompilerHost(settings);
+  const { fileExists, readFile, getSourceFile } = host;
+  host.fileExists = (path) => files.has(path) || fileExists(path);
+  host.readFile = (path) => files.get(path) ?? readFile(path);
+  host.getSourceFile = (path, target, ...rest) =>
+    files.has(path) ? ts.createSourceFile(path, files.get(path)!, target) : getSourceFile(path, target, ...rest);
+  const program = ts.createProgram([...files.keys()], settings, host);
+  const messages = ts.getPreEmitDiagnostics(program).map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, '\n'));
+  expect(messages).toEqual([]);
 });
