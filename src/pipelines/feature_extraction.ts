@@ -3,7 +3,7 @@ import { InputError, quoted } from '../errors.ts';
 import type { BatchPass } from '../models/batch_queue.ts';
 import type { Encoder } from '../models/encoder.ts';
 import type { Encoding, Tokenizer } from '../tokenizer/tokenizer.ts';
-import { checkPooling, type Poolings, pool } from './pooling.ts';
+import { type PoolingName, type Poolings, pool, poolingOf } from './pooling.ts';
 import { type PromptOptions, promptOf, type SentenceModules, textLength } from './sentence_transformer.ts';
 import {
   isAsyncIterable,
@@ -29,10 +29,10 @@ type NestedNumbers = number[] | NestedNumbers[];
 
 export interface FeatureExtractionOptions extends PromptOptions {
   /**
-   * How a text's token vectors become one; see {@link Pooling}; several give their vectors side by side, 'none' leaves them as they are. By
+   * How a text's token vectors become one; see {@link Pooling}; several give their vectors side by side, 'none' leaves them as they are; transformers.js's names are taken. By
    * default what the model's folder says (modules.json of sentence-transformers), else 'none'.
    */
-  pooling?: 'none' | Poolings;
+  pooling?: 'none' | Poolings | PoolingName;
   /** Scale vectors to length 1, each token's if they are not pooled. By default what the model's folder says of pooled ones, else false. */
   normalize?: boolean;
   /**
@@ -147,8 +147,8 @@ export class FeatureExtractionPipeline extends TextPipeline<string, Encoding> {
   private asked(options: FeatureExtractionOptions) {
     const { modules, vectors } = this;
     const { hiddenSize } = this.model.config;
-    const { pooling = modules?.pooling ?? 'none', normalize, dimensions, signal } = options;
-    checkPooling(pooling);
+    const { normalize, dimensions, signal, pooling: named = modules?.pooling ?? 'none' } = options;
+    const pooling = poolingOf(named);
     if (dimensions !== undefined && pooling === 'none')
       throw new InputError("dimensions: the vectors of tokens are not cut, expected a pooling other than 'none'");
     const isPrompted = options.prompt !== undefined || options.prompt_name !== undefined;

@@ -18,14 +18,14 @@ import { TextRankingPipeline } from './text_ranking.ts';
 
 export interface PipelineOptions extends HubOptions, PromptOptions {
   /**
-   * What computes: a backend of your own, which stays yours to dispose, or the name of one. By default the native backend if it can
-   * be loaded, else WASM.
+   * What computes: a device of your own, which stays yours to dispose, or the name of one. By default ('auto' and 'cpu' say the same) native
+   * code if it can be loaded, else WASM.
    */
-  device?: Device | DeviceName;
+  device?: Device | DeviceName | 'auto' | 'cpu';
   /** Threads of the backend, if it is not handed in. */
   threads?: number;
-  /** The {@link Precision} of products with weights: 'f32' by default; 'bf16' and 'i8' take less memory, and less time where the processor multiplies them. */
-  dtype?: Precision;
+  /** The {@link Precision} of products with weights: 'f32' by default; 'bf16' and 'i8' take less memory, and less time where the processor multiplies them. transformers.js's names are taken: fp32, q8; fp16 is computed in bf16. */
+  dtype?: Precision | keyof typeof precisionNames;
   /**
    * Is told, in one line, of texts that were cut because they were too long, of tensors and files that are left out, of options that are not
    * known, and, once, why there is no native backend where none was named; by default the console is.
@@ -57,6 +57,10 @@ export interface Pipelines {
   'feature-extraction': FeatureExtractionPipeline;
   'text-classification': TextClassificationPipeline;
   'text-ranking': TextRankingPipeline;
+  /** Another name of 'text-classification'. */
+  'sentiment-analysis': TextClassificationPipeline;
+  /** Another name of 'feature-extraction'. */
+  embeddings: FeatureExtractionPipeline;
 }
 
 /** What a task's pipeline is made of. */
@@ -121,6 +125,8 @@ const tasks = {
   'feature-extraction': featureExtraction,
   'text-classification': textClassification,
   'text-ranking': textRanking,
+  'sentiment-analysis': textClassification,
+  embeddings: featureExtraction,
 };
 
 /**
@@ -155,13 +161,12 @@ export async function pipeline<Name extends keyof Pipelines>(
   const { load, create } = tasks[task] as Task<Model, unknown>;
   if (model !== undefined) checkArgument('model', model, kinds.text);
   checkOptions(options, optionKinds);
-  const { dtype = 'f32' } = options;
   const notice = (message: string) => (options.notice ?? console.warn)(printable(message));
-  checkPrecision(dtype);
+  const dtype = options.dtype === undefined ? 'f32' : precisionOf(options.dtype);
   new CallOptions('pipeline', optionKinds, notice).check(options);
   const given = typeof options.device === 'object' ? options.device : undefined;
-  const device = given ?? (await createDevice({ name: options.device as DeviceName | undefined, threads: options.threads }));
-  const fallback = options.device === undefined && !toldOfFallback ? deviceNotice() : undefined;
+  const device = given ?? (await createDevice({ name: deviceNameOf(options.device), threads: options.threads }));
+  const fallback = !given && deviceNameOf(options.device) === undefined && !toldOfFallback ? deviceNotice() : undefined;
   if (fallback) notice(fallback);
   toldOfFallback ||= fallback !== undefined;
   let loaded: Model | undefined;
@@ -193,22 +198,21 @@ let toldOfFallback = false;
 const models = {
   'feature-extraction': "name one of sentence-transformers, 'sentence-transformers/all-MiniLM-L6-v2' say",
   'text-classification': "name a folder that 'ufb finetune' made, or a classifier of the Hugging Face hub",
+  'sentiment-analysis': "name a classifier of the Hugging Face hub, or a folder that 'ufb finetune' made",
+  embeddings: "name one of sentence-transformers, 'sentence-transformers/all-MiniLM-L6-v2' say",
   'text-ranking': "name a cross-encoder, 'cross-encoder/ms-marco-MiniLM-L6-v2' say",
 };
 
-/** What transformers.js calls precisions, and what is nearest here. */
-const otherNames = new Map([
-  ['fp32', 'f32'],
-  ['fp16', 'bf16 or f32'],
-  ['q8', 'i8'],
-  ['int8', 'i8'],
-  ['uint8', 'i8'],
-]);
+/** What transformers.js calls precisions, and what they are here. */
+const precisionNames = { fp32: 'f32', fp16: 'bf16', q8: 'i8', int8: 'i8', uint8: 'i8' } as const satisfies Record<string, Precision>;
 
-function checkPrecision(dtype: Precision): void {
-  if (precisions.includes(dtype)) return;
-  const here = otherNames.get(dtype);
-  throw new InputError(
-    `dtype: got ${quoted(dtype)}, expected one of ${precisions.join(', ')}${here ? `: for transformers.js's ${dtype} take ${here}` : ''}`,
-  );
+function precisionOf(dtype: string): Precision {
+  if (Object.hasOwn(precisionNames, dtype)) return precisionNames[dtype as keyof typeof precisionNames];
+  if (precisions.includes(dtype as Precision)) return dtype as Precision;
+  throw new InputError(`dtype: got ${quoted(dtype)}, expected one of ${precisions.join(', ')}`);
+}
+
+/** A device's name, if one was named; others are told by createDevice. */
+function deviceNameOf(device: PipelineOptions['device']): DeviceName | undefined {
+  return device === 'auto' || device === 'cpu' ? undefined : (device as DeviceName | undefined);
 }

@@ -22,10 +22,16 @@ export function poolKindOf(pooling: Poolings): PoolKind {
   return [pooling].flat().map((one) => kinds[one])[0] ?? 'mean';
 }
 
-/** @throws InputError if `pooling` is none there is, 'none' apart. */
-export function checkPooling(pooling: 'none' | Poolings): void {
+/** What transformers.js calls some of them. */
+const poolingNames = { first_token: 'cls', last_token: 'lasttoken', eos: 'lasttoken' } as const satisfies Record<string, Pooling>;
+export type PoolingName = keyof typeof poolingNames;
+
+/** The pooling by its name here. @throws InputError if it is none there is */
+export function poolingOf(pooling: 'none' | Poolings | PoolingName): 'none' | Poolings {
+  if (typeof pooling === 'string' && Object.hasOwn(poolingNames, pooling)) return poolingNames[pooling as PoolingName];
   const wrong = [pooling].flat().find((one) => one !== 'none' && !poolings.includes(one as Pooling));
-  if (wrong === undefined && (pooling === 'none' || (pooling.length > 0 && !pooling.includes('none' as never)))) return;
+  const known = pooling as 'none' | Poolings;
+  if (wrong === undefined && (known === 'none' || (known.length > 0 && !known.includes('none' as never)))) return known;
   throw new InputError(`pooling: got ${quoted(wrong ?? pooling)}, expected one of none, ${poolings.join(', ')}`);
 }
 

@@ -9,8 +9,8 @@ import { type PromptOptions, promptOf, textLength } from './sentence_transformer
 import { isAsyncIterable, type RefusedCallback, streamOptionKinds, TextPipeline, type TextPipelineParts } from './text_pipeline.ts';
 import { type Activation, activate } from './vector_modules.ts';
 
-/** A text, or two that are judged together. */
-export type ClassificationInput = string | { text: string; text_pair?: string };
+/** A text, or two that are judged together; among several inputs a pair may be an array of two. */
+export type ClassificationInput = string | { text: string; text_pair?: string } | readonly [string, string];
 
 export interface TextClass {
   /** The class's name as the model has it, else LABEL_0 and so on. */
@@ -79,7 +79,7 @@ export class TextClassificationPipeline extends TextPipeline<ClassificationInput
     const encode = (input: ClassificationInput) => this.encodeBehind(standardPrompt, input);
     super({
       ...parts,
-      inputs: { expected: 'a string or { text, text_pair }', accepts: isInput, encode },
+      inputs: { expected: 'a string, { text, text_pair } or [text, text_pair]', accepts: isInput, encode },
       cut: { maxLength, side: tokenizer.truncationSide },
     });
     this.tokenizer = tokenizer;
@@ -141,13 +141,19 @@ export class TextClassificationPipeline extends TextPipeline<ClassificationInput
   }
 
   private encodeBehind(before: string, input: ClassificationInput): Encoding {
-    const { text, text_pair: pair } = typeof input === 'string' ? { text: input, text_pair: undefined } : input;
+    const [text, pair] = textsOf(input);
     return this.tokenizer.encode(before + text, { pair, maxLength: this.maxLength });
   }
 }
 
+function textsOf(input: ClassificationInput): readonly [string, string?] {
+  if (typeof input === 'string') return [input];
+  return 'text' in input ? [input.text, input.text_pair] : input;
+}
+
 function isInput(value: unknown): boolean {
   if (typeof value === 'string') return true;
+  if (Array.isArray(value)) return value.length === 2 && value.every((text) => typeof text === 'string');
   if (typeof value !== 'object' || value === null) return false;
   const { text, text_pair: pair } = value as { text?: unknown; text_pair?: unknown };
   return typeof text === 'string' && (pair === undefined || typeof pair === 'string');

@@ -40,6 +40,17 @@ test('a text of which the tokenizer makes no token is refused by its number, alo
   await embed.dispose();
 });
 
+test("transformers.js's names of poolings are taken, and its name of the task", async () => {
+  const embed = await pipeline('embeddings', folder, { device, notice: () => {} });
+  for (const [theirs, ours] of [
+    ['first_token', 'cls'],
+    ['last_token', 'lasttoken'],
+    ['eos', 'lasttoken'],
+  ] as const)
+    expect((await embed('a cat', { pooling: theirs })).data).toEqual((await embed('a cat', { pooling: ours })).data);
+  await embed.dispose();
+});
+
 test('options that are not known are said to be so', async () => {
   const said: string[] = [];
   const options = { device, notice: (message: string) => void said.push(message), local_files_only: true, cache_dir: '/x' };

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, test, vi } from 'vitest';
 import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { InputError } from '../../src/errors.ts';
-import { pipeline } from '../../src/pipelines/pipeline.ts';
+import { type PipelineOptions, pipeline } from '../../src/pipelines/pipeline.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { writeTinyModel } from '../tiny_model.ts';
 
@@ -17,12 +17,30 @@ test('a backend by name', async () => {
   await Promise.all([named.dispose(), own.dispose()]);
 });
 
+test("transformers.js's names of devices, precisions and tasks are taken", async () => {
+  const answer = async (options: PipelineOptions) => {
+    const fill = await pipeline('fill-mask', folder, options);
+    try {
+      return await fill('a [MASK]');
+    } finally {
+      await fill.dispose();
+    }
+  };
+  const notices: string[] = [];
+  const notice = (line: string) => void notices.push(line);
+  for (const [theirs, ours] of [
+    ['fp32', 'f32'],
+    ['fp16', 'bf16'],
+    ['q8', 'i8'],
+  ] as const)
+    expect(await answer({ device: 'reference', dtype: theirs, notice })).toEqual(
+      await answer({ device: 'reference', dtype: ours, notice }),
+    );
+  expect(await answer({ device: 'cpu', notice })).toEqual(await answer({ device: 'auto', notice }));
+});
+
 describe('refused', () => {
   test.each([
-    [{ dtype: 'fp32' }, 'dtype: got "fp32", expected one of f32, bf16, i8: for transformers.js\'s fp32 take f32'],
-    [{ dtype: 'fp16' }, 'dtype: got "fp16", expected one of f32, bf16, i8: for transformers.js\'s fp16 take bf16 or f32'],
-    [{ dtype: 'q8' }, 'dtype: got "q8", expected one of f32, bf16, i8: for transformers.js\'s q8 take i8'],
-    [{ dtype: 'int8' }, 'dtype: got "int8", expected one of f32, bf16, i8: for transformers.js\'s int8 take i8'],
     [{ dtype: 'f64' }, 'dtype: got "f64", expected one of f32, bf16, i8'],
     [{ dtype: null }, 'dtype: got null, expected one of f32, bf16, i8'],
     [{ device: 'cuda' }, "device 'cuda' is none of native, wasm, reference"],

@@ -72,6 +72,11 @@ test('several texts, pairs among them: in order, and as each alone', async () =>
   expect(streamed).toEqual(together.map(({ label }) => label));
 });
 
+test('among several inputs a pair may be an array of two', async () => {
+  const [asArray, text] = await classify([['my sister', 'the letter'], 'a dog']);
+  expect([asArray, text]).toEqual(await classify([{ text: 'my sister', text_pair: 'the letter' }, 'a dog']));
+});
+
 test('types promise no more than comes', async () => {
   const either = (input: ClassificationInput | readonly ClassificationInput[]) => classify(input);
   const counted = (count: number) => classify(texts, { top_k: count });
@@ -125,8 +130,8 @@ test("several labels that may hold at once are each judged by themselves: transf
 
 describe('what is wrong is said', () => {
   test.each([
-    [5, {}, 'the text: got number, expected a string or { text, text_pair } or an array of such'],
-    [['a', { text: 1 }], {}, 'text 2: got object, expected a string or { text, text_pair }'],
+    [5, {}, 'the text: got number, expected a string, { text, text_pair } or [text, text_pair] or an array of such'],
+    [['a', { text: 1 }], {}, 'text 2: got object, expected a string, { text, text_pair } or [text, text_pair]'],
     ['a', { top_k: 0 }, 'top_k: got 0, expected a whole number from 1, or null for all'],
   ])('%j %j', async (input, options, message) => {
     await expect(classify(input as never, options)).rejects.toThrow(new InputError(message));
