@@ -1,21 +1,7 @@
-/** Training feedforward layers on inputs whose mean is 0. */
-import type { Tensor } from '../backend/tensor.ts';
+/** A student whose feedforward layers are trained on inputs whose mean is 0. */
 import type { Encoder } from '../models/encoder.ts';
-import type { Context, Parameter } from '../nn/parameter.ts';
 import { exportParameter } from '../nn/parameter_arrays.ts';
-
-/** Of a layer's weights, those [neurons, width] that meet its input (of an FFF beside its output weights), and their biases. */
-export interface InputWeights {
-  weight: Parameter;
-  bias: Parameter;
-}
-
-/** A block's feedforward layer, to be trained on its input less `mean`. */
-export interface CenteredLayer {
-  /** [width]. */
-  mean: Float64Array;
-  weights: InputWeights[];
-}
+import { type CenteredFeedforward, foldedBiases } from './centered_feedforward.ts';
 
 /** Of a step's deviation, how much the mean follows: the last hundred steps or so count. */
 const followed = 0.01;
@@ -26,50 +12,25 @@ const followed = 0.01;
  * logits of all tokens together, and tokens come to one side of every split.
  */
 export class Centering {
-  /** Of the watched run, for each centered layer: how far the mean of what it took in was from `mean`, [width]. */
-  private readonly deviations: Tensor[] = [];
-  private seen = 0;
-
+  /** `layers`: for each of the encoder's blocks, what is put around its feedforward layer; undefined where that stays plain. */
   constructor(
     private readonly encoder: Encoder,
-    private readonly layers: readonly (CenteredLayer | undefined)[],
+    private readonly layers: readonly (CenteredFeedforward | undefined)[],
   ) {
     this.center();
   }
 
-  /** A run that remembers the means of what centered layers take in, until the next one. */
-  watch(context: Context): Context {
-    this.seen = 0;
-    return {
-      ...context,
-      watchCentered: (input) => {
-        context.watchCentered?.(input);
-        const width = input.shape[1];
-        this.deviations[this.seen] ??= context.device.tensor('deviation', [width]);
-        context.device.columnMean({ input, output: this.deviations[this.seen++] });
-      },
-    };
-  }
-
-  /**
-   * After a step: the means follow those of the run that was watched, which training moves, and with them each neuron's threshold. `share`:
-   * how much of the way they go.
-   */
+  /** After a step: the means follow those of its pass, which training moves, and with them each neuron's threshold. `share`: how much of the way they go. */
   async follow(share = followed): Promise<void> {
-    const deviations = await Promise.all(this.deviations.slice(0, this.seen).map((tensor) => tensor.device.read(tensor)));
-    const centered = this.layers.filter((layer) => layer !== undefined);
-    for (const [i, deviation] of deviations.entries()) centered[i].mean = centered[i].mean.map((mean, at) => mean + share * deviation[at]);
-    this.center();
+    await Promise.all(this.layers.map((layer) => layer?.follow(share)));
   }
 
   /** Does `work` on the plain layers: what is measured, and what others get. */
   async folded<Result>(work: () => Promise<Result>): Promise<Result> {
-    const folds = this.layers.flatMap((layer) =>
-      (layer?.weights ?? []).map((weights) => ({ ...weights, mean: (layer as CenteredLayer).mean })),
-    );
+    const folds = this.layers.flatMap((layer) => (layer?.weights ?? []).map((weights) => ({ ...weights, mean: layer!.mean })));
     const kept = await Promise.all(folds.map(({ bias: { value } }) => value.device.read(value)));
     try {
-      this.encoder.centerFeedforwardInputs([]);
+      for (const [i, { layers }] of this.encoder.blocks.entries()) layers.feedforward = this.layers[i]?.layer ?? layers.feedforward;
       for (const [i, { weight, bias, mean }] of folds.entries()) {
         const [{ values }] = await exportParameter(weight);
         bias.value.device.write(bias.value, foldedBiases(values, kept[i], mean));
@@ -81,18 +42,17 @@ export class Centering {
     }
   }
 
-  /** Of each block's layers, in the order of the blocks; null where they are plain. A resumed run goes on with those it had. */
+  /** Of each block's layer, in the order of the blocks; null where it is plain. A resumed run goes on with those it had. */
   get means(): (number[] | null)[] {
     return this.layers.map((layer) => (layer ? Array.from(layer.mean) : null));
   }
 
   set means(means: (number[] | null)[]) {
     for (const [i, layer] of this.layers.entries()) if (layer) layer.mean = Float64Array.from(means[i] as number[]);
-    this.center();
   }
 
   dispose(): void {
-    for (const tensor of this.deviations) tensor.dispose();
+    for (const layer of this.layers) layer?.dispose();
   }
 
   [Symbol.dispose](): void {
@@ -100,12 +60,6 @@ export class Centering {
   }
 
   private center(): void {
-    this.encoder.centerFeedforwardInputs(this.means.map((mean) => mean ?? undefined));
+    for (const [i, { layers }] of this.encoder.blocks.entries()) layers.feedforward = this.layers[i] ?? layers.feedforward;
   }
-}
-
-/** The biases of a plain layer that computes what one with `weights` [neurons, width] and `biases` does on its input less `mean`. */
-export function foldedBiases(weights: Float32Array, biases: Float32Array, mean: Float64Array): Float32Array {
-  const width = mean.length;
-  return biases.map((bias, neuron) => mean.reduce((sum, value, i) => sum - value * weights[neuron * width + i], bias));
 }

@@ -219,7 +219,6 @@ async function prepare(options: ConversionOptions, { device, onNotice, signal }:
     map,
     stateVariance,
     answers: answers && { ...answers, variance, weight: options.answerWeight },
-    watchers: [centering],
   });
   const logits = options.pooling || teacher.task === 'encoder' ? undefined : answers;
   const agreement = () =>
@@ -277,12 +276,9 @@ function maskingOf({ task, config }: Model, { maskId, vocabularySize }: Tokenize
 
 /** What comes after the blocks stays as it is, but for a decoder that is the word embedding; so does what comes before, unless it is trained along. */
 function freeze(model: Model, trainEmbeddings: boolean): void {
-  const encoder = encoderOf(model);
-  const { position } = encoder.embedding;
-  const [embedding, ...others] = encoder.stages;
-  const blocks = others.slice(0, encoder.blocks.length).flat();
-  const trained = new Set([...blocks, ...(trainEmbeddings ? embedding : [])]);
-  if ('scale' in position) trained.delete(position.scale);
+  const { embedding, blocks } = encoderOf(model);
+  const trained = new Set([...blocks, ...(trainEmbeddings ? [embedding] : [])].flatMap(({ parameters }) => parameters));
+  if ('scale' in embedding.position) trained.delete(embedding.position.scale);
   for (const parameter of model.parameters) parameter.frozen = !trained.has(parameter);
 }
 

@@ -28,16 +28,13 @@ export class Distillation {
       stateVariance: readonly number[];
       /** What both answer, the variance of an element of the teacher's, and what it counts beside one hidden state. */
       answers?: { teacher: AnswerTo; student: AnswerTo; variance: number; weight: number };
-      /** Are told of the student's runs. */
-      watchers?: readonly { watch(context: Context): Context }[];
     },
   ) {}
 
   /** A step's work for a trainer; its loss is one number, one of as many examples as the step has passes. */
   pass(texts: TextsOfOneLength, objective: Objective): Pass {
     return (context, share) => {
-      const { watchers = [] } = this.options;
-      const training = watchers.reduce<Context>((watched, watcher) => watcher.watch(watched), { ...context, training: true });
+      const training = { ...context, training: true };
       const states = this.teacherStates(context, texts);
       const { map } = this.options;
       const targets = map.map((block) => states.hiddenStates[block + 1]);

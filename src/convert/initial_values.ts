@@ -1,11 +1,15 @@
 /** How the feedforward layers of a student start. */
 
 import { type ModelConfig, neuronsOf } from '../models/config.ts';
-import { familyOf } from '../models/families/families.ts';
-import type { Parameter } from '../nn/parameter.ts';
+import { familyOf, withoutPrefix } from '../models/families/families.ts';
+import type { Block } from '../nn/block.ts';
+import { DenseFeedforward } from '../nn/dense_feedforward.ts';
+import { FastFeedforward } from '../nn/fast_feedforward.ts';
+import { ParallelFeedforward } from '../nn/parallel_feedforward.ts';
+import type { Parameter, StoredTensor } from '../nn/parameter.ts';
 import { exportParameter, importParameter } from '../nn/parameter_arrays.ts';
 import { hashText, normalValues } from '../nn/random.ts';
-import { type CenteredLayer, foldedBiases, type InputWeights } from './centering.ts';
+import { CenteredFeedforward, foldedBiases, type InputWeights } from './centered_feedforward.ts';
 
 /** Of what a feedforward layer of the teacher takes in and gives. */
 export interface LayerStatistics {
@@ -20,10 +24,8 @@ export interface LayerStatistics {
 /** A student under construction. */
 export interface Student {
   config: ModelConfig;
-  /** By the names of the checkpoint's tensors, without the encoder's prefix. */
-  parameters: ReadonlyMap<string, Parameter>;
-  /** Those that are not the teacher's. */
-  added: Parameter[];
+  /** Of its parameters, those that are not the teacher's. */
+  added: readonly Parameter[];
   seed: number;
 }
 
@@ -32,39 +34,49 @@ const initialLogit = 0.3;
 /** By this the output weights are scaled as if neurons gave 1: with logits as small as these, outputs start at a twentieth of the teacher's deviation. */
 const initialOutput = 0.3;
 
-/** Gives a block's new parameters their initial values (see `createStudent`); returns what is to be trained on centered inputs, if all of it has biases. */
-export async function startBlock(block: number, statistics: LayerStatistics, student: Student): Promise<CenteredLayer | undefined> {
-  const inputMean = await joinMean(block, statistics, student);
-  const { config, parameters, added, seed } = student;
-  const { hiddenSize: width } = config;
-  const { up, down, fastFeedforward: trees } = familyOf(config).names('').block(block);
-  const deviation = (initialOutput * Math.sqrt(statistics.outputVariance)) / Math.sqrt(Math.max(1, neuronsOf(config.feedforward).used));
-  const weightsOut = (name: string, neurons: number) => normalValues(neurons * width, deviation, seed, hashText(name));
+/** The trees of a block, and the dense layer, if it has them. */
+function layersOf({ layers: { feedforward } }: Block): { trees?: FastFeedforward; dense?: DenseFeedforward } {
+  if (feedforward instanceof ParallelFeedforward) return { trees: feedforward.trees, dense: feedforward.alwaysOn };
+  if (feedforward instanceof FastFeedforward) return { trees: feedforward };
+  return feedforward instanceof DenseFeedforward ? { dense: feedforward } : {};
+}
 
-  const layers: { weight: Parameter; bias?: Parameter; values: Float32Array }[] = [];
-  const startLayer = (into: string, out: string, weights: { into: Parameter; out?: Parameter }) => {
-    const [{ shape }] = weights.into.layout.tensors;
-    const neurons = shape[shape.length - 2];
-    const [valuesIn, valuesOut] = [weightsIn(`${into}.weight`, neurons, statistics, seed), weightsOut(`${out}.weight`, neurons)];
-    if (weights.out) {
-      write(weights.into, valuesIn);
-      write(weights.out, valuesOut);
-    } else write(weights.into, valuesIn, valuesOut);
-    layers.push({ weight: weights.into, bias: parameters.get(`${into}.bias`), values: valuesIn });
+/**
+ * Gives a block's new parameters their initial values (see `createStudent`); returns what is to be put around its feedforward layer to
+ * train that on centered inputs, if all of it has biases.
+ */
+export async function startBlock(block: Block, statistics: LayerStatistics, student: Student): Promise<CenteredFeedforward | undefined> {
+  const inputMean = await joinMean(block, statistics, student);
+  const { config, added, seed } = student;
+  const { hiddenSize: width } = config;
+  const { trees, dense } = layersOf(block);
+  const deviation = (initialOutput * Math.sqrt(statistics.outputVariance)) / Math.sqrt(Math.max(1, neuronsOf(config.feedforward).used));
+  // What a name makes of the seed is the same for a model whose names have a prefix.
+  const hashOf = ({ name }: StoredTensor) => hashText(withoutPrefix(name, familyOf(config)));
+
+  const started: { weight: Parameter; bias?: Parameter; values: Float32Array }[] = [];
+  const start = (weight: Parameter, bias: Parameter | undefined, weightOut = weight) => {
+    const [into] = weight.layout.tensors;
+    const [out] = weightOut.layout.tensors.slice(-1);
+    const [neurons] = into.shape;
+    const [valuesIn, valuesOut] = [
+      weightsIn(neurons, statistics, seed, hashOf(into)),
+      normalValues(neurons * width, deviation, seed, hashOf(out)),
+    ];
+    if (weightOut === weight) write(weight, valuesIn, valuesOut);
+    else {
+      write(weight, valuesIn);
+      write(weightOut, valuesOut);
+    }
+    if (bias) write(bias, new Float32Array(bias.value.size));
+    started.push({ weight, bias, values: valuesIn });
   };
-  const nodes = parameters.get(`${trees}.linear_in.weight`);
-  if (nodes) startLayer(`${trees}.linear_in`, `${trees}.linear_out`, { into: nodes });
-  const denseLayers = [
-    [up, down],
-    [`${trees}.dense_in`, `${trees}.dense_out`],
-  ];
-  for (const [into, out] of denseLayers) {
-    const weight = parameters.get(`${into}.weight`);
-    if (weight && added.includes(weight)) startLayer(into, out, { into: weight, out: parameters.get(`${out}.weight`) });
-  }
-  for (const { bias } of layers) if (bias) write(bias, new Float32Array(bias.value.size));
-  const weights = layers.filter((layer): layer is InputWeights & typeof layer => layer.bias !== undefined);
-  if (weights.length === layers.length) return layers.length > 0 ? { mean: inputMean, weights } : undefined;
+  if (trees) start(trees.nodes, trees.bias);
+  if (dense && added.includes(dense.up.weight)) start(dense.up.weight, dense.up.bias, dense.down.weight);
+  const weights = started.filter((layer): layer is InputWeights & typeof layer => layer.bias !== undefined);
+  const { feedforward } = block.layers;
+  if (feedforward && weights.length === started.length)
+    return started.length > 0 ? new CenteredFeedforward(feedforward, inputMean, weights) : undefined;
   // A layer without biases cannot be trained around another origin, nor one beside it.
   for (const { bias, values } of weights) write(bias, foldedBiases(values, new Float32Array(bias.value.size), inputMean));
   return undefined;
@@ -74,20 +86,14 @@ export async function startBlock(block: number, statistics: LayerStatistics, stu
  * Lets the mean of the teacher's output join from the start: by the bias of a new dense layer or, as trees have none, in a post-norm block by
  * the norm before them. Returns the mean of what the new layer will take in, which that norm has moved.
  */
-async function joinMean(
-  block: number,
-  { inputMean, outputMean }: LayerStatistics,
-  { config, parameters, added }: Student,
-): Promise<Float64Array> {
-  const { down, norm1, fastFeedforward: trees } = familyOf(config).names('').block(block);
-  for (const dense of [down, `${trees}.dense_out`]) {
-    const [weight, bias] = [parameters.get(`${dense}.weight`), parameters.get(`${dense}.bias`)];
-    if (!weight || !bias) continue;
-    if (added.includes(weight)) write(bias, Float32Array.from(outputMean));
+async function joinMean(block: Block, { inputMean, outputMean }: LayerStatistics, { added }: Student): Promise<Float64Array> {
+  const { dense } = layersOf(block);
+  if (dense?.down.bias) {
+    if (added.includes(dense.down.weight)) write(dense.down.bias, Float32Array.from(outputMean));
     return inputMean;
   }
-  const beta = parameters.get(`${norm1}.bias`);
-  if (!beta || familyOf(config).normPlacement === 'pre') return inputMean;
+  if (block.placement === 'pre') return inputMean;
+  const { beta } = block.layers.norm1;
   const [{ values }] = await exportParameter(beta);
   write(
     beta,
@@ -97,10 +103,10 @@ async function joinMean(
 }
 
 /** Neurons whose logits vary around 0, by about `initialLogit`. */
-function weightsIn(name: string, neurons: number, { inputVariance: variance }: LayerStatistics, seed: number): Float32Array {
+function weightsIn(neurons: number, { inputVariance: variance }: LayerStatistics, seed: number, stream: number): Float32Array {
   const width = variance.length;
   const deviation = initialLogit / Math.sqrt(variance.reduce((sum, value) => sum + value, 1e-6));
-  return normalValues(neurons * width, deviation, seed, hashText(name));
+  return normalValues(neurons * width, deviation, seed, stream);
 }
 
 function write(parameter: Parameter, ...values: Float32Array[]): void {

@@ -4,12 +4,13 @@ import type { Device } from '../backend/device.ts';
 import { createModel, encoderOf, type Model } from '../models/checkpoint.ts';
 import type { FeedforwardConfig, ModelConfig } from '../models/config.ts';
 import type { Encoder } from '../models/encoder.ts';
-import { familyOf, withoutPrefix } from '../models/families/families.ts';
-import type { NamedArray, Parameter } from '../nn/parameter.ts';
-import { exportParameter, importParameter } from '../nn/parameter_arrays.ts';
+import { familyOf } from '../models/families/families.ts';
+import { DenseFeedforward } from '../nn/dense_feedforward.ts';
+import type { Parameter } from '../nn/parameter.ts';
 import { mean } from '../training/statistics.ts';
 import type { AnswerTo } from './answers.ts';
-import { type CenteredLayer, Centering } from './centering.ts';
+import type { CenteredFeedforward } from './centered_feedforward.ts';
+import { Centering } from './centering.ts';
 import { type LayerStatistics, startBlock } from './initial_values.ts';
 import { Moments } from './moments.ts';
 import type { TextsOfOneLength } from './texts.ts';
@@ -51,7 +52,7 @@ export async function measureTeacher(
       if (!norm2) throw new Error('the teacher has no feedforward layers');
       // What joins the stream is what the stream is after it, less what it was before.
       const [input, before, after] =
-        familyOf(teacher.config).normPlacement === 'pre' ? [norm2.output, norm2.input, output] : [norm1.output, norm1.output, norm2.input];
+        teacher.blocks[i].placement === 'pre' ? [norm2.output, norm2.input, output] : [norm1.output, norm1.output, norm2.input];
       inputs[i].add(await device.read(input));
       const without = await device.read(before);
       outputs[i].add((await device.read(after)).map((value, at) => value - without[at]));
@@ -96,25 +97,44 @@ export async function createStudent(
   const config = studentConfig(teacher.config, options);
   const model = createModel(teacher.task, config, device, seed);
   const map = blockMap(teacher.config.numHiddenLayers, layers);
-  const bare = (name: string) => withoutPrefix(name, familyOf(config));
-  const known = new Map<string, NamedArray>();
-  for (const parameter of teacher.parameters) for (const array of await exportParameter(parameter)) known.set(bare(array.name), array);
+  const originals = counterparts(teacher, model, map);
   const added: Parameter[] = [];
   for (const parameter of model.parameters) {
-    const arrays = parameter.layout.tensors.map(({ name, shape }) => {
-      const source = known.get(ofTeacher(bare(name), map));
-      return source && `${source.shape}` === `${shape}` ? { ...source, name } : undefined;
-    });
-    if (arrays.every((array) => array !== undefined)) importParameter(parameter, arrays);
+    const { value } = parameter;
+    const original = originals.get(parameter)?.value;
+    if (original && `${original.shape}` === `${value.shape}`) device.write(value, await device.read(original));
     else added.push(parameter);
   }
-  const parameters = new Map(model.parameters.flatMap((parameter) => parameter.layout.tensors.map(({ name }) => [bare(name), parameter])));
-  const centered: (CenteredLayer | undefined)[] = [];
-  for (const [block, source] of map.entries())
-    centered.push(await startBlock(block, statistics[source], { config, parameters, added, seed }));
+  const { blocks } = encoderOf(model);
+  const centered: (CenteredFeedforward | undefined)[] = [];
+  for (const [i, source] of map.entries()) centered.push(await startBlock(blocks[i], statistics[source], { config, added, seed }));
   return { model, added, centering: new Centering(encoderOf(model), centered) };
 }
 
-/** Of a parameter of the student, what the teacher calls its own: names of a block's have its number. */
-const ofTeacher = (name: string, map: readonly number[]) =>
-  name.replace(/^((?:encoder|transformer)\.layers?\.)(\d+)\./, (_, before, block) => `${before}${map[Number(block)]}.`);
+/** For each of the student's parameters that its teacher has as well, the teacher's: of the block that a block stands for, of the layer of the same place. */
+function counterparts(teacher: Model, student: Model, map: readonly number[]): Map<Parameter, Parameter> {
+  const pairs = new Map<Parameter, Parameter>();
+  const pair = (own: readonly Parameter[] = [], theirs: readonly Parameter[] = []) =>
+    own.forEach((parameter, i) => {
+      if (theirs[i]) pairs.set(parameter, theirs[i]);
+    });
+  const [mine, original] = [encoderOf(student), encoderOf(teacher)];
+  pair(mine.embedding.parameters, original.embedding.parameters);
+  for (const [i, source] of map.entries()) {
+    const [own, theirs] = [mine.blocks[i].layers, original.blocks[source].layers];
+    pair(own.attention.parameters, theirs.attention.parameters);
+    pair(own.norm1.parameters, theirs.norm1.parameters);
+    pair(own.norm2?.parameters, theirs.norm2?.parameters);
+    if (own.feedforward instanceof DenseFeedforward) pair(own.feedforward.parameters, theirs.feedforward?.parameters);
+  }
+  pair(mine.finalNorm?.parameters, original.finalNorm?.parameters);
+  const [head, theirHead] = [student, teacher].map((model) => headParameters(model));
+  pair(head, theirHead);
+  return pairs;
+}
+
+/** What comes after the encoder. */
+function headParameters(model: Model): Parameter[] {
+  const ofEncoder = new Set(encoderOf(model).parameters);
+  return model.parameters.filter((parameter) => !ofEncoder.has(parameter));
+}

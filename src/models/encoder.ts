@@ -54,11 +54,9 @@ export class Encoder {
   readonly parameters: readonly Parameter[];
   readonly embedding: Embedding;
   readonly blocks: readonly Block[];
-  private readonly finalNorm?: LayerNorm;
+  readonly finalNorm?: LayerNorm;
   /** Of a sinusoid. */
   private readonly positionTable?: Tensor;
-  /** The parameters of the embedding, of each block, and of the final norm, from the bottom up. */
-  readonly stages: readonly (readonly Parameter[])[];
 
   constructor(
     readonly config: ModelConfig,
@@ -66,25 +64,12 @@ export class Encoder {
     names: ModelNames = modelNames(config),
   ) {
     const first = factory.parameters.length;
-    const starts: number[] = [];
-    const stage = <Part>(build: () => Part): Part => {
-      starts.push(factory.parameters.length);
-      return build();
-    };
-    this.embedding = stage(() => createEmbedding(config, factory, names));
+    this.embedding = createEmbedding(config, factory, names);
     if ('table' in this.embedding.position) this.positionTable = this.embedding.position.table;
-    this.blocks = Array.from({ length: config.numHiddenLayers }, (_, index) => stage(() => createBlock(config, factory, names, index)));
+    this.blocks = Array.from({ length: config.numHiddenLayers }, (_, index) => createBlock(config, factory, names, index));
     const { finalNorm } = names;
-    if (finalNorm !== undefined) this.finalNorm = stage(() => factory.norm(finalNorm, config.hiddenSize, config.layerNormEps));
+    if (finalNorm !== undefined) this.finalNorm = factory.norm(finalNorm, config.hiddenSize, config.layerNormEps);
     this.parameters = factory.parameters.slice(first);
-    this.stages = starts.map((start, i) => factory.parameters.slice(start, starts[i + 1]));
-  }
-
-  /** Has each block's feedforward layer trained around a center [hidden] of its inputs (see `Block`); as it is where there is none. */
-  centerFeedforwardInputs(centers: readonly (readonly number[] | undefined)[]): void {
-    this.blocks.forEach((block, i) => {
-      block.feedforwardCenter = centers[i];
-    });
   }
 
   /** Tokens to hidden states. Throws InputError if an id, a type or the length does not fit the model. */
@@ -123,7 +108,8 @@ export class Encoder {
   backward(context: Context, activations: EncoderActivations, gradients: EncoderGradients): void {
     const { device, arena } = context;
     const { sequence, output } = activations;
-    const lowest = this.stages.findIndex((parameters) => parameters.some(gradientOf));
+    const parts = [this.embedding, ...this.blocks, ...(this.finalNorm ? [this.finalNorm] : [])];
+    const lowest = parts.findIndex(({ parameters }) => parameters.some(gradientOf));
     if (lowest < 0) return;
     const mark = arena.mark();
     const gradient = gradients.output ?? arena.tensor('hidden gradient', output.shape);

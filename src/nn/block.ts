@@ -1,20 +1,31 @@
 import type { Dropout } from '../backend/dropout.ts';
 import type { Tensor } from '../backend/tensor.ts';
-import type { DenseFeedforward, DenseFeedforwardActivations } from './dense_feedforward.ts';
-import type { FastFeedforward, FastFeedforwardActivations } from './fast_feedforward.ts';
 import { dropoutAt, type Target } from './layer.ts';
 import type { LayerNorm, LayerNormActivations } from './layer_norm.ts';
-import type { ParallelFeedforward, ParallelFeedforwardActivations } from './parallel_feedforward.ts';
-import type { Context } from './parameter.ts';
+import type { Context, Parameter } from './parameter.ts';
 import type { SelfAttention, SelfAttentionActivations } from './self_attention.ts';
 import type { Sequence } from './sequence.ts';
+
+/** A block's feedforward part: trees, a dense layer, both side by side, or a layer that is put around one of these. */
+export interface Feedforward {
+  readonly parameters: readonly Parameter[];
+  /** input, output [tokens, width]. */
+  forward(context: Context, input: Tensor, target?: Target): FeedforwardActivations;
+  /** Adds to the parameters' gradients. `activations`: what its own forward gave. Returns the input's gradient [tokens, width]. */
+  backward(context: Context, activations: FeedforwardActivations, gradOutput: Tensor): Tensor;
+}
+
+export interface FeedforwardActivations {
+  /** [tokens, width]. */
+  output: Tensor;
+}
 
 /** The layers of a block. */
 export interface BlockLayers {
   attention: SelfAttention;
   norm1: LayerNorm;
   /** Absent: the block is attention alone. */
-  feedforward?: FastFeedforward | DenseFeedforward | ParallelFeedforward;
+  feedforward?: Feedforward;
   /** Absent in a pre-norm block without feedforward, where nothing comes after it. */
   norm2?: LayerNorm;
 }
@@ -23,7 +34,7 @@ export interface BlockActivations {
   norm1: LayerNormActivations;
   attention: SelfAttentionActivations;
   norm2?: LayerNormActivations;
-  feedforward?: FastFeedforwardActivations | DenseFeedforwardActivations | ParallelFeedforwardActivations;
+  feedforward?: FeedforwardActivations;
   /** [tokens, width]. */
   output: Tensor;
 }
@@ -33,18 +44,16 @@ export interface BlockActivations {
  * Post-norm (BERT): x = norm1(x + attention(x)); x = norm2(x + feedforward(x)). Dropout on what joins x.
  */
 export class Block {
-  /**
-   * [width], taken from each input of the feedforward layer, where it is trained around their mean (src/convert/centering.ts). As the center
-   * follows the mean, what moves all inputs alike changes nothing in the end, and their gradient is given without that part, its mean over
-   * the rows: exact for a center at the mean of these rows, of which none may be padding.
-   */
-  feedforwardCenter?: readonly number[];
-
   constructor(
     readonly layers: BlockLayers,
     readonly placement: 'pre' | 'post',
     readonly dropout: { probability: number; attentionSite: number; feedforwardSite: number },
   ) {}
+
+  get parameters(): readonly Parameter[] {
+    const { attention, norm1, feedforward, norm2 } = this.layers;
+    return [attention, norm1, feedforward, norm2].flatMap((layer) => layer?.parameters ?? []);
+  }
 
   /** input [tokens, width]; output, of the same shape. In inference it may be input, and the scratch is released before it returns. */
   forward(context: Context, sequence: Sequence, input: Tensor, output: Tensor): BlockActivations {
@@ -52,9 +61,7 @@ export class Block {
     const mark = context.arena.mark();
     const feed = (from: Tensor, normed: Tensor, sum: Tensor) =>
       feedforward &&
-      addBranch(context, from, sum, this.feedforwardDropout(context), (target) =>
-        feedforward.forward(context, this.centered(context, normed), target),
-      );
+      addBranch(context, from, sum, this.feedforwardDropout(context), (target) => feedforward.forward(context, normed, target));
     let activations: BlockActivations;
     if (this.placement === 'pre') {
       const normed1 = norm1.forward(context, input);
@@ -94,10 +101,10 @@ export class Block {
     options: { feedforwardOnly?: boolean } = {},
   ): void {
     const { norm1, norm2, feedforward, attention } = this.layers;
-    const ofFeedforward = (gradOutput: Tensor) => this.feedforwardBackward(context, activations, gradOutput);
     const ofAttention = (gradOutput: Tensor) => attention.backward(context, sequence, activations.attention, gradOutput);
     if (norm2 && activations.norm2) {
-      const branch = feedforward && ofFeedforward;
+      const { feedforward: fed } = activations;
+      const branch = feedforward && fed && ((gradOutput: Tensor) => feedforward.backward(context, fed, gradOutput));
       this.halfBackward(context, { norm: norm2, normed: activations.norm2, dropout: this.feedforwardDropout(context), branch }, gradient);
     }
     if (options.feedforwardOnly) return;
@@ -122,28 +129,6 @@ export class Block {
     arena.release(mark);
   }
 
-  private feedforwardBackward(context: Context, activations: BlockActivations, gradOutput: Tensor): Tensor {
-    // The activations are those of this very layer.
-    const layer = this.layers.feedforward as FastFeedforward;
-    const gradient = layer.backward(context, activations.feedforward as FastFeedforwardActivations, gradOutput);
-    if (this.feedforwardCenter) subtractMean(context, gradient);
-    return gradient;
-  }
-
-  private centered(context: Context, input: Tensor): Tensor {
-    const { device, arena, watchCentered } = context;
-    if (!this.feedforwardCenter) return input;
-    const output = arena.tensor('centered', input.shape);
-    const mark = arena.mark();
-    const center = arena.tensor('center', [input.shape[1]]);
-    device.write(center, this.feedforwardCenter);
-    device.copy({ input, output });
-    device.addRow({ row: center, output, scale: -1 });
-    arena.release(mark);
-    watchCentered?.(output);
-    return output;
-  }
-
   private attentionDropout(context: Context): Dropout | undefined {
     return dropoutAt(context, this.dropout.attentionSite, this.dropout.probability);
   }
@@ -160,16 +145,6 @@ interface Half {
   dropout: Dropout | undefined;
   /** The branch's backward: from its output's gradient to its input's. Absent: the norm is all there is. */
   branch?: (gradOutput: Tensor) => Tensor;
-}
-
-function subtractMean(context: Context, values: Tensor): void {
-  const { device, arena } = context;
-  const width = values.shape[1];
-  const mark = arena.mark();
-  const mean = arena.tensor('mean', [width]);
-  device.columnMean({ input: values, output: mean });
-  device.addRow({ row: mean, output: values, scale: -1 });
-  arena.release(mark);
 }
 
 /** sum = input + dropout(branch's output); `sum` may be `input`. Without dropout the branch adds itself to a copy of the input. */

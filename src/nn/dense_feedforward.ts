@@ -1,7 +1,7 @@
 import type { Tensor } from '../backend/tensor.ts';
 import type { Target } from './layer.ts';
 import type { Linear, LinearActivations } from './linear.ts';
-import type { Context } from './parameter.ts';
+import type { Context, Parameter } from './parameter.ts';
 
 export interface DenseFeedforwardActivations {
   /** Its output is [tokens, neurons]. */
@@ -17,6 +17,10 @@ export class DenseFeedforward {
     readonly up: Linear,
     readonly down: Linear,
   ) {}
+
+  get parameters(): readonly Parameter[] {
+    return [...this.up.parameters, ...this.down.parameters];
+  }
 
   /** input, output [tokens, width]. */
   forward(context: Context, input: Tensor, target?: Target): DenseFeedforwardActivations {

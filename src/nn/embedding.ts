@@ -49,6 +49,11 @@ export class Embedding {
     readonly dropout: { probability: number; site: number },
   ) {}
 
+  get parameters(): readonly Parameter[] {
+    const { word, position, norm } = this;
+    return [word, ...('scale' in position ? [position.scale] : [position.positions, position.tokenTypes]), ...norm.parameters];
+  }
+
   /** Writes output [tokens, width], or takes it from the arena. */
   forward(context: Context, sequence: Sequence, output?: Tensor): EmbeddingActivations {
     const { device, arena } = context;

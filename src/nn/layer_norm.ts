@@ -21,6 +21,10 @@ export class LayerNorm {
     readonly epsilon: number,
   ) {}
 
+  get parameters(): readonly Parameter[] {
+    return [this.gamma, this.beta];
+  }
+
   /** input, output [rows, width]. */
   forward(context: Context, input: Tensor, output = context.arena.tensor('norm output', input.shape)): LayerNormActivations {
     const rows = input.size / this.gamma.value.size;

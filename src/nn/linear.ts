@@ -26,6 +26,10 @@ export class Linear {
     weight.product = { operation: 'linear' };
   }
 
+  get parameters(): readonly Parameter[] {
+    return this.bias ? [this.weight, this.bias] : [this.weight];
+  }
+
   /** input [rows, inputs]; output [rows, outputs]. An accumulating target excludes an activation. */
   forward(context: Context, input: Tensor, target?: Target): LinearActivations {
     const rows = input.size / this.inputs;

@@ -2,7 +2,7 @@ import type { Tensor } from '../backend/tensor.ts';
 import type { DenseFeedforward, DenseFeedforwardActivations } from './dense_feedforward.ts';
 import type { FastFeedforward, FastFeedforwardActivations } from './fast_feedforward.ts';
 import type { Target } from './layer.ts';
-import type { Context } from './parameter.ts';
+import type { Context, Parameter } from './parameter.ts';
 
 export interface ParallelFeedforwardActivations {
   trees: FastFeedforwardActivations;
@@ -17,6 +17,10 @@ export class ParallelFeedforward {
     readonly trees: FastFeedforward,
     readonly alwaysOn: DenseFeedforward,
   ) {}
+
+  get parameters(): readonly Parameter[] {
+    return [...this.trees.parameters, ...this.alwaysOn.parameters];
+  }
 
   /** input, output [tokens, width]. */
   forward(context: Context, input: Tensor, target?: Target): ParallelFeedforwardActivations {

@@ -134,9 +134,4 @@ export interface Context {
    * visited, i32 [tokens, trees, depth + 1]. Both lie in scratch: queue a copy of what is wanted.
    */
   readonly watchPaths?: (input: Tensor, pathNodes: Tensor) => void;
-  /**
-   * Called by every block whose feedforward layer is trained around its inputs' mean, in the order of the blocks, when the centered input
-   * [tokens, width] is queued. It lies in scratch: queue a copy of what is wanted.
-   */
-  readonly watchCentered?: (input: Tensor) => void;
 }

@@ -4,7 +4,7 @@ import type { ProductPrecision } from '../backend/prepared_weight.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import { dropoutAt, type Target } from './layer.ts';
 import type { Linear, LinearActivations } from './linear.ts';
-import type { Context } from './parameter.ts';
+import type { Context, Parameter } from './parameter.ts';
 import type { Sequence } from './sequence.ts';
 
 export interface SelfAttentionActivations {
@@ -36,6 +36,10 @@ export class SelfAttention {
     readonly dropout: { probability: number; site: number },
   ) {
     this.headSize = dense.inputs / heads;
+  }
+
+  get parameters(): readonly Parameter[] {
+    return [...this.queryKeyValue.parameters, ...this.dense.parameters];
   }
 
   /** input, output [tokens, width]. */

@@ -51,7 +51,7 @@ async function setUp(
     map,
     stateVariance,
     centering,
-    distillation: new Distillation(encoderOf(teacher), student, { map, stateVariance, answers, watchers: [centering] }),
+    distillation: new Distillation(encoderOf(teacher), student, { map, stateVariance, answers }),
   };
 }
 

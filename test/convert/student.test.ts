@@ -2,6 +2,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
 import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { answerTo } from '../../src/convert/answers.ts';
+import { CenteredFeedforward } from '../../src/convert/centered_feedforward.ts';
 import { blockMap, createStudent, measureTeacher, type TeacherStatistics } from '../../src/convert/student.ts';
 import { createModel, encoderOf, type Model } from '../../src/models/checkpoint.ts';
 import { crammedBertConfig, type FeedforwardConfig, type ModelConfig } from '../../src/models/config.ts';
@@ -104,8 +105,11 @@ describe.each<[string, ModelConfig]>([
     const { model, centering } = await student(feedforward);
     const ofLayers = model.parameters.filter(({ name }) => /linear_in|dense_in|intermediate/.test(name));
     const values = () => Promise.all(ofLayers.map(({ value }) => device.read(value)));
+    const isCentered = () => encoderOf(model).blocks.map(({ layers }) => layers.feedforward instanceof CenteredFeedforward);
     const [centered, before] = [await outputOf(model), await values()];
+    expect(isCentered()).toEqual(centering.means.map((mean) => mean !== null));
     await centering.folded(async () => {
+      expect(isCentered()).not.toContain(true);
       const plain = await outputOf(model);
       plain.forEach((value, i) => {
         expect(value).toBeCloseTo(centered[i], 4);

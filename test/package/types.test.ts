@@ -6,11 +6,14 @@ import { expect, test } from 'vitest';
 
 /** Parts of what is exported that come from our functions and go to them: nobody has to name their types. */
 const inner = [
+  'Block',
   'BlockActivations',
   'BranchState',
   'ClassesOfEach',
+  'Embedding',
   'EmbeddingActivations',
   'FastFeedforwardLayouts',
+  'LayerNorm',
   'LayerNormActivations',
   'ModelNames',
   'NestedNumbers',

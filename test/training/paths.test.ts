@@ -3,6 +3,7 @@ import { Arena } from '../../src/backend/arena.ts';
 import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { createMaskedLanguageModel } from '../../src/models/checkpoint.ts';
 import { crammedBertConfig } from '../../src/models/config.ts';
+import type { FastFeedforwardActivations } from '../../src/nn/fast_feedforward.ts';
 import { CollapseNotice, compareLeaves, describeLeafUse, LeafCounts, watchLeaves } from '../../src/training/paths.ts';
 
 test('the leaves of each layer are those that training keeps', async () => {
@@ -23,8 +24,9 @@ test('the leaves of each layer are those that training keeps', async () => {
   const { blocks } = model.encoder.forward({ device, arena, training: true }, batch);
   expect(leaves).toHaveLength(2);
   for (const [layer, { feedforward }] of blocks.entries()) {
-    if (!feedforward || !('pathNodes' in feedforward) || !feedforward.pathNodes) throw new Error('training keeps the visited nodes');
-    const pathNodes = await device.readIntegers(feedforward.pathNodes);
+    const { pathNodes: kept } = feedforward as FastFeedforwardActivations;
+    if (!kept) throw new Error('training keeps the visited nodes');
+    const pathNodes = await device.readIntegers(kept);
     expect(leaves[layer]).toEqual(Int32Array.from({ length: 20 }, (_, walk) => pathNodes[walk * 4 + 3]));
     expect(Math.min(...leaves[layer])).toBeGreaterThanOrEqual(7);
   }
