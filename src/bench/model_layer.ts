@@ -4,7 +4,7 @@ import { InputError } from '../errors.ts';
 import { loadMaskedLanguageModel } from '../models/checkpoint.ts';
 import { Session } from '../models/session.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
-import { watchLeaves } from '../training/paths.ts';
+import { watchLeaves } from '../training/leaf_use.ts';
 import { packText } from '../training/sequences.ts';
 import type { TreeWeights } from './onnx_graphs.ts';
 import type { TokenRows } from './work.ts';

@@ -11,8 +11,8 @@ import { ignoredLabel, type LabeledBatch, type MaskedLanguageModel } from '../mo
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
 import { evaluationBatches } from './batches.ts';
+import { compareLeaves, LeafCounts, type LeafUse, watchLeaves } from './leaf_use.ts';
 import { maskingCounts } from './masking.ts';
-import { compareLeaves, LeafCounts, type LeafUse, watchLeaves } from './paths.ts';
 import { packText } from './sequences.ts';
 
 export interface MaskedLanguageModelScores {

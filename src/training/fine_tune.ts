@@ -10,9 +10,9 @@ import { batchesByLength, batchOf, type EncodedText } from '../models/text_batch
 import type { Context } from '../nn/parameter.ts';
 import type { CharacterLoss, LossNotice } from '../tokenizer/character_loss.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { CollapseNotice, LeafCounts, leafUseSchema, watchLeaves } from './leaf_use.ts';
 import { accuracy, f1, macroF1, matthewsCorrelation, pearson, spearman } from './metrics.ts';
 import type { AdamW, AdamWOptions } from './optimizer.ts';
-import { CollapseNotice, LeafCounts, leafUseSchema, watchLeaves } from './paths.ts';
 import { CounterRandom, randomStream, shuffled } from './random.ts';
 import { checkFinite } from './run.ts';
 import { cosineWithWarmup } from './schedules.ts';

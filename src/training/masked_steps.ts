@@ -1,6 +1,6 @@
 import { ignoredLabel, type LabeledBatch, type MaskedLanguageModel } from '../models/masked_language_model.ts';
 import type { Context } from '../nn/parameter.ts';
-import { LeafCounts, type LeafUse, watchLeaves } from './paths.ts';
+import { LeafCounts, type LeafUse, watchLeaves } from './leaf_use.ts';
 import type { StepResult, Trainer } from './trainer.ts';
 
 /** One step of masked language modeling: the mean loss, nats, is over the predicted positions of all micro-batches. `balance` as in Trainer.step. */

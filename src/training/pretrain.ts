@@ -20,11 +20,11 @@ import { trainWordPiece } from '../tokenizer/train_wordpiece.ts';
 import type { TextStyleName } from '../tokenizer/word_piece_json.ts';
 import { evaluationBatches, nextBatches, possibleCuts } from './batches.ts';
 import { filePositionSchema } from './documents.ts';
-import { renderLossCurve } from './loss_curve.ts';
+import { CollapseNotice, type LeafUse, spreadingAdvice } from './leaf_use.ts';
+import { renderLossChart } from './loss_chart.ts';
 import { maskedLoss, maskedStep } from './masked_steps.ts';
 import { type MaskingOptions, maskingCounts } from './masking.ts';
 import { type AdamW, pretrainingAdamW, startBranchesAlike } from './optimizer.ts';
-import { CollapseNotice, type LeafUse, spreadingAdvice } from './paths.ts';
 import { checkFinite, inRunFolder, RunClock, type RunSession, takeSteps } from './run.ts';
 import { tokenizerFile } from './run_folder.ts';
 import { hasState, loadState, type RunProgress, runProgressSchema, saveState } from './run_state.ts';
@@ -251,7 +251,7 @@ async function train({ options, session, tokenizer, masking, model, trainer, hel
       progress.seconds = clock.seconds;
       // The state last: a crash in between leaves an older state, whose steps are taken again, and never a finished run without its model.
       await saveCheckpoint(out, model, { tokenizer, dtype: options.dtype });
-      await writeFileAtomic(joinPath(out, 'loss.svg'), renderLossCurve(progress.history));
+      await writeFileAtomic(joinPath(out, 'loss.svg'), renderLossChart(progress.history));
       await savePretraining(out, trainer.optimizer, stream.state, progress);
       savedStep = progress.step;
       session.onCheckpoint?.(place());

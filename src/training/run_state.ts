@@ -9,8 +9,8 @@ import { readSafetensors, type SafetensorsFile, type TensorToWrite, verifyChecks
 import { countSchema, secondsSchema } from '../io/schemas.ts';
 import type { Parameter } from '../nn/parameter.ts';
 import { importParameter, parameterTensors } from '../nn/parameter_arrays.ts';
+import { leafUseSchema } from './leaf_use.ts';
 import type { AdamW, OptimizedParameter } from './optimizer.ts';
-import { leafUseSchema } from './paths.ts';
 
 const curvePointSchema = v.object({
   step: countSchema,

@@ -4,7 +4,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
 import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { loadMaskedLanguageModel, saveCheckpoint } from '../../src/models/checkpoint.ts';
-import { drawPaths, pathsOf } from '../../src/pipelines/paths.ts';
+import { drawPaths, pathsOf } from '../../src/pipelines/token_paths.ts';
 import { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { writeTinyModel } from '../tiny_model.ts';

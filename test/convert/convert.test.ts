@@ -12,7 +12,7 @@ import { encoderOf, loadModel, loadSequenceClassifier, saveCheckpoint } from '..
 import type { Context } from '../../src/nn/parameter.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
 import { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
-import type { LeafUse } from '../../src/training/paths.ts';
+import type { LeafUse } from '../../src/training/leaf_use.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { generatedSentences, tinyBert, writeTinyModel } from '../tiny_model.ts';
 import { writeCorpus } from '../training/corpora.ts';

@@ -8,7 +8,7 @@ import { blockMap, createStudent, measureTeacher } from '../../src/convert/stude
 import { createModel, encoderOf, type Model } from '../../src/models/checkpoint.ts';
 import { crammedBertConfig, type FeedforwardConfig, type ModelConfig } from '../../src/models/config.ts';
 import type { Context } from '../../src/nn/parameter.ts';
-import { watchLeaves } from '../../src/training/paths.ts';
+import { watchLeaves } from '../../src/training/leaf_use.ts';
 import { Trainer } from '../../src/training/trainer.ts';
 import { DoublePrecisionDevice } from '../backend/double_precision.ts';
 import { tinyBert } from '../tiny_model.ts';

@@ -7,7 +7,7 @@ import { blockMap, createStudent, measureTeacher, type TeacherStatistics } from 
 import { createModel, encoderOf, type Model } from '../../src/models/checkpoint.ts';
 import { crammedBertConfig, type FeedforwardConfig, type ModelConfig } from '../../src/models/config.ts';
 import { exportParameter } from '../../src/nn/parameter_arrays.ts';
-import { watchLeaves } from '../../src/training/paths.ts';
+import { watchLeaves } from '../../src/training/leaf_use.ts';
 import { tinyBert } from '../tiny_model.ts';
 
 const device = new ReferenceDevice();

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { renderBars, renderPanels } from '../../src/bench/chart.ts';
-import { drawPaths } from '../../src/pipelines/paths.ts';
+import { drawPaths } from '../../src/pipelines/token_paths.ts';
 
 const hostile = `a<b>&"'\u0000\u001b[31m\u0008\ufffe\ud800x]]>&amp;<!--`;
 

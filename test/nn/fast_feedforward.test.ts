@@ -9,7 +9,7 @@ import { FastFeedforward } from '../../src/nn/fast_feedforward.ts';
 import type { Context, NamedArray } from '../../src/nn/parameter.ts';
 import { exportParameter, importParameter } from '../../src/nn/parameter_arrays.ts';
 import { normalValues } from '../../src/nn/random.ts';
-import { LeafCounts, watchLeaves } from '../../src/training/paths.ts';
+import { LeafCounts, watchLeaves } from '../../src/training/leaf_use.ts';
 import { Trainer } from '../../src/training/trainer.ts';
 import { candidates, describeOnEach } from '../backend/backends.ts';
 import { expectClose, fileTensors, goldenJson, goldenPath, tolerances } from '../goldens.ts';

@@ -11,8 +11,8 @@ import {
   fineTune,
   scoresOf,
 } from '../../src/training/fine_tune.ts';
+import { LeafCounts, watchLeaves } from '../../src/training/leaf_use.ts';
 import type { AdamW } from '../../src/training/optimizer.ts';
-import { LeafCounts, watchLeaves } from '../../src/training/paths.ts';
 import { candidates, describeOnEach } from '../backend/backends.ts';
 
 /** Texts of several lengths; their class is whether token 7 occurs, their score how often. */

@@ -104,7 +104,7 @@ function addMlm(command: Command): void {
     print(`tokens               ${scores.tokens}, ${scores.predicted} of them predicted`);
     if (scores.changedPaths !== undefined)
       print(`changed paths        ${(scores.changedPaths * 100).toFixed(2)} % of tokens x layers x trees reach another leaf than in f32`);
-    if (scores.layers.length > 0) print(`\n${(await import('../leaf_use.ts')).leafUseTable(scores.layers)}`);
+    if (scores.layers.length > 0) print(`\n${(await import('../leaf_use_table.ts')).leafUseTable(scores.layers)}`);
   });
 }
 
@@ -162,6 +162,6 @@ function addAgreement(command: Command): void {
     print(`recall@10         ${recall.toFixed(4)} of the nearest 10 among ${texts.length} paragraphs (seed ${options.seed})`);
     print(`vectors           R2 ${fixed(vectors, 4)}, cosine ${fixed(cosine, 4)}`);
     print(`R2, hidden states ${states.map((state) => fixed(state, 4)).join(' ')}`);
-    if (layers.length > 0) print(`\n${(await import('../leaf_use.ts')).leafUseTable(layers)}`);
+    if (layers.length > 0) print(`\n${(await import('../leaf_use_table.ts')).leafUseTable(layers)}`);
   });
 }

@@ -186,7 +186,7 @@ function epochLine({ epoch, loss, validationLoss, scores }: FineTuningResult['ep
 
 async function summary(result: FineTuningResult, out: string): Promise<string> {
   const { finished, diverged, epochs, best, seconds, labels, training, validation, feedforward, report } = result;
-  const { describeLeafUse } = await import('../../training/paths.ts');
+  const { describeLeafUse } = await import('../../training/leaf_use.ts');
   const state = endOf({ finished, diverged });
   const what = labels.length > 0 ? `${labels.length} classes` : 'scores';
   const lines = [`${state}: ${training} examples of ${what} in ${Math.round(seconds)} s, scored on ${validation}`];

@@ -76,7 +76,7 @@ async function inspect(options: Options): Promise<void> {
   const paths = options.text === undefined ? undefined : await tracePaths(folder, options.text, options);
   const leafUse = options.textFile === undefined ? undefined : await countLeaves(folder, options.textFile, options);
   if (paths && options.out !== undefined) {
-    const { drawPaths } = await import('../../pipelines/paths.ts');
+    const { drawPaths } = await import('../../pipelines/token_paths.ts');
     await writeFileAtomic(
       options.out,
       drawPaths(paths, `${folder.split('/').filter(Boolean).at(-1)}: ${neurons.used} of ${neurons.total} neurons a token and layer`),
@@ -134,13 +134,13 @@ async function inspect(options: Options): Promise<void> {
 
 /** What a file's texts use of the leaves, under a line that says what was counted. */
 async function leafUseText({ texts, tokens, layers }: Awaited<ReturnType<typeof countLeaves>>): Promise<string> {
-  const { leafUseTable } = await import('../leaf_use.ts');
+  const { leafUseTable } = await import('../leaf_use_table.ts');
   return `${tokens} tokens of ${texts} texts:\n${leafUseTable(layers)}`;
 }
 
 async function tracePaths(folder: string, text: string, options: Options) {
   const [{ pathsOf }, { LossNotice }] = await Promise.all([
-    import('../../pipelines/paths.ts'),
+    import('../../pipelines/token_paths.ts'),
     import('../../tokenizer/character_loss.ts'),
   ]);
   return await withEncoder(folder, options, (encoder, tokenizer, device) => {
@@ -156,7 +156,7 @@ async function tracePaths(folder: string, text: string, options: Options) {
 
 async function countLeaves(folder: string, path: string, options: Options) {
   const [{ leafUseOf }, { readLines }, { ProgressBar }] = await Promise.all([
-    import('../../pipelines/paths.ts'),
+    import('../../pipelines/token_paths.ts'),
     import('../../io/files.ts'),
     import('../progress.ts'),
   ]);

@@ -277,7 +277,7 @@ async function pick(options: Options): Promise<PretrainOptions> {
 }
 
 async function summary(result: PretrainResult, out: string): Promise<string> {
-  const [{ duration }, { describeLeafUse }] = await Promise.all([import('../progress.ts'), import('../../training/paths.ts')]);
+  const [{ duration }, { describeLeafUse }] = await Promise.all([import('../progress.ts'), import('../../training/leaf_use.ts')]);
   const { heldOutLoss: loss, layers = [] } = result.history.findLast((point) => point.heldOutLoss !== undefined) ?? {};
   const state = endOf(result);
   const found = [

@@ -4,7 +4,7 @@ import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { createMaskedLanguageModel } from '../../src/models/checkpoint.ts';
 import { crammedBertConfig } from '../../src/models/config.ts';
 import type { FastFeedforwardActivations } from '../../src/nn/fast_feedforward.ts';
-import { CollapseNotice, compareLeaves, describeLeafUse, LeafCounts, watchLeaves } from '../../src/training/paths.ts';
+import { CollapseNotice, compareLeaves, describeLeafUse, LeafCounts, watchLeaves } from '../../src/training/leaf_use.ts';
 
 test('the leaves of each layer are those that training keeps', async () => {
   using device = new ReferenceDevice();

@@ -7,7 +7,7 @@ import type { Encoder } from '../models/encoder.ts';
 import { Session } from '../models/session.ts';
 import { batchesByLength, batchOf, type EncodedText } from '../models/text_batches.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { LeafCounts, type LeafUse, watchLeaves } from '../training/paths.ts';
+import { LeafCounts, type LeafUse, watchLeaves } from '../training/leaf_use.ts';
 
 export interface TokenPaths {
   tokens: string[];

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { InputError } from '../../src/errors.ts';
 import { loadMaskedLanguageModel } from '../../src/models/checkpoint.ts';
-import { pathsOf } from '../../src/pipelines/paths.ts';
+import { pathsOf } from '../../src/pipelines/token_paths.ts';
 import { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { writeTinyModel } from '../tiny_model.ts';

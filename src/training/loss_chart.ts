@@ -11,7 +11,7 @@ use([LineChart, ScatterChart, GridComponent, LegendComponent, TitleComponent, SV
 const drawnPoints = 400;
 
 /** An SVG document of the loss curve; the training loss is smoothed, the points behind it are faint. */
-export function renderLossCurve(history: readonly CurvePoint[]): string {
+export function renderLossChart(history: readonly CurvePoint[]): string {
   const training = history.filter((point) => point.loss !== undefined).map(({ tokens, loss }) => [tokens, loss as number]);
   const heldOut = history
     .filter((point) => point.heldOutLoss !== undefined)

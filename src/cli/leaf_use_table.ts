@@ -1,5 +1,5 @@
 /** How tokens spread over the leaves of a model's trees, as commands print it. */
-import type { LeafUse } from '../training/paths.ts';
+import type { LeafUse } from '../training/leaf_use.ts';
 import { table } from './commands/bench_report.ts';
 
 /** A row for each layer. As many bits as log2 of a tree's leaves would be: evenly. */
