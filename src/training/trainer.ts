@@ -21,18 +21,49 @@ export interface StepResult {
 /** Tokens of even splits that every node is counted with besides: the few of a step that come to a deep node say little of how it splits. */
 const pseudoCount = 64;
 
-/** Trains parameters step by step, whatever the loss. A step is handed to the backend whole and waited for once. */
+/** What a step's passes have summed up, each sum where the update takes it from. */
+export interface StepSums {
+  /** [1]: of the losses. */
+  loss: Tensor;
+  /**
+   * Each with its `gradient` and, where that is row-sparse, its `rowMask`: rows flagged 0 are all 0, and rows that are written are to be
+   * flagged 1. Routing thresholds have `splits` in place of a gradient, if they are balanced.
+   */
+  parameters: readonly Parameter[];
+}
+
+/**
+ * Called between a step's passes and its update, where several trainers work on one model: replaces each sum by that of all trainers. All of
+ * them then take the same step. May wait for others.
+ */
+export type Reduce = (sums: StepSums) => Promise<void> | void;
+
+export interface TrainerOptions {
+  adamW?: AdamWOptions;
+  /** Dropout with the model's probabilities; absent: none. Trainers of one model have a seed each. */
+  dropoutSeed?: number;
+  /** Of products of matrices; f32 if absent. */
+  precision?: ProductPrecision;
+  /** Absent: the trainer is alone. */
+  reduce?: Reduce;
+}
+
+/**
+ * Trains parameters step by step, whatever the loss. A step is to accumulate, to reduce and to update; it is handed to the backend whole,
+ * unless there is something to reduce, and waited for once.
+ */
 export class Trainer {
   readonly optimizer: AdamW;
   private readonly arena: Arena;
   /** Loss, clip factor, gradient norm: read together. */
   private readonly results: Tensor;
+  /** Of the step at hand. */
+  private examples = 0;
 
-  /** `dropoutSeed`: dropout with the model's probabilities; absent: none. `precision`: of products of matrices. */
   constructor(
     readonly device: Device,
-    parameters: readonly Parameter[],
-    private readonly options: { adamW?: AdamWOptions; dropoutSeed?: number; precision?: ProductPrecision } = {},
+    private readonly parameters: readonly Parameter[],
+    private readonly options: TrainerOptions = {},
   ) {
     this.optimizer = new AdamW(device, parameters, options.adamW);
     this.arena = new Arena(device);
@@ -46,39 +77,69 @@ export class Trainer {
 
   /**
    * One optimizer step over all passes (gradient accumulation), on the mean of their losses: `examples` is how many losses they have
-   * together. All work is queued before this returns; the promise is the one wait. A step that fails (a label that is no class, say) changes
-   * nothing: another may follow. `balance`: how far a routing threshold moves if all of many tokens go to one side, in units of a logit; 0:
-   * not at all.
+   * together, with those of other trainers. Without a `reduce` all work is queued before this returns; the promise is the one wait. A step
+   * that fails (a label that is no class, say) changes nothing: another may follow. `balance`: how far a routing threshold moves if all of
+   * many tokens go to one side, in units of a logit; 0: not at all.
    */
   async step(passes: readonly Pass[], examples: number, learningRate: number, balance = 0): Promise<StepResult> {
-    const { steps } = this.optimizer;
+    this.accumulate(passes, examples, balance);
+    if (this.options.reduce) await this.reduce(this.options.reduce);
+    return await this.update(learningRate, balance);
+  }
+
+  /** Queues the passes: their losses and gradients add up. Above a `balance` of 0 they also count which side tokens took. */
+  accumulate(passes: readonly Pass[], examples: number, balance = 0): void {
+    const { device, arena, results, optimizer } = this;
+    const { dropoutSeed: seed, precision } = this.options;
+    this.examples = examples;
     try {
       if (balance > 0) this.countSplits();
-      this.queueStep(passes, examples, learningRate, balance);
-      const [total, , gradientNorm] = await this.device.read(this.results);
-      return { loss: total / examples, gradientNorm };
+      const loss = results.view([1], 0);
+      device.fill({ output: loss, value: 0 });
+      for (const [index, pass] of passes.entries()) {
+        arena.reset();
+        const dropout = seed === undefined ? undefined : { seed, step: optimizer.steps * passes.length + index };
+        const losses = pass({ device, arena, training: true, dropout, precision }, 1 / examples);
+        device.sum({ input: losses, output: loss, accumulate: true });
+        device.submit(); // Starts on it while the rest is queued.
+      }
     } catch (error) {
-      this.optimizer.discard(steps);
-      for (const { splits } of this.optimizer.buffers) if (splits) this.device.fill({ output: splits, value: 0 });
+      this.discard(optimizer.steps);
       throw error;
     }
   }
 
-  private queueStep(passes: readonly Pass[], examples: number, learningRate: number, balance: number): void {
-    const { device, arena, results, optimizer } = this;
-    const { dropoutSeed: seed, precision } = this.options;
-    const loss = results.view([1], 0);
-    device.fill({ output: loss, value: 0 });
-    for (const [index, pass] of passes.entries()) {
-      arena.reset();
-      const dropout = seed === undefined ? undefined : { seed, step: optimizer.steps * passes.length + index };
-      const losses = pass({ device, arena, training: true, dropout, precision }, 1 / examples);
-      device.sum({ input: losses, output: loss, accumulate: true });
-      device.submit(); // Starts on it while the rest is queued.
+  private async reduce(reduce: Reduce): Promise<void> {
+    const { optimizer, results, parameters } = this;
+    try {
+      await reduce({ loss: results.view([1], 0), parameters: parameters.filter(({ gradient, splits }) => gradient ?? splits) });
+    } catch (error) {
+      this.discard(optimizer.steps);
+      throw error;
     }
-    optimizer.step(learningRate, results.view([2], 1));
-    for (const { value, splits } of optimizer.buffers)
-      if (splits) device.balanceThresholds({ counts: splits, thresholds: value, rate: balance, pseudoCount });
+  }
+
+  /** Clips the gradient, steps the optimizer and moves thresholds by `balance`; queued before it returns. The gradient is used up. */
+  async update(learningRate: number, balance = 0): Promise<StepResult> {
+    const { device, optimizer, results, examples } = this;
+    const { steps } = optimizer;
+    try {
+      optimizer.step(learningRate, results.view([2], 1));
+      for (const { value, splits } of optimizer.buffers)
+        if (splits) device.balanceThresholds({ counts: splits, thresholds: value, rate: balance, pseudoCount });
+      const [total, , gradientNorm] = await device.read(results);
+      return { loss: total / examples, gradientNorm };
+    } catch (error) {
+      this.discard(steps);
+      throw error;
+    }
+  }
+
+  /** After a failure: what the passes have added is forgotten. `steps`: taken before. */
+  private discard(steps: number): void {
+    const { device, optimizer } = this;
+    optimizer.discard(steps);
+    for (const { splits } of optimizer.buffers) if (splits) device.fill({ output: splits, value: 0 });
   }
 
   /** From now on the backward passes count which side tokens took. */
