@@ -12,6 +12,9 @@ export interface BatchPass<Text extends EncodedText, Output> {
 /** What is asked of the queue by one call. */
 interface Request {
   signal?: AbortSignal;
+  /** It was told of a failure: its other texts are left out. */
+  failed: boolean;
+  reject(error: unknown): void;
 }
 
 /** A text that waits for its pass. */
@@ -21,12 +24,12 @@ interface Waiting {
   request: Request;
   /** Given what the pass made of the text. May throw, of this text alone. */
   done(output: unknown): void;
-  failed(error: unknown): void;
 }
 
 /**
  * Below all that answers texts: merges those that wait, of several callers, into batches by a budget of tokens. Texts that come while a
- * batch is computed go with the next ones. What is made of a text does not depend on what it goes with, up to rounding.
+ * batch is computed are planned together; plans take turns, a batch each, so that a few texts do not wait for all of a long list.
+ * What is made of a text does not depend on what it goes with, up to rounding.
  */
 export class BatchQueue {
   private waiting: Waiting[] = [];
@@ -36,8 +39,8 @@ export class BatchQueue {
 
   /**
    * What `finish` makes of each text's output, in order of the texts. Texts asked for in one turn of the event loop go together, if it is with
-   * the same `pass` object. Rejects with the first failure, of a pass or of `finish`; with the signal's reason as soon as it aborts, and
-   * then texts that have not begun are left out.
+   * the same `pass` object. Rejects with the first failure, of a pass or of `finish`, or with the signal's reason when it aborted; texts
+   * that have not begun are then left out.
    */
   answer<Text extends EncodedText, Output, Answer>(
     texts: readonly Text[],
@@ -45,17 +48,17 @@ export class BatchQueue {
     finish: (output: Output, text: Text) => Answer,
     signal?: AbortSignal,
   ): Promise<Answer[]> {
-    const request: Request = { signal };
     const answers: Answer[] = new Array(texts.length);
     let left = texts.length;
     return new Promise((resolve, reject) => {
+      const request: Request = { signal, failed: false, reject };
       if (left === 0) resolve(answers);
       for (const [index, text] of texts.entries()) {
         const done = (output: unknown) => {
           answers[index] = finish(output as Output, text);
           if (--left === 0) resolve(answers);
         };
-        this.waiting.push({ text, pass: pass as BatchPass<EncodedText, unknown>, request, done, failed: reject });
+        this.waiting.push({ text, pass: pass as BatchPass<EncodedText, unknown>, request, done });
       }
       // What else is asked for in this turn comes before the microtask.
       this.pumping ??= Promise.resolve().then(() => this.pump());
@@ -67,44 +70,60 @@ export class BatchQueue {
     while (this.pumping) await this.pumping;
   }
 
-  /** Whatever happens, every text is told: nothing is thrown. */
+  /** Whatever happens, every call is told: nothing is thrown. */
   private async pump(): Promise<void> {
-    while (this.waiting.length > 0) {
-      const planned = this.waiting;
-      this.waiting = [];
-      for (const group of groupsBy(planned, ({ pass }) => pass)) {
-        const { unpadded } = group[0].pass;
-        const texts = group.map(({ text }) => text);
-        for (const members of batchesByLength(texts, { unpadded })) await this.compute(members.map((index) => group[index]));
-      }
+    const plans: Waiting[][][] = [];
+    for (;;) {
+      const plan = plans.shift() ?? this.plan();
+      const batch = plan.shift();
+      if (!batch) break;
+      await this.compute(batch);
+      if (this.waiting.length > 0) plans.push(this.plan());
+      if (plan.length > 0) plans.push(plan);
     }
     this.pumping = undefined;
   }
 
+  /** The batches of all texts that wait. */
+  private plan(): Waiting[][] {
+    const planned = this.waiting;
+    this.waiting = [];
+    return groupsBy(planned, ({ pass }) => pass).flatMap((group) => {
+      const texts = group.map(({ text }) => text);
+      const batches = [...batchesByLength(texts, { unpadded: group[0].pass.unpadded })];
+      return batches.map((members) => members.map((index) => group[index]));
+    });
+  }
+
   private async compute(batch: readonly Waiting[]): Promise<void> {
-    const wanted = batch.filter(({ request: { signal }, failed }) => {
-      if (signal?.aborted) failed(signal.reason);
-      return !signal?.aborted;
+    const wanted = batch.filter(({ request }) => {
+      if (request.signal?.aborted) fail(request, request.signal.reason);
+      return !request.failed;
     });
     if (wanted.length === 0) return;
     const texts = wanted.map(({ text }) => text);
     try {
       const members = texts.map((_, index) => index);
       const outputs = await this.session.pass((context) => wanted[0].pass.compute(context, batchOf(texts, members), texts));
-      for (const [index, { done, failed }] of wanted.entries()) {
+      for (const [index, { done, request }] of wanted.entries()) {
         try {
           done(outputs[index]);
         } catch (error) {
-          failed(error);
+          fail(request, error);
         }
       }
     } catch (error) {
       const requests = groupsBy(wanted, ({ request }) => request);
       // Nobody's texts fail for those of others.
       if (requests.length > 1) for (const own of requests) await this.compute(own);
-      else for (const { failed } of wanted) failed(error);
+      else fail(wanted[0].request, error);
     }
   }
+}
+
+function fail(request: Request, error: unknown): void {
+  request.failed = true;
+  request.reject(error);
 }
 
 /** Items that have the same key, in the order in which keys come first. */

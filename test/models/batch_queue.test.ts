@@ -50,6 +50,41 @@ test('what comes while a batch is computed goes with the next', async () => {
   expect(batches).toEqual([[6], [7, 8]]);
 });
 
+test('plans take turns: a text that comes later does not wait for all of a long list', async () => {
+  const later: Promise<number[]>[] = [];
+  const slow = {
+    async compute(...given: Parameters<typeof lengths>) {
+      if (later.length === 0) later.push(queue.answer([text(7)], slow, same));
+      return await lengths(...given);
+    },
+  };
+  const list = queue.answer(
+    Array.from({ length: 3 }, () => text(4000)),
+    slow,
+    same,
+  );
+  await Promise.all([list, ...later]);
+  expect(batches).toEqual([[4000], [7], [4000], [4000]]);
+});
+
+test('of a call that has failed, in a pass or after it, no other text is computed', async () => {
+  const fails = {
+    async compute(...given: Parameters<typeof lengths>) {
+      const outputs = await lengths(...given);
+      if (outputs.includes(3000)) throw new Error('3000 cannot be');
+      return outputs;
+    },
+  };
+  const asked = [3000, 3001, 3002].map(text);
+  await expect(queue.answer(asked, fails, same)).rejects.toThrow('3000 cannot be');
+  const refuse = () => {
+    throw new Error('not finite');
+  };
+  await expect(queue.answer(asked, pass, refuse)).rejects.toThrow('not finite');
+  await queue.idle();
+  expect(batches).toEqual([[3000], [3000]]);
+});
+
 test("nobody's texts fail for those of others", async () => {
   const fails = {
     async compute(...given: Parameters<typeof lengths>) {
