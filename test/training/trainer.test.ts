@@ -142,7 +142,8 @@ describeOnEach(candidates, ({ create }) => {
 
   test('trainers of two replicas, reduced between passes and update, take the steps of one that has all micro-batches', async () => {
     const options = { adamW: { ...pretrainingAdamW, epsilon: 1e-4 } };
-    const config = { ...tiny, feedforward: { kind: 'fff', trees: 2, depth: 3 } as const };
+    // So deep that each replica visits nodes that the other does not.
+    const config = { ...tiny, feedforward: { kind: 'fff', trees: 1, depth: 7 } as const };
     using device = create();
     const passesOf = (model: MaskedLanguageModel, work: readonly LabeledBatch[]) =>
       work.map((batch) => (context: Context, scale: number) => model.lossAndGradients(context, batch, { scale }));
@@ -159,7 +160,6 @@ describeOnEach(candidates, ({ create }) => {
     const [alone, ...replicas] = [start(), start(reduce), start(reduce)];
     const before = await valuesOf(alone.model);
     for (let step = 0; step < 3; step++) {
-      // Texts of their own in each step, so that each has rows that the others have not.
       const work = batches(8, 2, length, step * 128);
       const examples = work.flatMap(({ labels }) => [...labels]).filter((label) => label >= 0).length;
       const expected = await alone.trainer.step(passesOf(alone.model, work), examples, 1e-3, 0.3);
