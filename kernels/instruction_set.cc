@@ -13,6 +13,7 @@ namespace UFB_INSTRUCTION_SET {
 #include "bf16.h"
 #include "quantize.h"
 #include "products.h"
+#include "matrix_packing.h"
 #include "matrix_multiply.h"
 #include "linear.h"
 #include "scatter.h"
@@ -26,7 +27,8 @@ namespace UFB_INSTRUCTION_SET {
 #include "conditional_matmul.h"
 #include "pool.h"
 #include "loss.h"
-#include "optimizer.h"
+#include "clip.h"
+#include "adamw.h"
 
 extern const KernelEntry kernels[];
 const KernelEntry kernels[] = {

@@ -1,7 +1,8 @@
 /** Folders as Python's tools write or take them: test/fixtures/python-tools/base with changes. */
 import { chmodSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { readSafetensors, writeSafetensors } from '../src/io/safetensors.ts';
+import { readSafetensors } from '../src/io/safetensors.ts';
+import { writeSafetensors } from '../src/io/safetensors_writer.ts';
 import { temporaryFolder } from './temporary.ts';
 
 const fixtures = new URL('./fixtures/python-tools/', import.meta.url).pathname;

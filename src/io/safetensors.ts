@@ -2,9 +2,10 @@
  * The safetensors file format: 8 bytes with the length of a JSON header, the header ({ name: { dtype, shape, data_offsets } }), then
  * the tensors' little-endian values end to end. Files are not trusted: nothing is allocated or read before it was checked.
  */
-import { openFile, type RandomAccessFile, startHash, writeAside } from '#platform';
+import { openFile, type RandomAccessFile } from '#platform';
 import { InputError, quoted } from '../errors.ts';
 import { fileError, parseJson } from './files.ts';
+import { fromBfloat16, halfToFloat } from './half_floats.ts';
 import { isLfsPointer, lfsError } from './json.ts';
 
 /** The array that holds the stored bits of each type. */
@@ -24,7 +25,7 @@ const arrayTypes = {
   BOOL: Uint8Array,
 } as const;
 export type SafetensorsType = keyof typeof arrayTypes;
-const bytesPerValue = (dtype: SafetensorsType) => arrayTypes[dtype].BYTES_PER_ELEMENT;
+export const bytesPerValue = (dtype: SafetensorsType) => arrayTypes[dtype].BYTES_PER_ELEMENT;
 
 export interface TensorInfo {
   readonly dtype: SafetensorsType;
@@ -230,156 +231,3 @@ function toFloats(bytes: Uint8Array<ArrayBuffer>, dtype: SafetensorsType): Float
   else for (let i = 0; i < result.length; i++) result[i] = Number(values[i]);
   return result;
 }
-
-/** A function of its own, so that the engine sees one array type only: opening a model spends its time here. */
-function fromBfloat16(values: Uint16Array): Float32Array<ArrayBuffer> {
-  const bits = new Uint32Array(values.length);
-  for (let i = 0; i < bits.length; i++) bits[i] = values[i] << 16;
-  return new Float32Array(bits.buffer);
-}
-
-function halfToFloat(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 0x1f;
-  const fraction = bits & 0x3ff;
-  if (exponent === 0x1f) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
-  return exponent === 0 ? sign * fraction * 2 ** -24 : sign * (1024 + fraction) * 2 ** (exponent - 25);
-}
-
-/** bfloat16 bits of float32 values, rounded to nearest, ties to even; NaN stays NaN. */
-export function toBfloat16(values: Float32Array): Uint16Array<ArrayBuffer> {
-  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
-  const result = new Uint16Array(values.length);
-  for (let i = 0; i < result.length; i++) {
-    const value = bits[i];
-    const notANumber = (value & 0x7fffffff) > 0x7f800000;
-    result[i] = notANumber ? (value >>> 16) | 0x40 : (value + 0x7fff + ((value >>> 16) & 1)) >>> 16;
-  }
-  return result;
-}
-
-/**
- * float16 bits of float32 values, rounded to nearest, ties to even; NaN stays NaN.
- * @throws InputError if a finite value is larger than float16 holds (65504); `name` says which tensor's.
- */
-export function toFloat16(values: Float32Array, name = 'values'): Uint16Array<ArrayBuffer> {
-  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
-  const result = new Uint16Array(values.length);
-  for (let i = 0; i < result.length; i++) {
-    const sign = (bits[i] >>> 16) & 0x8000;
-    const magnitude = bits[i] & 0x7fffffff;
-    if (magnitude > 0x7f800000) result[i] = sign | 0x7e00;
-    else if (magnitude === 0x7f800000) result[i] = sign | 0x7c00;
-    else if (magnitude < 0x38800000) {
-      // Below 2^-14 the steps are 2^-24, and rounding up to 1024 of them gives the smallest normal number.
-      const steps = Math.abs(values[i]) * 2 ** 24;
-      const below = Math.floor(steps);
-      const up = steps - below > 0.5 || (steps - below === 0.5 && below % 2 === 1);
-      result[i] = sign | (below + (up ? 1 : 0));
-    } else {
-      const rounded = magnitude + 0xfff + ((magnitude >>> 13) & 1);
-      if (rounded >= 0x47800000)
-        throw new InputError(`tensor '${name}' holds ${values[i]}, more than float16 holds (65504): take bf16 or f32`);
-      result[i] = sign | ((rounded - 0x38000000) >>> 13);
-    }
-  }
-  return result;
-}
-
-type Values = Float32Array | Float64Array | Int32Array | Uint8Array;
-
-/** A tensor to be written. BF16 and F16 take float32 values and round them to nearest even. */
-export interface TensorToWrite {
-  readonly name: string;
-  readonly dtype: 'F32' | 'BF16' | 'F16' | 'F64' | 'I32' | 'U8';
-  readonly shape: readonly number[];
-  /** A function is called when the tensor's turn comes, so that only one tensor's values are in memory at a time. */
-  readonly values: Values | (() => Values | Promise<Values>);
-}
-
-/** The last tensor of a file that was written with one: SHA-256 of all bytes before its own. */
-const checksumName = 'checksum';
-
-/**
- * Whether what lies in a file is what was written; undefined if it has no checksum.
- * @throws InputError if the file ends while it is read
- */
-export async function verifyChecksum(path: string): Promise<boolean | undefined> {
-  await using file = await readSafetensors(path);
-  if (!file.has(checksumName)) return undefined;
-  const expected = await file.readRaw(checksumName);
-  const whole = await openFile(path);
-  try {
-    const hash = startHash();
-    const end = whole.size - expected.length;
-    for (let at = 0; at < end; at += 2 ** 22) hash.add(await whole.read(at, Math.min(2 ** 22, end - at)));
-    return `${hash.digest()}` === `${expected}`;
-  } finally {
-    await whole.close();
-  }
-}
-
-const givenTypes = { F32: Float32Array, BF16: Float32Array, F16: Float32Array, F64: Float64Array, I32: Int32Array, U8: Uint8Array };
-
-/**
- * Writes a safetensors file, tensor by tensor, under a temporary name that becomes `path` at the end. Tensors lie in the order given,
- * those of wider elements first, so that every one of them is aligned.
- * @param options.checksum ends the file with one, for {@link verifyChecksum}
- * @throws InputError if the file cannot be written; Error if a tensor's name comes twice or its values do not fit its dtype and shape.
- */
-export async function writeSafetensors(
-  path: string,
-  tensors: Iterable<TensorToWrite> | AsyncIterable<TensorToWrite>,
-  metadata?: Readonly<Record<string, string>>,
-  options: { checksum?: boolean } = {},
-): Promise<void> {
-  const all: TensorToWrite[] = [];
-  for await (const tensor of tensors) all.push(tensor);
-  all.sort((a, b) => bytesPerValue(b.dtype) - bytesPerValue(a.dtype));
-  const hash = options.checksum ? startHash() : undefined;
-  if (hash) all.push({ name: checksumName, dtype: 'U8', shape: [32], values: () => hash.digest() });
-
-  const entries = new Map<string, unknown>();
-  if (metadata) entries.set('__metadata__', metadata);
-  let position = 0;
-  for (const { name, dtype, shape } of all) {
-    if (entries.has(name) || name === '__metadata__') throw new Error(`${path}: tensor '${name}' cannot be written twice`);
-    const end = position + count(shape) * bytesPerValue(dtype);
-    entries.set(name, { dtype, shape, data_offsets: [position, end] });
-    position = end;
-  }
-  // fromEntries would put names that look like numbers first; the file's order is ours.
-  const fields = [...entries].map(([name, entry]) => `${JSON.stringify(name)}:${JSON.stringify(entry)}`);
-  const header = new TextEncoder().encode(`{${fields.join(',')}}`);
-  const start = new Uint8Array(8 + Math.ceil(header.length / 8) * 8).fill(0x20);
-  new DataView(start.buffer).setBigUint64(0, BigInt(start.length - 8), true);
-  start.set(header, 8);
-
-  try {
-    const file = await writeAside(path);
-    try {
-      await file.write(start);
-      hash?.add(start);
-      for (const { name, dtype, shape, values: given } of all) {
-        const values = typeof given === 'function' ? await given() : given;
-        if (!(values instanceof givenTypes[dtype]) || values.length !== count(shape)) {
-          throw new Error(`${path}: tensor '${name}' ${dtype} [${shape}] got ${values.length} values of ${values.constructor.name}`);
-        }
-        const stored = dtype === 'BF16' || dtype === 'F16' ? rounded(values as Float32Array, dtype, name) : values;
-        const bytes = new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength);
-        await file.write(bytes);
-        if (name !== checksumName) hash?.add(bytes);
-      }
-      await file.commit();
-    } catch (error) {
-      await file.abort();
-      throw error;
-    }
-  } catch (error) {
-    throw fileError(error, path, 'write');
-  }
-}
-
-const rounded = (values: Float32Array, dtype: 'BF16' | 'F16', name: string) =>
-  dtype === 'BF16' ? toBfloat16(values) : toFloat16(values, name);
-const count = (shape: readonly number[]) => shape.reduce((product, extent) => product * extent, 1);

@@ -4,7 +4,7 @@ import type { Device } from '../backend/device.ts';
 import { type Precision, precisions } from '../backend/prepared_weight.ts';
 import { InputError, memoryError } from '../errors.ts';
 import { writeFileAtomic } from '../io/files.ts';
-import { type TensorToWrite, writeSafetensors } from '../io/safetensors.ts';
+import { type TensorToWrite, writeSafetensors } from '../io/safetensors_writer.ts';
 import type { NamedArray, Parameter, ParameterLayout } from '../nn/parameter.ts';
 import { parameterTensors } from '../nn/parameter_arrays.ts';
 import { saveTokenizer } from '../tokenizer/save_tokenizer.ts';

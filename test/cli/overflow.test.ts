@@ -2,7 +2,8 @@
 import { cpSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
-import { readSafetensors, writeSafetensors } from '../../src/io/safetensors.ts';
+import { readSafetensors } from '../../src/io/safetensors.ts';
+import { writeSafetensors } from '../../src/io/safetensors_writer.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { generatedSentences, tinyBert, writeTinyClassifier, writeTinyModel } from '../tiny_model.ts';
 import { writeCorpus } from '../training/corpora.ts';

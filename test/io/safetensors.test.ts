@@ -4,7 +4,9 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { RandomAccessFile } from '#platform';
 import { InputError } from '../../src/errors.ts';
-import { readSafetensors, type TensorToWrite, toBfloat16, toFloat16, writeSafetensors } from '../../src/io/safetensors.ts';
+import { toBfloat16, toFloat16 } from '../../src/io/half_floats.ts';
+import { readSafetensors } from '../../src/io/safetensors.ts';
+import { type TensorToWrite, writeSafetensors } from '../../src/io/safetensors_writer.ts';
 import { temporaryFolder } from '../temporary.ts';
 
 const folder = temporaryFolder();

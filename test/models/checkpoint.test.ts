@@ -6,7 +6,8 @@ import { Arena } from '../../src/backend/arena.ts';
 import { ReferenceDevice } from '../../src/backend/reference.ts';
 import type { Storage } from '../../src/backend/tensor.ts';
 import { InputError } from '../../src/errors.ts';
-import { readSafetensors, type TensorToWrite, writeSafetensors } from '../../src/io/safetensors.ts';
+import { readSafetensors } from '../../src/io/safetensors.ts';
+import { type TensorToWrite, writeSafetensors } from '../../src/io/safetensors_writer.ts';
 import {
   createMaskedLanguageModel,
   loadMaskedLanguageModel,

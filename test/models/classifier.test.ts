@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
 import type { Device } from '../../src/backend/device.ts';
-import { writeSafetensors } from '../../src/io/safetensors.ts';
+import { writeSafetensors } from '../../src/io/safetensors_writer.ts';
 import { loadModel } from '../../src/models/checkpoint.ts';
 import { SequenceClassifier } from '../../src/models/sequence_classifier.ts';
 import { candidates, describeOnEach } from '../backend/backends.ts';

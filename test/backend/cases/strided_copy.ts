@@ -1,5 +1,5 @@
 import type { FileType } from '../../../src/backend/operations/strided_copy.ts';
-import { toBfloat16 } from '../../../src/io/safetensors.ts';
+import { toBfloat16 } from '../../../src/io/half_floats.ts';
 import type { Placement } from '../../../src/nn/parameter.ts';
 import type { Random } from '../random.ts';
 import { exact, normal, type Operand, type OperationCase, updated } from './case.ts';

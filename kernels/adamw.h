@@ -1,14 +1,4 @@
-// What a training step does to parameters and gradients.
-
-inline void clipScale(Context&, const Arguments& a) {
-  const float* sums = a.floats(0);
-  float* output = a.floats(1);
-  double total = 0;
-  for (size_t i = 0; i < a.count(0); i++) total += static_cast<double>(sums[i]);
-  const double norm = __builtin_sqrt(total), scale = a.numbers[1] / (norm + 1e-6);
-  output[0] = scale > 1 ? 1.0f : static_cast<float>(scale);  // NaN stays NaN
-  output[1] = static_cast<float>(norm);
-}
+// An optimizer step, and what is cleared behind it.
 
 UFB_INLINE double power(double base, uint64_t exponent) {
   double result = 1;
