@@ -4,7 +4,6 @@
  */
 const layers = [
   ['cli'],
-  ['server'],
   ['pipelines'],
   ['glue', 'convert', 'bench', 'retrieval'],
   ['training'],

@@ -26,12 +26,12 @@ export {
 export { crammedBertConfig, type FeedforwardConfig, type ModelConfig, type ProblemType, type Task } from './models/config.ts';
 export { configToJson, parseConfig } from './models/config_json.ts';
 export { type Batch, Encoder, type EncoderActivations, type EncoderGradients } from './models/encoder.ts';
-export type { HeadOutput as Answer } from './models/head_output.ts';
+export type { HeadOutput } from './models/head_output.ts';
 export { type LabeledBatch, MaskedLanguageModel, type MaskedLanguageModelLosses } from './models/masked_language_model.ts';
 export { type ClassifiedBatch, SequenceClassifier } from './models/sequence_classifier.ts';
 export { FastFeedforward, type FastFeedforwardActivations, type FastFeedforwardShape } from './nn/fast_feedforward.ts';
 export type { Target } from './nn/layer.ts';
-export type { Context as Run, NamedArray, Parameter } from './nn/parameter.ts';
+export type { Context, NamedArray, Parameter } from './nn/parameter.ts';
 export type {
   FeatureExtractionOptions,
   FeatureExtractionPipeline,

@@ -62,7 +62,7 @@ export interface ModelConfig {
   untiedDecoder?: boolean;
   /** Standard deviation of initial weights. */
   initializerRange: number;
-  /** Probabilities, applied when a run has dropout. */
+  /** Probabilities, applied when a pass has dropout. */
   dropout: { embedding: number; attention: number; hidden: number; classifier: number };
   /** Of each sequence, the fraction of positions that masked-LM training predicts. */
   mlmProbability: number;

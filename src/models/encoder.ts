@@ -48,7 +48,7 @@ export interface EncoderGradients {
   hiddenStates?: readonly (Tensor | undefined)[];
 }
 
-/** Embedding and blocks. Activations lie in the run's arena: whoever owns it resets it before the next run. */
+/** Embedding and blocks. Activations lie in the context's arena: whoever owns it resets it before the next pass. */
 export class Encoder {
   readonly task = 'encoder';
   readonly parameters: readonly Parameter[];

@@ -25,7 +25,7 @@ export interface MaskedLanguageModelLosses {
   ranks: Int32Array;
 }
 
-/** An encoder and a head that predicts masked tokens. Results lie in the run's arena: reset it before the next run. */
+/** An encoder and a head that predicts masked tokens. Results lie in the context's arena: reset it before the next pass. */
 export class MaskedLanguageModel {
   readonly task = 'masked-lm';
   readonly encoder: Encoder;

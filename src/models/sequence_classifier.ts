@@ -16,7 +16,7 @@ export interface ClassifiedBatch extends Batch {
   labels: Int32Array | Float32Array;
 }
 
-/** An encoder, a pooler and a linear head over classes; with one label it is a regression. Results lie in the run's arena. */
+/** An encoder, a pooler and a linear head over classes; with one label it is a regression. Results lie in the context's arena. */
 export class SequenceClassifier {
   readonly task = 'sequence-classification';
   readonly encoder: Encoder;

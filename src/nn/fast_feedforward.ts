@@ -39,8 +39,8 @@ export interface FastFeedforwardActivations {
  *
  * @example
  * const layer = FastFeedforward.create(backend, { width: 768, trees: 1, depth: 11, seed: 1 });
- * const run = { backend, arena: new Arena(backend), training: false };
- * const { output } = layer.forward(run, input); // [tokens, 768]
+ * const context = { device, arena: new Arena(device), training: false };
+ * const { output } = layer.forward(context, input); // [tokens, 768]
  */
 export class FastFeedforward {
   readonly width: number;

@@ -3,7 +3,7 @@ import type { Tensor } from '../backend/tensor.ts';
 import type { Context, Parameter } from './parameter.ts';
 
 /**
- * Where a layer puts its result. Layers take one from the run's arena if none is given; with `accumulate` the result is added to what
+ * Where a layer puts its result. Layers take one from the context's arena if none is given; with `accumulate` the result is added to what
  * the tensor holds, which is how residual connections and their gradients are summed without a pass of their own.
  */
 export interface Target {
@@ -16,7 +16,7 @@ export function gradientOf(parameter: Parameter | undefined): Tensor | undefined
   return parameter?.frozen ? undefined : parameter?.gradient;
 }
 
-/** The dropout of one site in this run: undefined outside of training, where the run has none, or where the probability is 0. */
+/** The dropout of one site in this pass: undefined outside of training, where the context has none, or where the probability is 0. */
 export function dropoutAt(context: Context, site: number, probability: number): Dropout | undefined {
   if (!context.training || !context.dropout || probability === 0) return undefined;
   return { probability, key: dropoutKey(context.dropout.seed, context.dropout.step, site) };

@@ -89,7 +89,7 @@ export class Parameter {
     if (!product.readOtherwise) value.dispose();
   }
 
-  /** What a forward multiplies by. Throws InputError if a training run comes to a parameter that was prepared. */
+  /** What a forward multiplies by. Throws InputError if a pass of training comes to a parameter that was prepared. */
   operand(context: Context): Tensor | PreparedWeight {
     if (!this.prepared) return this.value;
     if (context.training) this.refuse('trained');

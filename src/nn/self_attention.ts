@@ -92,7 +92,7 @@ export class SelfAttention {
     };
   }
 
-  /** In training the run's. With weights rounded to bf16 or i8 what attention multiplies is rounded too, where that takes less time. */
+  /** In training the context's. With weights rounded to bf16 or i8 what attention multiplies is rounded too, where that takes less time. */
   private precision(context: Context): ProductPrecision | undefined {
     const { prepared } = this.queryKeyValue.weight;
     if (!prepared) return context.precision;
