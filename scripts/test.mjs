@@ -27,6 +27,7 @@ if (named.length === 0) {
     ['style', '@biomejs/biome/bin/biome', ['check', '--error-on-warnings']],
     ['types', 'typescript/bin/tsc', ['--noEmit']],
     ['direction of imports', 'dependency-cruiser/bin/dependency-cruise.mjs', ['--config', '.dependency-cruiser.cjs', 'src']],
+    ['the API reference', 'typedoc/bin/typedoc', []],
   ];
   for (const [name, tool, args] of checks) {
     process.stdout.write(`checking ${name} ...\n`);
