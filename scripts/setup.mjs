@@ -105,9 +105,14 @@ export async function setUp() {
     if (stderr !== (done.nativeFailure ?? '')) process.stderr.write(stderr);
     done.nativeFailure = stderr;
   });
-  await once('wasm', 'build/wasm/ufb-simd.wasm', hashOf('kernels', 'scripts/build_wasm.mjs', 'package-lock.json'), async () => {
-    await step('building the WASM part', process.execPath, ['scripts/build_wasm.mjs']);
-  });
+  await once(
+    'wasm',
+    'build/wasm/ufb-simd.wasm',
+    hashOf('kernels', 'scripts/build_wasm.mjs', 'node_modules/@yowasp/clang/package.json'),
+    async () => {
+      await step('building the WASM part', process.execPath, ['scripts/build_wasm.mjs']);
+    },
+  );
   await once(
     'bundle',
     'dist/cli.js',
