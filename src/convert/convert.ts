@@ -313,6 +313,8 @@ async function train({
   let savedStep = progress.step;
   return takeSteps(session, clock, {
     done: () => progress.fitted >= budgets.fit && progress.trained >= budgets.train,
+    // When the fit is over.
+    due: () => budgets.fit > 0 && progress.fitted >= budgets.fit && !progress.history.some(({ fitted }) => fitted >= budgets.fit),
     async step() {
       const texts = await stream.next();
       const phase = progress.fitted < budgets.fit ? 'fit' : 'train';
@@ -340,7 +342,6 @@ async function train({
         seconds: clock.seconds,
         tokensPerSecond: clock.tokensPerSecond(tokens()),
       });
-      return phase === 'fit' && progress.fitted >= budgets.fit;
     },
     async evaluate() {
       const { fitted, trained } = progress;

@@ -12,7 +12,8 @@ import { hashText } from '../nn/random.ts';
 import { LossNotice } from '../tokenizer/character_loss.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
-import { encodeTexts, type FineTuningStep, fineTune, logitsOf, predictionsOf } from '../training/fine_tune.ts';
+import { encodeTexts, logitsOf, predictionsOf } from '../training/classifier_scores.ts';
+import { type FineTuningStep, fineTune } from '../training/fine_tune.ts';
 import { fineTuningRecipe } from '../training/fine_tune_recipe.ts';
 import { FineTuningState } from '../training/fine_tune_state.ts';
 import { inRunFolder } from '../training/run.ts';
@@ -278,7 +279,6 @@ async function runTask(
       ? undefined
       : new FineTuningState(stateFolder(out, task, seed), {
           fingerprint,
-          every: checkpointEvery,
           changed: changedMessage(task, out),
         });
   const nameTask = (error: unknown): never => {
@@ -296,12 +296,12 @@ async function runTask(
       await session.onStart(progress?.step ?? 0);
       return progress;
     },
-    afterStep: async (progress, optimizer) => state?.saveIfDue(progress, optimizer),
-    async afterEpoch(progress, optimizer) {
+    checkpointEvery,
+    async save(progress, optimizer, occasion) {
       // A stop while the sets are predicted then costs no training; what took less than the time between saves can be done again.
-      if (progress.epochs.length === epochs && progress.seconds >= checkpointEvery) await state?.save(progress, optimizer);
+      if (occasion === 'measured' || (occasion === 'end' && progress.seconds < checkpointEvery)) return;
+      await state?.save(progress, optimizer);
     },
-    afterStop: async (progress, optimizer) => state?.save(progress, optimizer),
   }).catch(nameTask);
   if (!progress.finished) return undefined;
   const { notice } = verdictOnFineTuning(

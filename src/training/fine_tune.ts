@@ -3,20 +3,17 @@
 import * as v from 'valibot';
 import type { Device } from '../backend/device.ts';
 import type { ProductPrecision } from '../backend/prepared_weight.ts';
-import { FailureError, InputError, overflow } from '../errors.ts';
+import { InputError } from '../errors.ts';
 import { countSchema, secondsSchema } from '../io/schemas.ts';
 import type { SequenceClassifier } from '../models/sequence_classifier.ts';
-import { batchesByLength, batchOf, type EncodedText } from '../models/text_batches.ts';
+import { batchOf, type EncodedText } from '../models/text_batches.ts';
 import type { Context } from '../nn/parameter.ts';
-import type { CharacterLoss, LossNotice } from '../tokenizer/character_loss.ts';
-import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { CollapseNotice, LeafCounts, leafUseSchema, watchLeaves } from './leaf_use.ts';
-import { accuracy, f1, macroF1, matthewsCorrelation, pearson, spearman } from './metrics.ts';
+import { metricNames, scoreClassifier } from './classifier_scores.ts';
+import { epochBatches, needsEqualLengths } from './epoch_batches.ts';
+import { CollapseNotice, leafUseSchema } from './leaf_use.ts';
 import type { AdamW, AdamWOptions } from './optimizer.ts';
-import { CounterRandom, randomStream, shuffled } from './random.ts';
-import { checkFinite } from './run.ts';
+import { checkFinite, RunClock, type SaveOccasion, takeSteps } from './run.ts';
 import { cosineWithWarmup } from './schedules.ts';
-import { mean } from './statistics.ts';
 import { Trainer } from './trainer.ts';
 
 /** A text, or two that are judged together, with its class (an index) or, for a regression, its score. */
@@ -41,14 +38,11 @@ export interface FineTuningOptions {
   seed: number;
   /** Stop after so many epochs without a better score; absent: never. */
   patience?: number;
-  /** Which score is compared; by default the first of {@link metricNames}. */
+  /** Which score is compared; by default the first of `metricNames`. */
   metric?: string;
 }
 
 const fineTuningAdamW: AdamWOptions = { beta1: 0.9, beta2: 0.98, epsilon: 1e-6, weightDecay: 0, clipNorm: 0.5 };
-
-/** Scores by name, as {@link metricNames} lists them. */
-export type Scores = Record<string, number>;
 
 const epochSchema = v.object({
   /** Epochs done, from 1. */
@@ -94,10 +88,10 @@ export interface FineTuningSession {
   /** Puts back weights and moments of a run that was stopped, and says how far it was. */
   restore?(optimizer: AdamW): Promise<FineTuningProgress | undefined>;
   onStep?(report: FineTuningStep): void;
-  /** After each step that does not end an epoch. */
-  afterStep?(progress: FineTuningProgress, optimizer: AdamW): Promise<void>;
-  /** When the signal has stopped it. */
-  afterStop?(progress: FineTuningProgress, optimizer: AdamW): Promise<void>;
+  /** Seconds between saves; by default none but those for other reasons. */
+  checkpointEvery?: number;
+  /** Keeps what `restore` is to put back. */
+  save?(progress: FineTuningProgress, optimizer: AdamW, occasion: SaveOccasion): Promise<void>;
   /** After each epoch, when it is scored, if it is; `best`: the model as it is now is the best so far. */
   afterEpoch?(progress: FineTuningProgress, optimizer: AdamW, best: boolean): Promise<void>;
 }
@@ -113,94 +107,6 @@ export interface FineTuningStep {
   /** Tokens without padding, over this session. */
   tokensPerSecond: number;
 }
-
-/** The scores of a task with so many labels, the one that is compared by default first: 1 label is a regression. */
-export function metricNames(labels: number): readonly string[] {
-  if (labels === 1) return ['spearman', 'pearson'];
-  return labels === 2 ? ['accuracy', 'f1', 'matthews', 'macroF1'] : ['accuracy', 'macroF1'];
-}
-
-/** All scores of a task. `predictions`: classes, or with one label numbers. */
-export function scoresOf(labels: number, predictions: ArrayLike<number>, truth: ArrayLike<number>): Scores {
-  const metrics = { accuracy, f1, matthews: matthewsCorrelation, macroF1, pearson, spearman } as Record<string, typeof accuracy>;
-  return Object.fromEntries(metricNames(labels).map((name) => [name, metrics[name](predictions, truth)]));
-}
-
-/**
- * Texts as the model takes them, and how many were cut to `length` tokens. Lets timers fire in between.
- * @throws the signal's reason
- */
-export async function encodeTexts(
-  texts: readonly { text: string; pair?: string }[],
-  tokenizer: Tokenizer,
-  length: number,
-  { losses, signal }: { losses?: LossNotice; signal?: AbortSignal } = {},
-): Promise<{ encoded: EncodedText[]; cut: number }> {
-  const encoded: EncodedText[] = [];
-  const lossOf: { loss: CharacterLoss }[] = [];
-  let cut = 0;
-  for (const [index, { text, pair }] of texts.entries()) {
-    signal?.throwIfAborted();
-    const { ids, typeIds, truncated, loss } = tokenizer.encode(text, { pair, maxLength: length });
-    lossOf.push({ loss });
-    encoded.push({ ids: Int32Array.from(ids), typeIds: Int32Array.from(typeIds) });
-    if (truncated > 0) cut++;
-    if (index % 512 === 511) await new Promise((resolve) => setTimeout(resolve));
-  }
-  losses?.of(lossOf);
-  return { encoded, cut };
-}
-
-/**
- * Logits [texts, labels] of a classifier, in the order given. `counts` is told where tokens went.
- * @throws FailureError if one is not finite
- */
-export async function logitsOf(
-  trainer: Pick<Trainer, 'inference'>,
-  model: SequenceClassifier,
-  encoded: readonly EncodedText[],
-  { signal, counts }: { signal?: AbortSignal; counts?: LeafCounts } = {},
-): Promise<Float32Array> {
-  const all = new Float32Array(encoded.length * model.labels);
-  for (const members of batchesByLength(encoded, { unpadded: needsEqualLengths(model) })) {
-    signal?.throwIfAborted();
-    const batch = batchOf(encoded, members);
-    const read = (context: Context) => context.device.read(model.logits(context, batch));
-    const logits = await trainer.inference(async (context) => {
-      if (!counts) return read(context);
-      const [values, leaves] = await watchLeaves(context, read);
-      counts.add(leaves, batch.attentionMask);
-      return values;
-    });
-    members.forEach((index, row) => {
-      const own = logits.subarray(row * model.labels, (row + 1) * model.labels);
-      if (!own.every(Number.isFinite))
-        throw new FailureError(`example ${index + 1} of those scored: the model's logits are not finite: ${overflow}`);
-      all.set(own, index * model.labels);
-    });
-  }
-  return all;
-}
-
-/** What logits [texts, labels] say of each text: the most probable class, -1 where none is finite, or the number where there is one label. */
-export function predictionsOf(logits: Float32Array, labels: number): number[] {
-  if (labels === 1) return Array.from(logits);
-  return rows(logits, labels).map((own) => own.indexOf(own.reduce((a, b) => Math.max(a, b))));
-}
-
-/** The mean loss of logits [texts, labels]: cross-entropy in nats, or with one label the squared error. */
-export function lossOf(logits: Float32Array, labels: number, truth: readonly number[]): number {
-  if (labels === 1) return mean(truth.map((score, index) => (logits[index] - score) ** 2));
-  return mean(
-    rows(logits, labels).map((own, index) => {
-      const largest = own.reduce((a, b) => Math.max(a, b));
-      return Math.log(own.reduce((sum, logit) => sum + Math.exp(logit - largest), 0)) + largest - own[truth[index]];
-    }),
-  );
-}
-
-const rows = (values: Float32Array, width: number) =>
-  Array.from({ length: values.length / width }, (_, row) => values.subarray(row * width, (row + 1) * width));
 
 /**
  * Trains a classifier, epoch after epoch, each in another order. The model ends as the last step left it: who wants the best epoch saves
@@ -225,10 +131,6 @@ export async function fineTune(
   const metric = options.metric ?? metricNames(model.labels)[0];
   if (!metricNames(model.labels).includes(metric))
     throw new InputError(`metric '${metric}' is none of this task, expected one of ${metricNames(model.labels).join(', ')}`);
-  const stopped = async () => {
-    await session.afterStop?.(progress, optimizer);
-    return { ...progress, finished: false };
-  };
   using trainer = new Trainer(device, model.parameters, { adamW: fineTuningAdamW, dropoutSeed: seed, precision: options.precision });
   const { optimizer } = trainer;
   const progress = (await session.restore?.(optimizer)) ?? {
@@ -241,19 +143,27 @@ export async function fineTune(
     best: 0,
   };
   optimizer.steps = progress.step;
-  const started = performance.now() - progress.seconds * 1000;
+  const clock = new RunClock({}, progress);
   const before = { tokens: progress.tokens, seconds: progress.seconds };
   const collapse = new CollapseNotice(model.config.feedforward, session.onNotice);
+  let order: { epoch: number; batches: number[][] } | undefined;
+  const batches = () => {
+    const epoch = progress.epochs.length;
+    if (order?.epoch !== epoch) order = { epoch, batches: epochBatches(training, options.batch, seed, epoch, needsEqualLengths(model)) };
+    return order.batches;
+  };
 
-  for (let epoch = progress.epochs.length; epoch < epochs; epoch++) {
-    const since = epoch - progress.best;
-    if (progress.best > 0 && since >= patience) break;
-    const order = epochBatches(training, options.batch, seed, epoch, needsEqualLengths(model));
-    const total = order.length * epochs;
-    while (progress.stepOfEpoch < order.length) {
-      if (signal?.aborted) return await stopped();
-      const members = order[progress.stepOfEpoch];
-      const share = (epoch * order.length + progress.stepOfEpoch) / total;
+  const { checkpointEvery = Number.POSITIVE_INFINITY } = session;
+  const finished = await takeSteps({ signal, checkpointEvery, evaluateEvery: Number.POSITIVE_INFINITY }, clock, {
+    done: () => progress.epochs.length >= epochs || (progress.best > 0 && progress.epochs.length - progress.best >= patience),
+    // When the epoch is over.
+    due: () => progress.stepOfEpoch > 0 && progress.stepOfEpoch >= batches().length,
+    async step() {
+      const epoch = progress.epochs.length;
+      const { length } = batches();
+      const members = batches()[progress.stepOfEpoch];
+      const total = length * epochs;
+      const share = (epoch * length + progress.stepOfEpoch) / total;
       const learningRate = peak * cosineWithWarmup(share);
       const batch = batchOf(training, members);
       const labels = members.map((index) => training[index].label);
@@ -266,7 +176,7 @@ export async function fineTune(
       progress.stepOfEpoch++;
       progress.tokens += members.reduce((sum, index) => sum + training[index].ids.length, 0);
       progress.epochLoss += loss * members.length;
-      progress.seconds = (performance.now() - started) / 1000;
+      progress.seconds = clock.seconds;
       session.onStep?.({
         step: progress.step,
         epoch: epoch + 1,
@@ -276,34 +186,32 @@ export async function fineTune(
         seconds: progress.seconds,
         tokensPerSecond: (progress.tokens - before.tokens) / (progress.seconds - before.seconds),
       });
-      if (progress.stepOfEpoch < order.length) await session.afterStep?.(progress, optimizer);
-    }
-    if (signal?.aborted) return await stopped();
-    const report: EpochReport = { epoch: epoch + 1, loss: progress.epochLoss / training.length, scores: {} };
-    progress.epochs.push(report);
-    progress.epochLoss = 0;
-    progress.stepOfEpoch = 0;
-    let best = false;
-    if (validation) {
-      const counts = new LeafCounts(model.config.feedforward);
-      const [logits, truth] = [await logitsOf(trainer, model, validation, { counts }), validation.map(({ label }) => label)];
-      if (!logits.every(Number.isFinite))
-        throw new FailureError(
-          `epoch ${epoch + 1}: logits of the validation examples are not finite; ${session.advice ?? 'try a lower learning rate'}`,
-        );
-      const predictions = predictionsOf(logits, model.labels);
-      report.scores = scoresOf(model.labels, predictions, truth);
-      report.validationLoss = lossOf(logits, model.labels, truth);
-      const layers = counts.uses;
-      if (layers.length > 0) report.layers = layers;
-      collapse.check(layers);
-      best = isBetter(report, progress.epochs[progress.best - 1], metric);
-      if (best) Object.assign(progress, { best: epoch + 1, predictions });
-    }
-    progress.seconds = (performance.now() - started) / 1000;
-    await session.afterEpoch?.(progress, optimizer, best);
-  }
-  return { ...progress, finished: true };
+    },
+    async evaluate() {
+      // Left to the session that goes on.
+      if (signal?.aborted) return;
+      const report: EpochReport = { epoch: progress.epochs.length + 1, loss: progress.epochLoss / training.length, scores: {} };
+      let predictions: number[] | undefined;
+      if (validation) {
+        const found = await scoreClassifier(trainer, model, validation, {
+          notFinite: `epoch ${report.epoch}: logits of the validation examples are not finite; ${session.advice ?? 'try a lower learning rate'}`,
+        });
+        ({ predictions } = found);
+        Object.assign(report, { scores: found.scores, validationLoss: found.loss });
+        if (found.layers.length > 0) report.layers = found.layers;
+        collapse.check(found.layers);
+      }
+      progress.epochs.push(report);
+      progress.epochLoss = 0;
+      progress.stepOfEpoch = 0;
+      const best = validation !== undefined && isBetter(report, progress.epochs[progress.best - 1], metric);
+      if (best) Object.assign(progress, { best: report.epoch, predictions });
+      progress.seconds = clock.seconds;
+      await session.afterEpoch?.(progress, optimizer, best);
+    },
+    save: async (occasion) => session.save?.(progress, optimizer, occasion),
+  });
+  return { ...progress, finished };
 }
 
 /** Few validation examples give equal scores easily; the loss then tells the epoch that has learnt more. */
@@ -311,25 +219,4 @@ function isBetter(report: EpochReport, best: EpochReport | undefined, metric: st
   if (!best) return true;
   const [score, other] = [report.scores[metric], best.scores[metric]];
   return score > other || (score === other && (report.validationLoss as number) < (best.validationLoss ?? Number.POSITIVE_INFINITY));
-}
-
-/** Pooling that counts every position would make a text's answer depend on what it is batched with. */
-const needsEqualLengths = (model: SequenceClassifier) => model.config.pooler.kind !== 'first';
-
-/** Batches that are shuffled together before they are sorted by length: little padding, and neighbors that differ in each epoch. */
-const batchesPerWindow = 64;
-
-/** An epoch's batches, by the seed and the epoch. */
-function epochBatches(texts: readonly EncodedText[], sequences: number, seed: number, epoch: number, unpadded: boolean): number[][] {
-  const random = new CounterRandom(seed, randomStream.fineTuning, epoch);
-  const order = shuffled(
-    texts.map((_, index) => index),
-    random,
-  );
-  const result: number[][] = [];
-  for (let start = 0; start < order.length; start += sequences * batchesPerWindow) {
-    const members = order.slice(start, start + sequences * batchesPerWindow);
-    result.push(...shuffled([...batchesByLength(texts, { members, sequences, unpadded })], random));
-  }
-  return result;
 }

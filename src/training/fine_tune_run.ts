@@ -10,15 +10,14 @@ import { LossNotice } from '../tokenizer/character_loss.ts';
 import { saveTokenizer } from '../tokenizer/save_tokenizer.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
 import { type ClassificationReport, classificationReport } from './classification_report.ts';
+import { encodeTexts, metricNames } from './classifier_scores.ts';
 import {
   type EpochReport,
-  encodeTexts,
   type FineTuningOptions,
   type FineTuningProgress,
   type FineTuningStep,
   fineTune,
   type LabeledText,
-  metricNames,
 } from './fine_tune.ts';
 import { fineTuningRecipe } from './fine_tune_recipe.ts';
 import { FineTuningState } from './fine_tune_state.ts';
@@ -106,7 +105,6 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
 
     const state = new FineTuningState(out, {
       fingerprint: data.fingerprint,
-      every: session.checkpointEvery,
       changed: `${options.train}: is not what the run in ${out} was started with; put the file back, or start another run`,
     });
     const result = await fineTune(model, examples, options, {
@@ -122,15 +120,14 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
       },
       onStep: session.onStep,
       onNotice: session.onNotice,
-      afterStep: (progress, optimizer) => state.saveIfDue(progress, optimizer),
-      async afterEpoch(progress, optimizer, best) {
-        // The state last: a crash in between leaves an older state, whose steps are taken again.
+      checkpointEvery: session.checkpointEvery,
+      async afterEpoch(progress, _, best) {
+        // The state after that: a crash in between leaves an older state, whose steps are taken again.
         if (best) await saveCheckpoint(out, model, { tokenizer, dtype: options.dtype });
-        await state.save(progress, optimizer);
         const report = progress.epochs[progress.epochs.length - 1];
         session.onEpoch?.({ ...report, best, seconds: progress.seconds });
       },
-      afterStop: (progress, optimizer) => state.save(progress, optimizer),
+      save: (progress, optimizer) => state.save(progress, optimizer),
     });
     const { predictions, ...progress } = result;
     const report = labels.length > 0 && predictions ? classificationReport(predictions, scored, labels) : undefined;

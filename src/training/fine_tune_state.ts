@@ -7,12 +7,10 @@ import type { AdamW } from './optimizer.ts';
 import { hasState, loadState, saveState } from './run_state.ts';
 
 export class FineTuningState {
-  private saved = performance.now();
-
-  /** `fingerprint` tells the examples from others; `every`: seconds between saves; `changed`: what to tell the user if the state is of other examples. */
+  /** `fingerprint` tells the examples from others; `changed`: what to tell the user if the state is of other examples. */
   constructor(
     private readonly folder: string,
-    private readonly options: { fingerprint: number; every: number; changed: string },
+    private readonly options: { fingerprint: number; changed: string },
   ) {}
 
   exists(): Promise<boolean> {
@@ -28,10 +26,5 @@ export class FineTuningState {
 
   async save(progress: FineTuningProgress, optimizer: AdamW): Promise<void> {
     await saveState(this.folder, optimizer, { records: { progress, examples: this.options.fingerprint }, integers: {} });
-    this.saved = performance.now();
-  }
-
-  async saveIfDue(progress: FineTuningProgress, optimizer: AdamW): Promise<void> {
-    if (performance.now() - this.saved >= this.options.every * 1000) await this.save(progress, optimizer);
   }
 }

@@ -225,6 +225,7 @@ async function train({ options, session, tokenizer, masking, model, trainer, hel
   let savedStep = progress.step;
   return takeSteps(session, clock, {
     done: () => spent() >= 1,
+    due: () => false,
     async step() {
       const multiplier = learningRateMultiplier(options.schedule, spent());
       const learningRate = options.learningRate * multiplier;
@@ -238,7 +239,6 @@ async function train({ options, session, tokenizer, masking, model, trainer, hel
       recordLoss(progress, result.loss);
       const tokensPerSecond = clock.tokensPerSecond(progress.tokens);
       session.onStep?.({ ...place(), ...result, learningRate, progress: Math.min(1, spent()), tokensPerSecond });
-      return false;
     },
     async evaluate() {
       if (heldOut.length === 0) return;

@@ -51,7 +51,7 @@ export class RunClock {
   private mark: { seconds: number; tokens: number };
   private rate = 0;
 
-  constructor({ now }: RunSession, spent: { seconds: number; tokens: number }) {
+  constructor({ now }: Pick<RunSession, 'now'>, spent: { seconds: number; tokens: number }) {
     this.now = now ?? (() => performance.now());
     this.started = this.now() - spent.seconds * 1000;
     this.mark = { ...spent };
@@ -72,44 +72,50 @@ export class RunClock {
   }
 }
 
+/** Why a run is saved: the time between saves is over, a measurement that was due is taken, the signal says stop, the budget is spent. */
+export type SaveOccasion = 'interval' | 'measured' | 'stop' | 'end';
+
 /** A training in steps. */
 export interface Steps {
   /** Whether the budget is spent. */
   done(): boolean;
-  /** Takes one; true if a measurement is due after it, whatever the clock says. */
-  step(): Promise<boolean>;
+  /** Whether a measurement is to be taken before the next step, whatever the clock says: by the progress, so that a resumed run knows it too. */
+  due(): boolean;
+  step(): Promise<void>;
   /** Measures on held-out text. */
   evaluate(): Promise<void>;
-  save(): Promise<void>;
+  save(occasion: SaveOccasion): Promise<void>;
 }
 
 /** Steps until the budget is spent (true) or the signal says stop (false); measures and saves at the session's intervals and at the end. */
-export async function takeSteps(session: RunSession, clock: RunClock, steps: Steps): Promise<boolean> {
-  const { signal, checkpointEvery, evaluateEvery } = session;
+export async function takeSteps(
+  { signal, checkpointEvery, evaluateEvery }: Pick<RunSession, 'signal' | 'checkpointEvery' | 'evaluateEvery'>,
+  clock: RunClock,
+  steps: Steps,
+): Promise<boolean> {
   if (steps.done()) return true;
   let [saved, evaluated] = [clock.seconds, clock.seconds];
-  let ended = false;
-  while (!ended && !signal?.aborted) {
-    const due = await steps.step();
-    ended = steps.done();
-    if (ended) break;
-    if (signal?.aborted) {
-      // What a resumed run would not come by again.
-      if (due) await steps.evaluate();
-      break;
-    }
-    if (due || clock.seconds - evaluated >= evaluateEvery) {
+  while (!signal?.aborted) {
+    // At the start: it was stopped before the measurement.
+    if (!steps.due()) await steps.step();
+    const [ended, due] = [steps.done(), steps.due()];
+    const measures = ended || due || (!signal?.aborted && clock.seconds - evaluated >= evaluateEvery);
+    if (measures) {
       await steps.evaluate();
       evaluated = clock.seconds;
     }
-    if (clock.seconds - saved >= checkpointEvery) {
-      await steps.save();
+    if (ended || (measures && steps.done())) {
+      await steps.save('end');
+      return true;
+    }
+    if (signal?.aborted) break;
+    if (due || clock.seconds - saved >= checkpointEvery) {
+      await steps.save(due ? 'measured' : 'interval');
       saved = clock.seconds;
     }
   }
-  if (ended) await steps.evaluate();
-  await steps.save();
-  return ended;
+  await steps.save('stop');
+  return false;
 }
 
 /** @throws FailureError, naming the last checkpoint (of step 0: none yet) where there are any, if a step's loss or gradient is not finite */

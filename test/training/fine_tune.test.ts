@@ -4,13 +4,8 @@ import type { Device } from '../../src/backend/device.ts';
 import { createSequenceClassifier } from '../../src/models/checkpoint.ts';
 import { crammedBertConfig } from '../../src/models/config.ts';
 import { exportParameter } from '../../src/nn/parameter_arrays.ts';
-import {
-  type FineTuningOptions,
-  type FineTuningProgress,
-  type FineTuningSession,
-  fineTune,
-  scoresOf,
-} from '../../src/training/fine_tune.ts';
+import { scoresOf } from '../../src/training/classifier_scores.ts';
+import { type FineTuningOptions, type FineTuningProgress, type FineTuningSession, fineTune } from '../../src/training/fine_tune.ts';
 import { LeafCounts, watchLeaves } from '../../src/training/leaf_use.ts';
 import type { AdamW } from '../../src/training/optimizer.ts';
 import { candidates, describeOnEach } from '../backend/backends.ts';
@@ -141,7 +136,8 @@ describe('a fine-tuning', () => {
         device: first.parameters[0].value.device,
         signal: stop.signal,
         onStep: ({ step }) => step === stopAt && stop.abort(),
-        async afterStop(progress, optimizer) {
+        async save(progress, optimizer, occasion) {
+          if (occasion !== 'stop') return;
           const state = await Promise.all(tensors(optimizer).map((tensor) => tensor.device.read(tensor)));
           kept = { progress: structuredClone(progress), state };
         },
@@ -177,8 +173,8 @@ describe('a fine-tuning', () => {
       if (++steps === bad) device.fill({ output: a.output, value: Number.POSITIVE_INFINITY });
     };
     const kept: number[] = [];
-    const afterStep = async ({ step }: FineTuningProgress) => void kept.push(step);
-    const run = fineTune(model, { training: examples(20, 2) }, options, { device, afterStep });
+    const save = async ({ step }: FineTuningProgress) => void kept.push(step);
+    const run = fineTune(model, { training: examples(20, 2) }, options, { device, checkpointEvery: 0, save });
     await expect(run).rejects.toThrow(message);
     expect(kept).toEqual([1].slice(0, bad - 1));
   });
