@@ -3,10 +3,10 @@ import type { Device } from './device.ts';
 import { bytesPerElement, type DType, type Storage, sizeOf, Tensor } from './tensor.ts';
 
 /**
- * Scratch memory of a run (one forward, or one forward and backward), handed out in the order of the requests and taken back all
- * at once, so that a run of the same batch and length allocates nothing after the first.
+ * Scratch memory of a pass (one forward, or one forward and backward), handed out in the order of the requests and taken back all
+ * at once, so that a pass of the same batch and length allocates nothing after the first.
  *
- * The n-th request of a run gets the n-th slot; a slot grows when a run asks for more than it ever held. `mark` and `release`
+ * The n-th request of a pass gets the n-th slot; a slot grows when a pass asks for more than it ever held. `mark` and `release`
  * bracket scratch that nobody needs afterwards (a block in inference, a layer's backward), whose slots are then used again.
  */
 export class Arena {

@@ -97,7 +97,7 @@ export abstract class Device extends OperationCalls {
   }
 
   /**
-   * A tensor of bytes (i8) for {@link stridedCopy} to take values from: the array itself where the backend can reach it, else a copy. The
+   * A tensor of bytes (i8) for `stridedCopy` to take values from: the array itself where the device can reach it, else a copy. The
    * array must not change until a `finish` that was called later has resolved. Whoever asked disposes the tensor.
    */
   borrow(name: string, bytes: Uint8Array<ArrayBuffer>): Tensor {
@@ -123,7 +123,7 @@ export abstract class Device extends OperationCalls {
     let problem = `tensor '${tensor?.name}' was disposed`;
     if (!(tensor instanceof Tensor))
       problem = `tensor is no tensor (${Object.prototype.toString.call(tensor)}): hand in a tensor, as device.tensor makes them`;
-    else if (tensor.device !== this) problem = `${describe(tensor)} belongs to another backend`;
+    else if (tensor.device !== this) problem = `${describe(tensor)} belongs to another device`;
     throw new ShapeError(caller ? `${caller}: ${problem}` : problem);
   }
 

@@ -25,7 +25,7 @@ const bytes: Record<Precision, number> = { f32: 4, bf16: 2, i8: 1 };
 
 /**
  * A read-only copy of a weight for inference, made by {@link Device.prepareLinear} or {@link Device.prepareNodes}. What `data` holds
- * is the backend's own affair; its size is the same on all: rows padded to 64 elements, and two f32 or i32 a row (scales, sums).
+ * is the device's own affair; its size is the same on all: rows padded to 64 elements, and two f32 or i32 a row (scales, sums).
  * Who makes it disposes it (`using` works). The weight it was made from is not needed any more.
  */
 export class PreparedWeight {

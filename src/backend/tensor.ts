@@ -23,8 +23,8 @@ export function sizeOf(name: string, shape: readonly number[]): number {
 }
 
 /**
- * A block of memory that a backend owns. `address` is the backend's own notion of where it lies (a pointer for native code, an
- * offset for WASM); `data` is set only where JavaScript itself holds the memory (the reference backend).
+ * A block of memory that a device owns. `address` is the device's own notion of where it lies (a pointer for native code, an
+ * offset for WASM); `data` is set only where JavaScript itself holds the memory (the reference).
  */
 export interface Storage {
   readonly bytes: number;
@@ -34,8 +34,8 @@ export interface Storage {
 }
 
 /**
- * An n-dimensional array in a backend's memory, dense and row-major. Who creates a tensor disposes it (`using` works); a view
- * shares its parent's storage and owns nothing. Values are seen through `backend.read`, never directly.
+ * An n-dimensional array in a device's memory, dense and row-major. Who creates a tensor disposes it (`using` works); a view
+ * shares its parent's storage and owns nothing. Values are seen through `device.read`, never directly.
  */
 export class Tensor {
   readonly size: number;
@@ -78,7 +78,7 @@ export class Tensor {
   }
 }
 
-/** Where a tensor's first element lies, in its backend's notion of addresses; 0 for an absent operand. */
+/** Where a tensor's first element lies, in its device's notion of addresses; 0 for an absent operand. */
 export function addressOf(tensor: Tensor | undefined): number {
   return tensor ? tensor.storage.address + bytesPerElement[tensor.dtype] * tensor.offset : 0;
 }

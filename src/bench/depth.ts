@@ -27,7 +27,7 @@ export interface DepthResult {
 }
 
 /**
- * Times one fast feedforward tree of each depth through the backend's calls, the depths by turns. A turn takes all batches forward, then all
+ * Times one fast feedforward tree of each depth through the device's calls, the depths by turns. A turn takes all batches forward, then all
  * of them backward, then one step of AdamW, and all of it twice: the first time, which finds the caches as another depth left them, is not
  * counted.
  */

@@ -1,4 +1,4 @@
-/** What the commands share: options, the backend, and how they print. */
+/** What the commands share: options, the device, and how they print. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { DeviceName } from '../backend/create.ts';
 import type { Device } from '../backend/device.ts';
@@ -145,7 +145,7 @@ export interface InferenceOptions extends CommonOptions, DeviceOptions, ModelOpt
 export const addInferenceOptions = (command: Command, what?: string): Command =>
   addPrecisionOption(addModelOption(addDeviceOptions(addCommonOptions(command)), what));
 
-/** The pipeline that a command's options ask for, on a backend that stays the command's; `more`: what the command sets itself. */
+/** The pipeline that a command's options ask for, on a device that stays the command's; `more`: what the command sets itself. */
 export async function openPipeline<Name extends keyof Pipelines>(
   task: Name,
   device: Device,
@@ -205,7 +205,7 @@ export function parsePositive(text: string): number {
   return value;
 }
 
-/** The backend asked for. Says on stderr, in one line, why it is not the native one if none was named. */
+/** The device asked for. Says on stderr, in one line, why it is not the native one if none was named. */
 export async function openDevice(options: DeviceOptions & CommonOptions): Promise<Device> {
   const { createDevice, deviceNotice } = await import('../backend/create.ts');
   const device = await createDevice({ name: options.device, threads: options.threads });

@@ -54,7 +54,7 @@ function create<M>(Class: new (config: ModelConfig, factory: ParameterFactory) =
 
 export interface LoadOptions {
   /**
-   * For inference only: weights are packed for the backend's products in this {@link Precision}, one by one as they are read, and their
+   * For inference only: weights are packed for the device's products in this {@link Precision}, one by one as they are read, and their
    * trainable form is not kept. Absent: the model can be trained and saved.
    */
   dtype?: Precision;

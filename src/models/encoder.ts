@@ -188,7 +188,7 @@ function createEmbedding(config: ModelConfig, factory: ParameterFactory, names: 
   } = config;
   const word = factory.plain(`${names.word}.weight`, [vocabularySize, width], { normal, zeroRow: padId });
   // A step's texts have few of the vocabulary's words.
-  word.rowMask = factory.device.zeros(`${names.word} touched`, [vocabularySize], 'i32');
+  word.rowMask = factory.device.zeros(`${names.word} row mask`, [vocabularySize], 'i32');
   let position: ScaledSinusoid | LearnedPositions;
   if (names.positionScale !== undefined) {
     const scale = factory.plain(names.positionScale, [1], { constant: 1 / Math.sqrt(width) });

@@ -24,7 +24,7 @@ export class ParameterFactory {
     private readonly admit: (layout: ParameterLayout) => void = () => {},
   ) {}
 
-  /** A parameter of `shape` in the backend. */
+  /** A parameter of `shape` on the device. */
   parameter(layout: ParameterLayout, shape: readonly number[], initial: InitialValue): Parameter {
     this.admit(layout);
     return this.keep(new Parameter(this.device.tensor(layout.tensors[0].name, shape), layout, decays(layout)), initial);

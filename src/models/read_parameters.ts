@@ -24,7 +24,7 @@ interface Chunk {
 }
 
 /**
- * Reads the parameters' values as they lie in the file, large tensors in parts; the backend converts and places one part while the next
+ * Reads the parameters' values as they lie in the file, large tensors in parts; the device converts and places one part while the next
  * is being read. `locate` gives a tensor's name in the file; shapes have been checked. `complete` is called for each parameter when all
  * of it is queued. Rejects, naming no tensor, if a value is not finite.
  */
@@ -100,7 +100,7 @@ function chunksOf(pieces: Piece[]): Chunk[] {
   return chunks;
 }
 
-/** For types that the backend does not read: F64, rounded. */
+/** For types that the device does not read: F64, rounded. */
 async function convertAndPlace(
   file: SafetensorsFile,
   device: Device,

@@ -76,13 +76,13 @@ export class Checkpoint {
     return layout.tensors.every(({ name }) => this.locate(name) !== undefined);
   }
 
-  /** Reads parameters into the backend; `complete` is called for each when all of it is queued. */
+  /** Reads parameters into the device; `complete` is called for each when all of it is queued. */
   async read(parameters: readonly Parameter[], device: Device, complete: (parameter: Parameter) => void): Promise<void> {
     const locate = (name: string) => this.locate(name) as string;
     try {
       await readParameters(this.file, device, parameters, locate, complete);
     } catch (error) {
-      // The backend does not know which tensor it is that holds what is not finite.
+      // The device does not know which tensor it is that holds what is not finite.
       for (const { layout } of parameters) for (const { name } of layout.tensors) await this.finite(locate(name));
       throw error;
     }

@@ -38,7 +38,7 @@ export interface FastFeedforwardActivations {
  * (docs/decisions/28-thresholds.md).
  *
  * @example
- * const layer = FastFeedforward.create(backend, { width: 768, trees: 1, depth: 11, seed: 1 });
+ * const layer = FastFeedforward.create(device, { width: 768, trees: 1, depth: 11, seed: 1 });
  * const context = { device, arena: new Arena(device), training: false };
  * const { output } = layer.forward(context, input); // [tokens, 768]
  */
@@ -86,7 +86,7 @@ export class FastFeedforward {
     }
   }
 
-  /** A layer whose weights are yet to be written. No row of its gradients is flagged as touched. */
+  /** A layer whose weights are yet to be written. No row of its gradients is flagged in the row mask. */
   static allocate(device: Device, layouts: FastFeedforwardLayouts, shape: FastFeedforwardShape): FastFeedforward {
     const count = neuronCounts(shape).total;
     const [nodesName, biasName] = [layouts.nodes.tensors[0].name, layouts.bias.tensors[0].name];
@@ -103,7 +103,7 @@ export class FastFeedforward {
         const { name, shape: splits } = layouts.thresholds.tensors[0];
         thresholds = new Parameter(make(device.tensor(name, splits)), layouts.thresholds, false, true);
       }
-      nodes.rowMask = bias.rowMask = device.zeros(`${nodesName} touched`, [count], 'i32');
+      nodes.rowMask = bias.rowMask = device.zeros(`${nodesName} row mask`, [count], 'i32');
     } catch (error) {
       // Memory may have ended between two of them.
       for (const tensor of made) tensor.dispose();
@@ -123,10 +123,10 @@ export class FastFeedforward {
 
   /** input, output [tokens, width]. */
   forward(context: Context, input: Tensor, target?: Target): FastFeedforwardActivations {
-    checkArgument('run', context, kinds.object);
+    checkArgument('context', context, kinds.object);
     const { device, arena } = context;
     checkArgument('context.device', device, kinds.device);
-    checkArgument('run.arena', arena, kinds.object);
+    checkArgument('context.arena', arena, kinds.object);
     checkArgument('input', input, { expected: 'a tensor', holds: (value) => value instanceof Tensor });
     const { trees, depth, leafWidth } = this;
     const rows = input.size / this.width;

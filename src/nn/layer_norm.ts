@@ -29,7 +29,7 @@ export class LayerNorm {
   forward(context: Context, input: Tensor, output = context.arena.tensor('norm output', input.shape)): LayerNormActivations {
     const rows = input.size / this.gamma.value.size;
     const mean = context.training ? context.arena.tensor('norm mean', [rows]) : undefined;
-    const rstd = context.training ? context.arena.tensor('norm reciprocal', [rows]) : undefined;
+    const rstd = context.training ? context.arena.tensor('norm rstd', [rows]) : undefined;
     context.device.layerNorm({ input, gamma: this.gamma.value, beta: this.beta.value, epsilon: this.epsilon, output, mean, rstd });
     return { input, output, mean, rstd };
   }

@@ -43,7 +43,7 @@ export function headsLayout(names: readonly [string, string, string], heads: num
   };
 }
 
-/** The checkpoint's arrays, in the order of the layout's tensors, as one array in the backend's layout. */
+/** The checkpoint's arrays, in the order of the layout's tensors, as one array in the layout. */
 export function packArrays({ tensors }: ParameterLayout, arrays: readonly Float32Array[]): Float32Array<ArrayBuffer> {
   const packed = new Float32Array(tensors.reduce((size, { placement }) => size + placement.rows * placement.columns, 0));
   tensors.forEach(({ placement }, index) => {

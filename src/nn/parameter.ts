@@ -118,7 +118,7 @@ export function countParameters(parameters: readonly Parameter[]): number {
 }
 
 /**
- * What a forward or backward pass runs on: the backend, the arena its activations come from, and, in training, dropout.
+ * What a forward or backward pass runs on: the device, the arena its activations come from, and, in training, dropout.
  * With `training` false, forwards keep nothing for a backward and free a block's scratch when the block is done.
  */
 export interface Context {

@@ -1,6 +1,6 @@
 import type { Tensor } from '../backend/tensor.ts';
 
-/** A batch of token sequences in the backend's memory, for the layers that need to know where a sequence ends. Tokens = batch x length. */
+/** A batch of token sequences in the device's memory, for the layers that need to know where a sequence ends. Tokens = batch x length. */
 export interface Sequence {
   batch: number;
   /** Positions of each sequence, padding included. */

@@ -9,10 +9,10 @@ import {
   isAsyncIterable,
   plainText,
   type RefusedCallback,
-  type RunText,
   streamOptionKinds,
   TextPipeline,
   type TextPipelineParts,
+  type TokenizedText,
 } from './text_pipeline.ts';
 
 /** One word that may stand in a blank. */
@@ -116,7 +116,7 @@ export class FillMaskPipeline extends TextPipeline<string, Encoded> {
   }
 }
 
-interface Encoded extends RunText {
+interface Encoded extends TokenizedText {
   ids: readonly number[];
   /** Positions of the mask token. */
   masks: readonly number[];

@@ -22,7 +22,7 @@ export interface PipelineOptions extends HubOptions, PromptOptions {
    * code if it can be loaded, else WASM.
    */
   device?: Device | DeviceName | 'auto' | 'cpu';
-  /** Threads of the backend, if it is not handed in. */
+  /** Threads of the device, if it is not handed in. */
   threads?: number;
   /** The {@link Precision} of products with weights: 'f32' by default; 'bf16' and 'i8' take less memory, and less time where the processor multiplies them. transformers.js's names are taken: fp32, q8; fp16 is computed in bf16. */
   dtype?: Precision | keyof typeof precisionNames;

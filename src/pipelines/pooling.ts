@@ -17,7 +17,7 @@ export type Poolings = Pooling | readonly Pooling[];
 
 const kinds: Partial<Record<Pooling, PoolKind>> = { mean: 'mean', cls: 'first', max: 'max' };
 
-/** What the backend calls a way of pooling, or the one nearest to it that it knows. */
+/** What the operation `pool` calls a way of pooling, or the one nearest to it that it knows. */
 export function poolKindOf(pooling: Poolings): PoolKind {
   return [pooling].flat().map((one) => kinds[one])[0] ?? 'mean';
 }

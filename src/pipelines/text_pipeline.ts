@@ -17,7 +17,7 @@ const encodedAtOnce = 256;
 const charactersAtOnce = 2 ** 18;
 
 /** A text ready for a model, and what of it the tokenizer made nothing of. */
-export interface RunText extends EncodedText {
+export interface TokenizedText extends EncodedText {
   loss: CharacterLoss;
   /** Tokens that were cut off, if any may be. */
   truncated?: number;
@@ -37,7 +37,7 @@ export type RefusedCallback = (error: InputError, index: number) => void;
 export const streamOptionKinds = { signal: kinds.signal, refused_callback: kinds.callback };
 
 /** What a pipeline takes, and what becomes of it. */
-export interface InputKind<Input, Encoded extends RunText> {
+export interface InputKind<Input, Encoded extends TokenizedText> {
   /** What one input is, for messages. */
   expected: string;
   accepts(value: unknown): boolean;
@@ -49,7 +49,7 @@ export interface InputKind<Input, Encoded extends RunText> {
 export const plainText = { expected: 'a string', accepts: (value: unknown) => typeof value === 'string' };
 
 /** What a pipeline of texts is made of, beside its model. */
-export interface TextPipelineParts<Input, Encoded extends RunText> {
+export interface TextPipelineParts<Input, Encoded extends TokenizedText> {
   device: Device;
   inputs: InputKind<Input, Encoded>;
   /** Absent where texts that are too long are refused. */
@@ -61,7 +61,7 @@ export interface TextPipelineParts<Input, Encoded extends RunText> {
 }
 
 /** What a call asks for: a pass of the model over all its texts, and what is made of each text's output. */
-export interface Asked<Input, Encoded extends RunText, Output, Answer> {
+export interface Asked<Input, Encoded extends TokenizedText, Output, Answer> {
   /** Calls with the same one share batches. */
   pass: BatchPass<Encoded, Output>;
   finish: (output: Output, encoded: Encoded) => Answer;
@@ -71,7 +71,7 @@ export interface Asked<Input, Encoded extends RunText, Output, Answer> {
 }
 
 /** What all pipelines of texts share: inputs checked and encoded, one queue of batches below all calls, streams, and an end. */
-export abstract class TextPipeline<Input, Encoded extends RunText> extends Callable {
+export abstract class TextPipeline<Input, Encoded extends TokenizedText> extends Callable {
   abstract readonly task: string;
   private readonly inputs: InputKind<Input, Encoded>;
   private readonly cut: Cut | undefined;
@@ -260,7 +260,7 @@ class Pause {
   private texts = 0;
   private characters = 0;
 
-  isDueAfter({ loss }: RunText): boolean {
+  isDueAfter({ loss }: TokenizedText): boolean {
     this.texts++;
     this.characters += loss.given;
     return this.texts >= encodedAtOnce || this.characters >= charactersAtOnce;
@@ -272,9 +272,9 @@ class Pause {
   }
 }
 
-const countCut = (encoded: readonly RunText[]) => encoded.filter(({ truncated = 0 }) => truncated > 0).length;
+const countCut = (encoded: readonly TokenizedText[]) => encoded.filter(({ truncated = 0 }) => truncated > 0).length;
 
-/** Whether a notice is `noticeCut`'s: for those who cut texts on purpose. */
+/** Whether a notice tells of texts that were cut: for those who cut texts on purpose. */
 export const isNoticeOfCut = (line: string) => /\btexts ha(s|ve) more than \d+ tokens\b/.test(line);
 
 export function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {

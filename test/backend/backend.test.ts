@@ -105,11 +105,11 @@ describeOnEach(candidates, ({ label, create }) => {
     expect(kept.disposed).toBe(true);
   });
 
-  test('tensors of another backend are refused', async () => {
+  test('tensors of another device are refused', async () => {
     using other = new ReferenceDevice();
     const foreign = other.zeros('foreign', [4]);
-    expect(() => device.gelu({ input: foreign, output: f32('y', 4) })).toThrow("gelu: 'foreign' f32 [4] belongs to another backend");
-    await expect(device.read(foreign)).rejects.toThrow('belongs to another backend');
+    expect(() => device.gelu({ input: foreign, output: f32('y', 4) })).toThrow("gelu: 'foreign' f32 [4] belongs to another device");
+    await expect(device.read(foreign)).rejects.toThrow('belongs to another device');
   });
 
   test('after dispose every tensor is refused, and none can be made', () => {

@@ -4,10 +4,10 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { InputError } from '../../src/errors.ts';
 import type { Context } from '../../src/nn/parameter.ts';
-import { type RefusedCallback, type RunText, TextPipeline } from '../../src/pipelines/text_pipeline.ts';
+import { type RefusedCallback, TextPipeline, type TokenizedText } from '../../src/pipelines/text_pipeline.ts';
 import { CharacterLoss } from '../../src/tokenizer/character_loss.ts';
 
-type Encoded = RunText & { length: number };
+type Encoded = TokenizedText & { length: number };
 const notices: string[] = [];
 const encoded: string[] = [];
 type Work = (texts: readonly Encoded[], context: Context) => Promise<unknown>;

@@ -3,7 +3,7 @@ import { rowsOf } from './shapes.ts';
 
 /**
  * output[r] = gamma (input[r] - mean) / sqrt(variance + epsilon) + beta, over the last dimension; biased variance.
- * input, output [rows, width]; gamma, beta [width]; mean and reciprocal standard deviation [rows] are kept for the backward if given.
+ * input, output [rows, width]; gamma, beta [width]; mean and rstd, the reciprocal standard deviation, both [rows], are kept for the backward if given.
  */
 export const layerNorm = operation<{ epsilon: number }>()('layerNorm', {
   operands: {

@@ -4,7 +4,7 @@ import * as attention from './attention.ts';
 import * as conditionalMatmul from './conditional_matmul.ts';
 import * as elementwise from './elementwise.ts';
 import * as fff from './fff.ts';
-import * as embedding from './gather.ts';
+import * as gather from './gather.ts';
 import * as layerNorm from './layer_norm.ts';
 import * as linear from './linear.ts';
 import * as loss from './loss.ts';
@@ -19,7 +19,7 @@ export const implementations: { [Name in keyof typeof operations]: Implementatio
   ...layerNorm,
   ...linear,
   ...attention,
-  ...embedding,
+  ...gather,
   ...conditionalMatmul,
   ...fff,
   ...stridedCopy,

@@ -21,8 +21,8 @@ export const layerNorm: Implementation<typeof operations.layerNorm> = (
 };
 
 /**
- * With normalized = (input - mean) reciprocal and g = gamma gradOutput:
- * gradInput (+)= reciprocal (g - mean of g - normalized mean of (g normalized)).
+ * With normalized = (input - mean) rstd and g = gamma gradOutput:
+ * gradInput (+)= rstd (g - mean of g - normalized mean of (g normalized)).
  */
 export const layerNormBackward: Implementation<typeof operations.layerNormBackward> = (
   { input, gamma, mean, rstd, gradOutput, gradInput, gradGamma, gradBeta },

@@ -2,7 +2,7 @@ import type { Implementation } from '../operations/operation.ts';
 import type * as operations from '../operations/pool.ts';
 import type { Floats, Integers } from './arrays.ts';
 
-/** The contract's numbers for the kinds, in the order of PoolKind. */
+/** The operation's numbers for the kinds, in the order of PoolKind. */
 const first = 0;
 const mean = 1;
 const max = 2;

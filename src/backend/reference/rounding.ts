@@ -12,7 +12,7 @@ export function roundToBf16(value: number): number {
   return word[0];
 }
 
-/** How a product takes each value of its operands, by the contract's number of the precision. */
+/** How a product takes each value of its operands, by the number that the precision has in operations. */
 export const roundingTo = (precision: number): ((value: number) => number) =>
   precisions[precision] === 'bf16' ? roundToBf16 : (value) => value;
 

@@ -1,7 +1,7 @@
 import type { Implementation } from '../operations/operation.ts';
 import type * as operations from '../operations/strided_copy.ts';
 
-/** The types by their numbers in the contract: F32, BF16, F16. */
+/** The types by their numbers in the operation: F32, BF16, F16. */
 const readers = [
   { bytes: 4, read: (view: DataView, at: number) => view.getFloat32(at, true) },
   { bytes: 2, read: (view: DataView, at: number) => upperHalf(view.getUint16(at, true)) },
