@@ -50,7 +50,7 @@ module.exports = {
       to: {
         dependencyTypes: ['npm-dev', 'npm-no-pkg'],
         pathNot:
-          '^node_modules/(@huggingface/hub|oniguruma-parser|oniguruma-to-es|commander|csv-parse|echarts|onnxruntime-node|onnxruntime-web|valibot|cli-progress)/',
+          '^node_modules/(@huggingface/hub|@huggingface/tokenizers|oniguruma-parser|oniguruma-to-es|commander|csv-parse|echarts|onnxruntime-node|onnxruntime-web|valibot|cli-progress)/',
         dependencyTypesNot: ['type-only'],
       },
     },

@@ -40,6 +40,8 @@ const KernelEntry kernels[] = {
     {"addRow", addRow},
     {"gelu", gelu},
     {"geluBackward", geluBackward},
+    {"relu", relu},
+    {"reluBackward", reluBackward},
     {"tanh", tanhForward},
     {"tanhBackward", tanhBackward},
     {"dropout", dropout},

@@ -145,7 +145,9 @@ export async function saveCheckpoint(
   for (const { name, shape, values } of untiedBias(model)) tensors.push({ name, dtype, shape, values });
   const ofFamily = familyOf(config).prefix;
   const prefix = tensors.some(({ name }) => name.startsWith(ofFamily)) ? ofFamily : '';
-  for (const { name, shape, values } of rest) tensors.push({ name: `${prefix}${name}`, dtype, shape, values });
+  // What is no part of a head of its family is known of an encoder alone.
+  const takesRest = model.task === 'encoder' || familyOf(config).names('').pooler === 'pooler.dense';
+  for (const { name, shape, values } of takesRest ? rest : []) tensors.push({ name: `${prefix}${name}`, dtype, shape, values });
   tensors.sort((a, b) => (a.name < b.name ? -1 : 1));
   await writeSafetensors(joinPath(folder, 'model.safetensors'), tensors, { format: 'pt' });
   if (tokenizer !== undefined) await saveTokenizer(folder, tokenizer, config);
@@ -158,7 +160,7 @@ const savedType: Kind = { expected: "'F32', 'BF16' or 'F16'", holds: (value) => 
 /** An untied decoder's bias a second time, under the name under which transformers looks for it. */
 function untiedBias({ config, task, parameters }: Model) {
   const names = modelNames(config);
-  if (!config.untiedDecoder || task !== 'masked-lm') return [];
+  if (!config.untiedDecoder || task !== 'masked-lm' || names.decoderBias === `${names.decoder}.bias`) return [];
   const bias = parameters.find(({ layout }) => layout.tensors[0].name === names.decoderBias);
   return bias ? parameterTensors(bias).map((tensor) => ({ ...tensor, name: `${names.decoder}.bias` })) : [];
 }

@@ -50,6 +50,10 @@ export interface ModelConfig {
   numAttentionHeads: number;
   /** Most positions of a sequence. */
   maxPositionEmbeddings: number;
+  /** Rows of the position table before that of a text's first token, the last of them that of padding (RoBERTa); 0 if absent. */
+  positionOffset?: number;
+  /** Of the embeddings, which a dense layer then maps to the hidden size; absent: they have that. */
+  embeddingSize?: number;
   /** Its row of the word embedding gets no gradient from look-ups; absent: every row does. */
   padTokenId?: number;
   /** Rows of the token type embedding; 0 where there is none. */
@@ -63,7 +67,14 @@ export interface ModelConfig {
   /** Standard deviation of initial weights. */
   initializerRange: number;
   /** Probabilities, applied when a pass has dropout. */
-  dropout: { embedding: number; attention: number; hidden: number; classifier: number };
+  dropout: {
+    embedding: number;
+    attention: number;
+    hidden: number;
+    classifier: number;
+    /** Of what attention adds to the stream; `hidden` if absent. */
+    attentionOutput?: number;
+  };
   /** Of each sequence, the fraction of positions that masked-LM training predicts. */
   mlmProbability: number;
   /** The pooling and the dense layer before a classification head. */

@@ -167,10 +167,7 @@ export class Encoder {
       batch: batch.batch,
       length: batch.length,
       ids: integers('ids', batch.ids),
-      positions: integers(
-        'positions',
-        Int32Array.from({ length: tokens }, (_, token) => token % batch.length),
-      ),
+      positions: integers('positions', positionsOf(batch, this.config)),
       typeIds: this.config.typeVocabSize > 0 ? integers('type ids', batch.typeIds ?? new Int32Array(tokens)) : undefined,
       paddingMask: batch.attentionMask?.includes(0) ? integers('attention mask', batch.attentionMask) : undefined,
     };
@@ -179,13 +176,15 @@ export class Encoder {
 
 function createEmbedding(config: ModelConfig, factory: ParameterFactory, names: ModelNames): Embedding {
   const {
-    hiddenSize: width,
+    hiddenSize,
+    embeddingSize: width = hiddenSize,
     vocabSize: vocabularySize,
-    maxPositionEmbeddings: positions,
     typeVocabSize: tokenTypes,
     padTokenId: padId,
+    positionOffset = 0,
     initializerRange: normal,
   } = config;
+  const positions = config.maxPositionEmbeddings + positionOffset;
   const word = factory.plain(`${names.word}.weight`, [vocabularySize, width], { normal, zeroRow: padId });
   // A step's texts have few of the vocabulary's words.
   word.rowMask = factory.device.zeros(`${names.word} row mask`, [vocabularySize], 'i32');
@@ -194,11 +193,17 @@ function createEmbedding(config: ModelConfig, factory: ParameterFactory, names: 
     const scale = factory.plain(names.positionScale, [1], { constant: 1 / Math.sqrt(width) });
     position = { scale, table: factory.constant('sinusoid', [positions, width], sinusoid(positions, width)) };
   } else {
-    const table = factory.plain(`${names.positions}.weight`, [positions, width], { normal });
-    position = { positions: table, tokenTypes: factory.plain(`${names.tokenTypes}.weight`, [tokenTypes, width], { normal }) };
+    const padding = positionOffset > 0 ? positionOffset - 1 : undefined;
+    const table = factory.plain(`${names.positions}.weight`, [positions, width], { normal, zeroRow: padding });
+    const types = tokenTypes > 0 ? factory.plain(`${names.tokenTypes}.weight`, [tokenTypes, width], { normal }) : undefined;
+    position = { positions: table, padding, tokenTypes: types };
   }
   const norm = factory.norm(names.embeddingNorm, width, config.layerNormEps);
-  return new Embedding(word, position, norm, padId, { probability: config.dropout.embedding, site: 0 });
+  const projection =
+    names.projection !== undefined && width !== hiddenSize
+      ? factory.linear(names.projection, hiddenSize, width, { deviation: normal, bias: true })
+      : undefined;
+  return new Embedding(word, position, norm, padId, { probability: config.dropout.embedding, site: 0 }, projection);
 }
 
 function createBlock(config: ModelConfig, factory: ParameterFactory, modelNames: ModelNames, index: number): Block {
@@ -237,6 +242,7 @@ function createBlock(config: ModelConfig, factory: ParameterFactory, modelNames:
   const norm2 = layer || placement === 'post' ? factory.norm(names.norm2, width, normEpsilon) : undefined;
   return new Block({ attention, norm1, feedforward: layer, norm2 }, placement, {
     probability: dropout.hidden,
+    attentionProbability: dropout.attentionOutput,
     attentionSite: site + 1,
     feedforwardSite: site + 2,
   });
@@ -245,6 +251,16 @@ function createBlock(config: ModelConfig, factory: ParameterFactory, modelNames:
 /** The dropout site after the encoder's own, for a pooler. */
 export function poolerDropoutSite(config: ModelConfig): number {
   return 1 + 3 * config.numHiddenLayers;
+}
+
+/** The row of the position table for each token. Counted from an offset, padding has the row before, and does not count (RoBERTa). */
+function positionsOf({ ids, length }: Batch, { positionOffset = 0, padTokenId }: ModelConfig): Int32Array {
+  if (positionOffset === 0) return ids.map((_, token) => token % length);
+  let next = positionOffset;
+  return ids.map((id, token) => {
+    if (token % length === 0) next = positionOffset;
+    return id === padTokenId ? positionOffset - 1 : next++;
+  });
 }
 
 function checkBatch(batch: Batch, config: ModelConfig): void {

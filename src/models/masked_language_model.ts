@@ -42,8 +42,8 @@ export class MaskedLanguageModel {
     const { transform, decoderBias } = names;
     if (!transform || decoderBias === undefined) this.head = new MaskedLanguageModelHead(word);
     else {
-      const { hiddenSize: width, initializerRange: deviation, layerNormEps: normEpsilon } = config;
-      const dense = factory.linear(transform.dense, width, width, { deviation, bias: true, activation: 'gelu' });
+      const { hiddenSize, embeddingSize: width = hiddenSize, initializerRange: deviation, layerNormEps: normEpsilon } = config;
+      const dense = factory.linear(transform.dense, width, hiddenSize, { deviation, bias: true, activation: 'gelu' });
       const norm = factory.norm(transform.norm, width, normEpsilon);
       const bias = factory.plain(decoderBias, [config.vocabSize], { constant: 0 });
       const decoder = config.untiedDecoder

@@ -5,7 +5,7 @@ import type { Context, Parameter } from '../nn/parameter.ts';
 import { Pooler } from '../nn/pooler.ts';
 import type { ModelConfig } from './config.ts';
 import { type Batch, Encoder, type EncoderActivations, poolerDropoutSite } from './encoder.ts';
-import { modelNames } from './families/families.ts';
+import { familyOf, modelNames } from './families/families.ts';
 import type { ModelNames } from './families/family.ts';
 import type { HeadOutput } from './head_output.ts';
 import type { ParameterFactory } from './parameter_factory.ts';
@@ -36,8 +36,15 @@ export class SequenceClassifier {
     if (labels === undefined) throw new InputError("a classifier needs the number of labels: 'num_labels' of the configuration is missing");
     this.labels = labels;
     this.encoder = new Encoder(config, factory, names);
-    const dense = factory.linear(names.pooler, pooler.size, hiddenSize, { deviation, bias: true });
-    this.pooler = new Pooler(pooler.kind, dense, { probability: config.dropout.classifier, site: poolerDropoutSite(config) });
+    const { activation, inputDropout } = familyOf(config).classifier;
+    const dense = factory.linear(names.pooler, pooler.size, hiddenSize, {
+      deviation,
+      bias: true,
+      activation: activation === 'gelu' ? activation : undefined,
+    });
+    const site = poolerDropoutSite(config);
+    const dropout = { probability: config.dropout.classifier, site, inputSite: inputDropout ? site + 1 : undefined };
+    this.pooler = new Pooler(pooler.kind, dense, dropout, activation);
     this.head = factory.linear(names.classifier, labels, pooler.size, { deviation, bias: true });
     this.parameters = [...factory.parameters];
   }

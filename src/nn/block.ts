@@ -47,7 +47,7 @@ export class Block {
   constructor(
     readonly layers: BlockLayers,
     readonly placement: 'pre' | 'post',
-    readonly dropout: { probability: number; attentionSite: number; feedforwardSite: number },
+    readonly dropout: { probability: number; attentionProbability?: number; attentionSite: number; feedforwardSite: number },
   ) {}
 
   get parameters(): readonly Parameter[] {
@@ -130,7 +130,7 @@ export class Block {
   }
 
   private attentionDropout(context: Context): Dropout | undefined {
-    return dropoutAt(context, this.dropout.attentionSite, this.dropout.probability);
+    return dropoutAt(context, this.dropout.attentionSite, this.dropout.attentionProbability ?? this.dropout.probability);
   }
 
   private feedforwardDropout(context: Context): Dropout | undefined {

@@ -1,6 +1,7 @@
 import type { Tensor } from '../backend/tensor.ts';
 import { dropoutAt, gradientOf } from './layer.ts';
 import type { LayerNorm, LayerNormActivations } from './layer_norm.ts';
+import type { Linear, LinearActivations } from './linear.ts';
 import type { Context, Parameter } from './parameter.ts';
 import type { Sequence } from './sequence.ts';
 
@@ -16,13 +17,16 @@ export interface ScaledSinusoid {
 export interface LearnedPositions {
   /** [positions, width]. */
   positions: Parameter;
-  /** [types, width]. */
-  tokenTypes: Parameter;
+  /** Its row gets no gradient. */
+  padding?: number;
+  /** [types, width]; absent where there are none. */
+  tokenTypes?: Parameter;
 }
 
 export interface EmbeddingActivations {
   norm: LayerNormActivations;
-  /** [tokens, width]. */
+  projection?: LinearActivations;
+  /** [tokens, width], of the hidden size. */
   output: Tensor;
 }
 
@@ -37,7 +41,7 @@ export function sinusoid(positions: number, width: number): Float32Array {
   return table;
 }
 
-/** Token embedding: word[id] plus the position's part, then LayerNorm and dropout. */
+/** Token embedding: word[id] plus the position's part, then LayerNorm and dropout, and where it is of another size, a dense layer. */
 export class Embedding {
   constructor(
     /** [vocabulary, width]. */
@@ -47,6 +51,8 @@ export class Embedding {
     /** Tokens with this id send no gradient to their row of the word table. */
     readonly padId: number | undefined,
     readonly dropout: { probability: number; site: number },
+    /** [hidden, width]. */
+    readonly projection?: Linear,
   ) {}
 
   get parameters(): readonly Parameter[] {
@@ -58,7 +64,7 @@ export class Embedding {
   forward(context: Context, sequence: Sequence, output?: Tensor): EmbeddingActivations {
     const { device, arena } = context;
     const width = this.word.value.shape[1];
-    output ??= arena.tensor('embedding output', [sequence.ids.size, width]);
+    output ??= arena.tensor('embedding output', [sequence.ids.size, this.projection?.outputs ?? width]);
     const mark = arena.mark();
     const sum = arena.tensor('embedding sum', [sequence.ids.size, width]);
     device.gather({ table: this.word.value, indices: sequence.ids, output: sum });
@@ -68,19 +74,22 @@ export class Embedding {
     } else {
       const { positions, tokenTypes } = this.position;
       device.gather({ table: positions.value, indices: sequence.positions, output: sum, accumulate: true });
-      device.gather({ table: tokenTypes.value, indices: sequence.typeIds!, output: sum, accumulate: true });
+      if (tokenTypes) device.gather({ table: tokenTypes.value, indices: sequence.typeIds!, output: sum, accumulate: true });
     }
-    const norm = this.norm.forward(context, sum, output);
+    const norm = this.norm.forward(context, sum, this.projection ? undefined : output);
     const dropout = dropoutAt(context, this.dropout.site, this.dropout.probability);
-    if (dropout) device.dropout({ input: output, output, dropout });
+    if (dropout) device.dropout({ input: norm.output, output: norm.output, dropout });
+    const projection = this.projection?.forward(context, norm.output, { tensor: output });
     if (!context.training) arena.release(mark);
-    return { norm, output };
+    return { norm, projection, output };
   }
 
-  /** Adds to the parameters' gradients. `gradient` [tokens, width] is the output's and is used up. */
-  backward(context: Context, sequence: Sequence, activations: EmbeddingActivations, gradient: Tensor): void {
+  /** Adds to the parameters' gradients. `gradOutput` [tokens, width] is the output's and is used up. */
+  backward(context: Context, sequence: Sequence, activations: EmbeddingActivations, gradOutput: Tensor): void {
     const { device } = context;
     const { ids, positions, typeIds } = sequence;
+    const { projection } = activations;
+    const gradient = this.projection && projection ? this.projection.backward(context, projection, gradOutput) : gradOutput;
     const dropout = dropoutAt(context, this.dropout.site, this.dropout.probability);
     if (dropout) device.dropout({ input: gradient, output: gradient, dropout });
     this.norm.backward(context, activations.norm, gradient, { tensor: gradient });
@@ -94,8 +103,9 @@ export class Embedding {
       const gradScale = gradientOf(this.position.scale);
       if (gradScale) device.gatherScaleBackward({ table: this.position.table, indices: positions, gradOutput: gradient, gradScale });
     } else {
-      addTo(this.position.positions, positions);
-      addTo(this.position.tokenTypes, typeIds!);
+      const { tokenTypes, padding } = this.position;
+      addTo(this.position.positions, positions, padding);
+      if (tokenTypes) addTo(tokenTypes, typeIds!);
     }
   }
 }

@@ -72,7 +72,7 @@ export class MaskedLanguageModelHead {
   lossAndGradient(context: Context, hidden: Tensor, labels: Tensor, losses: Tensor, scale: number): Tensor {
     const { device, arena } = context;
     const activations = this.features(context, hidden);
-    const gradFeatures = arena.tensor('head feature gradient', hidden.shape);
+    const gradFeatures = arena.tensor('head feature gradient', activations.features.shape);
     for (const { first, rows, features, logits } of this.logitBlocks(context, activations.features)) {
       device.crossEntropy({ logits, labels: labels.view([rows], first), losses: losses.view([rows], first), gradLogits: logits, scale });
       this.logitsBackward(context, features, logits, gradFeatures.view(features.shape, first * features.shape[1]));

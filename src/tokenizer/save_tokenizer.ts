@@ -46,7 +46,7 @@ function tokenizerConfigOf(tokenizer: unknown, model: TokenizedModel): Record<st
   };
 }
 
-/** undefined of a tokenizer of another kind than WordPiece, which this library does not run but carries along. */
+/** undefined of a tokenizer of another kind, which this library does not run but carries along. */
 function parsed(json: unknown): Tokenizer | undefined {
   try {
     return Tokenizer.fromJson(json);
@@ -62,7 +62,7 @@ function madeConfig(tokenizer: Tokenizer, { typeVocabSize }: TokenizedModel): Re
   const { normalizer, model } = parseTokenizerJson(json, 'the tokenizer');
   const { padId, clsId, sepId, maskId } = tokenizer;
   const ids = { pad_token: padId, cls_token: clsId, sep_token: sepId, mask_token: maskId };
-  const specials = { unk_token: model.unknownToken } as Record<string, string>;
+  const specials: Record<string, string> = model.unknownToken === undefined ? {} : { unk_token: model.unknownToken };
   for (const [name, id] of Object.entries(ids)) if (id !== undefined) specials[name] = tokenizer.idToToken(id) as string;
   const config = { do_lower_case: lowerCases(normalizer), ...specials };
   const bert = {
@@ -72,9 +72,9 @@ function madeConfig(tokenizer: Tokenizer, { typeVocabSize }: TokenizedModel): Re
     tokenize_chinese_chars: json.normalizer?.handle_chinese_chars ?? true,
   };
   // A BertTokenizer adds those of its tokens that are not there.
-  if (Object.values(ids).every((id) => id !== undefined) && typeVocabSize > 0 && isBertTokenizer(tokenizer, bert)) return bert;
+  if (model.type === 'WordPiece' && Object.values(ids).every((id) => id !== undefined) && typeVocabSize > 0 && isBertTokenizer(tokenizer, bert)) return bert;
   // Without this transformers 5 tells a BERT nothing of the second text.
-  const inputs = typeVocabSize > 0 &&
+  const inputs = typeVocabSize > 1 &&
     tokenizer.settings.tokenTypes !== false && { model_input_names: ['input_ids', 'token_type_ids', 'attention_mask'] };
   return { tokenizer_class: plainClass, ...config, ...inputs };
 }

@@ -4,10 +4,12 @@ import { AddedTokenFinder } from './added_tokens.ts';
 import { type AlignedText, alignedText, codePointIndex } from './aligned_text.ts';
 import { CharacterLoss, countCharacters } from './character_loss.ts';
 import { createNormalizer, lowerCases, type Normalizer } from './normalizer.ts';
+import { LibraryModel } from './library_model.ts';
 import { createPreTokenizer, type PreTokenizer } from './pre_tokenizer.ts';
+import { createSpelling, joinByteLetters, joinMarked, type Spelling, spaceLetter } from './spelling.ts';
 import { parseTokenizerJson, readTokenizerJson, type TemplateItem, type TokenizerConfig } from './tokenizer_json.ts';
 import { type EncodedPart, type TruncationSide, truncate } from './truncate.ts';
-import { joinPieces, WordPiece } from './word_piece.ts';
+import { joinPieces, type PieceModel, WordPiece } from './word_piece.ts';
 
 export interface EncodeOptions {
   /** Read together with the text. */
@@ -67,7 +69,7 @@ const specialNames: Record<SpecialTokenName, readonly string[]> = {
 };
 
 /**
- * A WordPiece tokenizer, loaded from a tokenizer.json. It agrees with Hugging Face's `tokenizers`, whose format that is, but for characters
+ * A tokenizer of the WordPiece, BPE or Unigram kind, loaded from a tokenizer.json. It agrees with Hugging Face's `tokenizers`, whose format that is, but for characters
  * that are younger than that library's tables: what is a letter, a mark or punctuation is as the JavaScript engine has it. Whatever a file
  * asks for, its patterns too, takes time in proportion to the text's length.
  */
@@ -97,7 +99,8 @@ export class Tokenizer {
   private readonly idOf: ReadonlyMap<string, number>;
   private readonly normalizer: Normalizer;
   private readonly preTokenize: PreTokenizer;
-  private readonly wordPiece: WordPiece;
+  private readonly spelling: Spelling | undefined;
+  private readonly pieces: PieceModel;
   private readonly finder: AddedTokenFinder;
   private readonly normalizedFinder: AddedTokenFinder;
 
@@ -116,7 +119,8 @@ export class Tokenizer {
     this.idOf = idOf;
     this.normalizer = createNormalizer(config.normalizer ?? { type: 'Sequence', normalizers: [] });
     this.preTokenize = config.preTokenizer ? createPreTokenizer(config.preTokenizer) : (text) => [0, text.length];
-    this.wordPiece = new WordPiece(model, source);
+    this.spelling = config.spelling ? createSpelling(config.spelling) : undefined;
+    this.pieces = model.type === 'WordPiece' ? new WordPiece(model, source) : new LibraryModel(model);
     this.finder = new AddedTokenFinder(addedTokens.filter((token) => !token.normalized));
     this.normalizedFinder = new AddedTokenFinder(
       addedTokens.filter((token) => token.normalized),
@@ -133,7 +137,7 @@ export class Tokenizer {
       const given = specialTokens[name];
       return (given === undefined ? specialNames[name] : [given]).map((content) => idOf.get(content)).find((id) => id !== undefined);
     };
-    this.unknownId = this.wordPiece.unknownId;
+    this.unknownId = this.pieces.unknownId;
     this.padId = named('pad');
     this.clsId = named('cls');
     this.sepId = named('sep');
@@ -145,7 +149,7 @@ export class Tokenizer {
   /**
    * @param json the content of a tokenizer.json, parsed.
    * @param source its name, for messages.
-   * @throws {InputError} naming the file and the key if it is malformed or not of the WordPiece kind.
+   * @throws {InputError} naming the file and the key if it is malformed or of another kind.
    */
   static fromJson(json: unknown, source = 'tokenizer.json', settings: TokenizerSettings = {}): Tokenizer {
     checkArgument('source', source, kinds.text);
@@ -203,7 +207,7 @@ export class Tokenizer {
       items.flatMap((item, i) => {
         const { ids, skipped } = parts[i];
         return 'sequence' in item
-          ? this.offsetsOf(textOf(item)).slice(skipped, skipped + ids.length)
+          ? this.trimmed(this.offsetsOf(textOf(item)), textOf(item)).slice(skipped, skipped + ids.length)
           : item.ids.map((): [number, number] => [0, 0]);
       });
     let offsets: [number, number][] | undefined;
@@ -256,13 +260,31 @@ export class Tokenizer {
       const spans = this.preTokenize(piece);
       for (let i = 0; i < spans.length; i += 2) {
         const word = piece.slice(spans[i], spans[i + 1]);
-        for (const id of this.wordPiece.ids(word)) {
-          if (id === this.unknownId) loss.lost += countCharacters(word);
-          ids.push(id);
-          tokens?.push(this.config.tokens[id] as string);
-        }
+        if (!this.spelling) this.encodeWord(word, ids, loss, tokens);
+        else for (const { text: spelled } of this.spelling(word)) this.encodeWord(spelled, ids, loss, tokens);
       }
     }
+  }
+
+  private encodeWord(word: string, ids: number[], loss: CharacterLoss, tokens?: string[]): void {
+    let hasUnknown = false;
+    for (const id of this.pieces.ids(word)) {
+      hasUnknown ||= id === this.unknownId;
+      ids.push(id);
+      tokens?.push(this.config.tokens[id] as string);
+    }
+    if (hasUnknown) loss.lost += this.unknownCharacters(word);
+  }
+
+  private unknownCharacters(word: string): number {
+    const ids = this.pieces.ids(word);
+    const characters = Array.from(word);
+    let [count, start] = [0, 0];
+    this.pieces.lengths(word).forEach((length, index) => {
+      if (ids[index] === this.unknownId) count += countCharacters(characters.slice(start, start + length).join(''));
+      start += length;
+    });
+    return count;
   }
 
   /** The offsets of the tokens that {@link encodeIds} finds, by the same steps with the characters' places kept. */
@@ -280,6 +302,22 @@ export class Tokenizer {
     return offsets;
   }
 
+  /** Offsets without the space that tokens of BPE begin or end with, where the tokenizer has it so. */
+  private trimmed(offsets: [number, number][], text: string): [number, number][] {
+    const { trimOffsets } = this.config;
+    if (!trimOffsets) return offsets;
+    const tokens: string[] = [];
+    this.encodeText(text, [], new CharacterLoss(), tokens);
+    return offsets.map(([start, end], index): [number, number] => {
+      let leading = leadingSpaces.exec(tokens[index])?.[0].length ?? 0;
+      // What was put there takes no place in the text.
+      if (leading > 0 && (index === 0 || start === 0) && trimOffsets.addsSpace) leading--;
+      const trailing = trailingSpaces.exec(tokens[index])?.[0].length ?? 0;
+      const from = Math.min(start + leading, end);
+      return [from, trailing > 0 && end >= trailing ? Math.max(end - trailing, from) : end];
+    });
+  }
+
   private offsetsOfNormalized(aligned: AlignedText, offsets: [number, number][]): void {
     const text = aligned.characters.join('');
     const indices = codePointIndex(aligned.characters);
@@ -295,14 +333,19 @@ export class Tokenizer {
       const words = text.slice(stretch.start, stretch.end);
       const spans = this.preTokenize(words);
       for (let i = 0; i < spans.length; i += 2) {
-        let start = indices[stretch.start + spans[i]];
-        const wordEnd = indices[stretch.start + spans[i + 1]];
-        const ids = this.wordPiece.ids(words.slice(spans[i], spans[i + 1]));
-        ids.forEach((id, index) => {
-          const end = index === ids.length - 1 ? wordEnd : start + this.wordPiece.length(this.config.tokens[id] as string, index > 0);
-          place(start, end);
-          start = end;
-        });
+        const first = indices[stretch.start + spans[i]];
+        const word = words.slice(spans[i], spans[i + 1]);
+        const asItIs = { text: word, places: (): undefined => undefined };
+        for (const spelled of this.spelling?.(word) ?? [asItIs]) {
+          const places = spelled.places();
+          let start = 0;
+          for (const length of this.pieces.lengths(spelled.text)) {
+            const end = start + length;
+            if (places) place(first + places[start], first + places[end - 1] + 1);
+            else place(first + start, first + end);
+            start = end;
+          }
+        }
       }
     }
   }
@@ -323,7 +366,9 @@ export class Tokenizer {
       const token = this.shown[id];
       if (token !== undefined && !(options.skipSpecialTokens && this.specialIds.has(id))) shown.push(token);
     }
-    return decoder === null ? shown.join(' ') : joinPieces(shown, decoder);
+    if (decoder === null) return shown.join(' ');
+    if (decoder.type === 'WordPiece') return joinPieces(shown, decoder);
+    return decoder.type === 'ByteLevel' ? joinByteLetters(shown) : joinMarked(shown, decoder);
   }
 
   /** What JSON.stringify writes of it: a tokenizer.json. */
@@ -339,3 +384,6 @@ export class Tokenizer {
     return this.shown[id];
   }
 }
+
+const leadingSpaces = new RegExp(`^[${spaceLetter}\\p{White_Space}]+`, 'u');
+const trailingSpaces = new RegExp(`[${spaceLetter}\\p{White_Space}]+$`, 'u');

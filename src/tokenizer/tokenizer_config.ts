@@ -61,6 +61,8 @@ type Config = v.InferOutput<typeof configSchema>;
 /** Classes of which transformers makes normalizer, pre-tokenizer and template anew; 'Fast' or not, they are one. */
 const isBertClass = (name: string) => bertClasses.test(name);
 const bertClasses = /^(Bert|DistilBert|Electra|MobileBert|SqueezeBert|LayoutLM|Lxmert)Tokenizer(Fast)?$/;
+/** The class of models that say none. */
+const bertClassOf: Record<string, string> = { bert: 'BertTokenizer', distilbert: 'DistilBertTokenizer', electra: 'ElectraTokenizer' };
 /** Special tokens in the order in which transformers adds those that are missing; what a BertTokenizer takes where nothing is said. */
 const specialNames = ['bos_token', 'eos_token', 'unk_token', 'sep_token', 'pad_token', 'cls_token', 'mask_token'] as const;
 const bertSpecials: Partial<Record<(typeof specialNames)[number], string>> = {
@@ -80,7 +82,7 @@ type TokenizerJson = Record<string, any>;
 /**
  * The tokenizer of a model's folder, of its tokenizer.json or, where there is none, of its vocab.txt. `notice` is told, in one line, where the
  * folder's files disagree.
- * @throws InputError naming the file if one is damaged or not of the WordPiece kind
+ * @throws InputError naming the file if one is damaged or of another kind
  */
 export async function loadTokenizer(folder: string, notice: (message: string) => void = () => {}): Promise<Tokenizer> {
   const path = joinPath(folder, 'tokenizer.json');
@@ -172,7 +174,7 @@ async function classOf(config: Config, folder: string): Promise<string> {
   if (config.tokenizer_class) return config.tokenizer_class;
   const schema = v.looseObject({ model_type: v.nullish(v.string()), tokenizer_class: v.nullish(v.string()) });
   const model = await readOptionalJson(joinPath(folder, 'config.json'), schema);
-  return model?.tokenizer_class || (model?.model_type === 'bert' ? 'BertTokenizer' : '');
+  return model?.tokenizer_class || bertClassOf[model?.model_type ?? ''] || '';
 }
 
 function settingsOf(config: Config, className: string): TokenizerSettings {

@@ -4,7 +4,9 @@ import { readJson } from '../io/files.ts';
 import { extentOfTokenizer } from '../io/json.ts';
 import type { NormalizerConfig } from './normalizer.ts';
 import { compilePattern, type Pattern } from './pattern.ts';
+import { byteLevelSchema, metaspaceSchema, modelSchema, type PieceModelConfig } from './piece_json.ts';
 import type { PreTokenizerConfig } from './pre_tokenizer.ts';
+import type { SpellingConfig } from './spelling.ts';
 import type { TruncationSide } from './truncate.ts';
 
 /** What this library reads of a tokenizer.json, checked: ids are those of the vocabulary, patterns compile, templates refer to known tokens. */
@@ -12,10 +14,14 @@ export interface TokenizerConfig {
   addedTokens: AddedToken[];
   normalizer: NormalizerConfig | null;
   preTokenizer: PreTokenizerConfig | null;
+  /** How words are written before they are cut into pieces, the last step of pre-tokenization. */
+  spelling: SpellingConfig | null;
+  /** Offsets do not count the space that a token begins or ends with; `addsSpace` says that the first token's own was put there. */
+  trimOffsets: { addsSpace: boolean } | null;
   template: Template;
   truncationSide: TruncationSide;
-  decoder: { prefix: string; cleanup: boolean } | null;
-  model: { unknownToken: string; prefix: string; longestWord: number; vocabulary: Record<string, number> };
+  decoder: { type: 'WordPiece'; prefix: string; cleanup: boolean } | SpellingConfig | null;
+  model: PieceModelConfig;
   /** `tokens[id]`: the vocabulary and the added tokens together, as far as they have ids; there may be holes. */
   tokens: (string | undefined)[];
 }
@@ -86,9 +92,12 @@ function normalizerSchema(depth: number): Schema<NormalizerConfig> {
   ]) as unknown as Schema<NormalizerConfig>;
 }
 
-function preTokenizerSchema(depth: number): Schema<PreTokenizerConfig> {
+/** A step that cuts a text, or that writes what it cuts anew. */
+type PreTokenizerStep = PreTokenizerConfig | SpellingConfig;
+
+function preTokenizerSchema(depth: number): Schema<PreTokenizerStep> {
   const plain = (['BertPreTokenizer', 'Whitespace', 'WhitespaceSplit'] as const).map((type) => v.object({ type: v.literal(type) }));
-  const items: Schema<PreTokenizerConfig> = depth > 0 ? preTokenizerSchema(depth - 1) : v.never('no sequences nested this deep');
+  const items: Schema<PreTokenizerStep> = depth > 0 ? preTokenizerSchema(depth - 1) : v.never('no sequences nested this deep');
   return v.variant('type', [
     ...plain,
     v.object({ type: v.literal('Punctuation'), behavior: v.optional(behaviorSchema, 'Isolated') }),
@@ -96,7 +105,9 @@ function preTokenizerSchema(depth: number): Schema<PreTokenizerConfig> {
     v.object({ type: v.literal('CharDelimiterSplit'), delimiter: nonEmpty }),
     v.object({ type: v.literal('Split'), pattern: patternSchema, behavior: behaviorSchema, invert: flag(false) }),
     v.object({ type: v.literal('Sequence'), pretokenizers: v.array(items) }),
-  ]) as unknown as Schema<PreTokenizerConfig>;
+    byteLevelSchema,
+    metaspaceSchema,
+  ]) as unknown as Schema<PreTokenizerStep>;
 }
 
 /** Items of a template, and ids of a special token: more than any has. Each of them is part of every text. */
@@ -122,6 +133,8 @@ const postProcessorSchema = v.variant('type', [
     special_tokens: v.record(v.string(), v.object({ ids: v.pipe(v.array(id), v.maxLength(maxOfTemplate)) })),
   }),
   v.object({ type: v.literal('BertProcessing'), sep: namedToken, cls: namedToken }),
+  v.object({ type: v.literal('RobertaProcessing'), sep: namedToken, cls: namedToken, trim_offsets: flag(true), add_prefix_space: flag(true) }),
+  byteLevelSchema,
 ]);
 
 const fileSchema = v.object({
@@ -131,18 +144,15 @@ const fileSchema = v.object({
   normalizer: v.nullish(normalizerSchema(deepestNesting), null),
   pre_tokenizer: v.nullish(preTokenizerSchema(deepestNesting), null),
   post_processor: v.nullish(postProcessorSchema, null),
-  decoder: v.nullish(v.object({ type: v.literal('WordPiece'), prefix: v.optional(v.string(), '##'), cleanup: flag(true) }), null),
-  model: v.object({
-    // Files of before 2021 do not say the type.
-    type: v.optional(v.literal('WordPiece', '"WordPiece", the only kind supported'), 'WordPiece'),
-    unk_token: v.string(),
-    continuing_subword_prefix: v.optional(v.string(), '##'),
-    max_input_chars_per_word: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(1000)), 100),
-    vocab: v.custom<Record<string, unknown>>(
-      (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
-      'an object of tokens and ids',
-    ),
-  }),
+  decoder: v.nullish(
+    v.variant('type', [
+      v.object({ type: v.literal('WordPiece'), prefix: v.optional(v.string(), '##'), cleanup: flag(true) }),
+      byteLevelSchema,
+      metaspaceSchema,
+    ]),
+    null,
+  ),
+  model: modelSchema,
 });
 
 type File = v.InferOutput<typeof fileSchema>;
@@ -166,34 +176,56 @@ export function parseTokenizerJson(json: unknown, source: string): TokenizerConf
     throw new InputError(`${source}: added_tokens: found ${units} characters in all, expected at most ${maxAddedUnits}`);
   checkSteps([file.normalizer, file.pre_tokenizer], ['normalizer', 'pre_tokenizer'], source);
   const tokens = vocabularyOf(file, source);
-  const addedTokens = withIds(file.added_tokens, model.vocab as Record<string, number>);
+  const addedTokens = withIds(file.added_tokens, model.vocabulary);
   for (const { id: addedId, content } of addedTokens) tokens[addedId] = content;
   if (tokens.length > maxTokens)
     throw new InputError(`${source}: added_tokens: found ids up to ${tokens.length - 1}, expected at most ${maxTokens - 1}`);
   return {
     addedTokens,
     normalizer: file.normalizer,
-    preTokenizer: file.pre_tokenizer,
+    ...separateSpelling(file.pre_tokenizer, source),
+    trimOffsets: trimmingOf(file.post_processor),
     template: templateOf(file.post_processor, tokens.length, source),
     truncationSide: file.truncation?.direction === 'Left' ? 'left' : 'right',
     decoder: file.decoder,
-    model: {
-      unknownToken: model.unk_token,
-      prefix: model.continuing_subword_prefix,
-      longestWord: model.max_input_chars_per_word,
-      vocabulary: model.vocab as Record<string, number>,
-    },
+    model,
     tokens,
   };
+}
+
+/** Cutting, and how what is cut is written, which has to be the last step. */
+function separateSpelling(
+  step: PreTokenizerStep | null,
+  source: string,
+): { preTokenizer: PreTokenizerConfig | null; spelling: SpellingConfig | null } {
+  if (step === null) return { preTokenizer: null, spelling: null };
+  if (isSpelling(step)) return { preTokenizer: null, spelling: step };
+  if (step.type !== 'Sequence') return { preTokenizer: step, spelling: null };
+  const steps: readonly PreTokenizerStep[] = step.pretokenizers;
+  const last = steps.at(-1);
+  const spelling = last && isSpelling(last) ? last : null;
+  const pretokenizers = (spelling ? steps.slice(0, -1) : steps) as PreTokenizerConfig[];
+  const refused = pretokenizers.find(holdsSpelling);
+  if (refused) throw new InputError(`${source}: pre_tokenizer: found ${refused.type} before other steps, expected ByteLevel or Metaspace last`);
+  return { preTokenizer: { type: 'Sequence', pretokenizers }, spelling };
+}
+
+const isSpelling = (step: PreTokenizerStep): step is SpellingConfig => step.type === 'ByteLevel' || step.type === 'Metaspace';
+const holdsSpelling = (step: PreTokenizerStep): boolean =>
+  isSpelling(step) || (step.type === 'Sequence' && step.pretokenizers.some(holdsSpelling));
+
+function trimmingOf(processor: File['post_processor']): TokenizerConfig['trimOffsets'] {
+  if (processor?.type !== 'RobertaProcessing' && processor?.type !== 'ByteLevel') return null;
+  return processor.trim_offsets ? { addsSpace: processor.add_prefix_space } : null;
 }
 
 /** Steps that a text goes through: more than any tokenizer has. */
 const maxSteps = 100;
 
 /** @throws InputError if there are too many steps, or one has a pattern that cannot be used */
-function checkSteps(roots: readonly (NormalizerConfig | PreTokenizerConfig | null)[], keys: readonly string[], source: string): void {
+function checkSteps(roots: readonly (NormalizerConfig | PreTokenizerStep | null)[], keys: readonly string[], source: string): void {
   let steps = 0;
-  const check = (step: NormalizerConfig | PreTokenizerConfig, key: string): void => {
+  const check = (step: NormalizerConfig | PreTokenizerStep, key: string): void => {
     if (++steps > maxSteps) throw new InputError(`${source}: ${key}: is one of more than ${maxSteps} steps, expected fewer`);
     if ('normalizers' in step) for (const [i, inner] of step.normalizers.entries()) check(inner, `${key}.normalizers.${i}`);
     else if ('pretokenizers' in step) for (const [i, inner] of step.pretokenizers.entries()) check(inner, `${key}.pretokenizers.${i}`);
@@ -222,7 +254,7 @@ function describe(issue: v.BaseIssue<unknown>): string {
 
 /** The vocabulary's token of every id; of two tokens with one id the later. */
 function vocabularyOf(file: File, source: string): (string | undefined)[] {
-  const { vocab } = file.model;
+  const { vocabulary: vocab } = file.model;
   const tokens: (string | undefined)[] = [];
   let highest = -1;
   for (const [token, tokenId] of Object.entries(vocab)) {
@@ -254,7 +286,7 @@ export function withIds(added: readonly AddedToken[], vocabulary: Record<string,
 function templateOf(processor: File['post_processor'], vocabularySize: number, source: string): Template {
   const a: TemplateItem = { sequence: 'A', typeId: 0 };
   const b: TemplateItem = { sequence: 'B', typeId: 1 };
-  if (processor === null) return { single: [a], pair: [a, b], pairWithoutSpecials: [a, b] };
+  if (processor === null || processor.type === 'ByteLevel') return { single: [a], pair: [a, b], pairWithoutSpecials: [a, b] };
   const checkedId = (key: string, tokenId: number): number => {
     if (tokenId < vocabularySize) return tokenId;
     throw new InputError(`${source}: post_processor.${key}: found id ${tokenId}, expected one of the vocabulary's ${vocabularySize}`);
@@ -263,6 +295,12 @@ function templateOf(processor: File['post_processor'], vocabularySize: number, s
     const cls: TemplateItem = { ids: [checkedId('cls', processor.cls[1])], typeId: 0 };
     const sep: TemplateItem = { ids: [checkedId('sep', processor.sep[1])], typeId: 0 };
     return { single: [cls, a, sep], pair: [cls, a, sep, b, { ...sep, typeId: 1 }], pairWithoutSpecials: [a, b] };
+  }
+  if (processor.type === 'RobertaProcessing') {
+    const cls: TemplateItem = { ids: [checkedId('cls', processor.cls[1])], typeId: 0 };
+    const sep: TemplateItem = { ids: [checkedId('sep', processor.sep[1])], typeId: 0 };
+    const second: TemplateItem = { sequence: 'B', typeId: 0 };
+    return { single: [cls, a, sep], pair: [cls, a, sep, sep, second, sep], pairWithoutSpecials: [a, second] };
   }
   const specials = new Map(Object.entries(processor.special_tokens));
   const convert = (key: 'single' | 'pair', wanted: string): TemplateItem[] => {

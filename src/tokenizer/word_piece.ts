@@ -5,8 +5,19 @@ import type { TokenizerConfig } from './tokenizer_json.ts';
 /** Words whose ids are remembered; English text of any length has few more that matter. */
 const rememberedWords = 1 << 17;
 
+/** How words become tokens. */
+export interface PieceModel {
+  readonly unknownId: number | undefined;
+  /** @throws InputError if the word needs the unknown token, and the vocabulary has none */
+  ids(word: string): readonly number[];
+  /** Code points of the word that each of its tokens stands for. */
+  lengths(word: string): number[];
+}
+
+type Config = Extract<TokenizerConfig['model'], { type: 'WordPiece' }>;
+
 /** Words into pieces of a vocabulary. */
-export class WordPiece {
+export class WordPiece implements PieceModel {
   readonly unknownId: number | undefined;
   private readonly pieces: ReadonlyMap<string, number>;
   /** Code points of the longest token. */
@@ -15,7 +26,7 @@ export class WordPiece {
 
   /** @param source the tokenizer.json's name, for messages. */
   constructor(
-    private readonly model: TokenizerConfig['model'],
+    private readonly model: Config,
     private readonly source: string,
   ) {
     this.pieces = new Map(Object.entries(model.vocabulary));
@@ -25,28 +36,29 @@ export class WordPiece {
     this.longestPiece = longest;
   }
 
-  /** @throws InputError if the word needs the unknown token, and the vocabulary has none */
   ids(word: string): readonly number[] {
     const known = this.cache.get(word);
     if (known) return known;
     // No character has more than two UTF-16 units, so this word is too long for the model.
     if (word.length > 2 * this.model.longestWord) return [this.unknown(word)];
-    const ids = this.cutWord(word);
+    const { ids } = this.cutWord(word);
     if (this.cache.size >= rememberedWords) this.cache.clear();
     this.cache.set(copyOfWord(word), ids);
     return ids;
   }
 
   /** A word's pieces, each the longest of the vocabulary that begins where the one before ended; the unknown token if there is none, or the word is too long. */
-  private cutWord(word: string): number[] {
+  private cutWord(word: string): { ids: number[]; lengths: number[] } {
     const { longestWord, prefix } = this.model;
     // Where its code points begin, and its end.
     const places: number[] = [];
     for (let at = 0; at < word.length; at += (word.codePointAt(at) as number) > 0xffff ? 2 : 1) places.push(at);
     const length = places.length;
-    if (length > longestWord) return [this.unknown(word)];
+    const asUnknown = () => ({ ids: [this.unknown(word)], lengths: [length] });
+    if (length > longestWord) return asUnknown();
     places.push(word.length);
     const ids: number[] = [];
+    const lengths: number[] = [];
     for (let start = 0; start < length; ) {
       let end = Math.min(length, start + this.longestPiece);
       let id: number | undefined;
@@ -55,11 +67,12 @@ export class WordPiece {
         id = this.pieces.get(start > 0 ? prefix + piece : piece);
         if (id !== undefined) break;
       }
-      if (id === undefined) return [this.unknown(word)];
+      if (id === undefined) return asUnknown();
       ids.push(id);
+      lengths.push(end - start);
       start = end;
     }
-    return ids;
+    return { ids, lengths };
   }
 
   private unknown(word: string): number {
@@ -70,9 +83,8 @@ export class WordPiece {
     );
   }
 
-  /** Code points of a token without the prefix that says that it continues a word. */
-  length(token: string, continues: boolean): number {
-    return codePoints(continues ? token.slice(this.model.prefix.length) : token);
+  lengths(word: string): number[] {
+    return this.cutWord(word).lengths;
   }
 }
 
@@ -83,7 +95,7 @@ function codePoints(text: string): number {
 }
 
 /** Tokens as text, with spaces between words. */
-export function joinPieces(tokens: readonly string[], decoder: NonNullable<TokenizerConfig['decoder']>): string {
+export function joinPieces(tokens: readonly string[], decoder: { prefix: string; cleanup: boolean }): string {
   const pieces = tokens.map((token, index) => {
     let piece = token;
     if (index > 0) piece = token.startsWith(decoder.prefix) ? token.slice(decoder.prefix.length) : ` ${token}`;

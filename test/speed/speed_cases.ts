@@ -65,7 +65,7 @@ const elementwise: SpeedCase[] = [
     run: (device, { a, b, output }) => device.add({ a, b, output }),
     bytes: 12 * elements,
   },
-  ...(['gelu', 'tanh'] as const).map(
+  ...(['gelu', 'relu', 'tanh'] as const).map(
     (name): SpeedCase => ({
       name,
       operands: alike([elements], 'input', 'output'),
@@ -77,6 +77,12 @@ const elementwise: SpeedCase[] = [
     name: 'geluBackward',
     operands: alike([elements], 'input', 'gradOutput', 'gradInput'),
     run: (device, { input, gradOutput, gradInput }) => device.geluBackward({ input, gradOutput, gradInput }),
+    bytes: 12 * elements,
+  },
+  {
+    name: 'reluBackward',
+    operands: alike([elements], 'output', 'gradOutput', 'gradInput'),
+    run: (device, { output, gradOutput, gradInput }) => device.reluBackward({ output, gradOutput, gradInput }),
     bytes: 12 * elements,
   },
   {

@@ -68,6 +68,20 @@ export const tanhBackward = operation()('tanhBackward', {
   measure: ({ output }) => [output.size],
 });
 
+/** output = max(input, 0); output may be input. */
+export const relu = operation()('relu', {
+  operands: { input: input('f32'), output: inPlace(output('f32', 'count'), 'input') },
+  numbers: ['count'],
+  measure: ({ input }) => [input.size],
+});
+
+/** From the forward's output: gradInput = gradOutput where output > 0, else 0; gradInput may be gradOutput. */
+export const reluBackward = operation()('reluBackward', {
+  operands: { output: input('f32'), gradOutput: input('f32', 'count'), gradInput: inPlace(output('f32', 'count'), 'gradOutput') },
+  numbers: ['count'],
+  measure: ({ output }) => [output.size],
+});
+
 /** output = kept(input) / (1 - probability); its own backward, applied to the gradient. output may be input. */
 export const dropout = operation<{ dropout: Dropout }>()('dropout', {
   operands: { input: input('f32'), output: inPlace(output('f32', 'count'), 'input') },

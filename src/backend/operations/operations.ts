@@ -1,6 +1,19 @@
 import { attention, attentionBackward } from './attention.ts';
 import { conditionalMatmul, conditionalMatmulBackwardInput, conditionalMatmulBackwardWeight } from './conditional_matmul.ts';
-import { add, addRow, copy, dropout, fill, fillIntegers, gelu, geluBackward, tanh, tanhBackward } from './elementwise.ts';
+import {
+  add,
+  addRow,
+  copy,
+  dropout,
+  fill,
+  fillIntegers,
+  gelu,
+  geluBackward,
+  relu,
+  reluBackward,
+  tanh,
+  tanhBackward,
+} from './elementwise.ts';
 import { balanceThresholds, countSplits, fff, fffBackward, fffPrepared } from './fff.ts';
 import { gather, gatherScaleBackward, scatterAdd } from './gather.ts';
 import { layerNorm, layerNormBackward } from './layer_norm.ts';
@@ -14,7 +27,7 @@ import { stridedCopy } from './strided_copy.ts';
 
 /** What a program calls, on a device: `device.linear({ input, weight, output })`. */
 export const calledOperations = {
-  ...{ fill, copy, add, addRow, gelu, geluBackward, tanh, tanhBackward, dropout, stridedCopy },
+  ...{ fill, copy, add, addRow, gelu, geluBackward, relu, reluBackward, tanh, tanhBackward, dropout, stridedCopy },
   ...{ layerNorm, layerNormBackward, linear, linearBackwardInput, linearBackwardWeight },
   ...{ attention, attentionBackward, gather, scatterAdd, gatherScaleBackward },
   ...{ fff, fffBackward, countSplits, balanceThresholds },

@@ -27,6 +27,14 @@ export const geluBackward: Implementation<typeof operations.geluBackward> = ({ i
   for (let i = 0; i < count; i++) gradInput[i] = gradOutput[i] * geluSlope(input[i]);
 };
 
+export const relu: Implementation<typeof operations.relu> = ({ input, output }, { count }) => {
+  for (let i = 0; i < count; i++) output[i] = input[i] <= 0 ? 0 : input[i];
+};
+
+export const reluBackward: Implementation<typeof operations.reluBackward> = ({ output, gradOutput, gradInput }, { count }) => {
+  for (let i = 0; i < count; i++) gradInput[i] = output[i] > 0 ? gradOutput[i] : 0;
+};
+
 export const tanh: Implementation<typeof operations.tanh> = ({ input, output }, { count }) => {
   for (let i = 0; i < count; i++) output[i] = Math.tanh(input[i]);
 };

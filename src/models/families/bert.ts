@@ -2,7 +2,16 @@
 import * as v from 'valibot';
 import { validate } from './entries.ts';
 import type { Family } from './family.ts';
-import { bertEncoderNames, denseEntries, encoderEntries, fromEncoderEntries, toEncoderEntries, treeEntries } from './hugging_face.ts';
+import {
+  bertEncoderNames,
+  denseEntries,
+  encoderEntries,
+  fromEncoderEntries,
+  modelTypeOf,
+  readFeedforward,
+  toEncoderEntries,
+  treeEntries,
+} from './hugging_face.ts';
 
 const modelTypes = { dense: 'bert', trees: 'ultrafastbert' } as const;
 const entries = encoderEntries(0);
@@ -13,6 +22,7 @@ export const bert: Family = {
   modelTypes,
   normPlacement: 'post',
   specialTokens: true,
+  classifier: { activation: 'tanh', inputDropout: false },
   prefix: 'bert.',
   heads: /^(cls|classifier)\./,
   maskedHead: /^cls\./,
@@ -26,8 +36,10 @@ export const bert: Family = {
     pooler: `${prefix}pooler.dense`,
     classifier: 'classifier',
   }),
-  readConfig: (json, source) =>
-    fromEncoderEntries(validate((json as { model_type: string }).model_type === modelTypes.dense ? dense : trees, json, source), source),
+  readConfig(json, source) {
+    const checked = validate(modelTypeOf(json) === modelTypes.dense ? dense : trees, json, source);
+    return fromEncoderEntries(checked, readFeedforward(checked, source));
+  },
   writeConfig: (config, task) => {
     const isDense = config.family === modelTypes.dense;
     return toEncoderEntries(config, isDense ? 'Bert' : 'UltraFastBert', task, isDense);

@@ -2,9 +2,12 @@
 import { InputError, quoted } from '../../errors.ts';
 import { bert } from './bert.ts';
 import { crammedBert } from './crammed_bert.ts';
+import { distilbert } from './distilbert.ts';
+import { electra } from './electra.ts';
 import type { Family, ModelNames } from './family.ts';
+import { roberta, xlmRoberta } from './roberta.ts';
 
-const families: readonly Family[] = [crammedBert, bert];
+const families: readonly Family[] = [crammedBert, bert, distilbert, roberta, xlmRoberta, electra];
 
 const byType = new Map<unknown, Family>(families.flatMap((family) => Object.values(family.modelTypes).map((type) => [type, family])));
 

@@ -1,3 +1,4 @@
+import type { PoolerActivation } from '../../nn/pooler.ts';
 import type { ModelConfig, Task } from '../config.ts';
 
 /** What a checkpoint calls the parts of a block. A part NAME has the tensors NAME.weight and, where there is one, NAME.bias. */
@@ -24,6 +25,8 @@ export interface ModelNames {
   positions?: string;
   tokenTypes?: string;
   embeddingNorm: string;
+  /** From embeddings of another size to the hidden size. */
+  projection?: string;
   block(index: number): BlockNames;
   /** The norm behind the last block. */
   finalNorm?: string;
@@ -49,6 +52,8 @@ export interface Family {
   readonly normPlacement: 'pre' | 'post';
   /** Whether texts stand between special tokens ([CLS] and [SEP]) when it is trained. */
   readonly specialTokens: boolean;
+  /** Between the dense layer before the classification head and the head; and whether there is dropout before that layer too. */
+  readonly classifier: { readonly activation: PoolerActivation; readonly inputDropout: boolean };
   /** Before the names of the encoder's tensors where a dense model has a head, 'bert.' say; '' if they are the same. */
   readonly prefix: string;
   /** Names of the heads' tensors, which have no prefix, and those of the masked language model's among them. */

@@ -64,11 +64,18 @@ export const denseEntries = { intermediate_size: neurons };
 export const treeEntries = { ...feedforwardEntries, intermed_type: v.picklist(['fff', 'none']) };
 
 type Output<Entries extends v.ObjectEntries> = v.InferOutput<v.ObjectSchema<Entries, undefined>>;
-export type EncoderEntries = Output<ReturnType<typeof encoderEntries>>;
-type Feedforward = Output<typeof denseEntries> | Output<typeof treeEntries>;
+/** Without those that are there to be refused. */
+export type EncoderEntries = Omit<
+  Output<ReturnType<typeof encoderEntries>>,
+  'hidden_act' | 'position_embedding_type' | 'is_decoder' | 'add_cross_attention'
+>;
+
+/** What a checked configuration says of the blocks' feedforward part. */
+export const readFeedforward = (json: Output<typeof denseEntries> | Output<typeof treeEntries>, source: string): FeedforwardConfig =>
+  'intermediate_size' in json ? { kind: 'dense', neurons: json.intermediate_size } : fromFeedforwardEntries(json, `${source}: '`);
 
 /** What a checked configuration with BERT's keys says. */
-export function fromEncoderEntries(json: EncoderEntries & Feedforward & { model_type: string }, source: string): ModelConfig {
+export function fromEncoderEntries(json: EncoderEntries & { model_type: string }, feedforward: FeedforwardConfig): ModelConfig {
   const labelNames = labelNamesOf(json.id2label, json.num_labels);
   const pad = json.pad_token_id;
   return {
@@ -81,8 +88,7 @@ export function fromEncoderEntries(json: EncoderEntries & Feedforward & { model_
     padTokenId: pad === null ? undefined : pad < 0 ? json.vocab_size + pad : pad,
     untiedDecoder: json.tie_word_embeddings === false || undefined,
     typeVocabSize: json.type_vocab_size,
-    feedforward:
-      'intermediate_size' in json ? { kind: 'dense', neurons: json.intermediate_size } : fromFeedforwardEntries(json, `${source}: '`),
+    feedforward,
     bias: { queryKeyValue: true, dense: true },
     layerNormEps: json.layer_norm_eps,
     initializerRange: json.initializer_range,
@@ -101,6 +107,9 @@ export function fromEncoderEntries(json: EncoderEntries & Feedforward & { model_
     scoreFunction: json.sentence_transformers?.activation_fn ?? json.sbert_ce_default_activation_function ?? undefined,
   };
 }
+
+/** What a configuration that was not yet checked says of itself. */
+export const modelTypeOf = (json: unknown): unknown => (json as { model_type?: unknown }).model_type;
 
 /** The name of transformers' class, BertForMaskedLM say. */
 export const architectureOf = (name: string, task: Task): string =>

@@ -1,6 +1,6 @@
 import { dropoutKey } from '../../../src/backend/dropout.ts';
 import type { Tensor } from '../../../src/backend/tensor.ts';
-import { exact, input, normal, type OperationCase, output, rounding, updated } from './case.ts';
+import { exact, input, normal, type Operand, type OperationCase, output, rounding, updated } from './case.ts';
 
 /** The last in two pieces of work. */
 const sizes = [0, 1, 7, 16, 67, 4099, 20011];
@@ -63,10 +63,11 @@ const additions: OperationCase[] = [
 
 /** A function of one element: its forward, its backward, and both in place. The backward takes the forward's input or its output. */
 function elementFunction(
-  name: 'gelu' | 'tanh',
+  name: 'gelu' | 'relu' | 'tanh',
   backwardFrom: 'input' | 'output',
   spread: number,
   backward: (device: Parameters<OperationCase['forward']>[0], from: Tensor, gradOutput: Tensor, gradInput: Tensor) => void,
+  moved = (operand: Operand): Operand => operand,
 ): OperationCase[] {
   return [
     ...sizes.map(
@@ -74,7 +75,7 @@ function elementFunction(
         name: `${name} ${size}`,
         tolerance: rounding,
         operands: (random) => ({
-          input: normal(random, [size], spread),
+          input: moved(normal(random, [size], spread)),
           output: output([size]),
           gradOutput: normal(random, [size]),
           gradInput: output([size]),
@@ -169,6 +170,14 @@ export const elementwiseCases: OperationCase[] = [
   ...additions,
   ...rowAdditions,
   ...elementFunction('gelu', 'input', 2, (device, input, gradOutput, gradInput) => device.geluBackward({ input, gradOutput, gradInput })),
+  // Away from 0, where its slope jumps.
+  ...elementFunction(
+    'relu',
+    'output',
+    2,
+    (device, output, gradOutput, gradInput) => device.reluBackward({ output, gradOutput, gradInput }),
+    (operand) => ({ ...operand, values: Float32Array.from(operand.values, (value) => value + 0.1 * Math.sign(value)) }),
+  ),
   ...elementFunction('tanh', 'output', 2, (device, output, gradOutput, gradInput) =>
     device.tanhBackward({ output, gradOutput, gradInput }),
   ),
