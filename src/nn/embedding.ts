@@ -56,8 +56,9 @@ export class Embedding {
   ) {}
 
   get parameters(): readonly Parameter[] {
-    const { word, position, norm } = this;
-    return [word, ...('scale' in position ? [position.scale] : [position.positions, position.tokenTypes]), ...norm.parameters];
+    const { word, position, norm, projection } = this;
+    const own = 'scale' in position ? [position.scale] : [position.positions, ...(position.tokenTypes ? [position.tokenTypes] : [])];
+    return [word, ...own, ...norm.parameters, ...(projection?.parameters ?? [])];
   }
 
   /** Writes output [tokens, width], or takes it from the arena. */

@@ -42,7 +42,8 @@ const isPair = (value: unknown): boolean => Array.isArray(value) && value.length
 /** Pairs, or in files of before pairs with a space between them. */
 const merges = v.custom<readonly (string | [string, string])[]>(
   (value) =>
-    Array.isArray(value) && value.every((merge) => (typeof merge === 'string' ? merge.includes(' ') : isPair(merge) && typeof merge[1] === 'string')),
+    Array.isArray(value) &&
+    value.every((merge) => (typeof merge === 'string' ? merge.includes(' ') : isPair(merge) && typeof merge[1] === 'string')),
   'pairs of tokens',
 );
 

@@ -72,7 +72,13 @@ function madeConfig(tokenizer: Tokenizer, { typeVocabSize }: TokenizedModel): Re
     tokenize_chinese_chars: json.normalizer?.handle_chinese_chars ?? true,
   };
   // A BertTokenizer adds those of its tokens that are not there.
-  if (model.type === 'WordPiece' && Object.values(ids).every((id) => id !== undefined) && typeVocabSize > 0 && isBertTokenizer(tokenizer, bert)) return bert;
+  if (
+    model.type === 'WordPiece' &&
+    Object.values(ids).every((id) => id !== undefined) &&
+    typeVocabSize > 0 &&
+    isBertTokenizer(tokenizer, bert)
+  )
+    return bert;
   // Without this transformers 5 tells a BERT nothing of the second text.
   const inputs = typeVocabSize > 1 &&
     tokenizer.settings.tokenTypes !== false && { model_input_names: ['input_ids', 'token_type_ids', 'attention_mask'] };

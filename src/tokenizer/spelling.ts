@@ -93,8 +93,7 @@ const utf8Length = (character: string): number => {
 /** GPT-2's letter for each byte: what is printed stands for itself, the rest for letters from 256 on. */
 export const byteLetters: readonly string[] = (() => {
   let next = 256;
-  const isPrinted = (byte: number) =>
-    (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || (byte >= 0xae && byte <= 0xff);
+  const isPrinted = (byte: number) => (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || (byte >= 0xae && byte <= 0xff);
   return Array.from({ length: 256 }, (_, byte) => String.fromCharCode(isPrinted(byte) ? byte : next++));
 })();
 /** What a space is written as. */

@@ -1,15 +1,12 @@
 import { checkArgument, checkOptions, kinds, type OptionKinds } from '../arguments.ts';
 import { InputError, quoted } from '../errors.ts';
-import { AddedTokenFinder } from './added_tokens.ts';
-import { type AlignedText, alignedText, codePointIndex } from './aligned_text.ts';
-import { CharacterLoss, countCharacters } from './character_loss.ts';
-import { createNormalizer, lowerCases, type Normalizer } from './normalizer.ts';
-import { LibraryModel } from './library_model.ts';
-import { createPreTokenizer, type PreTokenizer } from './pre_tokenizer.ts';
-import { createSpelling, joinByteLetters, joinMarked, type Spelling, spaceLetter } from './spelling.ts';
+import { CharacterLoss } from './character_loss.ts';
+import { lowerCases } from './normalizer.ts';
+import { joinByteLetters, joinMarked } from './spelling.ts';
+import { TextSteps } from './text_steps.ts';
 import { parseTokenizerJson, readTokenizerJson, type TemplateItem, type TokenizerConfig } from './tokenizer_json.ts';
 import { type EncodedPart, type TruncationSide, truncate } from './truncate.ts';
-import { joinPieces, type PieceModel, WordPiece } from './word_piece.ts';
+import { joinPieces } from './word_piece.ts';
 
 export interface EncodeOptions {
   /** Read together with the text. */
@@ -97,12 +94,7 @@ export class Tokenizer {
   /** What stands for each id in decoded text. */
   private readonly shown: (string | undefined)[];
   private readonly idOf: ReadonlyMap<string, number>;
-  private readonly normalizer: Normalizer;
-  private readonly preTokenize: PreTokenizer;
-  private readonly spelling: Spelling | undefined;
-  private readonly pieces: PieceModel;
-  private readonly finder: AddedTokenFinder;
-  private readonly normalizedFinder: AddedTokenFinder;
+  private readonly steps: TextSteps;
 
   private constructor(
     json: unknown,
@@ -117,19 +109,11 @@ export class Tokenizer {
     const idOf = new Map<string, number>(Object.entries(model.vocabulary));
     for (const { content, id } of addedTokens) idOf.set(content, id);
     this.idOf = idOf;
-    this.normalizer = createNormalizer(config.normalizer ?? { type: 'Sequence', normalizers: [] });
-    this.preTokenize = config.preTokenizer ? createPreTokenizer(config.preTokenizer) : (text) => [0, text.length];
-    this.spelling = config.spelling ? createSpelling(config.spelling) : undefined;
-    this.pieces = model.type === 'WordPiece' ? new WordPiece(model, source) : new LibraryModel(model);
-    this.finder = new AddedTokenFinder(addedTokens.filter((token) => !token.normalized));
-    this.normalizedFinder = new AddedTokenFinder(
-      addedTokens.filter((token) => token.normalized),
-      this.normalizer,
-    );
+    this.steps = new TextSteps(config, source);
 
     // One that is found in normalized text is shown as it was found.
     this.shown = [...tokens];
-    for (const { id, content, normalized } of addedTokens) this.shown[id] = normalized ? this.normalizer.normalize(content) : content;
+    for (const { id, content, normalized } of addedTokens) this.shown[id] = normalized ? this.steps.normalizer.normalize(content) : content;
     const { maxLength, truncationSide = config.truncationSide, specialTokens = {} } = settings;
     this.maxLength = maxLength;
     this.truncationSide = truncationSide;
@@ -137,7 +121,7 @@ export class Tokenizer {
       const given = specialTokens[name];
       return (given === undefined ? specialNames[name] : [given]).map((content) => idOf.get(content)).find((id) => id !== undefined);
     };
-    this.unknownId = this.pieces.unknownId;
+    this.unknownId = this.steps.unknownId;
     this.padId = named('pad');
     this.clsId = named('cls');
     this.sepId = named('sep');
@@ -198,7 +182,7 @@ export class Tokenizer {
     const loss = new CharacterLoss();
     const parts = items.map((item) => {
       const part: EncodedPart = { ids: [], tokens: [], skipped: 0 };
-      if ('sequence' in item) this.encodeText(textOf(item), part.ids, loss, part.tokens);
+      if ('sequence' in item) this.steps.encode(textOf(item), part.ids, loss, part.tokens);
       else for (const id of item.ids) part.tokens[part.ids.push(id) - 1] = this.config.tokens[id] ?? '';
       return part;
     });
@@ -207,7 +191,7 @@ export class Tokenizer {
       items.flatMap((item, i) => {
         const { ids, skipped } = parts[i];
         return 'sequence' in item
-          ? this.trimmed(this.offsetsOf(textOf(item)), textOf(item)).slice(skipped, skipped + ids.length)
+          ? this.steps.offsets(textOf(item)).slice(skipped, skipped + ids.length)
           : item.ids.map((): [number, number] => [0, 0]);
       });
     let offsets: [number, number][] | undefined;
@@ -227,127 +211,8 @@ export class Tokenizer {
   /** The ids of a text without added special tokens, as fast as can be: for large amounts of text. Adds to `loss` what became of its characters. */
   encodeIds(text: string, loss = new CharacterLoss()): number[] {
     const ids: number[] = [];
-    this.encodeText(text, ids, loss);
+    this.steps.encode(text, ids, loss);
     return ids;
-  }
-
-  /** Appends the ids of a text and, if wanted, the tokens. */
-  private encodeText(text: string, ids: number[], loss: CharacterLoss, tokens?: string[]): void {
-    if (typeof text !== 'string') throw new InputError(`text: found ${text === null ? 'null' : typeof text}, expected a string`);
-    for (const stretch of this.finder.split(text)) {
-      const piece = text.slice(stretch.start, stretch.end);
-      if (stretch.id === undefined) {
-        const normalized = this.normalizer.normalize(piece);
-        const given = countCharacters(piece);
-        loss.given += given;
-        loss.lost += Math.max(0, given - countCharacters(normalized));
-        this.encodeNormalized(normalized, ids, loss, tokens);
-      } else {
-        ids.push(stretch.id);
-        tokens?.push(piece);
-      }
-    }
-  }
-
-  private encodeNormalized(text: string, ids: number[], loss: CharacterLoss, tokens?: string[]): void {
-    for (const stretch of this.normalizedFinder.split(text)) {
-      const piece = text.slice(stretch.start, stretch.end);
-      if (stretch.id !== undefined) {
-        ids.push(stretch.id);
-        tokens?.push(piece);
-        continue;
-      }
-      const spans = this.preTokenize(piece);
-      for (let i = 0; i < spans.length; i += 2) {
-        const word = piece.slice(spans[i], spans[i + 1]);
-        if (!this.spelling) this.encodeWord(word, ids, loss, tokens);
-        else for (const { text: spelled } of this.spelling(word)) this.encodeWord(spelled, ids, loss, tokens);
-      }
-    }
-  }
-
-  private encodeWord(word: string, ids: number[], loss: CharacterLoss, tokens?: string[]): void {
-    let hasUnknown = false;
-    for (const id of this.pieces.ids(word)) {
-      hasUnknown ||= id === this.unknownId;
-      ids.push(id);
-      tokens?.push(this.config.tokens[id] as string);
-    }
-    if (hasUnknown) loss.lost += this.unknownCharacters(word);
-  }
-
-  private unknownCharacters(word: string): number {
-    const ids = this.pieces.ids(word);
-    const characters = Array.from(word);
-    let [count, start] = [0, 0];
-    this.pieces.lengths(word).forEach((length, index) => {
-      if (ids[index] === this.unknownId) count += countCharacters(characters.slice(start, start + length).join(''));
-      start += length;
-    });
-    return count;
-  }
-
-  /** The offsets of the tokens that {@link encodeIds} finds, by the same steps with the characters' places kept. */
-  private offsetsOf(text: string): [number, number][] {
-    const offsets: [number, number][] = [];
-    let first = 0;
-    for (const stretch of this.finder.split(text)) {
-      const piece = text.slice(stretch.start, stretch.end);
-      const source = alignedText(piece, first);
-      const next = first + source.characters.length;
-      if (stretch.id !== undefined) offsets.push([first, next]);
-      else this.offsetsOfNormalized(this.normalizer.align(source), offsets);
-      first = next;
-    }
-    return offsets;
-  }
-
-  /** Offsets without the space that tokens of BPE begin or end with, where the tokenizer has it so. */
-  private trimmed(offsets: [number, number][], text: string): [number, number][] {
-    const { trimOffsets } = this.config;
-    if (!trimOffsets) return offsets;
-    const tokens: string[] = [];
-    this.encodeText(text, [], new CharacterLoss(), tokens);
-    return offsets.map(([start, end], index): [number, number] => {
-      let leading = leadingSpaces.exec(tokens[index])?.[0].length ?? 0;
-      // What was put there takes no place in the text.
-      if (leading > 0 && (index === 0 || start === 0) && trimOffsets.addsSpace) leading--;
-      const trailing = trailingSpaces.exec(tokens[index])?.[0].length ?? 0;
-      const from = Math.min(start + leading, end);
-      return [from, trailing > 0 && end >= trailing ? Math.max(end - trailing, from) : end];
-    });
-  }
-
-  private offsetsOfNormalized(aligned: AlignedText, offsets: [number, number][]): void {
-    const text = aligned.characters.join('');
-    const indices = codePointIndex(aligned.characters);
-    const place = (start: number, end: number): void => {
-      if (end > start) offsets.push([aligned.starts[start], aligned.ends[end - 1]]);
-      else offsets.push([aligned.first, aligned.first]);
-    };
-    for (const stretch of this.normalizedFinder.split(text)) {
-      if (stretch.id !== undefined) {
-        place(indices[stretch.start], indices[stretch.end]);
-        continue;
-      }
-      const words = text.slice(stretch.start, stretch.end);
-      const spans = this.preTokenize(words);
-      for (let i = 0; i < spans.length; i += 2) {
-        const first = indices[stretch.start + spans[i]];
-        const word = words.slice(spans[i], spans[i + 1]);
-        const asItIs = { text: word, places: (): undefined => undefined };
-        for (const spelled of this.spelling?.(word) ?? [asItIs]) {
-          const places = spelled.places();
-          let start = 0;
-          for (const length of this.pieces.lengths(spelled.text)) {
-            const end = start + length;
-            if (places) place(first + places[start], first + places[end - 1] + 1);
-            else place(first + start, first + end);
-            start = end;
-          }
-        }
-      }
-    }
   }
 
   /**
@@ -384,6 +249,3 @@ export class Tokenizer {
     return this.shown[id];
   }
 }
-
-const leadingSpaces = new RegExp(`^[${spaceLetter}\\p{White_Space}]+`, 'u');
-const trailingSpaces = new RegExp(`[${spaceLetter}\\p{White_Space}]+$`, 'u');

@@ -133,7 +133,13 @@ const postProcessorSchema = v.variant('type', [
     special_tokens: v.record(v.string(), v.object({ ids: v.pipe(v.array(id), v.maxLength(maxOfTemplate)) })),
   }),
   v.object({ type: v.literal('BertProcessing'), sep: namedToken, cls: namedToken }),
-  v.object({ type: v.literal('RobertaProcessing'), sep: namedToken, cls: namedToken, trim_offsets: flag(true), add_prefix_space: flag(true) }),
+  v.object({
+    type: v.literal('RobertaProcessing'),
+    sep: namedToken,
+    cls: namedToken,
+    trim_offsets: flag(true),
+    add_prefix_space: flag(true),
+  }),
   byteLevelSchema,
 ]);
 
@@ -206,7 +212,8 @@ function separateSpelling(
   const spelling = last && isSpelling(last) ? last : null;
   const pretokenizers = (spelling ? steps.slice(0, -1) : steps) as PreTokenizerConfig[];
   const refused = pretokenizers.find(holdsSpelling);
-  if (refused) throw new InputError(`${source}: pre_tokenizer: found ${refused.type} before other steps, expected ByteLevel or Metaspace last`);
+  if (refused)
+    throw new InputError(`${source}: pre_tokenizer: found ${refused.type} before other steps, expected ByteLevel or Metaspace last`);
   return { preTokenizer: { type: 'Sequence', pretokenizers }, spelling };
 }
 

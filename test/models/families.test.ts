@@ -34,7 +34,10 @@ async function answers(model: Model, device: Device, texts: readonly { ids: numb
   const context = { device, arena, training: false };
   const encoded = texts.map(({ ids }) => ({ ids, typeIds: ids.map(() => 0) }));
   const length = Math.max(...texts.map(({ ids }) => ids.length));
-  const batch = batchOf(encoded, encoded.map((_, i) => i));
+  const batch = batchOf(
+    encoded,
+    encoded.map((_, i) => i),
+  );
   expect(batch.length).toBe(length);
   const tensor = model.task === 'encoder' ? encoderOf(model).forward(context, batch).output : model.logits(context, batch);
   const values = await device.read(tensor);

@@ -37,8 +37,8 @@ describe('a malformed tokenizer.json is refused by name of file and key', () => 
     ['no model', edited((json) => delete json.model), 'model: is missing, expected a value'],
     [
       'another kind of model',
-      edited((json) => (json.model.type = 'BPE')),
-      'model.type: found "BPE", expected "WordPiece", the only kind supported',
+      edited((json) => (json.model.type = 'WordLevel')),
+      'model.type: found "WordLevel", expected "WordPiece", "BPE" or "Unigram"',
     ],
     [
       'a vocabulary in a list',
@@ -61,10 +61,14 @@ describe('a malformed tokenizer.json is refused by name of file and key', () => 
     ],
     [
       'an unknown pre-tokenizer',
-      edited((json) => (json.pre_tokenizer.type = 'ByteLevel')),
-      'pre_tokenizer.type: found "ByteLevel", expected ("BertPreTokenizer" |',
+      edited((json) => (json.pre_tokenizer.type = 'UnicodeScripts')),
+      'pre_tokenizer.type: found "UnicodeScripts", expected ("BertPreTokenizer" |',
     ],
-    ['an unknown decoder', edited((json) => (json.decoder.type = 'BPEDecoder')), 'decoder.type: found "BPEDecoder", expected "WordPiece"'],
+    [
+      'an unknown decoder',
+      edited((json) => (json.decoder.type = 'BPEDecoder')),
+      'decoder.type: found "BPEDecoder", expected ("WordPiece" |',
+    ],
     [
       'a template without the text',
       edited((json) => json.post_processor.single.shift()),
