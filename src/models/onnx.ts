@@ -89,6 +89,7 @@ function ownThresholds(graph: OnnxGraphBuilder, trees: number, depth: number, th
 export async function modelGraph(model: Model, precision: 'f32' | 'i8' = 'f32'): Promise<OnnxGraph> {
   const { config } = model;
   const { hiddenSize: width, numAttentionHeads: heads, maxPositionEmbeddings: positions, vocabSize: vocabularySize, feedforward } = config;
+  const { embeddingSize = width, positionOffset = 0 } = config;
   const arrays = new Map<string, Float32Array>();
   for (const parameter of model.parameters) for (const { name, values } of await exportParameter(parameter)) arrays.set(name, values);
   const family = familyOf(config);
@@ -116,15 +117,22 @@ export async function modelGraph(model: Model, precision: 'f32' | 'i8' = 'f32'):
     }
     return bias ? graph.add('Add', [product, floats([outputs], bias)]) : product;
   };
-  const norm = (input: string, part: string): string => {
-    const operands = [input, floats([width], get(`${part}.weight`)), floats([width], get(`${part}.bias`))];
+  const norm = (input: string, part: string, size = width): string => {
+    const operands = [input, floats([size], get(`${part}.weight`)), floats([size], get(`${part}.bias`))];
     return graph.add('LayerNormalization', operands, { axis: -1, epsilon: { float: config.layerNormEps } });
   };
 
   // Rows of a table for the positions there are.
   const length = graph.add('Shape', ['input_ids'], { start: 1, end: 2 });
   const firstRows = (table: string) => graph.add('Slice', [table, integers([0]), length, integers([0])]);
-  const word = floats([vocabularySize, width], get(`${names.word}.weight`));
+  /** Counted from behind padding, which has the row before (RoBERTa). */
+  const countedPositions = () => {
+    const isPadding = graph.add('Equal', ['input_ids', integers([config.padTokenId ?? -1], [])]);
+    const counts = graph.add('Cast', [graph.add('Not', [isPadding])], { to: 7 });
+    const counted = graph.add('Mul', [graph.add('CumSum', [counts, integers([1], [])]), counts]);
+    return graph.add('Add', [counted, integers([positionOffset - 1], [])]);
+  };
+  const word = floats([vocabularySize, embeddingSize], get(`${names.word}.weight`));
   let hidden = graph.add('Gather', [word, 'input_ids'], { axis: 0 });
   if (names.positionScale !== undefined) {
     const scale = get(names.positionScale)[0];
@@ -138,11 +146,15 @@ export async function modelGraph(model: Model, precision: 'f32' | 'i8' = 'f32'):
       ),
     ]);
   } else {
-    const types = floats([config.typeVocabSize, width], get(`${names.tokenTypes}.weight`));
-    hidden = graph.add('Add', [hidden, graph.add('Gather', [types, 'token_type_ids'], { axis: 0 })]);
-    hidden = graph.add('Add', [hidden, firstRows(floats([positions, width], get(`${names.positions}.weight`)))]);
+    if (config.typeVocabSize > 0) {
+      const types = floats([config.typeVocabSize, embeddingSize], get(`${names.tokenTypes}.weight`));
+      hidden = graph.add('Add', [hidden, graph.add('Gather', [types, 'token_type_ids'], { axis: 0 })]);
+    }
+    const table = floats([positions + positionOffset, embeddingSize], get(`${names.positions}.weight`));
+    hidden = graph.add('Add', [hidden, positionOffset === 0 ? firstRows(table) : graph.add('Gather', [table, countedPositions()])]);
   }
-  hidden = norm(hidden, names.embeddingNorm);
+  hidden = norm(hidden, names.embeddingNorm, embeddingSize);
+  if (names.projection !== undefined && embeddingSize !== width) hidden = linear(hidden, names.projection, width, embeddingSize);
 
   // 0 where there is text, -10000 where there is padding: [batch, 1, 1, length].
   const present = graph.add('Cast', ['attention_mask'], { to: 1 });
@@ -208,8 +220,8 @@ export async function modelGraph(model: Model, precision: 'f32' | 'i8' = 'f32'):
   const output: OnnxValue = { name: 'last_hidden_state', type: 'f32', shape: [...free, width] };
   if (model.task === 'masked-lm') {
     const { transform, decoderBias } = names;
-    if (transform) hidden = norm(graph.add('Gelu', [linear(hidden, transform.dense, width, width)]), transform.norm);
-    const decoder = config.untiedDecoder ? floats([vocabularySize, width], get(`${names.decoder}.weight`)) : word;
+    if (transform) hidden = norm(graph.add('Gelu', [linear(hidden, transform.dense, embeddingSize, width)]), transform.norm, embeddingSize);
+    const decoder = config.untiedDecoder ? floats([vocabularySize, embeddingSize], get(`${names.decoder}.weight`)) : word;
     hidden = graph.add('MatMul', [hidden, graph.add('Transpose', [decoder], { perm: [1, 0] })]);
     if (decoderBias !== undefined) hidden = graph.add('Add', [hidden, floats([vocabularySize], get(decoderBias))]);
     Object.assign(output, { name: 'logits', shape: [...free, vocabularySize] });
@@ -220,7 +232,8 @@ export async function modelGraph(model: Model, precision: 'f32' | 'i8' = 'f32'):
       kind === 'first'
         ? graph.add('Gather', [hidden, integers([0], [])], { axis: 1 })
         : graph.add(pools[kind], [hidden, integers([1])], { keepdims: 0 });
-    hidden = linear(graph.add('Tanh', [linear(pooled, names.pooler, size, width)]), names.classifier, model.labels, size);
+    const activation = { tanh: 'Tanh', relu: 'Relu', gelu: 'Gelu' }[family.classifier.activation];
+    hidden = linear(graph.add(activation, [linear(pooled, names.pooler, size, width)]), names.classifier, model.labels, size);
     Object.assign(output, { name: 'logits', shape: ['batch', model.labels] });
   }
   graph.add('Identity', [hidden], undefined, undefined, output.name);

@@ -1,5 +1,6 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { expect, test } from 'vitest';
 import { Arena } from '../../src/backend/arena.ts';
@@ -20,7 +21,8 @@ const folder = temporaryFolder();
 function batchOf({ config }: Model, batch: number, length: number) {
   const ids = Int32Array.from({ length: batch * length }, (_, i) => (i * 37 + 11) % config.vocabSize);
   const attentionMask = Int32Array.from(ids, (_, i) => (i % length < length - (Math.floor(i / length) % 3) ? 1 : 0));
-  const typeIds = config.typeVocabSize > 0 ? Int32Array.from(ids, (_, i) => (i % length > length / 2 ? 1 : 0)) : undefined;
+  const typeIds =
+    config.typeVocabSize > 0 ? Int32Array.from(ids, (_, i) => (i % length > length / 2 ? config.typeVocabSize - 1 : 0)) : undefined;
   return { batch, length, ids, attentionMask, typeIds };
 }
 type TestBatch = ReturnType<typeof batchOf>;
@@ -53,10 +55,14 @@ async function difference(model: Model, session: InferenceSession, batch: TestBa
 
 const classifiers = readdirSync(goldenPath('crammed-bert-fff', 'classify')).filter((name) => name.endsWith('.safetensors'));
 
-test.each(['crammed-bert-fff', 'crammed-bert-fff-deep', 'crammed-bert-dense', 'hf-bert', 'hf-bert-classify'])(
+/** What transformers saved of other families. */
+const familyFixtures = fileURLToPath(new URL('../fixtures/families', import.meta.url));
+const families = readdirSync(familyFixtures).filter((name) => !name.includes('.'));
+
+test.each(['crammed-bert-fff', 'crammed-bert-fff-deep', 'crammed-bert-dense', 'hf-bert', 'hf-bert-classify', ...families])(
   '%s: onnxruntime gives what we do, for any batch and length',
   async (golden) => {
-    using model = await loadModel(goldenPath(golden), device);
+    using model = await loadModel(families.includes(golden) ? join(familyFixtures, golden) : goldenPath(golden), device);
     const graph = await modelGraph(model);
     expect(graph.nodes.every(({ domain }) => domain === undefined)).toBe(true);
     const session = await InferenceSession.create(encodeOnnx(graph));
