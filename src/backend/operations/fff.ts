@@ -23,16 +23,20 @@ const numbers = ['rows', 'width', 'trees', 'depth', 'leafWidth', 'accumulate'] a
 /** Neurons of all trees, nodes and logits of each token's paths, and inner nodes of all trees. */
 const extents = ['neurons', 'nodesPerRow', 'logitsPerRow', 'innerNodes'] as const;
 
-function shapeOf(a: TreeShape, input: Tensor, nodes: Tensor | PreparedWeight) {
+/** The values of {@link numbers} and of {@link extents}. */
+function measured(a: TreeShape & { accumulate?: boolean }, input: Tensor, nodes: Tensor | PreparedWeight) {
   expectTrees(a);
-  const { trees, depth, leafWidth = 1 } = a;
+  const { trees, depth, leafWidth = 1, accumulate } = a;
   const neurons = trees * neuronsPerTree(depth, leafWidth);
   if (nodes.shape.length !== 2 || nodes.shape[0] !== neurons || nodes.shape[1] % 2 !== 0) {
     const leaves = leafWidth === 1 ? '' : ` with ${leafWidth} neurons a leaf`;
     throw new ShapeError(`nodes ${describe(nodes)} must be [${neurons}, 2 width] for ${trees} trees of depth ${depth}${leaves}`);
   }
   const width = nodes.shape[1] / 2;
-  return { rows: rowsOf('input', input, width), width, leafWidth, neurons };
+  return {
+    numbers: [rowsOf('input', input, width), width, trees, depth, leafWidth, accumulate ? 1 : 0],
+    extents: [neurons, trees * (depth + 1), trees * (depth + leafWidth), trees * innerNodes(depth)],
+  } as const;
 }
 
 /**
@@ -58,12 +62,8 @@ export const fff = operation<TreeShape & { accumulate?: boolean }>()('fff', {
   },
   numbers: [...numbers, ...extents],
   measure: (a) => {
-    const { trees, depth, accumulate } = a;
-    const { rows, width, leafWidth, neurons } = shapeOf(a, a.input, a.nodes);
-    const nodesPerRow = trees * (depth + 1);
-    const logitsPerRow = trees * (depth + leafWidth);
-    const inner = trees * innerNodes(depth);
-    return [rows, width, trees, depth, leafWidth, accumulate ? 1 : 0, neurons, nodesPerRow, logitsPerRow, inner];
+    const { numbers, extents } = measured(a, a.input, a.nodes);
+    return [...numbers, ...extents];
   },
   otherwise: ({ nodes }) => (nodes instanceof PreparedWeight ? fffPrepared : undefined),
 });
@@ -82,24 +82,8 @@ export const fffPrepared = operation<TreeShape & { accumulate?: boolean }>()('ff
   numbers: [...numbers, 'precision', ...extents],
   measure: (a) => {
     const { precision } = preparedFor('fff', a.nodes);
-    const { trees, depth, accumulate } = a;
-    const { rows, width, leafWidth, neurons } = shapeOf(a, a.input, a.nodes);
-    const nodesPerRow = trees * (depth + 1);
-    const logitsPerRow = trees * (depth + leafWidth);
-    const inner = trees * innerNodes(depth);
-    return [
-      rows,
-      width,
-      trees,
-      depth,
-      leafWidth,
-      accumulate ? 1 : 0,
-      precisions.indexOf(precision),
-      neurons,
-      nodesPerRow,
-      logitsPerRow,
-      inner,
-    ];
+    const { numbers, extents } = measured(a, a.input, a.nodes);
+    return [...numbers, precisions.indexOf(precision), ...extents];
   },
 });
 
@@ -125,12 +109,8 @@ export const fffBackward = operation<TreeShape & { accumulate?: boolean }>()('ff
   measure: (a) => {
     if (!a.gradNodes !== !a.gradBias || !a.gradNodes !== !a.rowMask)
       throw new ShapeError('gradNodes, gradBias and rowMask are given together or not at all');
-    const { trees, depth, accumulate } = a;
-    const { rows, width, leafWidth, neurons } = shapeOf(a, a.input, a.nodes);
-    const nodesPerRow = trees * (depth + 1);
-    const logitsPerRow = trees * (depth + leafWidth);
-    const inner = trees * innerNodes(depth);
-    return [rows, width, trees, depth, leafWidth, accumulate ? 1 : 0, neurons, nodesPerRow, logitsPerRow, inner];
+    const { numbers, extents } = measured(a, a.input, a.nodes);
+    return [...numbers, ...extents];
   },
 });
 

@@ -3,33 +3,15 @@ import type { Implementation } from '../operations/operation.ts';
 import { firstNeuron, innerNodes, neuronsPerTree } from '../tree_shape.ts';
 import { addScaled, dot, positionsByValue } from './arrays.ts';
 import { geluSlope, geluValue } from './gelu.ts';
+import { walkTrees } from './trees.ts';
 
 /** The fast feedforward layer (UltraFastBERT, arXiv 2311.10770, algorithm 1; leaf width: arXiv 2308.14711). Shapes as in the operation fff. */
-export const fff: Implementation<typeof operations.fff> = (
-  { input, nodes, bias, thresholds, output, pathNodes, logits },
-  { rows, width, trees, depth, leafWidth, accumulate },
-) => {
-  const neurons = neuronsPerTree(depth, leafWidth);
-  const y = new Float64Array(width);
-  for (let t = 0; t < rows; t++) {
-    y.fill(0);
-    for (let p = 0; p < trees; p++) {
-      let k = 0;
-      for (let d = 0; d <= depth; d++) {
-        if (pathNodes) pathNodes[(t * trees + p) * (depth + 1) + d] = k;
-        const first = p * neurons + firstNeuron(k, depth, leafWidth);
-        for (let j = 0; j < (d < depth ? 1 : leafWidth); j++) {
-          const inStart = (first + j) * 2 * width;
-          const z = dot(input, t * width, nodes, inStart, width) + bias[first + j];
-          addScaled(y, geluValue(z), nodes, inStart + width, width);
-          if (logits) logits[(t * trees + p) * (depth + leafWidth) + d + j] = z;
-          if (d < depth) k = 2 * k + 1 + (z > (thresholds?.[p * innerNodes(depth) + k] ?? 0) ? 1 : 0);
-        }
-      }
-    }
-    const start = t * width;
-    for (let i = 0; i < width; i++) output[start + i] = accumulate ? output[start + i] + y[i] : y[i];
-  }
+export const fff: Implementation<typeof operations.fff> = ({ input, nodes, bias, ...operands }, numbers) => {
+  const { width } = numbers;
+  walkTrees(operands, numbers, {
+    logit: (neuron, row) => dot(input, row * width, nodes, neuron * 2 * width, width) + bias[neuron],
+    add: (y, z, neuron) => addScaled(y, geluValue(z), nodes, (neuron * 2 + 1) * width, width),
+  });
 };
 
 /** dz = (dy . w_out) gelu'(z) at every visited neuron; the other gradients follow from it. Shapes as in the operation fffBackward. */

@@ -3,10 +3,11 @@ import type * as linearOperations from '../operations/linear.ts';
 import type { Implementation } from '../operations/operation.ts';
 import type * as operations from '../operations/prepared.ts';
 import { type Precision, precisions } from '../prepared_weight.ts';
-import { firstNeuron, innerNodes, neuronsPerTree } from '../tree_shape.ts';
+import { neuronsPerTree } from '../tree_shape.ts';
 import { addScaled, dot, type Floats } from './arrays.ts';
 import { geluValue } from './gelu.ts';
 import { roundToBf16 } from './rounding.ts';
+import { walkTrees } from './trees.ts';
 
 /** The nearest integer, ties to even. */
 function roundToEven(value: number): number {
@@ -102,31 +103,15 @@ export const linearPrepared: Implementation<typeof linearOperations.linearPrepar
 };
 
 /** As fff, on rounded weights: z from the rounded input, y += (gelu(z) s_out) w_out. */
-export const fffPrepared: Implementation<typeof fffOperations.fffPrepared> = (
-  { input, nodes, bias, thresholds, output, pathNodes, logits },
-  { rows, width, trees, depth, leafWidth, accumulate, precision },
-) => {
-  const neurons = neuronsPerTree(depth, leafWidth);
-  const prepared = new PreparedRows(nodes, 2 * trees * neurons, width, at(precision));
-  const y = new Float64Array(width);
-  for (let t = 0; t < rows; t++) {
-    const x = roundRow(input, t * width, width, at(precision));
-    y.fill(0);
-    for (let p = 0; p < trees; p++) {
-      let k = 0;
-      for (let d = 0; d <= depth; d++) {
-        if (pathNodes) pathNodes[(t * trees + p) * (depth + 1) + d] = k;
-        const first = p * neurons + firstNeuron(k, depth, leafWidth);
-        for (let neuron = first; neuron < first + (d < depth ? 1 : leafWidth); neuron++) {
-          const scale = Math.fround(x.scale * prepared.scale(2 * neuron));
-          const z = dot(x.rounded, 0, prepared.get(2 * neuron), 0, width) * scale + bias[neuron];
-          addScaled(y, geluValue(z) * prepared.scale(2 * neuron + 1), prepared.get(2 * neuron + 1), 0, width);
-          if (logits) logits[(t * trees + p) * (depth + leafWidth) + d + neuron - first] = z;
-          if (d < depth) k = 2 * k + 1 + (z > (thresholds?.[p * innerNodes(depth) + k] ?? 0) ? 1 : 0);
-        }
-      }
-    }
-    const start = t * width;
-    for (let i = 0; i < width; i++) output[start + i] = accumulate ? output[start + i] + y[i] : y[i];
-  }
+export const fffPrepared: Implementation<typeof fffOperations.fffPrepared> = ({ input, nodes, bias, ...operands }, numbers) => {
+  const { rows, width, trees, depth, leafWidth, precision } = numbers;
+  const prepared = new PreparedRows(nodes, 2 * trees * neuronsPerTree(depth, leafWidth), width, at(precision));
+  const rounded = Array.from({ length: rows }, (_, row) => roundRow(input, row * width, width, at(precision)));
+  walkTrees(operands, numbers, {
+    logit(neuron, row) {
+      const scale = Math.fround(rounded[row].scale * prepared.scale(2 * neuron));
+      return dot(rounded[row].rounded, 0, prepared.get(2 * neuron), 0, width) * scale + bias[neuron];
+    },
+    add: (y, z, neuron) => addScaled(y, geluValue(z) * prepared.scale(2 * neuron + 1), prepared.get(2 * neuron + 1), 0, width),
+  });
 };
