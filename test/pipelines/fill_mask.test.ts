@@ -189,7 +189,41 @@ describe('refusals', () => {
   });
 });
 
-test('dispose leaves a backend that was handed in alive, and ends calls under way first', async () => {
+test('a device that is disposed first: calls say so, and the pipeline ends all the same', async () => {
+  const own = new ReferenceDevice();
+  const other = await pipeline('fill-mask', folder, { device: own });
+  const answer = other('a [MASK]');
+  own.dispose();
+  await expect(answer).rejects.toThrow('was disposed');
+  await expect(other('a [MASK]')).rejects.toThrow('was disposed');
+  await other.dispose();
+});
+
+test('dispose ends calls and a stream that are under way, and gives back all memory', async () => {
+  const own = new ReferenceDevice();
+  const { storages } = own as unknown as { storages: ReadonlySet<unknown> };
+  const other = await pipeline('fill-mask', folder, { device: own });
+  async function* texts() {
+    for (let i = 0; i < 1000; i++) yield 'the cat sees [MASK] .';
+  }
+  const stream = other(texts());
+  const first = await stream.next();
+  const calls = Array.from({ length: 20 }, () => other('a [MASK]'));
+  const ended = other.dispose();
+  expect(await Promise.all(calls)).toEqual(calls.map(() => expect.objectContaining({ length: 5 })));
+  await ended;
+  expect(storages.size).toBe(0);
+  // What was computed for it is still given out.
+  let answers = first.done ? 0 : 1;
+  await expect(
+    (async () => {
+      for await (const _ of stream) answers++;
+    })(),
+  ).rejects.toThrow('this fill-mask pipeline was disposed');
+  expect(answers).toBe(256);
+});
+
+test('dispose leaves a device that was handed in alive, and ends calls under way first', async () => {
   const own = new ReferenceDevice();
   let disposed: FillMaskPipeline;
   {
