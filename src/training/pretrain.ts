@@ -1,35 +1,30 @@
 /** Masked language model pretraining from text files: the run as a whole. */
-
-import * as v from 'valibot';
 import { joinPath } from '#platform';
 import type { Device } from '../backend/device.ts';
 import type { ProductPrecision } from '../backend/prepared_weight.ts';
 import { InputError } from '../errors.ts';
-import { readLines, writeFileAtomic } from '../io/files.ts';
-import { countSchema } from '../io/schemas.ts';
-import { checkVocabulary, createMaskedLanguageModel, loadMaskedLanguageModel, saveCheckpoint } from '../models/checkpoint.ts';
-import { crammedBertConfig, type FeedforwardConfig, feedforwardOf, type ModelConfig } from '../models/config.ts';
-import { configToJson, parseConfig } from '../models/config_json.ts';
-import { familyOf } from '../models/families/families.ts';
+import { writeFileAtomic } from '../io/files.ts';
+import { createMaskedLanguageModel, saveCheckpoint } from '../models/checkpoint.ts';
+import type { FeedforwardConfig } from '../models/config.ts';
 import type { LabeledBatch, MaskedLanguageModel } from '../models/masked_language_model.ts';
 import { countParameters } from '../nn/parameter.ts';
 import { saveTokenizer } from '../tokenizer/save_tokenizer.ts';
-import { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
-import { trainWordPiece } from '../tokenizer/train_wordpiece.ts';
 import type { TextStyleName } from '../tokenizer/word_piece_json.ts';
-import { evaluationBatches, nextBatches, possibleCuts } from './batches.ts';
-import { filePositionSchema } from './documents.ts';
+import { nextBatches, possibleCuts } from './batches.ts';
 import { CollapseNotice, type LeafUse, spreadingAdvice } from './leaf_use.ts';
 import { renderLossChart } from './loss_chart.ts';
 import { maskedLoss, maskedStep } from './masked_steps.ts';
 import { type MaskingOptions, maskingCounts } from './masking.ts';
-import { type AdamW, pretrainingAdamW, startBranchesAlike } from './optimizer.ts';
+import { pretrainingAdamW, startBranchesAlike } from './optimizer.ts';
+import { freezePositionScale, modelConfig, newTokenizer, specialId, startingModel } from './pretrain_start.ts';
+import { loadPretraining, savePretraining } from './pretrain_state.ts';
+import { heldOutBatches, openStream } from './pretrain_texts.ts';
 import { checkFinite, inRunFolder, RunClock, type RunSession, takeSteps } from './run.ts';
-import { tokenizerFile } from './run_folder.ts';
-import { hasState, loadState, type RunProgress, runProgressSchema, saveState } from './run_state.ts';
+import { hasState, type RunProgress } from './run_state.ts';
 import { learningRateMultiplier, type ScheduleName } from './schedules.ts';
-import { heldOutSequences, packText, type SequenceState, SequenceStream } from './sequences.ts';
+import type { SequenceStream } from './sequences.ts';
 import { mean } from './statistics.ts';
 import { Trainer } from './trainer.ts';
 import { unigramLoss, type Verdict, verdictOnPretraining } from './verdict.ts';
@@ -274,136 +269,9 @@ function verdict(
   return verdictOnPretraining(loss, unigramLoss(stream.waiting, labels, vocabularySize), vocabularySize);
 }
 
-/** The place in the corpus goes beside the weights: tokens that wait and the shuffling pool as tensors, the rest as records. */
-function savePretraining(out: string, optimizer: AdamW, state: SequenceState, progress: RunProgress): Promise<void> {
-  const { pool, pending, files, drawn } = state;
-  return saveState(out, optimizer, {
-    records: { progress, stream: { files, drawn } },
-    integers: { 'stream.pool': pool, 'stream.pending': pending },
-  });
-}
-
-async function loadPretraining(out: string, optimizer: AdamW): Promise<{ stream: SequenceState; progress: RunProgress }> {
-  const { records, integers } = await loadState(out, optimizer, {
-    records: { progress: runProgressSchema, stream: v.object({ files: v.array(filePositionSchema), drawn: countSchema }) },
-    integers: ['stream.pool', 'stream.pending'],
-  });
-  const { progress, stream } = records;
-  optimizer.steps = progress.step;
-  return { progress, stream: { ...stream, pool: integers['stream.pool'], pending: integers['stream.pending'] } };
-}
-
 function recordLoss(progress: RunProgress, loss: number): void {
   progress.recentLosses.push(loss);
   if (progress.recentLosses.length < stepsPerPoint) return;
   progress.history.push({ step: progress.step, tokens: progress.tokens, loss: mean(progress.recentLosses) });
   progress.recentLosses = [];
-}
-
-function specialId(tokenizer: Tokenizer, key: 'maskId' | 'sepId', token: string, options: PretrainOptions): number {
-  const id = tokenizer[key];
-  if (id === undefined) throw new InputError(`${namedTokenizer(options)}: has no ${token} token, which pretraining needs`);
-  return id;
-}
-
-function openStream(
-  options: PretrainOptions,
-  tokenizer: Tokenizer,
-  { onNotice, signal }: PretrainSession,
-  state?: SequenceState,
-): Promise<SequenceStream> {
-  return SequenceStream.open({
-    paths: options.corpus,
-    tokenizer,
-    length: options.length,
-    seed: options.seed,
-    poolSize: options.shuffle,
-    heldOutEvery: options.heldOut ? 0 : options.heldOutEvery,
-    state,
-    onNotice,
-    signal,
-  });
-}
-
-const namedTokenizer = ({ model, tokenizer }: PretrainOptions) => (model ? tokenizerFile(model) : tokenizer);
-
-/** The tokenizer of a new run: that of the model to go on from, the one named, or one trained on the corpus. */
-async function newTokenizer(options: PretrainOptions, session: PretrainSession): Promise<Tokenizer> {
-  if (options.model) return await loadTokenizer(options.model, session.onNotice);
-  if (options.tokenizer) return await Tokenizer.load(options.tokenizer);
-  session.onNotice?.(`training a tokenizer of ${options.vocabulary} entries`);
-  const { vocabulary: vocabularySize, normalizer } = options;
-  const { onNotice, signal } = session;
-  const json = await trainWordPiece(allLines(options.corpus), { vocabularySize, normalizer, onNotice, signal });
-  return Tokenizer.fromJson(json, 'the tokenizer trained on the corpus');
-}
-
-async function* allLines(paths: readonly string[]): AsyncGenerator<string> {
-  for (const path of paths) yield* readLines(path);
-}
-
-async function heldOutBatches(
-  options: PretrainOptions,
-  tokenizer: Tokenizer,
-  masking: MaskingOptions,
-  { onNotice, signal }: PretrainSession,
-): Promise<LabeledBatch[]> {
-  const { length, batch, heldOutSequences: count, heldOutEvery } = options;
-  const sequences = options.heldOut
-    ? (await packText({ path: options.heldOut, tokenizer, length, count, onNotice, signal })).sequences
-    : heldOutEvery > 0
-      ? await heldOutSequences({ paths: options.corpus, tokenizer, length, count, heldOutEvery, signal })
-      : new Int32Array(0);
-  if (options.heldOut && sequences.length === 0)
-    throw new InputError(`${options.heldOut}: is too short for one sequence of ${length} tokens`);
-  return evaluationBatches(sequences, { batch, length }, options.seed, masking);
-}
-
-/**
- * Keeps crammedBERT's position factor at 1 / sqrt(hidden). It is one scalar of about 0.06 and AdamW moves it by a whole learning rate a
- * step: within a hundred small batches it is at 0, positions are gone, and the model stays a bag of words
- * (docs/decisions/25-position-factor-and-initial-weights.md).
- */
-function freezePositionScale(model: MaskedLanguageModel): void {
-  const { position } = model.encoder.embedding;
-  if ('scale' in position) position.scale.frozen = true;
-}
-
-/** The model to go on from. @throws InputError if it is no crammedBERT or does not take the run's sequences or the tokenizer's ids */
-async function startingModel(options: PretrainOptions, folder: string, tokenizer: Tokenizer, device: Device): Promise<MaskedLanguageModel> {
-  const model = await loadMaskedLanguageModel(folder, device);
-  const { family, maxPositionEmbeddings: positions } = model.config;
-  try {
-    if (familyOf(model.config).specialTokens)
-      throw new InputError(
-        `${folder}: is of the family '${family}', expected a crammedBERT, as 'ufb pretrain' makes: texts are packed as that has them, without [CLS]`,
-      );
-    if (options.length > positions)
-      throw new InputError(
-        `${folder}: the model takes at most ${positions} tokens, but sequences have ${options.length}: pass --length ${positions} or less`,
-      );
-    checkVocabulary(folder, tokenizer, model.config);
-    return model;
-  } catch (error) {
-    model.dispose();
-    throw error;
-  }
-}
-
-/** crammedBERT's weights start with deviation 0.02 at 768 wide; narrower or wider, what keeps a layer's output as large. */
-const initialDeviation = (hidden: number) => 0.02 * Math.sqrt(768 / hidden);
-
-/** The model's configuration, checked as one read from a file is. */
-function modelConfig(options: PretrainOptions, tokenizer: { vocabularySize: number; padId?: number }): ModelConfig {
-  const { layers, hidden, heads, length } = options;
-  const config = crammedBertConfig({
-    vocabSize: tokenizer.vocabularySize,
-    hiddenSize: hidden,
-    numHiddenLayers: layers,
-    numAttentionHeads: heads,
-    maxPositionEmbeddings: length,
-    padTokenId: tokenizer.padId ?? 0,
-    feedforward: feedforwardOf(options.feedforward, options),
-  });
-  return parseConfig(configToJson({ ...config, initializerRange: initialDeviation(hidden) }), 'the model asked for');
 }
