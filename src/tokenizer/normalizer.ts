@@ -1,14 +1,16 @@
 import { InputError } from '../errors.ts';
 import { type AlignedText, AlignedTextBuilder, codePointIndex } from './aligned_text.ts';
+import { CharacterMap } from './character_map.ts';
 import { compilePattern, type Pattern } from './pattern.ts';
 
-/** The `normalizer` part of a tokenizer.json, for the types that WordPiece tokenizers use. */
+/** The `normalizer` part of a tokenizer.json, for the types that tokenizers of encoders use. */
 export type NormalizerConfig =
   | { type: 'Sequence'; normalizers: NormalizerConfig[] }
   | { type: 'BertNormalizer'; clean_text: boolean; handle_chinese_chars: boolean; strip_accents: boolean | null; lowercase: boolean }
   | { type: 'Replace'; pattern: Pattern; content: string }
   | { type: 'Strip'; strip_left: boolean; strip_right: boolean }
   | { type: 'Prepend'; prepend: string }
+  | { type: 'Precompiled'; precompiled_charsmap: string }
   | { type: 'NFC' | 'NFD' | 'NFKC' | 'NFKD' | 'Lowercase' | 'StripAccents' };
 
 /**
@@ -75,6 +77,8 @@ function stepsOf(config: NormalizerConfig): Normalizer[] {
       return [strip(config.strip_left, config.strip_right)];
     case 'Prepend':
       return [prepend(config.prepend)];
+    case 'Precompiled':
+      return [new CharacterMap(config.precompiled_charsmap)];
     case 'Lowercase':
       return [lowercase];
     case 'StripAccents':

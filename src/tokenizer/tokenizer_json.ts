@@ -2,6 +2,7 @@ import * as v from 'valibot';
 import { InputError, quoted } from '../errors.ts';
 import { readJson } from '../io/files.ts';
 import { extentOfTokenizer } from '../io/json.ts';
+import { isCharacterMap } from './character_map.ts';
 import type { NormalizerConfig } from './normalizer.ts';
 import { compilePattern, type Pattern } from './pattern.ts';
 import { byteLevelSchema, metaspaceSchema, modelSchema, type PieceModelConfig } from './piece_json.ts';
@@ -88,6 +89,10 @@ function normalizerSchema(depth: number): Schema<NormalizerConfig> {
     v.object({ type: v.literal('Replace'), pattern: patternSchema, content: v.string() }),
     v.object({ type: v.literal('Strip'), strip_left: flag(true), strip_right: flag(true) }),
     v.object({ type: v.literal('Prepend'), prepend: v.string() }),
+    v.object({
+      type: v.literal('Precompiled'),
+      precompiled_charsmap: v.pipe(v.string(), v.check(isCharacterMap, 'a table of characters')),
+    }),
     v.object({ type: v.literal('Sequence'), normalizers: v.array(items) }),
   ]) as unknown as Schema<NormalizerConfig>;
 }
