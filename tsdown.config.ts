@@ -17,18 +17,25 @@ const common = {
   outputOptions: { chunkFileNames: '[name].js' },
 } as const;
 
+/** The package's three faces: ultrafastbert, ultrafastbert/nn and ultrafastbert/train. */
+const entries = { index: 'src/index.ts', nn: 'src/index_nn.ts', train: 'src/index_train.ts' };
+
+/** Whoever installs the package has no valibot: what is inferred from its schemas is written out. */
+const types = { resolve: ['valibot'] };
+
 export default defineConfig([
-  { ...common, entry: { index: 'src/index.ts', cli: 'src/cli/main.ts' }, format: 'esm', dts: false },
-  { ...common, entry: { index: 'src/index.ts' }, format: 'esm', dts: { emitDtsOnly: true } },
-  { ...common, entry: { index: 'src/index.ts' }, format: 'cjs', dts: true, outputOptions: { chunkFileNames: '[name].cjs' } },
+  { ...common, entry: { ...entries, cli: 'src/cli/main.ts' }, format: 'esm', dts: false },
+  { ...common, entry: entries, format: 'esm', dts: { emitDtsOnly: true, ...types } },
+  { ...common, entry: entries, format: 'cjs', dts: types, outputOptions: { chunkFileNames: '[name].cjs' } },
   {
     ...common,
-    entry: { browser: 'src/index.ts' },
+    // One set of chunks for both: a device of the one is a device of the other.
+    entry: { browser: 'src/index.ts', browser_nn: 'src/index_nn.ts' },
     format: 'esm',
     platform: 'browser',
     target: 'es2022',
     minify: 'dce-only',
     dts: false,
-    outputOptions: { inlineDynamicImports: true },
+    outputOptions: { chunkFileNames: 'browser_[name].js' },
   },
 ]);

@@ -1,6 +1,6 @@
 // The fast feedforward layer by itself: trains one to reproduce a function of its input, here each vector turned round.
 // Of its 4 trees' 124 neurons every token uses 20, forward and backward.
-import { AdamW, Arena, createDevice, FastFeedforward } from 'ultrafastbert';
+import { AdamW, Arena, createDevice, FastFeedforward } from 'ultrafastbert/nn';
 
 const [tokens, width, trees, depth] = [256, 16, 4, 4];
 const device = await createDevice({ name: process.argv[2] }); // 'native', 'wasm', 'reference', or the best there is

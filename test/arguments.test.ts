@@ -1,7 +1,9 @@
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { ReferenceDevice } from '../src/backend/reference.ts';
-import * as ufb from '../src/index.ts';
+import * as main from '../src/index.ts';
+import * as nn from '../src/index_nn.ts';
+import * as train from '../src/index_train.ts';
 import { temporaryFolder } from './temporary.ts';
 import { writeTinyClassifier, writeTinyModel } from './tiny_model.ts';
 
@@ -14,6 +16,7 @@ const options = { device, notice: (line: string) => void notices.push(line) };
 
 // biome-ignore lint/suspicious/noExplicitAny: as plain JavaScript calls them
 type Any = any;
+const ufb = { ...main, ...nn, ...train };
 const api: Any = ufb;
 let fill: Any, extract: Any, classify: Any, tokenizer: Any, network: Any;
 beforeAll(async () => {

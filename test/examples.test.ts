@@ -43,7 +43,7 @@ test.each(readdirSync(join(root, 'examples')).filter((name) => name.endsWith('.m
 });
 
 test('WASM computes in a program that is given by --eval', async () => {
-  const code = `import { createDevice } from 'ultrafastbert';
+  const code = `import { createDevice } from 'ultrafastbert/nn';
     const device = await createDevice({ name: 'wasm' });
     console.log(await device.read(device.zeros('zeros', [2])));
     device.dispose();`;
@@ -80,7 +80,15 @@ test('TypeScript and browser code in the pages is typed', () => {
   const files = new Map(codes.map((code, i) => [join(root, `block_${i}.ts`), `${code}\nexport {};`]));
   const { options } = ts.parseJsonConfigFileContent(ts.readConfigFile(join(root, 'tsconfig.json'), ts.sys.readFile).config, ts.sys, root);
   // Names that a block only shows are no mistake.
-  const settings = { ...options, noUnusedLocals: false, paths: { ultrafastbert: [join(root, 'dist/index.d.ts')] } };
+  const settings = {
+    ...options,
+    noUnusedLocals: false,
+    paths: {
+      ultrafastbert: [join(root, 'dist/index.d.ts')],
+      'ultrafastbert/nn': [join(root, 'dist/nn.d.ts')],
+      'ultrafastbert/train': [join(root, 'dist/train.d.ts')],
+    },
+  };
   const host = ts.createCompilerHost(settings);
   const { fileExists, readFile, getSourceFile } = host;
   host.fileExists = (path) => files.has(path) || fileExists(path);

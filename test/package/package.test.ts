@@ -85,14 +85,17 @@ describe('installed in an empty folder', () => {
 
   test('import, require and types', async () => {
     const use = `const fill = await pipeline('fill-mask', ${JSON.stringify(model)});\n  const [best] = await fill('The cat sees [MASK].');\n  console.log(typeof best.token_str, typeof FastFeedforward);\n  await fill.dispose();`;
-    writeFileSync(join(place, 'use.mjs'), `import { FastFeedforward, pipeline } from 'ultrafastbert';\n  ${use}\n`);
+    writeFileSync(
+      join(place, 'use.mjs'),
+      `import { pipeline } from 'ultrafastbert';\nimport { FastFeedforward } from 'ultrafastbert/nn';\nimport 'ultrafastbert/train';\n  ${use}\n`,
+    );
     writeFileSync(
       join(place, 'use.cjs'),
-      `const { FastFeedforward, pipeline } = require('ultrafastbert');\n(async () => {\n  ${use}\n})();\n`,
+      `const { pipeline } = require('ultrafastbert');\nconst { FastFeedforward } = require('ultrafastbert/nn');\nrequire('ultrafastbert/train');\n(async () => {\n  ${use}\n})();\n`,
     );
     writeFileSync(
       join(place, 'use.mts'),
-      `import { FastFeedforward, pipeline } from 'ultrafastbert';\n  ${use}\n  const text: string = best.token_str;\n  void text;\n`,
+      `import { pipeline } from 'ultrafastbert';\nimport { FastFeedforward } from 'ultrafastbert/nn';\nimport type { PretrainOptions } from 'ultrafastbert/train';\n  ${use}\n  const options: Partial<PretrainOptions> = {};\n  void options;\n  const text: string = best.token_str;\n  void text;\n`,
     );
     writeFileSync(
       join(place, 'use.cts'),

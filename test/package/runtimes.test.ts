@@ -48,8 +48,10 @@ for (const { name, spec, alias, file } of runtimes) {
 }
 
 const sentence = 'He was born in London in the nineteenth [MASK].';
+const entry = (name: string) => JSON.stringify(pathToFileURL(join(root, 'dist', name)).href);
 const library = `
-import { createDevice, pipeline } from ${JSON.stringify(pathToFileURL(join(root, 'dist', 'index.js')).href)};
+import { pipeline } from ${entry('index.js')};
+import { createDevice } from ${entry('nn.js')};
 const device = await createDevice({ name: 'wasm', threads: 2 });
 const fill = await pipeline('fill-mask', undefined, { device, dtype: 'i8' });
 const [best] = await fill(${JSON.stringify(sentence)});

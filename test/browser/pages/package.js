@@ -1,5 +1,6 @@
 // What a user's page does with the package, told to the server that the test runs.
-import { createDevice, pipeline } from 'ultrafastbert';
+import { pipeline } from 'ultrafastbert';
+import { createDevice } from 'ultrafastbert/nn';
 import { report } from './report.js';
 
 /** Also what the test asks in Node. */
