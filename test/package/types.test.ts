@@ -22,7 +22,7 @@ const inner = [
   'NestedNumbers',
   'ParameterFactory',
   'ParameterLayout',
-  'RunText',
+  'TokenizedText',
   'Sequence',
   'StepSums',
   'Storage',
