@@ -30,7 +30,7 @@ import { verdictOnFineTuning } from './verdict.ts';
 export interface FineTuningRunOptions extends FineTuningOptions {
   /** Folder of the model to start from: a masked language model, an encoder or a classifier of the same classes. */
   model: string;
-  /** Labeled texts; see {@link readLabeledFile}. */
+  /** Labeled texts; see `readLabeledFile`. */
   train: string;
   /** Labeled texts for the scores; absent: a tenth of `train`, of each class alike, is kept for that. */
   validation?: string;
