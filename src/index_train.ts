@@ -2,12 +2,12 @@
 
 export {
   type ConversionOptions,
-  type ConversionProgress,
   type ConversionResult,
   type ConversionSession,
   type ConversionStep,
   convert,
 } from './convert/convert.ts';
+export type { ConversionProgress } from './convert/convert_state.ts';
 export { type Embed, evaluateRetrieval, type RetrievalOptions, type RetrievalScores } from './retrieval/evaluate.ts';
 export { type SpecialTokens, type TrainingProgress, type TrainWordPieceOptions, trainWordPiece } from './tokenizer/train_wordpiece.ts';
 export type { TextStyleName, WordPieceJson } from './tokenizer/word_piece_json.ts';
