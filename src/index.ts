@@ -1,6 +1,8 @@
 /**
  * BERT with fast feedforward networks: {@link pipeline} takes text and gives answers. What it is made of is in `ultrafastbert/nn`, how models
  * are trained in `ultrafastbert/train`.
+ *
+ * @module ultrafastbert
  */
 export { FailureError, InputError, ShapeError } from './errors.ts';
 export type { DownloadProgress, HubOptions } from './io/hub.ts';

@@ -1,6 +1,8 @@
 /**
  * What models are made of: {@link FastFeedforward} is the layer by itself; {@link loadModel} and its companions open, make and save models;
  * {@link createDevice} gives what all of them compute on; {@link Trainer} trains them step by step.
+ *
+ * @module ultrafastbert/nn
  */
 export { Arena } from './backend/arena.ts';
 export { createDevice, type DeviceName, type DeviceOptions, deviceNotice } from './backend/create.ts';

@@ -1,4 +1,8 @@
-/** Training in runs that can be stopped and resumed: from text, from a dense model, on labeled texts; and measuring what came of it. Node only. */
+/**
+ * Training in runs that can be stopped and resumed: from text, from a dense model, on labeled texts; and measuring the results. Node only.
+ *
+ * @module ultrafastbert/train
+ */
 
 export {
   type ConversionOptions,
