@@ -204,19 +204,23 @@ describe.each(uses.filter(([model]) => model !== 'tiny'))('%s, %s: in config.jso
     property(
       fc.oneof(
         fc.string({ unit: 'binary' }),
-        fc.constantFrom('roberta', 'distilbert', 'BERT', 'ultrafastbert', 'crammedBERT', '__proto__'),
+        fc.constantFrom('gpt2', 'roberta', 'distilbert', 'BERT', 'ultrafastbert', 'crammedBERT', '__proto__'),
       ),
       (config, value) => {
         fc.pre(value !== 'bert');
         config.model_type = value;
-        return value === 'ultrafastbert'
-          ? /'intermed_type' is missing/
-          : value === 'crammedBERT'
-            ? /'arch' is missing/
-            : /'model_type' is "/;
+        return otherTypes.get(value) ?? /'model_type' is "/;
       },
     ));
 });
+
+/** What a BERT's configuration or weights lack for other families. */
+const otherTypes = new Map([
+  ['ultrafastbert', /'intermed_type' is missing/],
+  ['crammedBERT', /'arch' is missing/],
+  ['roberta', /model\.safetensors: .*tensor/],
+  ['distilbert', /model\.safetensors: .*tensor|'dim' is missing/],
+]);
 
 /** A tensor of a file, as it lies there. */
 interface RawTensor {
