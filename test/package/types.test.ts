@@ -22,12 +22,12 @@ const inner = [
   'NestedNumbers',
   'ParameterFactory',
   'ParameterLayout',
-  'TokenizedText',
   'Sequence',
   'StepSums',
   'Storage',
   'TextClassificationParts',
   'TextPipelineParts',
+  'TokenizedText',
   'wordPieceJson',
 ];
 
