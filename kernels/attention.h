@@ -1,5 +1,6 @@
-// Scaled dot-product attention (see the contract), a head at a time, a few queries at a time that keep their whole rows of scores (those of a
-// block of queries in the backward, which computes probabilities again from logSumExp): the scratch is bounded, whatever the query length.
+// Scaled dot-product attention (see src/backend/operations/attention.ts), a head at a time, a few queries at a time that keep their
+// whole rows of scores (those of a block of queries in the backward, which computes probabilities again from logSumExp): the scratch is
+// bounded, whatever the query length.
 // With `bf16` the operands of every product are rounded, probabilities before they are divided by their sum, which is that of the exact ones.
 
 struct AttentionShape {

@@ -1,4 +1,4 @@
-// Each row of the input meets its own chosen blocks of rows of the weight (see the contract). Choices are sorted by block, so that the
+// Each row of the input meets its own chosen blocks of rows of the weight (see src/backend/operations/conditional_matmul.ts). Choices are sorted by block, so that the
 // rows that chose a block are computed together and its weight is read once.
 
 struct Choices {

@@ -26,7 +26,7 @@ UFB_INLINE void parallelVectors(Context& context, size_t count, Body&& body) {
   parallelRanges(context, count, pieceSize, [&](size_t begin, size_t end, int) { eachVector(begin, end, body); });
 }
 
-// Dropout by the contract's counter-based rule (src/backend/dropout.ts): element i is kept if the top 24 bits of
+// Dropout by a counter-based rule (src/backend/dropout.ts): element i is kept if the top 24 bits of
 // fmix32(fmix32(i) ^ key) reach probability 2^24, and what is kept is multiplied by `scale`.
 struct DropoutRule {
   uint32_t key;

@@ -1,4 +1,4 @@
-// The fast feedforward layer's forward (see the contract): each token visits depth + leafWidth neurons of each tree, and nothing but
+// The fast feedforward layer's forward (see src/backend/operations/fff.ts): each token visits depth + leafWidth neurons of each tree, and nothing but
 // their rows is read. What costs is fetching rows: those of the lower levels from the last cache or from memory, so tokens walk down
 // together, level by level, sorted by the node they are at. A row that several tokens visit is loaded once for them, and rows are
 // prefetched while other tokens compute.

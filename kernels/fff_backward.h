@@ -1,4 +1,4 @@
-// The backward of the fast feedforward layer (see the contract): touches the visited neurons only. A token's visits in a tree are one a
+// The backward of the fast feedforward layer (see src/backend/operations/fff.ts): touches the visited neurons only. A token's visits in a tree are one a
 // level, and at the leaf one for each of its neurons.
 
 struct FastFeedforward {

@@ -1,4 +1,4 @@
-// What keeps the splits of a fast feedforward layer even (see the contract): how many tokens went to each side, and the thresholds that
+// What keeps the splits of a fast feedforward layer even (see src/backend/operations/fff.ts): how many tokens went to each side, and the thresholds that
 // follow from it. A few tens of microseconds for a step's tokens: handing parts to other threads would take as long.
 
 inline void countSplits(Context& context, const Arguments& a) {

@@ -1,4 +1,4 @@
-// Normalization over the last dimension (see the contract); rows are shared among the threads.
+// Normalization over the last dimension (see src/backend/operations/layer_norm.ts); rows are shared among the threads.
 
 UFB_INLINE size_t rowsPerPiece(size_t width) { return width >= pieceSize ? 1 : pieceSize / (width + 1) + 1; }
 

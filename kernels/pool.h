@@ -1,4 +1,4 @@
-// One row a sequence, over the positions that a mask leaves. Kinds in the contract's order.
+// One row a sequence, over the positions that a mask leaves. Kinds in the operation's order.
 enum class PoolKind { first, mean, maximum, logSumExp };
 
 // Positions of a sequence that count; all without a mask.

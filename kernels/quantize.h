@@ -1,6 +1,6 @@
 // Rows of 8-bit integers with a scale (see PreparedWeight): s = max |x| / 127, q = x (127 / max |x|) to nearest, ties to even.
 
-enum class Precision { f32, bf16, i8 };  // as the contract numbers them
+enum class Precision { f32, bf16, i8 };  // as operations number them
 
 // Rounds a product before it is used: without it the compiler may fuse it with the addition that follows, and ties would fall otherwise.
 UFB_INLINE Vector roundedProduct(Vector v) {

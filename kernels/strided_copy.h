@@ -1,6 +1,6 @@
-// Values of a file to where a layout wants them, as float32: stretches, or a transposition. See the contract.
+// Values of a file to where a layout wants them, as float32: stretches, or a transposition. See src/backend/operations/strided_copy.ts.
 
-enum class FileType { f32, bf16, f16 };  // as the contract numbers them
+enum class FileType { f32, bf16, f16 };  // as the operation numbers them
 
 typedef uint16_t HalfVector __attribute__((vector_size(lanes * 2)));
 
