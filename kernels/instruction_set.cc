@@ -8,6 +8,8 @@ namespace UFB_INSTRUCTION_SET {
 #include "simd.h"
 #include "simd_math.h"
 #include "elementwise.h"
+#include "gelu_tanh.h"
+#include "silu.h"
 #include "strided_copy.h"
 #include "layer_norm.h"
 #include "bf16.h"
@@ -40,6 +42,10 @@ const KernelEntry kernels[] = {
     {"addRow", addRow},
     {"gelu", gelu},
     {"geluBackward", geluBackward},
+    {"geluTanh", geluTanh},
+    {"geluTanhBackward", geluTanhBackward},
+    {"silu", silu},
+    {"siluBackward", siluBackward},
     {"relu", relu},
     {"reluBackward", reluBackward},
     {"tanh", tanhForward},

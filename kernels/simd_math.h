@@ -73,6 +73,13 @@ UFB_INLINE Vector hyperbolicTangent(Vector x) {
   return select(a < splat(0.625f), near, withSign(far, x));
 }
 
+// The logistic function 1 / (1 + e^-x); `complement` gets 1 minus it, without cancellation.
+UFB_INLINE Vector logistic(Vector x, Vector& complement) {
+  const Vector e = exponential(zero() - absolute(x)), near = splat(1.0f) / (splat(1.0f) + e), far = e * near;
+  complement = select(x > zero(), far, near);
+  return select(x > zero(), near, far);
+}
+
 // The standard normal distribution: returns Phi(x) = (1 + erf(x / sqrt 2)) / 2; `gaussian` gets e^(-x^2 / 2).
 // Phi(-|x|) = e^(-x^2 / 2) g(t), t = 1 / (1 + 0.21 |x|), with g a polynomial fitted over |x| <= 14 (relative error 1.6e-8).
 UFB_INLINE Vector normalDistribution(Vector x, Vector& gaussian) {

@@ -1,5 +1,6 @@
 import type { Device } from '../backend/device.ts';
 import type { Tensor } from '../backend/tensor.ts';
+import type { Activation } from '../nn/activation.ts';
 import { FastFeedforward, type FastFeedforwardShape, fastFeedforwardLayouts } from '../nn/fast_feedforward.ts';
 import { LayerNorm } from '../nn/layer_norm.ts';
 import { headsLayout, packArrays, plainLayout } from '../nn/layouts.ts';
@@ -35,7 +36,7 @@ export class ParameterFactory {
     return this.parameter(plainLayout(name, shape), shape, initial);
   }
 
-  linear(name: string, outputs: number, inputs: number, options: { deviation: number; bias: boolean; activation?: 'gelu' }): Linear {
+  linear(name: string, outputs: number, inputs: number, options: { deviation: number; bias: boolean; activation?: Activation }): Linear {
     const weight = this.plain(`${name}.weight`, [outputs, inputs], { normal: options.deviation });
     const bias = options.bias ? this.plain(`${name}.bias`, [outputs], { constant: 0 }) : undefined;
     return new Linear(weight, bias, options.activation);

@@ -1,4 +1,5 @@
 import type { Tensor } from '../backend/tensor.ts';
+import { type Activation, activationBackward } from './activation.ts';
 import { addLinearGradients, type Target } from './layer.ts';
 import type { Context, Parameter } from './parameter.ts';
 
@@ -20,7 +21,7 @@ export class Linear {
   constructor(
     readonly weight: Parameter,
     readonly bias?: Parameter,
-    readonly activation: 'none' | 'gelu' = 'none',
+    readonly activation: 'none' | Activation = 'none',
   ) {
     [this.outputs, this.inputs] = weight.value.shape as [number, number];
     weight.product = { operation: 'linear' };
@@ -35,18 +36,22 @@ export class Linear {
     const rows = input.size / this.inputs;
     const { activation } = this;
     const output = target?.tensor ?? context.arena.tensor('linear output', [rows, this.outputs]);
-    const keep = context.training && activation === 'gelu';
+    const keep = context.training && activation !== 'none';
     const preActivation = keep ? context.arena.tensor('linear pre-activation', [rows, this.outputs]) : undefined;
+    // The product does GELU itself; for any other it leaves what that takes.
+    const fused = activation === 'none' || activation === 'gelu';
+    const product = fused ? output : (preActivation ?? output);
     context.device.linear({
       input,
       weight: this.weight.operand(context),
       bias: this.bias?.value,
-      output,
-      activation,
-      preActivation,
+      output: product,
+      activation: fused ? activation : 'none',
+      preActivation: fused ? preActivation : undefined,
       accumulate: target?.accumulate,
       precision: context.precision,
     });
+    if (!fused) context.device[activation]({ input: product, output });
     return { input, output, preActivation };
   }
 
@@ -55,9 +60,9 @@ export class Linear {
     const { device, arena, precision } = context;
     const { input, preActivation } = activations;
     let gradient = gradOutput;
-    if (preActivation) {
+    if (preActivation && this.activation !== 'none') {
       gradient = arena.tensor('linear pre-activation gradient', preActivation.shape);
-      device.geluBackward({ input: preActivation, gradOutput, gradInput: gradient });
+      activationBackward(device, this.activation, { input: preActivation, gradOutput, gradInput: gradient });
     }
     addLinearGradients(context, this.weight, this.bias, input, gradient);
     const gradInput = target?.tensor ?? arena.tensor('linear input gradient', input.shape);

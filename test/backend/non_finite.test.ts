@@ -25,7 +25,7 @@ describeOnEach(candidates, ({ create }) => {
     Array.from(await device.read(tensor)).flatMap((value, i) => (Number.isFinite(value) ? [] : [i]));
   const row = (index: number) => Array.from({ length: width }, (_, i) => index * width + i);
 
-  test.each(['gelu', 'tanh'] as const)('%s of a NaN, and no other', async (operation) => {
+  test.each(['gelu', 'geluTanh', 'silu', 'tanh'] as const)('%s of a NaN, and no other', async (operation) => {
     for (const at of [0, 20, 36]) {
       const output = rows('y', 1);
       device[operation]({ input: rows('x', 1, at), output });
@@ -33,13 +33,13 @@ describeOnEach(candidates, ({ create }) => {
     }
   });
 
-  test('the slope of GELU, and what it multiplies', async () => {
+  test.each(['geluBackward', 'geluTanhBackward', 'siluBackward'] as const)('%s: a slope, and what it multiplies', async (operation) => {
     for (const [input, gradOutput] of [
       [rows('x', 1, 5), rows('dy', 1)],
       [rows('x', 1), rows('dy', 1, 5)],
     ]) {
       const gradInput = rows('dx', 1);
-      device.geluBackward({ input, gradOutput, gradInput });
+      device[operation]({ input, gradOutput, gradInput });
       expect(await strangeOf(gradInput)).toEqual([5]);
     }
   });

@@ -1,6 +1,6 @@
 import { afterAll, describe, expect, test } from 'vitest';
 import { dropoutKey, fmix32 } from '../../src/backend/dropout.ts';
-import { geluSlope, geluValue, normalDistribution } from '../../src/backend/reference/gelu.ts';
+import { geluSlope, geluTanhSlope, geluTanhValue, geluValue, normalDistribution } from '../../src/backend/reference/gelu.ts';
 import { roundToBf16 } from '../../src/backend/reference/rounding.ts';
 import { ReferenceDevice } from '../../src/backend/reference.ts';
 
@@ -54,9 +54,27 @@ describe('the normal distribution function', () => {
     expect(geluSlope(1)).toBeCloseTo(0.8413447460685429 + 0.24197072451914337, 15);
     expect(geluValue(Number.NaN)).toBeNaN();
   });
+
+  test('GELU by the hyperbolic tangent, as torch has it', () => {
+    expect(geluTanhValue(1)).toBeCloseTo(0.8411919906082768, 14);
+    expect(geluTanhValue(-2)).toBeCloseTo(-0.04540230591222494, 14);
+    expect(geluTanhSlope(0)).toBe(0.5);
+    expect(geluTanhSlope(-2)).toBeCloseTo(-0.0860992566236183, 14);
+    expect(geluTanhValue(Number.NaN)).toBeNaN();
+  });
 });
 
 describe('operations by hand', () => {
+  test('silu and its backward, as torch has them', async () => {
+    const input = device.tensor('x', [3], 'f32', [1, -2, 0.5]);
+    const [output, gradInput] = [device.tensor('y', [3]), device.tensor('dx', [3])];
+    device.silu({ input, output });
+    device.siluBackward({ input, gradOutput: device.tensor('dy', [3], 'f32', [1, 1, 2]), gradInput });
+    const values = [...(await device.read(output)), ...(await device.read(gradInput))];
+    const expected = [0.7310585786, -0.238405844, 0.3112296656, 0.9276705119, -0.0907842488, 2 * 0.7399611873];
+    for (const [i, value] of values.entries()) expect(value).toBeCloseTo(expected[i], 7);
+  });
+
   test('layerNorm', async () => {
     const output = empty(4);
     const [mean, rstd] = [empty(1), empty(1)];

@@ -65,7 +65,7 @@ const elementwise: SpeedCase[] = [
     run: (device, { a, b, output }) => device.add({ a, b, output }),
     bytes: 12 * elements,
   },
-  ...(['gelu', 'relu', 'tanh'] as const).map(
+  ...(['gelu', 'geluTanh', 'silu', 'relu', 'tanh'] as const).map(
     (name): SpeedCase => ({
       name,
       operands: alike([elements], 'input', 'output'),
@@ -73,12 +73,14 @@ const elementwise: SpeedCase[] = [
       bytes: 8 * elements,
     }),
   ),
-  {
-    name: 'geluBackward',
-    operands: alike([elements], 'input', 'gradOutput', 'gradInput'),
-    run: (device, { input, gradOutput, gradInput }) => device.geluBackward({ input, gradOutput, gradInput }),
-    bytes: 12 * elements,
-  },
+  ...(['geluBackward', 'geluTanhBackward', 'siluBackward'] as const).map(
+    (name): SpeedCase => ({
+      name,
+      operands: alike([elements], 'input', 'gradOutput', 'gradInput'),
+      run: (device, { input, gradOutput, gradInput }) => device[name]({ input, gradOutput, gradInput }),
+      bytes: 12 * elements,
+    }),
+  ),
   {
     name: 'reluBackward',
     operands: alike([elements], 'output', 'gradOutput', 'gradInput'),

@@ -54,6 +54,34 @@ export const geluBackward = operation()('geluBackward', {
   measure: ({ input }) => [input.size],
 });
 
+/** GELU by the hyperbolic tangent: x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2 (arXiv 1606.08415), transformers' gelu_new. output may be input. */
+export const geluTanh = operation()('geluTanh', {
+  operands: { input: input('f32'), output: inPlace(output('f32', 'count'), 'input') },
+  numbers: ['count'],
+  measure: ({ input }) => [input.size],
+});
+
+/** gradInput = gradOutput geluTanh'(input); gradInput may be gradOutput. */
+export const geluTanhBackward = operation()('geluTanhBackward', {
+  operands: { input: input('f32'), gradOutput: input('f32', 'count'), gradInput: inPlace(output('f32', 'count'), 'gradOutput') },
+  numbers: ['count'],
+  measure: ({ input }) => [input.size],
+});
+
+/** SiLU, x / (1 + e^-x) (arXiv 1702.03118). output may be input. */
+export const silu = operation()('silu', {
+  operands: { input: input('f32'), output: inPlace(output('f32', 'count'), 'input') },
+  numbers: ['count'],
+  measure: ({ input }) => [input.size],
+});
+
+/** gradInput = gradOutput silu'(input); gradInput may be gradOutput. */
+export const siluBackward = operation()('siluBackward', {
+  operands: { input: input('f32'), gradOutput: input('f32', 'count'), gradInput: inPlace(output('f32', 'count'), 'gradOutput') },
+  numbers: ['count'],
+  measure: ({ input }) => [input.size],
+});
+
 /** output may be input. */
 export const tanh = operation()('tanh', {
   operands: { input: input('f32'), output: inPlace(output('f32', 'count'), 'input') },

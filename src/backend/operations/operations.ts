@@ -9,8 +9,12 @@ import {
   fillIntegers,
   gelu,
   geluBackward,
+  geluTanh,
+  geluTanhBackward,
   relu,
   reluBackward,
+  silu,
+  siluBackward,
   tanh,
   tanhBackward,
 } from './elementwise.ts';
@@ -27,7 +31,8 @@ import { stridedCopy } from './strided_copy.ts';
 
 /** What a program calls, on a device: `device.linear({ input, weight, output })`. */
 export const calledOperations = {
-  ...{ fill, copy, add, addRow, gelu, geluBackward, relu, reluBackward, tanh, tanhBackward, dropout, stridedCopy },
+  ...{ fill, copy, add, addRow, dropout, stridedCopy },
+  ...{ gelu, geluBackward, geluTanh, geluTanhBackward, silu, siluBackward, relu, reluBackward, tanh, tanhBackward },
   ...{ layerNorm, layerNormBackward, linear, linearBackwardInput, linearBackwardWeight },
   ...{ attention, attentionBackward, gather, scatterAdd, gatherScaleBackward },
   ...{ fff, fffBackward, countSplits, balanceThresholds },

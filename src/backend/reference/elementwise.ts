@@ -1,7 +1,8 @@
 import type * as operations from '../operations/elementwise.ts';
 import type { Implementation } from '../operations/operation.ts';
 import { dropoutFactor } from './dropout.ts';
-import { geluSlope, geluValue } from './gelu.ts';
+import { geluSlope, geluTanhSlope, geluTanhValue, geluValue } from './gelu.ts';
+import { logistic } from './logistic.ts';
 
 export const fill: Implementation<typeof operations.fill> = ({ output }, { value }) => {
   output.fill(value);
@@ -25,6 +26,22 @@ export const gelu: Implementation<typeof operations.gelu> = ({ input, output }, 
 
 export const geluBackward: Implementation<typeof operations.geluBackward> = ({ input, gradOutput, gradInput }, { count }) => {
   for (let i = 0; i < count; i++) gradInput[i] = gradOutput[i] * geluSlope(input[i]);
+};
+
+export const geluTanh: Implementation<typeof operations.geluTanh> = ({ input, output }, { count }) => {
+  for (let i = 0; i < count; i++) output[i] = geluTanhValue(input[i]);
+};
+
+export const geluTanhBackward: Implementation<typeof operations.geluTanhBackward> = ({ input, gradOutput, gradInput }, { count }) => {
+  for (let i = 0; i < count; i++) gradInput[i] = gradOutput[i] * geluTanhSlope(input[i]);
+};
+
+export const silu: Implementation<typeof operations.silu> = ({ input, output }, { count }) => {
+  for (let i = 0; i < count; i++) output[i] = input[i] * logistic(input[i]);
+};
+
+export const siluBackward: Implementation<typeof operations.siluBackward> = ({ input, gradOutput, gradInput }, { count }) => {
+  for (let i = 0; i < count; i++) gradInput[i] = gradOutput[i] * logistic(input[i]) * (1 + input[i] * logistic(-input[i]));
 };
 
 export const relu: Implementation<typeof operations.relu> = ({ input, output }, { count }) => {

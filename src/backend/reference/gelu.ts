@@ -1,3 +1,5 @@
+import { logistic } from './logistic.ts';
+
 /** The standard normal density. */
 export function normalDensity(x: number): number {
   return Math.exp(-0.5 * x * x) / Math.sqrt(2 * Math.PI);
@@ -38,3 +40,18 @@ export function geluValue(x: number): number {
 export function geluSlope(x: number): number {
   return normalDistribution(x) + x * normalDensity(x);
 }
+
+/** GELU by the hyperbolic tangent, x (1 + tanh(u)) / 2 = x logistic(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3) (arXiv 1606.08415). */
+export function geluTanhValue(x: number): number {
+  return x * logistic(twiceInner(x));
+}
+
+/** Its derivative, s + x s (1 - s) (2 u)' with s = logistic(2 u). */
+export function geluTanhSlope(x: number): number {
+  const [share, complement] = [logistic(twiceInner(x)), logistic(-twiceInner(x))];
+  // An infinite x has no slope beside the share's.
+  if (share * complement === 0) return share;
+  return share + x * share * complement * 2 * Math.sqrt(2 / Math.PI) * (1 + 3 * 0.044715 * x * x);
+}
+
+const twiceInner = (x: number) => 2 * Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3);

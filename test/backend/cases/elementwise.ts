@@ -63,7 +63,7 @@ const additions: OperationCase[] = [
 
 /** A function of one element: its forward, its backward, and both in place. The backward takes the forward's input or its output. */
 function elementFunction(
-  name: 'gelu' | 'relu' | 'tanh',
+  name: 'gelu' | 'geluTanh' | 'silu' | 'relu' | 'tanh',
   backwardFrom: 'input' | 'output',
   spread: number,
   backward: (device: Parameters<OperationCase['forward']>[0], from: Tensor, gradOutput: Tensor, gradInput: Tensor) => void,
@@ -170,6 +170,10 @@ export const elementwiseCases: OperationCase[] = [
   ...additions,
   ...rowAdditions,
   ...elementFunction('gelu', 'input', 2, (device, input, gradOutput, gradInput) => device.geluBackward({ input, gradOutput, gradInput })),
+  ...elementFunction('geluTanh', 'input', 2, (device, input, gradOutput, gradInput) =>
+    device.geluTanhBackward({ input, gradOutput, gradInput }),
+  ),
+  ...elementFunction('silu', 'input', 2, (device, input, gradOutput, gradInput) => device.siluBackward({ input, gradOutput, gradInput })),
   // Away from 0, where its slope jumps.
   ...elementFunction(
     'relu',
