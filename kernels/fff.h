@@ -13,7 +13,7 @@ constexpr size_t rowsAhead = 8;
 struct FastFeedforwardOutputs {
   float* output;
   bool accumulate;
-  int32_t* visited;  // may be null
+  int32_t* pathNodes;  // may be null
   float* logits;     // may be null
 };
 
@@ -180,9 +180,9 @@ template <class Nodes> inline void finishWalks(const Nodes& nodes, const TreeSha
     const size_t walk = walks.tokens[i / walks.trees] * shape.trees + walks.firstTree + i % walks.trees;
     const uint32_t* rows = walks.rows + i * visits;
     if (outputs.logits) __builtin_memcpy(outputs.logits + walk * visits, walks.logits + i * visits, visits * sizeof(float));
-    for (size_t level = 0; outputs.visited && level < levels; level++) {
+    for (size_t level = 0; outputs.pathNodes && level < levels; level++) {
       const size_t node = rows[level] - (walks.firstTree + i % walks.trees) * shape.neurons(), inner = shape.innerNodes();
-      outputs.visited[walk * levels + level] = static_cast<int32_t>(node < inner ? node : inner + (node - inner) / shape.leafWidth);
+      outputs.pathNodes[walk * levels + level] = static_cast<int32_t>(node < inner ? node : inner + (node - inner) / shape.leafWidth);
     }
   }
   for (size_t v = 0; v < walks.walks() * visits; v++) walks.activations[v] *= nodes.outputScale(walks.rows[v]);

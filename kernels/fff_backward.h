@@ -41,15 +41,15 @@ struct FastFeedforwardGradients {
 // Places of one chunk; runs that lie within one are summed there, those that reach over its end in slabs of columns.
 constexpr size_t chunkPlaces = 32;
 
-// The order by leaf of one tree, `visited` being its leaves in that tensor, `stride` apart (the nodes above follow from them). False if
+// The order by leaf of one tree, `pathNodes` being its leaves in that tensor, `stride` apart (the nodes above follow from them). False if
 // one of them is no leaf.
-inline bool orderByLeaf(Context& context, const LeafOrder& order, const int32_t* visited, size_t stride, size_t tokens, size_t depth, uint32_t* keys,
+inline bool orderByLeaf(Context& context, const LeafOrder& order, const int32_t* pathNodes, size_t stride, size_t tokens, size_t depth, uint32_t* keys,
                         uint32_t* first, uint32_t* second) {
   const uint32_t leaves = uint32_t{1} << depth;
   for (size_t t = 0; t < tokens; t++) {
-    keys[t] = static_cast<uint32_t>(visited[t * stride]) - (leaves - 1);
+    keys[t] = static_cast<uint32_t>(pathNodes[t * stride]) - (leaves - 1);
     if (keys[t] < leaves) continue;
-    context.fail(&context, "fffBackward: node %lld, visited by token %lld, is not on level %lld", visited[t * stride], static_cast<long long>(t), static_cast<long long>(depth));
+    context.fail(&context, "fffBackward: node %lld, visited by token %lld, is not on level %lld", pathNodes[t * stride], static_cast<long long>(t), static_cast<long long>(depth));
     return false;
   }
   const uint32_t* sorted = sortByKey(keys, tokens, leaves, first, second);
@@ -214,7 +214,7 @@ inline void fffBackward(Context& context, const Arguments& a) {
   const float *input = a.floats(0), *logits = a.floats(3), *gradOutput = a.floats(4);
   const TreeShape shape{a.count(2), a.count(3), a.count(4), nullptr};
   const FastFeedforward layer{a.floats(1), a.count(1), shape};
-  const int32_t* visited = a.integers(2);
+  const int32_t* pathNodes = a.integers(2);
   float* gradInput = a.floats(5);
   FastFeedforwardGradients gradients{a.floats(6), a.floats(7), a.integers(8), nullptr, nullptr};
   const size_t tokens = a.count(0), width = layer.width, levels = shape.depth + 1, visits = shape.trees * shape.visits();
@@ -233,7 +233,7 @@ inline void fffBackward(Context& context, const Arguments& a) {
   parallel(context, shape.trees, [&](size_t tree, int worker) {
     char* mine = static_cast<char*>(context.scratch(&context, worker, 3 * list));
     uint32_t *keys = take<uint32_t>(mine, tokens), *first = take<uint32_t>(mine, tokens), *second = take<uint32_t>(mine, tokens);
-    const bool valid = orderByLeaf(context, orders[tree], visited + tree * levels + shape.depth, shape.trees * levels, tokens, shape.depth, keys, first, second);
+    const bool valid = orderByLeaf(context, orders[tree], pathNodes + tree * levels + shape.depth, shape.trees * levels, tokens, shape.depth, keys, first, second);
     if (!valid) __atomic_store_n(&invalid, true, __ATOMIC_RELAXED);
   });
   if (invalid) return;

@@ -2,11 +2,11 @@
 // follow from it. A few tens of microseconds for a step's tokens: handing parts to other threads would take as long.
 
 inline void countSplits(Context& context, const Arguments& a) {
-  const int32_t* visited = a.integers(0);
+  const int32_t* pathNodes = a.integers(0);
   int32_t* counts = a.integers(1);
   const size_t walks = a.count(0) * a.count(1), trees = a.count(1), depth = a.count(2), inner = (size_t{1} << depth) - 1;
   for (size_t walk = 0; walk < walks; walk++) {
-    const int32_t* path = visited + walk * (depth + 1);
+    const int32_t* path = pathNodes + walk * (depth + 1);
     for (size_t level = 0; level < depth; level++) {
       const size_t first = (size_t{1} << level) - 1, node = static_cast<size_t>(path[level]);
       const size_t right = static_cast<size_t>(path[level + 1]) - (2 * node + 1);

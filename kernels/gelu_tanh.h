@@ -1,4 +1,4 @@
-// GELU by the hyperbolic tangent (see src/backend/operations/elementwise.ts). (1 + tanh(u)) / 2 is the logistic function of 2 u, which cancels nothing.
+// GELU by the hyperbolic tangent (see src/backend/operations/activations.ts). (1 + tanh(u)) / 2 is the logistic function of 2 u, which cancels nothing.
 
 // 2 sqrt(2 / pi), and that times 0.044715.
 constexpr float geluTanhFactor = 1.59576912f, geluTanhCubic = 0.0713548163f;

@@ -7,9 +7,16 @@ namespace UFB_INSTRUCTION_SET {
 
 #include "simd.h"
 #include "simd_math.h"
-#include "elementwise.h"
+#include "vectors.h"
+#include "fill.h"
+#include "copy.h"
+#include "add.h"
+#include "gelu.h"
 #include "gelu_tanh.h"
 #include "silu.h"
+#include "relu.h"
+#include "tanh.h"
+#include "dropout.h"
 #include "strided_copy.h"
 #include "layer_norm.h"
 #include "bf16.h"
@@ -28,9 +35,13 @@ namespace UFB_INSTRUCTION_SET {
 #include "fff_splits.h"
 #include "conditional_matmul.h"
 #include "pool.h"
-#include "loss.h"
+#include "cross_entropy.h"
+#include "squared_error.h"
+#include "sum.h"
+#include "column_mean.h"
 #include "clip.h"
 #include "adamw.h"
+#include "clear_rows.h"
 
 extern const KernelEntry kernels[];
 const KernelEntry kernels[] = {

@@ -1,9 +1,7 @@
 // Normalization over the last dimension (see src/backend/operations/layer_norm.ts); rows are shared among the threads.
 
-UFB_INLINE size_t rowsPerPiece(size_t width) { return width >= pieceSize ? 1 : pieceSize / (width + 1) + 1; }
-
 // A row whose sums leave the range of float, so that only double holds them: the same as of any other.
-inline void normalizeInDouble(const float* x, const float* gamma, const float* beta, float* y, size_t width, double epsilon, float& mean, float& reciprocal) {
+inline void normalizeInDouble(const float* x, const float* gamma, const float* beta, float* y, size_t width, double epsilon, float& mean, float& rstd) {
   double total = 0, squares = 0;
   for (size_t i = 0; i < width; i++) total += static_cast<double>(x[i]);
   const double average = total / static_cast<double>(width);
@@ -12,12 +10,12 @@ inline void normalizeInDouble(const float* x, const float* gamma, const float* b
   for (size_t i = 0; i < width; i++)
     y[i] = static_cast<float>((static_cast<double>(x[i]) - average) * factor * static_cast<double>(gamma[i]) + static_cast<double>(beta[i]));
   mean = static_cast<float>(average);
-  reciprocal = static_cast<float>(factor);
+  rstd = static_cast<float>(factor);
 }
 
 inline void layerNorm(Context& context, const Arguments& a) {
   const float *input = a.floats(0), *gamma = a.floats(1), *beta = a.floats(2);
-  float *output = a.floats(3), *means = a.floats(4), *reciprocals = a.floats(5);
+  float *output = a.floats(3), *means = a.floats(4), *rstds = a.floats(5);
   const size_t rows = a.count(0), width = a.count(1);
   const double epsilon = a.numbers[2];
   parallelRanges(context, rows, rowsPerPiece(width), [&](size_t begin, size_t end, int) {
@@ -33,24 +31,24 @@ inline void layerNorm(Context& context, const Arguments& a) {
         squares += n == lanes ? d * d : keepFirst(d * d, n);
       });
       const float sum = sumLanes(squares);
-      float reciprocal = static_cast<float>(1 / __builtin_sqrt(static_cast<double>(sum) / static_cast<double>(width) + epsilon));
+      float rstd = static_cast<float>(1 / __builtin_sqrt(static_cast<double>(sum) / static_cast<double>(width) + epsilon));
       if (__builtin_isfinite(sum)) {
         eachVector(0, width, [&](size_t i, size_t n) {
-          const Vector normal = (loadUpTo(x + i, n) - splat(mean)) * splat(reciprocal);
+          const Vector normal = (loadUpTo(x + i, n) - splat(mean)) * splat(rstd);
           storeUpTo(y + i, multiplyAdd(normal, loadUpTo(gamma + i, n), loadUpTo(beta + i, n)), n);
         });
       } else {
-        normalizeInDouble(x, gamma, beta, y, width, epsilon, mean, reciprocal);
+        normalizeInDouble(x, gamma, beta, y, width, epsilon, mean, rstd);
       }
       if (means) means[r] = mean;
-      if (reciprocals) reciprocals[r] = reciprocal;
+      if (rstds) rstds[r] = rstd;
     }
   });
 }
 
-// With x^ = (x - mean) reciprocal and g = gamma dy: dx = reciprocal (g - average(g) - x^ average(g x^)); dgamma = sum dy x^, dbeta = sum dy.
+// With x^ = (x - mean) rstd and g = gamma dy: dx = rstd (g - average(g) - x^ average(g x^)); dgamma = sum dy x^, dbeta = sum dy.
 inline void layerNormBackward(Context& context, const Arguments& a) {
-  const float *input = a.floats(0), *gamma = a.floats(1), *means = a.floats(2), *reciprocals = a.floats(3), *gradOutput = a.floats(4);
+  const float *input = a.floats(0), *gamma = a.floats(1), *means = a.floats(2), *rstds = a.floats(3), *gradOutput = a.floats(4);
   float *gradInput = a.floats(5), *gradGamma = a.floats(6), *gradBeta = a.floats(7);
   const size_t rows = a.count(0), width = a.count(1), grain = rowsPerPiece(width), padded = roundUp(width, lanes);
   const bool accumulate = a.flag(2), parameters = gradGamma || gradBeta;
@@ -63,10 +61,10 @@ inline void layerNormBackward(Context& context, const Arguments& a) {
     for (size_t r = begin; r < end; r++) {
       const float *x = input + r * width, *dy = gradOutput + r * width;
       float* dx = gradInput + r * width;
-      const Vector mean = splat(means[r]), reciprocal = splat(reciprocals[r]);
+      const Vector mean = splat(means[r]), rstd = splat(rstds[r]);
       Vector sum = zero(), product = zero();
       eachVector(0, width, [&](size_t i, size_t n) {
-        const Vector d = loadUpTo(dy + i, n), normal = (loadUpTo(x + i, n) - mean) * reciprocal, g = d * loadUpTo(gamma + i, n);
+        const Vector d = loadUpTo(dy + i, n), normal = (loadUpTo(x + i, n) - mean) * rstd, g = d * loadUpTo(gamma + i, n);
         sum += g;
         product = multiplyAdd(g, normal, product);
         if (sums) {
@@ -76,8 +74,8 @@ inline void layerNormBackward(Context& context, const Arguments& a) {
       });
       const Vector average = splat(sumLanes(sum) / static_cast<float>(width)), slope = splat(sumLanes(product) / static_cast<float>(width));
       eachVector(0, width, [&](size_t i, size_t n) {
-        const Vector normal = (loadUpTo(x + i, n) - mean) * reciprocal, g = loadUpTo(dy + i, n) * loadUpTo(gamma + i, n);
-        Vector d = (g - average - normal * slope) * reciprocal;
+        const Vector normal = (loadUpTo(x + i, n) - mean) * rstd, g = loadUpTo(dy + i, n) * loadUpTo(gamma + i, n);
+        Vector d = (g - average - normal * slope) * rstd;
         if (accumulate) d += loadUpTo(dx + i, n);
         storeUpTo(dx + i, d, n);
       });

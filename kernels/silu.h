@@ -1,4 +1,4 @@
-// SiLU (see src/backend/operations/elementwise.ts).
+// SiLU (see src/backend/operations/activations.ts).
 
 inline void silu(Context& context, const Arguments& a) {
   const float* input = a.floats(0);

@@ -1,5 +1,4 @@
-// Elementary functions of vectors, to a few units in the last place of float32; of GELU, whose exponent rounds, to a few dozen beyond -5,
-// where it is next to nothing. Polynomials are minimax fits (weighted for relative
+// Elementary functions of vectors, to a few units in the last place of float32. Polynomials are minimax fits (weighted for relative
 // error) over the reduced ranges named beside them. NaN stays NaN.
 
 UFB_INLINE Vector polynomial(Vector, float c) { return splat(c); }
@@ -88,17 +87,4 @@ UFB_INLINE Vector normalDistribution(Vector x, Vector& gaussian) {
   const Vector g = polynomial(t, 0.0837115794f, 0.0850687623f, 0.0691928118f, 0.12487036f, -0.0939198434f, 0.349393368f, -0.330246687f, 0.28358525f, -0.0716556087f);
   const Vector tail = gaussian * (g * t);
   return select(x > zero(), splat(1.0f) - tail, tail);
-}
-
-// Exact GELU: x Phi(x).
-UFB_INLINE Vector geluValue(Vector x) {
-  Vector gaussian;
-  return x * normalDistribution(x, gaussian);
-}
-
-// Its derivative: Phi(x) + x phi(x).
-UFB_INLINE Vector geluSlope(Vector x) {
-  Vector gaussian;
-  const Vector phi = normalDistribution(x, gaussian);
-  return multiplyAdd(x * splat(0.398942280f), gaussian, phi);
 }
