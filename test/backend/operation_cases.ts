@@ -1,3 +1,4 @@
+import { activationCases } from './cases/activations.ts';
 import { attentionCases } from './cases/attention.ts';
 import type { OperationCase } from './cases/case.ts';
 import { conditionalMatmulCases } from './cases/conditional_matmul.ts';
@@ -10,11 +11,13 @@ import { lossCases } from './cases/loss.ts';
 import { optimizerCases } from './cases/optimizer.ts';
 import { poolCases } from './cases/pool.ts';
 import { preparedCases } from './cases/prepared.ts';
+import { reductionCases } from './cases/reductions.ts';
 import { stridedCopyCases } from './cases/strided_copy.ts';
 
 /** Every case that every backend runs, in every mode (cases/case.ts). */
 export const operationCases: readonly OperationCase[] = [
   ...elementwiseCases,
+  ...activationCases,
   ...layerNormCases,
   ...linearCases,
   ...attentionCases,
@@ -25,5 +28,6 @@ export const operationCases: readonly OperationCase[] = [
   ...stridedCopyCases,
   ...poolCases,
   ...lossCases,
+  ...reductionCases,
   ...optimizerCases,
 ];

@@ -1,12 +1,4 @@
-import { attention, attentionBackward } from './attention.ts';
-import { conditionalMatmul, conditionalMatmulBackwardInput, conditionalMatmulBackwardWeight } from './conditional_matmul.ts';
 import {
-  add,
-  addRow,
-  copy,
-  dropout,
-  fill,
-  fillIntegers,
   gelu,
   geluBackward,
   geluTanh,
@@ -17,16 +9,20 @@ import {
   siluBackward,
   tanh,
   tanhBackward,
-} from './elementwise.ts';
+} from './activations.ts';
+import { attention, attentionBackward } from './attention.ts';
+import { conditionalMatmul, conditionalMatmulBackwardInput, conditionalMatmulBackwardWeight } from './conditional_matmul.ts';
+import { add, addRow, copy, dropout, fill, fillIntegers } from './elementwise.ts';
 import { balanceThresholds, countSplits, fff, fffBackward, fffPrepared } from './fff.ts';
 import { gather, gatherScaleBackward, scatterAdd } from './gather.ts';
 import { layerNorm, layerNormBackward } from './layer_norm.ts';
 import { linear, linearBackwardInput, linearBackwardWeight, linearPrepared } from './linear.ts';
-import { columnMean, crossEntropy, squaredError, sum, sumOfSquares } from './loss.ts';
+import { crossEntropy, squaredError } from './loss.ts';
 import type { AnyOperation } from './operation.ts';
 import { adamw, clearRows, clipScale } from './optimizer.ts';
 import { pool, poolBackward } from './pool.ts';
 import { prepareLinear, prepareNodes } from './prepared.ts';
+import { columnMean, sum, sumOfSquares } from './reductions.ts';
 import { stridedCopy } from './strided_copy.ts';
 
 /** What a program calls, on a device: `device.linear({ input, weight, output })`. */

@@ -1,5 +1,6 @@
 import type { Implementation } from '../operations/operation.ts';
 import type { operations } from '../operations/operations.ts';
+import * as activations from './activations.ts';
 import * as attention from './attention.ts';
 import * as conditionalMatmul from './conditional_matmul.ts';
 import * as elementwise from './elementwise.ts';
@@ -11,11 +12,13 @@ import * as loss from './loss.ts';
 import * as optimizer from './optimizer.ts';
 import * as pool from './pool.ts';
 import * as prepared from './prepared.ts';
+import * as reductions from './reductions.ts';
 import * as stridedCopy from './strided_copy.ts';
 
 /** Every operation in plain TypeScript. An absent operand is undefined. */
 export const implementations: { [Name in keyof typeof operations]: Implementation<(typeof operations)[Name]> } = {
   ...elementwise,
+  ...activations,
   ...layerNorm,
   ...linear,
   ...attention,
@@ -26,5 +29,6 @@ export const implementations: { [Name in keyof typeof operations]: Implementatio
   ...pool,
   ...prepared,
   ...loss,
+  ...reductions,
   ...optimizer,
 };
