@@ -23,6 +23,17 @@ const numbers = ['rows', 'width', 'trees', 'depth', 'leafWidth', 'accumulate'] a
 /** Neurons of all trees, nodes and logits of each token's paths, and inner nodes of all trees. */
 const extents = ['neurons', 'nodesPerRow', 'logitsPerRow', 'innerNodes'] as const;
 
+/** `nodes`: the type of what holds them, i8 if they are prepared. */
+const forwardOperands = <T extends 'f32' | 'i8'>(nodes: T) => ({
+  input: input('f32'),
+  nodes: preparable(nodes),
+  bias: input('f32', 'neurons'),
+  thresholds: optional(input('f32', 'innerNodes')),
+  output: output('f32', 'rows', 'width'),
+  pathNodes: optional(output('i32', 'rows', 'nodesPerRow')),
+  logits: optional(output('f32', 'rows', 'logitsPerRow')),
+});
+
 /** The values of {@link numbers} and of {@link extents}. */
 function measured(a: TreeShape & { accumulate?: boolean }, input: Tensor, nodes: Tensor | PreparedWeight) {
   expectTrees(a);
@@ -51,15 +62,7 @@ function measured(a: TreeShape & { accumulate?: boolean }, input: Tensor, nodes:
  * Prepared nodes compute in their {@link Precision}: in bf16 and i8 the input of a logit is rounded too, gelu(z) is not.
  */
 export const fff = operation<TreeShape & { accumulate?: boolean }>()('fff', {
-  operands: {
-    input: input('f32'),
-    nodes: preparable('f32'),
-    bias: input('f32', 'neurons'),
-    thresholds: optional(input('f32', 'innerNodes')),
-    output: output('f32', 'rows', 'width'),
-    pathNodes: optional(output('i32', 'rows', 'nodesPerRow')),
-    logits: optional(output('f32', 'rows', 'logitsPerRow')),
-  },
+  operands: forwardOperands('f32'),
   numbers: [...numbers, ...extents],
   measure: (a) => {
     const { numbers, extents } = measured(a, a.input, a.nodes);
@@ -70,15 +73,7 @@ export const fff = operation<TreeShape & { accumulate?: boolean }>()('fff', {
 
 /** {@link fff} with prepared nodes. */
 export const fffPrepared = operation<TreeShape & { accumulate?: boolean }>()('fffPrepared', {
-  operands: {
-    input: input('f32'),
-    nodes: preparable('i8'),
-    bias: input('f32', 'neurons'),
-    thresholds: optional(input('f32', 'innerNodes')),
-    output: output('f32', 'rows', 'width'),
-    pathNodes: optional(output('i32', 'rows', 'nodesPerRow')),
-    logits: optional(output('f32', 'rows', 'logitsPerRow')),
-  },
+  operands: forwardOperands('i8'),
   numbers: [...numbers, 'precision', ...extents],
   measure: (a) => {
     const { precision } = preparedFor('fff', a.nodes);

@@ -3,42 +3,34 @@ import type { Implementation } from '../operations/operation.ts';
 import { geluSlope, geluTanhSlope, geluTanhValue, geluValue } from './gelu.ts';
 import { logistic } from './logistic.ts';
 
-export const gelu: Implementation<typeof operations.gelu> = ({ input, output }, { count }) => {
-  for (let i = 0; i < count; i++) output[i] = geluValue(input[i]);
-};
+const activation =
+  (value: (x: number) => number): Implementation<typeof operations.gelu> =>
+  ({ input, output }, { count }) => {
+    for (let i = 0; i < count; i++) output[i] = value(input[i]);
+  };
 
-export const geluBackward: Implementation<typeof operations.geluBackward> = ({ input, gradOutput, gradInput }, { count }) => {
-  for (let i = 0; i < count; i++) gradInput[i] = gradOutput[i] * geluSlope(input[i]);
-};
+const backwardFromInput =
+  (slope: (x: number) => number): Implementation<typeof operations.geluBackward> =>
+  ({ input, gradOutput, gradInput }, { count }) => {
+    for (let i = 0; i < count; i++) gradInput[i] = gradOutput[i] * slope(input[i]);
+  };
 
-export const geluTanh: Implementation<typeof operations.geluTanh> = ({ input, output }, { count }) => {
-  for (let i = 0; i < count; i++) output[i] = geluTanhValue(input[i]);
-};
+export const gelu = activation(geluValue);
+export const geluBackward = backwardFromInput(geluSlope);
 
-export const geluTanhBackward: Implementation<typeof operations.geluTanhBackward> = ({ input, gradOutput, gradInput }, { count }) => {
-  for (let i = 0; i < count; i++) gradInput[i] = gradOutput[i] * geluTanhSlope(input[i]);
-};
+export const geluTanh = activation(geluTanhValue);
+export const geluTanhBackward = backwardFromInput(geluTanhSlope);
 
-export const silu: Implementation<typeof operations.silu> = ({ input, output }, { count }) => {
-  for (let i = 0; i < count; i++) output[i] = input[i] * logistic(input[i]);
-};
+export const silu = activation((x) => x * logistic(x));
+export const siluBackward = backwardFromInput((x) => logistic(x) * (1 + x * logistic(-x)));
 
-export const siluBackward: Implementation<typeof operations.siluBackward> = ({ input, gradOutput, gradInput }, { count }) => {
-  for (let i = 0; i < count; i++) gradInput[i] = gradOutput[i] * logistic(input[i]) * (1 + input[i] * logistic(-input[i]));
-};
-
-export const relu: Implementation<typeof operations.relu> = ({ input, output }, { count }) => {
-  for (let i = 0; i < count; i++) output[i] = input[i] <= 0 ? 0 : input[i];
-};
-
-export const reluBackward: Implementation<typeof operations.reluBackward> = ({ output, gradOutput, gradInput }, { count }) => {
-  for (let i = 0; i < count; i++) gradInput[i] = output[i] > 0 ? gradOutput[i] : 0;
-};
-
-export const tanh: Implementation<typeof operations.tanh> = ({ input, output }, { count }) => {
-  for (let i = 0; i < count; i++) output[i] = Math.tanh(input[i]);
-};
-
+export const tanh = activation(Math.tanh);
 export const tanhBackward: Implementation<typeof operations.tanhBackward> = ({ output, gradOutput, gradInput }, { count }) => {
   for (let i = 0; i < count; i++) gradInput[i] = gradOutput[i] * (1 - output[i] * output[i]);
+};
+
+export const relu = activation((x) => (x <= 0 ? 0 : x));
+/** Chosen, not multiplied: a gradient that is not finite does not count where the slope is 0. */
+export const reluBackward: Implementation<typeof operations.reluBackward> = ({ output, gradOutput, gradInput }, { count }) => {
+  for (let i = 0; i < count; i++) gradInput[i] = output[i] > 0 ? gradOutput[i] : 0;
 };
