@@ -1,4 +1,3 @@
-import { Arena } from '../backend/arena.ts';
 import type { Device } from '../backend/device.ts';
 import type { Precision } from '../backend/prepared_weight.ts';
 import { ReferenceDevice } from '../backend/reference.ts';
@@ -8,6 +7,7 @@ import { crammedBertConfig, describeFeedforward, type FeedforwardConfig, type Mo
 import { Encoder } from '../models/encoder.ts';
 import { familyOf } from '../models/families/families.ts';
 import { ParameterFactory } from '../models/parameter_factory.ts';
+import { Session } from '../models/session.ts';
 import { exportParameter } from '../nn/parameter_arrays.ts';
 import { type Contestant, contest } from './contest.ts';
 import { type EncoderShape, encoderGraph, type LayerWeights } from './onnx_graphs.ts';
@@ -58,8 +58,7 @@ export async function benchmarkModel(device: Device, options: ModelBenchmarkOpti
   const [dense, trees] = config.feedforward.kind === 'dense' ? [config.feedforward, other] : [other, config.feedforward];
   if (dense.kind !== 'dense' || trees.kind !== 'fff')
     throw new InputError(`${options.model ?? 'the model'} has no feedforward layers to measure, expected trees or dense ones`);
-  using arena = new Arena(device);
-  const run = { device, arena, training: false };
+  using session = new Session(device);
   const ids = (batch: number, seed: number) =>
     Int32Array.from({ length: batch * length }, (_, i) => (i * 7919 + seed * 104729) % config.vocabSize);
   const encoderWith = (feedforward: FeedforwardConfig, dtype?: Precision, on = device) =>
@@ -69,11 +68,9 @@ export async function benchmarkModel(device: Device, options: ModelBenchmarkOpti
   const referenceOutput = async (feedforward: FeedforwardConfig) => {
     using reference = new ReferenceDevice();
     using encoder = await encoderWith(feedforward, undefined, reference);
-    using arena = new Arena(reference);
+    using session = new Session(reference);
     const batch = Math.min(checkedSequences, Math.max(...options.batches));
-    return await reference.read(
-      encoder.forward({ device: reference, arena, training: false }, { batch, length, ids: ids(batch, 0) }).output,
-    );
+    return await session.pass((context) => reference.read(encoder.forward(context, { batch, length, ids: ids(batch, 0) }).output));
   };
   const expectedOfTrees = await referenceOutput(trees);
   // What the others are compared with, and the weights that they get.
@@ -87,10 +84,10 @@ export async function benchmarkModel(device: Device, options: ModelBenchmarkOpti
   const precisions = (['f32', 'i8'] as const).filter((precision) => dtypes.includes(precision));
   try {
     for (const batch of options.batches) {
-      arena.reset();
-      const given = plain.forward(run, { batch, length, ids: ids(batch, 0) }, { hiddenStates: true });
-      const expectedOfDense = await device.read(given.output);
-      const embedded = await device.read(given.hiddenStates[0]);
+      const [embedded, expectedOfDense] = await session.pass(async (context) => {
+        const { hiddenStates, output } = plain.forward(context, { batch, length, ids: ids(batch, 0) }, { hiddenStates: true });
+        return [await device.read(hiddenStates[0]), await device.read(output)];
+      });
       const contestants: {
         name: string;
         dtype: Precision;
@@ -101,17 +98,15 @@ export async function benchmarkModel(device: Device, options: ModelBenchmarkOpti
       }[] = [];
       for (const { name, dtype, encoder, isDense } of encoders) {
         let call = 0;
-        const forward = (seed: number) => {
-          arena.reset();
-          return encoder.forward(run, { batch, length, ids: ids(batch, seed) }).output;
-        };
+        const forward = (seed: number) =>
+          session.pass((context) => device.read(encoder.forward(context, { batch, length, ids: ids(batch, seed) }).output));
         const contestant: Contestant = {
           async run(times) {
-            for (let i = 0; i < times; i++) await device.read(forward(++call));
+            for (let i = 0; i < times; i++) await forward(++call);
           },
         };
         const expected = isDense ? expectedOfDense : expectedOfTrees;
-        contestants.push({ name, dtype, contestant, output: () => device.read(forward(0)), expected });
+        contestants.push({ name, dtype, contestant, output: () => forward(0), expected });
       }
       for (const precision of weights && onnxRuntime ? precisions : []) {
         const session = await (onnxRuntime as OnnxRuntime).session(

@@ -1,10 +1,10 @@
 /** The network that is trained to answer as another does: the same but for its feedforward layers, or with fewer blocks. */
-import { Arena } from '../backend/arena.ts';
 import type { Device } from '../backend/device.ts';
 import { createModel, encoderOf, type Model } from '../models/checkpoint.ts';
 import type { FeedforwardConfig, ModelConfig } from '../models/config.ts';
 import type { Encoder } from '../models/encoder.ts';
 import { familyOf } from '../models/families/families.ts';
+import { Session } from '../models/session.ts';
 import { DenseFeedforward } from '../nn/dense_feedforward.ts';
 import type { Parameter } from '../nn/parameter.ts';
 import { mean } from '../training/statistics.ts';
@@ -32,32 +32,32 @@ export async function measureTeacher(
 ): Promise<TeacherStatistics> {
   const { numHiddenLayers: layers, hiddenSize: width } = teacher.config;
   const { device } = teacher.parameters[0].value;
-  using arena = new Arena(device);
+  using session = new Session(device);
   const moments = () => new Moments(width);
   const [inputs, outputs] = [0, 1].map(() => Array.from({ length: layers }, moments));
   const states = Array.from({ length: layers + 1 }, moments);
   let answers: Moments | undefined;
-  for (const batch of batches) {
-    arena.reset();
-    const run = { device, arena, training: true };
-    const activations = teacher.forward(run, batch);
-    const { hiddenStates, blocks } = activations;
-    const answer = answerTo?.(run, activations, batch).output;
-    if (answer) {
-      answers ??= new Moments(answer.shape[1]);
-      answers.add(await device.read(answer));
-    }
-    for (const [i, state] of hiddenStates.entries()) states[i].add(await device.read(state));
-    for (const [i, { norm1, norm2, output }] of blocks.entries()) {
-      if (!norm2) throw new Error('the teacher has no feedforward layers');
-      // What joins the stream is what the stream is after it, less what it was before.
-      const [input, before, after] =
-        teacher.blocks[i].placement === 'pre' ? [norm2.output, norm2.input, output] : [norm1.output, norm1.output, norm2.input];
-      inputs[i].add(await device.read(input));
-      const without = await device.read(before);
-      outputs[i].add((await device.read(after)).map((value, at) => value - without[at]));
-    }
-  }
+  for (const batch of batches)
+    await session.pass(async ({ device, arena }) => {
+      const context = { device, arena, training: true }; // what lies between is kept
+      const activations = teacher.forward(context, batch);
+      const { hiddenStates, blocks } = activations;
+      const answer = answerTo?.(context, activations, batch).output;
+      if (answer) {
+        answers ??= new Moments(answer.shape[1]);
+        answers.add(await device.read(answer));
+      }
+      for (const [i, state] of hiddenStates.entries()) states[i].add(await device.read(state));
+      for (const [i, { norm1, norm2, output }] of blocks.entries()) {
+        if (!norm2) throw new Error('the teacher has no feedforward layers');
+        // What joins the stream is what the stream is after it, less what it was before.
+        const [input, before, after] =
+          teacher.blocks[i].placement === 'pre' ? [norm2.output, norm2.input, output] : [norm1.output, norm1.output, norm2.input];
+        inputs[i].add(await device.read(input));
+        const without = await device.read(before);
+        outputs[i].add((await device.read(after)).map((value, at) => value - without[at]));
+      }
+    });
   return {
     blocks: inputs.map((input, i) => ({
       inputMean: input.mean,

@@ -4,12 +4,13 @@ import type { Context } from '../nn/parameter.ts';
 
 /** The passes of a model on a device, for inference: their scratch memory, and their order. */
 export class Session {
-  private readonly arena: Arena;
   private last: Promise<unknown> = Promise.resolve();
 
-  constructor(readonly device: Device) {
-    this.arena = new Arena(device);
-  }
+  /** `arena`: scratch memory that others use between the passes; the session disposes of it. */
+  constructor(
+    readonly device: Device,
+    private readonly arena = new Arena(device),
+  ) {}
 
   /**
    * What `work` makes of a pass, when the passes before have ended. What it computes lies in scratch memory until its promise resolves. Of a

@@ -1,13 +1,13 @@
 /** How well a masked language model predicts a text, beside what guessing without context gets. */
 
 import { joinPath } from '#platform';
-import { Arena } from '../backend/arena.ts';
 import type { Device } from '../backend/device.ts';
 import type { Precision } from '../backend/prepared_weight.ts';
 import { FailureError, InputError, overflow } from '../errors.ts';
 import { checkVocabulary, loadMaskedLanguageModel } from '../models/checkpoint.ts';
 import { familyOf } from '../models/families/families.ts';
 import { ignoredLabel, type LabeledBatch, type MaskedLanguageModel } from '../models/masked_language_model.ts';
+import { Session } from '../models/session.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
 import { evaluationBatches } from './batches.ts';
@@ -166,21 +166,18 @@ async function scoreModel(
   exact: MaskedLanguageModel | undefined,
   batches: readonly LabeledBatch[],
 ) {
-  using arena = new Arena(device);
+  using session = new Session(device);
   let total = 0;
   let first = 0;
   let firstFive = 0;
   let count = 0;
   const paths = { changed: 0, walks: 0 };
   const counts = new LeafCounts(model.config.feedforward);
-  const run = { device, arena, training: false };
   for (const [index, batch] of batches.entries()) {
-    arena.reset();
-    const [{ losses, ranks }, leaves] = await watchLeaves(run, (watched) => model.losses(watched, batch));
+    const [{ losses, ranks }, leaves] = await session.pass((context) => watchLeaves(context, (watched) => model.losses(watched, batch)));
     counts.add(leaves);
     if (exact) {
-      arena.reset();
-      const [, expected] = await watchLeaves(run, (watched) => exact.encoder.forward(watched, batch));
+      const [, expected] = await session.pass((context) => watchLeaves(context, (watched) => exact.encoder.forward(watched, batch)));
       const { changed, walks } = compareLeaves(leaves, expected);
       paths.changed += changed;
       paths.walks += walks;

@@ -2,6 +2,7 @@ import { Arena } from '../backend/arena.ts';
 import type { Device } from '../backend/device.ts';
 import type { ProductPrecision } from '../backend/prepared_weight.ts';
 import type { Tensor } from '../backend/tensor.ts';
+import { Session } from '../models/session.ts';
 import type { Context, Parameter } from '../nn/parameter.ts';
 import { AdamW, type AdamWOptions } from './optimizer.ts';
 
@@ -55,6 +56,7 @@ export interface TrainerOptions {
 export class Trainer {
   readonly optimizer: AdamW;
   private readonly arena: Arena;
+  private readonly session: Session;
   /** Loss, clip factor, gradient norm: read together. */
   private readonly results: Tensor;
   /** Of the step at hand. */
@@ -67,6 +69,7 @@ export class Trainer {
   ) {
     this.optimizer = new AdamW(device, parameters, options.adamW);
     this.arena = new Arena(device);
+    this.session = new Session(device, this.arena);
     try {
       this.results = device.zeros('step results', [3]);
     } catch (error) {
@@ -150,8 +153,7 @@ export class Trainer {
 
   /** Runs something that changes nothing, on the trainer's scratch memory; what `work` computes is gone with the next step. */
   inference<Result>(work: (context: Context) => Promise<Result>): Promise<Result> {
-    this.arena.reset();
-    return work({ device: this.device, arena: this.arena, training: false });
+    return this.session.pass(work);
   }
 
   /** Frees the optimizer and the scratch memory; the model stays. */
@@ -161,7 +163,7 @@ export class Trainer {
       buffer.splits = undefined;
     }
     this.optimizer.dispose();
-    this.arena.dispose();
+    this.session.dispose();
     this.results.dispose();
   }
 
