@@ -100,6 +100,9 @@ export function checkFeedforward(kind: keyof typeof withoutUse, given: (name: st
   if (other) throw new InputError(`--${dashed(other)} is given, which ${owner} does not have`);
 }
 
+/** Whether an option, by its name in code, was given on the command line. */
+export const givenTo = (command: Command) => (name: string) => command.getOptionValueSource(name) === 'cli';
+
 /** An option as it is written. */
 export const dashed = (name: string) => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 

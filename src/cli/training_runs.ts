@@ -1,12 +1,42 @@
 /** What the commands that train share. */
+import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type * as v from 'valibot';
 import type { Device } from '../backend/device.ts';
 import { productPrecisions } from '../backend/prepared_weight.ts';
-import { FailureError, InputError } from '../errors.ts';
+import { FailureError, InputError, printable } from '../errors.ts';
 import type { RunKind } from '../training/run_folder.ts';
-import { type CommonOptions, type DeviceOptions, dashed, notice, openDevice, parseNumber } from './common.ts';
-import type { JsonLog, LogEntry } from './progress.ts';
+import {
+  addCommonOptions,
+  addDeviceOptions,
+  type CommonOptions,
+  type DeviceOptions,
+  dashed,
+  notice,
+  openDevice,
+  parseNumber,
+  parsePositive,
+  print,
+  printJson,
+} from './common.ts';
+import type { JsonLog, LogEntry, ProgressBar } from './progress.ts';
+
+/** Options of a run that is kept in a folder, and of the session that works on it. */
+export interface RunOptions extends DeviceOptions, CommonOptions {
+  out: string;
+  resume?: boolean;
+  checkpointEvery: number;
+  log?: string;
+}
+
+/** Adds {@link RunOptions} but --out and --resume, which each command describes, and what is written and multiplied in. `checkpointEvery`: seconds, by default. */
+export function addRunOptions(command: Command, checkpointEvery: number): Command {
+  const options = command
+    .option('--checkpoint-every <seconds>', 'time between two saves', parsePositive, checkpointEvery)
+    .addOption(new Option('--dtype <type>', 'of the weights in model.safetensors').choices(['f32', 'bf16']).default('f32'))
+    .option('--log <file>', 'add JSON lines about each step to this file');
+  return addDeviceOptions(addCommonOptions(addTrainingPrecisionOption(options)));
+}
 
 /** Adds --precision. */
 export function addTrainingPrecisionOption(command: Command): Command {
@@ -48,7 +78,7 @@ export function balanceOption(flags: string, when: string, rate: number): Option
 }
 
 /** Training on the reference backend is hundreds of times slower than in WASM: nobody should get it without asking. */
-export async function openTrainingDevice(options: DeviceOptions & CommonOptions): Promise<Device> {
+async function openTrainingDevice(options: DeviceOptions & CommonOptions): Promise<Device> {
   const device = await openDevice(options);
   if (device.name === 'reference' && options.device === undefined) {
     device.dispose();
@@ -141,6 +171,60 @@ export async function startLog(
 /** Of a step's line, and others that name the step that they came after. */
 export const isAfter = (step: number) => (entry: LogEntry) => typeof entry.step === 'number' && entry.step > step;
 
+/** What the sessions of all runs are given. */
+interface Session {
+  device: Device;
+  resume: boolean;
+  /** Aborted by Ctrl-C. */
+  signal: AbortSignal;
+  /** The log's path. */
+  log?: string;
+  onStart(started: { id: string; step: number }): Promise<void>;
+  onNotice(line: string): void;
+}
+
+/**
+ * Works on a run: `work` is given what its session is, the log and a progress bar of the form `bar`. `logged` is the log that the run had;
+ * `read`: files that the log must not be.
+ */
+export async function inSession<Result>(
+  options: Omit<RunOptions, 'out' | 'checkpointEvery'> & { out?: string },
+  { logged, read, bar: form }: { logged?: string; read: readonly (string | undefined)[]; bar: string },
+  work: (session: Session, log: JsonLog, bar: ProgressBar) => Promise<Result>,
+): Promise<Result> {
+  const { JsonLog, ProgressBar } = await import('./progress.ts');
+  using device = await openTrainingDevice(options);
+  using stop = stopOnInterrupt(options);
+  const path = options.log ?? logged;
+  const log = await JsonLog.open(path, { read, folder: options.out });
+  const bar = new ProgressBar(options, form);
+  const session: Session = {
+    device,
+    resume: options.resume ?? false,
+    signal: stop.signal,
+    log: path && resolve(path),
+    onStart: (started) => startLog(log, started, isAfter(started.step), options),
+    onNotice: (line) => notice(line, options),
+  };
+  try {
+    return await work(session, log, bar);
+  } finally {
+    bar.stop();
+    await log.close();
+  }
+}
+
+/** Prints how a run ended, and sets the exit code. */
+export async function printResult<Result extends { finished: boolean; diverged?: boolean }>(
+  result: Result,
+  { json, out }: RunOptions,
+  summary: (result: Result, out: string) => Promise<string>,
+): Promise<void> {
+  failUnlessFinished(result);
+  if (json) printJson({ ...result, out });
+  else print(await summary(result, printable(out)));
+}
+
 /** A run that was stopped, or that diverged, is no success to whoever waits for its end: `ufb pretrain ... && ufb eval ...`. */
 export function failUnlessFinished({ finished, diverged = false }: { finished: boolean; diverged?: boolean }): void {
   if (!finished || diverged) process.exitCode = 1;
@@ -161,7 +245,7 @@ export function timesOf(passes: number): string {
 const stopSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /** A signal that Ctrl-C sets (or SIGTERM, or a terminal that is closed); a second one ends the process. Dispose it when the work is done. */
-export function stopOnInterrupt(options: CommonOptions): { signal: AbortSignal } & Disposable {
+function stopOnInterrupt(options: CommonOptions): { signal: AbortSignal } & Disposable {
   const stop = new AbortController();
   const onSignal = () => {
     notice('stopping after this step; once more to stop at once', options);

@@ -4,7 +4,7 @@ import { precisions } from '../../backend/prepared_weight.ts';
 import type { LayerResult } from '../../bench/layer.ts';
 import type { ModelLayer } from '../../bench/model_layer.ts';
 import { InputError, printable } from '../../errors.ts';
-import { addModelOption, type ModelOptions, openDevice, openModelFolder, parseCount, parseInteger, print } from '../common.ts';
+import { addModelOption, givenTo, type ModelOptions, openDevice, openModelFolder, parseCount, parseInteger, print } from '../common.ts';
 import {
   addBatchOption,
   addContestOptions,
@@ -45,7 +45,7 @@ export function layerCommand(parent: Command): void {
   addModelOption(command, undefined, { otherwise: 'the shipped model, with --text' });
   addPrecisionsOption(addBatchOption(command, '1,128,2048'), precisions.join(','));
   addContestOptions(command, 9, '1').action(async (options: LayerOptions) => {
-    const asked = (name: string) => command.getOptionValueSource(name) === 'cli';
+    const asked = givenTo(command);
     const ofText = ['model', 'revision', 'layer'].find(asked);
     if (options.text === undefined && ofText) throw new InputError(`--${ofText} needs --text, the text that the model is to read`);
     const ofRandom = ['width', 'configs', 'all'].find(asked);

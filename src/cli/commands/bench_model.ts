@@ -8,6 +8,7 @@ import {
   addModelOption,
   checkShape,
   type FeedforwardOptions,
+  givenTo,
   type ModelOptions,
   openDevice,
   openModelFolder,
@@ -47,7 +48,7 @@ export function modelCommand(parent: Command): void {
   addPrecisionsOption(addBatchOption(command, '1,8'), precisions.join(','));
   addContestOptions(command, 9).action(async (options: Options) => {
     checkShape(options);
-    const given = shapeOptions.filter((name) => command.getOptionValueSource(name) === 'cli');
+    const given = shapeOptions.filter(givenTo(command));
     if (options.model !== undefined && given.length > 0)
       throw new InputError(`--${given[0]} and --model are both given: the model has a shape of its own`);
     const counts = countsOf('--batch', options.batch);

@@ -1,18 +1,15 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import type { ConversionOptions, ConversionResult } from '../../convert/convert.ts';
-import { InputError, printable } from '../../errors.ts';
+import { InputError } from '../../errors.ts';
 import { type FeedforwardConfig, feedforwardOf } from '../../models/config.ts';
 import {
-  addCommonOptions,
-  addDeviceOptions,
   addFeedforwardOptions,
   addModelOption,
-  type CommonOptions,
   checkFeedforward,
-  type DeviceOptions,
   type FeedforwardOptions,
   fixed,
+  givenTo,
   type ModelOptions,
   notice,
   openModelFolder,
@@ -20,37 +17,28 @@ import {
   parseInteger,
   parseNumber,
   parsePositive,
-  print,
-  printJson,
 } from '../common.ts';
 import { computingOptions, groupOptions } from '../help.ts';
 import {
-  addTrainingPrecisionOption,
+  addRunOptions,
   balanceOption,
   branchRateOption,
   checkSameOptions,
   endOf,
-  failUnlessFinished,
-  isAfter,
-  openTrainingDevice,
+  inSession,
+  printResult,
   type ResumedRun,
+  type RunOptions,
   resumedRun,
-  startLog,
-  stopOnInterrupt,
   timesOf,
 } from '../training_runs.ts';
 
-type Options = DeviceOptions &
-  CommonOptions &
+type Options = RunOptions &
   ModelOptions &
   FeedforwardOptions &
   Omit<ConversionOptions, 'model' | 'feedforward' | 'pooling' | 'lowerCase'> & {
     feedforward: FeedforwardConfig['kind'];
-    out: string;
-    resume?: boolean;
-    checkpointEvery: number;
     evaluateEvery: number;
-    log?: string;
   };
 
 export function convertCommand(program: Command): void {
@@ -103,11 +91,8 @@ export function convertCommand(program: Command): void {
     .option('--seed <number>', 'of the new layers and the order of the texts', parseInteger, 0)
     .option('--held-out-every <count>', 'which documents the agreement is measured on: every N-th', parseCount, 50)
     .option('--held-out-texts <count>', 'texts of them', parseCount, 512)
-    .option('--checkpoint-every <seconds>', 'time between two saves', parsePositive, 600)
-    .option('--evaluate-every <seconds>', 'time between two measurements of the agreement', parsePositive, 300)
-    .addOption(new Option('--dtype <type>', 'of the weights in model.safetensors').choices(['f32', 'bf16']).default('f32'))
-    .option('--log <file>', 'add JSON lines about each step to this file');
-  addDeviceOptions(addCommonOptions(addTrainingPrecisionOption(command)));
+    .option('--evaluate-every <seconds>', 'time between two measurements of the agreement', parsePositive, 300);
+  addRunOptions(command, 600);
   groupOptions(command, {
     'Required:': '--model --corpus --out',
     'What the layers become:': '--feedforward --trees --depth --leaf-width --always-on --intermediate --layers',
@@ -123,18 +108,13 @@ export function convertCommand(program: Command): void {
       '\nExample:\n  ufb convert --model sentence-transformers/all-MiniLM-L6-v2 --corpus text.txt.gz --trees 1 --depth 11 --out minilm-1x11',
     )
     .action(async (options: Options) => {
-      const given = (name: string) => command.getOptionValueSource(name) === 'cli';
-      const result = await run(options, given);
-      failUnlessFinished(result);
-      if (options.json) printJson({ ...result, out: options.out });
-      else print(await summary(result, printable(options.out)));
+      await printResult(await run(options, givenTo(command)), options, summary);
     });
 }
 
 async function run(options: Options, given: (name: string) => boolean): Promise<ConversionResult> {
-  const [{ convert }, { JsonLog, ProgressBar }, { readSentenceModules }, { poolKindOf }] = await Promise.all([
+  const [{ convert }, { readSentenceModules }, { poolKindOf }] = await Promise.all([
     import('../../convert/convert.ts'),
-    import('../progress.ts'),
     import('../../pipelines/sentence_transformer.ts'),
     import('../../pipelines/pooling.ts'),
   ]);
@@ -168,25 +148,18 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
     heldOutTexts: options.heldOutTexts,
     dtype: options.dtype.toUpperCase() as ConversionOptions['dtype'],
   };
-  const { options: runOptions, log: logPath } = options.resume ? await runToResume(options, now, given) : { options: now };
-  using device = await openTrainingDevice(options);
-  using stop = stopOnInterrupt(options);
-  const path = options.log ?? logPath;
-  const log = await JsonLog.open(path, { read: runOptions.corpus, folder: options.out });
+  const { options: runOptions, log: logged } = options.resume ? await runToResume(options, now, given) : { options: now };
   let lastStep = 0;
-  const bar = new ProgressBar(options, '{phase}  loss {loss}  {rate} tokens/s  ');
-  try {
-    return await convert(runOptions, {
-      device,
+  const { corpus: read } = runOptions;
+  return inSession(options, { logged, read, bar: '{phase}  loss {loss}  {rate} tokens/s  ' }, (session, log, bar) =>
+    convert(runOptions, {
+      ...session,
       out: options.out,
-      resume: options.resume ?? false,
       checkpointEvery: options.checkpointEvery,
       evaluateEvery: options.evaluateEvery,
-      signal: stop.signal,
-      log: path && resolve(path),
       onStart(started) {
         lastStep = started.step;
-        return startLog(log, started, isAfter(lastStep), options);
+        return session.onStart(started);
       },
       onStep(report) {
         lastStep = report.step;
@@ -198,12 +171,8 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
         log.write({ event: 'agreement', step: lastStep, ...report });
         notice(agreementLine(report), options);
       },
-      onNotice: (line) => notice(line, options),
-    });
-  } finally {
-    bar.stop();
-    await log.close();
-  }
+    }),
+  );
 }
 
 /** The run that is to go on; what is given again must be as it was, the shape of its layers too. */

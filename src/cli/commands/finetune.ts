@@ -1,45 +1,26 @@
 import { resolve } from 'node:path';
-import { type Command, Option } from 'commander';
-import { InputError, printable } from '../../errors.ts';
+import type { Command } from 'commander';
+import { InputError } from '../../errors.ts';
 import { fineTuningRecipe, learningRateFor } from '../../training/fine_tune_recipe.ts';
 import type { FineTuningResult, FineTuningRunOptions } from '../../training/fine_tune_run.ts';
 import {
-  addCommonOptions,
-  addDeviceOptions,
   addModelOption,
-  type CommonOptions,
-  type DeviceOptions,
   fixed,
+  givenTo,
   type ModelOptions,
   notice,
   openModelFolder,
   parseCount,
   parseInteger,
   parsePositive,
-  print,
-  printJson,
 } from '../common.ts';
 import { computingOptions, groupOptions } from '../help.ts';
-import {
-  addTrainingPrecisionOption,
-  endOf,
-  failUnlessFinished,
-  isAfter,
-  openTrainingDevice,
-  type ResumedRun,
-  resumedRun,
-  startLog,
-  stopOnInterrupt,
-} from '../training_runs.ts';
+import { addRunOptions, endOf, inSession, printResult, type ResumedRun, type RunOptions, resumedRun } from '../training_runs.ts';
 import { classificationTable, majorityLine } from './classification_table.ts';
 
-interface Options extends DeviceOptions, CommonOptions, ModelOptions, Omit<FineTuningRunOptions, 'model' | 'train' | 'learningRate'> {
+interface Options extends RunOptions, ModelOptions, Omit<FineTuningRunOptions, 'model' | 'train' | 'learningRate'> {
   train?: string;
   learningRate?: number;
-  out: string;
-  resume?: boolean;
-  checkpointEvery: number;
-  log?: string;
 }
 
 /** Options that make the run what it is, as opposed to those that may change from session to session. */
@@ -84,11 +65,8 @@ export function finetuneCommand(program: Command): void {
     .option('--length <tokens>', 'tokens of a text; longer ones are cut', parseCount, fineTuningRecipe.length)
     .option('--seed <number>', 'of the order, of dropout and of the new head', parseInteger, 0)
     .option('--patience <epochs>', 'stop after so many epochs without a better score (default: never)', parseCount)
-    .option('--metric <name>', 'the score that is compared (default: accuracy; spearman for scores)')
-    .option('--checkpoint-every <seconds>', 'time between two saves', parsePositive, 300)
-    .addOption(new Option('--dtype <type>', 'of the weights in model.safetensors').choices(['f32', 'bf16']).default('f32'))
-    .option('--log <file>', 'add JSON lines about each step to this file');
-  addDeviceOptions(addCommonOptions(addTrainingPrecisionOption(command)));
+    .option('--metric <name>', 'the score that is compared (default: accuracy; spearman for scores)');
+  addRunOptions(command, 300);
   groupOptions(command, {
     'Required:': '--train --out',
     'What is trained:': '--model --revision',
@@ -100,19 +78,12 @@ export function finetuneCommand(program: Command): void {
   command
     .addHelpText('after', '\nExample:\n  ufb finetune --train reviews.csv --out reviews\n  ufb classify --model reviews "What a fine day."')
     .action(async (options: Options) => {
-      const given = (name: string) => command.getOptionValueSource(name) === 'cli';
-      const result = await run(options, given);
-      failUnlessFinished(result);
-      if (options.json) printJson({ ...result, out: options.out });
-      else print(await summary(result, printable(options.out)));
+      await printResult(await run(options, givenTo(command)), options, summary);
     });
 }
 
 async function run(options: Options, given: (name: string) => boolean): Promise<FineTuningResult> {
-  const [{ runFineTuning }, { JsonLog, ProgressBar }] = await Promise.all([
-    import('../../training/fine_tune_run.ts'),
-    import('../progress.ts'),
-  ]);
+  const { runFineTuning } = await import('../../training/fine_tune_run.ts');
   const absolute = (path: string | undefined) => path && resolve(path);
   const now = {
     ...Object.fromEntries(runOptionNames.map((name) => [name, options[name]])),
@@ -122,23 +93,15 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
     dtype: options.dtype.toUpperCase(),
   } as FineTuningRunOptions;
   if (!options.resume && !options.train) throw new InputError('--train FILE is missing: name the labeled texts to train on');
-  const { options: runOptions, log: logPath } = options.resume
+  const { options: runOptions, log: logged } = options.resume
     ? await runToResume(options, now, given)
     : { options: await newOptions(now, options) };
-  using device = await openTrainingDevice(options);
-  using stop = stopOnInterrupt(options);
-  const path = options.log ?? logPath;
-  const log = await JsonLog.open(path, { read: [runOptions.train, runOptions.validation], folder: options.out });
-  const bar = new ProgressBar(options, 'epoch {epoch}  loss {loss}  {rate} tokens/s  ');
-  try {
-    return await runFineTuning(runOptions, {
-      device,
+  const read = [runOptions.train, runOptions.validation];
+  return inSession(options, { logged, read, bar: 'epoch {epoch}  loss {loss}  {rate} tokens/s  ' }, (session, log, bar) =>
+    runFineTuning(runOptions, {
+      ...session,
       out: options.out,
-      resume: options.resume ?? false,
       checkpointEvery: options.checkpointEvery,
-      signal: stop.signal,
-      log: path && resolve(path),
-      onStart: (started) => startLog(log, started, isAfter(started.step), options),
       onStep(report) {
         const { epoch, loss, tokensPerSecond } = report;
         bar.update(report.progress, report.seconds, { epoch, loss: loss.toFixed(3), rate: Math.round(tokensPerSecond) });
@@ -153,12 +116,8 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
           notice(`learning rate ${runOptions.learningRate}, by the width of the model; --learning-rate takes another`, options);
         if (majority) notice(majorityLine(majority), options);
       },
-      onNotice: (line) => notice(line, options),
-    });
-  } finally {
-    bar.stop();
-    await log.close();
-  }
+    }),
+  );
 }
 
 async function runToResume(

@@ -12,6 +12,7 @@ import {
   type CommonOptions,
   type DeviceOptions,
   fixed,
+  givenTo,
   type ModelOptions,
   notice,
   openModelFolder,
@@ -23,12 +24,11 @@ import { computingOptions, groupOptions } from '../help.ts';
 import {
   addTrainingPrecisionOption,
   failUnlessFinished,
+  inSession,
   isAfter,
-  openTrainingDevice,
   type ResumedRun,
   resumedRun,
   startLog,
-  stopOnInterrupt,
 } from '../training_runs.ts';
 import { table } from './bench_report.ts';
 
@@ -97,7 +97,7 @@ export function glueCommand(program: Command): void {
   command
     .addHelpText('after', '\nExample:\n  ufb glue --model my-model --data glue --out my-model-glue --against bert-base-glue')
     .action(async (options: Options) => {
-      await glue(options, (name) => command.getOptionValueSource(name) === 'cli');
+      await glue(options, givenTo(command));
     });
 }
 
@@ -120,35 +120,28 @@ async function glue(options: Options, given: (name: string) => boolean): Promise
   if (options.resume && out === undefined) throw new InputError('--resume needs --out FOLDER, where the run is kept');
   if (options.without !== undefined && options.against === undefined)
     throw new InputError('--without needs --against, the run of the dense model');
-  const [{ runGlue }, { glueFiles }, { readGlueResults, resultsFile }, { contributionOf, keptOf, summarize }, { JsonLog, ProgressBar }] =
-    await Promise.all([
-      import('../../glue/run.ts'),
-      import('../../glue/read.ts'),
-      import('../../glue/results.ts'),
-      import('../../glue/statistics.ts'),
-      import('../progress.ts'),
-    ]);
+  const [{ runGlue }, { glueFiles }, { readGlueResults, resultsFile }, { contributionOf, keptOf, summarize }] = await Promise.all([
+    import('../../glue/run.ts'),
+    import('../../glue/read.ts'),
+    import('../../glue/results.ts'),
+    import('../../glue/statistics.ts'),
+  ]);
   const stored = async (folder: string | undefined): Promise<StoredResults | undefined> =>
     folder === undefined ? undefined : { folder, results: await readGlueResults(folder) };
   const [against, without] = [await stored(options.against), await stored(options.without)];
   const others = [against, without].filter((other) => other !== undefined);
-  const { options: runOptions, log: logPath } = options.resume ? await runToResume(options, given) : { options: await newOptions(options) };
-  using device = await openTrainingDevice(options);
-  using stop = stopOnInterrupt(options);
-  const read = runOptions.tasks.flatMap((name) => glueFiles(glueTask(name), runOptions.data));
-  const path = options.log ?? logPath;
-  const log = await JsonLog.open(path, { read: [...read, ...others.map(({ folder }) => resultsFile(folder))], folder: out });
-  const bar = new ProgressBar(options, '{task} seed {seed} epoch {epoch}  loss {loss}  {rate} tokens/s  ');
-  let results: GlueResults;
-  try {
-    results = await runGlue(runOptions, {
-      device,
+  const { options: runOptions, log: logged } = options.resume ? await runToResume(options, given) : { options: await newOptions(options) };
+  const read = [
+    ...runOptions.tasks.flatMap((name) => glueFiles(glueTask(name), runOptions.data)),
+    ...others.map(({ folder }) => resultsFile(folder)),
+  ];
+  const form = '{task} seed {seed} epoch {epoch}  loss {loss}  {rate} tokens/s  ';
+  const results = await inSession(options, { logged, read, bar: form }, (session, log, bar) =>
+    runGlue(runOptions, {
+      ...session,
       out,
-      resume: options.resume ?? false,
       against: others,
       checkpointEvery,
-      signal: stop.signal,
-      log: path && resolve(path),
       onStart: (started) =>
         startLog(
           log,
@@ -167,12 +160,8 @@ async function glue(options: Options, given: (name: string) => boolean): Promise
         const shown = Object.entries(scores).map(([name, score]) => `${name} ${glueTask(task).metric} ${percent(score)}`);
         notice(`seed ${seed}: ${shown.join(', ')} in ${Math.round(seconds)} s`, options);
       },
-      onNotice: (line) => notice(line, options),
-    });
-  } finally {
-    bar.stop();
-    await log.close();
-  }
+    }),
+  );
   failUnlessFinished(results);
   const summary = summarize(results);
   if (out !== undefined) predictionsNotice(results, out, options);

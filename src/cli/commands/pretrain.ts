@@ -1,18 +1,15 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import { InputError, printable } from '../../errors.ts';
+import { InputError } from '../../errors.ts';
 import type { PretrainOptions, PretrainResult } from '../../training/pretrain.ts';
 import { scheduleNames } from '../../training/schedules.ts';
 import {
-  addCommonOptions,
-  addDeviceOptions,
   addModelOption,
   addShapeOptions,
-  type CommonOptions,
   checkFeedforward,
   checkShape,
-  type DeviceOptions,
   dashed,
+  givenTo,
   type ModelOptions,
   normalizerOption,
   notice,
@@ -21,32 +18,24 @@ import {
   parseInteger,
   parseNumber,
   parsePositive,
-  print,
-  printJson,
 } from '../common.ts';
 import { computingOptions, groupOptions } from '../help.ts';
 import {
-  addTrainingPrecisionOption,
+  addRunOptions,
   balanceOption,
   branchRateOption,
   endOf,
-  failUnlessFinished,
-  isAfter,
-  openTrainingDevice,
+  inSession,
+  printResult,
   type ResumedRun,
+  type RunOptions,
   resumedRun,
-  startLog,
-  stopOnInterrupt,
   timesOf,
 } from '../training_runs.ts';
 
-interface Options extends DeviceOptions, CommonOptions, ModelOptions, Omit<PretrainOptions, 'model'> {
+interface Options extends RunOptions, ModelOptions, Omit<PretrainOptions, 'model'> {
   variedShare: number;
-  out: string;
-  resume?: boolean;
-  checkpointEvery: number;
   evaluateEvery: number;
-  log?: string;
 }
 
 /** Options of a new model, which one that is named has already. */
@@ -134,11 +123,8 @@ export function pretrainCommand(program: Command): void {
     .option('--held-out-every <count>', 'which documents of the corpus are held out: every N-th', parseCount, 50)
     .option('--held-out-sequences <count>', 'sequences of the held-out loss, at most', parseCount, 256)
     .option('--shuffle <sequences>', 'sequences in the pool through which the corpus is shuffled', parseCount, 32768)
-    .option('--checkpoint-every <seconds>', 'time between two saves', parsePositive, 600)
-    .option('--evaluate-every <seconds>', 'time between two held-out losses', parsePositive, 300)
-    .addOption(new Option('--dtype <type>', 'of the weights in model.safetensors').choices(['f32', 'bf16']).default('f32'))
-    .option('--log <file>', 'add JSON lines about each step to this file');
-  addDeviceOptions(addCommonOptions(addTrainingPrecisionOption(command)));
+    .option('--evaluate-every <seconds>', 'time between two held-out losses', parsePositive, 300);
+  addRunOptions(command, 600);
   groupOptions(command, {
     'Required, with one of --tokens and --minutes:': '--corpus --out --tokens --minutes',
     'What is trained:': '--model --revision --tokenizer --vocabulary --normalizer --layers --hidden --heads',
@@ -150,37 +136,22 @@ export function pretrainCommand(program: Command): void {
     'What computes:': computingOptions,
   });
   command.action(async (options: Options) => {
-    const given = (name: string) => command.getOptionValueSource(name) === 'cli';
-    const result = await run(options, given);
-    failUnlessFinished(result);
-    if (options.json) printJson({ ...result, out: options.out });
-    else print(await summary(result, printable(options.out)));
+    await printResult(await run(options, givenTo(command)), options, summary);
   });
 }
 
 async function run(options: Options, given: (name: string) => boolean): Promise<PretrainResult & { seconds: number }> {
-  const [{ pretrain }, { JsonLog, ProgressBar }] = await Promise.all([import('../../training/pretrain.ts'), import('../progress.ts')]);
-  const { options: runOptions, log: logPath } = options.resume
+  const { pretrain } = await import('../../training/pretrain.ts');
+  const { options: runOptions, log: logged } = options.resume
     ? await oldRun(options, given)
     : { options: await newOptions(options, given) };
-  using device = await openTrainingDevice(options);
-  const path = options.log ?? logPath;
-  const log = await JsonLog.open(path, {
-    read: [...runOptions.corpus, runOptions.tokenizer, runOptions.heldOut],
-    folder: options.out,
-  });
-  const bar = new ProgressBar(options, 'step {step}  loss {loss}  {rate} tokens/s  ');
-  using stop = stopOnInterrupt(options);
-  try {
-    return await pretrain(runOptions, {
-      device,
+  const read = [...runOptions.corpus, runOptions.tokenizer, runOptions.heldOut];
+  return inSession(options, { logged, read, bar: 'step {step}  loss {loss}  {rate} tokens/s  ' }, (session, log, bar) =>
+    pretrain(runOptions, {
+      ...session,
       out: options.out,
-      resume: options.resume ?? false,
       checkpointEvery: options.checkpointEvery,
       evaluateEvery: options.evaluateEvery,
-      signal: stop.signal,
-      log: path && resolve(path),
-      onStart: (started) => startLog(log, started, isAfter(started.step), options),
       onStep(report) {
         bar.update(report.progress, report.seconds, {
           step: report.step,
@@ -191,12 +162,8 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
       },
       onEvaluation: (report) => log.write({ event: 'evaluation', ...report }),
       onCheckpoint: (report) => log.write({ event: 'checkpoint', ...report }),
-      onNotice: (line) => notice(line, options),
-    });
-  } finally {
-    bar.stop();
-    await log.close();
-  }
+    }),
+  );
 }
 
 async function newOptions(options: Options, given: (name: string) => boolean): Promise<PretrainOptions> {
