@@ -5,12 +5,15 @@ import { InputError } from '../errors.ts';
 import { encoderOf, loadModel } from '../models/checkpoint.ts';
 import { crammedBertConfig, describeFeedforward, type FeedforwardConfig, type ModelConfig } from '../models/config.ts';
 import { Encoder } from '../models/encoder.ts';
-import { familyOf } from '../models/families/families.ts';
 import { ParameterFactory } from '../models/parameter_factory.ts';
 import { Session } from '../models/session.ts';
+import { DenseFeedforward } from '../nn/dense_feedforward.ts';
+import type { LayerNorm } from '../nn/layer_norm.ts';
+import type { Linear } from '../nn/linear.ts';
+import type { Parameter } from '../nn/parameter.ts';
 import { exportParameter } from '../nn/parameter_arrays.ts';
 import { type Contestant, contest } from './contest.ts';
-import { type EncoderShape, encoderGraph, type LayerWeights } from './onnx_graphs.ts';
+import { type BlockWeights, concatenate, type EncoderShape, encoderGraph } from './onnx_graphs.ts';
 import type { OnnxRuntime } from './peers.ts';
 import type { Timing } from './timing.ts';
 import { checkFinite } from './work.ts';
@@ -110,7 +113,7 @@ export async function benchmarkModel(device: Device, options: ModelBenchmarkOpti
       }
       for (const precision of weights && onnxRuntime ? precisions : []) {
         const session = await (onnxRuntime as OnnxRuntime).session(
-          encoderGraph({ ...shapeOf(config), neurons: dense.neurons }, precision, weights as LayerWeights),
+          encoderGraph({ ...shapeOf(config), neurons: dense.neurons }, precision, weights as BlockWeights[]),
           device.threads,
         );
         const call = () => session.run({ x: { values: embedded, shape: [batch, length, config.hiddenSize] } });
@@ -167,8 +170,7 @@ const formOf = (config: ModelConfig, feedforward: FeedforwardConfig): ModelConfi
   feedforward,
 });
 
-const shapeOf = ({ numHiddenLayers: layers, hiddenSize: width, numAttentionHeads: heads, layerNormEps: normEpsilon }: ModelConfig) => ({
-  layers,
+const shapeOf = ({ hiddenSize: width, numAttentionHeads: heads, layerNormEps: normEpsilon }: ModelConfig) => ({
   width,
   heads,
   normEpsilon,
@@ -192,17 +194,28 @@ function createEncoder(config: ModelConfig, device: Device, dtype?: Precision): 
   return encoder;
 }
 
-async function weightsOf(encoder: Encoder): Promise<LayerWeights> {
-  const all = new Map<string, Float32Array>();
-  for (const parameter of encoder.parameters) for (const { name, values } of await exportParameter(parameter)) all.set(name, values);
-  return (layer, name) => {
-    const { names, prefix } = familyOf(encoder.config);
-    // With 'bert.' before it or without, as the checkpoint has it.
-    const [bare, prefixed] = [false, true].map((has) => names(has ? prefix : '').block(layer).up);
-    const values = [bare, prefixed].map((up) => all.get(up.replace(/intermediate\.dense$/, name))).find((found) => found);
-    if (!values) throw new Error(`the encoder has no tensor '${name}' in layer ${layer}`);
-    return values;
+async function weightsOf(encoder: Encoder): Promise<BlockWeights[]> {
+  const read = async (parameter: Parameter) => concatenate((await exportParameter(parameter)).map(({ values }) => values));
+  const affine = async (weight: Parameter, bias?: Parameter) => {
+    if (!bias) throw new Error('a linear layer has no bias');
+    return { weight: await read(weight), bias: await read(bias) };
   };
+  const linear = ({ weight, bias }: Linear) => affine(weight, bias);
+  const norm = ({ gamma, beta }: LayerNorm) => affine(gamma, beta);
+  const blocks: BlockWeights[] = [];
+  for (const { layers } of encoder.blocks) {
+    const { attention, norm1, feedforward, norm2 } = layers;
+    if (!(feedforward instanceof DenseFeedforward) || !norm2) throw new Error('the encoder has no dense feedforward layers');
+    blocks.push({
+      queryKeyValue: await linear(attention.queryKeyValue),
+      attentionDense: await linear(attention.dense),
+      norm1: await norm(norm1),
+      up: await linear(feedforward.up),
+      down: await linear(feedforward.down),
+      norm2: await norm(norm2),
+    });
+  }
+  return blocks;
 }
 
 /** Of what both have, from the start. */

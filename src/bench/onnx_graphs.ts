@@ -86,26 +86,28 @@ export interface EncoderShape {
   normEpsilon?: number;
 }
 
-/** A layer's weights, as a BERT checkpoint's tensors are named after 'encoder.layer.N.'. */
-export type LayerWeights = (layer: number, name: string) => Float32Array;
+interface Affine {
+  weight: Float32Array;
+  bias: Float32Array;
+}
+
+/** The weights of a block: linear layers [outputs, inputs], queryKeyValue [3 width, width], and norms, whose weight is gamma. */
+export type BlockWeights = Record<'queryKeyValue' | 'attentionDense' | 'norm1' | 'up' | 'down' | 'norm2', Affine>;
 
 /**
  * BERT's encoder without embeddings (post-norm, all positions attended): x [batch, length, width] to y, by onnxruntime's fused
  * Attention, SkipLayerNormalization and BiasGelu, or their quantized forms.
  */
 export function encoderGraph(
-  { layers, width, heads, neurons, normEpsilon = 1e-12 }: EncoderShape,
+  { width, heads, neurons, normEpsilon = 1e-12 }: Omit<EncoderShape, 'layers'>,
   precision: 'f32' | 'i8',
-  weights: LayerWeights,
+  blocks: readonly BlockWeights[],
 ): OnnxGraph {
   const graph = new GraphBuilder();
   let hidden = 'x';
-  for (let layer = 0; layer < layers; layer++) {
-    const get = (name: string) => weights(layer, name);
-    const projections = ['query', 'key', 'value'].map((part) => `attention.self.${part}`);
-    const joined = (suffix: string) => concatenate(projections.map((name) => get(`${name}.${suffix}`)));
-    const weight = transpose(joined('weight'), 3 * width, width);
-    const bias = graph.floats([3 * width], joined('bias'));
+  for (const [layer, { queryKeyValue, attentionDense, norm1, up, down, norm2 }] of blocks.entries()) {
+    const weight = transpose(queryKeyValue.weight, 3 * width, width);
+    const bias = graph.floats([3 * width], queryKeyValue.bias);
     const attributes = { num_heads: heads };
     let context: string;
     if (precision === 'f32')
@@ -119,15 +121,14 @@ export function encoderGraph(
       const operands = [x, rounded, bias, scale, graph.floats([3 * width], scales), '', zero, zeros];
       context = graph.add('QAttention', operands, attributes, microsoft);
     }
-    const skip = (branch: string, norm: string, biasName: string) => {
-      const [gamma, beta, added] = [`${norm}.weight`, `${norm}.bias`, biasName].map((name) => graph.floats([width], get(name)));
+    const skip = (branch: string, norm: Affine, bias: Float32Array) => {
+      const [gamma, beta, added] = [norm.weight, norm.bias, bias].map((values) => graph.floats([width], values));
       hidden = graph.add('SkipLayerNormalization', [branch, hidden, gamma, beta, added], { epsilon: { float: normEpsilon } }, microsoft);
     };
-    const dense = 'attention.output.dense';
-    skip(graph.linear(context, get(`${dense}.weight`), width, width, precision), 'attention.output.LayerNorm', `${dense}.bias`);
-    const up = graph.linear(hidden, get('intermediate.dense.weight'), neurons, width, precision);
-    const activated = graph.add('BiasGelu', [up, graph.floats([neurons], get('intermediate.dense.bias'))], undefined, microsoft);
-    skip(graph.linear(activated, get('output.dense.weight'), width, neurons, precision), 'output.LayerNorm', 'output.dense.bias');
+    skip(graph.linear(context, attentionDense.weight, width, width, precision), norm1, attentionDense.bias);
+    const logits = graph.linear(hidden, up.weight, neurons, width, precision);
+    const activated = graph.add('BiasGelu', [logits, graph.floats([neurons], up.bias)], undefined, microsoft);
+    skip(graph.linear(activated, down.weight, width, neurons, precision), norm2, down.bias);
   }
   graph.add('Identity', [hidden], undefined, undefined, 'y');
   const value = (name: string) => ({ name, type: 'f32' as const, shape: ['batch', 'length', width] });

@@ -1,8 +1,7 @@
 /** Vectors of i8 in a file, and beside it the ranges without which they mean nothing. */
 import type { FileHandle } from 'node:fs/promises';
-import { writeAside } from '#platform';
 import { InputError } from '../errors.ts';
-import { fileError, readBytes, writeFileAtomic } from '../io/files.ts';
+import { readBytes, writeAtomically, writeFileAtomic } from '../io/files.ts';
 import { npyHeader, npyHeaderBytes, parseNpy } from '../io/npy.ts';
 import { type EmbeddingRanges, emptyRanges, toI8, widen } from '../pipelines/quantization.ts';
 
@@ -33,23 +32,14 @@ export async function quantizeRows(from: FileHandle, { rows, width }: { rows: nu
   both.set(new Uint8Array(ranges.largest.buffer), header.length + 4 * width);
   await writeFileAtomic(rangesPath(to), both);
   const quantize = toI8(ranges);
-  try {
-    const file = await writeAside(to);
-    try {
-      await file.write(npyHeader(rows, width, '|i1'));
-      for await (const vectors of blocksOf(from, rows, width)) {
-        const block = new Uint8Array(vectors.length * width);
-        for (const [row, vector] of vectors.entries()) block.set(new Uint8Array(quantize(vector).buffer), row * width);
-        await file.write(block);
-      }
-      await file.commit();
-    } catch (error) {
-      await file.abort();
-      throw error;
+  await writeAtomically(to, async (write) => {
+    await write(npyHeader(rows, width, '|i1'));
+    for await (const vectors of blocksOf(from, rows, width)) {
+      const block = new Uint8Array(vectors.length * width);
+      for (const [row, vector] of vectors.entries()) block.set(new Uint8Array(quantize(vector).buffer), row * width);
+      await write(block);
     }
-  } catch (error) {
-    throw fileError(error, to, 'write');
-  }
+  });
 }
 
 /** Some rows at a time. */

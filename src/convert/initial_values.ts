@@ -51,7 +51,8 @@ export async function startBlock(block: Block, statistics: LayerStatistics, stud
   const { hiddenSize: width } = config;
   const { trees, dense } = layersOf(block);
   const deviation = (initialOutput * Math.sqrt(statistics.outputVariance)) / Math.sqrt(Math.max(1, neuronsOf(config.feedforward).used));
-  // What a name makes of the seed is the same for a model whose names have a prefix.
+  // The checkpoint's name of a tensor, which a prefix does not change, picks its random values, as in ParameterFactory: a seed gives the
+  // same weights whatever else the model has. Naming tensors by structure would change what every seed gives.
   const hashOf = ({ name }: StoredTensor) => hashText(withoutPrefix(name, familyOf(config)));
 
   const started: { weight: Parameter; bias?: Parameter; values: Float32Array }[] = [];

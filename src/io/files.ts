@@ -90,11 +90,16 @@ export function parseJson(bytes: Uint8Array, source: string, extent?: JsonExtent
 }
 
 /** Writes aside, then renames: readers see the old file or the new one, never half of it. The folder is made if it is missing. */
-export async function writeFileAtomic(path: string, data: string | Uint8Array): Promise<void> {
+export function writeFileAtomic(path: string, data: string | Uint8Array): Promise<void> {
+  return writeAtomically(path, (write) => write(typeof data === 'string' ? new TextEncoder().encode(data) : data));
+}
+
+/** The same of a file that is written in pieces, one after the other, by `work`. */
+export async function writeAtomically(path: string, work: (write: (bytes: Uint8Array) => Promise<void>) => Promise<void>): Promise<void> {
   try {
     const file = await writeAside(path);
     try {
-      await file.write(typeof data === 'string' ? new TextEncoder().encode(data) : data);
+      await work((bytes) => file.write(bytes));
       await file.commit();
     } catch (error) {
       await file.abort();

@@ -1,6 +1,6 @@
 /** Writing safetensors files; safetensors.ts says what they are. */
-import { openFile, startHash, writeAside } from '#platform';
-import { fileError } from './files.ts';
+import { openFile, startHash } from '#platform';
+import { writeAtomically } from './files.ts';
 import { toBfloat16, toFloat16 } from './half_floats.ts';
 import { bytesPerValue, readSafetensors } from './safetensors.ts';
 
@@ -73,29 +73,20 @@ export async function writeSafetensors(
   new DataView(start.buffer).setBigUint64(0, BigInt(start.length - 8), true);
   start.set(header, 8);
 
-  try {
-    const file = await writeAside(path);
-    try {
-      await file.write(start);
-      hash?.add(start);
-      for (const { name, dtype, shape, values: given } of all) {
-        const values = typeof given === 'function' ? await given() : given;
-        if (!(values instanceof givenTypes[dtype]) || values.length !== count(shape)) {
-          throw new Error(`${path}: tensor '${name}' ${dtype} [${shape}] got ${values.length} values of ${values.constructor.name}`);
-        }
-        const stored = dtype === 'BF16' || dtype === 'F16' ? rounded(values as Float32Array, dtype, name) : values;
-        const bytes = new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength);
-        await file.write(bytes);
-        if (name !== checksumName) hash?.add(bytes);
+  await writeAtomically(path, async (write) => {
+    await write(start);
+    hash?.add(start);
+    for (const { name, dtype, shape, values: given } of all) {
+      const values = typeof given === 'function' ? await given() : given;
+      if (!(values instanceof givenTypes[dtype]) || values.length !== count(shape)) {
+        throw new Error(`${path}: tensor '${name}' ${dtype} [${shape}] got ${values.length} values of ${values.constructor.name}`);
       }
-      await file.commit();
-    } catch (error) {
-      await file.abort();
-      throw error;
+      const stored = dtype === 'BF16' || dtype === 'F16' ? rounded(values as Float32Array, dtype, name) : values;
+      const bytes = new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength);
+      await write(bytes);
+      if (name !== checksumName) hash?.add(bytes);
     }
-  } catch (error) {
-    throw fileError(error, path, 'write');
-  }
+  });
 }
 
 const rounded = (values: Float32Array, dtype: 'BF16' | 'F16', name: string) =>

@@ -46,7 +46,7 @@ export function freezePositionScale(model: MaskedLanguageModel): void {
   if ('scale' in position) position.scale.frozen = true;
 }
 
-/** The model to go on from. @throws InputError if it is no crammedBERT or does not take the run's sequences or the tokenizer's ids */
+/** The model to go on from. @throws InputError if its texts stand between special tokens, or it does not take the run's sequences or the tokenizer's ids */
 export async function startingModel(
   options: PretrainOptions,
   folder: string,
@@ -58,7 +58,7 @@ export async function startingModel(
   try {
     if (familyOf(model.config).specialTokens)
       throw new InputError(
-        `${folder}: is of the family '${family}', expected a crammedBERT, as 'ufb pretrain' makes: texts are packed as that has them, without [CLS]`,
+        `${folder}: is of the family '${family}', expected one of a family that is trained on texts without [CLS] and [SEP], as 'ufb pretrain' makes: its texts are packed so`,
       );
     if (options.length > positions)
       throw new InputError(
