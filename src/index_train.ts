@@ -13,7 +13,9 @@ export {
 } from './convert/convert.ts';
 export type { ConversionProgress } from './convert/convert_state.ts';
 export { type Embed, evaluateRetrieval, type RetrievalOptions, type RetrievalScores } from './retrieval/evaluate.ts';
-export { type SpecialTokens, type TrainingProgress, type TrainWordPieceOptions, trainWordPiece } from './tokenizer/train_wordpiece.ts';
+export type { TrainingProgress } from './tokenizer/merge_symbols.ts';
+export { type BytePairsJson, type TrainBytePairsOptions, trainBytePairs } from './tokenizer/train_bpe.ts';
+export { type SpecialTokens, type TrainWordPieceOptions, trainWordPiece } from './tokenizer/train_wordpiece.ts';
 export type { TextStyleName, WordPieceJson } from './tokenizer/word_piece_json.ts';
 export type { ClassificationReport, ClassScores } from './training/classification_report.ts';
 export { type EvaluationOptions, evaluateMaskedLanguageModel, type MaskedLanguageModelScores } from './training/evaluate.ts';

@@ -1,4 +1,19 @@
-import type { TrainWordPieceOptions } from './train_wordpiece.ts';
+export interface TrainingProgress {
+  /** First the words of the texts are counted, then pieces are merged until the vocabulary is full. */
+  phase: 'counting' | 'merging';
+  /** Characters read (counting) or tokens in the vocabulary (merging). */
+  done: number;
+  /** What `done` will reach; not known while counting. */
+  total?: number;
+}
+
+export interface MergeOptions {
+  onProgress?: (progress: TrainingProgress) => void;
+  /** Stops it: it rejects with the signal's reason. */
+  signal?: AbortSignal;
+  /** What a token begins with that is not a word's first: '##', or nothing if it is the same everywhere. */
+  prefix?: '##' | '';
+}
 
 /** Longest stretch of work, in ms, before timers and signals get their turn. */
 const longestStretch = 50;
@@ -7,21 +22,22 @@ const longestStretch = 50;
 const idLimit = 1 << 20;
 
 /**
- * The merging part of WordPiece training. Appends to `tokens` until it has `wanted` entries or nothing is left to merge:
- * each time the pair of adjacent symbols that occurs most often in `words`, weighted by `counts`.
+ * The merging part of training (arXiv 1508.07909). Appends to `tokens` until it has `wanted` entries or nothing is left to merge:
+ * each time the pair of adjacent symbols that occurs most often in `words`, weighted by `counts`. Returns the merged pairs, in order.
  *
  * Pair counts are kept up to date as words change; the queue is not, so an entry popped with an outdated count goes back with the
  * right one.
  *
- * @param tokens in: every character of `words`, plain (as first of a word) and with `##` (elsewhere). Out: the vocabulary.
+ * @param tokens in: every character of `words`, plain (as first of a word) and with the prefix (elsewhere). Out: the vocabulary.
  */
 export async function mergeSymbols(
   words: readonly string[],
   counts: readonly number[],
   tokens: string[],
   wanted: number,
-  { onProgress, signal }: Pick<TrainWordPieceOptions, 'onProgress' | 'signal'> = {},
-): Promise<void> {
+  { onProgress, signal, prefix = '##' }: MergeOptions = {},
+): Promise<[left: string, right: string][]> {
+  const merges: [string, string][] = [];
   const idOf = new Map(tokens.map((token, id) => [token, id]));
   const pairs = new PairTable();
 
@@ -33,7 +49,7 @@ export async function mergeSymbols(
   words.forEach((word, w) => {
     starts[w] = end;
     for (const character of word) {
-      symbols[end] = idOf.get(end === starts[w] ? character : `##${character}`) as number;
+      symbols[end] = idOf.get(end === starts[w] ? character : `${prefix}${character}`) as number;
       if (end > starts[w]) pairs.add(symbols[end - 1], symbols[end], counts[w], w);
       end += 1;
     }
@@ -55,7 +71,8 @@ export async function mergeSymbols(
     if (best === undefined) break;
     const left = pairs.left[best];
     const right = pairs.right[best];
-    const token = tokens[left] + tokens[right].slice('##'.length);
+    const token = tokens[left] + tokens[right].slice(prefix.length);
+    merges.push([tokens[left], tokens[right]]);
     // Another pair may have made the same token before.
     let merged = idOf.get(token);
     if (merged === undefined) {
@@ -93,6 +110,7 @@ export async function mergeSymbols(
     for (const pair of grown) queue.push(pair);
   }
   onProgress?.({ phase: 'merging', done: tokens.length, total: tokens.length });
+  return merges;
 }
 
 /** Every pair of adjacent symbols that was ever seen: how often it occurs now, and in which words it may. */

@@ -22,7 +22,7 @@ export function createSpelling(config: SpellingConfig): Spelling {
 }
 
 /** GPT-2's: contractions, words and numbers with a space before them, punctuation, white space. */
-const gpt2Words = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`;
+export const gpt2Words = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`;
 
 function byteLevel({ add_prefix_space: addsSpace, use_regex: cuts }: SpellingConfig & { type: 'ByteLevel' }): Spelling {
   const matches = cuts ? compilePattern({ Regex: gpt2Words }) : undefined;

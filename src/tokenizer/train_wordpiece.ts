@@ -1,19 +1,11 @@
 import { checkArgument, checkOptions, kinds, type OptionKinds } from '../arguments.ts';
 import { InputError, quoted } from '../errors.ts';
 import { CharacterLoss, countCharacters, percent } from './character_loss.ts';
-import { mergeSymbols } from './merge_symbols.ts';
+import { mergeSymbols, type TrainingProgress } from './merge_symbols.ts';
 import { createNormalizer } from './normalizer.ts';
-import { copyOfWord, createPreTokenizer } from './pre_tokenizer.ts';
+import { createPreTokenizer } from './pre_tokenizer.ts';
+import { WordCounts } from './word_counts.ts';
 import { longestWord, type TextStyle, type TextStyleName, textStyles, type WordPieceJson, wordPieceJson } from './word_piece_json.ts';
-
-export interface TrainingProgress {
-  /** First the words of the texts are counted, then pieces are merged until the vocabulary is full. */
-  phase: 'counting' | 'merging';
-  /** Characters read (counting) or tokens in the vocabulary (merging). */
-  done: number;
-  /** What `done` will reach; not known while counting. */
-  total?: number;
-}
 
 export interface TrainWordPieceOptions {
   /** Number of tokens wanted, the special ones included. A small text may yield fewer. */
@@ -47,12 +39,6 @@ export interface SpecialTokens {
 }
 
 const defaultSpecialTokens: SpecialTokens = { pad: '[PAD]', unknown: '[UNK]', cls: '[CLS]', sep: '[SEP]', mask: '[MASK]' };
-
-/**
- * Distinct words held at a time; beyond, the rarest are forgotten, so that memory does not grow with the text. 100 MB of random words,
- * the worst case, then take 0.4 GB in all.
- */
-const maxWords = 1_000_000;
 
 /** Characters after which a corpus of which hardly anything is used is told of, not at its end. */
 const enoughToTell = 1_000_000;
@@ -94,9 +80,7 @@ export async function trainWordPiece(
 
   const { counts, alphabet } = await countWords(texts, style, specialTokens.length, options);
   const tokens = [...specialTokens, ...alphabet.tokens()];
-  // In a fixed order, so that the result does not depend on the order of the texts.
-  const words = Array.from(counts.keys()).sort();
-  const times = words.map((word) => counts.get(word) as number);
+  const { words, times } = counts.sorted();
   await mergeSymbols(words, times, tokens, vocabularySize, { onProgress, signal });
   if (tokens.length >= vocabularySize && alphabet.size > vocabularySize / 2)
     options.onNotice?.(
@@ -111,13 +95,13 @@ async function countWords(
   style: TextStyle,
   specials: number,
   { vocabularySize, onProgress, onNotice, signal }: TrainWordPieceOptions,
-): Promise<{ counts: Map<string, number>; alphabet: Alphabet }> {
+): Promise<{ counts: WordCounts; alphabet: Alphabet }> {
   const normalizer = createNormalizer(style.normalizer);
   const preTokenize = createPreTokenizer(style.preTokenizer);
-  const counts = new Map<string, number>();
+  const counts = new WordCounts();
   const alphabet = new Alphabet((text) => preTokenize(normalizer.normalize(text)).length / 2);
   const loss = new CharacterLoss();
-  let [forgotten, read, reported, told] = [0, 0, 0, false];
+  let [read, reported, told] = [0, 0, false];
   const tell = () => {
     if (counts.size > 0 && (told || !loss.isNoticeable)) return;
     const removed = `of its first ${read} characters ${percent(loss.share)} are removed by the normalizer (bert keeps every script) or stand in words of more than ${longestWord}`;
@@ -136,10 +120,9 @@ async function countWords(
     const spans = preTokenize(normalized);
     for (let i = 0; i < spans.length; i += 2) {
       const word = normalized.slice(spans[i], spans[i + 1]);
-      const count = counts.get(word);
-      if (count !== undefined) counts.set(word, count + 1);
+      if (counts.has(word)) counts.add(word);
       else if (isUsable(word)) {
-        counts.set(copyOfWord(word), 1);
+        counts.add(word);
         alphabet.add(word);
       } else loss.lost += countCharacters(word);
     }
@@ -148,7 +131,7 @@ async function countWords(
       throw new InputError(
         `vocabulary size ${vocabularySize}: this corpus has ${alphabet.characters} different characters or more, so at least ${needed} tokens are needed`,
       );
-    if (counts.size > maxWords) forgotten = forgetRareWords(counts, forgotten);
+    counts.limit();
     if (loss.given >= enoughToTell) tell();
     if (onProgress && read - reported >= 1_000_000) {
       reported = read;
@@ -193,14 +176,4 @@ class Alphabet {
     const characters = [...this.alone.keys()].sort();
     return [...characters, ...characters.flatMap((character) => (this.alone.get(character) ? [] : `##${character}`))];
   }
-}
-
-/** Removes the rarest words until at least half the room is free; returns the highest count removed. */
-function forgetRareWords(counts: Map<string, number>, forgotten: number): number {
-  let threshold = forgotten;
-  while (counts.size > maxWords / 2) {
-    threshold += 1;
-    for (const [word, count] of counts) if (count <= threshold) counts.delete(word);
-  }
-  return threshold;
 }
