@@ -60,10 +60,11 @@ function parsed(json: unknown): Tokenizer | undefined {
 function madeConfig(tokenizer: Tokenizer, { typeVocabSize }: TokenizedModel): Record<string, unknown> {
   const json = tokenizer.json as { normalizer?: { strip_accents?: unknown; handle_chinese_chars?: unknown } | null };
   const { normalizer, model } = parseTokenizerJson(json, 'the tokenizer');
-  const { padId, clsId, sepId, maskId } = tokenizer;
+  const { padId, clsId, sepId, maskId, bosId, eosId } = tokenizer;
   const ids = { pad_token: padId, cls_token: clsId, sep_token: sepId, mask_token: maskId };
   const specials: Record<string, string> = model.unknownToken === undefined ? {} : { unk_token: model.unknownToken };
-  for (const [name, id] of Object.entries(ids)) if (id !== undefined) specials[name] = tokenizer.idToToken(id) as string;
+  const ofWriting = clsId === undefined && { bos_token: bosId, eos_token: eosId };
+  for (const [name, id] of Object.entries({ ...ids, ...ofWriting })) if (id !== undefined) specials[name] = tokenizer.idToToken(id) as string;
   const config = { do_lower_case: lowerCases(normalizer), ...specials };
   const bert = {
     tokenizer_class: 'BertTokenizer',

@@ -17,7 +17,7 @@ export interface EncodeOptions {
 }
 
 /** The special tokens that have a part to play. */
-export type SpecialTokenName = 'pad' | 'cls' | 'sep' | 'mask';
+export type SpecialTokenName = 'pad' | 'cls' | 'sep' | 'mask' | 'bos' | 'eos';
 
 /** What a tokenizer_config.json says beside the tokenizer.json. */
 export interface TokenizerSettings {
@@ -63,6 +63,8 @@ const specialNames: Record<SpecialTokenName, readonly string[]> = {
   cls: ['[CLS]', '<cls>', '<s>'],
   sep: ['[SEP]', '<sep>', '</s>'],
   mask: ['[MASK]', '<mask>'],
+  bos: ['<|endoftext|>', '<|begin_of_text|>', '<s>'],
+  eos: ['<|endoftext|>', '<|end_of_text|>', '</s>'],
 };
 
 /**
@@ -81,6 +83,9 @@ export class Tokenizer {
   readonly clsId: number | undefined;
   readonly sepId: number | undefined;
   readonly maskId: number | undefined;
+  /** What a text begins and ends with in the training of models that write. */
+  readonly bosId: number | undefined;
+  readonly eosId: number | undefined;
   /** The text that stands for a masked word, such as [MASK]. */
   readonly maskToken: string | undefined;
   /** Ids of all special tokens. */
@@ -126,6 +131,8 @@ export class Tokenizer {
     this.clsId = named('cls');
     this.sepId = named('sep');
     this.maskId = named('mask');
+    this.bosId = named('bos');
+    this.eosId = named('eos');
     this.maskToken = this.maskId === undefined ? undefined : tokens[this.maskId];
     this.specialIds = new Set(addedTokens.filter(({ special, content, id }) => special && this.shown[id] === content).map(({ id }) => id));
   }

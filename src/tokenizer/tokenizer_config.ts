@@ -181,7 +181,7 @@ function settingsOf(config: Config, className: string): TokenizerSettings {
   const isBert = isBertClass(className);
   const { model_max_length: length = config.max_len, truncation_side: truncationSide } = config;
   const specialTokens: TokenizerSettings['specialTokens'] = {};
-  for (const name of ['pad', 'cls', 'sep', 'mask'] satisfies SpecialTokenName[]) {
+  for (const name of ['pad', 'cls', 'sep', 'mask', 'bos', 'eos'] satisfies SpecialTokenName[]) {
     const special = config[`${name}_token`] ?? (isBert ? bertSpecials[`${name}_token`] : undefined);
     if (special) specialTokens[name] = contentOf(special);
   }

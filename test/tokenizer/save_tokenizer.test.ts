@@ -6,6 +6,7 @@ import { shippedModelFolder } from '../../src/platform/node.ts';
 import { saveTokenizer } from '../../src/tokenizer/save_tokenizer.ts';
 import { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
 import { loadTokenizer } from '../../src/tokenizer/tokenizer_config.ts';
+import { trainBytePairs } from '../../src/tokenizer/train_bpe.ts';
 import { temporaryFolder } from '../temporary.ts';
 
 const folder = temporaryFolder();
@@ -90,4 +91,21 @@ test('what stood there goes along, but paths, code that does not, and more token
   expect(written).toMatchObject({ model_max_length: 64, truncation_side: 'left', padding_side: 'left', do_lower_case: false });
   for (const key of ['auto_map', 'name_or_path']) expect(written).not.toHaveProperty(key);
   expect((await loadTokenizer(to)).truncationSide).toBe('left');
+});
+
+test('of a model that writes: what its texts end with, known again', async () => {
+  const out = join(folder, 'byte-pairs');
+  await saveTokenizer(out, await trainBytePairs(['a text', 'another text'], { vocabularySize: 270 }), {
+    maxPositionEmbeddings: 128,
+    typeVocabSize: 0,
+  });
+  expect(json(join(out, 'tokenizer_config.json'))).toEqual({
+    tokenizer_class: 'PreTrainedTokenizerFast',
+    do_lower_case: false,
+    bos_token: '<|endoftext|>',
+    eos_token: '<|endoftext|>',
+    model_max_length: 128,
+  });
+  const { eosId, bosId, sepId } = await loadTokenizer(out);
+  expect({ eosId, bosId, sepId }).toEqual({ eosId: 0, bosId: 0, sepId: undefined });
 });
