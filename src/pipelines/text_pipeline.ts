@@ -178,6 +178,10 @@ export abstract class TextPipeline<Input, Encoded extends TokenizedText> extends
     void this.dispose();
   }
 
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+
   /** Begins at once, so that what is asked for in one turn of the event loop goes together; the end waits for it. */
   private async untilDone<T>(work: () => Promise<T>): Promise<T> {
     if (this.ended) throw new Error(`this ${this.task} pipeline was disposed`);

@@ -28,6 +28,7 @@ export interface TextRankingPipeline {
    * The documents, best first, of equals the earlier. Of a stream no more than `top_k` are kept at a time.
    * @throws InputError if the query or a document is no text
    */
+  // biome-ignore lint/style/useShorthandFunctionType: the class adds to it
   (query: string, documents: readonly string[] | AsyncIterable<string>, options?: TextRankingOptions): Promise<RankedDocument[]>;
 }
 
@@ -97,6 +98,10 @@ export class TextRankingPipeline extends Callable {
 
   [Symbol.dispose](): void {
     void this.dispose();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
   }
 }
 

@@ -223,6 +223,22 @@ test('dispose ends calls and a stream that are under way, and gives back all mem
   expect(answers).toBe(256);
 });
 
+test('await using: the block ends when the calls under way have', async () => {
+  let answer: Promise<unknown> | undefined;
+  let settled = false;
+  let kept: FillMaskPipeline;
+  {
+    await using fill = await pipeline('fill-mask', folder, { device: 'reference' });
+    kept = fill;
+    answer = fill('a [MASK]').finally(() => {
+      settled = true;
+    });
+  }
+  expect(settled).toBe(true);
+  await answer;
+  await expect(kept('a [MASK]')).rejects.toThrow('this fill-mask pipeline was disposed');
+});
+
 test('dispose leaves a device that was handed in alive, and ends calls under way first', async () => {
   const own = new ReferenceDevice();
   let disposed: FillMaskPipeline;
