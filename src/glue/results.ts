@@ -13,7 +13,7 @@ import { type GlueTask, glueTask, glueTasks } from './tasks.ts';
 const bySet = <Value extends v.GenericSchema>(value: Value) => v.record(v.string(), value);
 const numbers = v.array(v.number());
 
-const runSchema = v.object({
+const seedResultSchema = v.object({
   seed: countSchema,
   scores: bySet(v.number()),
   /** Of the training. */
@@ -48,7 +48,8 @@ const schema = v.object({
       fingerprint: v.optional(v.number()),
       /** Of the dev sets, as numbers. */
       labels: bySet(numbers),
-      runs: v.array(runSchema),
+      /** A seed each. */
+      runs: v.array(seedResultSchema),
     }),
   ),
 });
@@ -58,7 +59,7 @@ export type GlueOptions = v.InferOutput<typeof schema>['options'];
 export type GlueResults = v.InferOutput<typeof schema>;
 export type GlueTaskResult = GlueResults['tasks'][string];
 /** One task trained with one seed. */
-export type GlueRun = v.InferOutput<typeof runSchema>;
+export type SeedResult = v.InferOutput<typeof seedResultSchema>;
 
 /** Results, and the folder that they are in. */
 export interface StoredResults {

@@ -24,10 +24,10 @@ import {
   checkDevSets,
   type GlueOptions,
   type GlueResults,
-  type GlueRun,
   type GlueTaskResult,
   hasGlueResults,
   readGlueResults,
+  type SeedResult,
   type StoredResults,
   writeGlueResults,
 } from './results.ts';
@@ -51,7 +51,7 @@ export interface GlueSession {
   onStart?(run: { id: string; task: string; seed: number; step: number }): Promise<void> | void;
   onStep?(step: GlueStep): void;
   /** After each task and seed. */
-  onRun?(run: Pick<GlueRun, 'seed' | 'scores' | 'seconds' | 'tokensPerSecond'> & { task: string }): void;
+  onSeed?(result: Pick<SeedResult, 'seed' | 'scores' | 'seconds' | 'tokensPerSecond'> & { task: string }): void;
   onNotice?(line: string): void;
 }
 
@@ -190,7 +190,7 @@ async function train(
     if (result.fingerprint !== sets.fingerprint) throw new InputError(changedMessage(task, out));
     const { runs } = result;
     for (const seed of seeds) {
-      const run = await runTask(task, sets, seed, start, results.options, {
+      const result = await trainSeed(task, sets, seed, start, results.options, {
         ...session,
         async onStart(step) {
           if (!started) await session.onStart?.({ id: folder?.id ?? '', task: task.name, seed, step });
@@ -205,17 +205,17 @@ async function train(
             seconds: spent + step.seconds,
           }),
       });
-      if (!run) return false;
-      runs.push(run);
+      if (!result) return false;
+      runs.push(result);
       runs.sort((a, b) => a.seed - b.seed);
       if (out !== undefined) {
         await writeGlueResults(out, results);
         await removeFile(stateFolder(out, task, seed));
       }
       done += size;
-      spent += run.seconds;
-      const { scores, seconds, tokensPerSecond } = run;
-      session.onRun?.({ task: task.name, seed, scores, seconds, tokensPerSecond });
+      spent += result.seconds;
+      const { scores, seconds, tokensPerSecond } = result;
+      session.onSeed?.({ task: task.name, seed, scores, seconds, tokensPerSecond });
     }
   }
   return true;
@@ -264,14 +264,14 @@ const changedMessage = (task: GlueTask, out: string | undefined) =>
 const stateFolder = (out: string, task: GlueTask, seed: number) => joinPath(out, 'run', `${task.name}-${seed}`);
 
 /** One task with one seed; undefined if the signal stopped it. */
-async function runTask(
+async function trainSeed(
   task: GlueTask,
   { training, fingerprint, dev, test }: EncodedTask,
   seed: number,
   start: Start,
   { epochs, precision }: GlueOptions,
   session: Omit<GlueSession, 'onStart' | 'onStep'> & { onStart(step: number): Promise<void>; onStep(step: FineTuningStep): void },
-): Promise<GlueRun | undefined> {
+): Promise<SeedResult | undefined> {
   const { device, out, signal, checkpointEvery } = session;
   using model = await loadSequenceClassifier(start.folder, device, { fresh: { labels: Math.max(1, task.classes.length), seed } });
   const state =
@@ -314,7 +314,7 @@ async function runTask(
   const inference: Parameters<typeof logitsOf>[0] = { inference: (work) => passes.pass(work) };
   const predictions = async (encoded: readonly EncodedText[]) =>
     predictionsOf(await logitsOf(inference, model, encoded, { signal }), model.labels);
-  const run: GlueRun = {
+  const result: SeedResult = {
     seed,
     scores: {},
     seconds: progress.seconds,
@@ -324,13 +324,13 @@ async function runTask(
   };
   try {
     for (const [name, { encoded, labels }] of Object.entries(dev)) {
-      run.predictions[name] = await predictions(encoded);
-      run.scores[name] = glueMetrics[task.metric](run.predictions[name], labels);
+      result.predictions[name] = await predictions(encoded);
+      result.scores[name] = glueMetrics[task.metric](result.predictions[name], labels);
     }
-    for (const [name, encoded] of Object.entries(test)) run.test[name] = await predictions(encoded);
+    for (const [name, encoded] of Object.entries(test)) result.test[name] = await predictions(encoded);
   } catch (error) {
     if (signal?.aborted && error === signal.reason) return undefined;
     return nameTask(error);
   }
-  return run;
+  return result;
 }

@@ -3,7 +3,7 @@
 import { hashText } from '../nn/random.ts';
 import { CounterRandom } from '../training/random.ts';
 import { mean, median, quantile, sorted } from '../training/statistics.ts';
-import type { GlueResults, GlueRun } from './results.ts';
+import type { GlueResults, SeedResult } from './results.ts';
 import { type GlueTask, glueMetrics, glueTasks } from './tasks.ts';
 
 /** The smallest and the largest, or the ends of an interval. */
@@ -40,8 +40,8 @@ export function summarize(results: GlueResults): GlueSummary {
   const scores = glueTasks.flatMap((task) => {
     const runs = results.tasks[task.name]?.runs ?? [];
     return (runs.length > 0 ? task.sets : []).map(({ name }): GlueScore => {
-      const own = runs.map((run) => run.scores[name]);
-      const tokensPerSecond = median(runs.map((run) => run.tokensPerSecond));
+      const own = runs.map((result) => result.scores[name]);
+      const tokensPerSecond = median(runs.map((result) => result.tokensPerSecond));
       const range: Range = [Math.min(...own), Math.max(...own)];
       const { metric, inMean } = task;
       return { name, metric, score: median(own), mean: mean(own), range, seeds: runs.length, tokensPerSecond, inMean };
@@ -134,7 +134,7 @@ export function contributionOf(results: GlueResults, dense: GlueResults, none: G
 /** A set that counts in the mean, with each model's runs, and each model's median over seeds in each resample. */
 interface ComparedSet {
   name: string;
-  runs: readonly (readonly GlueRun[])[];
+  runs: readonly (readonly SeedResult[])[];
   resampled: readonly Float64Array[];
 }
 
@@ -163,7 +163,7 @@ function spreadOver(
   const medianOf = ({ name, runs }: ComparedSet, model: number) => median(runs[model].map(({ scores }) => scores[name]));
   const seeds = new Set(sets.flatMap(({ runs }) => runs.flat().map(({ seed }) => seed)));
   const bySeed = [...seeds].map((seed) =>
-    ratioOf(meansOf((set, model) => set.runs[model].find((run) => run.seed === seed)?.scores[set.name] ?? medianOf(set, model))),
+    ratioOf(meansOf((set, model) => set.runs[model].find((result) => result.seed === seed)?.scores[set.name] ?? medianOf(set, model))),
   );
   const byResample = sorted(Array.from(resampled[0], (_, index) => ratioOf(meansOf(({ resampled }, model) => resampled[model][index]))));
   const means = meansOf(medianOf);

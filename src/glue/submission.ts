@@ -2,7 +2,7 @@
 
 import { joinPath } from '#platform';
 import { writeFileAtomic } from '../io/files.ts';
-import type { GlueResults, GlueRun } from './results.ts';
+import type { GlueResults, SeedResult } from './results.ts';
 import { type GlueTask, glueTasks } from './tasks.ts';
 
 /**
@@ -22,13 +22,13 @@ export async function writePredictions(folder: string, results: GlueResults): Pr
     for (const { name } of task.sets) {
       const tested = runs.filter(({ test }) => name in test);
       await (tested.length > 0
-        ? write('test', name, medianRun(tested, name).test[name])
-        : write('dev', name, medianRun(runs, name).predictions[name]));
+        ? write('test', name, medianSeed(tested, name).test[name])
+        : write('dev', name, medianSeed(runs, name).predictions[name]));
     }
     const { diagnostic } = task;
     const diagnosed = diagnostic ? runs.filter(({ test }) => diagnostic.name in test) : [];
     if (diagnostic && diagnosed.length > 0)
-      await write('test', diagnostic.name, medianRun(diagnosed, task.sets[0].name).test[diagnostic.name]);
+      await write('test', diagnostic.name, medianSeed(diagnosed, task.sets[0].name).test[diagnostic.name]);
   }
 }
 
@@ -37,7 +37,7 @@ function serverLabel({ classes }: GlueTask, value: number): string {
 }
 
 /** Of an even number of runs, the lower of the two in the middle. */
-function medianRun(runs: readonly GlueRun[], set: string): GlueRun {
+function medianSeed(runs: readonly SeedResult[], set: string): SeedResult {
   const sorted = [...runs].sort((a, b) => a.scores[set] - b.scores[set]);
   return sorted[Math.floor((sorted.length - 1) / 2)];
 }

@@ -78,9 +78,9 @@ test('with fewer blocks each is fitted from the hidden state before it to the on
   const { loss } = await trainer.step([distillation.pass(texts, 'blocks')], 1, 0);
   // By hand: block 1 on the embedding's output to the state behind it, block 3 on that to the last one.
   using arena = new Arena(device);
-  const run = { device, arena, training: false };
-  const { hiddenStates } = encoderOf(teacher).forward(run, texts, { hiddenStates: true });
-  const { hiddenStates: own } = encoderOf(teacher).forwardBlocks(run, texts, [
+  const context = { device, arena, training: false };
+  const { hiddenStates } = encoderOf(teacher).forward(context, texts, { hiddenStates: true });
+  const { hiddenStates: own } = encoderOf(teacher).forwardBlocks(context, texts, [
     hiddenStates[0],
     hiddenStates[0],
     hiddenStates[0],
@@ -132,18 +132,18 @@ describe.each<Objective>(['blocks', 'network'])('gradients of the objective %s',
     });
     using arena = new Arena(device);
     const pass = distillation.pass(texts, objective);
-    const run = { device, arena, training: true };
+    const context = { device, arena, training: true };
     const loss = async () => {
       // The gradient is that of layers that are centered on their inputs' means, and a block's inputs depend on the centers below.
       const centered = centering.means.some((mean) => mean !== null);
       for (let block = 0; centered && block < (objective === 'blocks' ? 1 : layers); block++) {
         arena.reset();
-        pass(run, 1);
+        pass(context, 1);
         await centering.follow(1);
       }
       for (const { gradient } of model.parameters) if (gradient) device.fill({ output: gradient, value: 0 });
       arena.reset();
-      return (await device.read(pass(run, 1)))[0];
+      return (await device.read(pass(context, 1)))[0];
     };
     await loss();
     const trained = model.parameters.filter(

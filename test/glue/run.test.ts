@@ -57,7 +57,7 @@ test('a class or a number for each example of the dev sets, scored as the task a
   const results = await run(optionsOf({ tasks: ['MNLI', 'RTE', 'STS-B'], taskSeeds: { MNLI: 1 } }), {
     out,
     onStep: (step) => steps.push(step),
-    onRun: ({ task, seed }) => runs.push(`${task} ${seed}`),
+    onSeed: ({ task, seed }) => runs.push(`${task} ${seed}`),
   });
   expect(results.finished).toBe(true);
   // Whatever the order in which they were named: the small ones first.

@@ -44,12 +44,12 @@ describeOnEach(candidates, ({ create }) => {
     const inputs = { batch, length, ids: golden.integers('input_ids'), attentionMask: golden.integers('attention_mask') };
     const labels = model.labels === 1 ? golden.floats('labels') : golden.integers('labels');
     using arena = new Arena(device);
-    const run = { device, arena, training: false };
-    expectClose('logits', await device.read(model.logits(run, inputs)), golden.floats('logits'), tolerances.output);
+    const context = { device, arena, training: false };
+    expectClose('logits', await device.read(model.logits(context, inputs)), golden.floats('logits'), tolerances.output);
 
     allocateGradients(device, model.parameters);
     arena.reset();
-    const losses = await device.read(model.lossAndGradients(run, { ...inputs, labels }, { scale: 1 / batch }));
+    const losses = await device.read(model.lossAndGradients(context, { ...inputs, labels }, { scale: 1 / batch }));
     const info = goldenJson<{ classification: Record<string, { loss: number }> }>(name, 'info.json');
     expect(Math.abs(mean(losses) - info.classification[head].loss)).toBeLessThan(tolerances.loss);
     await expectGradients(model.parameters, golden, 'grad.');

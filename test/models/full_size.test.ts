@@ -84,10 +84,10 @@ describeOnEach(devices, ({ create }) => {
       }
       expect(count).toBe(parameterCount);
 
-      const run = { device, arena: new Arena(device), training: false };
+      const context = { device, arena: new Arena(device), training: false };
       const batch = { batch: 1, length: input_ids.length, ids: Int32Array.from(input_ids) };
       const { hiddenSize } = model.config;
-      const encoded = await device.read(model.encoder.forward(run, batch).output);
+      const encoded = await device.read(model.encoder.forward(context, batch).output);
       const outputTolerance = tolerances.output * largest(encoded);
       input_ids.forEach((_, position) => {
         const row = encoded.subarray(position * hiddenSize, (position + 1) * hiddenSize);
@@ -97,8 +97,8 @@ describeOnEach(devices, ({ create }) => {
         expect(Math.sqrt(row.reduce((sum, value) => sum + value * value, 0))).toBeCloseTo(expected.encoderOutputNorm[position], 3);
       });
 
-      run.arena.reset();
-      const logits = await device.read(model.logits(run, batch));
+      context.arena.reset();
+      const logits = await device.read(model.logits(context, batch));
       const logitTolerance = tolerances.output * largest(logits);
       expected.top10.forEach((top, position) => {
         const row = logits.subarray(position * vocab, (position + 1) * vocab);

@@ -37,23 +37,23 @@ describeOnEach(candidates, ({ create }) => {
     });
 
     test.each([true, false])('hidden states and logits (kept for training: %s)', async (training) => {
-      const run = { device, arena, training };
+      const context = { device, arena, training };
       arena.reset();
-      const { output } = model.encoder.forward(run, batch);
+      const { output } = model.encoder.forward(context, batch);
       expectClose('last hidden state', await device.read(output), golden.floats('last_hidden_state'), tolerances.output);
       arena.reset();
-      expectClose('logits', await device.read(model.logits(run, batch)), golden.floats('logits'), tolerances.output);
+      expectClose('logits', await device.read(model.logits(context, batch)), golden.floats('logits'), tolerances.output);
     });
 
     test('loss and gradients, then twelve steps of AdamW', async () => {
-      const run = { device, arena, training: true };
+      const context = { device, arena, training: true };
       const labels = golden.integers('labels');
       const scale = 1 / labels.filter((value) => value >= 0).length;
       const { loss, training } = goldenJson<{ loss: number; training: GoldenTraining }>('hf-bert', 'info.json');
       const gradients = await goldenTensors('hf-bert', 'gradients.safetensors');
       const lossAndGradients = () => {
         arena.reset();
-        return model.lossAndGradients(run, { ...batch, labels }, { scale });
+        return model.lossAndGradients(context, { ...batch, labels }, { scale });
       };
       allocateGradients(device, model.parameters);
       expect(Math.abs(mean(await device.read(lossAndGradients())) - loss)).toBeLessThan(tolerances.loss);
@@ -71,13 +71,13 @@ describeOnEach(candidates, ({ create }) => {
     expect(model.labels).toBe(2);
     const golden = await goldenTensors('hf-bert-classify', 'forward.safetensors');
     const batch = batchOf(golden);
-    const run = { device, arena, training: false };
+    const context = { device, arena, training: false };
     arena.reset();
-    expectClose('logits', await device.read(model.logits(run, batch)), golden.floats('logits'), tolerances.output);
+    expectClose('logits', await device.read(model.logits(context, batch)), golden.floats('logits'), tolerances.output);
 
     allocateGradients(device, model.parameters);
     arena.reset();
-    const losses = model.lossAndGradients(run, { ...batch, labels: golden.integers('labels') }, { scale: 1 / batch.batch });
+    const losses = model.lossAndGradients(context, { ...batch, labels: golden.integers('labels') }, { scale: 1 / batch.batch });
     const { loss } = goldenJson<{ loss: number }>('hf-bert-classify', 'info.json');
     expect(Math.abs(mean(await device.read(losses)) - loss)).toBeLessThan(tolerances.loss);
     await expectGradients(model.parameters, await goldenTensors('hf-bert-classify', 'gradients.safetensors'));

@@ -29,8 +29,10 @@ type TestBatch = ReturnType<typeof batchOf>;
 
 async function ours(model: Model, batch: TestBatch): Promise<Float32Array> {
   using arena = new Arena(device);
-  const run = { device, arena, training: false };
-  return (await device.read(model.task === 'encoder' ? model.forward(run, batch).output : model.logits(run, batch))) as Float32Array;
+  const context = { device, arena, training: false };
+  return (await device.read(
+    model.task === 'encoder' ? model.forward(context, batch).output : model.logits(context, batch),
+  )) as Float32Array;
 }
 
 async function theirs(

@@ -91,12 +91,12 @@ describe('freezing', () => {
     using device = new RecordingDevice();
     using model = createSequenceClassifier(config, device, 1);
     using arena = new Arena(device);
-    const run = { device, arena, training: true };
+    const context = { device, arena, training: true };
     allocateGradients(device, model.parameters);
     const visits = () => {
       arena.reset();
       operations.length = 0;
-      model.lossAndGradients(run, { ...batch, labels: Int32Array.of(0, 1, 1) });
+      model.lossAndGradients(context, { ...batch, labels: Int32Array.of(0, 1, 1) });
       return operations.filter((operation) => operation === 'fffBackward').length;
     };
     expect(visits()).toBe(2);
@@ -119,27 +119,35 @@ describe('freezing', () => {
 describe('what does not fit the model is refused before anything runs', () => {
   const device = new ReferenceDevice();
   const model = createMaskedLanguageModel(config, device, 1);
-  const run = { device, arena: new Arena(device), training: false };
+  const context = { device, arena: new Arena(device), training: false };
   const ids = (...values: number[]) => ({ batch: 1, length: values.length, ids: Int32Array.from(values) });
 
   test.each<[string, () => unknown, RegExp]>([
-    ['an id outside of the vocabulary', () => model.logits(run, ids(3, 50)), /token id 50 at token 1 is not one of the model's 50/],
-    ['a negative id', () => model.logits(run, ids(-1)), /token id -1 at token 0/],
-    ['too long a sequence', () => model.logits(run, ids(...new Array(13).fill(1))), /13 tokens is longer than the model's 12 positions/],
-    ['an empty batch', () => model.logits(run, ids()), /'length' is 0/],
+    ['an id outside of the vocabulary', () => model.logits(context, ids(3, 50)), /token id 50 at token 1 is not one of the model's 50/],
+    ['a negative id', () => model.logits(context, ids(-1)), /token id -1 at token 0/],
+    [
+      'too long a sequence',
+      () => model.logits(context, ids(...new Array(13).fill(1))),
+      /13 tokens is longer than the model's 12 positions/,
+    ],
+    ['an empty batch', () => model.logits(context, ids()), /'length' is 0/],
     [
       'ids that do not fill the batch',
-      () => model.logits(run, { ...ids(1, 2), batch: 2 }),
+      () => model.logits(context, { ...ids(1, 2), batch: 2 }),
       /'ids' has 2 values, expected batch x length = 4/,
     ],
-    ['a mask of another size', () => model.logits(run, { ...ids(1, 2), attentionMask: Int32Array.of(1) }), /'attentionMask' has 1 values/],
-    ['a position outside of the batch', () => model.logits(run, ids(1, 2), Int32Array.of(2)), /position 2 is not one of the batch's 2/],
+    [
+      'a mask of another size',
+      () => model.logits(context, { ...ids(1, 2), attentionMask: Int32Array.of(1) }),
+      /'attentionMask' has 1 values/,
+    ],
+    ['a position outside of the batch', () => model.logits(context, ids(1, 2), Int32Array.of(2)), /position 2 is not one of the batch's 2/],
     [
       'a label outside of the vocabulary',
-      () => model.lossAndGradients(run, { ...ids(1), labels: Int32Array.of(50) }),
+      () => model.lossAndGradients(context, { ...ids(1), labels: Int32Array.of(50) }),
       /label 50 at token 0/,
     ],
-    ['labels of another size', () => model.lossAndGradients(run, { ...ids(1), labels: Int32Array.of(1, 2) }), /'labels' has 2 values/],
+    ['labels of another size', () => model.lossAndGradients(context, { ...ids(1), labels: Int32Array.of(1, 2) }), /'labels' has 2 values/],
   ])('%s', (_, attempt, message) => {
     expect(attempt).toThrow(InputError);
     expect(attempt).toThrow(message);
@@ -147,7 +155,7 @@ describe('what does not fit the model is refused before anything runs', () => {
 
   test('a class that there is not', () => {
     const classifier = createSequenceClassifier(config, device, 1);
-    expect(() => classifier.lossAndGradients(run, { ...ids(1), labels: Int32Array.of(2) })).toThrow(
+    expect(() => classifier.lossAndGradients(context, { ...ids(1), labels: Int32Array.of(2) })).toThrow(
       /label 2 of sequence 0 is not one of 2 classes/,
     );
     expect(() => createSequenceClassifier({ ...config, numLabels: undefined }, device, 1)).toThrow(InputError);
@@ -155,8 +163,8 @@ describe('what does not fit the model is refused before anything runs', () => {
 
   test('nothing to predict is no error', async () => {
     const nothing = { ...ids(1, 2), labels: Int32Array.of(-100, -100) };
-    expect(model.lossAndGradients(run, nothing).size).toBe(0);
-    expect((await model.losses(run, nothing)).losses).toHaveLength(0);
+    expect(model.lossAndGradients(context, nothing).size).toBe(0);
+    expect((await model.losses(context, nothing)).losses).toHaveLength(0);
   });
 });
 
@@ -164,15 +172,15 @@ test('hidden states are the same whether kept for training or asked for', async 
   using device = new ReferenceDevice();
   using model = createMaskedLanguageModel(config, device, 1);
   const states = async (training: boolean) => {
-    const run = { device, arena: new Arena(device), training };
-    const { hiddenStates } = model.encoder.forward(run, batch, { hiddenStates: true });
+    const context = { device, arena: new Arena(device), training };
+    const { hiddenStates } = model.encoder.forward(context, batch, { hiddenStates: true });
     return Promise.all(hiddenStates.map((state) => device.read(state)));
   };
   const asked = await states(false);
   expect(asked).toHaveLength(config.numHiddenLayers + 1);
   expect(asked).toEqual(await states(true));
-  const run = { device, arena: new Arena(device), training: false };
-  expect(model.encoder.forward(run, batch).hiddenStates).toHaveLength(0);
+  const context = { device, arena: new Arena(device), training: false };
+  expect(model.encoder.forward(context, batch).hiddenStates).toHaveLength(0);
 });
 
 const postNorm = { family: 'ultrafastbert', typeVocabSize: 2, bias: { queryKeyValue: true, dense: true } };
@@ -187,8 +195,8 @@ test.each([
     using device = new ReferenceDevice();
     using model = createMaskedLanguageModel(config, device, 1);
     const output = (hiddenStates: boolean) => {
-      const run = { device, arena: new Arena(device), training: false };
-      return device.read(model.encoder.forward(run, batch, { hiddenStates }).output);
+      const context = { device, arena: new Arena(device), training: false };
+      return device.read(model.encoder.forward(context, batch, { hiddenStates }).output);
     };
     expect(await output(false)).toEqual(await output(true));
   },
@@ -272,12 +280,12 @@ describeOnEach(candidates, ({ create }) => {
     const [batch, length] = golden.shape('input_ids');
     const ids = golden.integers('input_ids');
     using arena = new Arena(device);
-    const run = { device, arena, training: false };
+    const context = { device, arena, training: false };
     const together = golden.floats('logits');
     for (let sequence = 0; sequence < batch; sequence++) {
       arena.reset();
       const alone = await device.read(
-        model.logits(run, { batch: 1, length, ids: ids.subarray(sequence * length, (sequence + 1) * length) }),
+        model.logits(context, { batch: 1, length, ids: ids.subarray(sequence * length, (sequence + 1) * length) }),
       );
       expectClose(
         `sequence ${sequence}`,

@@ -55,20 +55,20 @@ describeOnEach(candidates, ({ create }) => {
       }
 
       arena.reset();
-      const run = { device, arena, training: true };
+      const context = { device, arena, training: true };
       const x = device.tensor('x', [batch, width], 'f32', golden.floats('x'));
-      const activations = layer.forward(run, x);
+      const activations = layer.forward(context, x);
       expectClose('y', await device.read(activations.output), golden.floats('y'), tolerances.output);
       const pathNodes = await device.readIntegers(activations.pathNodes!);
       expect(pathNodes).toEqual(golden.integers('visited_nodes'));
-      const untrained = layer.forward({ ...run, training: false }, x);
+      const untrained = layer.forward({ ...context, training: false }, x);
       expect(await device.read(untrained.output)).toEqual(await device.read(activations.output));
 
       if (!golden.names.includes('grad_y')) return;
       const trained = layer.parameters.filter(({ buffer }) => !buffer);
       allocateGradients(device, trained);
       const gradY = device.tensor('grad y', [batch, width], 'f32', golden.floats('grad_y'));
-      const gradX = await device.read(layer.backward(run, activations, gradY));
+      const gradX = await device.read(layer.backward(context, activations, gradY));
       expectClose('gradient of x', gradX, golden.floats('grad_x'), tolerances.gradient);
       for (const parameter of trained) {
         for (const array of await exportParameter(parameter, parameter.gradient)) {
@@ -82,7 +82,7 @@ describeOnEach(candidates, ({ create }) => {
       // Frozen parameters get nothing, and the input's gradient is the same.
       const before = await device.read(layer.nodes.gradient!);
       layer.nodes.frozen = true;
-      expect(await device.read(layer.backward(run, activations, gradY))).toEqual(gradX);
+      expect(await device.read(layer.backward(context, activations, gradY))).toEqual(gradX);
       expectClose(
         'gradient of the bias, twice',
         await device.read(layer.bias.gradient!),
@@ -90,7 +90,7 @@ describeOnEach(candidates, ({ create }) => {
         tolerances.gradient,
       );
       layer.bias.frozen = true;
-      expect(await device.read(layer.backward(run, activations, gradY))).toEqual(gradX);
+      expect(await device.read(layer.backward(context, activations, gradY))).toEqual(gradX);
       expect(await device.read(layer.nodes.gradient!)).toEqual(before);
     },
   );

@@ -1,5 +1,5 @@
 import type { Device } from '../device.ts';
-import { type AnyOperation, type ArgumentsOf, run } from './operation.ts';
+import { type AnyOperation, type ArgumentsOf, callOperation } from './operation.ts';
 import { calledOperations } from './operations.ts';
 
 type Call<Name extends keyof typeof calledOperations> = (a: ArgumentsOf<(typeof calledOperations)[Name]>) => void;
@@ -10,7 +10,7 @@ export const OperationCalls = class {} as new () => Calls;
 
 for (const [name, operation] of Object.entries<AnyOperation>(calledOperations)) {
   const call = function (this: Device, a: Record<string, unknown>) {
-    run(this, operation, a);
+    callOperation(this, operation, a);
   };
   Object.defineProperty(OperationCalls.prototype, name, { value: call, configurable: true, writable: true });
 }

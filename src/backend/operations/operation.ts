@@ -1,6 +1,6 @@
 /**
  * An operation as data: its operands with their roles, types and shapes, and its numbers by name. From a definition follow the call
- * ({@link run}: checks, then the queue), the order of the kernels' arguments, the signature of the reference ({@link Implementation}), and
+ * ({@link callOperation}: checks, then the queue), the order of the kernels' arguments, the signature of the reference ({@link Implementation}), and
  * what a GPU binds to a shader.
  */
 import { ShapeError } from '../../errors.ts';
@@ -135,7 +135,7 @@ export type Implementation<Op> =
     : never;
 
 /** Checks the arguments and queues the operation. Throws ShapeError, naming the operation, what was found and what was expected. */
-export function run(device: Device, called: AnyOperation, a: Record<string, unknown>): void {
+export function callOperation(device: Device, called: AnyOperation, a: Record<string, unknown>): void {
   try {
     const definition = called.otherwise?.(a) ?? called;
     const tensors = tensorsOf(device, definition.plan, a);

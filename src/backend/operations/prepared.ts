@@ -3,7 +3,7 @@ import { ShapeError } from '../../errors.ts';
 import type { Device } from '../device.ts';
 import { type Precision, PreparedWeight, precisions } from '../prepared_weight.ts';
 import type { Tensor } from '../tensor.ts';
-import { input, numbersOf, operation, output, run } from './operation.ts';
+import { callOperation, input, numbersOf, operation, output } from './operation.ts';
 import { describe, indexIn, matrixOf } from './shapes.ts';
 
 /** Kernels multiply unsigned bytes by signed ones: 255 x 127 x this is what int32 holds. */
@@ -48,6 +48,6 @@ export function prepareWeight(
   const [rows, columns] = numbersOf(device, definition, a);
   const storage = device.allocate(PreparedWeight.bytes(operation, [rows, columns], precision));
   const prepared = new PreparedWeight(device, weight.name, operation, [rows, columns], precision, storage);
-  run(device, definition, { ...a, data: prepared.data });
+  callOperation(device, definition, { ...a, data: prepared.data });
   return prepared;
 }

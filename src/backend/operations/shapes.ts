@@ -1,4 +1,4 @@
-/** What operations ask of sizes. Each throws a ShapeError that says what was found and what was expected; {@link run} puts the operation's name before it. */
+/** What operations ask of sizes. Each throws a ShapeError that says what was found and what was expected; {@link callOperation} puts the operation's name before it. */
 import { ShapeError } from '../../errors.ts';
 import { PreparedWeight } from '../prepared_weight.ts';
 import { Tensor } from '../tensor.ts';

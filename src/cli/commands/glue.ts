@@ -154,9 +154,9 @@ async function glue(options: Options, given: (name: string) => boolean): Promise
         bar.update(step.progress, step.seconds, { task, seed, epoch, loss: loss.toFixed(3), rate: Math.round(tokensPerSecond) });
         log.write({ event: 'step', ...step });
       },
-      onRun(run) {
-        log.write({ event: 'run', ...run });
-        const { task, seed, scores, seconds } = run;
+      onSeed(result) {
+        log.write({ event: 'run', ...result });
+        const { task, seed, scores, seconds } = result;
         const shown = Object.entries(scores).map(([name, score]) => `${name} ${glueTask(task).metric} ${percent(score)}`);
         notice(`seed ${seed}: ${shown.join(', ')} in ${Math.round(seconds)} s`, options);
       },
