@@ -16,18 +16,26 @@ export interface Changes {
   remove?: string[];
   add?: Record<string, { shape: number[]; scale: number }>;
   config?: object;
+  /** Keys of config.json that are left out. */
+  without?: string[];
   files?: Record<string, unknown>;
 }
 
 type Lists = Record<string, number[] | number[][]>;
 
-export async function writePythonModel(name: string, { rename = {}, remove = [], add = {}, config, files = {} }: Changes): Promise<string> {
+export async function writePythonModel(
+  name: string,
+  { rename = {}, remove = [], add = {}, config, without, files = {} }: Changes,
+): Promise<string> {
   const folder = join(temporaryFolder(), name);
   rmSync(folder, { recursive: true, force: true });
   cpSync(join(fixtures, 'base'), folder, { recursive: true });
   chmodSync(folder, 0o755);
   const path = (file: string) => join(folder, file);
-  if (config) writeFileSync(path('config.json'), JSON.stringify({ ...JSON.parse(readFileSync(path('config.json'), 'utf8')), ...config }));
+  if (config || without) {
+    const all = Object.entries({ ...JSON.parse(readFileSync(path('config.json'), 'utf8')), ...config });
+    writeFileSync(path('config.json'), JSON.stringify(Object.fromEntries(all.filter(([key]) => !without?.includes(key)))));
+  }
   for (const [file, content] of Object.entries(files)) {
     mkdirSync(dirname(path(file)), { recursive: true });
     if (content === null) rmSync(path(file));

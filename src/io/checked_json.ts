@@ -10,10 +10,12 @@ export async function readCheckedJson<Schema extends v.GenericSchema>(path: stri
   if (result.success) return result.output;
   const [issue] = result.issues;
   const key = v.getDotPath(issue) ?? 'the value';
-  // A schema's own words, where it has some.
-  const expected = issue.message.startsWith('Invalid ') ? issue.expected : issue.message;
-  throw new InputError(`${path}: '${key}' is ${quoted(issue.input)}, expected ${expected}`);
+  throw new InputError(`${path}: '${key}' is ${quoted(issue.input)}, expected ${expectedBy(issue)}`);
 }
+
+/** What a schema expected in place of a value: in its own words, where it has some. */
+export const expectedBy = ({ message, expected }: v.BaseIssue<unknown>): string =>
+  message.startsWith('Invalid ') ? (expected ?? 'something else') : message;
 
 /** The same, undefined if there is no such file. */
 export async function readOptionalJson<Schema extends v.GenericSchema>(

@@ -71,7 +71,7 @@ export async function loadModel(folder: string, device: Device, options: LoadOpt
   checkLoading(folder, device, options);
   await using checkpoint = await openCheckpoint(folder);
   const { file, names } = checkpoint;
-  if (file.has(`${names.classifier}.weight`) && !checkpoint.otherHead) return await loadClassifier(checkpoint, device, options);
+  if (file.has(`${names.classifier}.weight`) && !checkpoint.remarks.otherHead) return await loadClassifier(checkpoint, device, options);
   if (names.decoderBias && checkpoint.locate(names.decoderBias) === undefined) return await load(Encoder, checkpoint, device, options);
   return await load(MaskedLanguageModel, checkpoint, device, options);
 }
@@ -300,6 +300,6 @@ function loadClassifier(
   // sentence-transformers would squash the one output that has no name.
   const scoreFunction = !fresh ? config.scoreFunction : labels === 1 ? 'torch.nn.modules.linear.Identity' : undefined;
   const labelNames = fresh ? fresh.labelNames : config.labelNames;
-  const complete = new Checkpoint({ ...config, numLabels: labels, labelNames, problemType, scoreFunction }, file);
+  const complete = new Checkpoint({ ...config, numLabels: labels, labelNames, problemType, scoreFunction }, file, checkpoint.remarks);
   return load(SequenceClassifier, complete, device, options, fresh?.seed);
 }

@@ -49,7 +49,10 @@ function checkTogether(config: ModelConfig, source: string): void {
 export function checkConfig(config: ModelConfig): void {
   const source = 'the configuration';
   checkArgument('config', config, kinds.object);
-  const { bias } = parseConfig(configToJson(config), source);
+  const { bias, feedforward } = parseConfig(configToJson(config), source);
+  const [asked, known] = [config.feedforward, feedforward].map(describeFeedforward);
+  if (asked !== known)
+    throw new InputError(`${source}: the feedforward part is ${asked}, which the family '${config.family}' does not know`);
   for (const part of ['queryKeyValue', 'dense'] as const)
     if (bias[part] !== config.bias[part])
       throw new InputError(`${source}: 'bias.${part}' is ${config.bias[part]}, expected ${bias[part]} of the family '${config.family}'`);

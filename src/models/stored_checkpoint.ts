@@ -1,7 +1,7 @@
 /** A checkpoint folder as it is read: which tensors its file has, and what they must be. */
 import { joinPath } from '#platform';
 import type { Device } from '../backend/device.ts';
-import { InputError, printable } from '../errors.ts';
+import { InputError, printable, quoted } from '../errors.ts';
 import { readJson } from '../io/files.ts';
 import { openWeights } from '../io/model_folder.ts';
 import type { SafetensorsFile } from '../io/safetensors.ts';
@@ -20,6 +20,14 @@ export function normFactors(config: ModelConfig): { name: string; value: number 
     .map((name) => ({ name, value: 1 / Math.sqrt(config.hiddenSize / config.numAttentionHeads) }));
 }
 
+/** What a config.json says beside the configuration. */
+interface ConfigRemarks {
+  /** What the classifier's head is of, if it is of something else than texts: tokens, say. Then it has the same names, and is left aside. */
+  otherHead?: string;
+  /** What is told of it as soon as weights are read. */
+  notice?: string;
+}
+
 /** A checkpoint folder, its configuration read and its tensors ready to be read. */
 export class Checkpoint {
   readonly family: Family;
@@ -31,8 +39,7 @@ export class Checkpoint {
   constructor(
     config: ModelConfig,
     readonly file: SafetensorsFile,
-    /** What the classifier's head is of, if it is of something else than texts: tokens, say. Then it has the same names, and is left aside. */
-    readonly otherHead?: string,
+    readonly remarks: ConfigRemarks = {},
   ) {
     this.config = { ...config };
     this.family = familyOf(config);
@@ -44,9 +51,10 @@ export class Checkpoint {
   get head(): { tensor: string; outputs: number } | undefined {
     const tensor = `${this.names.classifier}.weight`;
     if (!this.file.has(tensor)) return undefined;
-    if (this.otherHead)
+    const { otherHead } = this.remarks;
+    if (otherHead)
       throw this.error(
-        `has the head of a ${this.otherHead} by its config.json, expected one that classifies texts, a ...ForSequenceClassification`,
+        `has the head of a ${otherHead} by its config.json, expected one that classifies texts, a ...ForSequenceClassification`,
       );
     return { tensor, outputs: this.file.info(tensor).shape[0] };
   }
@@ -123,6 +131,7 @@ export class Checkpoint {
     const { unused, maskedHead, modelTypes } = this.family;
     const factors = new Map(normFactors(config).map(({ name, value }) => [name, value]));
     const rest: string[] = [];
+    if (this.remarks.notice) notice(this.remarks.notice);
     for (const name of file.names) {
       if (this.used.has(name) || unused.test(name) || (!predicts && maskedHead.test(name))) continue;
       if (name.startsWith(`${names.decoder}.`) || name === names.decoderBias) continue;
@@ -184,9 +193,16 @@ export async function openCheckpoint(folder: string): Promise<Checkpoint> {
   const path = joinPath(folder, 'config.json');
   const json = await readJson(path);
   const config = parseConfig(json, path);
-  const { architectures } = json as { architectures?: string | string[] };
+  const { architectures, position_embedding_type: positions } = json as {
+    architectures?: string | string[];
+    position_embedding_type?: unknown;
+  };
   const otherHead = [architectures].flat().find((name) => typeof name === 'string' && otherClassifiers.test(name));
-  return new Checkpoint(config, await openWeights(folder), otherHead);
+  const isOther = typeof positions === 'string' && positions !== 'absolute';
+  const notice = isOther
+    ? `${path}: 'position_embedding_type' is ${quoted(positions)}, of which transformers 5 takes no notice; positions are absolute here as there, and answers may be others than those the model was trained for`
+    : undefined;
+  return new Checkpoint(config, await openWeights(folder), { otherHead, notice });
 }
 
 /** As transformers names them. */

@@ -6,7 +6,7 @@ import { joinByteLetters, joinMarked } from './spelling.ts';
 import { TextSteps } from './text_steps.ts';
 import { parseTokenizerJson, readTokenizerJson, type TemplateItem, type TokenizerConfig } from './tokenizer_json.ts';
 import { type EncodedPart, type TruncationSide, truncate } from './truncate.ts';
-import { joinPieces } from './word_piece.ts';
+import { cleanUpSpaces, joinPieces } from './word_piece.ts';
 
 export interface EncodeOptions {
   /** Read together with the text. */
@@ -27,6 +27,8 @@ export interface TokenizerSettings {
   truncationSide?: TruncationSide;
   /** Which tokens they are, by default those of the usual names. */
   specialTokens?: Partial<Record<SpecialTokenName, string>>;
+  /** Whether decoded text loses the blanks before punctuation and English contractions. By default it does not. */
+  cleansUp?: boolean;
   /** Whether token types are told; otherwise all are 0. By default they are. */
   tokenTypes?: boolean;
   /** All of it, which goes along where the tokenizer is saved. */
@@ -238,9 +240,8 @@ export class Tokenizer {
       const token = this.shown[id];
       if (token !== undefined && !(options.skipSpecialTokens && this.specialIds.has(id))) shown.push(token);
     }
-    if (decoder === null) return shown.join(' ');
-    if (decoder.type === 'WordPiece') return joinPieces(shown, decoder);
-    return decoder.type === 'ByteLevel' ? joinByteLetters(shown) : joinMarked(shown, decoder);
+    const text = joinTokens(shown, decoder);
+    return this.settings.cleansUp ? cleanUpSpaces(text) : text;
   }
 
   /** What JSON.stringify writes of it: a tokenizer.json. */
@@ -255,4 +256,10 @@ export class Tokenizer {
   idToToken(id: number): string | undefined {
     return this.shown[id];
   }
+}
+
+function joinTokens(tokens: readonly string[], decoder: TokenizerConfig['decoder']): string {
+  if (decoder === null) return tokens.join(' ');
+  if (decoder.type === 'WordPiece') return joinPieces(tokens, decoder);
+  return decoder.type === 'ByteLevel' ? joinByteLetters(tokens) : joinMarked(tokens, decoder);
 }

@@ -55,6 +55,8 @@ const configSchema = v.looseObject({
   truncation_side: v.nullish(v.picklist(['left', 'right'])),
   model_input_names: v.nullish(v.array(v.string())),
   added_tokens_decoder: v.nullish(v.record(v.string(), tokenSchema)),
+  clean_up_tokenization_spaces: flag,
+  clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output: flag,
 });
 type Config = v.InferOutput<typeof configSchema>;
 
@@ -94,7 +96,7 @@ export async function loadTokenizer(folder: string, notice: (message: string) =>
   const name = await classOf(config, folder);
   // transformers makes a BertTokenizer by defaults alone.
   if (!said && !isBertClass(name)) return Tokenizer.fromJson(json, path);
-  const settings = settingsOf(config, name);
+  const settings = settingsOf(config, name, json.model.type);
   const { made, differences } = configured(json, config, isBertClass(name), path, await readAddedTokens(folder, config));
   if (differences.length === 0) return Tokenizer.fromJson(json, path, settings);
   notice(
@@ -114,7 +116,7 @@ async function fromVocabulary(folder: string, path: string): Promise<Tokenizer> 
   const json = { version: '1.0', truncation: null, padding: null, added_tokens: [], model: { vocab: await readVocabulary(path) } };
   const first = { ...json, ...bertParts(json, config, []) };
   const { made } = configured(first, config, true, path, await readAddedTokens(folder, config));
-  return Tokenizer.fromJson(made, path, settingsOf(config, name));
+  return Tokenizer.fromJson(made, path, settingsOf(config, name, 'WordPiece'));
 }
 
 /** What a tokenizer.json becomes by a tokenizer_config.json, and in words what is different then. `others`: {@link readAddedTokens}. */
@@ -177,7 +179,7 @@ async function classOf(config: Config, folder: string): Promise<string> {
   return model?.tokenizer_class || bertClassOf[model?.model_type ?? ''] || '';
 }
 
-function settingsOf(config: Config, className: string): TokenizerSettings {
+function settingsOf(config: Config, className: string, modelType: unknown): TokenizerSettings {
   const isBert = isBertClass(className);
   const { model_max_length: length = config.max_len, truncation_side: truncationSide } = config;
   const specialTokens: TokenizerSettings['specialTokens'] = {};
@@ -190,6 +192,9 @@ function settingsOf(config: Config, className: string): TokenizerSettings {
     maxLength: hasLimit ? Math.floor(length) : undefined,
     truncationSide: truncationSide ?? undefined,
     specialTokens,
+    cleansUp:
+      config.clean_up_tokenization_spaces === true &&
+      (modelType !== 'BPE' || config.clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output === true),
     tokenTypes: config.model_input_names?.includes('token_type_ids') ?? (isBert && !className.startsWith('DistilBert')),
     config,
   };

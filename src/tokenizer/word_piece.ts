@@ -106,13 +106,16 @@ export function joinPieces(tokens: readonly string[], decoder: { prefix: string;
 
 /** Takes back the spaces before punctuation and English contractions. The decoder applies it to each piece by itself. */
 function cleanUp(piece: string): string {
-  if (!piece.includes(' ')) return piece;
-  return piece
+  return piece.includes(' ') ? cleanUpSpaces(piece).replaceAll(' do not', " don't") : piece;
+}
+
+/** What transformers does to a whole decoded text where `clean_up_tokenization_spaces` says so; the decoder's own has one rule more. */
+export function cleanUpSpaces(text: string): string {
+  return text
     .replaceAll(/ ([.?!,])/g, '$1')
     .replaceAll(" ' ", "'")
     .replaceAll(" n't", "n't")
     .replaceAll(" 'm", "'m")
-    .replaceAll(' do not', " don't")
     .replaceAll(" 's", "'s")
     .replaceAll(" 've", "'ve")
     .replaceAll(" 're", "'re");

@@ -113,7 +113,7 @@ test.each([
   [
     'trees in the family that has none',
     { family: 'bert', typeVocabSize: 2, bias: { queryKeyValue: true, dense: true } },
-    /'intermediate_size' is missing/,
+    /the feedforward part is 1x1, which the family 'bert' does not know/,
   ],
   ['no biases in a family that has them', { family: 'ultrafastbert', typeVocabSize: 2 }, /'bias\.queryKeyValue' is false, expected true/],
   ['padding that is no token', { padTokenId: 50 }, /'pad_token_id' is 50/],
@@ -189,8 +189,8 @@ describe('configurations that cannot be used', () => {
 
   test.each([
     [{ hidden_act: 'relu' }, /'hidden_act' is "relu"/],
-    [{ position_embedding_type: 'relative_key' }, /position_embedding_type/],
-    [{ is_decoder: true }, /is_decoder/],
+    [{ is_decoder: true }, /'is_decoder' is true, expected false: a decoder, whose tokens see only those before them, is not computed$/],
+    [{ add_cross_attention: true }, /'add_cross_attention' is true, expected false: attention to another text is not computed$/],
   ])('BERT with %o', (change, message) => {
     expect(messageOf({ ...goldenJson<Json>('hf-bert', 'config.json'), ...change })).toMatch(message);
   });

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { loadMaskedLanguageModel, loadModel, saveCheckpoint } from '../../src/models/checkpoint.ts';
+import { parseConfig } from '../../src/models/config_json.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
 import { type Changes, figures, writePythonModel } from '../python_models.ts';
 import { temporaryFolder } from '../temporary.ts';
@@ -12,6 +13,7 @@ interface Case<Answer> extends Changes {
   answer: Answer;
 }
 const models = figures<{
+  defaults: { told: object; read: Record<string, unknown> }[];
   blank: string;
   pair: [string, string];
   fill: Case<{ token: number; score: number }[]>[];
@@ -22,6 +24,34 @@ const models = figures<{
 const { blank, pair } = models;
 const device = new ReferenceDevice();
 const open = { device, notice: () => {} };
+
+test.each(models.defaults)('what is not said is what transformers takes: $told', ({ told, read }) => {
+  const own = parseConfig(told, 'config.json');
+  const { padTokenId: pad, positionOffset = 0, dropout, embeddingSize, hiddenSize } = own;
+  const known: Record<string, unknown> = {
+    vocab_size: own.vocabSize,
+    hidden_size: hiddenSize,
+    num_hidden_layers: own.numHiddenLayers,
+    num_attention_heads: own.numAttentionHeads,
+    max_position_embeddings: own.maxPositionEmbeddings + positionOffset,
+    type_vocab_size: own.typeVocabSize,
+    pad_token_id: pad,
+    layer_norm_eps: own.layerNormEps,
+    initializer_range: own.initializerRange,
+    hidden_dropout_prob: dropout.hidden,
+    attention_probs_dropout_prob: dropout.attention,
+    embedding_size: embeddingSize ?? hiddenSize,
+    hidden_act: 'gelu',
+    dropout: dropout.hidden,
+    attention_dropout: dropout.attention,
+    seq_classif_dropout: dropout.classifier,
+    activation: 'gelu',
+    tie_word_embeddings: !own.untiedDecoder,
+  };
+  const neurons = 'intermediate_size' in read ? 'intermediate_size' : 'hidden_dim';
+  expect(own.feedforward).toEqual({ kind: 'dense', neurons: read[neurons] });
+  for (const [key, value] of Object.entries(read)) if (key !== neurons) expect({ [key]: known[key] }).toEqual({ [key]: value });
+});
 
 describe('what transformers opens for a task is opened for it, with the same numbers', () => {
   test.each(models.fill)('fill-mask: $name', async ({ answer, ...changes }) => {
@@ -90,6 +120,14 @@ describe('what is left out is told', () => {
       'a decoder of its own that config.json calls tied',
       [
         "FOLDER/model.safetensors: 'cls.predictions.decoder.weight' differs from 'bert.embeddings.word_embeddings.weight', of which config.json says that it is a copy: the decoder is taken as it is",
+      ],
+    ],
+    [
+      'fill-mask',
+      'relative positions, which transformers 5 does not compute',
+      [
+        `FOLDER/config.json: 'position_embedding_type' is "relative_key", of which transformers 5 takes no notice; positions are absolute here as there, and answers may be others than those the model was trained for`,
+        'FOLDER/model.safetensors: left out, for what is asked of the model does not use them: bert.encoder.layer.0.attention.self.distance_embedding.weight',
       ],
     ],
     ['fill-mask', 'as it is', []],

@@ -13,12 +13,13 @@ interface Case extends Changes {
     cut: number[];
     text: string;
     plain: string;
+    spaced: string;
     maxLength: number | null;
     side: string;
     mask: number | null;
   };
 }
-const { sample, cases } = figures<{ sample: string; cases: Case[] }>('tokenizers.json');
+const { sample, spaced, cases } = figures<{ sample: string; spaced: string; cases: Case[] }>('tokenizers.json');
 
 describe('a folder of which the files say different things is read as AutoTokenizer does', () => {
   test.each(cases)('$name', async ({ answer, ...changes }) => {
@@ -32,6 +33,7 @@ describe('a folder of which the files say different things is read as AutoTokeni
     expect(tokenizer.encode(sample, { maxLength: 6 }).ids).toEqual(answer.cut);
     expect(tokenizer.decode(ids)).toBe(answer.text);
     expect(tokenizer.decode(ids, { skipSpecialTokens: true })).toBe(answer.plain);
+    expect(tokenizer.decode(tokenizer.encode(spaced).ids)).toBe(answer.spaced);
     expect(tokenizer.maxLength ?? null).toBe(answer.maxLength);
     expect(tokenizer.truncationSide).toBe(answer.side);
     // One that no file names is found by its usual name.

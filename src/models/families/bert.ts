@@ -14,8 +14,8 @@ import {
 } from './hugging_face.ts';
 
 const modelTypes = { dense: 'bert', trees: 'ultrafastbert' } as const;
-const entries = encoderEntries(0);
-const dense = v.object({ ...entries, model_type: v.literal(modelTypes.dense), ...denseEntries });
+const entries = encoderEntries();
+const dense = v.object({ ...entries, model_type: v.literal(modelTypes.dense), ...denseEntries() });
 const trees = v.object({ ...entries, model_type: v.literal(modelTypes.trees), ...treeEntries });
 
 export const bert: Family = {

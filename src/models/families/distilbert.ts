@@ -16,10 +16,14 @@ import {
 
 const modelTypes = { dense: 'distilbert', trees: 'ultrafastdistilbert' } as const;
 const entries = {
-  ...commonEntries,
+  ...commonEntries(),
   dim: v.optional(hidden, 768),
   n_layers: v.optional(layerCount, 6),
   n_heads: v.optional(headCount, 12),
+  // transformers takes BERT's names of these three for its own, and rather than them.
+  hidden_size: v.optional(hidden),
+  num_hidden_layers: v.optional(layerCount),
+  num_attention_heads: v.optional(headCount),
   activation,
   dropout: v.optional(probability, 0.1),
   attention_dropout: v.optional(probability, 0.1),
@@ -77,9 +81,9 @@ export const distilbert: Family = {
     const config = fromEncoderEntries(
       {
         ...own,
-        hidden_size: own.dim,
-        num_hidden_layers: own.n_layers,
-        num_attention_heads: own.n_heads,
+        hidden_size: own.hidden_size ?? own.dim,
+        num_hidden_layers: own.num_hidden_layers ?? own.n_layers,
+        num_attention_heads: own.num_attention_heads ?? own.n_heads,
         type_vocab_size: 0,
         layer_norm_eps: normEpsilon,
         hidden_dropout_prob: own.dropout,

@@ -17,8 +17,9 @@ import {
 } from './hugging_face.ts';
 
 const modelTypes = { dense: 'electra', trees: 'ultrafastelectra' } as const;
-const entries = { ...encoderEntries(0), embedding_size: v.optional(hidden, 128) };
-const dense = v.object({ ...entries, model_type: v.literal(modelTypes.dense), ...denseEntries });
+const defaults = { hiddenSize: 256, heads: 4, neurons: 1024 };
+const entries = { ...encoderEntries(defaults), embedding_size: v.optional(hidden, 128) };
+const dense = v.object({ ...entries, model_type: v.literal(modelTypes.dense), ...denseEntries(defaults) });
 const trees = v.object({ ...entries, model_type: v.literal(modelTypes.trees), ...treeEntries });
 
 export const electra: Family = {

@@ -2,6 +2,7 @@
 
 import * as v from 'valibot';
 import { InputError, quoted } from '../../errors.ts';
+import { expectedBy } from '../../io/checked_json.ts';
 import type { FeedforwardConfig, ModelConfig } from '../config.ts';
 
 // Limits that no real model reaches; they keep a damaged file from asking for absurd amounts of memory.
@@ -94,5 +95,5 @@ export function validate<Schema extends v.GenericSchema>(schema: Schema, json: u
   // Of a missing key valibot expects the key itself.
   if (issue.received === 'undefined')
     throw new InputError(`${source}: '${key}' is missing${issue.expected?.startsWith('"') ? '' : `, expected ${issue.expected}`}`);
-  throw new InputError(`${source}: '${key}' is ${quoted(issue.input)}, expected ${issue.expected}`);
+  throw new InputError(`${source}: '${key}' is ${quoted(issue.input)}, expected ${expectedBy(issue)}`);
 }

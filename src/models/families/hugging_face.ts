@@ -27,10 +27,10 @@ export const padding = (otherwise: number) => v.optional(v.nullable(v.pipe(v.num
 /** The second is the same, under a name of before. */
 export const activation = v.optional(v.picklist(['gelu', 'gelu_python']), 'gelu');
 
-/** Under the same names in every family. */
-export const commonEntries = {
-  vocab_size: vocabulary,
-  max_position_embeddings: positionCount,
+/** Under the same names in every family; `vocabularySize` where nothing is said. */
+export const commonEntries = (vocabularySize = 30522) => ({
+  vocab_size: v.optional(vocabulary, vocabularySize),
+  max_position_embeddings: v.optional(positionCount, 512),
   initializer_range: v.optional(v.pipe(v.number(), v.minValue(0)), 0.02),
   tie_word_embeddings: v.nullish(v.boolean(), true),
   num_labels: v.nullish(labelCount),
@@ -39,14 +39,23 @@ export const commonEntries = {
   sentence_transformers: v.nullish(v.looseObject({ activation_fn: v.nullish(v.string()) })),
   /** The same in files of before sentence-transformers 4. */
   sbert_ce_default_activation_function: v.nullish(v.string()),
-};
+});
 
-/** BERT's keys, which others have too; with another default for what is padding. */
-export const encoderEntries = (padTokenId: number) => ({
-  ...commonEntries,
-  hidden_size: hidden,
-  num_hidden_layers: layerCount,
-  num_attention_heads: headCount,
+/** What a family's keys are where config.json says nothing, as the family's class in transformers has it. */
+export interface Defaults {
+  vocabularySize?: number;
+  hiddenSize?: number;
+  heads?: number;
+  neurons?: number;
+  padTokenId?: number;
+}
+
+/** BERT's keys, which others have too. */
+export const encoderEntries = ({ vocabularySize, hiddenSize = 768, heads = 12, padTokenId = 0 }: Defaults = {}) => ({
+  ...commonEntries(vocabularySize),
+  hidden_size: v.optional(hidden, hiddenSize),
+  num_hidden_layers: v.optional(layerCount, 12),
+  num_attention_heads: v.optional(headCount, heads),
   type_vocab_size: v.optional(count(2 ** 10), 2),
   pad_token_id: padding(padTokenId),
   hidden_act: activation,
@@ -54,24 +63,23 @@ export const encoderEntries = (padTokenId: number) => ({
   hidden_dropout_prob: v.optional(probability, 0.1),
   attention_probs_dropout_prob: v.optional(probability, 0.1),
   classifier_dropout: v.nullish(probability),
-  position_embedding_type: v.nullish(v.literal('absolute'), 'absolute'),
-  is_decoder: v.nullish(v.literal(false), false),
-  add_cross_attention: v.nullish(v.literal(false), false),
+  is_decoder: v.nullish(v.literal(false, 'false: a decoder, whose tokens see only those before them, is not computed'), false),
+  add_cross_attention: v.nullish(v.literal(false, 'false: attention to another text is not computed'), false),
 });
 
 /** Of a model with dense layers, which transformers knows, and of its kin with trees. */
-export const denseEntries = { intermediate_size: neurons };
+export const denseEntries = ({ neurons: most = 3072 }: Defaults = {}) => ({ intermediate_size: v.optional(neurons, most) });
 export const treeEntries = { ...feedforwardEntries, intermed_type: v.picklist(['fff', 'none']) };
 
 type Output<Entries extends v.ObjectEntries> = v.InferOutput<v.ObjectSchema<Entries, undefined>>;
 /** Without those that are there to be refused. */
-export type EncoderEntries = Omit<
-  Output<ReturnType<typeof encoderEntries>>,
-  'hidden_act' | 'position_embedding_type' | 'is_decoder' | 'add_cross_attention'
->;
+export type EncoderEntries = Omit<Output<ReturnType<typeof encoderEntries>>, 'hidden_act' | 'is_decoder' | 'add_cross_attention'>;
 
 /** What a checked configuration says of the blocks' feedforward part. */
-export const readFeedforward = (json: Output<typeof denseEntries> | Output<typeof treeEntries>, source: string): FeedforwardConfig =>
+export const readFeedforward = (
+  json: Output<ReturnType<typeof denseEntries>> | Output<typeof treeEntries>,
+  source: string,
+): FeedforwardConfig =>
   'intermediate_size' in json ? { kind: 'dense', neurons: json.intermediate_size } : fromFeedforwardEntries(json, `${source}: '`);
 
 /** What a checked configuration with BERT's keys says. */

@@ -18,11 +18,10 @@ import {
   treeEntries,
 } from './hugging_face.ts';
 
-const entries = encoderEntries(1);
-
 /** `name`: of transformers' classes. */
-function robertaFamily(modelTypes: Family['modelTypes'], name: string): Family {
-  const dense = v.object({ ...entries, model_type: v.literal(modelTypes.dense), ...denseEntries });
+function robertaFamily(modelTypes: Family['modelTypes'], name: string, vocabularySize: number): Family {
+  const entries = encoderEntries({ vocabularySize, padTokenId: 1 });
+  const dense = v.object({ ...entries, model_type: v.literal(modelTypes.dense), ...denseEntries() });
   const trees = v.object({ ...entries, model_type: v.literal(modelTypes.trees), ...treeEntries });
   return {
     modelTypes,
@@ -63,5 +62,5 @@ function robertaFamily(modelTypes: Family['modelTypes'], name: string): Family {
   };
 }
 
-export const roberta = robertaFamily({ dense: 'roberta', trees: 'ultrafastroberta' }, 'Roberta');
-export const xlmRoberta = robertaFamily({ dense: 'xlm-roberta', trees: 'ultrafastxlm-roberta' }, 'XLMRoberta');
+export const roberta = robertaFamily({ dense: 'roberta', trees: 'ultrafastroberta' }, 'Roberta', 50265);
+export const xlmRoberta = robertaFamily({ dense: 'xlm-roberta', trees: 'ultrafastxlm-roberta' }, 'XLMRoberta', 30522);
