@@ -1,5 +1,5 @@
 /** Folders as Python's tools write or take them: test/fixtures/python-tools/base with changes. */
-import { chmodSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, cpSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { readSafetensors } from '../src/io/safetensors.ts';
 import { writeSafetensors } from '../src/io/safetensors_writer.ts';
@@ -18,6 +18,9 @@ export interface Changes {
   config?: object;
   /** Keys of config.json that are left out. */
   without?: string[];
+  /** To other places. */
+  move?: Record<string, string>;
+  copy?: Record<string, string>;
   files?: Record<string, unknown>;
 }
 
@@ -25,7 +28,7 @@ type Lists = Record<string, number[] | number[][]>;
 
 export async function writePythonModel(
   name: string,
-  { rename = {}, remove = [], add = {}, config, without, files = {} }: Changes,
+  { rename = {}, remove = [], add = {}, config, without, move = {}, copy = {}, files = {} }: Changes,
 ): Promise<string> {
   const folder = join(temporaryFolder(), name);
   rmSync(folder, { recursive: true, force: true });
@@ -35,6 +38,10 @@ export async function writePythonModel(
   if (config || without) {
     const all = Object.entries({ ...JSON.parse(readFileSync(path('config.json'), 'utf8')), ...config });
     writeFileSync(path('config.json'), JSON.stringify(Object.fromEntries(all.filter(([key]) => !without?.includes(key)))));
+  }
+  for (const [from, to] of Object.entries({ ...move, ...copy })) {
+    mkdirSync(dirname(path(to)), { recursive: true });
+    (from in move ? renameSync : copyFileSync)(path(from), path(to));
   }
   for (const [file, content] of Object.entries(files)) {
     mkdirSync(dirname(path(file)), { recursive: true });

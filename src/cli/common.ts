@@ -156,18 +156,25 @@ export async function openPipeline<Name extends keyof Pipelines>(
   more: Pick<PipelineOptions, 'prompt' | 'prompt_name' | 'notice'> = {},
 ): Promise<Pipelines[Name]> {
   const { pipeline } = await import('../pipelines/pipeline.ts');
-  const folder = await openModelFolder(options);
+  const folder = await openModelFolder(options, task === 'feature-extraction');
   return await pipeline(task, folder, { device, dtype: options.dtype, notice: (line) => notice(line, options), ...more });
 }
 
-/** The folder of the model asked for, which is downloaded, with a progress bar, if it is one of the hub's. */
-export async function openModelFolder({ model, revision, ...options }: ModelOptions & { quiet?: boolean }): Promise<string> {
+/**
+ * The folder of the model asked for, which is downloaded, with a progress bar, if it is one of the hub's. `forSentences`: vectors are made
+ * with it.
+ */
+export async function openModelFolder(
+  { model, revision, ...options }: ModelOptions & { quiet?: boolean },
+  forSentences = false,
+): Promise<string> {
   const [{ resolveModelFolder }, { ProgressBar }] = await Promise.all([import('../io/model_folder.ts'), import('./progress.ts')]);
   const bar = new ProgressBar(options, '{file}  ');
   let [current, started] = ['', 0];
   try {
     return await resolveModelFolder(model, {
       revision,
+      forSentences,
       notice: (line) => notice(line, options),
       progress_callback({ file, loaded, total }) {
         if (file !== current) [current, started] = [file, performance.now()];

@@ -3,7 +3,7 @@ import { lstat, realpath } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve, sep } from 'node:path';
 import { InputError } from '../errors.ts';
 import { kindOf } from '../io/files.ts';
-import { sentenceModule } from '../io/model_files.ts';
+import { isUsualModule } from '../io/sentence_folder.ts';
 
 /** What makes a folder a model's, with what belongs to its tokenizer and its vectors. */
 const ofModel =
@@ -32,7 +32,7 @@ export async function checkOutput(
   if (
     ofModel.test(basename(written)) &&
     (await isFile(written)) &&
-    ((await isModel(own)) || (sentenceModule.test(basename(own)) && (await isModel(dirname(own)))))
+    ((await isModel(own)) || (isUsualModule(basename(own)) && (await isModel(dirname(own)))))
   )
     throw new InputError(`${option} ${out} is a file of the model in ${dirname(out)}, expected another`);
 }

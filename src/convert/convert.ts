@@ -2,7 +2,7 @@
 import type { Device } from '../backend/device.ts';
 import type { PoolKind } from '../backend/operations/pool.ts';
 import type { ProductPrecision } from '../backend/prepared_weight.ts';
-import { copySentenceFiles } from '../io/model_folder.ts';
+import { copySentenceFiles } from '../io/sentence_folder.ts';
 import { saveCheckpoint } from '../models/checkpoint.ts';
 import type { FeedforwardConfig } from '../models/config.ts';
 import { countParameters } from '../nn/parameter.ts';

@@ -6,7 +6,12 @@ import { readJson } from './files.ts';
 
 /** What a JSON file holds. @throws InputError naming file and key if it is missing, damaged or not as the schema says */
 export async function readCheckedJson<Schema extends v.GenericSchema>(path: string, schema: Schema): Promise<v.InferOutput<Schema>> {
-  const result = v.safeParse(schema, await readJson(path));
+  return checkedJson(await readJson(path), schema, path);
+}
+
+/** @throws InputError naming `path` and the key if a value is not as the schema says */
+export function checkedJson<Schema extends v.GenericSchema>(json: unknown, schema: Schema, path: string): v.InferOutput<Schema> {
+  const result = v.safeParse(schema, json);
   if (result.success) return result.output;
   const [issue] = result.issues;
   const key = v.getDotPath(issue) ?? 'the value';

@@ -1,10 +1,12 @@
-import { errorCode, gunzip, openFile, readBlocks, kindOf as systemKindOf, writeAside } from '#platform';
+import { errorCode, gunzip, joinPath, openFile, readBlocks, kindOf as systemKindOf, writeAside } from '#platform';
 import { FailureError, InputError, memoryError } from '../errors.ts';
 import { type JsonExtent, parseJsonText } from './json.ts';
 import { decodeUtf8 } from './utf8.ts';
 
 /** JSON files here are configurations and tokenizers; anything larger is a mistake. */
 export const maximumJsonBytes = 2 ** 28;
+/** A file that is copied is read whole. */
+const maximumCopiedBytes = 2 ** 30;
 /** Longer lines do not come whole, so that a file without line ends cannot fill the memory. UTF-16 units. */
 const maximumLineLength = 2 ** 20;
 
@@ -216,4 +218,16 @@ async function* prepend(first: Uint8Array, rest: AsyncIterator<Uint8Array>): Asy
   } finally {
     await rest.return?.();
   }
+}
+
+/** Which of the paths are files of a folder. */
+export async function filesAmong(folder: string, paths: readonly string[]): Promise<string[]> {
+  const found: string[] = [];
+  for (const path of paths) if ((await kindOf(joinPath(folder, path))) === 'file') found.push(path);
+  return found;
+}
+
+/** Copies files of a model's folder as they are. */
+export async function copyFiles(from: string, to: string, paths: readonly string[]): Promise<void> {
+  for (const path of paths) await writeFileAtomic(joinPath(to, path), await readBytes(joinPath(from, path), maximumCopiedBytes));
 }

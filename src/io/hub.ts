@@ -6,17 +6,16 @@ import { fileError, maximumJsonBytes, readJson } from './files.ts';
 import { CallbackError, commitPattern, type DiskError, HubClient, isOfDisk, UnavailableError } from './hub_client.ts';
 import {
   modelFiles,
-  moduleFiles,
   pickledError,
   pickledWeights,
   sentenceFiles,
-  sentenceModule,
-  sentenceModulesSchema,
+  textSettingsFiles,
   tokenizerFiles,
   vocabularyFile,
   weightsIndex,
   weightsIndexSchema,
 } from './model_files.ts';
+import { classOf, modulePath, type SentenceModule, sentenceModulesSchema, transformerPath } from './sentence_folder.ts';
 
 /** How far the download of a file is, as transformers.js tells it. */
 export interface DownloadProgress {
@@ -50,8 +49,7 @@ export interface HubOptions {
 
 /** Nothing else is downloaded than `modelFiles`, these, and what modules of sentence-transformers need, whatever a repository has. */
 const optionalFiles = [...tokenizerFiles, ...sentenceFiles];
-const isOfModule = (path: string) =>
-  moduleFiles.some((name) => path.endsWith(`/${name}`) && sentenceModule.test(path.slice(0, -1 - name.length)));
+const moduleFiles = ['config.json', 'model.safetensors'];
 const shard = /^model-\d{5}-of-\d{5}\.safetensors$/;
 const weights = modelFiles[1];
 
@@ -110,15 +108,43 @@ async function update(
   name: string,
   report: HubOptions['progress_callback'],
 ): Promise<void> {
-  const { wanted, missing } = choose(name, await hub.files(commit));
-  for (const file of wanted) {
-    if (await cache.has(commit, file.path)) continue;
+  const files = await hub.files(commit);
+  const download = async (file: HubFile) => {
+    if (await cache.has(commit, file.path)) return;
     const { path, size } = file;
     await hub.download(cache, commit, file, (loaded) =>
       report?.({ status: 'progress', name, file: path, loaded, total: size, progress: (100 * loaded) / (size || 1) }),
     );
+  };
+  // Whatever lacks a file is refused before anything comes. Where the rest lies modules.json says.
+  if (files.has('config.json') || !files.has('modules.json')) choose(name, files, []);
+  for (const path of ['config.json', 'modules.json']) {
+    const file = files.get(path);
+    if (file) await download(checkedSize(name, file));
   }
+  const { wanted, missing } = choose(name, files, files.has('modules.json') ? await readModulesOf(cache, commit) : []);
+  for (const file of wanted) await download(file);
   for (const path of missing) if (!(await cache.lacks(commit, path))) await cache.addMissing(commit, path).catch(() => {});
+}
+
+/** The modules that a commit's modules.json lists, as far as it is what it should be: whoever opens it says what is wrong. */
+async function readModulesOf(cache: HubCache, commit: string): Promise<SentenceModule[]> {
+  const modules = await readCached(cache, commit, 'modules.json', sentenceModulesSchema);
+  return (modules ?? []).flatMap(({ type, path: said }) => {
+    const path = modulePath(said);
+    return path === undefined ? [] : [{ type, path }];
+  });
+}
+
+async function readCached<T>(cache: HubCache, commit: string, path: string, schema: v.GenericSchema<unknown, T>): Promise<T | undefined> {
+  const result = v.safeParse(schema, await readJson(joinPath(cache.folder(commit), path)).catch(() => undefined));
+  return result.success ? result.output : undefined;
+}
+
+function checkedSize(name: string, file: HubFile): HubFile {
+  if (file.path.endsWith('.json') && file.size > maximumJsonBytes)
+    throw new InputError(`${name}: ${file.path} has ${file.size} bytes on the hub, expected at most ${maximumJsonBytes}`);
+  return file;
 }
 
 function diskError(error: DiskError): Error {
@@ -153,7 +179,8 @@ function addressOf(hubUrl: string): string {
 async function find(cache: HubCache, revision: string): Promise<{ kept?: string; usable?: string; lacking: string }> {
   const commit = commitPattern.test(revision) ? revision : await cache.commitOf(revision);
   const nothing = `the cache does not hold revision ${revision} of this model`;
-  if (commit === undefined || !commitPattern.test(commit) || !(await cache.has(commit, 'config.json'))) return { lacking: nothing };
+  if (commit === undefined || !commitPattern.test(commit)) return { lacking: nothing };
+  if (!(await cache.has(commit, 'config.json')) && !(await cache.has(commit, 'modules.json'))) return { lacking: nothing };
   const path = await lackingFile(cache, commit);
   if (path !== undefined)
     return { lacking: `the cache holds revision ${revision} of this model without ${path}: open it once online, which completes it` };
@@ -167,46 +194,80 @@ async function find(cache: HubCache, revision: string): Promise<{ kept?: string;
   };
 }
 
+/** The folders that hold what a model must have: the repository's own, that of its Transformer, or both. */
+function placesOf(modules: readonly SentenceModule[], hasOwn: boolean): string[] {
+  const place = transformerPath(modules);
+  return place === '' ? [''] : hasOwn ? ['', place] : [place];
+}
+
+const pathIn = (place: string, file: string) => (place === '' ? file : `${place}/${file}`);
+
 /** A file that a model must have and the cache lacks. */
 async function lackingFile(cache: HubCache, commit: string): Promise<string | undefined> {
   const has = (path: string) => cache.has(commit, path);
-  /** As far as it is what it should be: whoever opens it says what is wrong. */
-  const read = async <T>(path: string, schema: v.GenericSchema<unknown, T>): Promise<T | undefined> => {
-    const result = v.safeParse(schema, await readJson(joinPath(cache.folder(commit), path)).catch(() => undefined));
-    return result.success ? result.output : undefined;
-  };
-  const needed = ['config.json', (await has(vocabularyFile)) ? vocabularyFile : 'tokenizer.json'];
-  const modules = (await has('modules.json')) && (await read('modules.json', sentenceModulesSchema));
-  for (const { type, path } of modules || [])
-    if (/(^|\.)(Pooling|Dense|LayerNorm)$/.test(type) && sentenceModule.test(path))
-      needed.push(...(type.endsWith('Pooling') ? ['config.json'] : moduleFiles).map((file) => `${path}/${file}`));
-  if (!(await has(weights))) {
-    needed.push(weightsIndex);
-    const index = (await has(weightsIndex)) && (await read(weightsIndex, weightsIndexSchema));
-    if (index) needed.push(...new Set(Object.values(index.weight_map).filter((path) => shard.test(path))));
+  const modules = (await has('modules.json')) ? await readModulesOf(cache, commit) : [];
+  const needed: string[] = [];
+  for (const module of modules)
+    if (/^(Pooling|Dense|LayerNorm)$/.test(classOf(module)) && module.path !== '')
+      needed.push(...(classOf(module) === 'Pooling' ? ['config.json'] : moduleFiles).map((file) => pathIn(module.path, file)));
+  for (const place of placesOf(modules, await has('config.json'))) {
+    const at = (file: string) => pathIn(place, file);
+    needed.push(at('config.json'), at((await has(at(vocabularyFile))) ? vocabularyFile : 'tokenizer.json'));
+    if (await has(at(weights))) continue;
+    needed.push(at(weightsIndex));
+    const index = (await has(at(weightsIndex))) && (await readCached(cache, commit, at(weightsIndex), weightsIndexSchema));
+    if (index)
+      needed.push(
+        ...new Set(
+          Object.values(index.weight_map)
+            .filter((path) => shard.test(path))
+            .map(at),
+        ),
+      );
   }
   for (const path of needed) if (!(await has(path))) return path;
   return undefined;
 }
 
 /** The files to download, the weights last: whoever finds them finds the rest too. */
-function choose(name: string, files: ReadonlyMap<string, HubFile>): { wanted: HubFile[]; missing: string[] } {
-  const whole = files.has(weights);
-  if (!whole && !files.has(weightsIndex) && files.has(pickledWeights)) throw pickledError(name);
-  const tokenizer = !files.has('tokenizer.json') && files.has(vocabularyFile) ? vocabularyFile : 'tokenizer.json';
+function choose(
+  name: string,
+  files: ReadonlyMap<string, HubFile>,
+  modules: readonly SentenceModule[],
+): { wanted: HubFile[]; missing: string[] } {
+  const parts = placesOf(modules, files.has('config.json')).map((place) => modelFilesIn(name, files, place));
+  const ofModules = modules
+    .filter((module) => module.path !== '' && classOf(module) !== 'Transformer')
+    .flatMap(({ path }) => moduleFiles.map((file) => pathIn(path, file)));
+  const paths = [
+    ...parts.flatMap(({ small }) => small),
+    ...[...sentenceFiles, ...textSettingsFiles, ...ofModules].filter((path) => files.has(path)),
+    ...parts.flatMap(({ large }) => large),
+  ];
+  const wanted = [...new Set(paths)].map((path) => checkedSize(name, files.get(path) as HubFile));
+  return { wanted, missing: [...optionalFiles, weights].filter((path) => !files.has(path)) };
+}
+
+/** What a folder of a repository must have and may have: configuration and tokenizer, and the weights. */
+function modelFilesIn(name: string, files: ReadonlyMap<string, HubFile>, place: string): { small: string[]; large: string[] } {
+  const at = (file: string) => pathIn(place, file);
+  const has = (file: string) => files.has(at(file));
+  const whole = has(weights);
+  if (!whole && !has(weightsIndex) && has(pickledWeights)) throw pickledError(name);
+  const tokenizer = !has('tokenizer.json') && has(vocabularyFile) ? vocabularyFile : 'tokenizer.json';
   const instead = { [weights]: weightsIndex, 'tokenizer.json': tokenizer } as Record<string, string>;
-  const lacking = modelFiles.filter((path) => !files.has(path) && !files.has(instead[path]));
+  const lacking = modelFiles.filter((path) => !has(path) && !has(instead[path]));
   if (lacking.includes(weights) && [...files.keys()].some((path) => /^onnx\/.*\.onnx$/.test(path)))
     throw new InputError(
       `${name}: holds ONNX graphs, for transformers.js, and lacks ${weights}; name the repository of the original model, which has ${weights}`,
     );
   if (lacking.length > 0)
-    throw new InputError(`${name}: lacks ${lacking.join(' and ')} on the hub; a model that can be opened has ${modelFiles.join(', ')}`);
-  const others = [...files.keys()].filter((path) => isOfModule(path));
-  const ofWeights = whole ? [weights] : [...[...files.keys()].filter((path) => shard.test(path)).sort(), weightsIndex];
-  const paths = ['config.json', tokenizer, ...optionalFiles.filter((path) => files.has(path)), ...others, ...ofWeights];
-  const wanted = paths.map((path) => files.get(path) as HubFile);
-  const large = wanted.find(({ path, size }) => path.endsWith('.json') && size > maximumJsonBytes);
-  if (large) throw new InputError(`${name}: ${large.path} has ${large.size} bytes on the hub, expected at most ${maximumJsonBytes}`);
-  return { wanted, missing: [...optionalFiles, weights].filter((path) => !files.has(path)) };
+    throw new InputError(
+      `${name}: lacks ${lacking.map(at).join(' and ')} on the hub; a model that can be opened has ${modelFiles.join(', ')}`,
+    );
+  const shards = [...files.keys()].filter((path) => path.startsWith(at('')) && shard.test(path.slice(at('').length))).sort();
+  return {
+    small: ['config.json', tokenizer, ...[...tokenizerFiles, ...textSettingsFiles].filter(has)].map(at),
+    large: whole ? [at(weights)] : [...shards, at(weightsIndex)],
+  };
 }

@@ -11,14 +11,15 @@ export const pickledWeights = 'pytorch_model.bin';
 /** What the oldest folders of BERT have in place of tokenizer.json. */
 export const vocabularyFile = 'vocab.txt';
 
-/** What a sentence-transformers folder has besides, and its folders of modules, with what each may have. */
-export const sentenceFiles: readonly string[] = ['modules.json', 'sentence_bert_config.json', 'config_sentence_transformers.json'];
-export const sentenceModule = /^\d{1,2}_[A-Z]\w{0,30}$/;
-export const moduleFiles: readonly string[] = ['config.json', 'model.safetensors'];
+/** Where sentence-transformers keeps how texts are read: the first of these that there is, and that says anything. */
+export const textSettingsFiles: readonly string[] = ['bert', 'roberta', 'distilbert', 'camembert', 'albert', 'xlm-roberta', 'xlnet'].map(
+  (name) => `sentence_${name}_config.json`,
+);
+
+/** What else a sentence-transformers folder has beside its modules'. */
+export const sentenceFiles: readonly string[] = ['modules.json', textSettingsFiles[0], 'config_sentence_transformers.json'];
 
 export const weightsIndexSchema = v.object({ weight_map: v.record(v.string(), v.string()) });
-/** Of modules.json. */
-export const sentenceModulesSchema = v.array(v.object({ type: v.string(), path: v.string() }));
 
 /** A path as a shell takes it for one word. */
 const shellWord = (path: string) => `'${path.replaceAll("'", "'\\''")}'`;

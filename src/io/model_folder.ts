@@ -1,24 +1,21 @@
 import * as v from 'valibot';
-import { errorCode, isModelFolder, joinPath, listFolder, type RandomAccessFile, shippedModelFolder } from '#platform';
+import { errorCode, isModelFolder, joinPath, type RandomAccessFile, shippedModelFolder } from '#platform';
 import { InputError } from '../errors.ts';
-import { kindOf, readBytes, readJson, writeFileAtomic } from './files.ts';
+import { kindOf, readJson } from './files.ts';
 import type { HubOptions } from './hub.ts';
-import {
-  modelFiles,
-  pickledError,
-  pickledWeights,
-  sentenceFiles,
-  sentenceModule,
-  vocabularyFile,
-  weightsIndex,
-  weightsIndexSchema,
-} from './model_files.ts';
+import { modelFiles, pickledError, pickledWeights, vocabularyFile, weightsIndex, weightsIndexSchema } from './model_files.ts';
 import { readSafetensors, SafetensorsFile, type TensorInfo } from './safetensors.ts';
+import { transformerFolder } from './sentence_folder.ts';
 
 const maxShards = 1000;
 
 /** OWNER/NAME as the hub has them; './OWNER/NAME' and '/OWNER/NAME' are folders and nothing else. */
 const hubName = /^[A-Za-z\d][\w.-]{0,95}\/[A-Za-z\d][\w.-]{0,95}$/;
+
+export interface FolderOptions extends HubOptions {
+  /** The model is to make vectors of sentences: its files may lie where modules.json says ({@link transformerFolder}). */
+  forSentences?: boolean;
+}
 
 /**
  * The folder of a model: the one named, or the shipped one. A name like 'OWNER/NAME' that is no folder here is looked up on the hub, and
@@ -26,20 +23,20 @@ const hubName = /^[A-Za-z\d][\w.-]{0,95}\/[A-Za-z\d][\w.-]{0,95}$/;
  * @throws InputError if it is no folder or lacks one of `modelFiles`, or the hub does not have it; FailureError if the download fails; the
  *   signal's reason.
  */
-export async function resolveModelFolder(model?: string, options: HubOptions = {}): Promise<string> {
+export async function resolveModelFolder(model?: string, options: FolderOptions = {}): Promise<string> {
   options.signal?.throwIfAborted();
   if (model !== undefined && hubName.test(model) && !(await isModelFolder(model))) {
     const { downloadModel } = await import('./hub.ts');
-    return await checkModelFolder(await downloadModel(model, options), false);
+    return await checkModelFolder(await downloadModel(model, options), options);
   }
   if (options.revision !== undefined)
     throw new InputError(
       `${model ?? 'the shipped model'} is a folder, which has no revision ${JSON.stringify(options.revision)}: models of the hub do`,
     );
-  return await checkModelFolder(model ?? shippedModelFolder(), model === undefined);
+  return await checkModelFolder(model ?? shippedModelFolder(), options, model === undefined);
 }
 
-async function checkModelFolder(folder: string, isShipped: boolean): Promise<string> {
+async function checkModelFolder(folder: string, { forSentences }: FolderOptions, isShipped = false): Promise<string> {
   const kind = await kindOf(folder);
   if (kind !== 'folder') {
     const found = kind === 'missing' ? 'no such folder' : 'is not a folder';
@@ -47,15 +44,23 @@ async function checkModelFolder(folder: string, isShipped: boolean): Promise<str
       `${folder || "''"}: ${found}; expected a model folder with ${modelFiles.join(', ')}, or OWNER/NAME of a model on the hub${isShipped ? ' (the shipped model): pass --model DIR' : ''}`,
     );
   }
-  const has = async (name: string) => (await kindOf(joinPath(folder, name))) === 'file';
+  const own = forSentences ? await transformerFolder(folder) : folder;
+  const has = async (name: string) => (await kindOf(joinPath(own, name))) === 'file';
   const missing: string[] = [];
   for (const name of modelFiles) {
     if ((await has(name)) || (name === 'model.safetensors' && (await has(weightsIndex)))) continue;
-    if (name === 'model.safetensors' && (await has(pickledWeights))) throw pickledError(folder, folder);
+    if (name === 'model.safetensors' && (await has(pickledWeights))) throw pickledError(own, own);
     if (name === 'tokenizer.json' && (await has(vocabularyFile))) continue;
     missing.push(name);
   }
-  if (missing.length > 0) throw new InputError(`${folder}: lacks ${missing.join(' and ')}; a model folder holds ${modelFiles.join(', ')}`);
+  if (missing.includes('config.json') && !forSentences) {
+    const below = await transformerFolder(folder).catch(() => folder);
+    if (below !== folder)
+      throw new InputError(
+        `${folder}: by its modules.json the model lies in ${below}: vectors are made of this folder, for all else name that one`,
+      );
+  }
+  if (missing.length > 0) throw new InputError(`${own}: lacks ${missing.join(' and ')}; a model folder holds ${modelFiles.join(', ')}`);
   return folder;
 }
 
@@ -133,34 +138,4 @@ function joinShards(name: string, shards: readonly SafetensorsFile[]): Safetenso
     },
   };
   return new SafetensorsFile(all, entries, 0, shards[0].metadata);
-}
-
-/** What a module's folder may hold: a Dense layer has weights, Normalize may have nothing. */
-const moduleFiles = ['config.json', 'model.safetensors', pickledWeights];
-const maxModuleBytes = 2 ** 30;
-
-/** What a folder has of the files in which sentence-transformers says how it pools and scales, and how long texts are; none if it is missing. */
-export async function sentenceFilesOf(folder: string): Promise<string[]> {
-  if ((await kindOf(folder)) !== 'folder') return [];
-  const paths = (await listFolder(folder)).flatMap((name) => {
-    if (sentenceModule.test(name)) return moduleFiles.map((file) => joinPath(name, file));
-    return sentenceFiles.includes(name) ? [name] : [];
-  });
-  return await filesAmong(folder, paths);
-}
-
-export async function copySentenceFiles(from: string, to: string): Promise<void> {
-  await copyFiles(from, to, await sentenceFilesOf(from));
-}
-
-/** Which of the paths are files of a folder. */
-export async function filesAmong(folder: string, paths: readonly string[]): Promise<string[]> {
-  const found: string[] = [];
-  for (const path of paths) if ((await kindOf(joinPath(folder, path))) === 'file') found.push(path);
-  return found;
-}
-
-/** Copies files of a model's folder as they are. */
-export async function copyFiles(from: string, to: string, paths: readonly string[]): Promise<void> {
-  for (const path of paths) await writeFileAtomic(joinPath(to, path), await readBytes(joinPath(from, path), maxModuleBytes));
 }

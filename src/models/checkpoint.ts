@@ -60,6 +60,8 @@ export interface LoadOptions {
   dtype?: Precision;
   /** Is told, in one line, of tensors that are left out. */
   notice?: (message: string) => void;
+  /** What counts before config.json, by the same names. */
+  config?: Readonly<Record<string, unknown>>;
 }
 
 /**
@@ -69,7 +71,7 @@ export interface LoadOptions {
  */
 export async function loadModel(folder: string, device: Device, options: LoadOptions = {}): Promise<Model> {
   checkLoading(folder, device, options);
-  await using checkpoint = await openCheckpoint(folder);
+  await using checkpoint = await openCheckpoint(folder, options.config);
   const { file, names } = checkpoint;
   if (file.has(`${names.classifier}.weight`) && !checkpoint.remarks.otherHead) return await loadClassifier(checkpoint, device, options);
   if (names.decoderBias && checkpoint.locate(names.decoderBias) === undefined) return await load(Encoder, checkpoint, device, options);
@@ -78,14 +80,14 @@ export async function loadModel(folder: string, device: Device, options: LoadOpt
 
 /** The encoder in a checkpoint folder, whatever head it may have. @throws InputError as {@link loadModel} */
 export async function loadEncoder(folder: string, device: Device, options: LoadOptions = {}): Promise<Encoder> {
-  await using checkpoint = await openCheckpoint(folder);
+  await using checkpoint = await openCheckpoint(folder, options.config);
   return await load(Encoder, checkpoint, device, options);
 }
 
 /** As {@link loadModel}, for a folder that must hold a masked language model. */
 export async function loadMaskedLanguageModel(folder: string, device: Device, options: LoadOptions = {}): Promise<MaskedLanguageModel> {
   checkLoading(folder, device, options);
-  await using checkpoint = await openCheckpoint(folder);
+  await using checkpoint = await openCheckpoint(folder, options.config);
   return await load(MaskedLanguageModel, checkpoint, device, options);
 }
 
@@ -99,7 +101,7 @@ export async function loadSequenceClassifier(
   options: LoadOptions & { fresh?: { labels: number; labelNames?: string[]; seed: number } } = {},
 ): Promise<SequenceClassifier> {
   checkLoading(folder, device, options);
-  await using checkpoint = await openCheckpoint(folder);
+  await using checkpoint = await openCheckpoint(folder, options.config);
   return await loadClassifier(checkpoint, device, options, options.fresh);
 }
 
@@ -107,7 +109,7 @@ function checkLoading(folder: string, device: Device, options: LoadOptions): voi
   checkArgument('folder', folder, kinds.text);
   checkArgument('device', device, kinds.device);
   const dtype: Kind = { expected: `one of ${precisions.join(', ')}`, holds: (value) => precisions.includes(value as Precision) };
-  checkOptions(options, { dtype, notice: kinds.callback });
+  checkOptions(options, { dtype, notice: kinds.callback, config: kinds.object });
 }
 
 /**

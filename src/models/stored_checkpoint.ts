@@ -188,10 +188,14 @@ export class Checkpoint {
   }
 }
 
-/** @throws InputError naming the file if one is missing, damaged or not supported */
-export async function openCheckpoint(folder: string): Promise<Checkpoint> {
+/**
+ * `changes`: what counts before config.json, by the same names.
+ * @throws InputError naming the file if one is missing, damaged or not supported
+ */
+export async function openCheckpoint(folder: string, changes?: Readonly<Record<string, unknown>>): Promise<Checkpoint> {
   const path = joinPath(folder, 'config.json');
-  const json = await readJson(path);
+  const said = await readJson(path);
+  const json = changes && typeof said === 'object' ? { ...said, ...changes } : said;
   const config = parseConfig(json, path);
   const { architectures, position_embedding_type: positions } = json as {
     architectures?: string | string[];

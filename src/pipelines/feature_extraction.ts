@@ -1,7 +1,9 @@
 import { CallOptions, kinds } from '../arguments.ts';
+import type { Tensor } from '../backend/tensor.ts';
 import { InputError, quoted } from '../errors.ts';
 import type { BatchPass } from '../models/batch_queue.ts';
 import type { Encoder } from '../models/encoder.ts';
+import type { Context } from '../nn/parameter.ts';
 import type { Encoding, Tokenizer } from '../tokenizer/tokenizer.ts';
 import { type PoolingName, type Poolings, pool, poolingOf } from './pooling.ts';
 import { type PromptOptions, promptOf, type SentenceModules, textLength } from './sentence_transformer.ts';
@@ -13,7 +15,7 @@ import {
   TextPipeline,
   type TextPipelineParts,
 } from './text_pipeline.ts';
-import { normalized, openVectorModule, type VectorStep } from './vector_modules.ts';
+import { normalized, openVectorModule, type VectorModule, type VectorStep } from './vector_modules.ts';
 
 /** Vectors of texts, with the names that transformers.js has. */
 export interface Features {
@@ -172,7 +174,7 @@ export class FeatureExtractionPipeline extends TextPipeline<string, Encoding> {
 
   /** The pass of all calls that pool in this way. */
   private pass(pooling: 'none' | Poolings, skipped: number): BatchPass<Encoding, Extracted> {
-    const { model } = this;
+    const { model, vectors } = this;
     const { hiddenSize: width } = model.config;
     const key = JSON.stringify([pooling, skipped]);
     const known = this.passes.get(key);
@@ -180,7 +182,7 @@ export class FeatureExtractionPipeline extends TextPipeline<string, Encoding> {
     const pass: BatchPass<Encoding, Extracted> = {
       async compute(context, batch, texts) {
         const { output } = model.forward(context, batch);
-        if (pooling !== 'none') return await pool(context, output, batch, pooling, skipped);
+        if (pooling !== 'none') return await pool(context, await vectors.ofTokens(context, output), batch, pooling, skipped);
         const values = await context.device.read(output);
         return texts.map(({ ids }, row) => values.slice(row * batch.length * width, (row * batch.length + ids.length) * width));
       },
@@ -202,22 +204,51 @@ export class FeatureExtractionPipeline extends TextPipeline<string, Encoding> {
 
 type Vectors = Awaited<ReturnType<typeof openVectors>>;
 
-/** What is done to pooled vectors: the folder's modules, then the numbers that are kept. */
-async function openVectors(modules: SentenceModules | undefined, hiddenSize: number) {
-  const steps: { step: VectorStep; scales: boolean }[] = [];
-  const inputs = [modules?.pooling ?? 'mean'].flat().length * hiddenSize;
+interface Step {
+  step: VectorStep;
+  scales: boolean;
+}
+
+/** The steps of modules, for vectors of `inputs` numbers, and how many numbers they give. */
+async function openSteps(modules: readonly VectorModule[] = [], inputs: number): Promise<{ steps: Step[]; width: number }> {
+  const steps: Step[] = [];
   let width = inputs;
-  for (const module of modules?.modules ?? []) {
+  for (const module of modules) {
     steps.push({ step: await openVectorModule(module, width), scales: module.kind === 'normalize' });
     if (module.kind === 'dense') width = module.outputs;
   }
+  return { steps, width };
+}
+
+/** What is done to vectors: by the folder's modules to the tokens' and to the pooled one, of which then the first numbers are kept. */
+async function openVectors(modules: SentenceModules | undefined, hiddenSize: number) {
+  const { steps: tokenSteps, width: tokenWidth } = await openSteps(modules?.tokenModules, hiddenSize);
+  const inputs = [modules?.pooling ?? 'mean'].flat().length * tokenWidth;
+  const { steps, width } = await openSteps(modules?.modules, inputs);
   const isFixed = modules?.modules.some(({ kind }) => kind !== 'normalize') ?? false;
   const isScaled = steps.some(({ scales }) => scales);
   const kept = modules?.dimensions ?? Number.POSITIVE_INFINITY;
   return {
+    /** [tokens, hidden] to [tokens, width], before they are pooled. */
+    async ofTokens(context: Context, hidden: Tensor): Promise<Tensor> {
+      if (tokenSteps.length === 0) return hidden;
+      const values = await context.device.read(hidden);
+      const tokens = values.length / hiddenSize;
+      const made = new Float32Array(tokens * tokenWidth);
+      for (let token = 0; token < tokens; token++) {
+        const vector = values.subarray(token * hiddenSize, (token + 1) * hiddenSize);
+        made.set(
+          tokenSteps.reduce<Float32Array>((before, { step }) => step(before), vector),
+          token * tokenWidth,
+        );
+      }
+      const output = context.arena.tensor('vectors of tokens', [tokens, tokenWidth]);
+      context.device.write(output, made);
+      return output;
+    },
     /** `dimensions`: how many are asked for. @throws InputError if there are not as many, or the folder's modules take vectors of another width */
     widthOf(pooling: Poolings, dimensions?: number): number {
-      const given = [pooling].flat().length * hiddenSize;
+      const given = [pooling].flat().length * tokenWidth;
       if (isFixed && given !== inputs)
         throw new InputError(
           `pooling: ${[pooling].flat().join(' and ')} gives ${given} numbers, expected the ${inputs} that the model's modules take`,

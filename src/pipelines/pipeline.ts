@@ -5,14 +5,30 @@ import { type Precision, precisions } from '../backend/prepared_weight.ts';
 import { InputError, printable, quoted } from '../errors.ts';
 import type { HubOptions } from '../io/hub.ts';
 import { resolveModelFolder } from '../io/model_folder.ts';
-import { checkVocabulary, loadEncoder, loadMaskedLanguageModel, loadSequenceClassifier, type Model } from '../models/checkpoint.ts';
+import { transformerFolder } from '../io/sentence_folder.ts';
+import {
+  checkVocabulary,
+  type LoadOptions,
+  loadEncoder,
+  loadMaskedLanguageModel,
+  loadSequenceClassifier,
+  type Model,
+} from '../models/checkpoint.ts';
 import type { Encoder } from '../models/encoder.ts';
+import type { MaskedLanguageModel } from '../models/masked_language_model.ts';
+import type { SequenceClassifier } from '../models/sequence_classifier.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
-import { readCrossEncoder } from './cross_encoder.ts';
+import { type CrossEncoderSettings, readCrossEncoder } from './cross_encoder.ts';
 import { FeatureExtractionPipeline } from './feature_extraction.ts';
 import { FillMaskPipeline } from './fill_mask.ts';
-import { checkTextLength, type PromptOptions, readSentenceModules } from './sentence_transformer.ts';
+import {
+  checkTextLength,
+  type PromptOptions,
+  readSentenceModules,
+  type SentenceModules,
+  type TextSettings,
+} from './sentence_transformer.ts';
 import { TextClassificationPipeline } from './text_classification.ts';
 import { TextRankingPipeline } from './text_ranking.ts';
 
@@ -64,23 +80,28 @@ export interface Pipelines {
 }
 
 /** What a task's pipeline is made of. */
-interface Parts<M> {
+interface Parts<M, Said> {
   model: M;
   tokenizer: Tokenizer;
   device: Device;
   folder: string;
+  /** What {@link Task.read} gave. */
+  said: Said;
   /** What is put before texts unless a call says otherwise. */
   prompt: PromptOptions;
   notice: (message: string) => void;
   release: () => void;
 }
 
-interface Task<M extends Model, P> {
-  load(folder: string, device: Device, options: { dtype: Precision; notice: (message: string) => void }): Promise<M>;
-  create(parts: Parts<M>): P | Promise<P>;
+interface Task<M extends Model, P, Said extends TextSettings | undefined> {
+  /** What sentence-transformers' files say, before the model is read. */
+  read(folder: string): Promise<Said>;
+  load(folder: string, device: Device, options: LoadOptions): Promise<M>;
+  create(parts: Parts<M, Said>): P | Promise<P>;
 }
 
-const fillMask: Task<Awaited<ReturnType<typeof loadMaskedLanguageModel>>, FillMaskPipeline> = {
+const fillMask: Task<MaskedLanguageModel, FillMaskPipeline, undefined> = {
+  read: async () => undefined,
   load: loadMaskedLanguageModel,
   create({ model, tokenizer, device, folder, prompt, notice, release }) {
     for (const [name, value] of Object.entries(prompt))
@@ -91,29 +112,30 @@ const fillMask: Task<Awaited<ReturnType<typeof loadMaskedLanguageModel>>, FillMa
   },
 };
 
-const featureExtraction: Task<Encoder, FeatureExtractionPipeline> = {
+const featureExtraction: Task<Encoder, FeatureExtractionPipeline, SentenceModules | undefined> = {
+  read: readSentenceModules,
   load: loadEncoder,
-  async create({ model, tokenizer, device, folder, prompt, notice, release }) {
-    const modules = await readSentenceModules(folder);
+  async create({ model, tokenizer, device, folder, said: modules, prompt, notice, release }) {
     checkTextLength(folder, modules, tokenizer, model.config);
     return await FeatureExtractionPipeline.open(model, tokenizer, { device, modules, prompt, notice, release });
   },
 };
 
-const textClassification: Task<Awaited<ReturnType<typeof loadSequenceClassifier>>, TextClassificationPipeline> = {
+const textClassification: Task<SequenceClassifier, TextClassificationPipeline, CrossEncoderSettings> = {
+  read: readCrossEncoder,
   load: (folder, device, options) => loadSequenceClassifier(folder, device, options),
-  async create({ model, tokenizer, device, folder, prompt, notice, release }) {
-    const settings = await readCrossEncoder(folder);
+  create({ model, tokenizer, device, folder, said: settings, prompt, notice, release }) {
     checkTextLength(folder, settings, tokenizer, model.config);
     return new TextClassificationPipeline(model, tokenizer, { device, settings, prompt, notice, release });
   },
 };
 
-const textRanking: Task<Awaited<ReturnType<typeof loadSequenceClassifier>>, TextRankingPipeline> = {
+const textRanking: Task<SequenceClassifier, TextRankingPipeline, CrossEncoderSettings> = {
+  read: readCrossEncoder,
   load: textClassification.load,
-  async create({ model, tokenizer, device, folder, prompt, notice, release }) {
+  create({ model, tokenizer, device, folder, said, prompt, notice, release }) {
     // As CrossEncoder has it where nothing is said, whatever config.json calls the problem.
-    const { activation = 'Sigmoid', ...others } = await readCrossEncoder(folder);
+    const { activation = 'Sigmoid', ...others } = said;
     const settings = { ...others, activation };
     const classify = new TextClassificationPipeline(model, tokenizer, { device, settings, prompt, notice, release });
     return new TextRankingPipeline(classify, folder, notice);
@@ -158,7 +180,8 @@ export async function pipeline<Name extends keyof Pipelines>(
   }
   if (model === undefined && task !== 'fill-mask')
     throw new InputError(`${task}: no model is named, and the one that ships fills masks; ${models[task as keyof typeof models]}`);
-  const { load, create } = tasks[task] as Task<Model, unknown>;
+  const { read, load, create } = tasks[task] as Task<Model, unknown, TextSettings | undefined>;
+  const forSentences = task === 'feature-extraction' || task === 'embeddings';
   if (model !== undefined) checkArgument('model', model, kinds.text);
   checkOptions(options, optionKinds);
   const notice = (message: string) => (options.notice ?? console.warn)(printable(message));
@@ -175,16 +198,21 @@ export async function pipeline<Name extends keyof Pipelines>(
     if (!given) device.dispose();
   };
   try {
-    const folder = await resolveModelFolder(model, { ...options, notice });
+    const folder = await resolveModelFolder(model, { ...options, notice, forSentences });
+    const own = forSentences ? await transformerFolder(folder) : folder;
+    const said = await read(folder);
     // The weights are read and converted while the tokenizer is made.
-    const [opened, tokenizer] = await Promise.allSettled([load(folder, device, { dtype, notice }), loadTokenizer(folder, notice)]);
+    const [opened, tokenizer] = await Promise.allSettled([
+      load(own, device, { dtype, notice, config: said?.modelConfig }),
+      loadTokenizer(own, notice, said?.tokenizerConfig),
+    ]);
     if (opened.status === 'fulfilled') loaded = opened.value;
     if (tokenizer.status === 'rejected') throw tokenizer.reason;
     if (!loaded) throw (opened as PromiseRejectedResult).reason;
     options.signal?.throwIfAborted();
-    checkVocabulary(folder, tokenizer.value, loaded.config, notice);
+    checkVocabulary(own, tokenizer.value, loaded.config, notice);
     const prompt = { prompt: options.prompt, prompt_name: options.prompt_name };
-    return (await create({ model: loaded, tokenizer: tokenizer.value, device, folder, prompt, notice, release })) as Pipelines[Name];
+    return (await create({ model: loaded, tokenizer: tokenizer.value, device, folder, said, prompt, notice, release })) as Pipelines[Name];
   } catch (error) {
     release();
     throw error;

@@ -3,17 +3,22 @@ import * as v from 'valibot';
 import { joinPath } from '#platform';
 import { InputError, quoted } from '../errors.ts';
 import { readCheckedJson, readOptionalJson } from '../io/checked_json.ts';
-import { sentenceModule, sentenceModulesSchema } from '../io/model_files.ts';
+import { textSettingsFiles } from '../io/model_files.ts';
+import { classOf, readModules, transformerFolder } from '../io/sentence_folder.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { type Pooling, type Poolings, poolings } from './pooling.ts';
-import { activationOf, denseSchema, normalizeSchema, type VectorModule } from './vector_modules.ts';
+import { activationOf, denseSchema, isOfTokens, normalizeSchema, type VectorModule } from './vector_modules.ts';
 
-/** How texts are read: sentence_bert_config.json. */
+/** How texts are read: sentence_bert_config.json, or the first of its siblings. */
 export interface TextSettings {
   /** Tokens of a text, special ones included. */
   maxLength?: number;
   /** Texts are to be lower-cased, whatever the tokenizer does by itself. */
   lowerCase: boolean;
+  /** What counts before tokenizer_config.json. */
+  tokenizerConfig?: Readonly<Record<string, unknown>>;
+  /** What counts before config.json. */
+  modelConfig?: Readonly<Record<string, unknown>>;
 }
 
 /** What is put before texts. */
@@ -29,6 +34,8 @@ export interface SentenceModules extends TextSettings {
   pooling: Poolings;
   /** A prompt's tokens are not pooled. */
   skipPrompt: boolean;
+  /** What is done to the tokens' vectors before they are pooled, in this order. */
+  tokenModules: readonly VectorModule[];
   /** What is done to the pooled vector, in this order. */
   modules: readonly VectorModule[];
   /** Numbers of the vector that are kept; by default all. */
@@ -46,8 +53,6 @@ export interface SentenceConfig {
   activation?: string;
 }
 
-/** A folder has three or four; each names files to be read. */
-const maxModules = 16;
 const flags: Record<string, Pooling> = {
   pooling_mode_cls_token: 'cls',
   pooling_mode_max_tokens: 'max',
@@ -70,11 +75,19 @@ const configSchema = v.looseObject({
 });
 const length = v.nullish(v.pipe(v.number(), v.integer(), v.minValue(1)));
 const processor = v.nullish(v.looseObject({ model_max_length: length }));
+const others = v.nullish(v.looseObject({}));
+const called = v.nullish(v.looseObject({ max_length: length }));
 const transformerSchema = v.looseObject({
   max_seq_length: length,
   do_lower_case: v.nullish(v.boolean()),
   processor_kwargs: processor,
   tokenizer_args: processor,
+  config_kwargs: others,
+  config_args: others,
+  processing_kwargs: v.nullish(v.looseObject({ text: called })),
+  modality_config: v.nullish(
+    v.looseObject({ text: v.nullish(v.looseObject({ method: v.optional(v.unknown()), method_output_name: v.optional(v.unknown()) })) }),
+  ),
 });
 
 /**
@@ -85,37 +98,45 @@ const transformerSchema = v.looseObject({
  */
 export async function readSentenceModules(folder: string): Promise<SentenceModules | undefined> {
   const path = joinPath(folder, 'modules.json');
-  const list = await readOptionalJson(path, sentenceModulesSchema);
+  const list = await readModules(folder);
   const config = list && (await readSentenceConfig(folder));
   if (!list || (config?.modelType ?? 'SentenceTransformer') !== 'SentenceTransformer') return undefined;
-  if (list.length > maxModules) throw new InputError(`${path}: lists ${list.length} modules, expected at most ${maxModules}`);
   let pooling: { pooling: Poolings; skipPrompt: boolean } | undefined;
-  const modules: VectorModule[] = [];
-  for (const { type, path: place } of list) {
-    const name = type.split('.').at(-1) as string;
-    // A name in this folder, and nothing that leads out of it.
-    if (place !== '' && !sentenceModule.test(place))
-      throw new InputError(`${path}: module path ${JSON.stringify(place)}, expected a folder's name such as 1_Pooling`);
-    const own = joinPath(folder, place);
-    if (name === 'Transformer') {
-      if (place !== '') throw new InputError(`${path}: the Transformer lies in ${JSON.stringify(place)}, expected the folder itself`);
-    } else if (name === 'Pooling') pooling = await readPooling(joinPath(own, 'config.json'));
-    else if (!pooling && name !== 'Dropout')
-      throw new InputError(`${path}: module ${quoted(name)} comes before Pooling, expected what follows it`);
-    else if (name === 'Normalize') {
-      await readOptionalJson(joinPath(own, 'config.json'), normalizeSchema);
-      modules.push({ kind: 'normalize' });
-    } else if (name === 'LayerNorm') modules.push({ kind: 'layerNorm', folder: own });
-    else if (name === 'Dense') modules.push(await readDense(own));
+  // Each Pooling begins anew, with the tokens' vectors as they are by then.
+  let tokenModules: readonly VectorModule[] = [];
+  let modules: VectorModule[] = [];
+  const ofTokens: VectorModule[] = [];
+  for (const [index, module] of list.entries()) {
+    const [name, own] = [classOf(module), joinPath(folder, module.path)];
+    const source = joinPath(own, 'config.json');
+    if (!module.type.startsWith('sentence_transformers.'))
+      throw new InputError(
+        `${path}: module ${quoted(module.type)} is code of the model's own, which is not run; expected modules of sentence_transformers`,
+      );
+    if (name === 'Transformer' ? index > 0 : index === 0)
+      throw new InputError(`${path}: module ${index} is ${quoted(name)}, expected Transformer in the first place, and there alone`);
+    if (name === 'Pooling') {
+      pooling = await readPooling(source);
+      [tokenModules, modules] = [[...ofTokens], []];
+    } else if (name === 'Normalize') {
+      const isTokens = isOfTokens((await readOptionalJson(source, normalizeSchema)) ?? {}, source);
+      (isTokens ? ofTokens : modules).push({ kind: 'normalize' });
+    } else if (name === 'Dense' || name === 'LayerNorm') {
+      const { isTokens, read } =
+        name === 'Dense' ? await readDense(own) : { isTokens: false, read: { kind: 'layerNorm' as const, folder: own } };
+      if (!isTokens && !pooling)
+        throw new InputError(`${path}: module ${quoted(name)} comes before Pooling, and changes what that gives: expected it behind`);
+      (isTokens ? ofTokens : modules).push(read);
+    }
     // In use it does nothing.
-    else if (name !== 'Dropout')
+    else if (name !== 'Dropout' && name !== 'Transformer')
       throw new InputError(
         `${path}: module ${quoted(name)} is not supported, expected Transformer, Pooling, Dense, LayerNorm, Normalize and Dropout`,
       );
   }
   if (!pooling) throw new InputError(`${path}: has no Pooling module, expected one`);
   const { prompts, dimensions } = config as SentenceConfig;
-  return { ...pooling, modules, dimensions, prompts, ...(await readTextSettings(folder)) };
+  return { ...pooling, tokenModules, modules, dimensions, prompts, ...(await readTextSettings(await transformerFolder(folder))) };
 }
 
 /** What config_sentence_transformers.json says; as if it were empty where there is none. @throws InputError if it is damaged */
@@ -136,11 +157,34 @@ export async function readSentenceConfig(folder: string): Promise<SentenceConfig
   };
 }
 
-/** What sentence_bert_config.json says. @throws InputError if it is damaged */
+/** What sentence_bert_config.json says, or the first of its siblings that says anything. @throws InputError if it is damaged */
 export async function readTextSettings(folder: string): Promise<TextSettings> {
-  const texts = await readOptionalJson(joinPath(folder, 'sentence_bert_config.json'), transformerSchema);
-  const processorLength = (texts?.processor_kwargs ?? texts?.tokenizer_args)?.model_max_length;
-  return { maxLength: processorLength ?? texts?.max_seq_length ?? undefined, lowerCase: texts?.do_lower_case ?? false };
+  for (const name of textSettingsFiles) {
+    const path = joinPath(folder, name);
+    const texts = await readOptionalJson(path, transformerSchema);
+    if (!texts || Object.keys(texts).length === 0) continue;
+    checkOutput(texts, path);
+    const tokenizerConfig = texts.processor_kwargs ?? texts.tokenizer_args ?? undefined;
+    return {
+      maxLength: texts.processing_kwargs?.text?.max_length ?? tokenizerConfig?.model_max_length ?? texts.max_seq_length ?? undefined,
+      lowerCase: texts.do_lower_case ?? false,
+      tokenizerConfig,
+      modelConfig: texts.config_kwargs ?? texts.config_args ?? undefined,
+    };
+  }
+  return { lowerCase: false };
+}
+
+/** @throws InputError if the Transformer gives something else than its last layer's vectors, or a classifier's logits */
+function checkOutput({ modality_config: modality }: v.InferOutput<typeof transformerSchema>, path: string): void {
+  const text = modality?.text;
+  if (!text) return;
+  const { method, method_output_name: output } = text;
+  const known = [output].flat().join('.');
+  if (method === 'forward' && (known === 'last_hidden_state' || known === 'logits')) return;
+  throw new InputError(
+    `${path}: 'modality_config' takes ${quoted(output)} of ${quoted(method)}, expected "last_hidden_state" or "logits" of "forward"`,
+  );
 }
 
 /**
@@ -201,9 +245,13 @@ async function readPooling(path: string): Promise<{ pooling: Poolings; skipPromp
   return { pooling: on.length === 1 ? flags[on[0]] : on.map((key) => flags[key]), skipPrompt };
 }
 
-async function readDense(folder: string): Promise<VectorModule> {
+async function readDense(folder: string): Promise<{ isTokens: boolean; read: VectorModule }> {
   const path = joinPath(folder, 'config.json');
-  const { in_features, out_features, bias, use_residual, activation_function } = await readCheckedJson(path, denseSchema);
+  const json = await readCheckedJson(path, denseSchema);
+  const { in_features, out_features, bias, use_residual, activation_function } = json;
   const activation = (activation_function && activationOf(activation_function, path)) || 'Tanh';
-  return { kind: 'dense', folder, inputs: in_features, outputs: out_features, bias, residual: use_residual, activation };
+  return {
+    isTokens: isOfTokens(json, path),
+    read: { kind: 'dense', folder, inputs: in_features, outputs: out_features, bias, residual: use_residual, activation },
+  };
 }

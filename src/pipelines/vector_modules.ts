@@ -57,17 +57,34 @@ export type Activation = keyof typeof activations;
 
 const widest = 2 ** 16;
 const width = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(widest));
-const sentence = v.nullish(v.literal('sentence_embedding', '"sentence_embedding": what the pooling gives'));
+/** The vectors that a module changes: of the tokens, or the one that the pooling gives. */
+const vectors = v.nullish(
+  v.picklist(['sentence_embedding', 'token_embeddings'], '"sentence_embedding", what the pooling gives, or "token_embeddings"'),
+);
+const places = { module_input_name: vectors, module_output_name: vectors };
 export const denseSchema = v.looseObject({
   in_features: width,
   out_features: width,
   bias: v.nullish(v.boolean(), true),
   activation_function: v.nullish(v.string()),
   use_residual: v.nullish(v.boolean(), false),
-  module_input_name: sentence,
-  module_output_name: sentence,
+  ...places,
 });
-export const normalizeSchema = v.looseObject({ module_input_name: sentence, module_output_name: sentence });
+export const normalizeSchema = v.looseObject(places);
+
+/**
+ * Whether a module changes the vectors of the tokens, by its config.json, which `source` names.
+ * @throws InputError if it makes one of the other
+ */
+export function isOfTokens(
+  { module_input_name: from, module_output_name: to }: { module_input_name?: string | null; module_output_name?: string | null },
+  source: string,
+): boolean {
+  const input = from ?? 'sentence_embedding';
+  if ((to ?? input) !== input)
+    throw new InputError(`${source}: 'module_output_name' is ${quoted(to)}, expected ${quoted(input)}, as 'module_input_name' is`);
+  return input === 'token_embeddings';
+}
 
 /**
  * The activation that a dotted name of Python says; undefined if it is none of torch, which sentence-transformers takes for none named.

@@ -6,7 +6,7 @@
 import * as v from 'valibot';
 import { joinPath } from '#platform';
 import { InputError, quoted } from '../errors.ts';
-import { readOptionalJson } from '../io/checked_json.ts';
+import { checkedJson, readOptionalJson } from '../io/checked_json.ts';
 import { kindOf } from '../io/files.ts';
 import { vocabularyFile } from '../io/model_files.ts';
 import { lowerCases } from './normalizer.ts';
@@ -83,15 +83,19 @@ type TokenizerJson = Record<string, any>;
 
 /**
  * The tokenizer of a model's folder, of its tokenizer.json or, where there is none, of its vocab.txt. `notice` is told, in one line, where the
- * folder's files disagree.
+ * folder's files disagree. `changes`: what counts before tokenizer_config.json, by the same names.
  * @throws InputError naming the file if one is damaged or of another kind
  */
-export async function loadTokenizer(folder: string, notice: (message: string) => void = () => {}): Promise<Tokenizer> {
+export async function loadTokenizer(
+  folder: string,
+  notice: (message: string) => void = () => {},
+  changes?: Readonly<Record<string, unknown>>,
+): Promise<Tokenizer> {
   const path = joinPath(folder, 'tokenizer.json');
   const vocabulary = joinPath(folder, vocabularyFile);
-  if ((await kindOf(path)) === 'missing' && (await kindOf(vocabulary)) === 'file') return await fromVocabulary(folder, vocabulary);
+  if ((await kindOf(path)) === 'missing' && (await kindOf(vocabulary)) === 'file') return await fromVocabulary(folder, vocabulary, changes);
   const json = (await readTokenizerJson(path)) as TokenizerJson;
-  const said = await readConfig(folder);
+  const said = await readConfig(folder, changes);
   const config = said ?? {};
   const name = await classOf(config, folder);
   // transformers makes a BertTokenizer by defaults alone.
@@ -106,8 +110,8 @@ export async function loadTokenizer(folder: string, notice: (message: string) =>
 }
 
 /** A BertTokenizer, which needs no more than a vocabulary. */
-async function fromVocabulary(folder: string, path: string): Promise<Tokenizer> {
-  const config = (await readConfig(folder)) ?? {};
+async function fromVocabulary(folder: string, path: string, changes: Readonly<Record<string, unknown>> | undefined): Promise<Tokenizer> {
+  const config = (await readConfig(folder, changes)) ?? {};
   const name = await classOf(config, folder);
   if (!isBertClass(name))
     throw new InputError(
@@ -139,8 +143,11 @@ export function isBertTokenizer(tokenizer: Tokenizer, config: Record<string, unk
 }
 
 /** What tokenizer_config.json says; of special tokens what special_tokens_map.json says, in folders of before both said it. */
-async function readConfig(folder: string): Promise<Config | undefined> {
-  const config = await readOptionalJson(joinPath(folder, 'tokenizer_config.json'), configSchema);
+async function readConfig(folder: string, changes: Readonly<Record<string, unknown>> = {}): Promise<Config | undefined> {
+  const path = joinPath(folder, 'tokenizer_config.json');
+  const said = await readOptionalJson(path, configSchema);
+  const isChanged = Object.keys(changes).length > 0;
+  const config = isChanged ? checkedJson({ ...said, ...changes }, configSchema, path) : said;
   if (config?.added_tokens_decoder) return config;
   const tokens = await readOptionalJson(joinPath(folder, 'special_tokens_map.json'), specialTokensSchema);
   return tokens ? withSpecialTokens(config ?? {}, tokens) : config;

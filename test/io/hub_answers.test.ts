@@ -136,7 +136,7 @@ describe('without the hub', () => {
   });
 
   test.each([
-    ['config.json', 'the cache does not hold revision main'],
+    ['config.json', 'without config.json'],
     ['tokenizer.json', 'without tokenizer.json'],
     ['1_Pooling/config.json', 'without 1_Pooling/config.json'],
     ['model.safetensors', 'without model.safetensors.index.json'],

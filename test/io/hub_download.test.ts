@@ -1,4 +1,4 @@
-import { existsSync, lstatSync, mkdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
@@ -202,4 +202,34 @@ test('modules behind the pooling come with their weights, a vocabulary where the
   expect(await downloadModel(name)).toBe(found);
   rmSync(join(found, '3_Dense', 'model.safetensors'));
   await expect(downloadModel(name)).rejects.toThrow('without 3_Dense/model.safetensors: open it once online');
+});
+
+test('a Transformer in a folder of its own, and modules of any name, come with what they need', async () => {
+  const type = (name: string) => `sentence_transformers.models.${name}`;
+  const list = [
+    { path: '0_Transformer', type: type('Transformer') },
+    { path: 'my modules/pooling', type: type('Pooling') },
+    { path: 'dense', type: type('Dense') },
+  ];
+  const own = Object.fromEntries(
+    ['config.json', 'tokenizer.json', 'model.safetensors'].map((path) => [`0_Transformer/${path}`, files[path]]),
+  );
+  const more = {
+    'modules.json': Buffer.from(JSON.stringify(list)),
+    '0_Transformer/sentence_roberta_config.json': Buffer.from('{"max_seq_length": 9}'),
+    'my modules/pooling/config.json': Buffer.from('{"pooling_mode": "mean"}'),
+    'dense/config.json': Buffer.from('{}'),
+    'dense/model.safetensors': Buffer.from('x'),
+  };
+  await start({ files: { ...own, ...more, 'other/config.json': Buffer.from('{}') } });
+  const found = await downloadModel(name);
+  const come = readdirSync(found, { recursive: true, withFileTypes: true }).flatMap((entry) =>
+    entry.isDirectory() ? [] : [join(entry.parentPath, entry.name).slice(found.length + 1)],
+  );
+  expect(come.sort()).toEqual([...Object.keys(own), ...Object.keys(more)].sort());
+  // What came is enough without the hub, and no less of it.
+  vi.stubEnv('HF_HUB_OFFLINE', '1');
+  expect(await downloadModel(name)).toBe(found);
+  rmSync(join(found, '0_Transformer/model.safetensors'));
+  await expect(downloadModel(name)).rejects.toThrow('without 0_Transformer/model.safetensors');
 });

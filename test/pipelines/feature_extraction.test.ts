@@ -1,11 +1,12 @@
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { createDevice } from '../../src/backend/create.ts';
 import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { InputError } from '../../src/errors.ts';
+import { modulePath } from '../../src/io/sentence_folder.ts';
 import type { FeatureExtractionPipeline } from '../../src/pipelines/feature_extraction.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
 import { readSentenceModules } from '../../src/pipelines/sentence_transformer.ts';
@@ -262,7 +263,11 @@ describe('folders of sentence-transformers', () => {
       },
       /3_Dense.config\.json: the activation "torch\.nn\.modules\.activation\.MultiheadAttention" is not supported, expected one of Identity, Tanh/,
     ],
-    ['outside', { 'modules.json': [{ path: '../elsewhere', type: 'x.Pooling' }] }, /module path "..\/elsewhere", expected a folder's name/],
+    [
+      'outside',
+      { 'modules.json': [{ path: '../elsewhere', type: 'x.Pooling' }] },
+      /module path "..\/elsewhere", expected a folder below this one/,
+    ],
     ['no pooling', { 'modules.json': [] }, /modules\.json: has no Pooling module/],
     ['no list', { 'modules.json': {} }, /modules\.json: 'the value' is \{\}, expected Array/],
     [
@@ -315,13 +320,19 @@ describe('folders of sentence-transformers', () => {
         writeFileSync(
           join(from, 'modules.json'),
           JSON.stringify([
-            { type: 'x.Transformer', path: '' },
-            { type: 'x.Pooling', path },
+            { type: 'sentence_transformers.models.Transformer', path: '' },
+            { type: 'sentence_transformers.models.Pooling', path },
           ]),
         );
-        const error = await readSentenceModules(from).catch((reason: unknown) => reason);
+        const error = await readSentenceModules(from).then(
+          () => undefined,
+          (reason: unknown) => reason,
+        );
+        // What is read lies in the folder.
+        if (modulePath(path) !== undefined) expect(`${resolve(from, path)}/`).toMatch(new RegExp(`^${from}/`));
+        else expect((error as Error)?.message).toContain(`${join(from, 'modules.json')}: module path "`);
+        if (error === undefined) return;
         expect(error).toBeInstanceOf(InputError);
-        expect((error as Error).message).toContain(`${join(from, 'modules.json')}: module path "`);
         expect((error as Error).message).not.toMatch(/[\p{Cc}\u2028\u2029]/u);
       }),
     );

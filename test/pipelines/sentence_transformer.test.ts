@@ -1,10 +1,10 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
 import { retrievalPrompt } from '../../src/retrieval/prompt.ts';
-import { figures, writePythonModel } from '../python_models.ts';
+import { type Changes, figures, writePythonModel } from '../python_models.ts';
 
-interface Case {
+interface Case extends Changes {
   name: string;
   files: Record<string, unknown>;
   text: string;
@@ -17,8 +17,8 @@ const device = new ReferenceDevice();
 
 test.each(figures<Case[]>('sentences.json'))(
   '$name, as sentence-transformers has it',
-  async ({ files, text, method, options, vectors }) => {
-    const folder = await writePythonModel('sentences', { files });
+  async ({ files, move, copy, text, method, options, vectors }) => {
+    const folder = await writePythonModel('sentences', { files, move, copy });
     const isModel = 'config_sentence_transformers.json' in files ? !JSON.stringify(files).includes('CrossEncoder') : true;
     using embed = await pipeline('feature-extraction', folder, { device, notice: () => {} });
     const pooling = isModel ? undefined : 'mean';
@@ -73,4 +73,60 @@ test.each([
   await expect(pipeline('feature-extraction', folder, { device })).rejects.toThrow(
     `${folder}: a text is cut to 1 tokens (by max_seq_length in sentence_bert_config.json, model_max_length in tokenizer_config.json or the positions of config.json), expected at least 2`,
   );
+});
+
+describe('a folder whose Transformer lies below it', () => {
+  const list = [
+    { path: '0_Transformer', type: 'sentence_transformers.models.Transformer' },
+    { path: '1_Pooling', type: 'sentence_transformers.models.Pooling' },
+  ];
+  const move = Object.fromEntries(
+    ['config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json'].map((name) => [name, `0_Transformer/${name}`]),
+  );
+  const files = { 'modules.json': list, '1_Pooling/config.json': { pooling_mode: 'mean' } };
+
+  test('is named to whoever asks for something else than vectors, and what is named then opens', async () => {
+    const folder = await writePythonModel('below', { move, files });
+    const error = await pipeline('fill-mask', folder, { device }).catch((reason: Error) => reason);
+    expect((error as Error).message).toBe(
+      `${folder}: by its modules.json the model lies in ${folder}/0_Transformer: vectors are made of this folder, for all else name that one`,
+    );
+    using fill = await pipeline('fill-mask', `${folder}/0_Transformer`, { device });
+    expect(await fill('the [MASK]')).toHaveLength(5);
+  });
+
+  test('lacks what is not there, by its place', async () => {
+    const { 'tokenizer.json': _, ...others } = move;
+    const folder = await writePythonModel('lacking', { move: others, files });
+    await expect(pipeline('feature-extraction', folder, { device })).rejects.toThrow(`${folder}/0_Transformer: lacks tokenizer.json`);
+  });
+});
+
+test.each([
+  [
+    'code of its own',
+    [{ path: '', type: 'custom_st.Transformer' }],
+    {},
+    'module "custom_st.Transformer" is code of the model\'s own, which is not run',
+  ],
+  [
+    'no Transformer',
+    [{ path: '1_Pooling', type: 'sentence_transformers.models.Pooling' }],
+    {},
+    'module 0 is "Pooling", expected Transformer in the first place',
+  ],
+  [
+    "vectors that are not the last layer's",
+    [
+      { path: '', type: 'sentence_transformers.models.Transformer' },
+      { path: '1_Pooling', type: 'sentence_transformers.models.Pooling' },
+    ],
+    { 'sentence_bert_config.json': { modality_config: { text: { method: 'forward', method_output_name: ['hidden_states', -2] } } } },
+    'sentence_bert_config.json: \'modality_config\' takes ["hidden_states",-2] of "forward", expected "last_hidden_state"',
+  ],
+])('refused: %s', async (_, list, more, message) => {
+  const folder = await writePythonModel('refused', {
+    files: { 'modules.json': list, '1_Pooling/config.json': { pooling_mode: 'mean' }, ...more },
+  });
+  await expect(pipeline('feature-extraction', folder, { device })).rejects.toThrow(message);
 });

@@ -1,11 +1,11 @@
 import { realpath, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { type Command, Option } from 'commander';
 import type { Precision } from '../../backend/prepared_weight.ts';
 import { FailureError, InputError } from '../../errors.ts';
-import { kindOf } from '../../io/files.ts';
-import { modelFiles, tokenizerFiles, vocabularyFile, weightsIndex } from '../../io/model_files.ts';
-import { filesAmong, sentenceFilesOf } from '../../io/model_folder.ts';
+import { filesAmong, kindOf } from '../../io/files.ts';
+import { modelFiles, textSettingsFiles, tokenizerFiles, vocabularyFile, weightsIndex } from '../../io/model_files.ts';
+import { sentenceFilesOf, transformerFolder } from '../../io/sentence_folder.ts';
 import { type EmbeddingDtype, embeddingDtypes, toBinary } from '../../pipelines/quantization.ts';
 import {
   addDeviceOptions,
@@ -83,7 +83,7 @@ async function embed(options: Options): Promise<void> {
   for (const path of outputs) await checkOutput('--out', path, { read: [options.in] });
   using device = await openDevice(options);
   const { dtype } = options;
-  const folder = await openModelFolder(options);
+  const folder = await openModelFolder(options, true);
   using extract = await pipeline('feature-extraction', folder, {
     device,
     dtype,
@@ -188,8 +188,11 @@ async function madeBy(
   width: number,
 ): Promise<Record<string, unknown>> {
   const names = [...modelFiles, weightsIndex, vocabularyFile, ...tokenizerFiles];
-  const files = [...(await filesAmong(folder, names)), ...(await sentenceFilesOf(folder))];
-  const states = await Promise.all(files.map(async (name) => [name, await stateOf(join(folder, name))] as const));
+  // By their paths below the model's folder.
+  const own = relative(folder, await transformerFolder(folder));
+  const ofModel = [...names, ...textSettingsFiles].map((name) => join(own, name));
+  const files = new Set([...(await filesAmong(folder, ofModel)), ...(await sentenceFilesOf(folder))]);
+  const states = await Promise.all([...files].map(async (name) => [name, await stateOf(join(folder, name))] as const));
   return {
     '--model': Object.fromEntries(states),
     '--in': text,

@@ -62,9 +62,10 @@ async function exportOnnx(options: OnnxOptions): Promise<void> {
 }
 
 async function exportSafetensors(options: SafetensorsOptions): Promise<void> {
-  const [{ ReferenceDevice }, { copyFiles, filesAmong, sentenceFilesOf }, checkpoint] = await Promise.all([
+  const [{ ReferenceDevice }, { copyFiles, filesAmong }, { sentenceFilesOf }, checkpoint] = await Promise.all([
     import('../../backend/reference.ts'),
-    import('../../io/model_folder.ts'),
+    import('../../io/files.ts'),
+    import('../../io/sentence_folder.ts'),
     import('../../models/checkpoint.ts'),
   ]);
   const folder = await openModelFolder(options);
