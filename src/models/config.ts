@@ -2,6 +2,7 @@
 import { checkArgument, kinds } from '../arguments.ts';
 import type { PoolKind } from '../backend/operations/pool.ts';
 import { neuronCounts } from '../backend/tree_shape.ts';
+import type { Activation } from '../nn/activation.ts';
 
 /**
  * The feedforward part of every block. An FFF's leaves are of `leafWidth` neurons each (1 if absent); beside its trees there may be
@@ -59,6 +60,8 @@ export interface ModelConfig {
   /** Rows of the token type embedding; 0 where there is none. */
   typeVocabSize: number;
   feedforward: FeedforwardConfig;
+  /** Between the two halves of dense feedforward layers, and, in some families, in the head; 'gelu' if absent. Trees have GELU. */
+  activation?: Activation;
   /** Which projections have a bias (an FFF's linear_in always has one, its linear_out never). */
   bias: { queryKeyValue: boolean; dense: boolean };
   layerNormEps: number;

@@ -49,10 +49,12 @@ function checkTogether(config: ModelConfig, source: string): void {
 export function checkConfig(config: ModelConfig): void {
   const source = 'the configuration';
   checkArgument('config', config, kinds.object);
-  const { bias, feedforward } = parseConfig(configToJson(config), source);
+  const { bias, feedforward, activation = 'gelu' } = parseConfig(configToJson(config), source);
   const [asked, known] = [config.feedforward, feedforward].map(describeFeedforward);
   if (asked !== known)
     throw new InputError(`${source}: the feedforward part is ${asked}, which the family '${config.family}' does not know`);
+  if ((config.activation ?? 'gelu') !== activation)
+    throw new InputError(`${source}: 'activation' is ${config.activation}, expected ${activation} of the family '${config.family}'`);
   for (const part of ['queryKeyValue', 'dense'] as const)
     if (bias[part] !== config.bias[part])
       throw new InputError(`${source}: 'bias.${part}' is ${config.bias[part]}, expected ${bias[part]} of the family '${config.family}'`);

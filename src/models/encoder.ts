@@ -212,6 +212,7 @@ function createBlock(config: ModelConfig, factory: ParameterFactory, modelNames:
     numAttentionHeads: heads,
     bias,
     feedforward,
+    activation = 'gelu',
     layerNormEps: normEpsilon,
     initializerRange: deviation,
     dropout,
@@ -227,7 +228,7 @@ function createBlock(config: ModelConfig, factory: ParameterFactory, modelNames:
   const norm1 = factory.norm(names.norm1, width, normEpsilon);
   const dense = (up: string, down: string, neurons: number) =>
     new DenseFeedforward(
-      factory.linear(up, neurons, width, { deviation, bias: bias.dense, activation: 'gelu' }),
+      factory.linear(up, neurons, width, { deviation, bias: bias.dense, activation }),
       factory.linear(down, width, neurons, { deviation, bias: bias.dense }),
     );
   let layer: BlockLayers['feedforward'];

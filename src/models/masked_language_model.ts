@@ -4,7 +4,7 @@ import { MaskedLanguageModelHead } from '../nn/masked_language_model_head.ts';
 import type { Context, Parameter } from '../nn/parameter.ts';
 import type { ModelConfig } from './config.ts';
 import { type Batch, Encoder, type EncoderActivations } from './encoder.ts';
-import { modelNames } from './families/families.ts';
+import { modelNames, transformActivation } from './families/families.ts';
 import type { ModelNames } from './families/family.ts';
 import type { HeadOutput } from './head_output.ts';
 import type { ParameterFactory } from './parameter_factory.ts';
@@ -43,7 +43,7 @@ export class MaskedLanguageModel {
     if (!transform || decoderBias === undefined) this.head = new MaskedLanguageModelHead(word);
     else {
       const { hiddenSize, embeddingSize: width = hiddenSize, initializerRange: deviation, layerNormEps: normEpsilon } = config;
-      const dense = factory.linear(transform.dense, width, hiddenSize, { deviation, bias: true, activation: 'gelu' });
+      const dense = factory.linear(transform.dense, width, hiddenSize, { deviation, bias: true, activation: transformActivation(config) });
       const norm = factory.norm(transform.norm, width, normEpsilon);
       const bias = factory.plain(decoderBias, [config.vocabSize], { constant: 0 });
       const decoder = config.untiedDecoder

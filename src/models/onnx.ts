@@ -2,10 +2,11 @@
 import { firstNeuron, innerNodes, neuronsPerTree } from '../backend/tree_shape.ts';
 import type { OnnxGraph, OnnxValue } from '../io/onnx.ts';
 import { OnnxGraphBuilder, quantizeColumns, transpose } from '../io/onnx_builder.ts';
+import type { Activation } from '../nn/activation.ts';
 import { sinusoid } from '../nn/embedding.ts';
 import { exportParameter } from '../nn/parameter_arrays.ts';
 import type { Model } from './checkpoint.ts';
-import { familyOf } from './families/families.ts';
+import { familyOf, transformActivation } from './families/families.ts';
 
 /** Weights of fast feedforward trees; n neurons, as a checkpoint counts them (see the operation fff). */
 export interface OnnxTrees {
@@ -69,6 +70,12 @@ export function addTrees(
     k = graph.add('Add', [graph.add('Add', [graph.add('Mul', [k, two]), one]), right]);
   }
   return y;
+}
+
+function activated(graph: OnnxGraphBuilder, x: string, activation: Activation = 'gelu'): string {
+  if (activation === 'silu') return graph.add('Mul', [x, graph.add('Sigmoid', [x])]);
+  if (activation === 'relu') return graph.add('Relu', [x]);
+  return graph.add('Gelu', [x], activation === 'geluTanh' ? { approximate: 'tanh' } : undefined);
 }
 
 /** The thresholds of the nodes [tokens, trees] that tokens are at. */
@@ -183,7 +190,7 @@ export async function modelGraph(model: Model, precision: 'f32' | 'i8' = 'f32'):
     return linear(graph.add('Reshape', [context, integers([0, 0, width])]), block.attentionDense, width, width);
   };
   const dense = (input: string, up: string, down: string, neurons: number) =>
-    linear(graph.add('Gelu', [linear(input, up, neurons, width)]), down, width, neurons);
+    linear(activated(graph, linear(input, up, neurons, width), config.activation), down, width, neurons);
   /** What joins the stream; nothing calls it where there is no feedforward part. */
   const feed = (input: string, block: ReturnType<typeof names.block>): string => {
     if (feedforward.kind === 'none') throw new Error('there is no feedforward part');
@@ -220,7 +227,10 @@ export async function modelGraph(model: Model, precision: 'f32' | 'i8' = 'f32'):
   const output: OnnxValue = { name: 'last_hidden_state', type: 'f32', shape: [...free, width] };
   if (model.task === 'masked-lm') {
     const { transform, decoderBias } = names;
-    if (transform) hidden = norm(graph.add('Gelu', [linear(hidden, transform.dense, embeddingSize, width)]), transform.norm, embeddingSize);
+    if (transform) {
+      const dense = linear(hidden, transform.dense, embeddingSize, width);
+      hidden = norm(activated(graph, dense, transformActivation(config)), transform.norm, embeddingSize);
+    }
     const decoder = config.untiedDecoder ? floats([vocabularySize, embeddingSize], get(`${names.decoder}.weight`)) : word;
     hidden = graph.add('MatMul', [hidden, graph.add('Transpose', [decoder], { perm: [1, 0] })]);
     if (decoderBias !== undefined) hidden = graph.add('Add', [hidden, floats([vocabularySize], get(decoderBias))]);

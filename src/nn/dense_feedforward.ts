@@ -11,7 +11,7 @@ export interface DenseFeedforwardActivations {
   output: Tensor;
 }
 
-/** BERT's feedforward layer: every neuron for every token. up [neurons, width] with GELU, down [width, neurons]. */
+/** BERT's feedforward layer: every neuron for every token. up [neurons, width] with its activation, GELU in most, down [width, neurons]. */
 export class DenseFeedforward {
   constructor(
     readonly up: Linear,

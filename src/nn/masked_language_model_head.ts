@@ -4,9 +4,9 @@ import type { LayerNorm, LayerNormActivations } from './layer_norm.ts';
 import type { Linear, LinearActivations } from './linear.ts';
 import type { Context, Parameter } from './parameter.ts';
 
-/** BERT's transform of a hidden state before the decoder: dense with GELU, then LayerNorm. */
+/** BERT's transform of a hidden state before the decoder: dense with an activation, GELU in most, then LayerNorm. */
 export interface HeadTransform {
-  /** [width, width], activation 'gelu'. */
+  /** [width, width], with the activation. */
   dense: Linear;
   norm: LayerNorm;
 }

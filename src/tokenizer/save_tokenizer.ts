@@ -64,7 +64,8 @@ function madeConfig(tokenizer: Tokenizer, { typeVocabSize }: TokenizedModel): Re
   const ids = { pad_token: padId, cls_token: clsId, sep_token: sepId, mask_token: maskId };
   const specials: Record<string, string> = model.unknownToken === undefined ? {} : { unk_token: model.unknownToken };
   const ofWriting = clsId === undefined && { bos_token: bosId, eos_token: eosId };
-  for (const [name, id] of Object.entries({ ...ids, ...ofWriting })) if (id !== undefined) specials[name] = tokenizer.idToToken(id) as string;
+  for (const [name, id] of Object.entries({ ...ids, ...ofWriting }))
+    if (id !== undefined) specials[name] = tokenizer.idToToken(id) as string;
   const config = { do_lower_case: lowerCases(normalizer), ...specials };
   const bert = {
     tokenizer_class: 'BertTokenizer',

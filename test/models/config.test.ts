@@ -116,6 +116,11 @@ test.each([
     /the feedforward part is 1x1, which the family 'bert' does not know/,
   ],
   ['no biases in a family that has them', { family: 'ultrafastbert', typeVocabSize: 2 }, /'bias\.queryKeyValue' is false, expected true/],
+  [
+    'an activation in a family that has none but GELU',
+    { activation: 'silu' },
+    /'activation' is silu, expected gelu of the family 'crammedBERT'/,
+  ],
   ['padding that is no token', { padTokenId: 50 }, /'pad_token_id' is 50/],
   ['heads that do not divide', { numAttentionHeads: 5 }, /cannot be divided among 5/],
 ] as [string, Partial<ModelConfig>, RegExp][])('what could be saved and not opened again is not made: %s', (_, changes, message) => {
@@ -188,7 +193,14 @@ describe('configurations that cannot be used', () => {
   });
 
   test.each([
-    [{ hidden_act: 'relu' }, /'hidden_act' is "relu"/],
+    [
+      { hidden_act: 'mish' },
+      /'hidden_act' is "mish", expected \("gelu" \| "gelu_python" \| "gelu_new" \| .*"silu" \| "swish" \| "relu"\)$/,
+    ],
+    [
+      { model_type: 'ultrafastbert', intermed_type: 'fff', intermed_size: 1, intermed_depth: 2, hidden_act: 'relu' },
+      /'hidden_act' is "relu", expected "gelu": trees have no other$/,
+    ],
     [{ is_decoder: true }, /'is_decoder' is true, expected false: a decoder, whose tokens see only those before them, is not computed$/],
     [{ add_cross_attention: true }, /'add_cross_attention' is true, expected false: attention to another text is not computed$/],
   ])('BERT with %o', (change, message) => {

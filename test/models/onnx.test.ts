@@ -79,6 +79,16 @@ test.each(['crammed-bert-fff', 'crammed-bert-fff-deep', 'crammed-bert-dense', 'h
   },
 );
 
+test.each(['relu', 'geluTanh', 'silu'] as const)('layers and a head with %s', async (activation) => {
+  const start = crammedBertConfig({ vocabSize: 50, hiddenSize: 24, numAttentionHeads: 3, numHiddenLayers: 2, initializerRange: 0.3 });
+  const feedforward = { kind: 'dense', neurons: 20 } as const;
+  const bert = { family: 'bert', typeVocabSize: 2, bias: { queryKeyValue: true, dense: true }, maxPositionEmbeddings: 32 };
+  using model = createMaskedLanguageModel({ ...start, ...bert, feedforward, activation }, device, 4);
+  const session = await InferenceSession.create(encodeOnnx(await modelGraph(model)));
+  expect(await difference(model, session, batchOf(model, 3, 10))).toBeLessThan(1e-4);
+  await session.release();
+});
+
 test('classifiers of every pooling, leaves of several neurons, and routing thresholds', async () => {
   expect(classifiers.length).toBeGreaterThan(0);
   const config = crammedBertConfig({

@@ -41,11 +41,11 @@ test.each(models.defaults)('what is not said is what transformers takes: $told',
     hidden_dropout_prob: dropout.hidden,
     attention_probs_dropout_prob: dropout.attention,
     embedding_size: embeddingSize ?? hiddenSize,
-    hidden_act: 'gelu',
+    hidden_act: own.activation ?? 'gelu',
     dropout: dropout.hidden,
     attention_dropout: dropout.attention,
     seq_classif_dropout: dropout.classifier,
-    activation: 'gelu',
+    activation: own.activation ?? 'gelu',
     tie_word_embeddings: !own.untiedDecoder,
   };
   const neurons = 'intermediate_size' in read ? 'intermediate_size' : 'hidden_dim';

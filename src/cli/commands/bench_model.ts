@@ -102,6 +102,8 @@ async function configOf(folder: string, { length }: Options): Promise<ModelConfi
     throw new InputError(
       `${path}: 'model_type' is "${config.family}", expected "bert" or "ultrafastbert": the peer's fused operators are BERT's, whose norms come after`,
     );
+  if (config.activation !== undefined)
+    throw new InputError(`${path}: the activation is ${config.activation}, expected gelu: the peer's fused operators have no other`);
   if (length > config.maxPositionEmbeddings)
     throw new InputError(`--length ${length}: ${folder} takes at most ${config.maxPositionEmbeddings} tokens`);
   return config;

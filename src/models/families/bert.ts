@@ -22,6 +22,7 @@ export const bert: Family = {
   modelTypes,
   normPlacement: 'post',
   specialTokens: true,
+  transformFollows: true,
   classifier: { activation: 'tanh', inputDropout: false },
   prefix: 'bert.',
   heads: /^(cls|classifier)\./,

@@ -187,6 +187,7 @@ export const crammedBert: Family = {
   modelTypes: { dense: modelType, trees: modelType },
   normPlacement: 'pre',
   specialTokens: false,
+  transformFollows: false,
   classifier: { activation: 'tanh', inputDropout: false },
   prefix: '',
   heads: /^(decoder|pooler|head)\./,

@@ -5,6 +5,7 @@ import { feedforwardEntries, fromFeedforwardEntries, headCount, hidden, layerCou
 import type { Family } from './family.ts';
 import {
   activation,
+  activationName,
   architectureOf,
   commonEntries,
   fromEncoderEntries,
@@ -12,6 +13,7 @@ import {
   padding,
   toFeedforward,
   toLabelEntries,
+  treeActivation,
 } from './hugging_face.ts';
 
 const modelTypes = { dense: 'distilbert', trees: 'ultrafastdistilbert' } as const;
@@ -36,6 +38,7 @@ const dense = v.object({ ...entries, model_type: v.literal(modelTypes.dense), hi
 const trees = v.object({
   ...entries,
   model_type: v.literal(modelTypes.trees),
+  activation: treeActivation,
   ...feedforwardEntries,
   intermed_type: v.picklist(['fff', 'none']),
 });
@@ -47,6 +50,7 @@ export const distilbert: Family = {
   modelTypes,
   normPlacement: 'post',
   specialTokens: true,
+  transformFollows: true,
   classifier: { activation: 'relu', inputDropout: false },
   prefix: 'distilbert.',
   heads: /^(vocab_(transform|layer_norm|projector)|pre_classifier|classifier)\./,
@@ -84,6 +88,7 @@ export const distilbert: Family = {
         hidden_size: own.hidden_size ?? own.dim,
         num_hidden_layers: own.num_hidden_layers ?? own.n_layers,
         num_attention_heads: own.num_attention_heads ?? own.n_heads,
+        hidden_act: own.activation,
         type_vocab_size: 0,
         layer_norm_eps: normEpsilon,
         hidden_dropout_prob: own.dropout,
@@ -105,7 +110,7 @@ export const distilbert: Family = {
       n_layers: config.numHiddenLayers,
       n_heads: config.numAttentionHeads,
       ...toFeedforward(config.feedforward, isDense, 'hidden_dim'),
-      activation: 'gelu',
+      activation: activationName(config),
       dropout: config.dropout.hidden,
       attention_dropout: config.dropout.attention,
       seq_classif_dropout: config.dropout.classifier,

@@ -26,6 +26,7 @@ export const electra: Family = {
   modelTypes,
   normPlacement: 'post',
   specialTokens: true,
+  transformFollows: false,
   classifier: { activation: 'gelu', inputDropout: true },
   prefix: 'electra.',
   heads: /^(generator_predictions|generator_lm_head|discriminator_predictions|classifier)\./,

@@ -1,5 +1,7 @@
 /** The families there are. Another is one file beside these, and a line here. */
 import { InputError, quoted } from '../../errors.ts';
+import type { Activation } from '../../nn/activation.ts';
+import type { ModelConfig } from '../config.ts';
 import { bert } from './bert.ts';
 import { crammedBert } from './crammed_bert.ts';
 import { distilbert } from './distilbert.ts';
@@ -22,6 +24,10 @@ export function familyOf({ family }: { family: string }): Family {
   if (!found) throw new InputError(`the configuration: 'family' is ${quoted(family)}, expected one of ${modelTypes.join(', ')}`);
   return found;
 }
+
+/** Of the masked language model's transform before its decoder. */
+export const transformActivation = (config: ModelConfig): Activation =>
+  familyOf(config).transformFollows ? (config.activation ?? 'gelu') : 'gelu';
 
 /** A tensor's name without the prefix that some checkpoints have before the encoder's, 'bert.' say. */
 export const withoutPrefix = (name: string, { prefix }: Family): string => (name.startsWith(prefix) ? name.slice(prefix.length) : name);

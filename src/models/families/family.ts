@@ -52,6 +52,8 @@ export interface Family {
   readonly normPlacement: 'pre' | 'post';
   /** Whether texts stand between special tokens ([CLS] and [SEP]) when it is trained. */
   readonly specialTokens: boolean;
+  /** Whether the masked language model's transform has the layers' activation; otherwise GELU. */
+  readonly transformFollows: boolean;
   /** Between the dense layer before the classification head and the head; and whether there is dropout before that layer too. */
   readonly classifier: { readonly activation: PoolerActivation; readonly inputDropout: boolean };
   /** Before the names of the encoder's tensors where a dense model has a head, 'bert.' say; '' if they are the same. */

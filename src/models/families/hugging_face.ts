@@ -1,6 +1,7 @@
 /** What the configurations of transformers' encoders have in common: most have BERT's keys. */
 
 import * as v from 'valibot';
+import type { Activation } from '../../nn/activation.ts';
 import { type FeedforwardConfig, type ModelConfig, problemTypes, type Task } from '../config.ts';
 import {
   count,
@@ -24,8 +25,28 @@ import {
 /** A negative number of a token counts from the vocabulary's end, as in torch; null: no token is padding. */
 export const padding = (otherwise: number) => v.optional(v.nullable(v.pipe(v.number(), v.integer())), otherwise);
 
-/** The second is the same, under a name of before. */
-export const activation = v.optional(v.picklist(['gelu', 'gelu_python']), 'gelu');
+/** transformers' names of activations. Several are of one function: by another formula, or under a name of before. */
+const activationNames = {
+  gelu: 'gelu',
+  gelu_python: 'gelu',
+  gelu_new: 'geluTanh',
+  gelu_pytorch_tanh: 'geluTanh',
+  gelu_python_tanh: 'geluTanh',
+  gelu_fast: 'geluTanh',
+  gelu_accurate: 'geluTanh',
+  silu: 'silu',
+  swish: 'silu',
+  relu: 'relu',
+} as const satisfies Record<string, Activation>;
+type ActivationName = keyof typeof activationNames;
+
+export const activation = v.optional(v.picklist(Object.keys(activationNames) as ActivationName[]), 'gelu');
+/** Trees have GELU. */
+export const treeActivation = v.optional(v.picklist(['gelu', 'gelu_python'], '"gelu": trees have no other'), 'gelu');
+
+/** The name under which an activation is written. */
+export const activationName = ({ activation = 'gelu' }: ModelConfig): string =>
+  Object.entries(activationNames).find(([, own]) => own === activation)?.[0] as string;
 
 /** Under the same names in every family; `vocabularySize` where nothing is said. */
 export const commonEntries = (vocabularySize = 30522) => ({
@@ -69,11 +90,11 @@ export const encoderEntries = ({ vocabularySize, hiddenSize = 768, heads = 12, p
 
 /** Of a model with dense layers, which transformers knows, and of its kin with trees. */
 export const denseEntries = ({ neurons: most = 3072 }: Defaults = {}) => ({ intermediate_size: v.optional(neurons, most) });
-export const treeEntries = { ...feedforwardEntries, intermed_type: v.picklist(['fff', 'none']) };
+export const treeEntries = { ...feedforwardEntries, intermed_type: v.picklist(['fff', 'none']), hidden_act: treeActivation };
 
 type Output<Entries extends v.ObjectEntries> = v.InferOutput<v.ObjectSchema<Entries, undefined>>;
 /** Without those that are there to be refused. */
-export type EncoderEntries = Omit<Output<ReturnType<typeof encoderEntries>>, 'hidden_act' | 'is_decoder' | 'add_cross_attention'>;
+export type EncoderEntries = Omit<Output<ReturnType<typeof encoderEntries>>, 'is_decoder' | 'add_cross_attention'>;
 
 /** What a checked configuration says of the blocks' feedforward part. */
 export const readFeedforward = (
@@ -81,6 +102,12 @@ export const readFeedforward = (
   source: string,
 ): FeedforwardConfig =>
   'intermediate_size' in json ? { kind: 'dense', neurons: json.intermediate_size } : fromFeedforwardEntries(json, `${source}: '`);
+
+/** undefined of GELU, which is what there is where nothing is said. */
+function activationOf(name: ActivationName): Activation | undefined {
+  const activation = activationNames[name];
+  return activation === 'gelu' ? undefined : activation;
+}
 
 /** What a checked configuration with BERT's keys says. */
 export function fromEncoderEntries(json: EncoderEntries & { model_type: string }, feedforward: FeedforwardConfig): ModelConfig {
@@ -97,6 +124,7 @@ export function fromEncoderEntries(json: EncoderEntries & { model_type: string }
     untiedDecoder: json.tie_word_embeddings === false || undefined,
     typeVocabSize: json.type_vocab_size,
     feedforward,
+    activation: activationOf(json.hidden_act),
     bias: { queryKeyValue: true, dense: true },
     layerNormEps: json.layer_norm_eps,
     initializerRange: json.initializer_range,
@@ -145,7 +173,7 @@ export function toEncoderEntries(config: ModelConfig, name: string, task: Task, 
     num_hidden_layers: config.numHiddenLayers,
     num_attention_heads: config.numAttentionHeads,
     ...toFeedforward(config.feedforward, dense),
-    hidden_act: 'gelu',
+    hidden_act: activationName(config),
     hidden_dropout_prob: dropout.hidden,
     attention_probs_dropout_prob: dropout.attention,
     classifier_dropout: dropout.classifier === dropout.hidden ? null : dropout.classifier,

@@ -27,6 +27,7 @@ function robertaFamily(modelTypes: Family['modelTypes'], name: string, vocabular
     modelTypes,
     normPlacement: 'post',
     specialTokens: true,
+    transformFollows: false,
     classifier: { activation: 'tanh', inputDropout: true },
     prefix: 'roberta.',
     heads: /^(lm_head|classifier)\./,
