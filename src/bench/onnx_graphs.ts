@@ -1,7 +1,8 @@
 /** Graphs for the benchmark's peer, onnxruntime, in the form that it runs fastest: its fused operators where there are any. */
-import type { OnnxGraph } from '../io/onnx.ts';
+
 import { microsoft, OnnxGraphBuilder, quantizeColumns, transpose } from '../io/onnx_builder.ts';
-import { addTrees } from '../models/onnx.ts';
+import type { OnnxGraph } from '../io/onnx_writer.ts';
+import { addTrees } from '../models/onnx_graph.ts';
 
 /** Weights of a dense feedforward layer: up [neurons, width], down [width, neurons]; no biases. */
 export interface DenseWeights {

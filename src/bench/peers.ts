@@ -1,6 +1,6 @@
 /** Other programs that the benchmark sets itself beside. */
 import type { Device } from '../backend/device.ts';
-import { encodeOnnx, type OnnxGraph } from '../io/onnx.ts';
+import { encodeOnnx, type OnnxGraph } from '../io/onnx_writer.ts';
 
 export interface OnnxFeed {
   values: Float32Array | Int32Array;

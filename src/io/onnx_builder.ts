@@ -1,4 +1,4 @@
-import type { OnnxAttribute, OnnxInitializer, OnnxNode } from './onnx.ts';
+import type { OnnxAttribute, OnnxInitializer, OnnxNode } from './onnx_writer.ts';
 
 export const microsoft = 'com.microsoft';
 

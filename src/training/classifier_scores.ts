@@ -7,24 +7,9 @@ import type { CharacterLoss, LossNotice } from '../tokenizer/character_loss.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { needsEqualLengths } from './epoch_batches.ts';
 import { LeafCounts, type LeafUse, watchLeaves } from './leaf_use.ts';
-import { accuracy, f1, macroF1, matthewsCorrelation, pearson, spearman } from './metrics.ts';
+import { type Scores, scoresOf } from './metrics.ts';
 import { mean } from './statistics.ts';
 import type { Trainer } from './trainer.ts';
-
-/** Scores by name, as {@link metricNames} lists them. */
-export type Scores = Record<string, number>;
-
-/** The scores of a task with so many labels, the one that is compared by default first: 1 label is a regression. */
-export function metricNames(labels: number): readonly string[] {
-  if (labels === 1) return ['spearman', 'pearson'];
-  return labels === 2 ? ['accuracy', 'f1', 'matthews', 'macroF1'] : ['accuracy', 'macroF1'];
-}
-
-/** All scores of a task. `predictions`: classes, or with one label numbers. */
-export function scoresOf(labels: number, predictions: ArrayLike<number>, truth: ArrayLike<number>): Scores {
-  const metrics = { accuracy, f1, matthews: matthewsCorrelation, macroF1, pearson, spearman } as Record<string, typeof accuracy>;
-  return Object.fromEntries(metricNames(labels).map((name) => [name, metrics[name](predictions, truth)]));
-}
 
 /**
  * Texts as the model takes them, and how many were cut to `length` tokens. Lets timers fire in between.

@@ -10,7 +10,7 @@ import { LossNotice } from '../tokenizer/character_loss.ts';
 import { saveTokenizer } from '../tokenizer/save_tokenizer.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
 import { type ClassificationReport, classificationReport } from './classification_report.ts';
-import { encodeTexts, metricNames } from './classifier_scores.ts';
+import { encodeTexts } from './classifier_scores.ts';
 import {
   type EpochReport,
   type FineTuningOptions,
@@ -22,6 +22,7 @@ import {
 import { fineTuningRecipe } from './fine_tune_recipe.ts';
 import { FineTuningState } from './fine_tune_state.ts';
 import { type LabeledFile, readLabeledFile } from './labeled_files.ts';
+import { metricNames } from './metrics.ts';
 import { CounterRandom, randomStream, shuffled } from './random.ts';
 import { inRunFolder, type RunSession } from './run.ts';
 import { verdictOnFineTuning } from './verdict.ts';

@@ -79,3 +79,18 @@ function share(values: ArrayLike<number>, holds: (value: number, index: number) 
   for (let i = 0; i < values.length; i++) if (holds(values[i], i)) count++;
   return values.length > 0 ? count / values.length : 0;
 }
+
+/** Scores by name, as {@link metricNames} lists them. */
+export type Scores = Record<string, number>;
+
+/** The scores of a task with so many labels, the one that is compared by default first: 1 label is a regression. */
+export function metricNames(labels: number): readonly string[] {
+  if (labels === 1) return ['spearman', 'pearson'];
+  return labels === 2 ? ['accuracy', 'f1', 'matthews', 'macroF1'] : ['accuracy', 'macroF1'];
+}
+
+/** All scores of a task. `predictions`: classes, or with one label numbers. */
+export function scoresOf(labels: number, predictions: ArrayLike<number>, truth: ArrayLike<number>): Scores {
+  const metrics = { accuracy, f1, matthews: matthewsCorrelation, macroF1, pearson, spearman } as Record<string, typeof accuracy>;
+  return Object.fromEntries(metricNames(labels).map((name) => [name, metrics[name](predictions, truth)]));
+}

@@ -8,7 +8,7 @@ import { linearGraph } from '../../src/bench/onnx_graphs.ts';
 import { loadOnnxRuntime, type OnnxRuntime } from '../../src/bench/peers.ts';
 import { randomTrees } from '../../src/bench/queued_layers.ts';
 import { randomTokens } from '../../src/bench/work.ts';
-import { encodeOnnx } from '../../src/io/onnx.ts';
+import { encodeOnnx } from '../../src/io/onnx_writer.ts';
 import { parseConfig } from '../../src/models/config_json.ts';
 import { wasmMissing } from '../../src/platform/node.ts';
 import { goldenJson, goldenPath } from '../goldens.ts';

@@ -4,9 +4,9 @@ import type { Device } from '../../src/backend/device.ts';
 import { createSequenceClassifier } from '../../src/models/checkpoint.ts';
 import { crammedBertConfig } from '../../src/models/config.ts';
 import { exportParameter } from '../../src/nn/parameter_arrays.ts';
-import { scoresOf } from '../../src/training/classifier_scores.ts';
 import { type FineTuningOptions, type FineTuningProgress, type FineTuningSession, fineTune } from '../../src/training/fine_tune.ts';
 import { LeafCounts, watchLeaves } from '../../src/training/leaf_use.ts';
+import { scoresOf } from '../../src/training/metrics.ts';
 import type { AdamW } from '../../src/training/optimizer.ts';
 import { candidates, describeOnEach } from '../backend/backends.ts';
 

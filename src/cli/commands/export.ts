@@ -41,8 +41,8 @@ async function exportOnnx(options: OnnxOptions): Promise<void> {
       import('../../backend/reference.ts'),
       import('../../io/files.ts'),
       import('../../models/checkpoint.ts'),
-      import('../../models/onnx.ts'),
-      import('../../io/onnx.ts'),
+      import('../../models/onnx_graph.ts'),
+      import('../../io/onnx_writer.ts'),
     ]);
   const folder = await openModelFolder(options);
   await checkWritable(options.out);

@@ -22,7 +22,7 @@ import {
 } from './entries.ts';
 import type { Family } from './family.ts';
 
-const poolKinds = { zero_index: 'first', avg: 'mean', max: 'max', lse: 'logSumExp' } as const;
+const poolerNames = { zero_index: 'first', avg: 'mean', max: 'max', lse: 'logSumExp' } as const;
 
 /** null: no token is padding. */
 const padding = v.optional(v.nullable(v.pipe(v.number(), v.integer(), v.minValue(0))), 0);
@@ -116,7 +116,7 @@ function fromCrammedBert({ arch, id2label, problem_type }: v.InferOutput<typeof 
       classifier: head.classifier_dropout ?? 0.1,
     },
     mlmProbability: arch.sparse_prediction,
-    pooler: { kind: poolKinds[head.pooler ?? 'zero_index'], size: head.head_dim ?? arch.hidden_size },
+    pooler: { kind: poolerNames[head.pooler ?? 'zero_index'], size: head.head_dim ?? arch.hidden_size },
     numLabels: arch.num_labels ?? labelNames?.length,
     labelNames,
     problemType: problem_type ?? undefined,
@@ -125,7 +125,7 @@ function fromCrammedBert({ arch, id2label, problem_type }: v.InferOutput<typeof 
 
 function toCrammedBert(config: ModelConfig): Record<string, unknown> {
   const { feedforward, dropout } = config;
-  const pooler = Object.entries(poolKinds).find(([, kind]) => kind === config.pooler.kind)?.[0];
+  const pooler = Object.entries(poolerNames).find(([, kind]) => kind === config.pooler.kind)?.[0];
   return {
     model_type: modelType,
     ...labelEntries(config.labelNames),

@@ -1,7 +1,7 @@
 /** Models as ONNX graphs of standard operators. */
 import { firstNeuron, innerNodes, neuronsPerTree } from '../backend/tree_shape.ts';
-import type { OnnxGraph, OnnxValue } from '../io/onnx.ts';
 import { OnnxGraphBuilder, quantizeColumns, transpose } from '../io/onnx_builder.ts';
+import type { OnnxGraph, OnnxValue } from '../io/onnx_writer.ts';
 import type { Activation } from '../nn/activation.ts';
 import { sinusoid } from '../nn/embedding.ts';
 import { exportParameter } from '../nn/parameter_arrays.ts';
