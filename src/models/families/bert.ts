@@ -1,25 +1,9 @@
 /** BERT (arXiv 1810.04805), as transformers has it; with trees it is 'ultrafastbert', of which the keys are BERT's. */
-import * as v from 'valibot';
-import { validate } from './entries.ts';
 import type { Family } from './family.ts';
-import {
-  bertEncoderNames,
-  denseEntries,
-  encoderEntries,
-  fromEncoderEntries,
-  modelTypeOf,
-  readFeedforward,
-  toEncoderEntries,
-  treeEntries,
-} from './hugging_face.ts';
-
-const modelTypes = { dense: 'bert', trees: 'ultrafastbert' } as const;
-const entries = encoderEntries();
-const dense = v.object({ ...entries, model_type: v.literal(modelTypes.dense), ...denseEntries() });
-const trees = v.object({ ...entries, model_type: v.literal(modelTypes.trees), ...treeEntries });
+import { bertConfiguration, bertEncoderNames } from './hugging_face.ts';
 
 export const bert: Family = {
-  modelTypes,
+  ...bertConfiguration({ dense: 'bert', trees: 'ultrafastbert' }, 'Bert'),
   normPlacement: 'post',
   specialTokens: true,
   transformFollows: true,
@@ -37,12 +21,4 @@ export const bert: Family = {
     pooler: `${prefix}pooler.dense`,
     classifier: 'classifier',
   }),
-  readConfig(json, source) {
-    const checked = validate(modelTypeOf(json) === modelTypes.dense ? dense : trees, json, source);
-    return fromEncoderEntries(checked, readFeedforward(checked, source));
-  },
-  writeConfig: (config, task) => {
-    const isDense = config.family === modelTypes.dense;
-    return toEncoderEntries(config, isDense ? 'Bert' : 'UltraFastBert', task, isDense);
-  },
 };

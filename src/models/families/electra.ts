@@ -5,22 +5,11 @@
 import * as v from 'valibot';
 import { hidden, validate } from './entries.ts';
 import type { Family } from './family.ts';
-import {
-  bertEncoderNames,
-  denseEntries,
-  encoderEntries,
-  fromEncoderEntries,
-  modelTypeOf,
-  readFeedforward,
-  toEncoderEntries,
-  treeEntries,
-} from './hugging_face.ts';
+import { bertConfiguration, bertEncoderNames } from './hugging_face.ts';
 
-const modelTypes = { dense: 'electra', trees: 'ultrafastelectra' } as const;
-const defaults = { hiddenSize: 256, heads: 4, neurons: 1024 };
-const entries = { ...encoderEntries(defaults), embedding_size: v.optional(hidden, 128) };
-const dense = v.object({ ...entries, model_type: v.literal(modelTypes.dense), ...denseEntries(defaults) });
-const trees = v.object({ ...entries, model_type: v.literal(modelTypes.trees), ...treeEntries });
+const modelTypes = { dense: 'electra', trees: 'ultrafastelectra' };
+const shared = bertConfiguration(modelTypes, 'Electra', { hiddenSize: 256, heads: 4, neurons: 1024 });
+const own = v.object({ embedding_size: v.optional(hidden, 128) });
 
 export const electra: Family = {
   modelTypes,
@@ -43,16 +32,9 @@ export const electra: Family = {
     classifier: 'classifier.out_proj',
   }),
   readConfig(json, source) {
-    const checked = validate(modelTypeOf(json) === modelTypes.dense ? dense : trees, json, source);
-    const { embedding_size: embeddingSize, hidden_size: hiddenSize } = checked;
-    return {
-      ...fromEncoderEntries(checked, readFeedforward(checked, source)),
-      embeddingSize: embeddingSize === hiddenSize ? undefined : embeddingSize,
-    };
+    const config = shared.readConfig(json, source);
+    const { embedding_size: embeddingSize } = validate(own, json, source);
+    return { ...config, embeddingSize: embeddingSize === config.hiddenSize ? undefined : embeddingSize };
   },
-  writeConfig(config, task) {
-    const isDense = config.family === modelTypes.dense;
-    const written = toEncoderEntries(config, isDense ? 'Electra' : 'UltraFastElectra', task, isDense);
-    return { ...written, embedding_size: config.embeddingSize ?? config.hiddenSize };
-  },
+  writeConfig: (config, task) => ({ ...shared.writeConfig(config, task), embedding_size: config.embeddingSize ?? config.hiddenSize }),
 };

@@ -19,8 +19,10 @@ import {
   probability,
   problemEntry,
   toFeedforwardEntries,
+  validate,
   vocabulary,
 } from './entries.ts';
+import type { Family } from './family.ts';
 
 /** A negative number of a token counts from the vocabulary's end, as in torch; null: no token is padding. */
 export const padding = (otherwise: number) => v.optional(v.nullable(v.pipe(v.number(), v.integer())), otherwise);
@@ -72,7 +74,7 @@ export interface Defaults {
 }
 
 /** BERT's keys, which others have too. */
-export const encoderEntries = ({ vocabularySize, hiddenSize = 768, heads = 12, padTokenId = 0 }: Defaults = {}) => ({
+const encoderEntries = ({ vocabularySize, hiddenSize = 768, heads = 12, padTokenId = 0 }: Defaults = {}) => ({
   ...commonEntries(vocabularySize),
   hidden_size: v.optional(hidden, hiddenSize),
   num_hidden_layers: v.optional(layerCount, 12),
@@ -89,15 +91,15 @@ export const encoderEntries = ({ vocabularySize, hiddenSize = 768, heads = 12, p
 });
 
 /** Of a model with dense layers, which transformers knows, and of its kin with trees. */
-export const denseEntries = ({ neurons: most = 3072 }: Defaults = {}) => ({ intermediate_size: v.optional(neurons, most) });
-export const treeEntries = { ...feedforwardEntries, intermed_type: v.picklist(['fff', 'none']), hidden_act: treeActivation };
+const denseEntries = ({ neurons: most = 3072 }: Defaults = {}) => ({ intermediate_size: v.optional(neurons, most) });
+const treeEntries = { ...feedforwardEntries, intermed_type: v.picklist(['fff', 'none']), hidden_act: treeActivation };
 
 type Output<Entries extends v.ObjectEntries> = v.InferOutput<v.ObjectSchema<Entries, undefined>>;
 /** Without those that are there to be refused. */
 export type EncoderEntries = Omit<Output<ReturnType<typeof encoderEntries>>, 'is_decoder' | 'add_cross_attention'>;
 
 /** What a checked configuration says of the blocks' feedforward part. */
-export const readFeedforward = (
+const readFeedforward = (
   json: Output<ReturnType<typeof denseEntries>> | Output<typeof treeEntries>,
   source: string,
 ): FeedforwardConfig =>
@@ -163,7 +165,7 @@ export const toLabelEntries = (config: ModelConfig): Record<string, unknown> => 
 });
 
 /** The inverse of {@link fromEncoderEntries}. `name`: of transformers' classes. */
-export function toEncoderEntries(config: ModelConfig, name: string, task: Task, dense: boolean): Record<string, unknown> {
+function toEncoderEntries(config: ModelConfig, name: string, task: Task, dense: boolean): Record<string, unknown> {
   const { dropout } = config;
   return {
     architectures: [architectureOf(name, task)],
@@ -185,6 +187,28 @@ export function toEncoderEntries(config: ModelConfig, name: string, task: Task, 
     ...(config.untiedDecoder && { tie_word_embeddings: false }),
     position_embedding_type: 'absolute',
     ...toLabelEntries(config),
+  };
+}
+
+/** The configurations of a family that has BERT's keys, with dense layers and with trees. `name`: of transformers' classes. */
+export function bertConfiguration(
+  modelTypes: Family['modelTypes'],
+  name: string,
+  defaults: Defaults = {},
+): Pick<Family, 'modelTypes' | 'readConfig' | 'writeConfig'> {
+  const entries = encoderEntries(defaults);
+  const dense = v.object({ ...entries, model_type: v.literal(modelTypes.dense), ...denseEntries(defaults) });
+  const trees = v.object({ ...entries, model_type: v.literal(modelTypes.trees), ...treeEntries });
+  return {
+    modelTypes,
+    readConfig(json, source) {
+      const checked = validate(modelTypeOf(json) === modelTypes.dense ? dense : trees, json, source);
+      return fromEncoderEntries(checked, readFeedforward(checked, source));
+    },
+    writeConfig(config, task) {
+      const isDense = config.family === modelTypes.dense;
+      return toEncoderEntries(config, `${isDense ? '' : 'UltraFast'}${name}`, task, isDense);
+    },
   };
 }
 

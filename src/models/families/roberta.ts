@@ -2,27 +2,13 @@
  * RoBERTa (arXiv 1907.11692) and XLM-RoBERTa (arXiv 1911.02116), as transformers has them: BERT's layers, positions that are counted from
  * behind the padding token's number, and a classifier without a pooler.
  */
-import * as v from 'valibot';
 import { InputError } from '../../errors.ts';
-import type { ModelConfig } from '../config.ts';
-import { validate } from './entries.ts';
 import type { Family } from './family.ts';
-import {
-  bertEncoderNames,
-  denseEntries,
-  encoderEntries,
-  fromEncoderEntries,
-  modelTypeOf,
-  readFeedforward,
-  toEncoderEntries,
-  treeEntries,
-} from './hugging_face.ts';
+import { bertConfiguration, bertEncoderNames } from './hugging_face.ts';
 
 /** `name`: of transformers' classes. */
 function robertaFamily(modelTypes: Family['modelTypes'], name: string, vocabularySize: number): Family {
-  const entries = encoderEntries({ vocabularySize, padTokenId: 1 });
-  const dense = v.object({ ...entries, model_type: v.literal(modelTypes.dense), ...denseEntries() });
-  const trees = v.object({ ...entries, model_type: v.literal(modelTypes.trees), ...treeEntries });
+  const shared = bertConfiguration(modelTypes, name, { vocabularySize, padTokenId: 1 });
   return {
     modelTypes,
     normPlacement: 'post',
@@ -43,8 +29,7 @@ function robertaFamily(modelTypes: Family['modelTypes'], name: string, vocabular
       classifier: 'classifier.out_proj',
     }),
     readConfig(json, source) {
-      const checked = validate(modelTypeOf(json) === modelTypes.dense ? dense : trees, json, source);
-      const config = fromEncoderEntries(checked, readFeedforward(checked, source));
+      const config = shared.readConfig(json, source);
       const { padTokenId, maxPositionEmbeddings: rows } = config;
       if (padTokenId === undefined)
         throw new InputError(`${source}: 'pad_token_id' is null, expected a token's number: positions are counted from behind it`);
@@ -55,11 +40,8 @@ function robertaFamily(modelTypes: Family['modelTypes'], name: string, vocabular
         );
       return { ...config, positionOffset, maxPositionEmbeddings: rows - positionOffset };
     },
-    writeConfig: (config, task) => {
-      const isDense = config.family === modelTypes.dense;
-      const rows: ModelConfig = { ...config, maxPositionEmbeddings: config.maxPositionEmbeddings + (config.positionOffset ?? 0) };
-      return toEncoderEntries(rows, `${isDense ? '' : 'UltraFast'}${name}`, task, isDense);
-    },
+    writeConfig: (config, task) =>
+      shared.writeConfig({ ...config, maxPositionEmbeddings: config.maxPositionEmbeddings + (config.positionOffset ?? 0) }, task),
   };
 }
 
