@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { InputError } from '../../src/errors.ts';
-import { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
 import type { TrainingProgress } from '../../src/tokenizer/merge_symbols.ts';
+import { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
 import { trainWordPiece } from '../../src/tokenizer/train_wordpiece.ts';
 
 const specials = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]'];

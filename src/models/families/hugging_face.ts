@@ -99,10 +99,7 @@ type Output<Entries extends v.ObjectEntries> = v.InferOutput<v.ObjectSchema<Entr
 export type EncoderEntries = Omit<Output<ReturnType<typeof encoderEntries>>, 'is_decoder' | 'add_cross_attention'>;
 
 /** What a checked configuration says of the blocks' feedforward part. */
-const readFeedforward = (
-  json: Output<ReturnType<typeof denseEntries>> | Output<typeof treeEntries>,
-  source: string,
-): FeedforwardConfig =>
+const readFeedforward = (json: Output<ReturnType<typeof denseEntries>> | Output<typeof treeEntries>, source: string): FeedforwardConfig =>
   'intermediate_size' in json ? { kind: 'dense', neurons: json.intermediate_size } : fromFeedforwardEntries(json, `${source}: '`);
 
 /** undefined of GELU, which is what there is where nothing is said. */
