@@ -3,17 +3,24 @@
 // bounded, whatever the query length.
 // With `bf16` the operands of every product are rounded, probabilities before they are divided by their sum, which is that of the exact ones.
 
+// A sequence's rows: of its queries, outputs and what is kept of them, and of its keys and values.
+struct AttentionSequence {
+  size_t firstQuery, queries, firstKey, keys;
+};
+
 struct AttentionShape {
   size_t batch, heads, headSize, queryLength, keyLength;
   bool causal;
   float scale;
   DropoutRule dropout;
   bool bf16;
-  const int32_t* paddingMask;
+  size_t keyValueHeads, queryRows, keyRows;
+  const int32_t *paddingMask, *sequences;
 
   AttentionShape(const Arguments& a)
       : batch(a.count(0)), heads(a.count(1)), headSize(a.count(2)), queryLength(a.count(3)), keyLength(a.count(4)), causal(a.flag(5)),
-        scale(1.0f / __builtin_sqrtf(a.number(2))), dropout(a.numbers[6], a.numbers[7]), bf16(static_cast<Precision>(a.count(8)) == Precision::bf16), paddingMask(a.integers(3)) {}
+        scale(1.0f / __builtin_sqrtf(a.number(2))), dropout(a.numbers[6], a.numbers[7]), bf16(static_cast<Precision>(a.count(8)) == Precision::bf16),
+        keyValueHeads(a.count(9)), queryRows(a.count(10)), keyRows(a.count(11)), paddingMask(a.integers(3)), sequences(a.integers(4)) {}
 
   // The most queries that a task of the forward, or a block of the backward, takes on.
   static constexpr size_t maxQueries = 128;
@@ -26,18 +33,41 @@ struct AttentionShape {
   size_t scoreStride() const { return roundUp(keyLength, 16); }
   // Elements from one rounded row of a head to the next.
   size_t headStride() const { return roundUp(headSize, 16); }
-  size_t visibleKeys(size_t query) const { return causal ? query + 1 + keyLength - queryLength : keyLength; }
+  // Heads of queries that share one of keys and values.
+  size_t group() const { return heads / keyValueHeads; }
+  AttentionSequence sequence(size_t b) const {
+    if (!sequences) return {b * queryLength, queryLength, b * keyLength, keyLength};
+    const int32_t* s = sequences + 4 * b;
+    return {static_cast<size_t>(s[0]), static_cast<size_t>(s[1]), static_cast<size_t>(s[2]), static_cast<size_t>(s[3])};
+  }
+  // Where the rows of a sequence begin in an operand of these strides.
+  size_t start(size_t b, size_t firstRow, size_t batchStride, size_t rowStride) const { return sequences ? firstRow * rowStride : b * batchStride; }
+  size_t visibleKeys(const AttentionSequence& of, size_t query) const { return causal ? query + 1 + of.keys - of.queries : of.keys; }
   uint32_t element(size_t b, size_t h, size_t query) const {
     return static_cast<uint32_t>(((b * heads + h) * queryLength + query) * keyLength);
   }
+
+  // Whether all sequences lie within the operands; records a late error if not. They come from outside, like indices.
+  bool areInside(Context& context) const {
+    for (size_t b = 0; sequences && b < batch; b++) {
+      const int32_t* s = sequences + 4 * b;
+      const bool counts = s[0] >= 0 && s[1] > 0 && s[2] >= 0 && s[3] > 0;
+      const AttentionSequence of = sequence(b);
+      if (counts && of.queries <= queryLength && of.keys <= keyLength && of.firstQuery + of.queries <= queryRows && of.firstKey + of.keys <= keyRows &&
+          (!causal || of.queries <= of.keys)) continue;
+      context.fail(&context, "attention: sequence %lld has %lld queries and %lld keys, or places, that do not fit the operands", static_cast<long long>(b), s[1], s[3]);
+      return false;
+    }
+    return true;
+  }
 };
 
-// One head of one batch element of an operand: rows of headSize.
+// One head of one sequence of an operand: rows of headSize.
 struct AttentionRows {
   float* data;
   size_t stride;
-  AttentionRows(const Arguments& a, int operand, int number, size_t b, size_t h)
-      : data(a.floats(operand) + a.count(number) + b * a.count(number + 1) + h * a.count(number + 3)), stride(a.count(number + 2)) {}
+  AttentionRows(const Arguments& a, const AttentionShape& s, int operand, int number, size_t b, size_t firstRow, size_t h)
+      : data(a.floats(operand) + a.count(number) + s.start(b, firstRow, a.count(number + 1), a.count(number + 2)) + h * a.count(number + 3)), stride(a.count(number + 2)) {}
   float* row(size_t t) const { return data + t * stride; }
   Rows from(size_t t) const { return {row(t), stride}; }
 };
@@ -74,7 +104,7 @@ inline RowSoftmax softmaxRow(const AttentionShape& s, float* scores, const float
 }
 
 template <bool bf16> inline void attentionIn(Context& context, const Arguments& a, const AttentionShape& s) {
-  float *output = a.floats(4), *logSumExp = a.floats(5);
+  float *output = a.floats(5), *logSumExp = a.floats(6);
   // A task packs the keys and values for its queries, of which a few at a time meet them while their scores are in the first cache.
   constexpr size_t block = AttentionShape::maxQueries;
   const size_t blocks = (s.queryLength + block - 1) / block, stride = s.scoreStride(), headStride = s.headStride(), outputStride = s.heads * s.headSize;
@@ -82,9 +112,11 @@ template <bool bf16> inline void attentionIn(Context& context, const Arguments& 
   const uint64_t scoreBytes = uint64_t{stride} * 4, roundedBytes = bf16 ? uint64_t{headStride} * 4 * tileRows : 0;
   const uint64_t bytes = takes(tileRows * scoreBytes) + takes(scoreBytes) + takes(columnFloats * 4) + takes(rowFloats * 4) + takes(roundedBytes);
   parallel(context, s.batch * s.heads * blocks, [&](size_t task, int worker) {
-    const size_t b = task / blocks / s.heads, h = task / blocks % s.heads, begin = task % blocks * block;
-    const size_t end = smaller(begin + block, s.queryLength), keys = s.visibleKeys(end - 1);
-    const AttentionRows query(a, 0, 9, b, h), key(a, 1, 13, b, h), value(a, 2, 17, b, h);
+    const size_t b = task / blocks / s.heads, h = task / blocks % s.heads, begin = task % blocks * block, shared = h / s.group();
+    const AttentionSequence of = s.sequence(b);
+    if (begin >= of.queries) return;
+    const size_t end = smaller(begin + block, of.queries), keys = s.visibleKeys(of, end - 1);
+    const AttentionRows query(a, s, 0, 12, b, of.firstQuery, h), key(a, s, 1, 16, b, of.firstKey, shared), value(a, s, 2, 20, b, of.firstKey, shared);
     char* scratch = static_cast<char*>(context.scratch(&context, worker, bytes));
     float *scores = take<float>(scratch, tileRows * stride), *bias = take<float>(scratch, stride);
     float *keyColumns = take<float>(scratch, columnFloats), *valueRows = take<float>(scratch, rowFloats);
@@ -95,24 +127,25 @@ template <bool bf16> inline void attentionIn(Context& context, const Arguments& 
     packForRows<bf16>(s.headSize, keys, {value.data, value.stride, 1}, valueRows);
     for (size_t first = begin; first < end; first += tileRows) {
       const size_t queries = smaller(tileRows, end - first);
-      float* out = output + (b * s.queryLength + first) * outputStride + h * s.headSize;
+      float* out = output + (of.firstQuery + first) * outputStride + h * s.headSize;
       for (size_t i = first + tileRows; i < smaller(first + 2 * tileRows, end); i++)
         for (size_t c = 0; c < s.headSize; c += lanes) __builtin_prefetch(query.row(i) + c);
       multiplyRows<bf16>(queries, keys, s.headSize, rowsFor<bf16>(queries, s.headSize, query.from(first), rounded, headStride), keyColumns, scores, stride);
       RowSoftmax rows[tileRows];
-      for (size_t i = 0; i < queries; i++) rows[i] = softmaxRow(s, scores + i * stride, bias, s.visibleKeys(first + i), keys, s.element(b, h, first + i));
+      for (size_t i = 0; i < queries; i++) rows[i] = softmaxRow(s, scores + i * stride, bias, s.visibleKeys(of, first + i), keys, s.element(b, h, first + i));
       multiplyRows<bf16>(queries, s.headSize, keys, rowsFor<bf16>(queries, keys, {scores, stride}, scores, stride), valueRows, out, outputStride);
       for (size_t i = 0; i < queries; i++) {
         float* y = out + i * outputStride;
         const Vector factor = splat(s.dropout.scale / rows[i].sum);
         eachVector(0, s.headSize, [&](size_t c, size_t n) { storeUpTo(y + c, loadUpTo(y + c, n) * factor, n); });
-        if (logSumExp) logSumExp[(b * s.heads + h) * s.queryLength + first + i] = rows[i].maximum + logarithm(splat(rows[i].sum))[0];
+        if (logSumExp) logSumExp[(of.firstQuery + first + i) * s.heads + h] = rows[i].maximum + logarithm(splat(rows[i].sum))[0];
       }
     }
   });
 }
 inline void attention(Context& context, const Arguments& a) {
   const AttentionShape s(a);
+  if (!s.areInside(context)) return;
   if (s.bf16) attentionIn<true>(context, a, s);
   else attentionIn<false>(context, a, s);
 }
@@ -149,51 +182,56 @@ template <bool bf16> inline float rowDot(const float* gradOutput, const float* o
 }
 
 template <bool bf16> inline void attentionBackwardIn(Context& context, const Arguments& a, const AttentionShape& s) {
-  const float *output = a.floats(4), *logSumExp = a.floats(5), *gradOutput = a.floats(6);
+  const float *output = a.floats(5), *logSumExp = a.floats(6), *gradOutput = a.floats(7);
   const size_t block = s.backwardBlock(), stride = s.scoreStride(), headStride = s.headStride(), outputStride = s.heads * s.headSize;
   const uint64_t columnFloats = packedSize(s.keyLength, s.headSize), rowFloats = packedSize(s.headSize, s.keyLength), scoreBytes = uint64_t{stride} * 4;
   const uint64_t sumFloats = multiplyBlockScratch(s.keyLength, s.headSize, block), roundedFloats = bf16 ? uint64_t{stride > headStride ? stride : headStride} * tileRows : 0;
   const uint64_t bytes = 2 * takes(block * scoreBytes) + takes(scoreBytes) + 2 * takes(columnFloats * 4) + takes(rowFloats * 4) + takes(sumFloats * 4) + takes(roundedFloats * 4);
-  // One task a head, since the gradients of keys and values sum over all queries.
-  parallel(context, s.batch * s.heads, [&](size_t task, int worker) {
-    const size_t b = task / s.heads, h = task % s.heads;
-    const AttentionRows query(a, 0, 9, b, h), key(a, 1, 13, b, h), value(a, 2, 17, b, h);
-    const AttentionRows gradQuery(a, 7, 21, b, h), gradKey(a, 8, 25, b, h), gradValue(a, 9, 29, b, h);
+  // One task a head of keys and values, since their gradients sum over all queries, and over the heads that share them.
+  parallel(context, s.batch * s.keyValueHeads, [&](size_t task, int worker) {
+    const size_t b = task / s.keyValueHeads, shared = task % s.keyValueHeads;
+    const AttentionSequence of = s.sequence(b);
+    const AttentionRows key(a, s, 1, 16, b, of.firstKey, shared), value(a, s, 2, 20, b, of.firstKey, shared);
+    const AttentionRows gradKey(a, s, 9, 28, b, of.firstKey, shared), gradValue(a, s, 10, 32, b, of.firstKey, shared);
     char* scratch = static_cast<char*>(context.scratch(&context, worker, bytes));
     float *scores = take<float>(scratch, block * stride), *gradients = take<float>(scratch, block * stride), *bias = take<float>(scratch, stride);
     float *keyColumns = take<float>(scratch, columnFloats), *valueColumns = take<float>(scratch, columnFloats);
     float *keyRows = take<float>(scratch, rowFloats), *forSums = take<float>(scratch, sumFloats), *rounded = take<float>(scratch, roundedFloats);
     keyBias(s, b, bias);
-    // Last block first: it sees all keys, so its products begin the sums over queries, to which the others add.
-    for (size_t end = s.queryLength; end > 0;) {
-      const size_t queries = end % block ? end % block : block, begin = end - queries, keys = s.visibleKeys(end - 1);
-      const bool accumulate = end < s.queryLength;
-      if (!accumulate || s.causal) {  // otherwise they are those of the block before
-        packForRows<bf16>(keys, s.headSize, {key.data, 1, key.stride}, keyColumns);
-        packForRows<bf16>(keys, s.headSize, {value.data, 1, value.stride}, valueColumns);
-        packForRows<bf16>(s.headSize, keys, {key.data, key.stride, 1}, keyRows);
-      }
-      const float* gradOut = gradOutput + (b * s.queryLength + begin) * outputStride + h * s.headSize;
-      const float* out = output + (b * s.queryLength + begin) * outputStride + h * s.headSize;
-      for (size_t first = 0; first < queries; first += tileRows) {
-        const size_t rows = smaller(tileRows, queries - first);
-        float *score = scores + first * stride, *gradient = gradients + first * stride;
-        multiplyRows<bf16>(rows, keys, s.headSize, rowsFor<bf16>(rows, s.headSize, query.from(begin + first), rounded, headStride), keyColumns, score, stride);
-        multiplyRows<bf16>(rows, keys, s.headSize, rowsFor<bf16>(rows, s.headSize, {gradOut + first * outputStride, outputStride}, rounded, headStride), valueColumns, gradient, stride);
-        for (size_t i = first; i < first + rows; i++) {
-          softmaxRowBackward(s, scores + i * stride, gradients + i * stride, bias, logSumExp[(b * s.heads + h) * s.queryLength + begin + i],
-                             rowDot<bf16>(gradOut + i * outputStride, out + i * outputStride, s.headSize), s.visibleKeys(begin + i), keys, s.element(b, h, begin + i));
+    for (size_t h = shared * s.group(); h < (shared + 1) * s.group(); h++) {
+      const AttentionRows query(a, s, 0, 12, b, of.firstQuery, h), gradQuery(a, s, 8, 24, b, of.firstQuery, h);
+      // Last block first: it sees all keys, so its products begin the sums over queries, to which the others add.
+      for (size_t end = of.queries; end > 0;) {
+        const size_t queries = end % block ? end % block : block, begin = end - queries, keys = s.visibleKeys(of, end - 1);
+        const bool accumulate = end < of.queries || h > shared * s.group();
+        if (!accumulate || s.causal) {  // otherwise they are those of the block before
+          packForRows<bf16>(keys, s.headSize, {key.data, 1, key.stride}, keyColumns);
+          packForRows<bf16>(keys, s.headSize, {value.data, 1, value.stride}, valueColumns);
+          packForRows<bf16>(s.headSize, keys, {key.data, key.stride, 1}, keyRows);
         }
-        multiplyRows<bf16>(rows, s.headSize, keys, rowsFor<bf16>(rows, keys, {gradient, stride}, rounded, stride), keyRows, gradQuery.row(begin + first), gradQuery.stride);
+        const float* gradOut = gradOutput + (of.firstQuery + begin) * outputStride + h * s.headSize;
+        const float* out = output + (of.firstQuery + begin) * outputStride + h * s.headSize;
+        for (size_t first = 0; first < queries; first += tileRows) {
+          const size_t rows = smaller(tileRows, queries - first);
+          float *score = scores + first * stride, *gradient = gradients + first * stride;
+          multiplyRows<bf16>(rows, keys, s.headSize, rowsFor<bf16>(rows, s.headSize, query.from(begin + first), rounded, headStride), keyColumns, score, stride);
+          multiplyRows<bf16>(rows, keys, s.headSize, rowsFor<bf16>(rows, s.headSize, {gradOut + first * outputStride, outputStride}, rounded, headStride), valueColumns, gradient, stride);
+          for (size_t i = first; i < first + rows; i++) {
+            softmaxRowBackward(s, scores + i * stride, gradients + i * stride, bias, logSumExp[(of.firstQuery + begin + i) * s.heads + h],
+                               rowDot<bf16>(gradOut + i * outputStride, out + i * outputStride, s.headSize), s.visibleKeys(of, begin + i), keys, s.element(b, h, begin + i));
+          }
+          multiplyRows<bf16>(rows, s.headSize, keys, rowsFor<bf16>(rows, keys, {gradient, stride}, rounded, stride), keyRows, gradQuery.row(begin + first), gradQuery.stride);
+        }
+        multiplyBlock<bf16>(keys, s.headSize, queries, {gradients, 1, stride}, {query.row(begin), query.stride, 1}, gradKey.data, gradKey.stride, accumulate, forSums);
+        multiplyBlock<bf16>(keys, s.headSize, queries, {scores, 1, stride}, {gradOut, outputStride, 1}, gradValue.data, gradValue.stride, accumulate, forSums);
+        end = begin;
       }
-      multiplyBlock<bf16>(keys, s.headSize, queries, {gradients, 1, stride}, {query.row(begin), query.stride, 1}, gradKey.data, gradKey.stride, accumulate, forSums);
-      multiplyBlock<bf16>(keys, s.headSize, queries, {scores, 1, stride}, {gradOut, outputStride, 1}, gradValue.data, gradValue.stride, accumulate, forSums);
-      end = begin;
     }
   });
 }
 inline void attentionBackward(Context& context, const Arguments& a) {
   const AttentionShape s(a);
+  if (!s.areInside(context)) return;
   if (s.bf16) attentionBackwardIn<true>(context, a, s);
   else attentionBackwardIn<false>(context, a, s);
 }

@@ -17,8 +17,11 @@ namespace UFB_INSTRUCTION_SET {
 #include "relu.h"
 #include "tanh.h"
 #include "dropout.h"
+#include "multiply.h"
 #include "strided_copy.h"
 #include "layer_norm.h"
+#include "rms_norm.h"
+#include "rotary.h"
 #include "bf16.h"
 #include "quantize.h"
 #include "products.h"
@@ -28,6 +31,7 @@ namespace UFB_INSTRUCTION_SET {
 #include "scatter.h"
 #include "attention.h"
 #include "gather.h"
+#include "scatter_rows.h"
 #include "fff_nodes.h"
 #include "prepared_linear.h"
 #include "fff.h"
@@ -51,6 +55,7 @@ const KernelEntry kernels[] = {
     {"stridedCopy", stridedCopy},
     {"add", add},
     {"addRow", addRow},
+    {"multiply", multiplyElements},
     {"gelu", gelu},
     {"geluBackward", geluBackward},
     {"geluTanh", geluTanh},
@@ -64,6 +69,8 @@ const KernelEntry kernels[] = {
     {"dropout", dropout},
     {"layerNorm", layerNorm},
     {"layerNormBackward", layerNormBackward},
+    {"rmsNorm", rmsNorm},
+    {"rotary", rotary},
     {"linear", linear},
     {"prepareLinear", prepareLinear},
     {"linearPrepared", linearPrepared},
@@ -73,6 +80,7 @@ const KernelEntry kernels[] = {
     {"attentionBackward", attentionBackward},
     {"gather", gather},
     {"scatterAdd", scatterAdd},
+    {"scatterRows", scatterRows},
     {"gatherScaleBackward", gatherScaleBackward},
     {"fff", fff},
     {"fffPrepared", fffPrepared},

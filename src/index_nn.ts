@@ -26,12 +26,13 @@ export {
 } from './models/checkpoint.ts';
 export { crammedBertConfig, type FeedforwardConfig, type ModelConfig, type ProblemType, type Task } from './models/config.ts';
 export { configToJson, parseConfig } from './models/config_json.ts';
-export { type Batch, Encoder, type EncoderActivations, type EncoderGradients } from './models/encoder.ts';
+export { Encoder } from './models/encoder.ts';
 export type { HeadOutput } from './models/head_output.ts';
 export { type LabeledBatch, MaskedLanguageModel, type MaskedLanguageModelLosses } from './models/masked_language_model.ts';
 export { type ClassifiedBatch, SequenceClassifier } from './models/sequence_classifier.ts';
 export { Session } from './models/session.ts';
 export type { EncodedText, TextBatch } from './models/text_batches.ts';
+export type { Batch, TransformerActivations, TransformerGradients } from './models/transformer.ts';
 export { FastFeedforward, type FastFeedforwardActivations, type FastFeedforwardShape } from './nn/fast_feedforward.ts';
 export type { Target } from './nn/layer.ts';
 export type { Context, NamedArray, Parameter } from './nn/parameter.ts';

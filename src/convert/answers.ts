@@ -2,13 +2,13 @@
 import type { PoolKind } from '../backend/operations/pool.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import type { Model } from '../models/checkpoint.ts';
-import type { EncoderActivations } from '../models/encoder.ts';
 import type { HeadOutput } from '../models/head_output.ts';
+import type { TransformerActivations } from '../models/transformer.ts';
 import type { Context } from '../nn/parameter.ts';
 import type { TextsOfOneLength } from './texts.ts';
 
 /** A model's answer to texts that its encoder has read. */
-export type AnswerTo = (context: Context, encoded: EncoderActivations, texts: TextsOfOneLength) => HeadOutput;
+export type AnswerTo = (context: Context, encoded: TransformerActivations, texts: TextsOfOneLength) => HeadOutput;
 
 /**
  * The texts' pooled vectors [texts, width] if it is said how they are pooled; else, of a masked language model, the logits

@@ -1,6 +1,7 @@
 /** Training a student to have its teacher's hidden states, and to answer as it does. */
 import type { Tensor } from '../backend/tensor.ts';
-import type { Encoder, EncoderActivations } from '../models/encoder.ts';
+import type { Encoder } from '../models/encoder.ts';
+import type { TransformerActivations } from '../models/transformer.ts';
 import type { Context } from '../nn/parameter.ts';
 import type { Pass } from '../training/trainer.ts';
 import type { AnswerTo } from './answers.ts';
@@ -56,14 +57,14 @@ export class Distillation {
     };
   }
 
-  private teacherStates(context: Context, texts: TextsOfOneLength): EncoderActivations {
+  private teacherStates(context: Context, texts: TextsOfOneLength): TransformerActivations {
     return this.teacher.forward({ ...context, training: false, dropout: undefined }, texts, { hiddenStates: true });
   }
 
   /** Adds the hidden states' terms; returns their gradients. */
   private compareStates(
     context: Context,
-    { hiddenStates }: EncoderActivations,
+    { hiddenStates }: TransformerActivations,
     targets: readonly Tensor[],
     { sums, share }: ErrorSums,
   ): Tensor[] {
@@ -82,8 +83,8 @@ export class Distillation {
   private compareAnswers(
     context: Context,
     texts: TextsOfOneLength,
-    activations: EncoderActivations,
-    states: EncoderActivations,
+    activations: TransformerActivations,
+    states: TransformerActivations,
     { sums, elements, share }: ErrorSums,
   ): Tensor | undefined {
     const { answers, map } = this.options;

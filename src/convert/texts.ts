@@ -1,7 +1,7 @@
 /** A corpus as texts of the lengths that people embed: single sentences and whole paragraphs, in batches without padding. */
 import { InputError } from '../errors.ts';
-import type { Batch } from '../models/encoder.ts';
 import { ignoredLabel } from '../models/masked_language_model.ts';
+import type { Batch } from '../models/transformer.ts';
 import { CharacterLoss, LossNotice } from '../tokenizer/character_loss.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { type FilePosition, isHeldOut, PassageMixture, readPassages } from '../training/documents.ts';

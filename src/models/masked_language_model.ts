@@ -3,11 +3,12 @@ import { InputError } from '../errors.ts';
 import { MaskedLanguageModelHead } from '../nn/masked_language_model_head.ts';
 import type { Context, Parameter } from '../nn/parameter.ts';
 import type { ModelConfig } from './config.ts';
-import { type Batch, Encoder, type EncoderActivations } from './encoder.ts';
+import { Encoder } from './encoder.ts';
 import { modelNames, transformActivation } from './families/families.ts';
 import type { ModelNames } from './families/family.ts';
 import type { HeadOutput } from './head_output.ts';
 import type { ParameterFactory } from './parameter_factory.ts';
+import type { Batch, TransformerActivations } from './transformer.ts';
 
 /** The label of positions that are not predicted. */
 export const ignoredLabel = -100;
@@ -63,7 +64,7 @@ export class MaskedLanguageModel {
   }
 
   /** The same from what the encoder gave, with the way back. Throws InputError if a position is not one of the tokens. */
-  answer(context: Context, { output: encoded }: EncoderActivations, positions?: Int32Array): HeadOutput {
+  answer(context: Context, { output: encoded }: TransformerActivations, positions?: Int32Array): HeadOutput {
     const [tokens] = encoded.shape;
     const outside = positions?.find((position) => !(position >= 0 && position < tokens));
     if (outside !== undefined) throw new InputError(`position ${outside} is not one of the batch's ${tokens} tokens`);

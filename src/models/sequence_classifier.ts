@@ -4,11 +4,12 @@ import type { Linear } from '../nn/linear.ts';
 import type { Context, Parameter } from '../nn/parameter.ts';
 import { Pooler } from '../nn/pooler.ts';
 import type { ModelConfig } from './config.ts';
-import { type Batch, Encoder, type EncoderActivations, poolerDropoutSite } from './encoder.ts';
+import { Encoder, poolerDropoutSite } from './encoder.ts';
 import { familyOf, modelNames } from './families/families.ts';
 import type { ModelNames } from './families/family.ts';
 import type { HeadOutput } from './head_output.ts';
 import type { ParameterFactory } from './parameter_factory.ts';
+import type { Batch, TransformerActivations } from './transformer.ts';
 
 /** Sequences with what is to be predicted of each: a class, or with a single output (regression) a number. */
 export interface ClassifiedBatch extends Batch {
@@ -55,7 +56,7 @@ export class SequenceClassifier {
   }
 
   /** The same from what the encoder gave, with the way back. */
-  answer(context: Context, { sequence, output }: EncoderActivations): HeadOutput {
+  answer(context: Context, { sequence, output }: TransformerActivations): HeadOutput {
     const pooled = this.pooler.forward(context, sequence, output);
     const head = this.head.forward(context, pooled.output);
     return {

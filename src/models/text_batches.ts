@@ -1,4 +1,4 @@
-import type { Batch } from './encoder.ts';
+import type { Batch } from './transformer.ts';
 
 /** A text ready for a model. */
 export interface EncodedText {

@@ -115,6 +115,42 @@ describeOnEach(candidates, ({ create }) => {
       /^attention: an operand reaches element 25 of 'qkv' f32 \[2,3,4\]$/,
     ],
     [
+      'heads that cannot be shared',
+      () => {
+        const operand = { tensor: f32('qkv', 2, 12), offset: 0, batchStride: 0, rowStride: 12, headStride: 4 };
+        const shape = { batch: 1, heads: 3, keyValueHeads: 2, headSize: 4, queryLength: 2, keyLength: 2 };
+        device.attention({ query: operand, key: operand, value: operand, ...shape, output: f32('y', 2, 12) });
+      },
+      /^attention: 3 heads cannot share 2 heads of keys and values$/,
+    ],
+    [
+      'sequences and a mask',
+      () => {
+        const operand = { tensor: f32('qkv', 2, 4), offset: 0, batchStride: 0, rowStride: 4, headStride: 4 };
+        const shape = { batch: 1, heads: 1, headSize: 4, queryLength: 2, keyLength: 2 };
+        const both = { sequences: i32('s', 1, 4), paddingMask: i32('m', 1, 2) };
+        device.attention({ query: operand, key: operand, value: operand, ...shape, ...both, output: f32('y', 2, 4) });
+      },
+      /^attention: sequences and paddingMask exclude each other$/,
+    ],
+    [
+      'columns that rows do not have',
+      () => device.scatterRows({ input: f32('x', 3, 6), indices: i32('i', 3), table: f32('w', 7, 4), column: 3 }),
+      /^scatterRows: columns 3 to 7 are not in rows of 6 of input 'x' f32 \[3,6\]$/,
+    ],
+    ...[
+      { rotation: [2, 3], message: /^rotary: rotation 'r' f32 \[2,3\] has not as many sines as cosines$/ },
+      { rotation: [2, 6], message: /^rotary: rotation 'r' f32 \[2,6\] is of more than a head's 4 elements$/ },
+      { rotation: [3, 4], message: /^rotary: vectors reach element 24 of 'x' f32 \[2,8\]$/ },
+    ].map(({ rotation, message }): [string, () => void, RegExp] => [
+      `a rotation of ${rotation}`,
+      () => {
+        const vectors = { tensor: f32('x', 2, 8), offset: 0, batchStride: 0, rowStride: 8, headStride: 4 };
+        device.rotary({ vectors, rotation: f32('r', ...rotation), rows: rotation[0], heads: 2 });
+      },
+      message,
+    ]),
+    [
       'dropout',
       () => device.dropout({ input: f32('x', 4), output: f32('y', 4), dropout: { probability: 1, key: 0 } }),
       /^dropout: .*1 is not in/,

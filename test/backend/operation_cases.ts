@@ -12,6 +12,8 @@ import { optimizerCases } from './cases/optimizer.ts';
 import { poolCases } from './cases/pool.ts';
 import { preparedCases } from './cases/prepared.ts';
 import { reductionCases } from './cases/reductions.ts';
+import { rmsNormCases } from './cases/rms_norm.ts';
+import { rotaryCases } from './cases/rotary.ts';
 import { stridedCopyCases } from './cases/strided_copy.ts';
 
 /** Every case that every backend runs, in every mode (cases/case.ts). */
@@ -19,6 +21,8 @@ export const operationCases: readonly OperationCase[] = [
   ...elementwiseCases,
   ...activationCases,
   ...layerNormCases,
+  ...rmsNormCases,
+  ...rotaryCases,
   ...linearCases,
   ...attentionCases,
   ...embeddingCases,

@@ -122,6 +122,36 @@ describeOnEach(candidates, ({ label, create }) => {
       await device.finish();
     });
 
+    test('indices of rows that are copied: none is', async () => {
+      const { table, output: input } = badEmbedding(0);
+      device.fill({ output: input, value: 1 });
+      device.scatterRows({ input, indices: device.tensor('indices', [3], 'i32', [0, 1, 11]), table });
+      await expect(device.finish()).rejects.toThrow(indexError(11, 'scatterRows'));
+      expect(await device.read(table)).toEqual(new Float32Array(44));
+    });
+
+    test.each([
+      ['behind the last query', [4, 2, 0, 2], 2],
+      ['behind the last key', [0, 2, 6, 2], 2],
+      ['before the first', [-1, 2, 0, 2], 2],
+      ['longer than is said', [0, 3, 0, 3], 3],
+      ['without queries', [0, 0, 0, 2], 2],
+      ['of more queries than keys', [0, 2, 0, 1], 1],
+      ['of absurd lengths', [0, 2, 0, 2 ** 31 - 1], 2 ** 31 - 1],
+    ])('sequences %s', async (_, sequence, keys) => {
+      const [tensor, output] = [device.zeros('rows', [7, 4]), device.zeros('output', [5, 4])];
+      const rows = { offset: 0, batchStride: 0, rowStride: 4, headStride: 2 };
+      const sequences = device.tensor('sequences', [1, 4], 'i32', sequence);
+      const query = { tensor: tensor.view([5, 4]), ...rows };
+      const lengths = { batch: 1, queryLength: 2, keyLength: 2 };
+      const parts = { query, key: { tensor, ...rows }, value: { tensor, ...rows }, sequences, heads: 2, headSize: 2, causal: true };
+      device.attention({ ...parts, ...lengths, output });
+      await expect(device.finish()).rejects.toThrow(
+        `attention: sequence 0 has ${sequence[1]} queries and ${keys} keys, or places, that do not fit the operands`,
+      );
+      expect(await device.read(output)).toEqual(new Float32Array(20));
+    });
+
     test('indices of the embedding gradients', async () => {
       const { table, indices, output: gradOutput } = badEmbedding(16);
       await expect(device.finish()).rejects.toThrow(indexError(16));

@@ -3,7 +3,7 @@ import { Arena } from '../../src/backend/arena.ts';
 import type { Tensor } from '../../src/backend/tensor.ts';
 import { createMaskedLanguageModel, createSequenceClassifier } from '../../src/models/checkpoint.ts';
 import { crammedBertConfig, type ModelConfig } from '../../src/models/config.ts';
-import type { EncoderActivations } from '../../src/models/encoder.ts';
+import type { TransformerActivations } from '../../src/models/transformer.ts';
 import type { Context, Parameter } from '../../src/nn/parameter.ts';
 import { normalValues } from '../../src/nn/random.ts';
 import { DoublePrecisionDevice } from '../backend/double_precision.ts';
@@ -127,7 +127,7 @@ describe.each(Object.entries(configs))('gradients agree with finite differences:
     const size = batch.ids.length * config.hiddenSize;
     // The loss is a weighted sum of the output and of the first two hidden states.
     const weights = [0, 1, 2].map((stream) => normalValues(size, 1, 9, stream));
-    const parts = ({ output, hiddenStates }: EncoderActivations) => [output, hiddenStates[0], hiddenStates[1]];
+    const parts = ({ output, hiddenStates }: TransformerActivations) => [output, hiddenStates[0], hiddenStates[1]];
     const loss = async () => {
       context.arena.reset();
       const tensors: Tensor[] = parts(encoder.forward(context, batch));

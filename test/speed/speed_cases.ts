@@ -3,6 +3,7 @@ import type { Operand, Tensors } from '../backend/cases/case.ts';
 import type { Random } from '../backend/random.ts';
 import { attention } from './cases/attention.ts';
 import { conditionalMatmul } from './cases/conditional_matmul.ts';
+import { decoder } from './cases/decoder.ts';
 import { elementwise } from './cases/elementwise.ts';
 import { fff } from './cases/fff.ts';
 import { embedding } from './cases/gather.ts';
@@ -33,6 +34,7 @@ export const speedCases: readonly SpeedCase[] = [
   ...layerNorm,
   ...linear,
   ...attention,
+  ...decoder,
   ...embedding,
   ...fff,
   ...conditionalMatmul,

@@ -40,6 +40,13 @@ export const add = operation<{ scale?: number }>()('add', {
   measure: ({ a, scale = 1 }) => [a.size, scale],
 });
 
+/** output = a b, elementwise; output may be a or b. */
+export const multiply = operation()('multiply', {
+  operands: { a: input('f32'), b: input('f32', 'count'), output: inPlace(output('f32', 'count'), 'a', 'b') },
+  numbers: ['count'],
+  measure: ({ a }) => [a.size],
+});
+
 /** output = kept(input) / (1 - probability); its own backward, applied to the gradient. output may be input. */
 export const dropout = operation<{ dropout: Dropout }>()('dropout', {
   operands: { input: input('f32'), output: inPlace(output('f32', 'count'), 'input') },

@@ -1,6 +1,7 @@
+import { ShapeError } from '../../errors.ts';
 import type { Tensor } from '../tensor.ts';
 import { input, operation, optional, output, updated } from './operation.ts';
-import { matrixOf } from './shapes.ts';
+import { describe, isCount, matrixOf } from './shapes.ts';
 
 /** [rows, width, count] of rows looked up in a table [count, width]. */
 function lookUpShape(table: Tensor, indices: Tensor) {
@@ -38,6 +39,22 @@ export const scatterAdd = operation<{ skipIndex?: number }>()('scatterAdd', {
   numbers: ['rows', 'width', 'count', 'skipIndex'],
   // No index equals NaN.
   measure: ({ table, indices, skipIndex = Number.NaN }) => [...lookUpShape(table, indices), skipIndex],
+});
+
+/**
+ * table[indices[t]] = input[t][column ... column + width), in order of t. table [count, width], indices i32 [rows], input [rows, inputWidth],
+ * of which a part of each row is copied. An index outside the table is a late error.
+ */
+export const scatterRows = operation<{ column?: number }>()('scatterRows', {
+  operands: { input: input('f32', 'rows', 'inputWidth'), indices: input('i32'), table: updated('f32') },
+  numbers: ['rows', 'width', 'count', 'inputWidth', 'column'],
+  measure({ input, indices, table, column = 0 }) {
+    const [rows, width, count] = lookUpShape(table, indices);
+    const [, inputWidth] = matrixOf('input', input, '[rows, inputWidth]');
+    if (!isCount(column) || column + width > inputWidth)
+      throw new ShapeError(`columns ${column} to ${column + width} are not in rows of ${inputWidth} of input ${describe(input)}`);
+    return [rows, width, count, inputWidth, column];
+  },
 });
 
 /** gradScale += sum over t of gradOutput[t] . table[indices[t]]. */

@@ -18,6 +18,10 @@ export const add: Implementation<typeof operations.add> = ({ a, b, output }, { c
   for (let i = 0; i < count; i++) output[i] = a[i] + scale * b[i];
 };
 
+export const multiply: Implementation<typeof operations.multiply> = ({ a, b, output }, { count }) => {
+  for (let i = 0; i < count; i++) output[i] = a[i] * b[i];
+};
+
 export const dropout: Implementation<typeof operations.dropout> = ({ input, output }, { count, probability, key }) => {
   for (let i = 0; i < count; i++) {
     const factor = dropoutFactor(i, probability, key);

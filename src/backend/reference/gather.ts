@@ -47,3 +47,15 @@ export const gatherScaleBackward: Implementation<typeof operations.gatherScaleBa
   }
   gradScale[0] += sum;
 };
+
+/** table[indices[t]] = a part of input[t]. */
+export const scatterRows: Implementation<typeof operations.scatterRows> = (
+  { input, indices, table },
+  { rows, width, count, inputWidth, column },
+) => {
+  const starts = Array.from({ length: rows }, (_, t) => rowStart('scatterRows', indices, t, count, width));
+  for (const [t, start] of starts.entries()) {
+    const from = t * inputWidth + column;
+    table.set(input.subarray(from, from + width), start);
+  }
+};

@@ -13,6 +13,8 @@ import * as optimizer from './optimizer.ts';
 import * as pool from './pool.ts';
 import * as prepared from './prepared.ts';
 import * as reductions from './reductions.ts';
+import * as rmsNorm from './rms_norm.ts';
+import * as rotary from './rotary.ts';
 import * as stridedCopy from './strided_copy.ts';
 
 /** Every operation in plain TypeScript. An absent operand is undefined. */
@@ -20,6 +22,8 @@ export const implementations: { [Name in keyof typeof operations]: Implementatio
   ...elementwise,
   ...activations,
   ...layerNorm,
+  ...rmsNorm,
+  ...rotary,
   ...linear,
   ...attention,
   ...gather,

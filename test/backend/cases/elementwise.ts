@@ -57,6 +57,23 @@ const additions: OperationCase[] = [
   },
 ];
 
+const products: OperationCase[] = elementwiseSizes.map(
+  (size): OperationCase => ({
+    name: `multiply ${size}, also in place`,
+    tolerance: rounding,
+    operands: (random) => ({
+      a: normal(random, [size]),
+      b: normal(random, [size]),
+      output: output([size]),
+      inPlace: updated(normal(random, [size])),
+    }),
+    forward(device, { a, b, output, inPlace }) {
+      device.multiply({ a, b, output });
+      device.multiply({ a, b: inPlace, output: inPlace });
+    },
+  }),
+);
+
 const dropouts: OperationCase[] = [
   { size: 20011, probability: 0.25 },
   { size: 4099, probability: 0.1 },
@@ -115,4 +132,4 @@ const rowAdditions = [
   }),
 );
 
-export const elementwiseCases: OperationCase[] = [...moves, ...additions, ...rowAdditions, ...dropouts, ...specialDropouts];
+export const elementwiseCases: OperationCase[] = [...moves, ...additions, ...products, ...rowAdditions, ...dropouts, ...specialDropouts];

@@ -65,7 +65,30 @@ const embedding = ({ rows, width, count, scale = false, accumulate = false, skip
   };
 };
 
+const copies: OperationCase[] = [
+  { rows: 0, width: 3, count: 5 },
+  { rows: 6, width: 7, count: 11, inputWidth: 9, column: 2 },
+  { rows: 5, width: 33, count: 5, inputWidth: 33, column: 0 },
+  { rows: 40, width: 900, count: 60, inputWidth: 1000, column: 100 },
+].map(
+  ({ rows, width, count, inputWidth = width, column }): OperationCase => ({
+    name: `scatterRows ${rows} of ${count} x ${width}`,
+    tolerance: exact,
+    operands: (random) => ({
+      input: normal(random, [rows, inputWidth]),
+      // A place twice: the later stays.
+      indices: input(
+        [rows],
+        Int32Array.from({ length: rows }, (_, t) => (t === 1 ? 0 : (7 * t) % count)),
+      ),
+      table: updated(normal(random, [count, width])),
+    }),
+    forward: (device, { input, indices, table }) => device.scatterRows({ input, indices, table, column }),
+  }),
+);
+
 export const embeddingCases: OperationCase[] = [
+  ...copies,
   ...variants.map(embedding),
   {
     name: 'embedding gathers rows exactly',
