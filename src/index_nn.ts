@@ -15,10 +15,13 @@ export type { FileType } from './backend/operations/strided_copy.ts';
 export { type Precision, PreparedWeight, type ProductPrecision } from './backend/prepared_weight.ts';
 export { type DType, Tensor, type TypedArray } from './backend/tensor.ts';
 export { type BatchPass, BatchQueue } from './models/batch_queue.ts';
+export { CausalLanguageModel } from './models/causal_language_model.ts';
 export {
+  createCausalLanguageModel,
   createMaskedLanguageModel,
   createSequenceClassifier,
   type LoadOptions,
+  loadCausalLanguageModel,
   loadMaskedLanguageModel,
   loadModel,
   type Model,
@@ -26,9 +29,13 @@ export {
 } from './models/checkpoint.ts';
 export { crammedBertConfig, type FeedforwardConfig, type ModelConfig, type ProblemType, type Task } from './models/config.ts';
 export { configToJson, parseConfig } from './models/config_json.ts';
+export { Decoder, nextTokenLabels } from './models/decoder.ts';
 export { Encoder } from './models/encoder.ts';
+export { gptConfig } from './models/families/gpt2.ts';
 export type { HeadOutput } from './models/head_output.ts';
-export { type LabeledBatch, MaskedLanguageModel, type MaskedLanguageModelLosses } from './models/masked_language_model.ts';
+export { type CacheSize, KeyValueCache } from './models/key_value_cache.ts';
+export type { LabeledBatch, LanguageModelLosses } from './models/language_model.ts';
+export { MaskedLanguageModel } from './models/masked_language_model.ts';
 export { type ClassifiedBatch, SequenceClassifier } from './models/sequence_classifier.ts';
 export { Session } from './models/session.ts';
 export type { EncodedText, TextBatch } from './models/text_batches.ts';

@@ -4,8 +4,8 @@ import { ReferenceDevice } from '../src/backend/reference.ts';
 import { weightsIndex } from '../src/io/model_files.ts';
 import { readSafetensors } from '../src/io/safetensors.ts';
 import { writeSafetensors } from '../src/io/safetensors_writer.ts';
-import { createModel, loadSequenceClassifier, saveCheckpoint } from '../src/models/checkpoint.ts';
-import { crammedBertConfig, type ModelConfig, type Task } from '../src/models/config.ts';
+import { createModel, loadSequenceClassifier, type Model, saveCheckpoint } from '../src/models/checkpoint.ts';
+import { crammedBertConfig, type ModelConfig } from '../src/models/config.ts';
 import { trainWordPiece } from '../src/tokenizer/train_wordpiece.ts';
 
 const subjects = ['the cat', 'a dog', 'my sister', 'the old man', 'their teacher', 'a small bird'];
@@ -33,7 +33,7 @@ export const tinyBert: Partial<ModelConfig> = {
  * Writes a folder with a tiny untrained model (a masked language model, 64 positions, FFF of depth 3, but for `changes`) and a tokenizer
  * of generated text.
  */
-export async function writeTinyModel(folder: string, changes: Partial<ModelConfig> = {}, task: Task = 'masked-lm'): Promise<void> {
+export async function writeTinyModel(folder: string, changes: Partial<ModelConfig> = {}, task: Model['task'] = 'masked-lm'): Promise<void> {
   using device = new ReferenceDevice();
   const tokenizer = await trainWordPiece(texts(), { vocabularySize: 120 });
   const vocabularySize = Object.keys((tokenizer as { model: { vocab: object } }).model.vocab).length;

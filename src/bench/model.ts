@@ -8,7 +8,7 @@ import { Encoder } from '../models/encoder.ts';
 import { ParameterFactory } from '../models/parameter_factory.ts';
 import { Session } from '../models/session.ts';
 import { DenseFeedforward } from '../nn/dense_feedforward.ts';
-import type { LayerNorm } from '../nn/layer_norm.ts';
+import type { Norm } from '../nn/layer_norm.ts';
 import type { Linear } from '../nn/linear.ts';
 import type { Parameter } from '../nn/parameter.ts';
 import { exportParameter } from '../nn/parameter_arrays.ts';
@@ -201,7 +201,7 @@ async function weightsOf(encoder: Encoder): Promise<BlockWeights[]> {
     return { weight: await read(weight), bias: await read(bias) };
   };
   const linear = ({ weight, bias }: Linear) => affine(weight, bias);
-  const norm = ({ gamma, beta }: LayerNorm) => affine(gamma, beta);
+  const norm = ({ gamma, beta }: Norm) => affine(gamma, beta);
   const blocks: BlockWeights[] = [];
   for (const { layers } of encoder.blocks) {
     const { attention, norm1, feedforward, norm2 } = layers;

@@ -136,6 +136,6 @@ function maskingOf({ task, config }: Model, { maskId, vocabularySize }: Tokenize
 function freeze(model: Model, trainEmbeddings: boolean): void {
   const { embedding, blocks } = encoderOf(model);
   const trained = new Set([...blocks, ...(trainEmbeddings ? [embedding] : [])].flatMap(({ parameters }) => parameters));
-  if ('scale' in embedding.position) trained.delete(embedding.position.scale);
+  if (embedding.positionScale) trained.delete(embedding.positionScale);
   for (const parameter of model.parameters) parameter.frozen = !trained.has(parameter);
 }

@@ -93,8 +93,8 @@ async function joinMean(block: Block, { inputMean, outputMean }: LayerStatistics
     if (added.includes(dense.down.weight)) write(dense.down.bias, Float32Array.from(outputMean));
     return inputMean;
   }
-  if (block.placement === 'pre') return inputMean;
   const { beta } = block.layers.norm1;
+  if (block.placement === 'pre' || !beta) return inputMean;
   const [{ values }] = await exportParameter(beta);
   write(
     beta,

@@ -1,6 +1,6 @@
 /** A corpus as texts of the lengths that people embed: single sentences and whole paragraphs, in batches without padding. */
 import { InputError } from '../errors.ts';
-import { ignoredLabel } from '../models/masked_language_model.ts';
+import { ignoredLabel } from '../models/language_model.ts';
 import type { Batch } from '../models/transformer.ts';
 import { CharacterLoss, LossNotice } from '../tokenizer/character_loss.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';

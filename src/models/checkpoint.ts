@@ -8,7 +8,8 @@ import { type TensorToWrite, writeSafetensors } from '../io/safetensors_writer.t
 import type { NamedArray, Parameter, ParameterLayout } from '../nn/parameter.ts';
 import { parameterTensors } from '../nn/parameter_arrays.ts';
 import { saveTokenizer } from '../tokenizer/save_tokenizer.ts';
-import type { ModelConfig, Task } from './config.ts';
+import { CausalLanguageModel } from './causal_language_model.ts';
+import type { ModelConfig } from './config.ts';
 import { checkConfig, configToJson } from './config_json.ts';
 import { Encoder } from './encoder.ts';
 import { familyOf, modelNames, withoutPrefix } from './families/families.ts';
@@ -18,7 +19,10 @@ import { ParameterFactory } from './parameter_factory.ts';
 import { SequenceClassifier } from './sequence_classifier.ts';
 import { Checkpoint, normFactors, openCheckpoint } from './stored_checkpoint.ts';
 
+/** A model of an encoder. */
 export type Model = MaskedLanguageModel | SequenceClassifier | Encoder;
+/** A model of any kind that a checkpoint holds. */
+type StoredModel = Model | CausalLanguageModel;
 
 export const encoderOf = (model: Model): Encoder => (model.task === 'encoder' ? model : model.encoder);
 
@@ -32,8 +36,13 @@ export function createSequenceClassifier(config: ModelConfig, device: Device, se
   return create(SequenceClassifier, config, device, seed);
 }
 
+/** A decoder with its head, with GPT-2's initial weights: as those, but smaller where blocks join the stream. */
+export function createCausalLanguageModel(config: ModelConfig, device: Device, seed: number): CausalLanguageModel {
+  return create(CausalLanguageModel, config, device, seed);
+}
+
 /** A model of any kind with initial weights as {@link createMaskedLanguageModel}'s. */
-export function createModel(task: Task, config: ModelConfig, device: Device, seed: number): Model {
+export function createModel(task: Model['task'], config: ModelConfig, device: Device, seed: number): Model {
   const classes = { 'masked-lm': MaskedLanguageModel, 'sequence-classification': SequenceClassifier, encoder: Encoder };
   return create<Model>(classes[task], config, device, seed);
 }
@@ -41,6 +50,9 @@ export function createModel(task: Task, config: ModelConfig, device: Device, see
 function create<M>(Class: new (config: ModelConfig, factory: ParameterFactory) => M, config: ModelConfig, device: Device, seed: number): M {
   checkArgument('device', device, kinds.device);
   checkConfig(config);
+  const isDecoder = (Class as unknown) === CausalLanguageModel;
+  if ((familyOf(config).decoder !== undefined) !== isDecoder)
+    throw new InputError(`the configuration: 'family' is '${config.family}', expected one of ${isDecoder ? 'decoders' : 'encoders'}`);
   const factory = new ParameterFactory(device);
   try {
     const model = new Class(config, factory);
@@ -91,6 +103,13 @@ export async function loadMaskedLanguageModel(folder: string, device: Device, op
   return await load(MaskedLanguageModel, checkpoint, device, options);
 }
 
+/** The decoder with its head in a checkpoint folder, GPT-2's say. @throws InputError as {@link loadModel}, and if it is an encoder's */
+export async function loadCausalLanguageModel(folder: string, device: Device, options: LoadOptions = {}): Promise<CausalLanguageModel> {
+  checkLoading(folder, device, options);
+  await using checkpoint = await openCheckpoint(folder, options.config, 'decoder');
+  return await load(CausalLanguageModel, checkpoint, device, options);
+}
+
 /**
  * As {@link loadModel}, for a folder that must hold a classifier. With `fresh` it may start from a masked language model: pooler and head, where the checkpoint has none, get initial
  * weights from its seed.
@@ -122,7 +141,7 @@ function checkLoading(folder: string, device: Device, options: LoadOptions): voi
  */
 export async function saveCheckpoint(
   folder: string,
-  model: Model,
+  model: StoredModel,
   options: { tokenizer?: unknown; dtype?: 'F32' | 'BF16' | 'F16'; rest?: readonly NamedArray[] } = {},
 ): Promise<void> {
   checkArgument('folder', folder, kinds.text);
@@ -156,11 +175,12 @@ export async function saveCheckpoint(
   await writeJson(joinPath(folder, 'config.json'), configToJson(config, model.task));
 }
 
-const isModel = (value: unknown) => [MaskedLanguageModel, SequenceClassifier, Encoder].some((Class) => value instanceof Class);
+const isModel = (value: unknown) =>
+  [MaskedLanguageModel, SequenceClassifier, Encoder, CausalLanguageModel].some((Class) => value instanceof Class);
 const savedType: Kind = { expected: "'F32', 'BF16' or 'F16'", holds: (value) => ['F32', 'BF16', 'F16'].includes(value as string) };
 
 /** An untied decoder's bias a second time, under the name under which transformers looks for it. */
-function untiedBias({ config, task, parameters }: Model) {
+function untiedBias({ config, task, parameters }: StoredModel) {
   const names = modelNames(config);
   if (!config.untiedDecoder || task !== 'masked-lm' || names.decoderBias === `${names.decoder}.bias`) return [];
   const bias = parameters.find(({ layout }) => layout.tensors[0].name === names.decoderBias);
@@ -168,14 +188,14 @@ function untiedBias({ config, task, parameters }: Model) {
 }
 
 /** crammedBERT's checkpoints have the word embedding a second time, under the decoder's name; transformers leaves that copy out of BERT's. */
-function tiedDecoder({ config, task, parameters }: Model) {
+function tiedDecoder({ config, task, parameters }: StoredModel) {
   if (!familyOf(config).writesTiedDecoder || task !== 'masked-lm') return [];
   const word = parameters.find(({ layout }) => layout.tensors.some(({ name }) => name === `${modelNames(config).word}.weight`));
   return word ? parameterTensors(word) : [];
 }
 
 /** The configuration as it is written: it names routing thresholds where one of them is not 0, so that what was written of others stays as it was. */
-async function storedConfig({ config, parameters }: Model): Promise<ModelConfig> {
+async function storedConfig({ config, parameters }: StoredModel): Promise<ModelConfig> {
   const { feedforward } = config;
   if (feedforward.kind !== 'fff') return config;
   const thresholds = parameters.filter(({ layout }) => layout.absentIfZero);
@@ -184,7 +204,7 @@ async function storedConfig({ config, parameters }: Model): Promise<ModelConfig>
 }
 
 /** Hugging Face has 'bert.', say, before the encoder's names where there is a head; a model that started from an encoder by itself lacks it. */
-function savedName(name: string, { config, task }: Model): string {
+function savedName(name: string, { config, task }: StoredModel): string {
   const { modelTypes, prefix, heads } = familyOf(config);
   const prefixed = config.family === modelTypes.dense && task !== 'encoder' && !name.startsWith(prefix) && !heads.test(name);
   return prefixed ? `${prefix}${name}` : name;
@@ -234,7 +254,7 @@ export async function readPooler(folder: string): Promise<NamedArray[]> {
 
 type ModelClass<M> = new (config: ModelConfig, factory: ParameterFactory, names: ModelNames) => M;
 
-async function load<M extends Model>(
+async function load<M extends StoredModel>(
   Class: ModelClass<M>,
   checkpoint: Checkpoint,
   device: Device,
@@ -244,7 +264,7 @@ async function load<M extends Model>(
   const { config, names } = checkpoint;
   const { feedforward } = config;
   const declaredUntied = config.untiedDecoder === true;
-  if ((Class as unknown) === MaskedLanguageModel) await checkpoint.tieDecoder(notice);
+  if (([MaskedLanguageModel, CausalLanguageModel] as unknown[]).includes(Class)) await checkpoint.tieDecoder(notice);
   const isAbsent = ({ absentIfZero }: ParameterLayout) => absentIfZero && !(feedforward.kind === 'fff' && feedforward.thresholds);
   const isFresh = (layout: ParameterLayout) =>
     isAbsent(layout) ||
@@ -255,8 +275,9 @@ async function load<M extends Model>(
   });
   try {
     const model = new Class(config, factory, names);
-    if (model.task === 'masked-lm') await checkpoint.checkTied();
-    await checkpoint.tellRest(model.task === 'masked-lm', notice);
+    const predicts = model.task === 'masked-lm' || model.task === 'causal-lm';
+    if (predicts) await checkpoint.checkTied();
+    await checkpoint.tellRest(predicts, notice);
     const prepare = (parameter: Parameter) => {
       if (dtype) parameter.prepare(dtype);
     };

@@ -3,14 +3,15 @@ import { checkArgument, kinds } from '../arguments.ts';
 import type { PoolKind } from '../backend/operations/pool.ts';
 import { neuronCounts } from '../backend/tree_shape.ts';
 import type { Activation } from '../nn/activation.ts';
+import type { RotaryPositions } from './rotary_positions.ts';
 
 /**
- * The feedforward part of every block. An FFF's leaves are of `leafWidth` neurons each (1 if absent); beside its trees there may be
+ * The feedforward part of every block. A dense one may be `gated` (SwiGLU). An FFF's leaves are of `leafWidth` neurons each (1 if absent); beside its trees there may be
  * `alwaysOn` neurons that every token uses, a small dense layer whose output joins theirs. `thresholds` says of a checkpoint that its inner
  * nodes have routing thresholds, not all of them 0. 'none': blocks are attention alone.
  */
 export type FeedforwardConfig =
-  | { kind: 'dense'; neurons: number }
+  | { kind: 'dense'; neurons: number; gated?: boolean }
   | { kind: 'fff'; trees: number; depth: number; leafWidth?: number; alwaysOn?: number; thresholds?: boolean }
   | { kind: 'none' };
 
@@ -49,6 +50,10 @@ export interface ModelConfig {
   hiddenSize: number;
   numHiddenLayers: number;
   numAttentionHeads: number;
+  /** Heads of keys and values, where several of queries share one (decoders); as many as heads if absent. */
+  numKeyValueHeads?: number;
+  /** Of a head of a decoder; hiddenSize / numAttentionHeads if absent. */
+  headSize?: number;
   /** Most positions of a sequence. */
   maxPositionEmbeddings: number;
   /** Rows of the position table before that of a text's first token, the last of them that of padding (RoBERTa); 0 if absent. */
@@ -62,10 +67,15 @@ export interface ModelConfig {
   feedforward: FeedforwardConfig;
   /** Between the two halves of dense feedforward layers, and, in some families, in the head; 'gelu' if absent. Trees have GELU. */
   activation?: Activation;
+  /** Positions by rotation of queries and keys; absent: a table or a sinusoid. */
+  rotary?: RotaryPositions;
+  /** Tokens that a decoder's texts begin and end with. */
+  bosTokenId?: number;
+  eosTokenIds?: readonly number[];
   /** Which projections have a bias (an FFF's linear_in always has one, its linear_out never). */
   bias: { queryKeyValue: boolean; dense: boolean };
   layerNormEps: number;
-  /** Of BERT: the decoder of a masked language model has a weight of its own, which is not the word embedding. */
+  /** The decoder of a language model has a weight of its own, which is not the word embedding. */
   untiedDecoder?: boolean;
   /** Standard deviation of initial weights. */
   initializerRange: number;
@@ -96,7 +106,7 @@ export const problemTypes = ['regression', 'single_label_classification', 'multi
 export type ProblemType = (typeof problemTypes)[number];
 
 /** What a checkpoint's model is for. */
-export type Task = 'masked-lm' | 'sequence-classification' | 'encoder';
+export type Task = 'causal-lm' | 'masked-lm' | 'sequence-classification' | 'encoder';
 
 /** crammedBERT with FFF, the configuration that `ufb pretrain` starts from; `changes` says what is different. */
 export function crammedBertConfig(changes: Partial<ModelConfig> & Pick<ModelConfig, 'vocabSize'>): ModelConfig {

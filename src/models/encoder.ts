@@ -43,7 +43,8 @@ function positionsOf({ ids, length }: Batch, { positionOffset = 0, padTokenId }:
   });
 }
 
-function checkBatch(batch: Batch, config: ModelConfig): void {
+/** @throws InputError if the batch does not fit the model */
+export function checkBatch(batch: Batch, config: ModelConfig): void {
   const { batch: sequences, length, ids, attentionMask, typeIds } = batch;
   for (const [name, value] of Object.entries({ batch: sequences, length })) {
     if (!Number.isSafeInteger(value) || value < 1) throw new InputError(`batch: '${name}' is ${value}, expected a count of at least 1`);
@@ -55,13 +56,17 @@ function checkBatch(batch: Batch, config: ModelConfig): void {
       throw new InputError(`batch: '${name}' has ${values.length} values, expected batch x length = ${sequences * length}`);
     }
   }
-  const check = (what: string, values: Int32Array, limit: number) => {
-    const at = values.findIndex((value) => !(Number.isInteger(value) && value >= 0 && value < limit));
-    if (at >= 0)
-      throw new InputError(
-        `${what} ${values[at]} at token ${at} is not one of the model's ${limit} (0 to ${limit - 1}): does the tokenizer belong to the model?`,
-      );
-  };
-  check('token id', ids, config.vocabSize);
-  if (typeIds && config.typeVocabSize > 0) check('token type', typeIds, config.typeVocabSize);
+  checkIds(ids, config);
+  if (typeIds && config.typeVocabSize > 0) checkNumbers('token type', typeIds, config.typeVocabSize);
+}
+
+/** @throws InputError if an id is none of the vocabulary's */
+export const checkIds = (ids: Int32Array | readonly number[], config: ModelConfig): void => checkNumbers('token id', ids, config.vocabSize);
+
+function checkNumbers(what: string, values: Int32Array | readonly number[], limit: number): void {
+  const at = values.findIndex((value) => !(Number.isInteger(value) && value >= 0 && value < limit));
+  if (at >= 0)
+    throw new InputError(
+      `${what} ${values[at]} at token ${at} is not one of the model's ${limit} (0 to ${limit - 1}): does the tokenizer belong to the model?`,
+    );
 }

@@ -160,7 +160,7 @@ export async function modelGraph(model: Model, precision: 'f32' | 'i8' = 'f32'):
     const table = floats([positions + positionOffset, embeddingSize], get(`${names.positions}.weight`));
     hidden = graph.add('Add', [hidden, positionOffset === 0 ? firstRows(table) : graph.add('Gather', [table, countedPositions()])]);
   }
-  hidden = norm(hidden, names.embeddingNorm, embeddingSize);
+  hidden = norm(hidden, names.embeddingNorm!, embeddingSize);
   if (names.projection !== undefined && embeddingSize !== width) hidden = linear(hidden, names.projection, width, embeddingSize);
 
   // 0 where there is text, -10000 where there is padding: [batch, 1, 1, length].

@@ -3,10 +3,11 @@ import type { Tensor } from '../backend/tensor.ts';
 import type { Activation } from '../nn/activation.ts';
 import { FastFeedforward, type FastFeedforwardShape, fastFeedforwardLayouts } from '../nn/fast_feedforward.ts';
 import { LayerNorm } from '../nn/layer_norm.ts';
-import { headsLayout, packArrays, plainLayout } from '../nn/layouts.ts';
+import { headsLayout, packArrays, plainLayout, stackedLayout, transposedLayout } from '../nn/layouts.ts';
 import { Linear } from '../nn/linear.ts';
 import { Parameter, type ParameterLayout } from '../nn/parameter.ts';
 import { hashText, normalValues } from '../nn/random.ts';
+import { RmsNorm } from '../nn/rms_norm.ts';
 
 /** How a parameter starts: normal with the model's deviation (row `zeroRow` 0), or one number throughout. */
 export type InitialValue = { normal: number; zeroRow?: number } | { constant: number };
@@ -36,8 +37,18 @@ export class ParameterFactory {
     return this.parameter(plainLayout(name, shape), shape, initial);
   }
 
-  linear(name: string, outputs: number, inputs: number, options: { deviation: number; bias: boolean; activation?: Activation }): Linear {
-    const weight = this.plain(`${name}.weight`, [outputs, inputs], { normal: options.deviation });
+  /** `transposed`: the checkpoint has the weight as [inputs, outputs]. */
+  linear(
+    name: string,
+    outputs: number,
+    inputs: number,
+    options: { deviation: number; bias: boolean; activation?: Activation; transposed?: boolean },
+  ): Linear {
+    const initial = { normal: options.deviation };
+    const shape = [outputs, inputs] as const;
+    const weight = options.transposed
+      ? this.parameter(transposedLayout(`${name}.weight`, shape), shape, initial)
+      : this.plain(`${name}.weight`, shape, initial);
     const bias = options.bias ? this.plain(`${name}.bias`, [outputs], { constant: 0 }) : undefined;
     return new Linear(weight, bias, options.activation);
   }
@@ -45,6 +56,10 @@ export class ParameterFactory {
   norm(name: string, width: number, epsilon: number): LayerNorm {
     const gamma = this.plain(`${name}.weight`, [width], { constant: 1 });
     return new LayerNorm(gamma, this.plain(`${name}.bias`, [width], { constant: 0 }), epsilon);
+  }
+
+  rmsNorm(name: string, width: number, epsilon: number): RmsNorm {
+    return new RmsNorm(this.plain(`${name}.weight`, [width], { constant: 1 }), epsilon);
   }
 
   /** The projection to each head's query, key and value, from one tensor of the checkpoint or from three. */
@@ -59,6 +74,23 @@ export class ParameterFactory {
       headsLayout([`${query}.${suffix}`, `${key}.${suffix}`, `${value}.${suffix}`], heads, width / heads, inputs);
     const weight = this.parameter(layout('weight', width), [3 * width, width], { normal: deviation });
     return new Linear(weight, bias ? this.parameter(layout('bias'), [3 * width], { constant: 0 }) : undefined);
+  }
+
+  /** The projection to all queries, then all keys, then all values, from one tensor of the checkpoint or from three. */
+  queriesKeysValues(
+    names: string | readonly [string, string, string],
+    options: { inputs: number; queries: number; keys: number; deviation: number; bias: boolean; transposed: boolean },
+  ): Linear {
+    const { inputs, queries, keys, deviation, bias } = options;
+    const outputs = queries + 2 * keys;
+    if (typeof names === 'string') return this.linear(names, outputs, inputs, options);
+    const layout = (suffix: string, columns?: number) =>
+      stackedLayout(
+        names.map((name, part) => ({ name: `${name}.${suffix}`, rows: part === 0 ? queries : keys })),
+        columns,
+      );
+    const weight = this.parameter(layout('weight', inputs), [outputs, inputs], { normal: deviation });
+    return new Linear(weight, bias ? this.parameter(layout('bias'), [outputs], { constant: 0 }) : undefined);
   }
 
   fastFeedforward(name: string, shape: FastFeedforwardShape, deviation: number): FastFeedforward {
@@ -113,7 +145,7 @@ export class ParameterFactory {
   }
 }
 
-/** crammedBERT's and BERT's rule: no weight decay where a name contains 'bias', 'norm' or 'LayerNorm'. */
+/** crammedBERT's and BERT's rule: no weight decay where a name contains 'bias', 'norm' or 'LayerNorm'; GPT-2's norms are called ln_1, ln_2 and ln_f. */
 function decays(layout: ParameterLayout): boolean {
-  return !layout.tensors.some(({ name }) => /bias|norm|LayerNorm/.test(name));
+  return !layout.tensors.some(({ name }) => /bias|norm|LayerNorm/.test(name) || /\bln_\w+\.weight$/.test(name));
 }

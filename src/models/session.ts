@@ -1,9 +1,12 @@
 import { Arena } from '../backend/arena.ts';
 import type { Device } from '../backend/device.ts';
 import type { Context } from '../nn/parameter.ts';
+import type { ModelConfig } from './config.ts';
+import { type CacheSize, KeyValueCache } from './key_value_cache.ts';
 
-/** The passes of a model on a device, for inference: their scratch memory, and their order. */
+/** The passes of a model on a device, for inference: their scratch memory, what they keep for those after them, and their order. */
 export class Session {
+  private readonly caches = new Set<KeyValueCache>();
   private last: Promise<unknown> = Promise.resolve();
 
   /** `arena`: scratch memory that others use between the passes; the session disposes of it. */
@@ -31,8 +34,21 @@ export class Session {
     return result;
   }
 
-  /** Frees the scratch memory; the model stays. No pass may be under way. */
+  /**
+   * A cache for a decoder, for as long as the session lasts or until it is disposed. {@link KeyValueCache.bytes} says what it takes.
+   * @throws InputError if the model has fewer positions; FailureError if there is not enough memory
+   */
+  createCache({ config }: { config: ModelConfig }, size: CacheSize): KeyValueCache {
+    for (const cache of this.caches) if (cache.disposed) this.caches.delete(cache);
+    const cache = new KeyValueCache(this.device, config, size);
+    this.caches.add(cache);
+    return cache;
+  }
+
+  /** Frees the scratch memory and the caches; the model stays. No pass may be under way. */
   dispose(): void {
+    for (const cache of this.caches) cache.dispose();
+    this.caches.clear();
     this.arena.dispose();
   }
 

@@ -190,13 +190,20 @@ export class Checkpoint {
 
 /**
  * `changes`: what counts before config.json, by the same names.
- * @throws InputError naming the file if one is missing, damaged or not supported
+ * @throws InputError naming the file if one is missing, damaged, not supported, or of another kind than `kind`
  */
-export async function openCheckpoint(folder: string, changes?: Readonly<Record<string, unknown>>): Promise<Checkpoint> {
+export async function openCheckpoint(
+  folder: string,
+  changes?: Readonly<Record<string, unknown>>,
+  kind: 'encoder' | 'decoder' = 'encoder',
+): Promise<Checkpoint> {
   const path = joinPath(folder, 'config.json');
   const said = await readJson(path);
   const json = changes && typeof said === 'object' ? { ...said, ...changes } : said;
   const config = parseConfig(json, path);
+  const found = familyOf(config).decoder ? 'decoder' : 'encoder';
+  if (found !== kind)
+    throw new InputError(`${path}: 'model_type' is ${quoted(config.family)}, which is ${described[found]}, expected ${described[kind]}`);
   const { architectures, position_embedding_type: positions } = json as {
     architectures?: string | string[];
     position_embedding_type?: unknown;
@@ -208,6 +215,11 @@ export async function openCheckpoint(folder: string, changes?: Readonly<Record<s
     : undefined;
   return new Checkpoint(config, await openWeights(folder), { otherHead, notice });
 }
+
+const described = {
+  encoder: 'an encoder: it fills blanks, embeds, ranks and classifies',
+  decoder: 'a decoder: it writes text',
+};
 
 /** As transformers names them. */
 const otherClassifiers = /For(TokenClassification|MultipleChoice)$/;

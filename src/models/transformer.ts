@@ -2,10 +2,10 @@ import type { Tensor } from '../backend/tensor.ts';
 import type { Block, BlockActivations } from '../nn/block.ts';
 import type { Embedding, EmbeddingActivations } from '../nn/embedding.ts';
 import { gradientOf } from '../nn/layer.ts';
-import type { LayerNorm, LayerNormActivations } from '../nn/layer_norm.ts';
+import type { Norm, NormActivations } from '../nn/layer_norm.ts';
 import type { Context, Parameter } from '../nn/parameter.ts';
 import type { Sequence } from '../nn/sequence.ts';
-import { createBlock, createEmbedding } from './blocks.ts';
+import { createBlock, createEmbedding, createNorm } from './blocks.ts';
 import type { ModelConfig } from './config.ts';
 import { modelNames } from './families/families.ts';
 import type { ModelNames } from './families/family.ts';
@@ -21,6 +21,11 @@ export interface Batch {
   ids: Int32Array;
   /** [batch, length]; 0 marks padding. Absent: nothing is padding. */
   attentionMask?: Int32Array;
+  /**
+   * Of decoders: the lengths of the documents of which the batch is made, row after row. Tokens see none of other documents, and positions begin
+   * with each. Absent: each row is one.
+   */
+  documents?: Int32Array;
   /** [batch, length], for models with token types; 0 if absent. */
   typeIds?: Int32Array;
 }
@@ -34,7 +39,7 @@ export interface TransformerActivations {
   /** The rest is kept in training. */
   embedding?: EmbeddingActivations;
   blocks: BlockActivations[];
-  finalNorm?: LayerNormActivations;
+  finalNorm?: NormActivations;
 }
 
 /** Gradients of a loss with respect to what a transformer gave. */
@@ -50,7 +55,7 @@ export abstract class Transformer {
   readonly parameters: readonly Parameter[];
   readonly embedding: Embedding;
   readonly blocks: readonly Block[];
-  readonly finalNorm?: LayerNorm;
+  readonly finalNorm?: Norm;
   /** Of a sinusoid. */
   private readonly positionTable?: Tensor;
 
@@ -61,26 +66,41 @@ export abstract class Transformer {
   ) {
     const first = factory.parameters.length;
     this.embedding = createEmbedding(config, factory, names);
-    if ('table' in this.embedding.position) this.positionTable = this.embedding.position.table;
+    const { position } = this.embedding;
+    if (position && 'table' in position) this.positionTable = position.table;
     this.blocks = Array.from({ length: config.numHiddenLayers }, (_, index) => createBlock(config, factory, names, index));
     const { finalNorm } = names;
-    if (finalNorm !== undefined) this.finalNorm = factory.norm(finalNorm, config.hiddenSize, config.layerNormEps);
+    if (finalNorm !== undefined) this.finalNorm = createNorm(config, factory, finalNorm);
     this.parameters = factory.parameters.slice(first);
   }
 
   /** Tokens to hidden states. Throws InputError if an id, a type or the length does not fit the model. */
   forward(context: Context, batch: Batch, options: { hiddenStates?: boolean } = {}): TransformerActivations {
+    return this.run(context, this.sequence(context, batch), options);
+  }
+
+  /** The rows of the output in which tokens at `positions` (indices into batch x length) are. */
+  rowsAt(_batch: Batch, positions: Int32Array): Int32Array {
+    return positions;
+  }
+
+  /** `ofBlock`: the sequence as a block sees it, with what it keeps of keys and values. */
+  protected run(
+    context: Context,
+    sequence: Sequence,
+    options: { hiddenStates?: boolean } = {},
+    ofBlock: (index: number) => Sequence = () => sequence,
+  ): TransformerActivations {
     const { arena } = context;
-    const sequence = this.sequence(context, batch);
     const shape = [sequence.ids.size, this.config.hiddenSize];
     const keep = context.training || options.hiddenStates === true;
     const embedding = this.embedding.forward(context, sequence, arena.tensor('hidden', shape));
     const hiddenStates = [embedding.output];
     const blocks: BlockActivations[] = [];
     let hidden = embedding.output;
-    this.blocks.forEach((block) => {
+    this.blocks.forEach((block, index) => {
       // Without keeping, one buffer goes through all blocks.
-      const activations = block.forward(context, sequence, hidden, keep ? arena.tensor('hidden', shape) : hidden);
+      const activations = block.forward(context, ofBlock(index), hidden, keep ? arena.tensor('hidden', shape) : hidden);
       hidden = activations.output;
       if (keep) hiddenStates.push(hidden);
       if (context.training) blocks.push(activations);

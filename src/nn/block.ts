@@ -1,7 +1,7 @@
 import type { Dropout } from '../backend/dropout.ts';
 import type { Tensor } from '../backend/tensor.ts';
 import { dropoutAt, type Target } from './layer.ts';
-import type { LayerNorm, LayerNormActivations } from './layer_norm.ts';
+import type { Norm, NormActivations } from './layer_norm.ts';
 import type { Context, Parameter } from './parameter.ts';
 import type { SelfAttention, SelfAttentionActivations } from './self_attention.ts';
 import type { Sequence } from './sequence.ts';
@@ -23,17 +23,17 @@ export interface FeedforwardActivations {
 /** The layers of a block. */
 export interface BlockLayers {
   attention: SelfAttention;
-  norm1: LayerNorm;
+  norm1: Norm;
   /** Absent: the block is attention alone. */
   feedforward?: Feedforward;
   /** Absent in a pre-norm block without feedforward, where nothing comes after it. */
-  norm2?: LayerNorm;
+  norm2?: Norm;
 }
 
 export interface BlockActivations {
-  norm1: LayerNormActivations;
+  norm1: NormActivations;
   attention: SelfAttentionActivations;
-  norm2?: LayerNormActivations;
+  norm2?: NormActivations;
   feedforward?: FeedforwardActivations;
   /** [tokens, width]. */
   output: Tensor;
@@ -140,8 +140,8 @@ export class Block {
 
 /** One half of a block: a norm and what it feeds, or what it comes after. */
 interface Half {
-  norm: LayerNorm;
-  normed: LayerNormActivations;
+  norm: Norm;
+  normed: NormActivations;
   dropout: Dropout | undefined;
   /** The branch's backward: from its output's gradient to its input's. Absent: the norm is all there is. */
   branch?: (gradOutput: Tensor) => Tensor;

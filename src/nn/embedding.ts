@@ -1,6 +1,6 @@
 import type { Tensor } from '../backend/tensor.ts';
 import { dropoutAt, gradientOf } from './layer.ts';
-import type { LayerNorm, LayerNormActivations } from './layer_norm.ts';
+import type { LayerNorm, NormActivations } from './layer_norm.ts';
 import type { Linear, LinearActivations } from './linear.ts';
 import type { Context, Parameter } from './parameter.ts';
 import type { Sequence } from './sequence.ts';
@@ -24,7 +24,7 @@ export interface LearnedPositions {
 }
 
 export interface EmbeddingActivations {
-  norm: LayerNormActivations;
+  norm?: NormActivations;
   projection?: LinearActivations;
   /** [tokens, width], of the hidden size. */
   output: Tensor;
@@ -41,13 +41,16 @@ export function sinusoid(positions: number, width: number): Float32Array {
   return table;
 }
 
-/** Token embedding: word[id] plus the position's part, then LayerNorm and dropout, and where it is of another size, a dense layer. */
+/**
+ * Token embedding: word[id] plus the position's part, then LayerNorm where there is one, dropout, and where it is of another size, a dense layer.
+ */
 export class Embedding {
   constructor(
     /** [vocabulary, width]. */
     readonly word: Parameter,
-    readonly position: ScaledSinusoid | LearnedPositions,
-    readonly norm: LayerNorm,
+    /** Absent where attention knows of positions. */
+    readonly position: ScaledSinusoid | LearnedPositions | undefined,
+    readonly norm: LayerNorm | undefined,
     /** Tokens with this id send no gradient to their row of the word table. */
     readonly padId: number | undefined,
     readonly dropout: { probability: number; site: number },
@@ -55,10 +58,16 @@ export class Embedding {
     readonly projection?: Linear,
   ) {}
 
+  /** The factor of a scaled sinusoid. */
+  get positionScale(): Parameter | undefined {
+    return this.position && 'scale' in this.position ? this.position.scale : undefined;
+  }
+
   get parameters(): readonly Parameter[] {
     const { word, position, norm, projection } = this;
-    const own = 'scale' in position ? [position.scale] : [position.positions, ...(position.tokenTypes ? [position.tokenTypes] : [])];
-    return [word, ...own, ...norm.parameters, ...(projection?.parameters ?? [])];
+    const ofPositions = (of: ScaledSinusoid | LearnedPositions) =>
+      'scale' in of ? [of.scale] : [of.positions, ...(of.tokenTypes ? [of.tokenTypes] : [])];
+    return [word, ...(position ? ofPositions(position) : []), ...(norm?.parameters ?? []), ...(projection?.parameters ?? [])];
   }
 
   /** Writes output [tokens, width], or takes it from the arena. */
@@ -67,22 +76,27 @@ export class Embedding {
     const width = this.word.value.shape[1];
     output ??= arena.tensor('embedding output', [sequence.ids.size, this.projection?.outputs ?? width]);
     const mark = arena.mark();
-    const sum = arena.tensor('embedding sum', [sequence.ids.size, width]);
+    // Without a norm or a projection behind it the sum is the output.
+    const sum = this.norm || this.projection ? arena.tensor('embedding sum', [sequence.ids.size, width]) : output;
     device.gather({ table: this.word.value, indices: sequence.ids, output: sum });
-    if ('scale' in this.position) {
-      const { table, scale } = this.position;
-      device.gather({ table, indices: sequence.positions, output: sum, scale: scale.value, accumulate: true });
-    } else {
-      const { positions, tokenTypes } = this.position;
-      device.gather({ table: positions.value, indices: sequence.positions, output: sum, accumulate: true });
-      if (tokenTypes) device.gather({ table: tokenTypes.value, indices: sequence.typeIds!, output: sum, accumulate: true });
-    }
-    const norm = this.norm.forward(context, sum, this.projection ? undefined : output);
+    if (this.position) this.addPositions(context, this.position, sequence, sum);
+    const norm = this.norm?.forward(context, sum, this.projection ? undefined : output);
+    const embedded = norm?.output ?? sum;
     const dropout = dropoutAt(context, this.dropout.site, this.dropout.probability);
-    if (dropout) device.dropout({ input: norm.output, output: norm.output, dropout });
-    const projection = this.projection?.forward(context, norm.output, { tensor: output });
+    if (dropout) device.dropout({ input: embedded, output: embedded, dropout });
+    const projection = this.projection?.forward(context, embedded, { tensor: output });
     if (!context.training) arena.release(mark);
     return { norm, projection, output };
+  }
+
+  private addPositions({ device }: Context, position: ScaledSinusoid | LearnedPositions, sequence: Sequence, output: Tensor): void {
+    const indices = sequence.positions;
+    if ('scale' in position) {
+      device.gather({ table: position.table, indices, output, scale: position.scale.value, accumulate: true });
+      return;
+    }
+    device.gather({ table: position.positions.value, indices, output, accumulate: true });
+    if (position.tokenTypes) device.gather({ table: position.tokenTypes.value, indices: sequence.typeIds!, output, accumulate: true });
   }
 
   /** Adds to the parameters' gradients. `gradOutput` [tokens, width] is the output's and is used up. */
@@ -93,13 +107,14 @@ export class Embedding {
     const gradient = this.projection && projection ? this.projection.backward(context, projection, gradOutput) : gradOutput;
     const dropout = dropoutAt(context, this.dropout.site, this.dropout.probability);
     if (dropout) device.dropout({ input: gradient, output: gradient, dropout });
-    this.norm.backward(context, activations.norm, gradient, { tensor: gradient });
+    if (this.norm && activations.norm) this.norm.backward(context, activations.norm, gradient, { tensor: gradient });
 
     const addTo = (table: Parameter, indices: Tensor, skipIndex?: number) => {
       const gradTable = gradientOf(table);
       if (gradTable) device.scatterAdd({ indices, input: gradient, table: gradTable, rowMask: table.rowMask, skipIndex });
     };
     addTo(this.word, ids, this.padId);
+    if (!this.position) return;
     if ('scale' in this.position) {
       const gradScale = gradientOf(this.position.scale);
       if (gradScale) device.gatherScaleBackward({ table: this.position.table, indices: positions, gradOutput: gradient, gradScale });

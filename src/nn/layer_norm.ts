@@ -2,7 +2,20 @@ import type { Tensor } from '../backend/tensor.ts';
 import { gradientOf, type Target } from './layer.ts';
 import type { Context, Parameter } from './parameter.ts';
 
-export interface LayerNormActivations {
+/** A normalization of rows: a layer norm, or one by the root of the mean square. */
+export interface Norm {
+  readonly parameters: readonly Parameter[];
+  /** [width]. */
+  readonly gamma: Parameter;
+  /** [width]; of a layer norm. */
+  readonly beta?: Parameter;
+  /** input, output [rows, width]. */
+  forward(context: Context, input: Tensor, output?: Tensor): NormActivations;
+  /** Adds to the parameters' gradients. The target may be gradOutput itself unless it accumulates. */
+  backward(context: Context, activations: NormActivations, gradOutput: Tensor, target?: Target): Tensor;
+}
+
+export interface NormActivations {
   /** [rows, width]. */
   input: Tensor;
   /** [rows, width]. */
@@ -14,7 +27,7 @@ export interface LayerNormActivations {
 }
 
 /** Layer normalization (arXiv 1607.06450) over the last dimension. gamma and beta [width]. */
-export class LayerNorm {
+export class LayerNorm implements Norm {
   constructor(
     readonly gamma: Parameter,
     readonly beta: Parameter,
@@ -26,7 +39,7 @@ export class LayerNorm {
   }
 
   /** input, output [rows, width]. */
-  forward(context: Context, input: Tensor, output = context.arena.tensor('norm output', input.shape)): LayerNormActivations {
+  forward(context: Context, input: Tensor, output = context.arena.tensor('norm output', input.shape)): NormActivations {
     const rows = input.size / this.gamma.value.size;
     const mean = context.training ? context.arena.tensor('norm mean', [rows]) : undefined;
     const rstd = context.training ? context.arena.tensor('norm rstd', [rows]) : undefined;
@@ -35,7 +48,7 @@ export class LayerNorm {
   }
 
   /** Adds to the gradients of gamma and beta. The target may be gradOutput itself unless it accumulates. */
-  backward(context: Context, activations: LayerNormActivations, gradOutput: Tensor, target?: Target): Tensor {
+  backward(context: Context, activations: NormActivations, gradOutput: Tensor, target?: Target): Tensor {
     const { input } = activations;
     const gradInput = target?.tensor ?? context.arena.tensor('norm input gradient', input.shape);
     context.device.layerNormBackward({

@@ -43,6 +43,28 @@ export function headsLayout(names: readonly [string, string, string], heads: num
   };
 }
 
+/** A tensor of the checkpoint whose rows are the parameter's columns: `shape` is the parameter's. */
+export function transposedLayout(name: string, [rows, columns]: readonly [number, number]): ParameterLayout {
+  return {
+    tensors: [
+      { name, shape: [columns, rows], placement: { rows: columns, columns: rows, offset: 0, rowStride: 1, columnStride: columns } },
+    ],
+  };
+}
+
+/** Tensors of the checkpoint one below the other, [rows, columns] each ([rows] for biases: `columns` undefined). */
+export function stackedLayout(parts: readonly { name: string; rows: number }[], columns?: number): ParameterLayout {
+  let offset = 0;
+  return {
+    tensors: parts.map(({ name, rows }) => {
+      const size = rows * (columns ?? 1);
+      const placement = { rows: 1, columns: size, offset, rowStride: size, columnStride: 1 };
+      offset += size;
+      return { name, shape: columns === undefined ? [rows] : [rows, columns], placement };
+    }),
+  };
+}
+
 /** The checkpoint's arrays, in the order of the layout's tensors, as one array in the layout. */
 export function packArrays({ tensors }: ParameterLayout, arrays: readonly Float32Array[]): Float32Array<ArrayBuffer> {
   const packed = new Float32Array(tensors.reduce((size, { placement }) => size + placement.rows * placement.columns, 0));

@@ -2,17 +2,18 @@ import type { attention } from '../backend/operations/attention.ts';
 import type { ArgumentsOf, StridedOperand } from '../backend/operations/operation.ts';
 import type { ProductPrecision } from '../backend/prepared_weight.ts';
 import type { Tensor } from '../backend/tensor.ts';
+import { InputError } from '../errors.ts';
 import { dropoutAt, type Target } from './layer.ts';
 import type { Linear, LinearActivations } from './linear.ts';
 import type { Context, Parameter } from './parameter.ts';
-import type { Sequence } from './sequence.ts';
+import type { CausalSequences, Sequence } from './sequence.ts';
 
 export interface SelfAttentionActivations {
-  /** Its output is [tokens, 3 width], for each head its query, key and value side by side. */
+  /** Its output is [tokens, 3 width], or what heads of keys and values take that are fewer. */
   queryKeyValue: LinearActivations;
   /** [tokens, width], the heads' weighted values side by side. */
   attended: Tensor;
-  /** [batch, heads, length], kept in training. */
+  /** [tokens, heads], kept in training. */
   logSumExp?: Tensor;
   dense: LinearActivations;
   /** [tokens, width]. */
@@ -20,20 +21,23 @@ export interface SelfAttentionActivations {
 }
 
 /**
- * Multi-head self-attention (arXiv 1706.03762). One projection makes query, key and value, laid out per head as crammedBERT has it:
- * head h owns outputs 3 h size .. 3 (h + 1) size, first its query, then its key, then its value.
+ * Multi-head self-attention (arXiv 1706.03762). One projection makes query, key and value. An encoder's are laid out per head as crammedBERT has
+ * it: head h owns outputs 3 h size .. 3 (h + 1) size, first its query, then its key, then its value. A decoder's have all queries first,
+ * then all keys, then all values, as GPT-2 has it, so that a cache takes keys and values as they lie, and their heads may be fewer.
  */
 export class SelfAttention {
   readonly headSize: number;
 
   constructor(
-    /** [3 width, width]. */
+    /** [(heads + 2 keyValueHeads) headSize, width]. */
     readonly queryKeyValue: Linear,
-    /** [width, width]. */
+    /** [width, heads headSize]. */
     readonly dense: Linear,
     readonly heads: number,
     /** On the attention probabilities. */
     readonly dropout: { probability: number; site: number },
+    /** Of a decoder; an encoder has as many as heads, and theirs beside them. */
+    readonly keyValueHeads?: number,
   ) {
     this.headSize = dense.inputs / heads;
   }
@@ -46,8 +50,10 @@ export class SelfAttention {
   forward(context: Context, sequence: Sequence, input: Tensor, target?: Target): SelfAttentionActivations {
     const { device, arena } = context;
     const queryKeyValue = this.queryKeyValue.forward(context, input);
-    const attended = arena.tensor('attended values', [sequence.ids.size, this.dense.inputs]);
-    const logSumExp = context.training ? arena.tensor('attention log-sum-exp', [sequence.batch, this.heads, sequence.length]) : undefined;
+    const tokens = sequence.ids.size;
+    if (sequence.causal) this.prepare(context, sequence.causal, queryKeyValue.output);
+    const attended = arena.tensor('attended values', [tokens, this.dense.inputs]);
+    const logSumExp = context.training ? arena.tensor('attention log-sum-exp', [tokens, this.heads]) : undefined;
     device.attention({ ...this.operands(context, sequence, queryKeyValue.output), output: attended, logSumExp });
     const dense = this.dense.forward(context, attended, target);
     return { queryKeyValue, attended, logSumExp, dense, output: dense.output };
@@ -71,25 +77,38 @@ export class SelfAttention {
     return this.queryKeyValue.backward(context, queryKeyValue, gradQueryKeyValue, target);
   }
 
+  /** Turns queries and keys to their positions, and stores keys and values where they are kept. */
+  private prepare({ device, training }: Context, { rotation, cache }: CausalSequences, queryKeyValue: Tensor): void {
+    const { heads, keyValueHeads = heads, headSize } = this;
+    const [rows, rowStride] = queryKeyValue.shape;
+    if (rotation) {
+      if (training) throw new InputError('models with rotary positions cannot be trained yet: open one of another family');
+      const vectors = { tensor: queryKeyValue, offset: 0, batchStride: 0, rowStride, headStride: headSize };
+      device.rotary({ vectors, rotation, rows, heads: heads + keyValueHeads });
+    }
+    if (cache) device.scatterRows({ input: queryKeyValue, indices: cache.places, table: cache.table, column: heads * headSize });
+  }
+
   private operands(
     context: Context,
     sequence: Sequence,
     queryKeyValue: Tensor,
   ): Omit<ArgumentsOf<typeof attention>, 'output' | 'logSumExp'> {
     const [query, key, value] = this.parts(sequence, queryKeyValue);
-    return {
-      query,
-      key,
-      value,
-      batch: sequence.batch,
-      heads: this.heads,
-      headSize: this.headSize,
-      queryLength: sequence.length,
-      keyLength: sequence.length,
-      paddingMask: sequence.paddingMask,
+    const { heads, keyValueHeads = heads, headSize } = this;
+    const { causal, batch, length } = sequence;
+    const common = {
+      ...{ query, batch, heads, headSize, queryLength: length },
       dropout: dropoutAt(context, this.dropout.site, this.dropout.probability),
       precision: this.precision(context),
     };
+    if (!causal) return { ...common, key, value, keyLength: length, paddingMask: sequence.paddingMask };
+    const { sequences, keyLength, cache } = causal;
+    const packed = { ...common, sequences, keyLength, keyValueHeads, causal: true };
+    if (!cache) return { ...packed, key, value };
+    const width = keyValueHeads * headSize;
+    const cached = { tensor: cache.table, offset: 0, batchStride: 0, rowStride: 2 * width, headStride: headSize };
+    return { ...packed, key: cached, value: { ...cached, offset: width } };
   }
 
   /** In training the context's. With weights rounded to bf16 or i8 what attention multiplies is rounded too, where that takes less time. */
@@ -100,13 +119,12 @@ export class SelfAttention {
   }
 
   private parts(sequence: Sequence, tensor: Tensor): StridedOperand[] {
-    const rowStride = 3 * this.dense.inputs;
-    return [0, 1, 2].map((part) => ({
-      tensor,
-      offset: part * this.headSize,
-      batchStride: sequence.length * rowStride,
-      rowStride,
-      headStride: 3 * this.headSize,
-    }));
+    const { heads, keyValueHeads, headSize } = this;
+    const rowStride = this.queryKeyValue.outputs;
+    const [offsets, headStride] =
+      keyValueHeads === undefined
+        ? [[0, headSize, 2 * headSize], 3 * headSize]
+        : [[0, heads * headSize, (heads + keyValueHeads) * headSize], headSize];
+    return offsets.map((offset) => ({ tensor, offset, batchStride: sequence.length * rowStride, rowStride, headStride }));
   }
 }

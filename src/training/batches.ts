@@ -1,4 +1,4 @@
-import type { LabeledBatch } from '../models/masked_language_model.ts';
+import type { LabeledBatch } from '../models/language_model.ts';
 import { type MaskingOptions, maskSequence } from './masking.ts';
 import { CounterRandom, randomStream } from './random.ts';
 import type { SequenceStream } from './sequences.ts';

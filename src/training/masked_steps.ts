@@ -1,4 +1,5 @@
-import { ignoredLabel, type LabeledBatch, type MaskedLanguageModel } from '../models/masked_language_model.ts';
+import { ignoredLabel, type LabeledBatch } from '../models/language_model.ts';
+import type { MaskedLanguageModel } from '../models/masked_language_model.ts';
 import type { Context } from '../nn/parameter.ts';
 import { LeafCounts, type LeafUse, watchLeaves } from './leaf_use.ts';
 import type { StepResult, Trainer } from './trainer.ts';

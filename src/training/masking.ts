@@ -1,4 +1,4 @@
-import { ignoredLabel } from '../models/masked_language_model.ts';
+import { ignoredLabel } from '../models/language_model.ts';
 import type { CounterRandom } from './random.ts';
 
 export interface MaskingOptions {

@@ -42,8 +42,8 @@ async function* allLines(paths: readonly string[]): AsyncGenerator<string> {
  * (docs/decisions/25-position-factor-and-initial-weights.md).
  */
 export function freezePositionScale(model: MaskedLanguageModel): void {
-  const { position } = model.encoder.embedding;
-  if ('scale' in position) position.scale.frozen = true;
+  const { positionScale } = model.encoder.embedding;
+  if (positionScale) positionScale.frozen = true;
 }
 
 /** The model to go on from. @throws InputError if its texts stand between special tokens, or it does not take the run's sequences or the tokenizer's ids */

@@ -1,6 +1,6 @@
 /** The texts of a pretraining: those it is trained on, and those held out. */
 import { InputError } from '../errors.ts';
-import type { LabeledBatch } from '../models/masked_language_model.ts';
+import type { LabeledBatch } from '../models/language_model.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { evaluationBatches } from './batches.ts';
 import type { MaskingOptions } from './masking.ts';

@@ -18,7 +18,8 @@ import { benchmarkTraining, modelArithmetic } from '../../src/bench/training.ts'
 import { largestError, randomTokens } from '../../src/bench/work.ts';
 import { loadModel, saveCheckpoint } from '../../src/models/checkpoint.ts';
 import { crammedBertConfig, type ModelConfig } from '../../src/models/config.ts';
-import type { LabeledBatch, MaskedLanguageModel } from '../../src/models/masked_language_model.ts';
+import type { LabeledBatch } from '../../src/models/language_model.ts';
+import type { MaskedLanguageModel } from '../../src/models/masked_language_model.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { generatedSentences, writeTinyModel } from '../tiny_model.ts';
 

@@ -209,7 +209,8 @@ describe('bad input: one line, exit code 2', () => {
     ['config.json cut short', cut('config.json', 50), /config\.json: is not valid JSON/],
     ['config.json empty', write('config.json', ''), /config\.json: is empty/],
     ['config.json a list', write('config.json', '[]'), /config\.json: /],
-    ['config.json of another model', configured((config) => (config.model_type = 'gpt2')), /'model_type' is "gpt2"/],
+    ['config.json of a decoder', configured((config) => (config.model_type = 'gpt2')), /'model_type' is "gpt2", which is a decoder/],
+    ['config.json of another model', configured((config) => (config.model_type = 't5')), /'model_type' is "t5"/],
     ['config.json without the hidden size', configured((config) => delete config.arch.hidden_size), /arch\.hidden_size/],
     [
       'config.json of a wider model',

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { ignoredLabel } from '../../src/models/masked_language_model.ts';
+import { ignoredLabel } from '../../src/models/language_model.ts';
 import { nextBatches, possibleCuts } from '../../src/training/batches.ts';
 import { SequenceStream } from '../../src/training/sequences.ts';
 import { namedDocuments, testFolder, characterTokenizer as tokenizer, writeCorpus } from './corpora.ts';

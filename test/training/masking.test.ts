@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { ignoredLabel } from '../../src/models/masked_language_model.ts';
+import { ignoredLabel } from '../../src/models/language_model.ts';
 import { maskingCounts, maskSequence, roundHalfToEven } from '../../src/training/masking.ts';
 import { CounterRandom, randomStream } from '../../src/training/random.ts';
 

@@ -5,10 +5,11 @@ import type { ModelConfig, Task } from '../config.ts';
 export interface BlockNames {
   norm1: string;
   norm2: string;
-  /** One projection, or query, key and value apart. */
+  /** One projection, of each head side by side (encoders) or of all queries, then keys, then values (decoders); or query, key and value apart. */
   queryKeyValue: string | readonly [string, string, string];
   attentionDense: string;
   /** The dense feedforward layer. */
+  gate?: string;
   up: string;
   down: string;
   /** The FFF: NAME.linear_in and NAME.linear_out. */
@@ -24,7 +25,7 @@ export interface ModelNames {
   positionScale?: string;
   positions?: string;
   tokenTypes?: string;
-  embeddingNorm: string;
+  embeddingNorm?: string;
   /** From embeddings of another size to the hidden size. */
   projection?: string;
   block(index: number): BlockNames;
@@ -48,6 +49,13 @@ export interface ModelNames {
 export interface Family {
   /** Its `model_type`s: of models with dense layers, and of those with trees; the same where one type has both. */
   readonly modelTypes: { readonly dense: string; readonly trees: string };
+  /** Absent: it is a family of encoders. */
+  readonly decoder?: {
+    /** By mean and variance, or by the root of the mean square. */
+    readonly norm: 'layer' | 'rms';
+    /** Its checkpoints have the weights of a block's dense layers as [inputs, outputs] (GPT-2's Conv1D). */
+    readonly transposed: boolean;
+  };
   /** Where the norms of a block are: before its halves, or after what they add to the stream. */
   readonly normPlacement: 'pre' | 'post';
   /** Whether texts stand between special tokens ([CLS] and [SEP]) when it is trained. */

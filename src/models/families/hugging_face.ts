@@ -103,7 +103,7 @@ const readFeedforward = (json: Output<ReturnType<typeof denseEntries>> | Output<
   'intermediate_size' in json ? { kind: 'dense', neurons: json.intermediate_size } : fromFeedforwardEntries(json, `${source}: '`);
 
 /** undefined of GELU, which is what there is where nothing is said. */
-function activationOf(name: ActivationName): Activation | undefined {
+export function activationOf(name: ActivationName): Activation | undefined {
   const activation = activationNames[name];
   return activation === 'gelu' ? undefined : activation;
 }
@@ -148,7 +148,7 @@ export const modelTypeOf = (json: unknown): unknown => (json as { model_type?: u
 
 /** The name of transformers' class, BertForMaskedLM say. */
 export const architectureOf = (name: string, task: Task): string =>
-  `${name}${{ 'masked-lm': 'ForMaskedLM', 'sequence-classification': 'ForSequenceClassification', encoder: 'Model' }[task]}`;
+  `${name}${{ 'causal-lm': 'ForCausalLM', 'masked-lm': 'ForMaskedLM', 'sequence-classification': 'ForSequenceClassification', encoder: 'Model' }[task]}`;
 
 /** The neurons of dense layers, under transformers' name, or what trees there are. `dense`: the type is one that has dense layers alone. */
 export const toFeedforward = (feedforward: FeedforwardConfig, dense: boolean, key = 'intermediate_size'): Record<string, unknown> =>

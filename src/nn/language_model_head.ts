@@ -1,6 +1,6 @@
 import type { Tensor } from '../backend/tensor.ts';
 import { addLinearGradients } from './layer.ts';
-import type { LayerNorm, LayerNormActivations } from './layer_norm.ts';
+import type { LayerNorm, NormActivations } from './layer_norm.ts';
 import type { Linear, LinearActivations } from './linear.ts';
 import type { Context, Parameter } from './parameter.ts';
 
@@ -14,7 +14,7 @@ export interface HeadTransform {
 export interface HeadActivations {
   /** [rows, width], what the decoder multiplies. */
   features: Tensor;
-  transform?: { dense: LinearActivations; norm: LayerNormActivations };
+  transform?: { dense: LinearActivations; norm: NormActivations };
 }
 
 /** Logits of some of the rows. */
@@ -32,12 +32,12 @@ export interface LogitBlock {
 const logitBytes = 2 ** 26;
 
 /**
- * From hidden states to logits over the vocabulary by the word embedding itself (tied). crammedBERT's has nothing else; BERT's
- * transforms the hidden state first and adds a bias.
+ * From hidden states to logits over the vocabulary by the word embedding itself (tied), or by a decoder of its own. crammedBERT's and GPT-2's
+ * have nothing else; BERT's transforms the hidden state first and adds a bias.
  */
-export class MaskedLanguageModelHead {
+export class LanguageModelHead {
   constructor(
-    /** The word embedding [vocabulary, width]. */
+    /** The word embedding, or the decoder [vocabulary, width]. */
     readonly word: Parameter,
     readonly transform?: HeadTransform,
     /** [vocabulary]. */
