@@ -98,23 +98,25 @@ function memoryForList(bytes) {
   return state.list;
 }
 
-/** Copies a staged view into a block of its own; 0 if there is no memory for it, which the list then finds out. */
-function bring({ buffer, byteOffset, byteLength }) {
+/** Copies a staged buffer into a block of its own; 0 if there is no memory for it, which the list then finds out. */
+function bring(buffer) {
+  const { byteLength } = buffer;
   const address = allocate(byteLength);
-  if (address !== 0) bytesAt(address, byteLength).set(new Uint8Array(buffer, byteOffset, byteLength));
+  if (address !== 0) bytesAt(address, byteLength).set(new Uint8Array(buffer));
   return address;
 }
 
-function execute({ commands, names, staged }) {
+function execute({ commands: list, names, staged }) {
   const { exports } = state;
   if (names.length > 0) learn(names);
-  if (commands.length === 0) return;
-  const list = memoryForList(commands.byteLength + 4 * staged.length);
+  if (list.byteLength === 0) return;
+  const commands = new Float64Array(list);
+  const address = memoryForList(commands.byteLength + 4 * staged.length);
   const blocks = staged.map(bring);
-  new Float64Array(state.memory.buffer, list, commands.length).set(commands);
-  new Uint32Array(state.memory.buffer, list + commands.byteLength, staged.length).set(blocks);
+  new Float64Array(state.memory.buffer, address, commands.length).set(commands);
+  new Uint32Array(state.memory.buffer, address + commands.byteLength, staged.length).set(blocks);
   const stack = exports.__stack_pointer.value;
-  for (let go = () => exports.run(list, commands.length, state.table, list + commands.byteLength); ; go = exports.resume) {
+  for (let go = () => exports.run(address, commands.length, state.table, address + commands.byteLength); ; go = exports.resume) {
     try {
       go();
       break;
@@ -124,7 +126,7 @@ function execute({ commands, names, staged }) {
       if (!exports.hasFailed()) state.error ??= messageOf(error);
     }
   }
-  for (const [i, address] of blocks.entries()) exports.release(address, staged[i].byteLength);
+  for (const [i, block] of blocks.entries()) exports.release(block, staged[i].byteLength);
 }
 
 /** The first error since the last barrier, and forgets it. */

@@ -31,12 +31,12 @@ describe.skipIf(wasmMissing())('nobody waits for ever for a worker', () => {
     expect(await next()).toMatchObject({ kind: 'ready' });
     // A tensor of 64 bytes, of which a thousand million are wanted.
     const address = 2 ** 32;
-    const commands = Float64Array.of(commandCodes.allocateBlock, 1, address, 1, 64);
+    const commands = Float64Array.of(commandCodes.allocateBlock, 1, address, 1, 64).buffer;
     const job = { kind: 'run', commands, names: [], staged: [], read: { address, bytes: 1e9 } };
     worker.post({ ...job, id: 1 });
     expect(await next()).toMatchObject({ kind: 'done', id: 1, error: expect.stringMatching(/./) });
 
-    worker.post({ ...job, commands: new Float64Array(), id: 2 });
+    worker.post({ ...job, commands: new ArrayBuffer(0), id: 2 });
     expect(await next()).toMatchObject({ kind: 'done', id: 2, error: expect.stringMatching(/./) });
     worker.end();
   });
