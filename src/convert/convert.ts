@@ -108,7 +108,8 @@ export function convert(options: ConversionOptions, session: ConversionSession):
   return inRunFolder('convert', session, inputs, async (folder, open) => {
     const work = await prepareConversion(options, session, open);
     const { tokenizer, pooler, model, trainer, centering } = work;
-    const resumed = session.resume && (await hasState(out)) ? await loadConversion(out, trainer.optimizer, centering) : undefined;
+    const resumed =
+      session.resume && (await hasState(out)) ? await loadConversion(out, trainer.optimizer, centering, model.config) : undefined;
     if (session.resume && !resumed) session.onNotice?.('the run was stopped before its first save: starting again');
     const stream = await TextStream.open(work.texts, resumed?.texts);
     try {

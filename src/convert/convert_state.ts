@@ -2,6 +2,7 @@
 
 import * as v from 'valibot';
 import { countSchema, secondsSchema } from '../io/schemas.ts';
+import type { ModelConfig } from '../models/config.ts';
 import { filePositionSchema } from '../training/documents.ts';
 import type { AdamW } from '../training/optimizer.ts';
 import { loadState, saveState } from '../training/run_state.ts';
@@ -36,6 +37,7 @@ export async function loadConversion(
   out: string,
   optimizer: AdamW,
   centering: Centering,
+  model: Pick<ModelConfig, 'vocabSize' | 'maxPositionEmbeddings'>,
 ): Promise<{ progress: ConversionProgress; texts: TextState }> {
   const { records, integers } = await loadState(out, optimizer, {
     records: {
@@ -46,7 +48,8 @@ export async function loadConversion(
         v.check((means) => `${means.map((mean) => mean?.length)}` === `${centering.means.map((mean) => mean?.length)}`, 'other layers'),
       ),
     },
-    integers: ['texts.waiting'],
+    // Tokens, and how many there are of each text.
+    integers: { names: ['texts.waiting'], below: Math.max(model.vocabSize, model.maxPositionEmbeddings + 1) },
   });
   const { progress } = records;
   optimizer.steps = progress.step;

@@ -13,14 +13,17 @@ export async function readCheckedJson<Schema extends v.GenericSchema>(path: stri
 export function checkedJson<Schema extends v.GenericSchema>(json: unknown, schema: Schema, path: string): v.InferOutput<Schema> {
   const result = v.safeParse(schema, json);
   if (result.success) return result.output;
-  const [issue] = result.issues;
-  const key = v.getDotPath(issue) ?? 'the value';
-  throw new InputError(`${path}: '${key}' is ${quoted(issue.input)}, expected ${expectedBy(issue)}`);
+  throw new InputError(`${path}: ${problemOf(result.issues[0])}`);
 }
 
-/** What a schema expected in place of a value: in its own words, where it has some. */
-export const expectedBy = ({ message, expected }: v.BaseIssue<unknown>): string =>
-  message.startsWith('Invalid ') ? (expected ?? 'something else') : message;
+/** What a schema found and what it expected: in its own words, where it has some. */
+export function problemOf(issue: v.BaseIssue<unknown>): string {
+  const key = v.getDotPath(issue) ?? 'the value';
+  const expected = issue.message.startsWith('Invalid ') ? issue.expected : issue.message;
+  if (issue.received !== 'undefined') return `'${key}' is ${quoted(issue.input)}, expected ${expected}`;
+  // Of a missing key valibot expects the key itself.
+  return `'${key}' is missing${expected?.startsWith('"') ? '' : `, expected ${expected}`}`;
+}
 
 /** The same, undefined if there is no such file. */
 export async function readOptionalJson<Schema extends v.GenericSchema>(

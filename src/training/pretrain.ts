@@ -162,7 +162,7 @@ export function pretrain(options: PretrainOptions, session: PretrainSession): Pr
       precision,
     });
     open.push(trainer);
-    const resumed = saved ? await loadPretraining(out, trainer.optimizer) : undefined;
+    const resumed = saved ? await loadPretraining(out, trainer.optimizer, model.config.vocabSize) : undefined;
     if (session.resume && !resumed) session.onNotice?.('the run was stopped before its first save: starting again');
     // First, for it soon tells of a corpus that is none.
     const stream = await openStream(options, tokenizer, session, resumed?.stream);

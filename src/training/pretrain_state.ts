@@ -16,10 +16,15 @@ export function savePretraining(out: string, optimizer: AdamW, state: SequenceSt
   });
 }
 
-export async function loadPretraining(out: string, optimizer: AdamW): Promise<{ stream: SequenceState; progress: RunProgress }> {
+/** `vocabularySize`: of the model, whose tokens wait. */
+export async function loadPretraining(
+  out: string,
+  optimizer: AdamW,
+  vocabularySize: number,
+): Promise<{ stream: SequenceState; progress: RunProgress }> {
   const { records, integers } = await loadState(out, optimizer, {
     records: { progress: runProgressSchema, stream: v.object({ files: v.array(filePositionSchema), drawn: countSchema }) },
-    integers: ['stream.pool', 'stream.pending'],
+    integers: { names: ['stream.pool', 'stream.pending'], below: vocabularySize },
   });
   const { progress, stream } = records;
   optimizer.steps = progress.step;

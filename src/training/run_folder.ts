@@ -14,6 +14,7 @@
 import * as v from 'valibot';
 import { joinPath, type Lock, listFolder, makeFolder, removeFile, removeParts, startHash } from '#platform';
 import { InputError } from '../errors.ts';
+import { problemOf } from '../io/checked_json.ts';
 import { fileError, kindOf, readJson, writeFileAtomic } from '../io/files.ts';
 import { takeLock } from '../io/lock.ts';
 import { readTokenizerJson } from '../tokenizer/tokenizer_json.ts';
@@ -167,9 +168,8 @@ export async function readRunRecord(folder: string, kind: RunKind, schema?: v.Ge
 function parsed<Output>(schema: v.GenericSchema<unknown, Output>, value: unknown, path: string, kind?: RunKind): Output {
   const { success, output, issues } = v.safeParse(schema, value);
   if (success) return output;
-  const at = v.getDotPath(issues[0]);
   throw new InputError(
-    `${path}: ${at ? `'${at}': ` : ''}${issues[0].message}; expected what 'ufb${kind ? ` ${kind}` : ''}' writes; put back a copy, or start the run again in another folder`,
+    `${path}: ${problemOf(issues[0])}, as 'ufb${kind ? ` ${kind}` : ''}' writes it; put back a copy, or start the run again in another folder`,
   );
 }
 

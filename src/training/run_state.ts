@@ -3,6 +3,7 @@ import * as v from 'valibot';
 import { joinPath } from '#platform';
 import type { Tensor } from '../backend/tensor.ts';
 import { InputError } from '../errors.ts';
+import { problemOf } from '../io/checked_json.ts';
 import { kindOf } from '../io/files.ts';
 import { extentOfResults, parseJsonText } from '../io/json.ts';
 import { readSafetensors, type SafetensorsFile } from '../io/safetensors.ts';
@@ -100,18 +101,22 @@ export async function hasState(folder: string): Promise<boolean> {
 export async function loadState<Records extends Record<string, v.GenericSchema>, Integers extends string = never>(
   folder: string,
   optimizer: AdamW,
-  wanted: { records: Records; integers?: readonly Integers[] },
+  wanted: { records: Records; integers?: { names: readonly Integers[]; below: number } },
 ): Promise<{ records: { [Name in keyof Records]: v.InferOutput<Records[Name]> }; integers: Record<Integers, Int32Array> }> {
   if ((await verifyChecksum(stateFile(folder))) === false)
-    throw new InputError(
-      `${stateFile(folder)}: is not as it was written: its checksum is another; put back a copy, or start the run again in another folder`,
-    );
+    throw new InputError(`${stateFile(folder)}: is not as it was written: its checksum is another; ${anew}`);
   const file = await readSafetensors(stateFile(folder));
-  const read = (name: string, shape: readonly number[]) => {
+  const read = async (name: string, shape: readonly number[]) => {
     const stored = file.info(name).shape;
     if (`${stored}` !== `${shape}`)
       throw new InputError(`${file.source}: tensor '${name}' is [${stored}], expected [${shape}] for the run's configuration`);
-    return file.read(name);
+    return finite(name, await file.read(name));
+  };
+  const finite = (name: string, values: Float32Array) => {
+    const at = values.findIndex((value) => !Number.isFinite(value));
+    if (at >= 0)
+      throw new InputError(`${file.source}: tensor '${name}' holds ${values[at]} at element ${at}, expected finite numbers; ${anew}`);
+    return values;
   };
   try {
     for (const optimized of optimizer.parameters) {
@@ -129,12 +134,22 @@ export async function loadState<Records extends Record<string, v.GenericSchema>,
     for (const { buffer, name, shape } of kept) importParameter(buffer, [{ name, shape, values: await read(`value.${name}`, shape) }]);
     const records = Object.entries(wanted.records).map(([name, schema]) => [name, parseRecord(name, schema, file)]);
     const integers: [string, Int32Array][] = [];
-    for (const name of wanted.integers ?? []) integers.push([name, await file.readIntegers(name)]);
+    const { names = [], below = 0 } = wanted.integers ?? {};
+    for (const name of names) {
+      const values = await file.readIntegers(name);
+      const at = values.findIndex((value) => value < 0 || value >= below);
+      if (at >= 0)
+        throw new InputError(`${file.source}: tensor '${name}' holds ${values[at]} at element ${at}, expected 0 to ${below - 1}; ${anew}`);
+      integers.push([name, values]);
+    }
     return { records: Object.fromEntries(records), integers: Object.fromEntries(integers) as Record<Integers, Int32Array> };
   } finally {
     await file.close();
   }
 }
+
+/** What to do about a state that is damaged. */
+const anew = 'put back a copy, or start the run again in another folder';
 
 function parseRecord(name: string, schema: v.GenericSchema, { metadata, source }: Pick<SafetensorsFile, 'metadata' | 'source'>): unknown {
   const text = metadata[name];
@@ -144,11 +159,6 @@ function parseRecord(name: string, schema: v.GenericSchema, { metadata, source }
     value = parseJsonText(text, source, extentOfResults);
   } catch {}
   const { output, issues } = v.safeParse(schema, value);
-  if (issues) {
-    const at = v.getDotPath(issues[0]);
-    throw new InputError(
-      `${source}: the record '${name}' is damaged${at ? ` at '${at}'` : ''} (${issues[0].message}); start the run again in another folder`,
-    );
-  }
+  if (issues) throw new InputError(`${source}: the record '${name}' is damaged: ${problemOf(issues[0])}; ${anew}`);
   return output;
 }

@@ -95,7 +95,7 @@ describe('resuming', () => {
     expect(stored.command).toBe('pretrain');
     for (const [content, message] of [
       [{ ...stored, command: 'convert' }, "out: holds a run of 'ufb convert', expected one of 'ufb pretrain'"],
-      [null, "options.json: Invalid type: Expected Object but received null; expected what 'ufb pretrain' writes"],
+      [null, "options.json: 'the value' is null, expected Object, as 'ufb pretrain' writes it; put back a copy"],
     ] as const) {
       writeFileSync(file, JSON.stringify(content));
       await expect(run(out, options, { resume: true })).rejects.toThrow(message);
@@ -113,8 +113,37 @@ describe('resuming', () => {
     await run(out, options);
     await withState(out, (metadata) => ({ ...metadata, progress: (metadata.progress as string).replace('step', 'stop') }));
     await expect(run(out, options, { resume: true })).rejects.toThrow(
-      /^.*state\.safetensors: the record 'progress' is damaged at 'step' \(.*\); start/,
+      /^.*state\.safetensors: the record 'progress' is damaged: 'step' is missing; put back/,
     );
+  });
+
+  test.each([
+    [
+      'value.encoder.layers.0.attn.dense.weight',
+      Number.NaN,
+      /tensor 'value\..*dense\.weight' holds NaN at element 1, expected finite numbers; put back/,
+    ],
+    ['variance.encoder.layers.0.attn.dense.weight', Number.POSITIVE_INFINITY, /'variance\..*weight' holds Infinity at element 1/],
+    ['stream.pool', -7, /tensor 'stream\.pool' holds -7 at element 1, expected 0 to \d+; put back/],
+    ['stream.pool', 1e6, /tensor 'stream\.pool' holds 1000000 at element 1/],
+  ])('a state of before there were checksums, of which %s holds %d, is refused by its name', async (tensor, value, message) => {
+    const folder = testFolder();
+    const out = join(folder, 'out');
+    const options = tinyRun(folder, { tokens: tokensPerStep });
+    await run(out, options);
+    let changed = 0;
+    await withState(
+      out,
+      (metadata) => metadata,
+      (name, values) => {
+        if (name !== tensor) return;
+        values[1] = value;
+        changed++;
+      },
+    );
+    expect(changed).toBe(1);
+    await expect(run(out, options, { resume: true })).rejects.toThrow(message);
+    await expect(run(out, options, { resume: true })).rejects.toThrow(/^.*run\/state\.safetensors: /);
   });
 
   test('a damaged state is refused in one line', async () => {

@@ -91,13 +91,18 @@ export async function withoutChecksums(out: string) {
 }
 
 /** Writes a run's state anew, its metadata changed and without a checksum. */
-export async function withState(out: string, change: (metadata: Record<string, string>) => Record<string, string>) {
+export async function withState(
+  out: string,
+  change: (metadata: Record<string, string>) => Record<string, string>,
+  changeTensor: (name: string, values: Float32Array | Int32Array) => void = () => {},
+) {
   const path = join(out, 'run', 'state.safetensors');
   await using state = await readSafetensors(path);
   const tensors = [];
   for (const name of state.names.filter((name) => name !== 'checksum')) {
     const { dtype, shape } = state.info(name);
     const values = dtype === 'I32' ? await state.readIntegers(name) : await state.read(name);
+    changeTensor(name, values);
     tensors.push({ name, dtype: dtype as 'F32' | 'I32', shape, values });
   }
   await writeSafetensors(path, tensors, change({ ...state.metadata }));

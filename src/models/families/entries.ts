@@ -1,8 +1,8 @@
 /** Entries of a config.json that families have in common, and how they are read and written. */
 
 import * as v from 'valibot';
-import { InputError, quoted } from '../../errors.ts';
-import { expectedBy } from '../../io/checked_json.ts';
+import { InputError } from '../../errors.ts';
+import { problemOf } from '../../io/checked_json.ts';
 import type { FeedforwardConfig, ModelConfig } from '../config.ts';
 
 // Limits that no real model reaches; they keep a damaged file from asking for absurd amounts of memory.
@@ -90,10 +90,5 @@ export const problemEntry = ({ problemType }: ModelConfig) => (problemType ? { p
 export function validate<Schema extends v.GenericSchema>(schema: Schema, json: unknown, source: string): v.InferOutput<Schema> {
   const result = v.safeParse(schema, json);
   if (result.success) return result.output;
-  const [issue] = result.issues;
-  const key = v.getDotPath(issue);
-  // Of a missing key valibot expects the key itself.
-  if (issue.received === 'undefined')
-    throw new InputError(`${source}: '${key}' is missing${issue.expected?.startsWith('"') ? '' : `, expected ${issue.expected}`}`);
-  throw new InputError(`${source}: '${key}' is ${quoted(issue.input)}, expected ${expectedBy(issue)}`);
+  throw new InputError(`${source}: ${problemOf(result.issues[0])}`);
 }
