@@ -6,8 +6,15 @@
  */
 export { FailureError, InputError, ShapeError } from './errors.ts';
 export type { DownloadProgress, HubOptions } from './io/hub.ts';
+export type { Batching, TextTimes } from './models/batch_queue.ts';
+export type { BatchLimits } from './models/text_batches.ts';
 export { Callable } from './pipelines/callable.ts';
-export { type FeatureExtractionOptions, FeatureExtractionPipeline, type Features } from './pipelines/feature_extraction.ts';
+export {
+  type FeatureExtractionOptions,
+  FeatureExtractionPipeline,
+  type FeatureInput,
+  type Features,
+} from './pipelines/feature_extraction.ts';
 export {
   type FillMaskAnswer,
   type FillMaskAnswerFor,
@@ -21,12 +28,14 @@ export { type EmbeddingRanges, quantizeEmbeddings } from './pipelines/quantizati
 export type { PromptOptions, Prompts, SentenceModules, TextSettings } from './pipelines/sentence_transformer.ts';
 export {
   type ClassificationInput,
+  type ScoreFunction,
   type TextClass,
   type TextClassificationOptions,
   TextClassificationPipeline,
 } from './pipelines/text_classification.ts';
-export { type RefusedCallback, TextPipeline } from './pipelines/text_pipeline.ts';
+export { type CallTiming, type RefusedCallback, TextPipeline, type TimingCallback } from './pipelines/text_pipeline.ts';
 export { type RankedDocument, type TextRankingOptions, TextRankingPipeline } from './pipelines/text_ranking.ts';
+export type { TruncationOptions } from './pipelines/truncation.ts';
 export type { Activation, VectorModule } from './pipelines/vector_modules.ts';
 export type { CharacterLoss } from './tokenizer/character_loss.ts';
 export { type EncodeOptions, type Encoding, type SpecialTokenName, Tokenizer, type TokenizerSettings } from './tokenizer/tokenizer.ts';

@@ -1,12 +1,33 @@
 import type { Context } from '../nn/parameter.ts';
 import type { Session } from './session.ts';
-import { batchesByLength, batchOf, type EncodedText, type TextBatch } from './text_batches.ts';
+import { type BatchLimits, batchesByLength, batchOf, type EncodedText, type TextBatch } from './text_batches.ts';
 
 /** What one pass of the model makes of a batch of texts: something for each of them, in the batch's order. */
 export interface BatchPass<Text extends EncodedText, Output> {
   compute(context: Context, batch: TextBatch, texts: readonly Text[]): Promise<readonly Output[]>;
   /** Only texts of one length go together. */
   unpadded?: boolean;
+}
+
+/** What became of a text, in milliseconds. */
+export interface TextTimes {
+  /** From when it was asked for to the beginning of its pass. */
+  queue: number;
+  /** Of its pass, which it shared with the others of its batch. */
+  inference: number;
+}
+
+/** How texts are merged. */
+export interface Batching extends BatchLimits {
+  /** Is told of each batch when its pass begins. `tokens`: padding included. */
+  batch_callback?: (batch: { texts: number; tokens: number }) => void;
+}
+
+/** What a call of the queue may say beside. */
+export interface AnswerOptions {
+  signal?: AbortSignal;
+  /** Is told of each text, the `index`-th of the call, when its pass has ended. */
+  times?: (times: TextTimes, index: number) => void;
 }
 
 /** What is asked of the queue by one call. */
@@ -22,8 +43,10 @@ interface Waiting {
   text: EncodedText;
   pass: BatchPass<EncodedText, unknown>;
   request: Request;
+  /** When it was asked for, by performance.now(). */
+  since: number;
   /** Given what the pass made of the text. May throw, of this text alone. */
-  done(output: unknown): void;
+  done(output: unknown, times: TextTimes): void;
 }
 
 /**
@@ -34,8 +57,18 @@ interface Waiting {
 export class BatchQueue {
   private waiting: Waiting[] = [];
   private pumping: Promise<void> | undefined;
+  /** Texts that were asked for, and whose pass has not begun. */
+  private queued = 0;
 
-  constructor(private readonly session: Session) {}
+  constructor(
+    private readonly session: Session,
+    private readonly batching: Batching = {},
+  ) {}
+
+  /** Texts that wait. */
+  get size(): number {
+    return this.queued;
+  }
 
   /**
    * What `finish` makes of each text's output, in order of the texts. Texts asked for in one turn of the event loop go together, if it is with
@@ -46,19 +79,22 @@ export class BatchQueue {
     texts: readonly Text[],
     pass: BatchPass<Text, Output>,
     finish: (output: Output, text: Text) => Answer,
-    signal?: AbortSignal,
+    { signal, times }: AnswerOptions = {},
   ): Promise<Answer[]> {
     const answers: Answer[] = new Array(texts.length);
     let left = texts.length;
     return new Promise((resolve, reject) => {
       const request: Request = { signal, failed: false, reject };
       if (left === 0) resolve(answers);
+      const since = performance.now();
+      this.queued += left;
       for (const [index, text] of texts.entries()) {
-        const done = (output: unknown) => {
+        const done = (output: unknown, took: TextTimes) => {
+          times?.(took, index);
           answers[index] = finish(output as Output, text);
           if (--left === 0) resolve(answers);
         };
-        this.waiting.push({ text, pass: pass as BatchPass<EncodedText, unknown>, request, done });
+        this.waiting.push({ text, pass: pass as BatchPass<EncodedText, unknown>, request, since, done });
       }
       // What else is asked for in this turn comes before the microtask.
       this.pumping ??= Promise.resolve().then(() => this.pump());
@@ -77,6 +113,7 @@ export class BatchQueue {
       const plan = plans.shift() ?? this.plan();
       const batch = plan.shift();
       if (!batch) break;
+      this.queued -= batch.length;
       await this.compute(batch);
       if (this.waiting.length > 0) plans.push(this.plan());
       if (plan.length > 0) plans.push(plan);
@@ -90,7 +127,7 @@ export class BatchQueue {
     this.waiting = [];
     return groupsBy(planned, ({ pass }) => pass).flatMap((group) => {
       const texts = group.map(({ text }) => text);
-      const batches = [...batchesByLength(texts, { unpadded: group[0].pass.unpadded })];
+      const batches = [...batchesByLength(texts, { ...this.batching, unpadded: group[0].pass.unpadded })];
       return batches.map((members) => members.map((index) => group[index]));
     });
   }
@@ -103,11 +140,17 @@ export class BatchQueue {
     if (wanted.length === 0) return;
     const texts = wanted.map(({ text }) => text);
     try {
-      const members = texts.map((_, index) => index);
-      const outputs = await this.session.pass((context) => wanted[0].pass.compute(context, batchOf(texts, members), texts));
-      for (const [index, { done, request }] of wanted.entries()) {
+      const joined = batchOf(
+        texts,
+        texts.map((_, index) => index),
+      );
+      this.batching.batch_callback?.({ texts: joined.batch, tokens: joined.batch * joined.length });
+      const begun = performance.now();
+      const outputs = await this.session.pass((context) => wanted[0].pass.compute(context, joined, texts));
+      const inference = performance.now() - begun;
+      for (const [index, { done, request, since }] of wanted.entries()) {
         try {
-          done(outputs[index]);
+          done(outputs[index], { queue: begun - since, inference });
         } catch (error) {
           fail(request, error);
         }

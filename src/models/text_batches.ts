@@ -14,24 +14,33 @@ export interface TextBatch extends Batch {
   mask: Int32Array;
 }
 
+/** How many go together at most. */
+export interface BatchLimits {
+  /** Tokens of a batch, padding included; {@link tokensPerBatch} by default. A text that is longer goes by itself. */
+  max_tokens?: number;
+  /** Texts of a batch; by default as many as the tokens allow. */
+  max_texts?: number;
+}
+
 /** Tokens in one forward pass, padding included: enough to keep a machine busy, little enough to keep activations small. */
-const tokensPerBatch = 4096;
+export const tokensPerBatch = 4096;
 
 /**
- * Which texts go together, shortest first, so that there is little padding: as many as a pass of {@link tokensPerBatch} holds, or `sequences` at a time.
+ * Which texts go together, shortest first, so that there is little padding: as many as the limits allow, or `sequences` at a time.
  * `members`: which of the texts, all by default. `unpadded`: only texts of one length go together.
  */
 export function* batchesByLength(
   encoded: readonly EncodedText[],
-  options: { members?: readonly number[]; sequences?: number; unpadded?: boolean } = {},
+  options: BatchLimits & { members?: readonly number[]; sequences?: number; unpadded?: boolean } = {},
 ): Generator<number[]> {
   const { members = encoded.map((_, index) => index), sequences, unpadded = false } = options;
+  const { max_tokens = tokensPerBatch, max_texts = Number.POSITIVE_INFINITY } = options;
   const order = [...members].sort((a, b) => encoded[a].ids.length - encoded[b].ids.length);
   let batch: number[] = [];
   for (const index of order) {
     const { length } = encoded[index].ids;
     const full =
-      (sequences === undefined ? (batch.length + 1) * length > tokensPerBatch : batch.length === sequences) ||
+      (sequences === undefined ? (batch.length + 1) * length > max_tokens || batch.length === max_texts : batch.length === sequences) ||
       (unpadded && length !== encoded[batch[0]]?.ids.length);
     if (batch.length > 0 && full) {
       yield batch;

@@ -4,17 +4,20 @@ import { InputError, quoted } from '../errors.ts';
 import type { BatchPass } from '../models/batch_queue.ts';
 import type { Encoder } from '../models/encoder.ts';
 import type { Context } from '../nn/parameter.ts';
-import type { Encoding, Tokenizer } from '../tokenizer/tokenizer.ts';
+import { CharacterLoss } from '../tokenizer/character_loss.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { type PoolingName, type Poolings, pool, poolingOf } from './pooling.ts';
 import { type PromptOptions, promptOf, type SentenceModules, textLength } from './sentence_transformer.ts';
 import {
+  callOptionKinds,
   isAsyncIterable,
-  plainText,
   type RefusedCallback,
-  streamOptionKinds,
   TextPipeline,
   type TextPipelineParts,
+  type TimingCallback,
+  type TokenizedText,
 } from './text_pipeline.ts';
+import { encodeWithin, type TruncationOptions, tooLong, truncationOptionKinds } from './truncation.ts';
 import { normalized, openVectorModule, type VectorModule, type VectorStep } from './vector_modules.ts';
 
 /** Vectors of texts, with the names that transformers.js has. */
@@ -29,7 +32,7 @@ export interface Features {
 
 type NestedNumbers = number[] | NestedNumbers[];
 
-export interface FeatureExtractionOptions extends PromptOptions {
+export interface FeatureExtractionOptions extends PromptOptions, TruncationOptions {
   /**
    * How a text's token vectors become one; see {@link Pooling}; several give their vectors side by side, 'none' leaves them as they are; transformers.js's names are taken. By
    * default what the model's folder says (modules.json of sentence-transformers), else 'none'.
@@ -46,20 +49,26 @@ export interface FeatureExtractionOptions extends PromptOptions {
   signal?: AbortSignal;
   /** Of a stream: is told of each text that cannot be taken, which is then left out. Without it the stream ends with the error. */
   refused_callback?: RefusedCallback;
+  /** Is told what a call took: tokens and milliseconds of each text. */
+  timing_callback?: TimingCallback;
 }
+
+/** A text, or its tokens by their ids, special ones included, which are taken as they are. */
+export type FeatureInput = string | readonly number[];
 
 /** Embeds texts; see {@link pipeline}. Texts of more tokens than the model takes are cut, with a notice. */
 export interface FeatureExtractionPipeline {
   /** One text gives the first dimension 1. @throws InputError if what is given is no text. */
-  (texts: string | readonly string[], options?: FeatureExtractionOptions): Promise<Features>;
+  (texts: string | readonly FeatureInput[], options?: FeatureExtractionOptions): Promise<Features>;
   /**
    * The pooled vector of each text of a stream, in order: of all that it has ready, 256 at most, before more is read.
    * @throws InputError with pooling 'none'; for what is no text, after the vectors of those before it.
    */
-  (texts: AsyncIterable<string>, options?: FeatureExtractionOptions): AsyncGenerator<Float32Array>;
+  (texts: AsyncIterable<FeatureInput>, options?: FeatureExtractionOptions): AsyncGenerator<Float32Array>;
 }
 
-interface FeatureExtractionParts extends Pick<TextPipelineParts<string, Encoding>, 'device' | 'notice' | 'release'> {
+interface FeatureExtractionParts
+  extends Pick<TextPipelineParts<FeatureInput, TokenizedText>, 'device' | 'batching' | 'notice' | 'release'> {
   /** What the model's folder says. */
   modules?: SentenceModules;
   /** What is put before texts unless a call says otherwise. */
@@ -70,7 +79,7 @@ interface FeatureExtractionParts extends Pick<TextPipelineParts<string, Encoding
 type Extracted = Float32Array;
 
 // biome-ignore lint/suspicious/noUnsafeDeclarationMerging: a class cannot write its call signatures
-export class FeatureExtractionPipeline extends TextPipeline<string, Encoding> {
+export class FeatureExtractionPipeline extends TextPipeline<FeatureInput, TokenizedText> {
   readonly task = 'feature-extraction';
   readonly tokenizer: Tokenizer;
   /** Tokens of a text that are used, special ones included. */
@@ -84,7 +93,7 @@ export class FeatureExtractionPipeline extends TextPipeline<string, Encoding> {
   private readonly modules: SentenceModules | undefined;
   private readonly standardPrompt: string;
   private readonly checked: CallOptions<FeatureExtractionOptions>;
-  private readonly passes = new Map<string, BatchPass<Encoding, Extracted>>();
+  private readonly passes = new Map<string, BatchPass<TokenizedText, Extracted>>();
 
   /** @throws InputError if a module's weights are missing or damaged, or the prompt is none of the model's */
   static async open(model: Encoder, tokenizer: Tokenizer, parts: FeatureExtractionParts): Promise<FeatureExtractionPipeline> {
@@ -101,7 +110,11 @@ export class FeatureExtractionPipeline extends TextPipeline<string, Encoding> {
     const maxLength = textLength(modules, tokenizer, model.config);
     super({
       ...parts,
-      inputs: { ...plainText, encode: (text: string) => this.encodeBehind('', text) },
+      inputs: {
+        expected: 'a string, token ids',
+        accepts: isInput,
+        encode: (text: FeatureInput, name: string) => this.encodeBehind('', text, {}, name),
+      },
       cut: { maxLength, side: tokenizer.truncationSide },
     });
     this.tokenizer = tokenizer;
@@ -119,17 +132,18 @@ export class FeatureExtractionPipeline extends TextPipeline<string, Encoding> {
         dimensions: kinds.any,
         prompt: kinds.text,
         prompt_name: kinds.text,
-        ...streamOptionKinds,
+        ...truncationOptionKinds,
+        ...callOptionKinds,
       },
       parts.notice,
     );
   }
 
-  protected override _call(texts: string | readonly string[] | AsyncIterable<string>, options: FeatureExtractionOptions = {}) {
-    return isAsyncIterable(texts) ? this.extractStream(texts as AsyncIterable<string>, options) : this.extract(texts, options);
+  protected override _call(texts: string | readonly FeatureInput[] | AsyncIterable<FeatureInput>, options: FeatureExtractionOptions = {}) {
+    return isAsyncIterable(texts) ? this.extractStream(texts as AsyncIterable<FeatureInput>, options) : this.extract(texts, options);
   }
 
-  private async extract(texts: string | readonly string[], options: FeatureExtractionOptions): Promise<Features> {
+  private async extract(texts: string | readonly FeatureInput[], options: FeatureExtractionOptions): Promise<Features> {
     const asked = this.asked(this.checked.check(options));
     const answers = await this.answer(texts, asked);
     const { pooling, width } = asked;
@@ -139,7 +153,7 @@ export class FeatureExtractionPipeline extends TextPipeline<string, Encoding> {
     return features(data, pooling === 'none' ? [answers.length, longest / width, width] : [answers.length, width]);
   }
 
-  private async *extractStream(texts: AsyncIterable<string>, options: FeatureExtractionOptions): AsyncGenerator<Float32Array> {
+  private async *extractStream(texts: AsyncIterable<FeatureInput>, options: FeatureExtractionOptions): AsyncGenerator<Float32Array> {
     const asked = this.asked(this.checked.check(options));
     if (asked.pooling === 'none') throw new InputError("a stream of texts gives a vector each: expected a pooling other than 'none'");
     yield* this.answerStream(texts, asked, options.refused_callback);
@@ -149,7 +163,14 @@ export class FeatureExtractionPipeline extends TextPipeline<string, Encoding> {
   private asked(options: FeatureExtractionOptions) {
     const { modules, vectors } = this;
     const { hiddenSize } = this.model.config;
-    const { normalize, dimensions, signal, pooling: named = modules?.pooling ?? 'none' } = options;
+    const {
+      normalize,
+      dimensions,
+      signal,
+      timing_callback,
+      truncation_side: cutSide,
+      pooling: named = modules?.pooling ?? 'none',
+    } = options;
     const pooling = poolingOf(named);
     if (dimensions !== undefined && pooling === 'none')
       throw new InputError("dimensions: the vectors of tokens are not cut, expected a pooling other than 'none'");
@@ -157,7 +178,7 @@ export class FeatureExtractionPipeline extends TextPipeline<string, Encoding> {
     const before = isPrompted ? promptOf(options, modules?.prompts) : this.standardPrompt;
     const skipped = before && modules?.skipPrompt ? this.tokensOf(before) : 0;
     const width = pooling === 'none' ? hiddenSize : vectors.widthOf(pooling, dimensions);
-    const finish = (extracted: Extracted, encoded: Encoding): Float32Array => {
+    const finish = (extracted: Extracted, encoded: TokenizedText): Float32Array => {
       this.checkFinite(encoded, extracted);
       if (pooling !== 'none') {
         const vector = vectors.finish(extracted, normalize, dimensions);
@@ -169,17 +190,18 @@ export class FeatureExtractionPipeline extends TextPipeline<string, Encoding> {
       for (let at = 0; at < extracted.length; at += width) scaled.set(normalized(extracted.subarray(at, at + width)), at);
       return scaled;
     };
-    return { pooling, width, pass: this.pass(pooling, skipped), finish, signal, encode: (text: string) => this.encodeBehind(before, text) };
+    const encode = (text: FeatureInput, name: string) => this.encodeBehind(before, text, options, name);
+    return { pooling, width, pass: this.pass(pooling, skipped), finish, signal, timing_callback, cutSide, encode };
   }
 
   /** The pass of all calls that pool in this way. */
-  private pass(pooling: 'none' | Poolings, skipped: number): BatchPass<Encoding, Extracted> {
+  private pass(pooling: 'none' | Poolings, skipped: number): BatchPass<TokenizedText, Extracted> {
     const { model, vectors } = this;
     const { hiddenSize: width } = model.config;
     const key = JSON.stringify([pooling, skipped]);
     const known = this.passes.get(key);
     if (known) return known;
-    const pass: BatchPass<Encoding, Extracted> = {
+    const pass: BatchPass<TokenizedText, Extracted> = {
       async compute(context, batch, texts) {
         const { output } = model.forward(context, batch);
         if (pooling !== 'none') return await pool(context, await vectors.ofTokens(context, output), batch, pooling, skipped);
@@ -191,15 +213,38 @@ export class FeatureExtractionPipeline extends TextPipeline<string, Encoding> {
     return pass;
   }
 
-  private encodeBehind(before: string, text: string): Encoding {
-    return this.tokenizer.encode(before + text, { maxLength: this.maxLength });
+  private encodeBehind(before: string, text: FeatureInput, options: TruncationOptions, name: string): TokenizedText {
+    const { tokenizer, maxLength } = this;
+    if (typeof text === 'string') return encodeWithin(tokenizer, before + text, { maxLength }, options, name);
+    if (before !== '')
+      throw new InputError(`${name} is given as token ids, before which no prompt can be put: give it as a string, or '' as the prompt`);
+    return tokensFrom(text, tokenizer, maxLength, options, name);
   }
 
   /** Tokens of a prompt, without the special one that ends a text. */
   private tokensOf(before: string): number {
-    const { ids } = this.encodeBehind('', before);
+    const { ids } = this.encodeBehind('', before, {}, 'the prompt');
     return this.tokenizer.specialIds.has(ids[ids.length - 1]) ? ids.length - 1 : ids.length;
   }
+}
+
+const isInput = (value: unknown) => typeof value === 'string' || (Array.isArray(value) && value.every((id) => typeof id === 'number'));
+
+/** @throws InputError if an id is none of the tokenizer's, or there are more than the model takes and they are not to be cut */
+function tokensFrom(
+  ids: readonly number[],
+  tokenizer: Tokenizer,
+  maxLength: number,
+  { truncation = true, truncation_side = tokenizer.truncationSide }: TruncationOptions,
+  name: string,
+): TokenizedText {
+  const wrong = ids.find((id) => !(Number.isInteger(id) && id >= 0 && id < tokenizer.vocabularySize));
+  if (wrong !== undefined)
+    throw new InputError(`${name}: token id ${quoted(wrong)}: expected a whole number from 0 to ${tokenizer.vocabularySize - 1}`);
+  const truncated = Math.max(ids.length - maxLength, 0);
+  if (truncated > 0 && !truncation) throw tooLong(name, ids.length, maxLength);
+  const kept = truncation_side === 'left' ? ids.slice(truncated) : ids.slice(0, maxLength);
+  return { ids: kept, typeIds: new Array(kept.length).fill(0), truncated, loss: new CharacterLoss() };
 }
 
 type Vectors = Awaited<ReturnType<typeof openVectors>>;

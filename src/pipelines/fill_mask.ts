@@ -6,12 +6,13 @@ import type { TextBatch } from '../models/text_batches.ts';
 import type { Context } from '../nn/parameter.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import {
+  callOptionKinds,
   isAsyncIterable,
   plainText,
   type RefusedCallback,
-  streamOptionKinds,
   TextPipeline,
   type TextPipelineParts,
+  type TimingCallback,
   type TokenizedText,
 } from './text_pipeline.ts';
 
@@ -50,6 +51,8 @@ export interface FillMaskOptions {
   signal?: AbortSignal;
   /** Of a stream: is told of each text that cannot be taken, which is then left out. Without it the stream ends with the error. */
   refused_callback?: RefusedCallback;
+  /** Is told what a call took: tokens and milliseconds of each text. */
+  timing_callback?: TimingCallback;
 }
 
 /** Fills blanks. Call it with a text or with several; see {@link pipeline}. */
@@ -75,13 +78,13 @@ export class FillMaskPipeline extends TextPipeline<string, Encoded> {
   constructor(
     readonly model: MaskedLanguageModel,
     readonly tokenizer: Tokenizer,
-    parts: Pick<TextPipelineParts<string, Encoded>, 'device' | 'notice' | 'release'>,
+    parts: Pick<TextPipelineParts<string, Encoded>, 'device' | 'batching' | 'notice' | 'release'>,
   ) {
     const { maxPositionEmbeddings } = model.config;
     super({ ...parts, inputs: { ...plainText, encode: (text, name) => encode(text, tokenizer, maxPositionEmbeddings, name) } });
     this.checked = new CallOptions<FillMaskOptions>(
       'fill-mask',
-      { top_k: kinds.any, targets: kinds.any, ...streamOptionKinds },
+      { top_k: kinds.any, targets: kinds.any, ...callOptionKinds },
       parts.notice,
     );
     this.pass = { compute: (context, batch, texts) => maskLogits(model, context, batch, texts) };
@@ -101,7 +104,7 @@ export class FillMaskPipeline extends TextPipeline<string, Encoded> {
   }
 
   /** What is to be made of texts, by the options. */
-  private asked({ top_k: count = 5, targets, signal }: FillMaskOptions) {
+  private asked({ top_k: count = 5, targets, signal, timing_callback }: FillMaskOptions) {
     if (!Number.isInteger(count) || count < 1) throw new InputError(`top_k: got ${quoted(count)}, expected a whole number from 1`);
     const among = targets === undefined ? undefined : targetIds(targets, this.tokenizer, this.notice);
     const finish = (logits: readonly Float32Array[], encoded: Encoded): FillMaskAnswer => {
@@ -112,7 +115,7 @@ export class FillMaskPipeline extends TextPipeline<string, Encoded> {
       });
       return lists.length === 1 ? lists[0] : lists;
     };
-    return { pass: this.pass, finish, signal };
+    return { pass: this.pass, finish, signal, timing_callback };
   }
 }
 

@@ -6,6 +6,7 @@ import { InputError, printable, quoted } from '../errors.ts';
 import type { HubOptions } from '../io/hub.ts';
 import { resolveModelFolder } from '../io/model_folder.ts';
 import { transformerFolder } from '../io/sentence_folder.ts';
+import type { Batching } from '../models/batch_queue.ts';
 import {
   checkVocabulary,
   type LoadOptions,
@@ -42,6 +43,8 @@ export interface PipelineOptions extends HubOptions, PromptOptions {
   threads?: number;
   /** The {@link Precision} of products with weights: 'f32' by default; 'bf16' and 'i8' take less memory, and less time where the processor multiplies them. transformers.js's names are taken: fp32, q8; fp16 is computed in bf16. */
   dtype?: Precision | keyof typeof precisionNames;
+  /** How texts of several calls are merged into batches: for servers, which know how much they can hold. */
+  batching?: Batching;
   /**
    * Is told, in one line, of texts that were cut because they were too long, of tensors and files that are left out, of options that are not
    * known, and, once, why there is no native backend where none was named; by default the console is.
@@ -57,6 +60,7 @@ const optionKinds: OptionKinds<PipelineOptions> = {
   },
   threads: kinds.integer,
   dtype: kinds.any,
+  batching: kinds.object,
   notice: kinds.callback,
   revision: kinds.text,
   hubUrl: kinds.text,
@@ -66,6 +70,9 @@ const optionKinds: OptionKinds<PipelineOptions> = {
   prompt: kinds.text,
   prompt_name: kinds.text,
 };
+
+const countFrom1 = { expected: 'a whole number from 1', holds: (value: unknown) => Number.isSafeInteger(value) && (value as number) > 0 };
+const batchingKinds: OptionKinds<Batching> = { max_tokens: countFrom1, max_texts: countFrom1, batch_callback: kinds.callback };
 
 /** The pipeline of each task. */
 export interface Pipelines {
@@ -89,6 +96,7 @@ interface Parts<M, Said> {
   said: Said;
   /** What is put before texts unless a call says otherwise. */
   prompt: PromptOptions;
+  batching?: Batching;
   notice: (message: string) => void;
   release: () => void;
 }
@@ -103,41 +111,41 @@ interface Task<M extends Model, P, Said extends TextSettings | undefined> {
 const fillMask: Task<MaskedLanguageModel, FillMaskPipeline, undefined> = {
   read: async () => undefined,
   load: loadMaskedLanguageModel,
-  create({ model, tokenizer, device, folder, prompt, notice, release }) {
+  create({ model, tokenizer, device, batching, folder, prompt, notice, release }) {
     for (const [name, value] of Object.entries(prompt))
       if (value !== undefined)
         throw new InputError(`${name}: is put before texts that are embedded or classified, not where blanks are filled`);
     if (tokenizer.maskId === undefined) throw new InputError(`${folder}/tokenizer.json: has no mask token, which fill-mask needs`);
-    return new FillMaskPipeline(model, tokenizer, { device, notice, release });
+    return new FillMaskPipeline(model, tokenizer, { device, batching, notice, release });
   },
 };
 
 const featureExtraction: Task<Encoder, FeatureExtractionPipeline, SentenceModules | undefined> = {
   read: readSentenceModules,
   load: loadEncoder,
-  async create({ model, tokenizer, device, folder, said: modules, prompt, notice, release }) {
+  async create({ model, tokenizer, device, batching, folder, said: modules, prompt, notice, release }) {
     checkTextLength(folder, modules, tokenizer, model.config);
-    return await FeatureExtractionPipeline.open(model, tokenizer, { device, modules, prompt, notice, release });
+    return await FeatureExtractionPipeline.open(model, tokenizer, { device, batching, modules, prompt, notice, release });
   },
 };
 
 const textClassification: Task<SequenceClassifier, TextClassificationPipeline, CrossEncoderSettings> = {
   read: readCrossEncoder,
   load: (folder, device, options) => loadSequenceClassifier(folder, device, options),
-  create({ model, tokenizer, device, folder, said: settings, prompt, notice, release }) {
+  create({ model, tokenizer, device, batching, folder, said: settings, prompt, notice, release }) {
     checkTextLength(folder, settings, tokenizer, model.config);
-    return new TextClassificationPipeline(model, tokenizer, { device, settings, prompt, notice, release });
+    return new TextClassificationPipeline(model, tokenizer, { device, batching, settings, prompt, notice, release });
   },
 };
 
 const textRanking: Task<SequenceClassifier, TextRankingPipeline, CrossEncoderSettings> = {
   read: readCrossEncoder,
   load: textClassification.load,
-  create({ model, tokenizer, device, folder, said, prompt, notice, release }) {
+  create({ model, tokenizer, device, batching, folder, said, prompt, notice, release }) {
     // As CrossEncoder has it where nothing is said, whatever config.json calls the problem.
     const { activation = 'Sigmoid', ...others } = said;
     const settings = { ...others, activation };
-    const classify = new TextClassificationPipeline(model, tokenizer, { device, settings, prompt, notice, release });
+    const classify = new TextClassificationPipeline(model, tokenizer, { device, batching, settings, prompt, notice, release });
     return new TextRankingPipeline(classify, folder, notice);
   },
 };
@@ -184,6 +192,8 @@ export async function pipeline<Name extends keyof Pipelines>(
   const forSentences = task === 'feature-extraction' || task === 'embeddings';
   if (model !== undefined) checkArgument('model', model, kinds.text);
   checkOptions(options, optionKinds);
+  const { batching } = options;
+  if (batching) checkOptions(batching, batchingKinds);
   const notice = (message: string) => (options.notice ?? console.warn)(printable(message));
   const dtype = options.dtype === undefined ? 'f32' : precisionOf(options.dtype);
   new CallOptions('pipeline', optionKinds, notice).check(options);
@@ -212,7 +222,17 @@ export async function pipeline<Name extends keyof Pipelines>(
     options.signal?.throwIfAborted();
     checkVocabulary(own, tokenizer.value, loaded.config, notice);
     const prompt = { prompt: options.prompt, prompt_name: options.prompt_name };
-    return (await create({ model: loaded, tokenizer: tokenizer.value, device, folder, said, prompt, notice, release })) as Pipelines[Name];
+    return (await create({
+      model: loaded,
+      tokenizer: tokenizer.value,
+      device,
+      batching,
+      folder,
+      said,
+      prompt,
+      notice,
+      release,
+    })) as Pipelines[Name];
   } catch (error) {
     release();
     throw error;

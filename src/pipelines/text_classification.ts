@@ -6,7 +6,15 @@ import type { SequenceClassifier } from '../models/sequence_classifier.ts';
 import type { Encoding, Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { CrossEncoderSettings } from './cross_encoder.ts';
 import { type PromptOptions, promptOf, textLength } from './sentence_transformer.ts';
-import { isAsyncIterable, type RefusedCallback, streamOptionKinds, TextPipeline, type TextPipelineParts } from './text_pipeline.ts';
+import {
+  callOptionKinds,
+  isAsyncIterable,
+  type RefusedCallback,
+  TextPipeline,
+  type TextPipelineParts,
+  type TimingCallback,
+} from './text_pipeline.ts';
+import { encodeWithin, type TruncationOptions, truncationOptionKinds } from './truncation.ts';
 import { type Activation, activate } from './vector_modules.ts';
 
 /** A text, or two that are judged together; among several inputs a pair may be an array of two. */
@@ -22,14 +30,26 @@ export interface TextClass {
   score: number;
 }
 
-export interface TextClassificationOptions<Count extends number | null = number | null> extends PromptOptions {
+export interface TextClassificationOptions<Count extends number | null = number | null> extends PromptOptions, TruncationOptions {
   /** Classes for each text, the most probable first: 1 by default, null for all. */
   top_k?: Count;
   /** Stops the call: it rejects with the signal's reason, within the time of one batch. */
   signal?: AbortSignal;
+  /** What makes scores of the model's outputs; by default what the model says. */
+  function_to_apply?: ScoreFunction;
   /** Of a stream: is told of each text that cannot be taken, which is then left out. Without it the stream ends with the error. */
   refused_callback?: RefusedCallback;
+  /** Is told what a call took: tokens and milliseconds of each text. */
+  timing_callback?: TimingCallback;
 }
+
+/** 'none': scores are the outputs as they are. */
+const scoreFunctions = { none: 'Identity', sigmoid: 'Sigmoid', softmax: 'Softmax' } as const satisfies Record<string, Activation>;
+export type ScoreFunction = keyof typeof scoreFunctions;
+export const scoreFunctionKind = {
+  expected: `one of ${Object.keys(scoreFunctions).join(', ')}`,
+  holds: (value: unknown) => Object.hasOwn(scoreFunctions, value as string),
+};
 
 /** What several texts are answered with: for each its class, or a list of them if `top_k` is other than 1. */
 type ClassesOfEach<Count> = number extends Count ? TextClass[] | TextClass[][] : Count extends 1 ? TextClass[] : TextClass[][];
@@ -51,7 +71,8 @@ export interface TextClassificationPipeline {
   (texts: AsyncIterable<ClassificationInput>, options?: TextClassificationOptions): AsyncGenerator<TextClass[]>;
 }
 
-interface TextClassificationParts extends Pick<TextPipelineParts<ClassificationInput, Encoding>, 'device' | 'notice' | 'release'> {
+interface TextClassificationParts
+  extends Pick<TextPipelineParts<ClassificationInput, Encoding>, 'device' | 'batching' | 'notice' | 'release'> {
   /** What the model's folder says of a cross-encoder. */
   settings: CrossEncoderSettings;
   /** What is put before texts unless a call says otherwise. */
@@ -76,7 +97,7 @@ export class TextClassificationPipeline extends TextPipeline<ClassificationInput
     const tokenizer = settings.lowerCase ? modelTokenizer.lowerCased() : modelTokenizer;
     const maxLength = textLength(settings, tokenizer, model.config);
     const standardPrompt = promptOf(prompt, settings.prompts);
-    const encode = (input: ClassificationInput) => this.encodeBehind(standardPrompt, input);
+    const encode = (input: ClassificationInput, name: string) => this.encodeBehind(standardPrompt, input, {}, name);
     super({
       ...parts,
       inputs: { expected: 'a string, { text, text_pair } or [text, text_pair]', accepts: isInput, encode },
@@ -88,7 +109,14 @@ export class TextClassificationPipeline extends TextPipeline<ClassificationInput
     this.standardPrompt = standardPrompt;
     this.checked = new CallOptions<TextClassificationOptions>(
       'text-classification',
-      { top_k: kinds.any, prompt: kinds.text, prompt_name: kinds.text, ...streamOptionKinds },
+      {
+        top_k: kinds.any,
+        function_to_apply: scoreFunctionKind,
+        prompt: kinds.text,
+        prompt_name: kinds.text,
+        ...truncationOptionKinds,
+        ...callOptionKinds,
+      },
       parts.notice,
     );
     const { labels } = model;
@@ -127,7 +155,7 @@ export class TextClassificationPipeline extends TextPipeline<ClassificationInput
   /** What is to be made of texts, by the options. */
   private asked(options: TextClassificationOptions) {
     const { model, settings } = this;
-    const { top_k = 1, signal } = options;
+    const { top_k = 1, function_to_apply, truncation_side: cutSide, signal, timing_callback } = options;
     const isPrompted = options.prompt !== undefined || options.prompt_name !== undefined;
     const before = isPrompted ? promptOf(options, settings.prompts) : this.standardPrompt;
     const count = top_k ?? model.labels;
@@ -135,14 +163,16 @@ export class TextClassificationPipeline extends TextPipeline<ClassificationInput
       throw new InputError(`top_k: got ${quoted(count)}, expected a whole number from 1, or null for all`);
     const finish = (logits: Float32Array, encoded: Encoding): TextClass[] => {
       this.checkFinite(encoded, logits);
-      return classes(logits, model.config, settings.activation).slice(0, count);
+      const own = activationFor(logits.length, model.config.problemType, settings.activation);
+      return classes(logits, model.config, function_to_apply ? scoreFunctions[function_to_apply] : own).slice(0, count);
     };
-    return { pass: this.pass, finish, signal, encode: (input: ClassificationInput) => this.encodeBehind(before, input) };
+    const encode = (input: ClassificationInput, name: string) => this.encodeBehind(before, input, options, name);
+    return { pass: this.pass, finish, signal, timing_callback, cutSide, encode };
   }
 
-  private encodeBehind(before: string, input: ClassificationInput): Encoding {
+  private encodeBehind(before: string, input: ClassificationInput, options: TruncationOptions, name: string): Encoding {
     const [text, pair] = textsOf(input);
-    return this.tokenizer.encode(before + text, { pair, maxLength: this.maxLength });
+    return encodeWithin(this.tokenizer, before + text, { pair, maxLength: this.maxLength }, options, name);
   }
 }
 
@@ -160,9 +190,9 @@ function isInput(value: unknown): boolean {
 }
 
 /** All classes with their scores, best first. */
-function classes(logits: Float32Array, { labelNames, problemType }: ModelConfig, activation: Activation | undefined): TextClass[] {
+function classes(logits: Float32Array, { labelNames }: ModelConfig, activation: Activation): TextClass[] {
   const label = (index: number) => labelNames?.[index] ?? `LABEL_${index}`;
-  const scores = activate(activationFor(logits.length, problemType, activation), logits);
+  const scores = activate(activation, logits);
   return Array.from(scores, (score, index) => ({ label: label(index), score })).sort((a, b) => b.score - a.score);
 }
 

@@ -2,7 +2,7 @@ import { onAbort } from '../abort.ts';
 import { kinds } from '../arguments.ts';
 import type { Device } from '../backend/device.ts';
 import { FailureError, InputError, overflow, quoted } from '../errors.ts';
-import { type BatchPass, BatchQueue } from '../models/batch_queue.ts';
+import { type Batching, type BatchPass, BatchQueue, type TextTimes } from '../models/batch_queue.ts';
 import { Session } from '../models/session.ts';
 import type { EncodedText } from '../models/text_batches.ts';
 import { type CharacterLoss, LossNotice } from '../tokenizer/character_loss.ts';
@@ -33,8 +33,19 @@ export interface Cut {
 /** Is told of an input of a stream, the `index`-th from 0, that cannot be taken and is left out. */
 export type RefusedCallback = (error: InputError, index: number) => void;
 
+/** What a call took. */
+export interface CallTiming {
+  /** Milliseconds until all texts were tokens. */
+  tokenization: number;
+  /** For each text, in order, its tokens, special ones included, those that were cut off, and its milliseconds. */
+  texts: readonly (TextTimes & { tokens: number; truncated: number })[];
+}
+
+/** Is told of a call, but not of a stream, when its answers are there. */
+export type TimingCallback = (timing: CallTiming) => void;
+
 /** Options that calls of all pipelines have. */
-export const streamOptionKinds = { signal: kinds.signal, refused_callback: kinds.callback };
+export const callOptionKinds = { signal: kinds.signal, refused_callback: kinds.callback, timing_callback: kinds.callback };
 
 /** What a pipeline takes, and what becomes of it. */
 export interface InputKind<Input, Encoded extends TokenizedText> {
@@ -51,6 +62,8 @@ export const plainText = { expected: 'a string', accepts: (value: unknown) => ty
 /** What a pipeline of texts is made of, beside its model. */
 export interface TextPipelineParts<Input, Encoded extends TokenizedText> {
   device: Device;
+  /** How texts of several calls are merged. */
+  batching?: Batching;
   inputs: InputKind<Input, Encoded>;
   /** Absent where texts that are too long are refused. */
   cut?: Cut;
@@ -67,7 +80,10 @@ export interface Asked<Input, Encoded extends TokenizedText, Output, Answer> {
   finish: (output: Output, encoded: Encoded) => Answer;
   /** Of this call, where it is another one than the pipeline's. */
   encode?: InputKind<Input, Encoded>['encode'];
+  /** Of this call, where it is another one than the pipeline's. */
+  cutSide?: TruncationSide;
   signal?: AbortSignal;
+  timing_callback?: TimingCallback;
 }
 
 /** What all pipelines of texts share: inputs checked and encoded, one queue of batches below all calls, streams, and an end. */
@@ -85,15 +101,20 @@ export abstract class TextPipeline<Input, Encoded extends TokenizedText> extends
   private readonly underWay = new Set<Promise<unknown>>();
   private ended: Promise<void> | undefined;
 
-  constructor({ device, inputs, cut, notice, release }: TextPipelineParts<Input, Encoded>) {
+  constructor({ device, batching, inputs, cut, notice, release }: TextPipelineParts<Input, Encoded>) {
     super();
     this.inputs = inputs;
     this.cut = cut;
     this.notice = notice;
     this.release = release;
     this.session = new Session(device);
-    this.queue = new BatchQueue(this.session);
+    this.queue = new BatchQueue(this.session, batching);
     this.losses = new LossNotice(notice);
+  }
+
+  /** Texts, of all calls, that wait for their pass. */
+  get queued(): number {
+    return this.queue.size;
   }
 
   /**
@@ -103,8 +124,9 @@ export abstract class TextPipeline<Input, Encoded extends TokenizedText> extends
    */
   protected answer<Output, Answer>(inputs: Input | readonly Input[], asked: Asked<Input, Encoded, Output, Answer>): Promise<Answer[]> {
     return this.untilDone(async () => {
-      const { signal, encode = this.inputs.encode } = asked;
+      const { signal, encode = this.inputs.encode, timing_callback } = asked;
       signal?.throwIfAborted();
+      const began = performance.now();
       const encoded: Encoded[] = [];
       if (!Array.isArray(inputs)) encoded.push(this.encode(inputs as Input, encode));
       else
@@ -114,8 +136,13 @@ export abstract class TextPipeline<Input, Encoded extends TokenizedText> extends
           if (this.pause.isDueAfter(encoded[index])) await this.pause.now();
         }
       this.losses.of(encoded);
-      this.tellCut(countCut(encoded), encoded.length);
-      return await this.answerEncoded(encoded, asked);
+      this.tellCut(countCut(encoded), encoded.length, asked.cutSide);
+      const tokenization = performance.now() - began;
+      const times: TextTimes[] = [];
+      const answers = await this.answerEncoded(encoded, asked, times);
+      const texts = () => encoded.map(({ ids, truncated = 0 }, index) => ({ tokens: ids.length, truncated, ...times[index] }));
+      timing_callback?.({ tokenization, texts: texts() });
+      return answers;
     });
   }
 
@@ -134,7 +161,7 @@ export abstract class TextPipeline<Input, Encoded extends TokenizedText> extends
     const { signal, encode = this.inputs.encode } = asked;
     let [cut, texts, told] = [0, 0, 0];
     const tell = () => {
-      this.tellCut(cut, texts);
+      this.tellCut(cut, texts, asked.cutSide);
       told = cut;
     };
     try {
@@ -153,8 +180,10 @@ export abstract class TextPipeline<Input, Encoded extends TokenizedText> extends
   private async answerEncoded<Output, Answer>(
     encoded: readonly Encoded[],
     { pass, finish, signal }: Asked<Input, Encoded, Output, Answer>,
+    times?: TextTimes[],
   ): Promise<Answer[]> {
-    return await unlessAborted(this.queue.answer(encoded, pass, finish, signal), signal);
+    const keep = times && ((took: TextTimes, index: number) => void (times[index] = took));
+    return await unlessAborted(this.queue.answer(encoded, pass, finish, { signal, times: keep }), signal);
   }
 
   /** What the model says of one of the inputs. @throws FailureError, naming it, if a value is not finite */
@@ -192,9 +221,9 @@ export abstract class TextPipeline<Input, Encoded extends TokenizedText> extends
     return await result;
   }
 
-  private tellCut(count: number, texts: number): void {
+  private tellCut(count: number, texts: number, side = this.cut?.side): void {
     if (count === 0 || !this.cut) return;
-    const { maxLength, side } = this.cut;
+    const { maxLength } = this.cut;
     const part = side === 'left' ? 'beginning' : 'end';
     this.notice(`${count} of ${texts} texts ${count === 1 ? 'has' : 'have'} more than ${maxLength} tokens: the ${part} was left out`);
   }

@@ -3,8 +3,9 @@ import { InputError, quoted } from '../errors.ts';
 import type { SequenceClassifier } from '../models/sequence_classifier.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { Callable } from './callable.ts';
-import type { TextClassificationPipeline } from './text_classification.ts';
-import { isAsyncIterable } from './text_pipeline.ts';
+import { type ScoreFunction, scoreFunctionKind, type TextClassificationPipeline } from './text_classification.ts';
+import { isAsyncIterable, type TimingCallback } from './text_pipeline.ts';
+import { type TruncationOptions, truncationOptionKinds } from './truncation.ts';
 
 /** A document with its score, as sentence-transformers' `CrossEncoder.rank` names them. */
 export interface RankedDocument {
@@ -15,11 +16,15 @@ export interface RankedDocument {
   text: string;
 }
 
-export interface TextRankingOptions {
+export interface TextRankingOptions extends TruncationOptions {
   /** Documents to return, the best ones; all by default. */
   top_k?: number;
+  /** What makes the score of the model's output; by default what the model's folder names, sigmoid if none. */
+  function_to_apply?: ScoreFunction;
   /** Stops the call: it rejects with the signal's reason, within the time of one batch. */
   signal?: AbortSignal;
+  /** Is told what a call, but not one with a stream, took: tokens and milliseconds of each document. */
+  timing_callback?: TimingCallback;
 }
 
 /** Ranks documents by how well they answer a query, with a cross-encoder; see {@link pipeline}. Pairs of more tokens than the model takes are cut, with a notice. */
@@ -56,7 +61,17 @@ export class TextRankingPipeline extends Callable {
       );
     this.model = model;
     this.tokenizer = tokenizer;
-    this.checked = new CallOptions<TextRankingOptions>('text-ranking', { top_k: kinds.any, signal: kinds.signal }, notice);
+    this.checked = new CallOptions<TextRankingOptions>(
+      'text-ranking',
+      {
+        top_k: kinds.any,
+        function_to_apply: scoreFunctionKind,
+        signal: kinds.signal,
+        timing_callback: kinds.callback,
+        ...truncationOptionKinds,
+      },
+      notice,
+    );
   }
 
   protected override async _call(
@@ -64,10 +79,12 @@ export class TextRankingPipeline extends Callable {
     documents: readonly string[] | AsyncIterable<string>,
     options: TextRankingOptions = {},
   ): Promise<RankedDocument[]> {
-    const { top_k: count = Number.POSITIVE_INFINITY, signal } = this.checked.check(options);
+    const { top_k: count = Number.POSITIVE_INFINITY, timing_callback, ...others } = this.checked.check(options);
     if (typeof query !== 'string') throw new InputError(`query: got ${quoted(query)}, expected a string`);
     if (count !== Number.POSITIVE_INFINITY && (!Number.isInteger(count) || count < 1))
       throw new InputError(`top_k: got ${quoted(count)}, expected a whole number from 1`);
+    const { signal, function_to_apply, truncation, truncation_side } = others;
+    const scoring = { signal, function_to_apply, truncation, truncation_side };
     const pairOf = (text: string) => ({ text: query, text_pair: checkedText(text) });
     const ranked: RankedDocument[] = [];
     if (isAsyncIterable(documents)) {
@@ -79,11 +96,11 @@ export class TextRankingPipeline extends Callable {
         }
       }
       let corpus_id = 0;
-      for await (const [{ score }] of this.classify(pairs(), { signal }))
+      for await (const [{ score }] of this.classify(pairs(), scoring))
         insert(ranked, { corpus_id: corpus_id++, score, text: waiting.shift() as string }, count);
     } else {
       if (!Array.isArray(documents)) throw new InputError(`documents: got ${quoted(documents)}, expected an array or a stream of strings`);
-      const answers = await this.classify(documents.map(pairOf), { signal });
+      const answers = await this.classify(documents.map(pairOf), { ...scoring, timing_callback });
       for (const [corpus_id, { score }] of answers.entries()) ranked.push({ corpus_id, score, text: documents[corpus_id] });
       ranked.sort((a, b) => b.score - a.score);
       if (ranked.length > count) ranked.length = count;

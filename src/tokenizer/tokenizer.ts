@@ -14,6 +14,8 @@ export interface EncodeOptions {
   addSpecialTokens?: boolean;
   /** Tokens in all; see {@link Tokenizer.encode}. */
   maxLength?: number;
+  /** Which end is left out of a text that is too long; by default {@link Tokenizer.truncationSide}. */
+  truncationSide?: TruncationSide;
 }
 
 /** The special tokens that have a part to play. */
@@ -57,6 +59,7 @@ const encodeOptionKinds: OptionKinds<EncodeOptions> = {
   pair: kinds.text,
   addSpecialTokens: kinds.flag,
   maxLength: kinds.integer,
+  truncationSide: { expected: "'left' or 'right'", holds: (value) => value === 'left' || value === 'right' },
 };
 
 /** Names of the special tokens in the tokenizers there are, preferred ones first. */
@@ -172,7 +175,7 @@ export class Tokenizer {
 
   /**
    * Encodes a text, or a text and its `pair`, with the special tokens that the tokenizer's template adds unless told not to. With
-   * `maxLength` the end of the text (the beginning, if {@link truncationSide} is 'left'), or of the longer one of the two, is left out as far as
+   * `maxLength` the end of the text (the beginning, if `truncationSide` is 'left'), or of the longer one of the two, is left out as far as
    * is needed for so many tokens in all.
    *
    * @throws {InputError} if `maxLength` does not even hold the special tokens.
@@ -180,7 +183,7 @@ export class Tokenizer {
   encode(text: string, options: EncodeOptions = {}): Encoding {
     checkArgument('text', text, kinds.text);
     checkOptions(options, encodeOptionKinds);
-    const { pair, addSpecialTokens = true, maxLength } = options;
+    const { pair, addSpecialTokens = true, maxLength, truncationSide = this.truncationSide } = options;
     const { tokenTypes = true } = this.settings;
     const { template } = this.config;
     let items: readonly TemplateItem[];
@@ -195,7 +198,7 @@ export class Tokenizer {
       else for (const id of item.ids) part.tokens[part.ids.push(id) - 1] = this.config.tokens[id] ?? '';
       return part;
     });
-    const truncated = maxLength === undefined ? 0 : truncate(items, parts, maxLength, this.truncationSide);
+    const truncated = maxLength === undefined ? 0 : truncate(items, parts, maxLength, truncationSide);
     const placeTokens = (): [number, number][] =>
       items.flatMap((item, i) => {
         const { ids, skipped } = parts[i];

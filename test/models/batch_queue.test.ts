@@ -111,7 +111,7 @@ test('what cannot be made of one text is the failure of its call alone', async (
 
 test('texts of a call that was given up are left out', async () => {
   const stop = new AbortController();
-  const given = queue.answer([text(9)], pass, same, stop.signal);
+  const given = queue.answer([text(9)], pass, same, { signal: stop.signal });
   const other = queue.answer([text(4)], pass, same);
   stop.abort(new Error('enough'));
   await expect(given).rejects.toThrow('enough');

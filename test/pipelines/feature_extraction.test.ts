@@ -159,8 +159,8 @@ describe('vectors', () => {
 
 describe('what is wrong is said', () => {
   test.each([
-    [[3], {}, 'text 1: got number, expected a string'],
-    [null, {}, 'the text: got null, expected a string or an array of such'],
+    [[3], {}, 'text 1: got number, expected a string, token ids'],
+    [null, {}, 'the text: got null, expected a string, token ids or an array of such'],
     [
       'a',
       { pooling: 'median' },
