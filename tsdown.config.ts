@@ -3,7 +3,7 @@ import { defineConfig } from 'tsdown';
 const common = {
   platform: 'node',
   target: 'node20',
-  external: [/^onnxruntime-(node|web)/] as RegExp[], // optional peers of the benchmark
+  external: [/^onnxruntime-(node|web)/, /^@opentelemetry\/(?!api$)/] as RegExp[], // optional peers of the benchmark and of `ufb serve`
   outDir: 'dist',
   clean: false, // scripts/setup.mjs does it, once for all
   fixedExtension: false,

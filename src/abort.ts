@@ -25,3 +25,14 @@ export function onAbort(signal: AbortSignal, act: () => void): () => void {
     signal.removeEventListener('abort', all);
   };
 }
+
+/** What comes of the promise, or the signal's reason as soon as it aborts. */
+export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return promise;
+  // Not a race with one promise that lives as long as the signal: that would hold whatever came of each.
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) reject(signal.reason);
+    const settled = onAbort(signal, () => reject(signal.reason));
+    promise.then(resolve, reject).finally(settled);
+  });
+}

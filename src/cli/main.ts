@@ -19,6 +19,7 @@ import { glueCommand } from './commands/glue.ts';
 import { inspectCommand } from './commands/inspect.ts';
 import { pretrainCommand } from './commands/pretrain.ts';
 import { rerankCommand } from './commands/rerank.ts';
+import { serveCommand } from './commands/serve.ts';
 import { similarCommand } from './commands/similar.ts';
 import { tokenizerCommand } from './commands/tokenizer.ts';
 import { helpConfiguration } from './help.ts';
@@ -37,7 +38,7 @@ function createProgram(): Command {
     'Use a model:': [fillMaskCommand, embedCommand, similarCommand, rerankCommand, classifyCommand, inspectCommand],
     'Train one:': [tokenizerCommand, pretrainCommand, convertCommand, finetuneCommand],
     'Measure it:': [evalCommand, glueCommand, curvesCommand, benchCommand],
-    'Take it elsewhere:': [exportCommand],
+    'Take it elsewhere:': [exportCommand, serveCommand],
   };
   for (const [heading, commands] of Object.entries(groups)) {
     program.commandsGroup(heading);

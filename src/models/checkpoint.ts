@@ -84,10 +84,21 @@ export interface LoadOptions {
 export async function loadModel(folder: string, device: Device, options: LoadOptions = {}): Promise<Model> {
   checkLoading(folder, device, options);
   await using checkpoint = await openCheckpoint(folder, options.config);
-  const { file, names } = checkpoint;
-  if (file.has(`${names.classifier}.weight`) && !checkpoint.remarks.otherHead) return await loadClassifier(checkpoint, device, options);
-  if (names.decoderBias && checkpoint.locate(names.decoderBias) === undefined) return await load(Encoder, checkpoint, device, options);
-  return await load(MaskedLanguageModel, checkpoint, device, options);
+  const task = taskOf(checkpoint);
+  if (task === 'sequence-classification') return await loadClassifier(checkpoint, device, options);
+  return await load<Model>(task === 'encoder' ? Encoder : MaskedLanguageModel, checkpoint, device, options);
+}
+
+/** What the model in a checkpoint folder is for, as {@link loadModel} has it. @throws InputError as that */
+export async function readTask(folder: string): Promise<Task> {
+  await using checkpoint = await openCheckpoint(folder);
+  return taskOf(checkpoint);
+}
+
+function taskOf(checkpoint: Checkpoint): Task {
+  const { file, names, remarks } = checkpoint;
+  if (file.has(`${names.classifier}.weight`) && !remarks.otherHead) return 'sequence-classification';
+  return names.decoderBias && checkpoint.locate(names.decoderBias) === undefined ? 'encoder' : 'masked-lm';
 }
 
 /** The encoder in a checkpoint folder, whatever head it may have. @throws InputError as {@link loadModel} */

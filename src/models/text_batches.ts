@@ -16,14 +16,14 @@ export interface TextBatch extends Batch {
 
 /** How many go together at most. */
 export interface BatchLimits {
-  /** Tokens of a batch, padding included; {@link tokensPerBatch} by default. A text that is longer goes by itself. */
+  /** Tokens of a batch, padding included; 4096 by default. A text that is longer goes by itself. */
   max_tokens?: number;
   /** Texts of a batch; by default as many as the tokens allow. */
   max_texts?: number;
 }
 
 /** Tokens in one forward pass, padding included: enough to keep a machine busy, little enough to keep activations small. */
-export const tokensPerBatch = 4096;
+const tokensPerBatch = 4096;
 
 /**
  * Which texts go together, shortest first, so that there is little padding: as many as the limits allow, or `sequences` at a time.

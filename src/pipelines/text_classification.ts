@@ -84,7 +84,8 @@ export class TextClassificationPipeline extends TextPipeline<ClassificationInput
   readonly task = 'text-classification';
   readonly tokenizer: Tokenizer;
   private readonly settings: CrossEncoderSettings;
-  private readonly maxLength: number;
+  /** Tokens of a text, or of a pair, that are used, special ones included. */
+  readonly maxLength: number;
   private readonly standardPrompt: string;
   private readonly checked: CallOptions<TextClassificationOptions>;
   private readonly pass: BatchPass<Encoding, Float32Array>;

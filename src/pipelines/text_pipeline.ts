@@ -1,4 +1,4 @@
-import { onAbort } from '../abort.ts';
+import { unlessAborted } from '../abort.ts';
 import { kinds } from '../arguments.ts';
 import type { Device } from '../backend/device.ts';
 import { FailureError, InputError, overflow, quoted } from '../errors.ts';
@@ -321,17 +321,6 @@ function textsOf(input: unknown): string {
 }
 
 const nothing = () => {};
-
-/** What comes of the promise, or the signal's reason as soon as it aborts. */
-function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (!signal) return promise;
-  // Not a race with one promise that lives as long as the signal: that would hold whatever came of each.
-  return new Promise((resolve, reject) => {
-    if (signal.aborted) reject(signal.reason);
-    const settled = onAbort(signal, () => reject(signal.reason));
-    promise.then(resolve, reject).finally(settled);
-  });
-}
 
 /** Whether the promise is settled before a timer fires that is set now. */
 function isReady(promise: Promise<unknown>): Promise<boolean> {

@@ -73,7 +73,7 @@ describe('a call of a pipeline', () => {
 test('batches keep within the limits that a pipeline is given', async () => {
   const batches: { texts: number; tokens: number }[] = [];
   const batching = { max_tokens: 40, max_texts: 3, batch_callback: (batch: { texts: number; tokens: number }) => void batches.push(batch) };
-  await using extract = Object.assign(await pipeline('feature-extraction', model, { device, batching }), asyncDisposal);
+  await using extract = await pipeline('feature-extraction', model, { device, batching });
   await extract(new Array(10).fill('a dog'), { pooling: 'mean' });
   await extract([long], { pooling: 'mean' });
   const { length } = extract.tokenizer.encode('a dog').ids;
@@ -83,12 +83,6 @@ test('batches keep within the limits that a pipeline is given', async () => {
   await expect(pipeline('feature-extraction', model, { device, batching: { max_tokens: 0 } })).rejects.toThrow('max_tokens: got 0');
 });
 
-const asyncDisposal = {
-  async [Symbol.asyncDispose](this: { dispose(): Promise<void> }) {
-    await this.dispose();
-  },
-};
-
-async function opened<Name extends 'feature-extraction' | 'text-classification'>(task: Name, from: string) {
-  return Object.assign(await pipeline(task, from, { device, notice: () => {} }), asyncDisposal);
+function opened<Name extends 'feature-extraction' | 'text-classification'>(task: Name, from: string) {
+  return pipeline(task, from, { device, notice: () => {} });
 }
