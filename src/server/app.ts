@@ -50,14 +50,14 @@ export function createApp(shared: Shared, lifecycle: Lifecycle, tracer?: Tracer)
     const status = exchange?.signal.aborted && c.req.raw.signal.aborted ? closedByClient : c.res.status;
     if (error?.reason && error.reason !== 'model_type') metrics.failed(error.reason);
     span?.end({ status, tokens: exchange?.tokens, model: exchange?.model?.name });
-    if (quiet.has(c.req.path) && status < 400) return;
+    if (quiet.has(c.req.path)) return;
     log(status >= 500 || status === 424 ? 'error' : status >= 400 ? 'warn' : 'info', 'request', {
       request_id: c.get('id'),
       method: c.req.method,
       path: known.has(c.req.path) ? c.req.path : 'unknown',
       status,
       error_type: error?.type,
-      error: error && (error.type === 'Backend' || !error.cause) && error.cause ? traceOf(error.cause) : undefined,
+      error: error?.type === 'Backend' && error.cause ? traceOf(error.cause) : undefined,
       model: exchange?.model?.name,
       texts: exchange?.timing?.texts.length,
       tokens: exchange?.timing && exchange.tokens,

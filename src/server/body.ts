@@ -3,6 +3,7 @@ import * as v from 'valibot';
 import { quoted } from '../errors.ts';
 import { RequestError } from './errors.ts';
 import type { Permits } from './permits.ts';
+import { emptyMessage } from './schemas.ts';
 
 /**
  * The JSON of a request's body, checked by a schema.
@@ -32,9 +33,11 @@ export function check<Schema extends v.GenericSchema>(schema: Schema, value: unk
   if (result.success) return result.output;
   const [issue] = result.issues;
   const field = v.getDotPath(issue);
+  const name = field === null ? 'the body' : `\`${field}\``;
+  if (issue.message === emptyMessage) throw new RequestError('Empty', `${name} is empty`);
   const expected = issue.message.startsWith('Invalid ') ? (issue.expected ?? 'another value') : issue.message;
   const found = issue.input === undefined ? 'nothing' : quoted(issue.input);
-  throw new RequestError('Validation', `${field === null ? 'the body' : `\`${field}\``}: got ${found}, expected ${expected}`);
+  throw new RequestError('Validation', `${name}: got ${found}, expected ${expected}`);
 }
 
 async function readText(request: Request, limit: number, memory: Permits): Promise<string> {

@@ -84,7 +84,6 @@ export class Exchange {
       this.counted = { method, work };
       metrics.requested(method);
     }
-    if (texts.length === 0) throw new RequestError('Empty', 'the list of texts is empty, expected one at least');
     if (numbers > maxNumbers)
       throw new RequestError(
         'Validation',

@@ -1,9 +1,23 @@
 import * as v from 'valibot';
 import type { Exchange } from '../exchange.ts';
 import { route } from '../route.ts';
-import { dimensions, flag, type Inputs, inputs, listOf, modelName, promptName, truncation, truncationOf, vector } from '../schemas.ts';
+import {
+  dimensions,
+  fields,
+  flag,
+  type Inputs,
+  inputs,
+  listOf,
+  modelName,
+  promptName,
+  text,
+  texts,
+  truncation,
+  truncationOf,
+  vector,
+} from '../schemas.ts';
 
-const fields = { inputs, ...truncation, prompt_name: promptName, model: modelName };
+const asked = { inputs, ...truncation, prompt_name: promptName, model: modelName };
 
 interface Asked {
   inputs: Inputs;
@@ -37,7 +51,7 @@ export const embedRoute = route({
   paths: ['/embed'],
   summary: 'The vector of each text',
   kinds: ['embedding'],
-  body: v.object({ ...fields, normalize: flag(true, 'Scale vectors to length 1.'), dimensions }),
+  body: fields({ ...asked, normalize: flag(true, 'Scale vectors to length 1.'), dimensions }),
   answer: v.array(vector),
   example: { inputs: ['A cat sleeps.', 'A dog barks.'] },
   handle: (body, exchange) => embed(body, exchange),
@@ -47,7 +61,7 @@ export const embedAllRoute = route({
   paths: ['/embed_all'],
   summary: "The vectors of each text's tokens",
   kinds: ['embedding'],
-  body: v.object(fields),
+  body: fields(asked),
   answer: v.array(v.array(vector)),
   example: { inputs: 'A cat sleeps.' },
   async handle(body, exchange) {
@@ -72,21 +86,21 @@ export const embedAllRoute = route({
   },
 });
 
-const parameters = v.object({ ...truncation, prompt_name: promptName });
+const parameters = fields({ ...truncation, prompt_name: promptName });
 
 export const similarityRoute = route({
   paths: ['/similarity'],
   summary: 'How near sentences are to another, by the cosine of their vectors',
   kinds: ['embedding'],
-  body: v.object({
-    inputs: v.object({ source_sentence: v.string(), sentences: v.array(v.string()) }),
+  body: fields({
+    inputs: fields({ source_sentence: text, sentences: texts }),
     parameters: v.nullish(parameters),
     model: modelName,
   }),
   answer: v.array(v.number()),
   example: { inputs: { source_sentence: 'A cat sleeps.', sentences: ['A kitten naps.', 'Stocks fell.'] } },
   async handle({ inputs: { source_sentence, sentences }, parameters, model }, exchange) {
-    const asked = { inputs: sentences.length === 0 ? [] : [source_sentence, ...sentences], normalize: true, model, ...parameters };
+    const asked = { inputs: [source_sentence, ...sentences], normalize: true, model, ...parameters };
     const [source, ...others] = await embed(asked, exchange);
     return others.map((other) => other.reduce((sum, value, i) => sum + value * source[i], 0));
   },

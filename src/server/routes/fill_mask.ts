@@ -1,7 +1,6 @@
 import * as v from 'valibot';
-import { RequestError } from '../errors.ts';
 import { route } from '../route.ts';
-import { count, modelName } from '../schemas.ts';
+import { count, either, fields, modelName, text, texts } from '../schemas.ts';
 
 const candidate = v.object({ score: v.number(), token: v.number(), token_str: v.string(), sequence: v.string() });
 const candidates = v.array(candidate);
@@ -11,8 +10,8 @@ export const fillMaskRoute = route({
   paths: ['/fill_mask'],
   summary: 'The most probable words for each blank of a text',
   kinds: ['fill_mask'],
-  body: v.object({
-    inputs: v.union([v.string(), v.array(v.string())], 'a string or an array of strings'),
+  body: fields({
+    inputs: either('a string or an array of strings', text, texts),
     top_k: v.nullish(v.pipe(count('Words for each blank.'), v.maxValue(1000, 'at most 1000')), 5),
     model: modelName,
   }),
@@ -20,9 +19,8 @@ export const fillMaskRoute = route({
   example: { inputs: 'The capital of France is [MASK].', top_k: 3 },
   async handle({ inputs, top_k, model: name }, exchange) {
     const model = exchange.modelFor(['fill_mask'], name);
-    const texts = typeof inputs === 'string' ? [inputs] : inputs;
-    if (texts.some((text) => text === '')) throw new RequestError('Empty', '`inputs`: a text is empty');
+    const given = typeof inputs === 'string' ? [inputs] : inputs;
     const method = typeof inputs === 'string' ? 'single' : 'batch';
-    return await exchange.call({ texts, method }, (control) => model.fill(inputs as string | string[], { ...control, top_k }));
+    return await exchange.call({ texts: given, method }, (control) => model.fill(inputs as string | string[], { ...control, top_k }));
   },
 });

@@ -1,14 +1,14 @@
 /** OpenAI's routes. */
 import * as v from 'valibot';
 import { route } from '../route.ts';
-import { dimensions, inputs, modelName } from '../schemas.ts';
+import { dimensions, fields, inputs, modelName } from '../schemas.ts';
 import { embed } from './embed.ts';
 
 export const embeddingsRoute = route({
   paths: ['/v1/embeddings', '/embeddings'],
   summary: "The vector of each text: OpenAI's form of /embed",
   kinds: ['embedding'],
-  body: v.object({
+  body: fields({
     input: inputs,
     model: modelName,
     user: v.nullish(v.string()),

@@ -1,21 +1,20 @@
 import * as v from 'valibot';
-import { RequestError } from '../errors.ts';
 import type { Exchange } from '../exchange.ts';
 import { route } from '../route.ts';
-import { count, flag, modelName, truncation, truncationOf } from '../schemas.ts';
+import { count, either, fields, flag, list, modelName, text, texts, truncation, truncationOf } from '../schemas.ts';
 
 type Text = string | [string, string];
 
 const prediction = v.object({ score: v.number(), label: v.string() });
-const textOrPair = v.array(v.string());
+const textOrPair = v.pipe(texts, v.maxLength(2, 'a text or a pair, one or two strings'));
 
 export const predictRoute = route({
   paths: ['/predict'],
   summary: 'The classes of texts or of pairs of texts, the most probable first',
   kinds: ['classifier', 'reranker'],
-  body: v.object({
+  body: fields({
     inputs: v.pipe(
-      v.union([v.string(), textOrPair, v.array(textOrPair)], 'a string, an array of one or two strings, or an array of such arrays'),
+      either('a string, an array of one or two strings, or an array of such arrays', text, textOrPair, list(textOrPair)),
       v.description('A text; a pair ["a", "b"]; or a list of either, each in an array: [["a"], ["a", "b"]].'),
     ),
     ...truncation,
@@ -27,9 +26,9 @@ export const predictRoute = route({
   async handle(body, exchange) {
     const model = exchange.modelFor(['classifier', 'reranker'], body.model);
     const { inputs } = body;
-    const isBatch = Array.isArray(inputs) && (inputs.length === 0 || Array.isArray(inputs[0]));
+    const isBatch = Array.isArray(inputs[0]);
     const given = (isBatch ? inputs : [typeof inputs === 'string' ? [inputs] : inputs]) as string[][];
-    const texts = given.map(textOf);
+    const texts = given.map(([one, two]): Text => (two === undefined ? one : [one, two]));
     const own = truncationOf(body, exchange);
     const usual = model.kind === 'reranker' ? ('sigmoid' as const) : undefined;
     const function_to_apply = body.raw_scores ? ('none' as const) : usual;
@@ -41,13 +40,6 @@ export const predictRoute = route({
     return isBatch ? lists : lists[0];
   },
 });
-
-function textOf(given: readonly string[]): Text {
-  if (given.length < 1 || given.length > 2)
-    throw new RequestError('Validation', `\`inputs\`: an array has ${given.length} strings, expected a text or a pair`);
-  if (given.some((text) => text === '')) throw new RequestError('Empty', '`inputs`: a text is empty');
-  return given.length === 1 ? given[0] : [given[0], given[1]];
-}
 
 interface Ranking {
   query: string;
@@ -62,7 +54,6 @@ interface Ranking {
 /** The documents, best first. */
 async function rank({ query, texts, raw_scores, top, model: name, ...cut }: Ranking, exchange: Exchange) {
   const model = exchange.modelFor(['reranker'], name);
-  if (query === '') throw new RequestError('Empty', '`query` is empty');
   const own = truncationOf({ truncation_direction: 'Right', ...cut }, exchange);
   const function_to_apply = raw_scores ? ('none' as const) : ('sigmoid' as const);
   const pairs = texts.map((text) => [query, text]);
@@ -75,9 +66,9 @@ export const rerankRoute = route({
   paths: ['/rerank'],
   summary: 'Texts by how well they answer a query, the best first',
   kinds: ['reranker'],
-  body: v.object({
-    query: v.string(),
-    texts: v.array(v.string()),
+  body: fields({
+    query: text,
+    texts: list(v.string()),
     ...truncation,
     raw_scores: flag(false, "The model's output as it is, instead of its sigmoid."),
     return_text: flag(false, 'The texts too.'),
@@ -95,9 +86,9 @@ export const documentsRoute = route({
   paths: ['/v1/rerank'],
   summary: "Documents by how well they answer a query: Cohere's form of /rerank",
   kinds: ['reranker'],
-  body: v.object({
-    query: v.string(),
-    documents: v.array(v.union([v.string(), v.object({ text: v.string() })], 'a string, or an object with a text')),
+  body: fields({
+    query: text,
+    documents: list(v.union([v.string(), fields({ text: v.string() })], 'a string, or an object with a text')),
     top_n: v.nullish(count('Documents to return.')),
     return_documents: flag(false, 'The documents too.'),
     model: modelName,

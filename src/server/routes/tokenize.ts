@@ -1,9 +1,8 @@
 import * as v from 'valibot';
 import { promptOf } from '../../pipelines/sentence_transformer.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
-import { RequestError } from '../errors.ts';
 import { route } from '../route.ts';
-import { flag, modelName, promptName } from '../schemas.ts';
+import { either, fields, flag, list, modelName, promptName, text, texts, tokenIds } from '../schemas.ts';
 import { pipelineOf, type ServedModel } from '../served_model.ts';
 
 const everyKind = ['embedding', 'classifier', 'reranker', 'fill_mask'] as const;
@@ -19,8 +18,8 @@ const token = v.object({
 export const tokenizeRoute = route({
   paths: ['/tokenize'],
   summary: 'The tokens of each text',
-  body: v.object({
-    inputs: v.union([v.string(), v.array(v.string())], 'a string or an array of strings'),
+  body: fields({
+    inputs: either('a string or an array of strings', text, texts),
     add_special_tokens: flag(true, 'Also the tokens that the model puts around a text.'),
     prompt_name: promptName,
     model: modelName,
@@ -29,11 +28,10 @@ export const tokenizeRoute = route({
   example: { inputs: 'A cat sleeps.' },
   async handle({ inputs, add_special_tokens: addSpecialTokens, prompt_name, model: name }, exchange) {
     const model = exchange.modelFor(everyKind, name);
-    const texts = typeof inputs === 'string' ? [inputs] : inputs;
-    if (texts.length === 0 || texts.includes('')) throw new RequestError('Empty', '`inputs` is empty, or a text in it');
+    const given = typeof inputs === 'string' ? [inputs] : inputs;
     const before = prompt_name ? promptOf({ prompt_name }, promptsOf(model)) : '';
     const { tokenizer } = pipelineOf(model);
-    return texts.map((text) => tokensOf(tokenizer, before + text, addSpecialTokens));
+    return given.map((one) => tokensOf(tokenizer, before + one, addSpecialTokens));
   },
 });
 
@@ -55,13 +53,11 @@ function tokensOf(tokenizer: Tokenizer, text: string, addSpecialTokens: boolean)
   });
 }
 
-const ids = v.array(v.pipe(v.number(), v.integer('a whole number'), v.minValue(0, 'a token id from 0')));
-
 export const decodeRoute = route({
   paths: ['/decode'],
   summary: 'The text of token ids',
-  body: v.object({
-    ids: v.union([ids, v.array(ids)], 'an array of token ids, or an array of such arrays'),
+  body: fields({
+    ids: either('an array of token ids, or an array of such arrays', tokenIds, list(tokenIds)),
     skip_special_tokens: flag(true, 'Leave out special tokens.'),
     model: modelName,
   }),
@@ -69,7 +65,6 @@ export const decodeRoute = route({
   example: { ids: [5, 6, 7] },
   async handle({ ids, skip_special_tokens: skipSpecialTokens, model: name }, exchange) {
     const model = exchange.modelFor(everyKind, name);
-    if (ids.length === 0) throw new RequestError('Empty', '`ids` is empty');
     const { tokenizer } = pipelineOf(model);
     const lists = (typeof ids[0] === 'number' ? [ids] : ids) as number[][];
     return lists.map((list) => tokenizer.decode(list, { skipSpecialTokens }));
