@@ -9,7 +9,7 @@ import type { NamedArray, Parameter, ParameterLayout } from '../nn/parameter.ts'
 import { parameterTensors } from '../nn/parameter_arrays.ts';
 import { saveTokenizer } from '../tokenizer/save_tokenizer.ts';
 import { CausalLanguageModel } from './causal_language_model.ts';
-import type { ModelConfig } from './config.ts';
+import type { ModelConfig, Task } from './config.ts';
 import { checkConfig, configToJson } from './config_json.ts';
 import { Encoder } from './encoder.ts';
 import { familyOf, modelNames, withoutPrefix } from './families/families.ts';
