@@ -50,6 +50,8 @@ const configSchema = v.looseObject({
   do_lower_case: flag,
   strip_accents: flag,
   tokenize_chinese_chars: flag,
+  add_prefix_space: flag,
+  trim_offsets: flag,
   model_max_length: v.nullish(v.number()),
   max_len: v.nullish(v.number()),
   truncation_side: v.nullish(v.picklist(['left', 'right'])),
@@ -63,8 +65,15 @@ type Config = v.InferOutput<typeof configSchema>;
 /** Classes of which transformers makes normalizer, pre-tokenizer and template anew; 'Fast' or not, they are one. */
 const isBertClass = (name: string) => bertClasses.test(name);
 const bertClasses = /^(Bert|DistilBert|Electra|MobileBert|SqueezeBert|LayoutLM|Lxmert)Tokenizer(Fast)?$/;
+/** The same of RoBERTa's, whose words are cut by BPE. */
+const isRobertaClass = (name: string) => /^RobertaTokenizer(Fast)?$/.test(name);
 /** The class of models that say none. */
-const bertClassOf: Record<string, string> = { bert: 'BertTokenizer', distilbert: 'DistilBertTokenizer', electra: 'ElectraTokenizer' };
+const classOfModel: Record<string, string> = {
+  bert: 'BertTokenizer',
+  distilbert: 'DistilBertTokenizer',
+  electra: 'ElectraTokenizer',
+  roberta: 'RobertaTokenizer',
+};
 /** Special tokens in the order in which transformers adds those that are missing; what a BertTokenizer takes where nothing is said. */
 const specialNames = ['bos_token', 'eos_token', 'unk_token', 'sep_token', 'pad_token', 'cls_token', 'mask_token'] as const;
 const bertSpecials: Partial<Record<(typeof specialNames)[number], string>> = {
@@ -101,7 +110,7 @@ export async function loadTokenizer(
   // transformers makes a BertTokenizer by defaults alone.
   if (!said && !isBertClass(name)) return Tokenizer.fromJson(json, path);
   const settings = settingsOf(config, name, json.model.type);
-  const { made, differences } = configured(json, config, isBertClass(name), path, await readAddedTokens(folder, config));
+  const { made, differences } = configured(json, config, name, path, await readAddedTokens(folder, config));
   if (differences.length === 0) return Tokenizer.fromJson(json, path, settings);
   notice(
     `${folder}: ${said ? 'tokenizer.json and tokenizer_config.json disagree' : 'tokenizer_config.json is missing'}; as in transformers' AutoTokenizer, ${differences.join(', ')}, other than tokenizer.json by itself says`,
@@ -119,7 +128,7 @@ async function fromVocabulary(folder: string, path: string, changes: Readonly<Re
     );
   const json = { version: '1.0', truncation: null, padding: null, added_tokens: [], model: { vocab: await readVocabulary(path) } };
   const first = { ...json, ...bertParts(json, config, []) };
-  const { made } = configured(first, config, true, path, await readAddedTokens(folder, config));
+  const { made } = configured(first, config, name, path, await readAddedTokens(folder, config));
   return Tokenizer.fromJson(made, path, settingsOf(config, name, 'WordPiece'));
 }
 
@@ -127,19 +136,20 @@ async function fromVocabulary(folder: string, path: string, changes: Readonly<Re
 function configured(
   json: TokenizerJson,
   config: Config,
-  isBert: boolean,
+  className: string,
   path: string,
   others: readonly AddedToken[] = [],
 ): { made: TokenizerJson; differences: string[] } {
   const itself = parseTokenizerJson(json, path);
+  const isBert = isBertClass(className);
   const added = withIds([...(isBert ? [] : itself.addedTokens), ...addedTokensOf(itself, config, isBert, others)], itself.model.vocabulary);
-  const made: TokenizerJson = { ...json, added_tokens: added, ...(isBert && bertParts(json, config, added)) };
-  return { made, differences: differencesOf(itself, parseTokenizerJson(made, path)) };
+  const made: TokenizerJson = { ...json, added_tokens: added, ...remadeParts(json, config, added, className) };
+  return { made, differences: differencesOf(itself, parseTokenizerJson(made, path), isBert ? "BERT's" : "RoBERTa's") };
 }
 
 /** Whether transformers makes of a tokenizer's vocabulary, by such a tokenizer_config.json of a BertTokenizer, just this tokenizer. */
 export function isBertTokenizer(tokenizer: Tokenizer, config: Record<string, unknown>): boolean {
-  return configured(tokenizer.json as TokenizerJson, config as Config, true, 'the tokenizer').differences.length === 0;
+  return configured(tokenizer.json as TokenizerJson, config as Config, 'BertTokenizer', 'the tokenizer').differences.length === 0;
 }
 
 /** What tokenizer_config.json says; of special tokens what special_tokens_map.json says, in folders of before both said it. */
@@ -183,7 +193,7 @@ async function classOf(config: Config, folder: string): Promise<string> {
   if (config.tokenizer_class) return config.tokenizer_class;
   const schema = v.looseObject({ model_type: v.nullish(v.string()), tokenizer_class: v.nullish(v.string()) });
   const model = await readOptionalJson(joinPath(folder, 'config.json'), schema);
-  return model?.tokenizer_class || bertClassOf[model?.model_type ?? ''] || '';
+  return model?.tokenizer_class || classOfModel[model?.model_type ?? ''] || '';
 }
 
 function settingsOf(config: Config, className: string, modelType: unknown): TokenizerSettings {
@@ -253,6 +263,28 @@ function addedToken(value: Token, special: boolean): AddedToken {
   };
 }
 
+function remadeParts(json: TokenizerJson, config: Config, added: readonly AddedToken[], className: string): TokenizerJson {
+  if (isBertClass(className)) return bertParts(json, config, added);
+  return isRobertaClass(className) && json.model.type === 'BPE' ? robertaParts(json, config, added) : {};
+}
+
+/** The parts of a tokenizer.json that a RobertaTokenizer has, whatever the file says. */
+function robertaParts(json: TokenizerJson, config: Config, added: readonly AddedToken[]): TokenizerJson {
+  const { add_prefix_space: addsSpace, trim_offsets: trims } = config;
+  const spelling = { add_prefix_space: addsSpace ?? false, trim_offsets: trims ?? true };
+  const special = (value: Token): [string, number | undefined] => {
+    const content = contentOf(value);
+    return [content, added.find((one) => one.content === content)?.id ?? json.model.vocab[content]];
+  };
+  const [sep, cls] = [special(config.sep_token ?? '</s>'), special(config.cls_token ?? '<s>')];
+  return {
+    normalizer: null,
+    pre_tokenizer: { type: 'ByteLevel', ...spelling, use_regex: true },
+    decoder: { type: 'ByteLevel', ...spelling, use_regex: true },
+    post_processor: { type: 'RobertaProcessing', sep, cls, ...spelling },
+  };
+}
+
 /** The parts of a tokenizer.json that a BertTokenizer has, whatever the file says. */
 function bertParts(json: TokenizerJson, config: Config, added: readonly AddedToken[]): TokenizerJson {
   const name = (key: 'unk_token' | 'cls_token' | 'sep_token') => contentOf(config[key] ?? (bertSpecials[key] as string));
@@ -287,13 +319,13 @@ function bertParts(json: TokenizerJson, config: Config, added: readonly AddedTok
 }
 
 /** In words, what of a text becomes another token. */
-function differencesOf(itself: TokenizerConfig, made: TokenizerConfig): string[] {
+function differencesOf(itself: TokenizerConfig, made: TokenizerConfig, whose: string): string[] {
   const differ = (a: unknown, b: unknown) => JSON.stringify(a) !== JSON.stringify(b);
   const differences: string[] = [];
   const [before, after] = [itself, made].map(({ normalizer }) => lowerCases(normalizer));
   if (before !== after) differences.push(`texts are ${after ? '' : 'not '}lower-cased`);
-  else if (differ(itself.normalizer, made.normalizer)) differences.push("texts are normalized as BERT's");
-  if (differ(itself.preTokenizer, made.preTokenizer)) differences.push("they are cut into words as BERT's");
+  else if (differ(itself.normalizer, made.normalizer)) differences.push(`texts are normalized as ${whose}`);
+  if (differ(itself.preTokenizer, made.preTokenizer)) differences.push(`they are cut into words as ${whose}`);
   const { vocabulary: _, ...model } = made.model;
   const { vocabulary: __, ...own } = itself.model;
   if (differ(own, model)) differences.push(`words are cut with ${quoted(model.unknownToken)} for what is unknown`);
