@@ -1,6 +1,8 @@
 /** Mistakes are thrown at the call, with names. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Device } from '../../src/backend/device.ts';
+import type { StridedOperand } from '../../src/backend/operations/operation.ts';
+import type { Tensor } from '../../src/backend/tensor.ts';
 import { ShapeError } from '../../src/errors.ts';
 import { candidates, describeOnEach } from './backends.ts';
 
@@ -19,6 +21,18 @@ describeOnEach(candidates, ({ create }) => {
       ...{ input: device.borrow('bytes', new Uint8Array(12)), type: 'BF16', output: f32('c', 6) },
       ...{ rows: 2, columns: 3, offset: 0, rowStride, columnStride },
     });
+  /** Two sequences of three tokens, two heads of two; query, key and value, and their gradients, are parts of one tensor each. */
+  type Part = (i: number) => StridedOperand;
+  const attentionGradients = (...places: ((part: Part, read: Part) => StridedOperand)[]) => {
+    const parts =
+      (tensor: Tensor): Part =>
+      (i) => ({ tensor, offset: 4 * i, batchStride: 36, rowStride: 12, headStride: 2 });
+    const [read, part] = [parts(f32('qkv', 2, 3, 12)), parts(f32('gradients', 2, 3, 12))];
+    const [gradQuery, gradKey, gradValue] = places.map((place) => place(part, read));
+    const shape = { batch: 2, heads: 2, headSize: 2, queryLength: 3, keyLength: 3 };
+    const kept = { output: f32('y', 6, 4), logSumExp: f32('kept', 6, 2), gradOutput: f32('dy', 6, 4) };
+    device.attentionBackward({ query: read(0), key: read(1), value: read(2), ...kept, gradQuery, gradKey, gradValue, ...shape });
+  };
   const mistakes: [string, () => void, RegExp][] = [
     ['values placed past the end', () => placed(4, 1), /^stridedCopy: reaches element 6 of 'c' f32 \[6\]$/],
     ['values placed on each other', () => placed(2, 1), /^stridedCopy: with strides 2 and 1, values of \[2, 3\] fall on each other$/],
@@ -235,6 +249,46 @@ describeOnEach(candidates, ({ create }) => {
         device.layerNormBackward({ input: f32('x', 2, 4), ...kept, gradOutput: dy, gradInput: dy, accumulate: true });
       },
       /^layerNormBackward: gradInput 'dy' f32 \[2,4\] and gradOutput 'dy' f32 \[2,4\] share memory$/,
+    ],
+    [
+      'gradients of attention in one place',
+      () =>
+        attentionGradients(
+          (part) => part(0),
+          (part) => part(1),
+          (part) => part(1),
+        ),
+      /^attentionBackward: gradKey 'gradients' f32 \[2,3,12\] and gradValue 'gradients' f32 \[2,3,12\] share elements$/,
+    ],
+    [
+      'gradients of attention that reach into each other',
+      () =>
+        attentionGradients(
+          (part) => part(0),
+          (part) => ({ ...part(1), offset: 3 }),
+          (part) => part(2),
+        ),
+      /^attentionBackward: gradQuery 'gradients' f32 \[2,3,12\] and gradKey 'gradients' f32 \[2,3,12\] share elements$/,
+    ],
+    [
+      'a gradient of attention in the place of what it reads',
+      () =>
+        attentionGradients(
+          (_, read) => read(0),
+          (part) => part(1),
+          (part) => part(2),
+        ),
+      /^attentionBackward: gradQuery 'qkv' f32 \[2,3,12\] and query 'qkv' f32 \[2,3,12\] share elements$/,
+    ],
+    [
+      'a gradient of attention whose elements fall on each other',
+      () =>
+        attentionGradients(
+          (part) => ({ ...part(0), headStride: 1 }),
+          (part) => part(1),
+          (part) => part(2),
+        ),
+      /^attentionBackward: gradQuery 'gradients' f32 \[2,3,12\] has elements that fall on each other$/,
     ],
     // What only plain JavaScript can leave out.
     ['no output', () => device.gelu({ input: f32('x', 4) } as never), /^gelu: output is missing: hand in a tensor/],

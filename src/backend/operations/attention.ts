@@ -5,6 +5,7 @@ import type { Tensor } from '../tensor.ts';
 import { precisionNumber } from './linear.ts';
 import { input, operation, optional, output, type StridedOperand, strided } from './operation.ts';
 import { describe, expectProbability, isCount } from './shapes.ts';
+import { overlaps, overlapsItself, type StridedElements } from './strided_overlap.ts';
 
 export interface AttentionAttributes {
   /** Sequences. */
@@ -82,6 +83,34 @@ function stridesOf(operand: StridedOperand, of: 'query' | 'key', a: AttentionOpe
   return [offset, batchStride, rowStride, headStride] as const;
 }
 
+/** The elements that an operand reaches, from the start of its storage. */
+function elementsOf(operand: StridedOperand, of: 'query' | 'key', a: AttentionOperands): StridedElements {
+  const { tensor, offset, batchStride, rowStride, headStride } = operand;
+  const [heads, length] = of === 'query' ? [a.heads, a.queryLength] : [a.keyValueHeads ?? a.heads, a.keyLength];
+  const rows = a.sequences
+    ? [{ count: rowsIn(operand, heads, a), stride: rowStride }]
+    : [
+        { count: a.batch, stride: batchStride },
+        { count: length, stride: rowStride },
+      ];
+  return { offset: tensor.offset + offset, size: a.headSize, steps: [...rows, { count: heads, stride: headStride }] };
+}
+
+/** Gradients share no element with each other, nor with what is read; in one tensor they lie beside each other. */
+function expectApart(a: AttentionOperands & Record<'gradQuery' | 'gradKey' | 'gradValue', StridedOperand>): void {
+  const operands = (['gradQuery', 'gradKey', 'gradValue', 'query', 'key', 'value'] as const).map((name) => {
+    const of = name === 'query' || name === 'gradQuery' ? 'query' : 'key';
+    return { name, tensor: a[name].tensor, elements: elementsOf(a[name], of, a) };
+  });
+  for (const [i, written] of operands.slice(0, 3).entries()) {
+    if (overlapsItself(written.elements))
+      throw new ShapeError(`${written.name} ${describe(written.tensor)} has elements that fall on each other`);
+    for (const other of operands.slice(i + 1))
+      if (written.tensor.storage === other.tensor.storage && overlaps(written.elements, other.elements))
+        throw new ShapeError(`${written.name} ${describe(written.tensor)} and ${other.name} ${describe(other.tensor)} share elements`);
+  }
+}
+
 const strides = <const Name extends string>(name: Name) =>
   [`${name}Offset`, `${name}BatchStride`, `${name}RowStride`, `${name}HeadStride`] as const;
 
@@ -149,7 +178,7 @@ export const attentionBackward = operation<AttentionAttributes>()('attentionBack
     // Rows of a sequence are there in both, or in neither.
     if (sequences && attentionNumbers({ ...a, query: gradQuery, key: gradKey, value: gradValue }).some((n, i) => n !== numbers[i]))
       throw new ShapeError('gradients have rows in another number than what they are the gradients of');
-    return [
+    const all = [
       ...numbers,
       ...stridesOf(a.query, 'query', a),
       ...stridesOf(a.key, 'key', a),
@@ -157,6 +186,8 @@ export const attentionBackward = operation<AttentionAttributes>()('attentionBack
       ...stridesOf(gradQuery, 'query', a),
       ...stridesOf(gradKey, 'key', a),
       ...stridesOf(gradValue, 'key', a),
-    ];
+    ] as const;
+    expectApart(a);
+    return all;
   },
 });
