@@ -6,7 +6,7 @@ const layers = [
   ['cli'],
   ['server'],
   ['pipelines'],
-  ['glue', 'convert', 'bench', 'retrieval'],
+  ['generation', 'glue', 'convert', 'bench', 'retrieval'],
   ['training'],
   ['models'],
   ['tokenizer'],

@@ -31,6 +31,7 @@ export const randomStream = {
   sample: 7,
   split: 8,
   forms: 9,
+  sampling: 10,
 } as const;
 
 /** The values in another order, in place (Fisher-Yates). */
