@@ -108,14 +108,15 @@ export function toByteLetters(text: string): string {
   return letters;
 }
 
-/** Tokens in letters for bytes as text; a token that has other letters stands for itself, and bytes that are no text become U+FFFD. */
+/** The bytes of a token in letters for bytes; a token that has other letters stands for itself. */
+export function tokenBytes(token: string): Uint8Array {
+  const own = Array.from(token, (letter) => byteOfLetter.get(letter));
+  return own.includes(undefined) ? encoder.encode(token) : Uint8Array.from(own as number[]);
+}
+
+/** Tokens in letters for bytes as text; bytes that are no text become U+FFFD. */
 export function joinByteLetters(tokens: readonly string[]): string {
-  const bytes: number[] = [];
-  for (const token of tokens) {
-    const own = Array.from(token, (letter) => byteOfLetter.get(letter));
-    for (const byte of own.includes(undefined) ? encoder.encode(token) : (own as number[])) bytes.push(byte);
-  }
-  return decoder.decode(Uint8Array.from(bytes));
+  return decoder.decode(Uint8Array.from(tokens.flatMap((token) => Array.from(tokenBytes(token)))));
 }
 
 /** Tokens with a mark for a space as text; without the first token's where one is put before every text. */

@@ -4,6 +4,7 @@ import { CharacterLoss } from './character_loss.ts';
 import { lowerCases } from './normalizer.ts';
 import { joinByteLetters, joinMarked } from './spelling.ts';
 import { TextSteps } from './text_steps.ts';
+import { byteStream, growingStream, type TextStream } from './text_stream.ts';
 import { parseTokenizerJson, readTokenizerJson, type TemplateItem, type TokenizerConfig } from './tokenizer_json.ts';
 import { type EncodedPart, type TruncationSide, truncate } from './truncate.ts';
 import { cleanUpSpaces, joinPieces } from './word_piece.ts';
@@ -245,6 +246,13 @@ export class Tokenizer {
     }
     const text = joinTokens(shown, decoder);
     return this.settings.cleansUp ? cleanUpSpaces(text) : text;
+  }
+
+  /** The same of ids that come one by one, as text that grows by whole characters. */
+  textStream(options: { skipSpecialTokens?: boolean } = {}): TextStream {
+    checkOptions(options, { skipSpecialTokens: kinds.flag });
+    if (this.config.decoder?.type !== 'ByteLevel') return growingStream((ids) => this.decode(ids, options));
+    return byteStream((id) => (options.skipSpecialTokens && this.specialIds.has(id) ? undefined : this.shown[id]));
   }
 
   /** What JSON.stringify writes of it: a tokenizer.json. */
