@@ -5,8 +5,8 @@ import { type ModelConfig, neuronsOf } from '../models/config.ts';
 import { modelNames } from '../models/families/families.ts';
 import { ignoredLabel, type LabeledBatch } from '../models/language_model.ts';
 import type { MaskedLanguageModel } from '../models/masked_language_model.ts';
-import { maskedStep } from '../training/masked_steps.ts';
 import { pretrainingAdamW } from '../training/optimizer.ts';
+import { predictionStep } from '../training/prediction_steps.ts';
 import { Trainer } from '../training/trainer.ts';
 import type { Contestant } from './contest.ts';
 import { fillUniform, milliseconds, summarize, type Timing } from './timing.ts';
@@ -89,7 +89,7 @@ export async function benchmarkTraining(device: Device, options: TrainingBenchma
     config,
     async step(tokens, learningRate) {
       const started = performance.now();
-      const { loss } = await maskedStep(trainer, model, [tokens], learningRate, balance);
+      const { loss } = await predictionStep(trainer, model, [tokens], learningRate, balance);
       return { loss, milliseconds: performance.now() - started };
     },
   }));

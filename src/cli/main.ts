@@ -15,6 +15,7 @@ import { evalCommand } from './commands/eval.ts';
 import { exportCommand } from './commands/export.ts';
 import { fillMaskCommand } from './commands/fill_mask.ts';
 import { finetuneCommand } from './commands/finetune.ts';
+import { generateCommand } from './commands/generate.ts';
 import { glueCommand } from './commands/glue.ts';
 import { inspectCommand } from './commands/inspect.ts';
 import { pretrainCommand } from './commands/pretrain.ts';
@@ -35,7 +36,7 @@ function createProgram(): Command {
     });
   // In the order of use.
   const groups = {
-    'Use a model:': [fillMaskCommand, embedCommand, similarCommand, rerankCommand, classifyCommand, inspectCommand],
+    'Use a model:': [fillMaskCommand, generateCommand, embedCommand, similarCommand, rerankCommand, classifyCommand, inspectCommand],
     'Train one:': [tokenizerCommand, pretrainCommand, convertCommand, finetuneCommand],
     'Measure it:': [evalCommand, glueCommand, curvesCommand, benchCommand],
     'Take it elsewhere:': [exportCommand, serveCommand],

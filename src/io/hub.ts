@@ -5,6 +5,7 @@ import { FailureError, InputError } from '../errors.ts';
 import { fileError, maximumJsonBytes, readJson } from './files.ts';
 import { CallbackError, commitPattern, type DiskError, HubClient, isOfDisk, UnavailableError } from './hub_client.ts';
 import {
+  generationFiles,
   modelFiles,
   pickledError,
   pickledWeights,
@@ -241,7 +242,7 @@ function choose(
     .flatMap(({ path }) => moduleFiles.map((file) => pathIn(path, file)));
   const paths = [
     ...parts.flatMap(({ small }) => small),
-    ...[...sentenceFiles, ...textSettingsFiles, ...ofModules].filter((path) => files.has(path)),
+    ...[...generationFiles, ...sentenceFiles, ...textSettingsFiles, ...ofModules].filter((path) => files.has(path)),
     ...parts.flatMap(({ large }) => large),
   ];
   const wanted = [...new Set(paths)].map((path) => checkedSize(name, files.get(path) as HubFile));

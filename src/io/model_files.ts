@@ -5,6 +5,8 @@ import { InputError } from '../errors.ts';
 export const modelFiles = ['config.json', 'model.safetensors', 'tokenizer.json'] as const;
 /** What belongs to a tokenizer.json; the last two are of before tokenizer_config.json said it all. */
 export const tokenizerFiles = ['tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json'] as const;
+/** What a model that writes has besides: how it writes by default, and its template for conversations. */
+export const generationFiles = ['generation_config.json', 'chat_template.jinja'] as const;
 export const weightsIndex = 'model.safetensors.index.json';
 export const pickledWeights = 'pytorch_model.bin';
 

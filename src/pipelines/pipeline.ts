@@ -3,13 +3,17 @@ import { createDevice, type DeviceName, deviceNames, deviceNotice } from '../bac
 import type { Device } from '../backend/device.ts';
 import { type Precision, precisions } from '../backend/prepared_weight.ts';
 import { InputError, printable, quoted } from '../errors.ts';
+import { readChatTemplate } from '../generation/chat.ts';
+import { readGenerationDefaults } from '../generation/settings.ts';
 import type { HubOptions } from '../io/hub.ts';
 import { resolveModelFolder } from '../io/model_folder.ts';
 import { transformerFolder } from '../io/sentence_folder.ts';
 import type { Batching } from '../models/batch_queue.ts';
+import type { CausalLanguageModel } from '../models/causal_language_model.ts';
 import {
   checkVocabulary,
   type LoadOptions,
+  loadCausalLanguageModel,
   loadEncoder,
   loadMaskedLanguageModel,
   loadSequenceClassifier,
@@ -31,6 +35,7 @@ import {
   type TextSettings,
 } from './sentence_transformer.ts';
 import { TextClassificationPipeline } from './text_classification.ts';
+import { TextGenerationPipeline } from './text_generation.ts';
 import { TextRankingPipeline } from './text_ranking.ts';
 
 export interface PipelineOptions extends HubOptions, PromptOptions {
@@ -80,6 +85,7 @@ export interface Pipelines {
   'feature-extraction': FeatureExtractionPipeline;
   'text-classification': TextClassificationPipeline;
   'text-ranking': TextRankingPipeline;
+  'text-generation': TextGenerationPipeline;
   /** Another name of 'text-classification'. */
   'sentiment-analysis': TextClassificationPipeline;
   /** Another name of 'feature-extraction'. */
@@ -101,20 +107,24 @@ interface Parts<M, Said> {
   release: () => void;
 }
 
-interface Task<M extends Model, P, Said extends TextSettings | undefined> {
+interface Task<M extends Model | CausalLanguageModel, P, Said extends TextSettings | undefined> {
   /** What sentence-transformers' files say, before the model is read. */
   read(folder: string): Promise<Said>;
   load(folder: string, device: Device, options: LoadOptions): Promise<M>;
   create(parts: Parts<M, Said>): P | Promise<P>;
 }
 
+/** @throws InputError if one is given */
+function refusePrompts(prompt: PromptOptions, where: string): void {
+  for (const [name, value] of Object.entries(prompt))
+    if (value !== undefined) throw new InputError(`${name}: is put before texts that are embedded or classified, not where ${where}`);
+}
+
 const fillMask: Task<MaskedLanguageModel, FillMaskPipeline, undefined> = {
   read: async () => undefined,
   load: loadMaskedLanguageModel,
   create({ model, tokenizer, device, batching, folder, prompt, notice, release }) {
-    for (const [name, value] of Object.entries(prompt))
-      if (value !== undefined)
-        throw new InputError(`${name}: is put before texts that are embedded or classified, not where blanks are filled`);
+    refusePrompts(prompt, 'blanks are filled');
     if (tokenizer.maskId === undefined) throw new InputError(`${folder}/tokenizer.json: has no mask token, which fill-mask needs`);
     return new FillMaskPipeline(model, tokenizer, { device, batching, notice, release });
   },
@@ -150,11 +160,22 @@ const textRanking: Task<SequenceClassifier, TextRankingPipeline, CrossEncoderSet
   },
 };
 
+const textGeneration: Task<CausalLanguageModel, TextGenerationPipeline, undefined> = {
+  read: async () => undefined,
+  load: loadCausalLanguageModel,
+  async create({ model, tokenizer, device, folder, prompt, notice, release }) {
+    refusePrompts(prompt, 'text is written');
+    const [defaults, template] = [await readGenerationDefaults(folder), await readChatTemplate(folder, tokenizer)];
+    return new TextGenerationPipeline(model, tokenizer, { device, defaults, template, notice, release });
+  },
+};
+
 const tasks = {
   'fill-mask': fillMask,
   'feature-extraction': featureExtraction,
   'text-classification': textClassification,
   'text-ranking': textRanking,
+  'text-generation': textGeneration,
   'sentiment-analysis': textClassification,
   embeddings: featureExtraction,
 };
@@ -164,6 +185,7 @@ const tasks = {
  *
  * @param task 'fill-mask': the most probable words for each [MASK]. 'feature-extraction': vectors of texts, for search and comparison.
  *   'text-classification': the class of each text. 'text-ranking': documents by how well they answer a query, with a cross-encoder.
+ *   'text-generation': what a decoder writes on from a text.
  * @param model a folder with config.json, model.safetensors and tokenizer.json (in a browser its address), or OWNER/NAME of a model on the
  *   Hugging Face hub, which is downloaded once; for 'fill-mask' by default the model that ships with this package. Other tasks need one.
  * @throws InputError, before anything is downloaded, if the task, `dtype`, `device` or `threads` is none there is; FailureError if a download
@@ -188,7 +210,7 @@ export async function pipeline<Name extends keyof Pipelines>(
   }
   if (model === undefined && task !== 'fill-mask')
     throw new InputError(`${task}: no model is named, and the one that ships fills masks; ${models[task as keyof typeof models]}`);
-  const { read, load, create } = tasks[task] as Task<Model, unknown, TextSettings | undefined>;
+  const { read, load, create } = tasks[task] as Task<Model | CausalLanguageModel, unknown, TextSettings | undefined>;
   const forSentences = task === 'feature-extraction' || task === 'embeddings';
   if (model !== undefined) checkArgument('model', model, kinds.text);
   checkOptions(options, optionKinds);
@@ -202,7 +224,7 @@ export async function pipeline<Name extends keyof Pipelines>(
   const fallback = !given && deviceNameOf(options.device) === undefined && !toldOfFallback ? deviceNotice() : undefined;
   if (fallback) notice(fallback);
   toldOfFallback ||= fallback !== undefined;
-  let loaded: Model | undefined;
+  let loaded: Model | CausalLanguageModel | undefined;
   const release = () => {
     loaded?.dispose();
     if (!given) device.dispose();
@@ -248,6 +270,8 @@ const models = {
   'text-classification': "name a folder that 'ufb finetune' made, or a classifier of the Hugging Face hub",
   'sentiment-analysis': "name a classifier of the Hugging Face hub, or a folder that 'ufb finetune' made",
   embeddings: "name one of sentence-transformers, 'sentence-transformers/all-MiniLM-L6-v2' say",
+  'text-generation':
+    "name a folder that 'ufb pretrain --objective causal' made, or a decoder of the Hugging Face hub, 'distilbert/distilgpt2' say",
   'text-ranking': "name a cross-encoder, 'cross-encoder/ms-marco-MiniLM-L6-v2' say",
 };
 

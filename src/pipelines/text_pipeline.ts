@@ -93,7 +93,7 @@ export abstract class TextPipeline<Input, Encoded extends TokenizedText> extends
   private readonly cut: Cut | undefined;
   protected readonly notice: (message: string) => void;
   private readonly release: () => void;
-  private readonly session: Session;
+  protected readonly session: Session;
   private readonly queue: BatchQueue;
   private readonly losses: LossNotice;
   private readonly pause = new Pause();
@@ -212,7 +212,7 @@ export abstract class TextPipeline<Input, Encoded extends TokenizedText> extends
   }
 
   /** Begins at once, so that what is asked for in one turn of the event loop goes together; the end waits for it. */
-  private async untilDone<T>(work: () => Promise<T>): Promise<T> {
+  protected async untilDone<T>(work: () => Promise<T>): Promise<T> {
     if (this.ended) throw new Error(`this ${this.task} pipeline was disposed`);
     const result = work();
     const settled = result.then(nothing, nothing);

@@ -71,3 +71,46 @@ export function evaluationBatches(
   }
   return batches;
 }
+
+/**
+ * Sequences of one token more than `length`, [sequences, length + 1], as batches in which each token is to be predicted of those before it. The last
+ * batch may be smaller. `begin`: if given, a document begins with each such token, and no token sees what is before its document.
+ */
+export function nextTokenBatches(
+  sequences: Int32Array,
+  { batch: most, length, begin }: { batch: number; length: number; begin?: number },
+): LabeledBatch[] {
+  const batches: LabeledBatch[] = [];
+  const total = sequences.length / (length + 1);
+  for (let first = 0; first < total; first += most) {
+    const batch = Math.min(most, total - first);
+    const [ids, labels] = [new Int32Array(batch * length), new Int32Array(batch * length)];
+    for (let row = 0; row < batch; row++) {
+      const start = (first + row) * (length + 1);
+      ids.set(sequences.subarray(start, start + length), row * length);
+      labels.set(sequences.subarray(start + 1, start + 1 + length), row * length);
+    }
+    batches.push({ batch, length, ids, labels, documents: begin === undefined ? undefined : documentsOf(ids, length, begin) });
+  }
+  return batches;
+}
+
+/** How many tokens each document has, of sequences of `length` one behind the other: one begins with each sequence and with each token `begin`. */
+function documentsOf(ids: Int32Array, length: number, begin: number): Int32Array {
+  const documents: number[] = [];
+  ids.forEach((id, index) => {
+    if (index % length === 0 || id === begin) documents.push(0);
+    documents[documents.length - 1]++;
+  });
+  return Int32Array.from(documents);
+}
+
+/** The next `count` micro-batches of `batch` sequences of `length`, each token to be predicted; the stream's are a token longer. */
+export async function drawNextTokenBatches(
+  stream: SequenceStream,
+  { count, batch, length, begin }: { count: number; batch: number; length: number; begin?: number },
+): Promise<LabeledBatch[]> {
+  const sequences = new Int32Array(count * batch * (length + 1));
+  for (let i = 0; i < count * batch; i++) await stream.next(sequences.subarray(i * (length + 1), (i + 1) * (length + 1)));
+  return nextTokenBatches(sequences, { batch, length, begin });
+}

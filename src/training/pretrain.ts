@@ -1,25 +1,23 @@
-/** Masked language model pretraining from text files: the run as a whole. */
+/** Pretraining of a language model from text files: the run as a whole. */
 import { joinPath } from '#platform';
 import type { Device } from '../backend/device.ts';
 import type { ProductPrecision } from '../backend/prepared_weight.ts';
-import { InputError } from '../errors.ts';
 import { writeFileAtomic } from '../io/files.ts';
-import { createMaskedLanguageModel, saveCheckpoint } from '../models/checkpoint.ts';
+import { saveCheckpoint } from '../models/checkpoint.ts';
 import type { FeedforwardConfig } from '../models/config.ts';
 import type { LabeledBatch } from '../models/language_model.ts';
-import type { MaskedLanguageModel } from '../models/masked_language_model.ts';
 import { countParameters } from '../nn/parameter.ts';
 import { saveTokenizer } from '../tokenizer/save_tokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
 import type { TextStyleName } from '../tokenizer/word_piece_json.ts';
-import { nextBatches, possibleCuts } from './batches.ts';
 import { CollapseNotice, type LeafUse, spreadingAdvice } from './leaf_use.ts';
 import { renderLossChart } from './loss_chart.ts';
-import { maskedLoss, maskedStep } from './masked_steps.ts';
-import { type MaskingOptions, maskingCounts } from './masking.ts';
+import { objectiveOf, type PredictionTask } from './objective.ts';
+import type { ObjectiveName } from './objective_names.ts';
 import { pretrainingAdamW, startBranchesAlike } from './optimizer.ts';
-import { freezePositionScale, modelConfig, newTokenizer, specialId, startingModel } from './pretrain_start.ts';
+import { predictionLoss, predictionStep } from './prediction_steps.ts';
+import { newTokenizer } from './pretrain_start.ts';
 import { loadPretraining, savePretraining } from './pretrain_state.ts';
 import { heldOutBatches, openStream } from './pretrain_texts.ts';
 import { checkFinite, inRunFolder, RunClock, type RunSession, takeSteps } from './run.ts';
@@ -32,14 +30,16 @@ import { unigramLoss, type Verdict, verdictOnPretraining } from './verdict.ts';
 
 /** What a run is: recorded in its folder and the same in every session. */
 export interface PretrainOptions {
-  /** Folder of a crammedBERT that the run starts from instead of new weights; its shape and tokenizer are then those of the run, whatever is said of a new model's. */
+  /** What is predicted; 'masked' if absent. */
+  objective?: ObjectiveName;
+  /** Folder of a model, as a run with the same objective leaves one, that the run starts from instead of new weights; its shape and tokenizer are then those of the run, whatever is said of a new model's. */
   model?: string;
   /** Text files, plain or gzipped, one paragraph a line, blank lines between documents. */
   corpus: string[];
   /** tokenizer.json to use; otherwise one of `vocabulary` entries is trained on the corpus. */
   tokenizer?: string;
   vocabulary: number;
-  /** Of the tokenizer that is trained; 'bert' if absent. */
+  /** Of the tokenizer that is trained for masked tokens; 'bert' if absent. */
   normalizer?: TextStyleName;
   layers: number;
   hidden: number;
@@ -58,6 +58,8 @@ export interface PretrainOptions {
   accumulate: number;
   /** Share of the micro-batches whose sequences are perhaps cut, and of which other shares are predicted (see `nextBatches`). */
   variedShare?: number;
+  /** Of next tokens: no token sees what comes before its document; otherwise documents are packed as one text. */
+  withinDocuments?: boolean;
   /** Budget: one of the two. */
   tokens?: number;
   minutes?: number;
@@ -139,22 +141,14 @@ export function pretrain(options: PretrainOptions, session: PretrainSession): Pr
   const { device, out } = session;
   const inputs = { corpus: options.corpus, 'held-out': options.heldOut === undefined ? [] : [options.heldOut] };
   return inRunFolder('pretrain', session, inputs, async (folder, open) => {
-    if (!options.model) modelConfig(options, { vocabularySize: options.vocabulary }); // Before the work of training a tokenizer.
-    const tokenizer = folder.isNew ? await newTokenizer(options, session) : await loadTokenizer(out, session.onNotice);
-    const maskId = specialId(tokenizer, 'maskId', '[MASK]', options);
-    specialId(tokenizer, 'sepId', '[SEP]', options);
+    const objective = objectiveOf(options);
+    if (!options.model) objective.config({ vocabularySize: options.vocabulary }); // Before the work of training a tokenizer.
+    const tokenizer = folder.isNew ? await newTokenizer(objective, options, session) : await loadTokenizer(out, session.onNotice);
+    objective.checkTokenizer(tokenizer);
     const saved = session.resume && (await hasState(out));
-    const model = options.model
-      ? await startingModel(options, saved ? out : options.model, tokenizer, device)
-      : createMaskedLanguageModel(modelConfig(options, tokenizer), device, options.seed);
+    const task = await objective.start(options.model && (saved ? out : options.model), tokenizer, session);
+    const { model } = task;
     open.push(model);
-    const { mlmProbability: share } = model.config;
-    const masking = { maskId, vocabularySize: tokenizer.vocabularySize, share };
-    if (maskingCounts(options.length, share).predicted === 0)
-      throw new InputError(`--length ${options.length} is too short: ${100 * share} % of a sequence are predicted, and that is no token`);
-    if (options.variedShare && possibleCuts(options.length).length === 1)
-      session.onNotice?.(`--length ${options.length} cannot be halved: what varies is only how much of a sequence is predicted`);
-    freezePositionScale(model);
     const { precision, branchRate } = options;
     if (branchRate && !options.model) for (const parameter of model.parameters) await startBranchesAlike(parameter);
     const trainer = new Trainer(device, model.parameters, {
@@ -165,9 +159,9 @@ export function pretrain(options: PretrainOptions, session: PretrainSession): Pr
     const resumed = saved ? await loadPretraining(out, trainer.optimizer, model.config.vocabSize) : undefined;
     if (session.resume && !resumed) session.onNotice?.('the run was stopped before its first save: starting again');
     // First, for it soon tells of a corpus that is none.
-    const stream = await openStream(options, tokenizer, session, resumed?.stream);
+    const stream = await openStream(options, task, session, resumed?.stream);
     try {
-      const heldOut = await heldOutBatches(options, tokenizer, masking, session);
+      const heldOut = await heldOutBatches(options, task, session);
       if (heldOut.length === 0)
         session.onNotice?.(
           `no held-out loss: one document of ${options.heldOutEvery} is held out, which in no file makes ${options.length} tokens; name a text with --held-out`,
@@ -176,7 +170,7 @@ export function pretrain(options: PretrainOptions, session: PretrainSession): Pr
       await folder.record(options);
       const progress = resumed?.progress ?? { step: 0, tokens: 0, seconds: 0, history: [], recentLosses: [] };
       await session.onStart?.({ id: folder.id, step: progress.step });
-      const finished = await train({ options, session, tokenizer, masking, model, trainer, heldOut, stream, progress });
+      const finished = await train({ options, session, tokenizer, task, trainer, heldOut, stream, progress });
       const { diverged, notice } = finished ? verdict(progress, heldOut, stream, tokenizer) : { diverged: false };
       if (notice) session.onNotice?.(notice);
       return {
@@ -197,16 +191,16 @@ interface Training {
   options: PretrainOptions;
   session: PretrainSession;
   tokenizer: Tokenizer;
-  masking: MaskingOptions;
-  model: MaskedLanguageModel;
+  task: PredictionTask;
   trainer: Trainer;
   heldOut: LabeledBatch[];
   stream: SequenceStream;
   progress: RunProgress;
 }
 
-async function train({ options, session, tokenizer, masking, model, trainer, heldOut, stream, progress }: Training): Promise<boolean> {
+async function train({ options, session, tokenizer, task, trainer, heldOut, stream, progress }: Training): Promise<boolean> {
   const { out } = session;
+  const { model } = task;
   const clock = new RunClock(session, progress);
   const shape = { count: options.accumulate, batch: options.batch, length: options.length, variedShare: options.variedShare };
   const sequencesPerStep = shape.count * shape.batch;
@@ -226,9 +220,12 @@ async function train({ options, session, tokenizer, masking, model, trainer, hel
       const multiplier = learningRateMultiplier(options.schedule, spent());
       const learningRate = options.learningRate * multiplier;
       const balance = isBalanced() ? (options.balance ?? 0) * multiplier : 0;
-      const batches = await nextBatches(stream, shape, options.seed, masking);
+      const batches = await task.next(stream, shape);
       // The next step's text is read and tokenized while the backend computes this one.
-      const [result] = await Promise.all([maskedStep(trainer, model, batches, learningRate, balance), stream.prefetch(sequencesPerStep)]);
+      const [result] = await Promise.all([
+        predictionStep(trainer, model, batches, learningRate, balance),
+        stream.prefetch(sequencesPerStep),
+      ]);
       progress.step++;
       progress.tokens += sequencesPerStep * shape.length;
       checkFinite(result, { step: progress.step, learningRate, advice: 'try a lower --learning-rate', saved: { step: savedStep, out } });
@@ -238,7 +235,7 @@ async function train({ options, session, tokenizer, masking, model, trainer, hel
     },
     async evaluate() {
       if (heldOut.length === 0) return;
-      const { loss: heldOutLoss, layers } = await maskedLoss(trainer, model, heldOut);
+      const { loss: heldOutLoss, layers } = await predictionLoss(trainer, model, heldOut);
       progress.history.push({ step: progress.step, tokens: progress.tokens, heldOutLoss, layers });
       session.onEvaluation?.({ ...place(), heldOutLoss, layers });
       if (isBalanced(settling)) collapse.check(layers);

@@ -2,12 +2,14 @@
 import * as v from 'valibot';
 import { productPrecisions } from '../backend/prepared_weight.ts';
 import { amountSchema, countSchema, pathSchema, positiveCountSchema, positiveSchema } from '../io/schemas.ts';
+import { objectiveNames } from './objective_names.ts';
 import type { PretrainOptions } from './pretrain.ts';
 import { scheduleNames } from './schedules.ts';
 
 /** Other keys are those of other versions. */
 export const pretrainOptionsSchema: v.GenericSchema<unknown, PretrainOptions> = v.pipe(
   v.looseObject({
+    objective: v.optional(v.picklist(objectiveNames)),
     model: v.optional(pathSchema),
     corpus: v.pipe(v.array(pathSchema), v.minLength(1)),
     tokenizer: v.optional(pathSchema),
@@ -25,6 +27,7 @@ export const pretrainOptionsSchema: v.GenericSchema<unknown, PretrainOptions> = 
     batch: positiveCountSchema,
     accumulate: positiveCountSchema,
     variedShare: v.optional(v.pipe(amountSchema, v.maxValue(1))),
+    withinDocuments: v.optional(v.boolean()),
     tokens: v.optional(positiveCountSchema),
     minutes: v.optional(positiveSchema),
     startedWith: v.optional(v.object({ tokens: v.optional(positiveCountSchema), minutes: v.optional(positiveSchema) })),

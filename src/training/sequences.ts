@@ -11,6 +11,8 @@ export interface BulkTokenizer {
   encodeIds(text: string, loss?: CharacterLoss): ArrayLike<number>;
   /** [SEP], which ends every paragraph, as crammedBERT's post-processor has it. */
   readonly sepId: number | undefined;
+  /** If given, a passage is one text, its paragraphs on lines of their own, and this id ends it, as GPT-2's texts are packed. */
+  readonly textEnd?: number;
 }
 
 /** Cuts a stream of tokens into sequences of `length`; a sequence may span paragraphs and documents. */
@@ -31,11 +33,13 @@ export class SequencePacker {
   add(passage: Passage): void {
     this.pending = this.rest();
     this.taken = 0;
-    for (const paragraph of passage.paragraphs) {
-      const ids = this.tokenizer.encodeIds(paragraph, this.loss);
+    const { sepId, textEnd } = this.tokenizer;
+    const [texts, end] = textEnd === undefined ? [passage.paragraphs, sepId] : [[passage.paragraphs.join('\n')], textEnd];
+    for (const text of texts) {
+      const ids = this.tokenizer.encodeIds(text, this.loss);
       for (let i = 0; i < ids.length; i++) this.pending.push(ids[i]);
       this.made += ids.length;
-      if (this.tokenizer.sepId !== undefined) this.pending.push(this.tokenizer.sepId);
+      if (end !== undefined) this.pending.push(end);
     }
   }
 

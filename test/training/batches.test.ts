@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { ignoredLabel } from '../../src/models/language_model.ts';
-import { nextBatches, possibleCuts } from '../../src/training/batches.ts';
+import { drawNextTokenBatches, nextBatches, nextTokenBatches, possibleCuts } from '../../src/training/batches.ts';
 import { SequenceStream } from '../../src/training/sequences.ts';
 import { namedDocuments, testFolder, characterTokenizer as tokenizer, writeCorpus } from './corpora.ts';
 
@@ -85,4 +85,24 @@ test('a length that cannot be halved stays, and no more than half of it is predi
     for (const from of [0, 15]) counts.add(predicted(labels.subarray(from, from + 15)));
   }
   expect([...counts].sort()).toEqual([1, 2, 3, 4, 5, 6, 7]);
+});
+
+test('each token is predicted of those before it, the last of a sequence too', async () => {
+  const paths = [writeCorpus(testFolder(), 'a.txt', namedDocuments('alpha', 120))];
+  const open = () => SequenceStream.open({ paths, tokenizer, length: 9, seed: 1, poolSize: 50, heldOutEvery: 0 });
+  const drawn = new Int32Array(6 * 9);
+  const [stream, again] = [await open(), await open()];
+  for (let i = 0; i < 6; i++) await stream.next(drawn.subarray(i * 9, (i + 1) * 9));
+  const batches = await drawNextTokenBatches(again, { count: 3, batch: 2, length: 8 });
+  expect(batches.map(({ batch, length }) => [batch, length])).toEqual(Array(3).fill([2, 8]));
+  const rows = batches.flatMap(({ ids, labels }) => [0, 1].map((row) => [...ids.slice(row * 8, row * 8 + 8), labels[row * 8 + 7]]));
+  expect(rows.flat()).toEqual(Array.from(drawn));
+  for (const { ids, labels } of batches) expect(Array.from(labels.subarray(0, 7))).toEqual(Array.from(ids.subarray(1, 8)));
+  expect(nextTokenBatches(drawn, { batch: 4, length: 8 }).map(({ batch }) => batch)).toEqual([4, 2]);
+});
+
+test('documents begin with each sequence and with each token that says so', () => {
+  const [{ ids, documents }] = nextTokenBatches(Int32Array.of(7, 8, 0, 9, 9, 0, 1, 2, 3, 0), { batch: 2, length: 4, begin: 0 });
+  expect(Array.from(ids)).toEqual([7, 8, 0, 9, 0, 1, 2, 3]);
+  expect(Array.from(documents ?? [])).toEqual([2, 2, 4]);
 });

@@ -30,6 +30,13 @@ test('packing loses no token, keeps the order and ends every paragraph with [SEP
   expect(text.length % 5).toBe(0);
 });
 
+test('of a model that writes, a passage is one text with its end behind it', () => {
+  const packer = new SequencePacker({ ...tokenizer, encodeIds: tokenizer.encodeIds, textEnd: tokenizer.sepId }, 5);
+  packer.add({ paragraphs: ['abc', 'de'], document: 0, length: 0 });
+  packer.add({ paragraphs: ['f'], document: 1, length: 0 });
+  expect(decodeCharacters(packer.rest())).toBe('abc\nde|f|');
+});
+
 describe('the stream of training sequences', () => {
   const open = (paths: string[], options: Partial<Parameters<typeof SequenceStream.open>[0]> = {}) =>
     SequenceStream.open({ paths, tokenizer, length, seed: 1, poolSize: 50, heldOutEvery: 0, ...options });

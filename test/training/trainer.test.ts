@@ -9,8 +9,8 @@ import type { MaskedLanguageModel } from '../../src/models/masked_language_model
 import type { Context } from '../../src/nn/parameter.ts';
 import { exportParameter } from '../../src/nn/parameter_arrays.ts';
 import { evaluationBatches } from '../../src/training/batches.ts';
-import { maskedLoss, maskedStep } from '../../src/training/masked_steps.ts';
 import { pretrainingAdamW } from '../../src/training/optimizer.ts';
+import { predictionLoss, predictionStep } from '../../src/training/prediction_steps.ts';
 import { type Reduce, type StepSums, Trainer } from '../../src/training/trainer.ts';
 import { candidates, describeOnEach } from '../backend/backends.ts';
 
@@ -30,8 +30,8 @@ function setUp(device: Device, changes: Partial<ModelConfig> = {}, precision?: P
   });
   return {
     model,
-    step: (work: readonly LabeledBatch[], learningRate: number, balance = 0) => maskedStep(trainer, model, work, learningRate, balance),
-    loss: async (work: readonly LabeledBatch[]) => (await maskedLoss(trainer, model, work)).loss,
+    step: (work: readonly LabeledBatch[], learningRate: number, balance = 0) => predictionStep(trainer, model, work, learningRate, balance),
+    loss: async (work: readonly LabeledBatch[]) => (await predictionLoss(trainer, model, work)).loss,
   };
 }
 

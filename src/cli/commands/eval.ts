@@ -15,6 +15,7 @@ import {
   sentenceModel,
 } from '../common.ts';
 import { addClassification } from './eval_classification.ts';
+import { addLm } from './eval_lm.ts';
 import { addRetrieval } from './eval_retrieval.ts';
 
 interface Options extends InferenceOptions {
@@ -39,6 +40,7 @@ interface AgreementOptions extends InferenceOptions {
 export function evalCommand(program: Command): void {
   const command = program.command('eval').description('measure a model on a text or a task');
   addMlm(command);
+  addLm(command);
   addClassification(command);
   addSts(command);
   addRetrieval(command);

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { InputError } from '../../errors.ts';
+import { objectiveNames } from '../../training/objective_names.ts';
 import type { PretrainOptions, PretrainResult } from '../../training/pretrain.ts';
 import { scheduleNames } from '../../training/schedules.ts';
 import {
@@ -56,6 +57,7 @@ const newModelOptions = [
 
 /** Options that make the run what it is, as opposed to those that may change from session to session. */
 const runOptionNames = [
+  'objective',
   'model',
   ...newModelOptions,
   'corpus',
@@ -63,6 +65,7 @@ const runOptionNames = [
   'batch',
   'accumulate',
   'variedShare',
+  'withinDocuments',
   'precision',
   'tokens',
   'minutes',
@@ -84,11 +87,19 @@ const maximumStepTokens = 2 ** 24;
 export function pretrainCommand(program: Command): void {
   const command = addModelOption(
     addShapeOptions(program.command('pretrain')),
-    'a crammedBERT to go on from, whose shape and tokenizer it then is (default: a new one)',
+    'a model to go on from, as this command makes with the same objective, whose shape and tokenizer it then is (default: a new one)',
     { mandatory: false },
   )
-    .description('pretrain a masked language model on text files; Ctrl-C saves and stops, --resume goes on exactly')
+    .description('pretrain a language model on text files; Ctrl-C saves and stops, --resume goes on exactly')
     .option('--corpus <file...>', 'text files, plain or gzipped: one paragraph a line, blank lines between documents')
+    .addOption(
+      new Option(
+        '--objective <name>',
+        'what is predicted: masked tokens (a BERT), or at each place the next token (causal: a GPT-2, which writes)',
+      )
+        .choices(objectiveNames)
+        .default('masked'),
+    )
     .addOption(
       new Option('--feedforward <kind>', 'fast feedforward trees, dense layers, or attention alone')
         .choices(['fff', 'dense', 'none'])
@@ -110,6 +121,7 @@ export function pretrainCommand(program: Command): void {
       parseNumber,
       0,
     )
+    .option('--within-documents', 'causal: no token sees what comes before its document (default: documents are packed as one text)')
     .option('--tokens <count>', 'budget: stop after so many tokens', parseCount)
     .option('--minutes <count>', 'budget: stop after so much time', parsePositive)
     .option('--learning-rate <rate>', 'peak learning rate; a model to go on from takes less, 3e-4 say', parsePositive, 1e-3)
@@ -127,10 +139,10 @@ export function pretrainCommand(program: Command): void {
   addRunOptions(command, 600);
   groupOptions(command, {
     'Required, with one of --tokens and --minutes:': '--corpus --out --tokens --minutes',
-    'What is trained:': '--model --revision --tokenizer --vocabulary --normalizer --layers --hidden --heads',
+    'What is trained:': '--objective --model --revision --tokenizer --vocabulary --normalizer --layers --hidden --heads',
     'Its feedforward layers:': '--feedforward --trees --depth --leaf-width --always-on --intermediate',
     'How it is trained:':
-      '--length --batch --accumulate --varied-share --shuffle --learning-rate --schedule --branch-rate --balance --seed',
+      '--length --batch --accumulate --varied-share --within-documents --shuffle --learning-rate --schedule --branch-rate --balance --seed',
     'Held-out text:': '--held-out --held-out-every --held-out-sequences --evaluate-every',
     'The run:': '--resume --checkpoint-every --dtype --log --json --quiet',
     'What computes:': computingOptions,
@@ -177,6 +189,7 @@ async function newOptions(options: Options, given: (name: string) => boolean): P
   const ofTokenizer = (['vocabulary', 'normalizer'] as const).find(given);
   if (given('tokenizer') && ofTokenizer)
     throw new InputError(`--tokenizer and --${ofTokenizer} are both given: the tokenizer has its ${ofTokenizer}`);
+  checkOfObjective(options, given);
   if (options.variedShare > 1) throw new InputError(`--varied-share ${options.variedShare} is more than all batches, 1`);
   const { batch, length, accumulate } = options;
   if (batch * length * accumulate > maximumStepTokens)
@@ -188,6 +201,20 @@ async function newOptions(options: Options, given: (name: string) => boolean): P
   const picked = await pick(options);
   if (picked.model !== undefined) await checkOfModel(picked.model, given);
   return picked;
+}
+
+/** Options of masked tokens alone, and of next ones. */
+const ofMasked = ['normalizer', 'variedShare'] as const;
+const ofCausal = ['withinDocuments'] as const;
+
+/** @throws InputError if an option is given that the objective has no use for */
+function checkOfObjective({ objective }: Options, given: (name: string) => boolean): void {
+  const isCausal = objective === 'causal';
+  const other = (isCausal ? ofMasked : ofCausal).find(given);
+  if (other)
+    throw new InputError(
+      `--${dashed(other)} is of ${isCausal ? 'masked' : 'next'} tokens, but there is --objective ${objective}; leave it out`,
+    );
 }
 
 /** @throws InputError if an option is given that trains what the model does not have */

@@ -1,13 +1,12 @@
-import { ignoredLabel, type LabeledBatch } from '../models/language_model.ts';
-import type { MaskedLanguageModel } from '../models/masked_language_model.ts';
+import { ignoredLabel, type LabeledBatch, type LanguageModel } from '../models/language_model.ts';
 import type { Context } from '../nn/parameter.ts';
 import { LeafCounts, type LeafUse, watchLeaves } from './leaf_use.ts';
 import type { StepResult, Trainer } from './trainer.ts';
 
-/** One step of masked language modeling: the mean loss, nats, is over the predicted positions of all micro-batches. `balance` as in Trainer.step. */
-export function maskedStep(
+/** One step of predicting tokens: the mean loss, nats, is over the predicted positions of all micro-batches. `balance` as in Trainer.step. */
+export function predictionStep(
   trainer: Trainer,
-  model: MaskedLanguageModel,
+  model: LanguageModel,
   batches: readonly LabeledBatch[],
   learningRate: number,
   balance: number,
@@ -18,9 +17,9 @@ export function maskedStep(
 }
 
 /** Mean loss over the predicted positions of some batches, nats, and where their tokens went; nothing is changed. */
-export async function maskedLoss(
+export async function predictionLoss(
   trainer: Trainer,
-  model: MaskedLanguageModel,
+  model: LanguageModel,
   batches: readonly LabeledBatch[],
 ): Promise<{ loss: number; layers: LeafUse[] }> {
   const counts = new LeafCounts(model.config.feedforward);
