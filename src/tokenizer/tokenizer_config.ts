@@ -9,8 +9,8 @@ import { InputError, quoted } from '../errors.ts';
 import { checkedJson, readOptionalJson } from '../io/checked_json.ts';
 import { kindOf } from '../io/files.ts';
 import { vocabularyFile } from '../io/model_files.ts';
-import { lowerCases } from './normalizer.ts';
 import { type SpecialTokenName, Tokenizer, type TokenizerSettings } from './tokenizer.ts';
+import { differencesOf } from './tokenizer_differences.ts';
 import { type AddedToken, parseTokenizerJson, readTokenizerJson, type TokenizerConfig, withIds } from './tokenizer_json.ts';
 import { readVocabulary } from './vocabulary_file.ts';
 
@@ -316,39 +316,4 @@ function bertParts(json: TokenizerJson, config: Config, added: readonly AddedTok
       max_input_chars_per_word: 100,
     },
   };
-}
-
-/** In words, what of a text becomes another token. */
-function differencesOf(itself: TokenizerConfig, made: TokenizerConfig, whose: string): string[] {
-  const differ = (a: unknown, b: unknown) => JSON.stringify(a) !== JSON.stringify(b);
-  const differences: string[] = [];
-  const [before, after] = [itself, made].map(({ normalizer }) => lowerCases(normalizer));
-  if (before !== after) differences.push(`texts are ${after ? '' : 'not '}lower-cased`);
-  else if (differ(itself.normalizer, made.normalizer)) differences.push(`texts are normalized as ${whose}`);
-  if (differ(itself.preTokenizer, made.preTokenizer)) differences.push(`they are cut into words as ${whose}`);
-  const { vocabulary: _, ...model } = made.model;
-  const { vocabulary: __, ...own } = itself.model;
-  if (differ(own, model)) differences.push(`words are cut with ${quoted(model.unknownToken)} for what is unknown`);
-  const template = ({ template: { single, pair } }: TokenizerConfig) => [single, pair];
-  if (differ(template(itself), template(made))) {
-    const shown = made.template.single.map((item) => ('ids' in item ? item.ids.map((id) => made.tokens[id]).join(' ') : 'the text'));
-    differences.push(`a text becomes ${shown.join(' ')}`);
-  }
-  const addedOf = ({ addedTokens }: TokenizerConfig) =>
-    addedTokens
-      .toSorted((a, b) => a.id - b.id)
-      .map((one) => [one.id, one.content, one.single_word, one.lstrip, one.rstrip, one.normalized, one.special]);
-  const [others, all] = [addedOf(itself).map(String), addedOf(made)];
-  const changed = all.filter((one) => !others.includes(String(one))).map(([, content]) => quoted(content));
-  const lost = itself.addedTokens.filter(({ content }) => !made.addedTokens.some((one) => one.content === content));
-  if (changed.length > 0)
-    differences.push(`${changed.slice(0, 8).join(', ')} ${changed.length > 1 ? 'are tokens' : 'is a token'} of their own`);
-  if (lost.length > 0)
-    differences.push(
-      `${lost
-        .slice(0, 8)
-        .map(({ content }) => quoted(content))
-        .join(', ')} ${lost.length > 1 ? 'are' : 'is'} none`,
-    );
-  return differences;
 }
