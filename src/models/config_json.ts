@@ -31,11 +31,11 @@ function listed(names: readonly string[]): string {
 
 function checkTogether(config: ModelConfig, source: string): void {
   const { hiddenSize, numAttentionHeads: heads, padTokenId: padId, vocabSize: vocabularySize, feedforward } = config;
-  if (hiddenSize % heads !== 0)
+  if (config.headSize === undefined && hiddenSize % heads !== 0)
     throw new InputError(`${source}: hidden size ${hiddenSize} cannot be divided among ${heads} attention heads`);
   if (padId !== undefined && (padId >= vocabularySize || padId < 0))
     throw new InputError(`${source}: 'pad_token_id' is ${padId}, expected less than the vocabulary's ${vocabularySize}`);
-  if (config.maxPositionEmbeddings * hiddenSize > maxPositionValues)
+  if (!config.rotary && config.maxPositionEmbeddings * hiddenSize > maxPositionValues)
     throw new InputError(
       `${source}: ${config.maxPositionEmbeddings} positions of hidden size ${hiddenSize} are ${config.maxPositionEmbeddings * hiddenSize} numbers, expected at most ${maxPositionValues}`,
     );

@@ -16,6 +16,18 @@ export const headCount = count(2 ** 10);
 export const positionCount = count(2 ** 16);
 export const maxNeurons = 2 ** 24;
 export const neurons = count(maxNeurons);
+/** The number of a token, of a decoder's texts: none, one or several. Padding may be -1 where there is none. */
+export const tokenId = v.nullish(v.pipe(v.number(), v.integer()));
+export const tokenIds = v.nullish(
+  v.pipe(
+    v.union([v.pipe(v.number(), v.integer()), v.array(v.pipe(v.number(), v.integer()))]),
+    v.transform((ids) => [ids].flat()),
+  ),
+);
+/** undefined of null, and of the negative number that some files have for none. */
+export const numberOrNone = (id: number | null | undefined): number | undefined => (id != null && id >= 0 ? id : undefined);
+/** How {@link tokenIds} are written. */
+export const oneOrSeveral = (ids: readonly number[] | undefined) => (ids === undefined ? null : ids.length === 1 ? ids[0] : ids);
 export const labelCount = count(2 ** 16);
 
 /** transformers takes whatever stands there for a name. */

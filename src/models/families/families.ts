@@ -8,9 +8,10 @@ import { distilbert } from './distilbert.ts';
 import { electra } from './electra.ts';
 import type { Family, ModelNames } from './family.ts';
 import { gpt2 } from './gpt2.ts';
+import { llama, qwen2 } from './llama.ts';
 import { roberta, xlmRoberta } from './roberta.ts';
 
-const families: readonly Family[] = [crammedBert, bert, distilbert, roberta, xlmRoberta, electra, gpt2];
+const families: readonly Family[] = [crammedBert, bert, distilbert, roberta, xlmRoberta, electra, gpt2, llama, qwen2];
 
 const byType = new Map<unknown, Family>(families.flatMap((family) => Object.values(family.modelTypes).map((type) => [type, family])));
 

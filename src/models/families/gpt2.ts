@@ -8,8 +8,12 @@ import {
   hidden,
   layerCount,
   neurons,
+  numberOrNone,
+  oneOrSeveral,
   positionCount,
   probability,
+  tokenId,
+  tokenIds,
   validate,
   vocabulary,
 } from './entries.ts';
@@ -18,7 +22,6 @@ import { activation, activationName, activationOf, modelTypeOf, toFeedforward, t
 
 const modelTypes = { dense: 'gpt2', trees: 'ultrafastgpt' } as const;
 
-const tokenId = v.nullish(v.pipe(v.number(), v.integer(), v.minValue(0)));
 const entries = {
   vocab_size: v.optional(vocabulary, 50257),
   n_positions: v.optional(positionCount, 1024),
@@ -32,7 +35,7 @@ const entries = {
   initializer_range: v.optional(v.pipe(v.number(), v.minValue(0)), 0.02),
   tie_word_embeddings: v.nullish(v.boolean(), true),
   bos_token_id: tokenId,
-  eos_token_id: v.nullish(v.union([v.number(), v.array(v.number())])),
+  eos_token_id: tokenIds,
   pad_token_id: tokenId,
   scale_attn_weights: v.nullish(v.literal(true), true),
   scale_attn_by_inverse_layer_idx: v.nullish(v.literal(false), false),
@@ -86,7 +89,6 @@ export const gpt2: Family = {
   }),
   readConfig(json, source) {
     const own = validate(modelTypeOf(json) === modelTypes.dense ? dense : trees, json, source);
-    const eos = own.eos_token_id ?? undefined;
     return {
       family: own.model_type,
       vocabSize: own.vocab_size,
@@ -94,9 +96,9 @@ export const gpt2: Family = {
       numHiddenLayers: own.n_layer,
       numAttentionHeads: own.n_head,
       maxPositionEmbeddings: own.n_positions,
-      padTokenId: own.pad_token_id ?? undefined,
-      bosTokenId: own.bos_token_id ?? undefined,
-      eosTokenIds: eos === undefined ? undefined : [eos].flat(),
+      padTokenId: numberOrNone(own.pad_token_id),
+      bosTokenId: numberOrNone(own.bos_token_id),
+      eosTokenIds: own.eos_token_id ?? undefined,
       untiedDecoder: own.tie_word_embeddings === false || undefined,
       typeVocabSize: 0,
       feedforward:
@@ -134,7 +136,7 @@ export const gpt2: Family = {
       initializer_range: config.initializerRange,
       // transformers would take its own default for one that is missing.
       bos_token_id: config.bosTokenId ?? null,
-      eos_token_id: eos === undefined ? null : eos.length === 1 ? eos[0] : eos,
+      eos_token_id: oneOrSeveral(eos),
       ...(config.padTokenId !== undefined && { pad_token_id: config.padTokenId }),
       ...(config.untiedDecoder && { tie_word_embeddings: false }),
     };
