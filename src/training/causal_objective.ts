@@ -56,7 +56,7 @@ export const packingOf = (tokenizer: Tokenizer): BulkTokenizer => ({
   textEnd: tokenizer.eosId,
 });
 
-/** As they are packed. */
-async function* allPassages(paths: readonly string[]): AsyncGenerator<string> {
-  for (const path of paths) for await (const { paragraphs } of readPassages(path)) yield paragraphs.join('\n');
+/** Texts as they are packed. */
+export async function* allPassages(paths: readonly string[], onNotice?: (line: string) => void): AsyncGenerator<string> {
+  for (const path of paths) for await (const { paragraphs } of readPassages(path, onNotice)) yield paragraphs.join('\n');
 }

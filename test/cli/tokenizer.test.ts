@@ -48,3 +48,17 @@ it('refuses an output that cannot be written before it reads the corpus', async 
   expect(stderr).toContain('cannot write');
   expect(readFileSync(text, 'utf8')).toContain('cat');
 });
+
+it('--type bpe trains a byte-level one, which reads every text back', async () => {
+  const out = join(folder, 'bpe.json');
+  const ended = await ufb(['tokenizer', '--type', 'bpe', '--corpus', text, zipped, '--vocabulary', '270', '--out', out, '--json']);
+  expect(ended).toMatchObject({ code: 0, stderr: '' });
+  const tokenizer = await Tokenizer.load(out);
+  expect(tokenizer.vocabularySize).toBe(270);
+  expect(tokenizer.decode(tokenizer.encode('The naïve 😀\n cat').ids)).toBe('The naïve 😀\n cat');
+  const { code, stderr } = await ufb(['tokenizer', '--type', 'bpe', '--normalizer', 'bert', '--corpus', text, '--out', out]);
+  expect({ code, stderr }).toEqual({
+    code: 2,
+    stderr: 'ufb: --normalizer is of WordPiece, but there is --type bpe, which keeps every character; leave it out\n',
+  });
+});

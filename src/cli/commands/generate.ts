@@ -3,7 +3,10 @@ import { InputError, printable, printableLines } from '../../errors.ts';
 import type { Chat } from '../../generation/chat.ts';
 import type { GenerationEnd, TextGenerationOptions, TextGenerationPipeline } from '../../pipelines/text_generation.ts';
 import {
-  addInferenceOptions,
+  addCommonOptions,
+  addDeviceOptions,
+  addModelOption,
+  addPrecisionOption,
   type InferenceOptions,
   notice,
   openDevice,
@@ -56,7 +59,7 @@ export function generateCommand(program: Command): void {
     .option('--count <texts>', 'texts for each prompt; several are drawn', parseCount, 1)
     .addOption(new Option('--chat', 'the prompt is what a user says: answer it by the chat template of the model'))
     .addOption(new Option('--system <text>', 'with --chat: what the model is told before').implies({ chat: true }));
-  addInferenceOptions(command, 'a decoder, a GPT-2 say');
+  addPrecisionOption(addModelOption(addDeviceOptions(addCommonOptions(command)), 'a decoder, a GPT-2 say', { mandatory: false }));
   groupOptions(command, {
     'What is written:': '--model --revision --max-new-tokens --stop --count --chat --system',
     'How tokens are drawn (with any of these they are; else as the model says, or the most probable):':
@@ -76,6 +79,10 @@ async function generate(prompts: string[], options: GenerateOptions): Promise<vo
   if (areWords(prompts))
     throw new InputError(
       `the ${prompts.length} arguments are one word each, expected texts in quotes: ufb generate "${prompts.join(' ').slice(0, 200)}"`,
+    );
+  if (options.model === undefined)
+    throw new InputError(
+      "--model is missing: no model that writes ships with the program yet; name a folder that 'ufb pretrain --objective causal' made, or a decoder of the Hugging Face hub, distilbert/distilgpt2 say",
     );
   const start = performance.now();
   using device = await openDevice(options);

@@ -1,12 +1,14 @@
-import type { Command } from 'commander';
-import { printable } from '../../errors.ts';
+import { type Command, Option } from 'commander';
+import { InputError, printable } from '../../errors.ts';
+import type { TrainingProgress } from '../../tokenizer/merge_symbols.ts';
 import type { TextStyleName } from '../../tokenizer/word_piece_json.ts';
-import { addCommonOptions, type CommonOptions, normalizerOption, notice, parseCount, print, printJson } from '../common.ts';
+import { addCommonOptions, type CommonOptions, givenTo, normalizerOption, notice, parseCount, print, printJson } from '../common.ts';
 import { checkOutput } from '../outputs.ts';
 
 interface TokenizerOptions extends CommonOptions {
   corpus: string[];
   vocabulary: number;
+  type: 'wordpiece' | 'bpe';
   normalizer: TextStyleName;
   out: string;
 }
@@ -14,23 +16,35 @@ interface TokenizerOptions extends CommonOptions {
 export function tokenizerCommand(program: Command): void {
   const command = program
     .command('tokenizer')
-    .description('train a WordPiece tokenizer on text files')
+    .description('train a tokenizer on text files')
     .requiredOption('--corpus <file...>', 'text files in UTF-8, plain or gzipped')
+    .addOption(
+      new Option('--type <type>', 'wordpiece, of models that fill blanks; bpe: byte-level, of models that write')
+        .choices(['wordpiece', 'bpe'])
+        .default('wordpiece'),
+    )
     .option('--vocabulary <count>', 'tokens wanted, the special ones included', parseCount, 8192)
     .addOption(normalizerOption())
     .requiredOption('--out <file>', 'the tokenizer.json to write');
   addCommonOptions(command)
     .addHelpText('after', '\nExample:\n  ufb tokenizer --corpus wikipedia.txt.gz books.txt --vocabulary 8192 --out tokenizer.json')
-    .action(trainTokenizer);
+    .action(async (options: TokenizerOptions) => {
+      if (options.type === 'bpe' && givenTo(command)('normalizer'))
+        throw new InputError('--normalizer is of WordPiece, but there is --type bpe, which keeps every character; leave it out');
+      await trainTokenizer(options);
+    });
 }
 
 async function trainTokenizer(options: TokenizerOptions): Promise<void> {
   const start = performance.now();
-  const [{ ProgressBar }, { checkWritable, readLines, writeFileAtomic }, { trainWordPiece }] = await Promise.all([
-    import('../progress.ts'),
-    import('../../io/files.ts'),
-    import('../../tokenizer/train_wordpiece.ts'),
-  ]);
+  const [{ ProgressBar }, { checkWritable, readLines, writeFileAtomic }, { trainWordPiece }, { trainBytePairs }, { allPassages }] =
+    await Promise.all([
+      import('../progress.ts'),
+      import('../../io/files.ts'),
+      import('../../tokenizer/train_wordpiece.ts'),
+      import('../../tokenizer/train_bpe.ts'),
+      import('../../training/causal_objective.ts'),
+    ]);
   await checkWritable(options.out);
   await checkOutput('--out', options.out, { read: options.corpus });
   // How much there is to count is not known before.
@@ -38,16 +52,15 @@ async function trainTokenizer(options: TokenizerOptions): Promise<void> {
   const bar = new ProgressBar(options, '{tokens} tokens  ');
   let characters = 0;
   let counted = 0;
-  let json: Awaited<ReturnType<typeof trainWordPiece>>;
+  let json: Awaited<ReturnType<typeof trainWordPiece | typeof trainBytePairs>>;
+  const onNotice = (line: string) => notice(line, options);
   async function* allLines(): AsyncGenerator<string> {
-    for (const path of options.corpus) yield* readLines(path, 'pieces', (line) => notice(line, options));
+    for (const path of options.corpus) yield* readLines(path, 'pieces', onNotice);
   }
   try {
-    json = await trainWordPiece(allLines(), {
+    const settings = {
       vocabularySize: options.vocabulary,
-      normalizer: options.normalizer,
-      onNotice: (line) => notice(line, options),
-      onProgress({ phase, done, total = 0 }) {
+      onProgress({ phase, done, total = 0 }: TrainingProgress) {
         if (phase === 'counting') {
           characters = done;
           counting.update(0, 0, { millions: Math.round(done / 1e6) });
@@ -57,7 +70,11 @@ async function trainTokenizer(options: TokenizerOptions): Promise<void> {
         counted ||= performance.now();
         bar.update(done / total, (performance.now() - counted) / 1000, { tokens: `${done} of ${total}` });
       },
-    });
+    };
+    json =
+      options.type === 'bpe'
+        ? await trainBytePairs(allPassages(options.corpus, onNotice), settings)
+        : await trainWordPiece(allLines(), { ...settings, normalizer: options.normalizer, onNotice });
   } finally {
     counting.stop();
     bar.stop();
