@@ -23,7 +23,7 @@ export class CausalLanguageModel extends LanguageModel {
     const { vocabSize, hiddenSize, initializerRange: normal } = config;
     const [word] = this.decoder.parameters;
     const decoder = config.untiedDecoder ? factory.plain(`${names.decoder}.weight`, [vocabSize, hiddenSize], { normal }) : word;
-    this.head = new LanguageModelHead(decoder);
+    this.head = new LanguageModelHead(decoder, { tied: decoder === word });
     this.parameters = [...factory.parameters];
   }
 

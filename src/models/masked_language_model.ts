@@ -20,7 +20,7 @@ export class MaskedLanguageModel extends LanguageModel {
     this.encoder = this.transformer = new Encoder(config, factory, names);
     const [word] = this.encoder.parameters;
     const { transform, decoderBias } = names;
-    if (!transform || decoderBias === undefined) this.head = new LanguageModelHead(word);
+    if (!transform || decoderBias === undefined) this.head = new LanguageModelHead(word, { tied: true });
     else {
       const { hiddenSize, embeddingSize: width = hiddenSize, initializerRange: deviation, layerNormEps: normEpsilon } = config;
       const dense = factory.linear(transform.dense, width, hiddenSize, { deviation, bias: true, activation: transformActivation(config) });
@@ -29,7 +29,7 @@ export class MaskedLanguageModel extends LanguageModel {
       const decoder = config.untiedDecoder
         ? factory.plain(`${names.decoder}.weight`, [config.vocabSize, width], { normal: deviation })
         : word;
-      this.head = new LanguageModelHead(decoder, { dense, norm }, bias);
+      this.head = new LanguageModelHead(decoder, { tied: decoder === word, transform: { dense, norm }, bias });
     }
     this.parameters = [...factory.parameters];
   }

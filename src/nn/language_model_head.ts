@@ -36,14 +36,19 @@ const logitBytes = 2 ** 26;
  * have nothing else; BERT's transforms the hidden state first and adds a bias.
  */
 export class LanguageModelHead {
+  readonly transform?: HeadTransform;
+  /** [vocabulary]. */
+  readonly bias?: Parameter;
+
   constructor(
     /** The word embedding, or the decoder [vocabulary, width]. */
     readonly word: Parameter,
-    readonly transform?: HeadTransform,
-    /** [vocabulary]. */
-    readonly bias?: Parameter,
+    /** `tied`: it is the word embedding, which is read otherwise too. */
+    parts: { tied: boolean; transform?: HeadTransform; bias?: Parameter },
   ) {
-    word.product = { operation: 'linear', readOtherwise: true };
+    this.transform = parts.transform;
+    this.bias = parts.bias;
+    word.product = { operation: 'linear', readOtherwise: parts.tied };
   }
 
   /** hidden, features [rows, width]. */
