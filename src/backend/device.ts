@@ -18,14 +18,14 @@
  */
 import { checkArgument, kinds } from '../arguments.ts';
 import { InputError, quoted, ShapeError } from '../errors.ts';
-import { OperationCalls } from './operations/calls.ts';
+import { OperationMethods } from './operations/device_methods.ts';
 import { prepareWeight } from './operations/prepared.ts';
 import { describe } from './operations/shapes.ts';
 import type { Precision, PreparedWeight } from './prepared_weight.ts';
 import { arrayTypes, bytesPerElement, type DType, type Storage, sizeOf, Tensor, type TypedArray } from './tensor.ts';
 
 /** Operations are methods: each takes its operands and attributes by name (operations/). */
-export abstract class Device extends OperationCalls {
+export abstract class Device extends OperationMethods {
   abstract readonly name: string;
   /** Threads that share an operation's work. */
   abstract readonly threads: number;

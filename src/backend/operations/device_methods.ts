@@ -5,12 +5,12 @@ import { calledOperations } from './operations.ts';
 type Call<Name extends keyof typeof calledOperations> = (a: ArgumentsOf<(typeof calledOperations)[Name]>) => void;
 type Calls = { [Name in keyof typeof calledOperations]: Call<Name> };
 
-/** What a device inherits its operations' methods from. */
-export const OperationCalls = class {} as new () => Calls;
+/** What a device inherits from: a method for each operation that programs call. */
+export const OperationMethods = class {} as new () => Calls;
 
 for (const [name, operation] of Object.entries<AnyOperation>(calledOperations)) {
   const call = function (this: Device, a: Record<string, unknown>) {
     callOperation(this, operation, a);
   };
-  Object.defineProperty(OperationCalls.prototype, name, { value: call, configurable: true, writable: true });
+  Object.defineProperty(OperationMethods.prototype, name, { value: call, configurable: true, writable: true });
 }
