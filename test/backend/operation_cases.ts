@@ -9,6 +9,7 @@ import { layerNormCases } from './cases/layer_norm.ts';
 import { linearCases } from './cases/linear.ts';
 import { lossCases } from './cases/loss.ts';
 import { optimizerCases } from './cases/optimizer.ts';
+import { packedAttentionCases } from './cases/packed_attention.ts';
 import { poolCases } from './cases/pool.ts';
 import { preparedCases } from './cases/prepared.ts';
 import { reductionCases } from './cases/reductions.ts';
@@ -25,6 +26,7 @@ export const operationCases: readonly OperationCase[] = [
   ...rotaryCases,
   ...linearCases,
   ...attentionCases,
+  ...packedAttentionCases,
   ...embeddingCases,
   ...fffCases,
   ...preparedCases,

@@ -178,6 +178,7 @@ describe('configurations as they are on the hub', () => {
     [{ rope_scaling: { type: 'yarn', factor: 4 } }, /'rope_type' is "yarn", expected "default", "linear" or "llama3"/],
     [{ rope_scaling: { type: 'linear' } }, /'factor' of the rotation is missing, expected a number above 0/],
     [{ num_key_value_heads: 5 }, /'num_key_value_heads' is 5, which 32 heads cannot share/],
+    [{ head_dim: 5 }, /heads have 5 elements, expected an even number/],
     [{ attention_bias: true }, /'attention_bias' is true/],
     [{ hidden_act: 'gelu_10' }, /'hidden_act' is "gelu_10"/],
   ])('of Llama are refused: %o', (changes, message) => {

@@ -111,6 +111,9 @@ function llamaFamily(
       const { num_attention_heads: heads, num_key_value_heads: keyValueHeads } = own;
       if (keyValueHeads && heads % keyValueHeads !== 0)
         throw new InputError(`${source}: 'num_key_value_heads' is ${keyValueHeads}, which ${heads} heads cannot share`);
+      const headSize = own.head_dim ?? own.hidden_size / heads;
+      if (headSize % 2 === 1)
+        throw new InputError(`${source}: heads have ${headSize} elements, expected an even number: pairs of them turn by the position`);
       return {
         family: own.model_type,
         vocabSize: own.vocab_size,
