@@ -5,6 +5,10 @@
  * @module ultrafastbert
  */
 export { FailureError, InputError, ShapeError } from './errors.ts';
+export type { Chat, ChatMessage } from './generation/chat.ts';
+export type { SamplingOptions } from './generation/sampling.ts';
+export type { GenerationSettings } from './generation/settings.ts';
+export type { FinishReason } from './generation/text_writer.ts';
 export type { DownloadProgress, HubOptions } from './io/hub.ts';
 export type { Batching, TextTimes } from './models/batch_queue.ts';
 export type { BatchLimits } from './models/text_batches.ts';
@@ -33,11 +37,20 @@ export {
   type TextClassificationOptions,
   TextClassificationPipeline,
 } from './pipelines/text_classification.ts';
+export {
+  type GeneratedText,
+  type GenerationEnd,
+  type GenerationPrompt,
+  type StreamOptions,
+  type TextGenerationOptions,
+  TextGenerationPipeline,
+} from './pipelines/text_generation.ts';
 export { type CallTiming, type RefusedCallback, TextPipeline, type TimingCallback } from './pipelines/text_pipeline.ts';
 export { type RankedDocument, type TextRankingOptions, TextRankingPipeline } from './pipelines/text_ranking.ts';
 export type { TruncationOptions } from './pipelines/truncation.ts';
 export type { Activation, VectorModule } from './pipelines/vector_modules.ts';
 export type { CharacterLoss } from './tokenizer/character_loss.ts';
+export type { TextStream } from './tokenizer/text_stream.ts';
 export { type EncodeOptions, type Encoding, type SpecialTokenName, Tokenizer, type TokenizerSettings } from './tokenizer/tokenizer.ts';
 export { loadTokenizer } from './tokenizer/tokenizer_config.ts';
 export type { TruncationSide } from './tokenizer/truncate.ts';

@@ -19,6 +19,12 @@ export { type SpecialTokens, type TrainWordPieceOptions, trainWordPiece } from '
 export type { TextStyleName, WordPieceJson } from './tokenizer/word_piece_json.ts';
 export type { ClassificationReport, ClassScores } from './training/classification_report.ts';
 export { type EvaluationOptions, evaluateMaskedLanguageModel, type MaskedLanguageModelScores } from './training/evaluate.ts';
+export {
+  type CausalEvaluationOptions,
+  type CausalLanguageModelScores,
+  evaluateCausalLanguageModel,
+  type FrequencyScores,
+} from './training/evaluate_causal.ts';
 export type { EpochReport, FineTuningOptions, FineTuningProgress, FineTuningStep } from './training/fine_tune.ts';
 export {
   type FineTuningResult,
@@ -27,6 +33,7 @@ export {
   runFineTuning as finetune,
 } from './training/fine_tune_run.ts';
 export type { LeafUse } from './training/leaf_use.ts';
+export type { ObjectiveName } from './training/objective_names.ts';
 export { type PretrainOptions, type PretrainResult, type PretrainSession, pretrain, type StepReport } from './training/pretrain.ts';
 export type { RunSession } from './training/run.ts';
 export type { RunProgress } from './training/run_state.ts';
