@@ -2,7 +2,7 @@
 
 import { microsoft, OnnxGraphBuilder, quantizeColumns, transpose } from '../io/onnx_builder.ts';
 import type { OnnxGraph } from '../io/onnx_writer.ts';
-import { addTrees } from '../models/onnx_graph.ts';
+import { addTrees } from '../models/onnx_layers.ts';
 
 /** Weights of a dense feedforward layer: up [neurons, width], down [width, neurons]; no biases. */
 export interface DenseWeights {

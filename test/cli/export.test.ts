@@ -1,9 +1,11 @@
-import { cpSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs';
+import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { InferenceSession } from 'onnxruntime-node';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { readSafetensors } from '../../src/io/safetensors.ts';
 import { goldenPath } from '../goldens.ts';
 import { temporaryFolder } from '../temporary.ts';
+import { writeTinyDecoder } from '../tiny_decoder.ts';
 import { ufb } from './ufb.ts';
 
 const folder = temporaryFolder();
@@ -94,5 +96,33 @@ describe('ufb export safetensors', () => {
     cpSync(modelOf('crammed-bert-dense'), model, { recursive: true });
     for (let i = 0; i < 2; i++)
       expect((await ufb(['export', 'onnx', '--model', model, '--out', join(model, 'model.onnx'), '--quiet'])).code).toBe(0);
+  });
+});
+
+describe('a decoder', () => {
+  const model = join(folder, 'decoder');
+  beforeAll(async () => {
+    await writeTinyDecoder(model, { family: 'gpt2', feedforward: { kind: 'dense', neurons: 24 } });
+    writeFileSync(join(model, 'generation_config.json'), '{ "top_k": 3 }');
+  });
+
+  test('comes out as it came, with how it writes', async () => {
+    const out = join(folder, 'decoder out');
+    const { code, stderr } = await ufb(['export', 'safetensors', '--model', model, '--out', out]);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: `${out}: gpt2, f32\n` });
+    for (const name of ['model.safetensors', 'generation_config.json', 'tokenizer.json', 'tokenizer_config.json'])
+      expect(readFileSync(join(out, name)).equals(readFileSync(join(model, name))), name).toBe(true);
+  });
+
+  test('as ONNX takes and gives what it keeps of the tokens before', async () => {
+    const out = join(folder, 'decoder.onnx');
+    const { code, stderr } = await ufb(['export', 'onnx', '--model', model, '--out', out]);
+    expect(code).toBe(0);
+    expect(stderr).toContain(
+      'input_ids, attention_mask, position_ids, past_key_values.0.key, past_key_values.0.value to logits, present.0.key, present.0.value, opset',
+    );
+    const session = await InferenceSession.create(out);
+    expect(session.outputNames).toHaveLength(1 + 2 * 2);
+    await session.release();
   });
 });

@@ -1,7 +1,11 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
+import type { Device } from '../../backend/device.ts';
 import { InputError } from '../../errors.ts';
-import { modelFiles, tokenizerFiles } from '../../io/model_files.ts';
+import { generationFiles, modelFiles, tokenizerFiles } from '../../io/model_files.ts';
+import type { OnnxValue } from '../../io/onnx_writer.ts';
+import type { CausalLanguageModel } from '../../models/causal_language_model.ts';
+import type { Model } from '../../models/checkpoint.ts';
 import type { FeedforwardConfig } from '../../models/config.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import { addModelOption, type CommonOptions, type ModelOptions, notice, openModelFolder } from '../common.ts';
@@ -36,11 +40,11 @@ export function exportCommand(program: Command): void {
 }
 
 async function exportOnnx(options: OnnxOptions): Promise<void> {
-  const [{ ReferenceDevice }, { checkWritable, writeFileAtomic }, { loadModel }, { modelGraph }, { encodeOnnx, onnxOpset }] =
+  const [{ ReferenceDevice }, { checkWritable, writeFileAtomic }, { decoderGraph }, { modelGraph }, { encodeOnnx, onnxOpset }] =
     await Promise.all([
       import('../../backend/reference.ts'),
       import('../../io/files.ts'),
-      import('../../models/checkpoint.ts'),
+      import('../../models/onnx_decoder.ts'),
       import('../../models/onnx_graph.ts'),
       import('../../io/onnx_writer.ts'),
     ]);
@@ -48,8 +52,8 @@ async function exportOnnx(options: OnnxOptions): Promise<void> {
   await checkWritable(options.out);
   await checkOutput('--out', options.out, {});
   using device = new ReferenceDevice();
-  using model = await loadModel(folder, device, { notice: (line) => notice(line, options) });
-  const graph = await modelGraph(model, options.dtype);
+  using model = await loadAny(folder, device, options);
+  const graph = await (model.task === 'causal-lm' ? decoderGraph(model, options.dtype) : modelGraph(model, options.dtype));
   let bytes: Uint8Array;
   try {
     bytes = encodeOnnx(graph);
@@ -57,8 +61,28 @@ async function exportOnnx(options: OnnxOptions): Promise<void> {
     throw error instanceof RangeError ? new InputError(`${folder}: ${error.message}`) : error;
   }
   await writeFileAtomic(options.out, bytes);
-  const [inputs, outputs] = [graph.inputs, graph.outputs].map((values) => values.map(({ name }) => name).join(', '));
+  // Of the layers of a decoder the first ones stand for all.
+  const isShown = ({ name }: OnnxValue) => !/\.([1-9]|\d\d+)\./.test(name);
+  const [inputs, outputs] = [graph.inputs, graph.outputs].map((values) =>
+    values
+      .filter(isShown)
+      .map(({ name }) => name)
+      .join(', '),
+  );
   notice(`${options.out}: ${inputs} to ${outputs}, opset ${onnxOpset}, ${(bytes.length / 1e6).toFixed(1)} MB`, options);
+}
+
+/** The model in a folder, an encoder's or a decoder's. */
+async function loadAny(folder: string, device: Device, options: CommonOptions): Promise<Model | CausalLanguageModel> {
+  const [{ readJson }, { loadCausalLanguageModel, loadModel }, { parseConfig }, { familyOf }] = await Promise.all([
+    import('../../io/files.ts'),
+    import('../../models/checkpoint.ts'),
+    import('../../models/config_json.ts'),
+    import('../../models/families/families.ts'),
+  ]);
+  const path = `${folder}/config.json`;
+  const load = familyOf(parseConfig(await readJson(path), path)).decoder ? loadCausalLanguageModel : loadModel;
+  return await load(folder, device, { notice: (line) => notice(line, options) });
 }
 
 async function exportSafetensors(options: SafetensorsOptions): Promise<void> {
@@ -74,23 +98,24 @@ async function exportSafetensors(options: SafetensorsOptions): Promise<void> {
   const copied = [
     ...(await sentenceFilesOf(folder)),
     ...(tokenizer ? [] : ['tokenizer.json', ...(await filesAmong(folder, tokenizerFiles))]),
+    ...(await filesAmong(folder, generationFiles)),
   ];
   const written = [...modelFiles, 'tokenizer_config.json', ...copied];
   await checkModelOutput('--out', options.out, written);
-  const besides = [...(await sentenceFilesOf(options.out)), ...(await filesAmong(options.out, tokenizerFiles))];
+  const besides = [...(await sentenceFilesOf(options.out)), ...(await filesAmong(options.out, [...tokenizerFiles, ...generationFiles]))];
   const stale = besides.find((path) => !written.includes(path));
   if (stale)
     throw new InputError(`--out ${options.out} holds ${stale} of another model, which would not be replaced: expected another folder`);
   // Nothing is computed: values are moved from one layout to another.
   using device = new ReferenceDevice();
-  using model = await checkpoint.loadModel(folder, device, { notice: (line) => notice(line, options) });
+  using model = await loadAny(folder, device, options);
   const dtype = options.dtype.toUpperCase() as 'F32' | 'BF16' | 'F16';
-  const rest = model.task === 'sequence-classification' ? [] : await checkpoint.readPooler(folder);
+  const rest = model.task === 'sequence-classification' || model.task === 'causal-lm' ? [] : await checkpoint.readPooler(folder);
   await checkpoint.saveCheckpoint(options.out, model, { tokenizer, dtype, rest });
   await copyFiles(folder, options.out, copied);
   const { family, feedforward } = model.config;
   notice(`${options.out}: ${family}, ${options.dtype}`, options);
-  const unknown = feedforward.kind === 'fff' ? beyondTheAuthors(feedforward) : [];
+  const unknown = feedforward.kind === 'fff' && model.task !== 'causal-lm' ? beyondTheAuthors(feedforward) : [];
   if (unknown.length > 0)
     notice(
       `${options.out}: the authors' PyTorch code does not know ${unknown.join(' and ')}: there this model would answer otherwise`,
