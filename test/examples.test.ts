@@ -1,4 +1,4 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -34,6 +34,18 @@ const runs: Record<string, () => Promise<void>> = {
     const losses = [...stdout.matchAll(/error ([\d.]+)/g)].map(([, loss]) => Number(loss));
     expect(losses).toHaveLength(4);
     expect(losses[3]).toBeLessThan(0.5 * losses[0]);
+  },
+  async 'server.mjs'() {
+    const child = spawn(process.execPath, [join(root, 'examples', 'server.mjs'), model, '0'], { cwd: root });
+    const ended = new Promise((resolve) => child.on('close', resolve));
+    const url = await new Promise<string>((resolve) => child.stdout.once('data', (text) => resolve(`${text}`.trim())));
+    const post = (body: string) => fetch(url, { method: 'POST', body });
+    const vectors = (await (await post('["the cat", "a dog"]')).json()) as number[][];
+    expect(vectors.map((vector) => vector.length)).toEqual([16, 16]);
+    for (const vector of vectors) expect(Math.hypot(...vector)).toBeCloseTo(1, 5);
+    expect((await post('[3]')).status).toBe(400);
+    child.kill('SIGTERM');
+    expect(await ended).toBe(0);
   },
 };
 

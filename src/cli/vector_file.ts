@@ -7,6 +7,7 @@ import { InputError, quoted } from '../errors.ts';
 import { fileError } from '../io/files.ts';
 import { takeLock } from '../io/lock.ts';
 import { type EmbeddingDtype, noRangesError, quantizedWidth, toBinary } from '../pipelines/quantization.ts';
+import { isParquet, writeVectors } from './parquet.ts';
 import { quantizeRows } from './quantized_file.ts';
 
 /** What lies beside a file of vectors while it is made: the vectors, what they are made by, and who makes them. */
@@ -83,7 +84,7 @@ export class VectorFile {
     try {
       const file = await open(part, goesOn ? 'r+' : 'wx+');
       if (!goesOn) await writeFile(said, now, { flag: 'wx' });
-      const isMatrix = path.endsWith('.npy');
+      const isMatrix = isOfRows(path);
       const [rows, position] = !goesOn
         ? [0, isMatrix ? encode.npyHeaderBytes : 0]
         : isMatrix
@@ -99,9 +100,7 @@ export class VectorFile {
   async add(vector: Float32Array): Promise<void> {
     // i8 waits for the ranges, which the last vector may widen.
     const values = this.dtype === 'binary' ? toBinary(vector) : Float32Array.from(vector);
-    const bytes = this.path.endsWith('.npy')
-      ? new Uint8Array(values.buffer)
-      : new TextEncoder().encode(`${JSON.stringify(Array.from(values))}\n`);
+    const bytes = isOfRows(this.path) ? new Uint8Array(values.buffer) : new TextEncoder().encode(`${JSON.stringify(Array.from(values))}\n`);
     this.pending.push(bytes);
     this.pendingBytes += bytes.length;
     this.rows++;
@@ -114,10 +113,10 @@ export class VectorFile {
       throw noRangesError();
     }
     await this.flush();
-    const { npyHeader, npyHeaderBytes } = this.encode;
+    const { npyHeader, npyHeaderBytes, npyRows } = this.encode;
     const [columns, type] = this.dtype === 'binary' ? [quantizedWidth(this.width, 'binary'), '|i1' as const] : [this.width, '<f4' as const];
     try {
-      if (this.path.endsWith('.npy')) await this.file.write(npyHeader(this.rows, columns, type), 0, npyHeaderBytes, 0);
+      if (isOfRows(this.path)) await this.file.write(npyHeader(this.rows, columns, type), 0, npyHeaderBytes, 0);
       await this.file.sync();
     } catch (error) {
       throw this.inWords(error);
@@ -126,6 +125,10 @@ export class VectorFile {
       // The part stays until what is made of it is whole.
       await quantizeRows(this.file, { rows: this.rows, width: this.width }, this.path);
       await this.file.close();
+      await rm(`${this.path}.part`);
+    } else if (isParquet(this.path)) {
+      await this.file.close();
+      await writeVectors(this.path, (await npyRows(`${this.path}.part`)).values());
       await rm(`${this.path}.part`);
     } else {
       await this.file.close();
@@ -167,6 +170,9 @@ export class VectorFile {
     return fileError(error, `${this.path}.part`, 'write');
   }
 }
+
+/** Whether vectors are kept as a matrix while they are made. */
+const isOfRows = (path: string) => path.endsWith('.npy') || isParquet(path);
 
 /** Rows of a matrix that are complete, and where they end. */
 async function wholeRows(file: FileHandle, rowBytes: number, start: number): Promise<[number, number]> {

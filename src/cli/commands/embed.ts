@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { realpath, stat } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { type Command, Option } from 'commander';
@@ -29,6 +30,9 @@ import { partEndings, VectorFile } from '../vector_file.ts';
 
 interface Options extends CommonOptions, DeviceOptions, ModelOptions {
   in: string;
+  column?: string;
+  shard?: string;
+  merge?: boolean;
   out?: string;
   resume?: boolean;
   prompt?: string;
@@ -42,8 +46,17 @@ export function embedCommand(program: Command): void {
   const command = program
     .command('embed')
     .description('the vector of each line of a text')
-    .requiredOption('--in <file>', "text, plain or gzipped, one passage a line; '-' is standard input")
-    .option('--out <file>', 'a matrix if it ends in .npy, else JSON lines; standard output, as JSON lines, if not given')
+    .option('--in <file>', "text, plain or gzipped, one passage a line; '-' is standard input; or a column of a file that ends in .parquet")
+    .option('--column <name>', "of a Parquet --in (default: 'text', or its only column of texts)")
+    .option(
+      '--out <file>',
+      "a matrix if it ends in .npy, a column 'embedding' if in .parquet, else JSON lines; standard output, as JSON lines, if not given",
+    )
+    .option(
+      '--shard <part>',
+      'embed part I/N of the lines, I from 0, into a file of its own beside --out, and go on if it was stopped; N alone: I is JOB_COMPLETION_INDEX (Kubernetes) or SLURM_ARRAY_TASK_ID',
+    )
+    .option('--merge', 'put the parts of --out together, and embed nothing')
     .option('--resume', 'go on with an --out that was stopped')
     .option('--dimensions <count>', dimensionsHelp, parseCount)
     .option('--prompt-name <name>', "put the model's prompt of this name before each line: 'query', 'document' and others")
@@ -56,19 +69,41 @@ export function embedCommand(program: Command): void {
         .choices(embeddingDtypes)
         .default('f32'),
     );
-  addPrecisionOption(addModelOption(addDeviceOptions(command), sentenceModel))
+  addPrecisionOption(addModelOption(addDeviceOptions(command), sentenceModel, { mandatory: false }))
     .option('--quiet', 'print results only: no progress, no notices')
     .addHelpText('after', '\nExample:\n  ufb embed --model sentence-transformers/all-MiniLM-L6-v2 --in notes.txt --out notes.npy')
-    .action(embed);
+    .action((options: Options) => (options.merge ? merge(options) : embed(options)));
 }
 
-async function embed(options: Options): Promise<void> {
-  const [{ pipeline }, { checkWritable, fileError, readLines }, { ProgressBar }] = await Promise.all([
+async function merge(options: Options): Promise<void> {
+  if (options.out === undefined) throw new InputError('--merge puts the parts of a file together: name it by --out');
+  for (const name of ['in', 'model', 'shard', 'resume'] as const)
+    if (options[name] !== undefined) throw new InputError(`--${name} is given with --merge, which embeds nothing`);
+  const { mergeShards } = await import('../shards.ts');
+  const rows = await mergeShards(options.out);
+  notice(`${rows} vectors in ${options.out}`, options);
+}
+
+async function embed(given: Options): Promise<void> {
+  for (const name of ['in', 'model'] as const)
+    if (given[name] === undefined) throw new InputError(`required option '--${name} <${name === 'in' ? 'file' : 'model'}>' not specified`);
+  const { shard, ...options } = await ofShard(given);
+  if (shard && options.out !== undefined && !options.resume && existsSync(options.out)) {
+    notice(`${options.out} is finished: remove it to make it anew`, options);
+    return;
+  }
+  const [{ pipeline }, { checkWritable, fileError }, { ProgressBar }] = await Promise.all([
     import('../../pipelines/pipeline.ts'),
     import('../../io/files.ts'),
     import('../progress.ts'),
   ]);
   if (options.resume && options.out === undefined) throw new InputError('--resume goes on with a file: name it by --out');
+  if (options.out?.endsWith('.parquet') && options.embeddingDtype !== 'f32')
+    throw new InputError(
+      `--embedding-dtype ${options.embeddingDtype}: Parquet holds vectors of f32 here, expected an --out that ends in .npy`,
+    );
+  if (options.column !== undefined && !options.in.endsWith('.parquet'))
+    throw new InputError(`--column ${options.column}: ${options.in} is no Parquet file, which has columns`);
   if (options.embeddingDtype === 'i8' && !options.out?.endsWith('.npy'))
     throw new InputError('--embedding-dtype i8 needs all vectors before it can write one: name a file by --out that ends in .npy');
   const outputs =
@@ -103,7 +138,9 @@ async function embed(options: Options): Promise<void> {
   const source = await sourceOf(options.in).catch((error) => Promise.reject(fileError(error, options.in, 'read')));
   // Read once more for the bar's sake alone.
   const isCounted = source !== '-' && process.stderr.isTTY && !options.quiet;
-  const total = isCounted ? await countLines(readLines(options.in, 'cut'), stop.signal) : undefined;
+  const lines = (told?: (message: string) => void) => linesOfInput(options, told);
+  const all = isCounted ? await countLines(lines(), stop.signal) : undefined;
+  const total = all && Math.ceil((all - (shard?.index ?? 0)) / (shard?.count ?? 1));
   const { dimensions } = options;
   const width = dimensions ?? extract.width;
   const output =
@@ -118,12 +155,18 @@ async function embed(options: Options): Promise<void> {
   const skipped = output?.rows ?? 0;
   const started = performance.now();
   let done = 0;
+  /** Which line a row is of, from 0. */
+  const lineOf = (row: number) => (shard ? row * shard.count + shard.index : row);
   const refusals = new Refusals();
   const refused = new Set<number>();
   async function* rest() {
-    let line = 0;
-    for await (const text of linesIn(options.in, (message) => notice(message, options))) if (line++ >= skipped) yield text;
-    if (line < skipped) throw new InputError(`${options.in}: has ${line} lines, but ${options.out} already holds ${skipped}`);
+    let [line, own] = [0, 0];
+    for await (const text of lines((message) => notice(message, options))) {
+      const isOwn = !shard || line % shard.count === shard.index;
+      line++;
+      if (isOwn && own++ >= skipped) yield text;
+    }
+    if (own < skipped) throw new InputError(`${options.in}: has ${own} lines, but ${options.out} already holds ${skipped}`);
   }
   try {
     const add = async (vector: Float32Array) => {
@@ -137,7 +180,10 @@ async function embed(options: Options): Promise<void> {
     };
     const refused_callback = (error: InputError, index: number) => {
       refused.add(index);
-      refusals.add(`${options.in === '-' ? 'standard input' : options.in}, line ${skipped + index + 1}, whose vector is zeros`, error);
+      refusals.add(
+        `${options.in === '-' ? 'standard input' : options.in}, line ${lineOf(skipped + index) + 1}, whose vector is zeros`,
+        error,
+      );
     };
     const settings = { pooling: extract.pooling ?? ('mean' as const), dimensions, signal: stop.signal, refused_callback };
     for await (const vector of extract(rest(), settings)) {
@@ -161,6 +207,28 @@ async function embed(options: Options): Promise<void> {
   refusals.finish(done - refusals.list.length, options);
 }
 
+/** With --shard, the file of the part, and whether it is to be gone on with. */
+async function ofShard(options: Options): Promise<Omit<Options, 'shard'> & { shard?: import('../shards.ts').Shard }> {
+  const { shard: part, ...others } = options;
+  if (part === undefined) return others;
+  const { parseShard, shardPath } = await import('../shards.ts');
+  const shard = parseShard(part, process.env);
+  if (options.out === undefined) throw new InputError('--shard makes a file of each part: name the whole by --out');
+  if (options.embeddingDtype !== 'f32')
+    throw new InputError(`--embedding-dtype ${options.embeddingDtype} with --shard: parts are of f32, expected no such option`);
+  if (options.in === '-') throw new InputError('--shard reads the text once for each part: name a file by --in');
+  const out = shardPath(options.out, shard);
+  return { ...others, shard, out, resume: options.resume || existsSync(`${out}.part.json`) || undefined };
+}
+
+async function* linesOfInput(
+  { in: path, column }: Pick<Options, 'in' | 'column'>,
+  told?: (message: string) => void,
+): AsyncGenerator<string> {
+  if (!path.endsWith('.parquet')) yield* linesIn(path, told);
+  else yield* (await import('../parquet.ts')).parquetTexts(path, column);
+}
+
 async function countLines(lines: AsyncIterable<string>, signal: AbortSignal): Promise<number> {
   let count = 0;
   for await (const _ of lines) {
@@ -182,7 +250,7 @@ async function sourceOf(path: string) {
 
 /** What vectors are made by and of, by the options' names. */
 async function madeBy(
-  { dtype, embeddingDtype, prompt, promptName, dimensions }: Options,
+  { column, dtype, embeddingDtype, prompt, promptName, dimensions }: Omit<Options, 'shard'>,
   text: Awaited<ReturnType<typeof sourceOf>>,
   folder: string,
   width: number,
@@ -196,6 +264,7 @@ async function madeBy(
   return {
     '--model': Object.fromEntries(states),
     '--in': text,
+    '--column': column,
     '--dtype': dtype,
     width,
     '--dimensions': dimensions,

@@ -49,7 +49,7 @@ const parseFlag = (text: string) => {
   throw new InputError(`--auto-truncate ${text}: expected true or false`);
 };
 /** Of an option that is given several times, or of a variable that holds a list. */
-const listed = (text: string, before: string[]) => [...before, ...text.split(',').filter((one) => one !== '')];
+const listed = (text: string, before: string[] = []) => [...before, ...text.split(',').filter((one) => one !== '')];
 
 export function serveCommand(program: Command): void {
   const command = program.command('serve').description('answer requests over HTTP: the routes of text-embeddings-inference and of OpenAI');
