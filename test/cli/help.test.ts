@@ -1,10 +1,10 @@
 import { Command } from 'commander';
 import { describe, expect, test } from 'vitest';
 import { convertCommand } from '../../src/cli/commands/convert.ts';
-import { embedCommand } from '../../src/cli/commands/embed.ts';
 import { finetuneCommand } from '../../src/cli/commands/finetune.ts';
 import { glueCommand } from '../../src/cli/commands/glue.ts';
 import { pretrainCommand } from '../../src/cli/commands/pretrain.ts';
+import { rerankCommand } from '../../src/cli/commands/rerank.ts';
 import { groupOptions, helpConfiguration, ungroupedOptions } from '../../src/cli/help.ts';
 import { ufb } from './ufb.ts';
 
@@ -35,7 +35,7 @@ describe('commands of many options', () => {
 });
 
 test('a command of few: what is required first, the others below', () => {
-  const help = added(embedCommand).helpInformation();
+  const help = added(rerankCommand).helpInformation();
   expect(headingsOf(help).slice(0, 2)).toEqual(['Required:', 'Options:']);
   const [required, others] = help.split('Options:');
   expect(required).toContain('--in <file>');
