@@ -73,7 +73,7 @@ test('onnxruntime rests after its turns', async () => {
     rest: async () => void rests++,
     release: async () => {},
   };
-  const onnxRuntime = { name: 'onnxruntime', session: async () => session };
+  const onnxRuntime = { name: 'onnxruntime', session: async () => session, decoder: () => Promise.reject(new Error('not measured')) };
   using device = new ReferenceDevice();
   const common = { rounds: 1, roundMilliseconds: 0.1, batches: [1], dtypes: ['f32'] as const, onnxRuntime };
   await benchmarkLayer(device, { ...common, layers: [randomTrees({ width: 4, trees: 1, depth: 1 })], tokens: randomTokens(4, [1]) });

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { createDevice, type DeviceName, nativeMissing } from '../../src/backend/create.ts';
 import type { Device } from '../../src/backend/device.ts';
 import { benchmarkConditionalMatmul } from '../../src/bench/conditional_matmul.ts';
+import { benchmarkDecode } from '../../src/bench/decode.ts';
 import { benchmarkLayer } from '../../src/bench/layer.ts';
 import { benchmarkConfig, benchmarkModel } from '../../src/bench/model.ts';
 import { linearGraph } from '../../src/bench/onnx_graphs.ts';
@@ -125,4 +126,42 @@ test('an ONNX file larger than the format holds is refused before it is made', (
   const initializers = ['a', 'b', 'c'].map((name) => ({ name, type: 'u8' as const, shape: [data.length], data }));
   const graph = { name: 'large', inputs: [], outputs: [], nodes: [], initializers };
   expect(() => encodeOnnx(graph)).toThrow(/'large' takes 3\d+ bytes, more than the format's 2 GiB/);
+});
+
+describe.skipIf(missing)(`decode${missing ? ` (skipped: ${missing})` : ''}`, () => {
+  test('ours, and onnxruntime with a cache, read a prompt to the same logits', async () => {
+    const rows = await benchmarkDecode(device, {
+      ...short,
+      shape: { vocabSize: 90, hiddenSize: 32, numHiddenLayers: 2, numAttentionHeads: 2 },
+      feedforwards: [
+        { kind: 'fff', trees: 1, depth: 3 },
+        { kind: 'dense', neurons: 48 },
+      ],
+      prompt: 9,
+      written: 5,
+      batches: [1, 3],
+      dtypes: ['f32', 'bf16', 'i8'],
+      onnxRuntime,
+    });
+    const names = ['ours 1x3', 'ours dense 48', `${onnxRuntime.name} dense 48`];
+    const dtypes = ['f32', 'bf16', 'i8'];
+    const expected = (batch: number) =>
+      names.flatMap((name) => dtypes.flatMap((dtype) => (name === names[2] && dtype === 'bf16' ? [] : [`${batch} ${name} ${dtype}`])));
+    expect(rows.map(({ batch, name, dtype }) => `${batch} ${name} ${dtype}`)).toEqual([...expected(1), ...expected(3)]);
+    for (const { name, dtype, error, tokensPerSecond, promptMilliseconds } of rows) {
+      if (dtype === 'f32') expect(error).toBeLessThan(1e-5);
+      // A path that flips changes a token altogether.
+      else if (name !== names[0]) expect(error).toBeLessThan(0.1);
+      for (const { low, median, high } of [tokensPerSecond, promptMilliseconds]) {
+        expect(low).toBeGreaterThan(0);
+        expect(median).toBeGreaterThanOrEqual(low);
+        expect(high).toBeGreaterThanOrEqual(median);
+      }
+    }
+    // 2 layers of 4 x 32 x 32 for attention, 2 x 32 for each neuron used, and the head.
+    expect(rows.find(({ name, dtype }) => name === names[0] && dtype === 'bf16')?.bytes).toBe(
+      2 * (2 * (4 * 32 * 32 + 2 * 32 * 4) + 90 * 32),
+    );
+    expect(rows.find(({ name }) => name === names[2])?.bytes).toBe(4 * (2 * (4 * 32 * 32 + 2 * 32 * 48) + 90 * 32));
+  });
 });

@@ -72,7 +72,9 @@ describe('evaluateCausalLanguageModel', () => {
     const short = join(folder, 'short.txt');
     writeFileSync(short, 'the cat');
     const error = await evaluateCausalLanguageModel({ device, model, text: short }).catch((caught) => caught);
-    const [, length] = /has (\d+) tokens, expected at least one sequence of 64: pass --length \1 or less$/.exec(error.message) as RegExpExecArray;
+    const [, length] = /has (\d+) tokens, expected at least one sequence of 64: pass --length \1 or less$/.exec(
+      error.message,
+    ) as RegExpExecArray;
     expect((await evaluateCausalLanguageModel({ device, model, text: short, length: Number(length) })).tokens).toBe(Number(length));
   });
 });

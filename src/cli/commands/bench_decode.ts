@@ -2,7 +2,15 @@ import type { Command } from 'commander';
 import { precisions } from '../../backend/prepared_weight.ts';
 import type { DecodeRow } from '../../bench/decode.ts';
 import { addFeedforwardOptions, checkShape, type FeedforwardOptions, openDevice, parseCount, print } from '../common.ts';
-import { addBatchOption, addContestOptions, addPrecisionsOption, type ContestOptions, contestLength, report } from './bench_contest.ts';
+import {
+  addBatchOption,
+  addContestOptions,
+  addPrecisionsOption,
+  type ContestOptions,
+  contestLength,
+  openOnnxRuntime,
+  report,
+} from './bench_contest.ts';
 import { countsOf, machine, table, wordsOf } from './bench_report.ts';
 
 interface Options extends ContestOptions, FeedforwardOptions {
@@ -20,7 +28,7 @@ export function decodeCommand(parent: Command): void {
   const command = parent
     .command('decode')
     .description(
-      "time how fast a decoder of GPT-2's form writes, with trees and with dense layers: tokens a second, and reading a prompt. Weights are random",
+      "time how fast a decoder of GPT-2's form writes, with trees and with dense layers, beside onnxruntime's dense: tokens a second, and reading a prompt. Weights are random",
     )
     .option('--layers <count>', 'transformer blocks', parseCount, 12)
     .option('--hidden <width>', 'hidden size', parseCount, 768)
@@ -45,6 +53,7 @@ export function decodeCommand(parent: Command): void {
       written,
       batches: options.quick ? batches.slice(0, 1) : batches,
       dtypes,
+      onnxRuntime: await openOnnxRuntime(device, options),
     });
     if (!options.json)
       print(
@@ -54,7 +63,7 @@ export function decodeCommand(parent: Command): void {
       const bars = results.map(({ name, dtype, batch, tokensPerSecond }) => ({
         label: `batch ${batch}, ${name} ${dtype}`,
         value: tokensPerSecond.median,
-        ours: true,
+        ours: name.startsWith('ours'),
       }));
       return renderBars('Decoder', 'tokens a second', bars);
     });
@@ -63,18 +72,21 @@ export function decodeCommand(parent: Command): void {
 
 /** Trees beside dense layers of the same batch and precision. */
 function decodeTable(rows: readonly DecodeRow[]): string {
-  const lines = rows.map(({ name, dtype, batch, tokensPerSecond: { median, low, high }, promptMilliseconds, bytes, bandwidth }) => {
-    const dense = rows.find((row) => row.batch === batch && row.dtype === dtype && row.name.includes('dense'));
-    const ratio = dense && dense.name !== name ? `${(median / dense.tokensPerSecond.median).toFixed(2)}x` : '';
+  const lines = rows.map(({ name, dtype, batch, tokensPerSecond: { median, low, high }, promptMilliseconds, bytes, bandwidth, error }) => {
+    const of = (isIt: (name: string) => boolean) => rows.find((row) => row.batch === batch && row.dtype === dtype && isIt(row.name));
+    const [dense, peer] = [of((other) => other.startsWith('ours dense')), of((other) => !other.startsWith('ours'))];
+    const over = (row: DecodeRow | undefined) => (row && row.name !== name ? `${(median / row.tokensPerSecond.median).toFixed(2)}x` : '');
     return [
       `batch ${batch}, ${name}`,
       dtype,
       `${median.toFixed(1)} (${low.toFixed(1)}-${high.toFixed(1)})`,
-      ratio,
+      over(dense),
+      over(peer),
       promptMilliseconds.median.toFixed(1),
       (bytes / 1e6).toFixed(1),
       bandwidth.toFixed(1),
+      error.toExponential(1),
     ];
   });
-  return table([['', 'dtype', 'tokens/s', 'over dense', 'prompt, ms', 'MB a token', 'GB/s'], ...lines]);
+  return table([['', 'dtype', 'tokens/s', 'over our dense', 'over onnxruntime', 'prompt, ms', 'MB a token', 'GB/s', 'error'], ...lines]);
 }
