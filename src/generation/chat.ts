@@ -18,32 +18,29 @@ export const isMessage = (value: unknown): value is ChatMessage => {
 };
 
 /** The text of a conversation, up to where the answer begins. @throws InputError if the template refuses it */
-export type ChatTemplate = (chat: Chat) => string;
+export type ChatTemplate = (chat: Chat) => Promise<string>;
 
 /** Bytes. */
 const largestTemplate = 2 ** 20;
 
-/** The template of a model's folder: chat_template.jinja, or what tokenizer_config.json says. undefined if it has none. */
+/**
+ * The template of a model's folder: chat_template.jinja, or what tokenizer_config.json says. undefined if it has none. What reads it is loaded with the first
+ * conversation: a model whose template cannot be read writes on from texts all the same.
+ */
 export async function readChatTemplate(folder: string, tokenizer: Tokenizer): Promise<ChatTemplate | undefined> {
   const path = joinPath(folder, 'chat_template.jinja');
   const own = (await kindOf(path)) === 'file';
   const source = own ? new TextDecoder().decode(await readBytes(path, largestTemplate)) : templateIn(tokenizer.settings.config);
   if (source === undefined) return undefined;
   const name = own ? path : `${joinPath(folder, 'tokenizer_config.json')}: 'chat_template'`;
-  const { Template } = await import('@huggingface/jinja');
-  const refused = (error: unknown) => new InputError(`${name}: ${(error as Error).message}`, { cause: error });
-  let template: InstanceType<typeof Template>;
-  try {
-    template = new Template(source);
-  } catch (error) {
-    throw refused(error);
-  }
   const specials = specialTokens(tokenizer);
-  return (chat) => {
+  return async (chat) => {
+    const { Template } = await import('@huggingface/jinja');
     try {
-      return template.render({ ...specials, messages: chat.map((message) => ({ ...message })), add_generation_prompt: true });
+      const messages = chat.map((message) => ({ ...message }));
+      return new Template(source).render({ ...specials, messages, add_generation_prompt: true });
     } catch (error) {
-      throw refused(error);
+      throw new InputError(`${name}: ${(error as Error).message}`, { cause: error });
     }
   };
 }

@@ -94,8 +94,8 @@ export class TextGenerationPipeline extends TextPipeline<string, TokenizedText> 
     const isOne = typeof input === 'string' || isChat(input);
     const prompts = isOne ? [input] : input;
     if (!Array.isArray(prompts)) throw new InputError(`the text: got ${quoted(input)}, expected a string, messages, or an array of such`);
-    const groups = this.begin(prompts as readonly GenerationPrompt[], options, { isOne });
     const answers = await this.untilDone(async () => {
+      const groups = await this.begin(prompts as readonly GenerationPrompt[], options, { isOne });
       const begun = groups.filter(([{ maxNewTokens }]) => maxNewTokens > 0);
       for await (const _ of write(this.model, this.session, begun, options.signal)) options.signal?.throwIfAborted();
       return groups.map((texts, index) =>
@@ -112,7 +112,7 @@ export class TextGenerationPipeline extends TextPipeline<string, TokenizedText> 
   async *stream(prompt: GenerationPrompt, { sequence = 0, ...options }: StreamOptions = {}): AsyncGenerator<string, GenerationEnd> {
     if (!Number.isSafeInteger(sequence) || sequence < 0)
       throw new InputError(`sequence: got ${quoted(sequence)}, expected a whole number from 0`);
-    const [[text]] = this.begin([prompt], options, { isOne: true, first: sequence });
+    const [[text]] = await this.untilDone(() => this.begin([prompt], options, { isOne: true, first: sequence }));
     const steps = write(this.model, this.session, text.maxNewTokens > 0 ? [[text]] : [], options.signal);
     try {
       for (;;) {
@@ -129,11 +129,11 @@ export class TextGenerationPipeline extends TextPipeline<string, TokenizedText> 
   }
 
   /** The texts to be written for each prompt. @throws InputError */
-  private begin(
+  private async begin(
     prompts: readonly GenerationPrompt[],
     given: TextGenerationOptions,
     { isOne, first = 0 }: { isOne: boolean; first?: number },
-  ): TextWriter[][] {
+  ): Promise<TextWriter[][]> {
     const options = this.checked.check(given);
     checkSettings(options);
     options.signal?.throwIfAborted();
@@ -145,9 +145,10 @@ export class TextGenerationPipeline extends TextPipeline<string, TokenizedText> 
       throw new InputError(`stop_strings: got ${quoted(stops)}, expected a text or an array of texts, none of them empty`);
     const settings = this.settings(options);
     let short = 0;
-    const groups = prompts.map((prompt, index) => {
+    const groups: TextWriter[][] = [];
+    for (const [index, prompt] of prompts.entries()) {
       const name = isOne ? 'the text' : `text ${index + 1}`;
-      const ids = this.encodePrompt(prompt, name);
+      const ids = await this.encodePrompt(prompt, name);
       const { maxPositionEmbeddings: positions } = this.model.config;
       const wanted = options.max_new_tokens === undefined && options.max_length !== undefined ? options.max_length - ids.length : undefined;
       const asked = Math.max(
@@ -160,21 +161,22 @@ export class TextGenerationPipeline extends TextPipeline<string, TokenizedText> 
           `${name}: has ${ids.length} tokens, and the model ${positions} positions: none is left to write at; shorten it`,
         );
       if (asked > room) short++;
-      return Array.from(
+      const writers = Array.from(
         { length: count },
-        (_, index) =>
+        (_, sequence) =>
           new TextWriter({
             name,
             prompt: ids,
             maxNewTokens: Math.min(asked, room),
-            sampler: new Sampler(settings, seed, first + index),
+            sampler: new Sampler(settings, seed, first + sequence),
             stream: this.tokenizer.textStream({ skipSpecialTokens: true }),
             stops: new StopTexts(stopTexts),
             ends: this.ends,
             vocabularySize: this.tokenizer.vocabularySize,
           }),
       );
-    });
+      groups.push(writers);
+    }
     if (short > 0)
       this.notice(
         `${isOne ? 'the text ends' : `${short} of ${prompts.length} texts end`} with the model's ${this.model.config.maxPositionEmbeddings} positions, before as many tokens are written as were asked for`,
@@ -189,19 +191,18 @@ export class TextGenerationPipeline extends TextPipeline<string, TokenizedText> 
     const idle = (['temperature', 'top_k', 'top_p', 'seed'] as const).find((name) => given[name] !== undefined);
     if (!settings.do_sample && idle)
       this.notice(`${idle} is of what is drawn, but do_sample is false: the most probable token is always taken; pass do_sample: true`);
-    if (settings.do_sample && settings.temperature === undefined) settings.temperature = 1;
     return settings;
   }
 
   /** @throws InputError if it is no prompt */
-  private encodePrompt(prompt: GenerationPrompt, name: string): readonly number[] {
+  private async encodePrompt(prompt: GenerationPrompt, name: string): Promise<readonly number[]> {
     let ids: readonly number[];
     if (typeof prompt === 'string') ids = this.tokenizer.encode(prompt).ids;
     else if (!isChat(prompt))
       throw new InputError(`${name}: got ${quoted(prompt)}, expected a string, or messages with a role and a content each`);
     else if (!this.template)
       throw new InputError(`${name}: is a conversation, but the model's tokenizer has no chat template; pass a text`);
-    else ids = this.tokenizer.encode(this.template(prompt), { addSpecialTokens: false }).ids;
+    else ids = this.tokenizer.encode(await this.template(prompt), { addSpecialTokens: false }).ids;
     if (ids.length > 0) return ids;
     const begin = this.defaults.begin ?? this.model.config.bosTokenId ?? this.tokenizer.bosId;
     if (begin === undefined) throw new InputError(`${name}: is empty, and the model has no token that begins a text; expected some text`);

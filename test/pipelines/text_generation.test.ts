@@ -246,8 +246,12 @@ describe('conversations', () => {
     await expect(generator(chat)).rejects.toThrow(
       "the text: is a conversation, but the model's tokenizer has no chat template; pass a text",
     );
-    const broken = copyOf('broken', { 'chat_template.jinja': '{% for m in %}' });
-    await expect(open(broken)).rejects.toThrow(`${join(broken, 'chat_template.jinja')}: `);
+    const path = copyOf('broken', { 'chat_template.jinja': '{% for m in %}' });
+    const broken = await open(path);
+    await expect(broken(chat)).rejects.toThrow(`${join(path, 'chat_template.jinja')}: `);
+    await expect(broken(chat)).rejects.toThrow(InputError);
+    expect((await broken('the'))[0].generated_tokens).toBe(20);
+    await broken.dispose();
     const strict = await open(copyOf('strict', { 'chat_template.jinja': "{{ raise_exception('no system') }}" }));
     await expect(strict(chat)).rejects.toThrow(/chat_template.jinja: .*no system/);
     await strict.dispose();
