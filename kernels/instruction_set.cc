@@ -70,6 +70,7 @@ const KernelEntry kernels[] = {
     {"layerNorm", layerNorm},
     {"layerNormBackward", layerNormBackward},
     {"rmsNorm", rmsNorm},
+    {"rmsNormBackward", rmsNormBackward},
     {"rotary", rotary},
     {"linear", linear},
     {"prepareLinear", prepareLinear},

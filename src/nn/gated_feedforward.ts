@@ -1,11 +1,19 @@
 import type { Tensor } from '../backend/tensor.ts';
-import { InputError } from '../errors.ts';
-import type { Feedforward, FeedforwardActivations } from './block.ts';
+import type { Feedforward } from './block.ts';
 import type { Target } from './layer.ts';
-import type { Linear } from './linear.ts';
+import type { Linear, LinearActivations } from './linear.ts';
 import type { Context, Parameter } from './parameter.ts';
 
-/** A dense layer with a gate (arXiv 2002.05202): down(gate(x) up(x)), the gate with an activation; with SiLU it is SwiGLU. For inference. */
+export interface GatedFeedforwardActivations {
+  /** Their outputs are [tokens, neurons], the gate's after its activation. */
+  gate: LinearActivations;
+  up: LinearActivations;
+  down: LinearActivations;
+  /** [tokens, width]. */
+  output: Tensor;
+}
+
+/** A dense layer with a gate (arXiv 2002.05202): down(gate(x) up(x)), the gate with an activation; with SiLU it is SwiGLU. */
 export class GatedFeedforward implements Feedforward {
   constructor(
     readonly gate: Linear,
@@ -17,16 +25,25 @@ export class GatedFeedforward implements Feedforward {
     return [this.gate, this.up, this.down].flatMap(({ parameters }) => parameters);
   }
 
-  /** input, output [tokens, width]. @throws InputError in training */
-  forward(context: Context, input: Tensor, target?: Target): FeedforwardActivations {
-    if (context.training) this.backward();
-    const { output: gated } = this.gate.forward(context, input);
-    const { output: up } = this.up.forward(context, input);
-    context.device.multiply({ a: gated, b: up, output: gated });
-    return this.down.forward(context, gated, target);
+  /** input, output [tokens, width]. */
+  forward(context: Context, input: Tensor, target?: Target): GatedFeedforwardActivations {
+    const gate = this.gate.forward(context, input);
+    const up = this.up.forward(context, input);
+    // The backward needs both factors.
+    const product = context.training ? context.arena.tensor('gated neurons', up.output.shape) : up.output;
+    context.device.multiply({ a: gate.output, b: up.output, output: product });
+    const down = this.down.forward(context, product, target);
+    return { gate, up, down, output: down.output };
   }
 
-  backward(): never {
-    throw new InputError('models with gated feedforward layers cannot be trained yet: open one of another family');
+  /** Adds to the weights' gradients. gradOutput [tokens, width]; returns the input's gradient, of the same shape. */
+  backward(context: Context, { gate, up, down }: GatedFeedforwardActivations, gradOutput: Tensor): Tensor {
+    const { device, arena } = context;
+    const gradProduct = this.down.backward(context, down, gradOutput);
+    const gradUp = arena.tensor('up gradient', gradProduct.shape);
+    device.multiply({ a: gradProduct, b: gate.output, output: gradUp });
+    device.multiply({ a: gradProduct, b: up.output, output: gradProduct });
+    const gradInput = this.gate.backward(context, gate, gradProduct);
+    return this.up.backward(context, up, gradUp, { tensor: gradInput, accumulate: true });
   }
 }

@@ -1,9 +1,9 @@
 import type { Tensor } from '../backend/tensor.ts';
-import { InputError } from '../errors.ts';
+import { gradientOf, type Target } from './layer.ts';
 import type { Norm, NormActivations } from './layer_norm.ts';
 import type { Context, Parameter } from './parameter.ts';
 
-/** Root mean square normalization (arXiv 1910.07467) over the last dimension, for inference. gamma [width]. */
+/** Root mean square normalization (arXiv 1910.07467) over the last dimension. gamma [width]. */
 export class RmsNorm implements Norm {
   constructor(
     readonly gamma: Parameter,
@@ -14,14 +14,27 @@ export class RmsNorm implements Norm {
     return [this.gamma];
   }
 
-  /** input, output [rows, width]. @throws InputError in training */
+  /** input, output [rows, width]. */
   forward(context: Context, input: Tensor, output = context.arena.tensor('norm output', input.shape)): NormActivations {
-    if (context.training) this.backward();
-    context.device.rmsNorm({ input, gamma: this.gamma.value, epsilon: this.epsilon, output });
-    return { input, output };
+    const rows = input.size / this.gamma.value.size;
+    const rstd = context.training ? context.arena.tensor('norm rstd', [rows]) : undefined;
+    context.device.rmsNorm({ input, gamma: this.gamma.value, epsilon: this.epsilon, output, rstd });
+    return { input, output, rstd };
   }
 
-  backward(): never {
-    throw new InputError('models with RMS norms cannot be trained yet: open one of another family');
+  /** Adds to the gradient of gamma. The target may be gradOutput itself unless it accumulates. */
+  backward(context: Context, activations: NormActivations, gradOutput: Tensor, target?: Target): Tensor {
+    const { input } = activations;
+    const gradInput = target?.tensor ?? context.arena.tensor('norm input gradient', input.shape);
+    context.device.rmsNormBackward({
+      input,
+      gamma: this.gamma.value,
+      rstd: activations.rstd!,
+      gradOutput,
+      gradInput,
+      accumulate: target?.accumulate,
+      gradGamma: gradientOf(this.gamma),
+    });
+    return gradInput;
   }
 }

@@ -2,7 +2,6 @@ import type { attention } from '../backend/operations/attention.ts';
 import type { ArgumentsOf, StridedOperand } from '../backend/operations/operation.ts';
 import type { ProductPrecision } from '../backend/prepared_weight.ts';
 import type { Tensor } from '../backend/tensor.ts';
-import { InputError } from '../errors.ts';
 import { dropoutAt, type Target } from './layer.ts';
 import type { Linear, LinearActivations } from './linear.ts';
 import type { Context, Parameter } from './parameter.ts';
@@ -74,19 +73,24 @@ export class SelfAttention {
       gradKey,
       gradValue,
     });
+    const rotation = sequence.causal?.rotation;
+    if (rotation) this.rotate(context, rotation, gradQueryKeyValue, true);
     return this.queryKeyValue.backward(context, queryKeyValue, gradQueryKeyValue, target);
   }
 
   /** Turns queries and keys to their positions, and stores keys and values where they are kept. */
-  private prepare({ device, training }: Context, { rotation, cache }: CausalSequences, queryKeyValue: Tensor): void {
+  private prepare(context: Context, { rotation, cache }: CausalSequences, queryKeyValue: Tensor): void {
+    if (rotation) this.rotate(context, rotation, queryKeyValue);
+    const column = this.heads * this.headSize;
+    if (cache) context.device.scatterRows({ input: queryKeyValue, indices: cache.places, table: cache.table, column });
+  }
+
+  /** Queries and keys, or their gradients, in place. */
+  private rotate({ device }: Context, rotation: Tensor, queryKeyValue: Tensor, inverse = false): void {
     const { heads, keyValueHeads = heads, headSize } = this;
     const [rows, rowStride] = queryKeyValue.shape;
-    if (rotation) {
-      if (training) throw new InputError('models with rotary positions cannot be trained yet: open one of another family');
-      const vectors = { tensor: queryKeyValue, offset: 0, batchStride: 0, rowStride, headStride: headSize };
-      device.rotary({ vectors, rotation, rows, heads: heads + keyValueHeads });
-    }
-    if (cache) device.scatterRows({ input: queryKeyValue, indices: cache.places, table: cache.table, column: heads * headSize });
+    const vectors = { tensor: queryKeyValue, offset: 0, batchStride: 0, rowStride, headStride: headSize };
+    device.rotary({ vectors, rotation, rows, heads: heads + keyValueHeads, inverse });
   }
 
   private operands(

@@ -140,7 +140,13 @@ test('values nested too deeply to be shown are refused all the same', () => {
   let deep: unknown = [];
   for (let depth = 0; depth < 1e5; depth++) deep = [deep];
   const others = ['distilbert', 'roberta', 'xlm-roberta', 'electra'].map((name) => `"${name}", "ultrafast${name}"`);
-  const expected = ['"bert", "ultrafastbert"', ...others, '"gpt2", "ultrafastgpt"', '"llama"', '"qwen2"']
+  const expected = [
+    '"bert", "ultrafastbert"',
+    ...others,
+    '"gpt2", "ultrafastgpt"',
+    '"llama", "ultrafastllama"',
+    '"qwen2", "ultrafastqwen2"',
+  ]
     .join(', ')
     .replace(/, ([^,]*)$/, ' or $1');
   expect(() => parseConfig({ model_type: deep }, 'config.json')).toThrow(

@@ -65,6 +65,19 @@ test.each(Object.entries(feedforwards))('%s: what is saved is the same when it i
   if (feedforward.kind === 'fff') expect(weights.names).toContain(`${block}.mlp.linear_in.weight`);
 });
 
+test.each(['llama', 'qwen2'])('%s with trees: what is saved is the same when it is opened', async (type) => {
+  const json = {
+    ...{ model_type: `ultrafast${type}`, intermed_type: 'fff', intermed_size: 2, intermed_depth: 3, vocab_size: 40, hidden_size: 12 },
+    ...{ num_hidden_layers: 2, num_attention_heads: 3, num_key_value_heads: 1, max_position_embeddings: 64, initializer_range: 0.3 },
+  };
+  using model = createCausalLanguageModel(parseConfig(json, 'config.json'), device, 1);
+  const folder = join(temporary, type);
+  await saveCheckpoint(folder, model);
+  using opened = await loadCausalLanguageModel(folder, device);
+  expect(opened.config).toEqual(model.config);
+  expect(await logitsOf(opened)).toEqual(await logitsOf(model));
+});
+
 test("GPT-2's own checkpoint has names without prefix, and masks that are no weights", async () => {
   const folder = join(temporary, 'old');
   mkdirSync(folder);
@@ -181,6 +194,10 @@ describe('configurations as they are on the hub', () => {
     [{ head_dim: 5 }, /heads have 5 elements, expected an even number/],
     [{ attention_bias: true }, /'attention_bias' is true/],
     [{ hidden_act: 'gelu_10' }, /'hidden_act' is "gelu_10"/],
+    [
+      { model_type: 'ultrafastllama', intermed_type: 'fff', hidden_act: 'silu' },
+      /'hidden_act' is "silu", expected "gelu": trees have no other/,
+    ],
   ])('of Llama are refused: %o', (changes, message) => {
     expect(() => read({ model_type: 'llama', ...changes })).toThrow(message);
   });

@@ -23,7 +23,7 @@ import { adamw, clearRows, clipScale } from './optimizer.ts';
 import { pool, poolBackward } from './pool.ts';
 import { prepareLinear, prepareNodes } from './prepared.ts';
 import { columnMean, sum, sumOfSquares } from './reductions.ts';
-import { rmsNorm } from './rms_norm.ts';
+import { rmsNorm, rmsNormBackward } from './rms_norm.ts';
 import { rotary } from './rotary.ts';
 import { stridedCopy } from './strided_copy.ts';
 
@@ -31,7 +31,7 @@ import { stridedCopy } from './strided_copy.ts';
 export const calledOperations = {
   ...{ fill, copy, add, addRow, multiply, dropout, stridedCopy },
   ...{ gelu, geluBackward, geluTanh, geluTanhBackward, silu, siluBackward, relu, reluBackward, tanh, tanhBackward },
-  ...{ layerNorm, layerNormBackward, rmsNorm, rotary, linear, linearBackwardInput, linearBackwardWeight },
+  ...{ layerNorm, layerNormBackward, rmsNorm, rmsNormBackward, rotary, linear, linearBackwardInput, linearBackwardWeight },
   ...{ attention, attentionBackward, gather, scatterAdd, scatterRows, gatherScaleBackward },
   ...{ fff, fffBackward, countSplits, balanceThresholds },
   ...{ conditionalMatmul, conditionalMatmulBackwardInput, conditionalMatmulBackwardWeight },

@@ -1,6 +1,7 @@
 /**
  * Llama (arXiv 2407.21783) and models of its layers, SmolLM2 and TinyLlama, and Qwen2 (arXiv 2407.10671), as transformers has them: RMS norms, rotary
- * positions, gated feedforward layers, and heads of keys and values that several heads of queries share. For inference.
+ * positions, gated feedforward layers, and heads of keys and values that several heads of queries share. With trees they are 'ultrafastllama' and
+ * 'ultrafastqwen2', of which the keys and names are theirs and ours.
  */
 import * as v from 'valibot';
 import { InputError, quoted } from '../../errors.ts';
@@ -8,6 +9,8 @@ import type { ModelConfig } from '../config.ts';
 import type { RotaryPositions } from '../rotary_positions.ts';
 import {
   count,
+  feedforwardEntries,
+  fromFeedforwardEntries,
   headCount,
   hidden,
   layerCount,
@@ -21,7 +24,7 @@ import {
   vocabulary,
 } from './entries.ts';
 import type { Family } from './family.ts';
-import { activation, activationName, activationOf } from './hugging_face.ts';
+import { activation, activationName, activationOf, modelTypeOf, toFeedforward, treeActivation } from './hugging_face.ts';
 
 const positiveNumber = v.pipe(v.number(), v.gtValue(0));
 
@@ -42,14 +45,12 @@ type Rotation = NonNullable<v.InferOutput<typeof rotation>>;
 const entries = {
   vocab_size: v.optional(vocabulary, 32000),
   hidden_size: v.optional(hidden, 4096),
-  intermediate_size: v.optional(neurons, 11008),
   num_hidden_layers: v.optional(layerCount, 32),
   num_attention_heads: v.optional(headCount, 32),
   num_key_value_heads: v.nullish(headCount),
   head_dim: v.nullish(count(2 ** 10)),
   // No table is made of them.
   max_position_embeddings: v.optional(count(2 ** 24), 2048),
-  hidden_act: v.optional(activation, 'silu'),
   rms_norm_eps: v.optional(v.pipe(v.number(), v.minValue(0), v.maxValue(1)), 1e-6),
   initializer_range: v.optional(v.pipe(v.number(), v.minValue(0)), 0.02),
   attention_dropout: v.optional(probability, 0),
@@ -65,16 +66,16 @@ const entries = {
   rope_parameters: rotation,
 };
 
+const ofTrees = { ...feedforwardEntries, intermed_type: v.picklist(['fff', 'none']), hidden_act: treeActivation };
+
 /** `name`: of transformers' classes. `queryKeyValueBias`: their projections have one. `defaults`: of what a file may leave out, beside Llama's. */
-function llamaFamily(
-  type: string,
-  name: string,
-  queryKeyValueBias: boolean,
-  defaults: Partial<Record<keyof typeof entries, unknown>> = {},
-): Family {
-  const schema = v.object({ ...entries, model_type: v.literal(type) });
+function llamaFamily(type: string, name: string, queryKeyValueBias: boolean, defaults: Record<string, unknown> = {}): Family {
+  const modelTypes = { dense: type, trees: `ultrafast${type}` };
+  const ofDense = { intermediate_size: v.optional(neurons, 11008), hidden_act: v.optional(activation, 'silu') };
+  const dense = v.object({ ...entries, model_type: v.literal(modelTypes.dense), ...ofDense });
+  const trees = v.object({ ...entries, model_type: v.literal(modelTypes.trees), ...ofTrees });
   return {
-    modelTypes: { dense: type, trees: type },
+    modelTypes,
     decoder: { norm: 'rms', transposed: false },
     normPlacement: 'pre',
     specialTokens: false,
@@ -107,7 +108,7 @@ function llamaFamily(
       classifier: 'score',
     }),
     readConfig(json, source) {
-      const own = validate(schema, { ...defaults, ...(json as object) }, source);
+      const own = validate(modelTypeOf(json) === type ? dense : trees, { ...defaults, ...(json as object) }, source);
       const { num_attention_heads: heads, num_key_value_heads: keyValueHeads } = own;
       if (keyValueHeads && heads % keyValueHeads !== 0)
         throw new InputError(`${source}: 'num_key_value_heads' is ${keyValueHeads}, which ${heads} heads cannot share`);
@@ -129,7 +130,10 @@ function llamaFamily(
         padTokenId: numberOrNone(own.pad_token_id),
         untiedDecoder: own.tie_word_embeddings === true ? undefined : true,
         typeVocabSize: 0,
-        feedforward: { kind: 'dense', neurons: own.intermediate_size, gated: true },
+        feedforward:
+          'intermediate_size' in own
+            ? { kind: 'dense', neurons: own.intermediate_size, gated: true }
+            : fromFeedforwardEntries(own, `${source}: '`),
         activation: activationOf(own.hidden_act),
         bias: { queryKeyValue: queryKeyValueBias, dense: false },
         layerNormEps: own.rms_norm_eps,
@@ -140,13 +144,14 @@ function llamaFamily(
       };
     },
     writeConfig(config: ModelConfig) {
-      const { feedforward, numAttentionHeads: heads } = config;
+      const { numAttentionHeads: heads } = config;
+      const isDense = config.family === modelTypes.dense;
       return {
-        architectures: [`${name}ForCausalLM`],
+        architectures: [`${isDense ? '' : 'UltraFast'}${name}ForCausalLM`],
         model_type: config.family,
         vocab_size: config.vocabSize,
         hidden_size: config.hiddenSize,
-        ...(feedforward.kind === 'dense' && { intermediate_size: feedforward.neurons }),
+        ...toFeedforward(config.feedforward, isDense),
         num_hidden_layers: config.numHiddenLayers,
         num_attention_heads: heads,
         num_key_value_heads: config.numKeyValueHeads ?? heads,

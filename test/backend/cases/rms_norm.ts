@@ -1,8 +1,8 @@
-import { input, normal, type OperationCase, output, sums } from './case.ts';
+import { input, normal, type OperationCase, output, sums, updated } from './case.ts';
 
 export const rmsNormCases: OperationCase[] = [
   { rows: 0, width: 8 },
-  { rows: 1, width: 1, epsilon: 1e-5 },
+  { rows: 1, width: 1, epsilon: 0.5 },
   { rows: 3, width: 7 },
   { rows: 5, width: 33, epsilon: 0.1 },
   { rows: 300, width: 20 },
@@ -20,7 +20,27 @@ export const rmsNormCases: OperationCase[] = [
       ),
       gamma: normal(random, [width]),
       output: output([rows, width]),
+      rstd: output([rows]),
+      inference: output([rows, width]),
+      gradOutput: normal(random, [rows, width]),
+      gradInput: output([rows, width]),
+      gradGamma: updated(normal(random, [width])),
+      // A residual's gradient that is already there; a norm whose gamma is frozen, in place.
+      accumulated: updated(normal(random, [rows, width])),
+      inPlace: updated(normal(random, [rows, width])),
     }),
-    forward: (device, { input, gamma, output }) => device.rmsNorm({ input, gamma, epsilon, output }),
+    forward(device, { input, gamma, output, rstd, inference }) {
+      device.rmsNorm({ input, gamma, epsilon, output, rstd });
+      device.rmsNorm({ input, gamma, epsilon, output: inference });
+    },
+    backward(device, { input, gamma, rstd, gradOutput, gradInput, gradGamma, accumulated, inPlace }) {
+      device.rmsNormBackward({ input, gamma, rstd, gradOutput, gradInput, gradGamma });
+      device.rmsNormBackward({ input, gamma, rstd, gradOutput, gradInput: accumulated, accumulate: true });
+      device.rmsNormBackward({ input, gamma, rstd, gradOutput: inPlace, gradInput: inPlace });
+    },
+    gradient:
+      spread === 1 && rows * width < 7000
+        ? { outputs: { output: 'gradOutput' }, inputs: { input: 'gradInput', gamma: 'gradGamma' } }
+        : undefined,
   }),
 );

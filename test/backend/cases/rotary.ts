@@ -1,3 +1,4 @@
+import type { Tensor } from '../../../src/backend/tensor.ts';
 import { input, normal, type OperationCase, rounding, updated } from './case.ts';
 
 export const rotaryCases: OperationCase[] = [
@@ -16,14 +17,13 @@ export const rotaryCases: OperationCase[] = [
         const [row, column] = [Math.floor(at / (2 * half)), at % (2 * half)];
         return column < half ? Math.cos(angles[row * half + column]) : Math.sin(angles[row * half + column - half]);
       });
-      return { vectors: updated(normal(random, [rows, rowHeads * headSize])), rotation: input([rows, 2 * half], turned) };
+      const shape = [rows, rowHeads * headSize];
+      return { vectors: updated(normal(random, shape)), back: updated(normal(random, shape)), rotation: input([rows, 2 * half], turned) };
     },
-    forward: (device, { vectors, rotation }) =>
-      device.rotary({
-        vectors: { tensor: vectors, offset: 0, batchStride: 0, rowStride: rowHeads * headSize, headStride: headSize },
-        rotation,
-        rows,
-        heads,
-      }),
+    forward(device, { vectors, back, rotation }) {
+      const of = (tensor: Tensor) => ({ tensor, offset: 0, batchStride: 0, rowStride: rowHeads * headSize, headStride: headSize });
+      device.rotary({ vectors: of(vectors), rotation, rows, heads });
+      device.rotary({ vectors: of(back), rotation, rows, heads, inverse: true });
+    },
   }),
 );

@@ -31,6 +31,16 @@ export const decoder: SpeedCase[] = [
     bytes: 8 * tokens * width,
   },
   {
+    name: 'rmsNormBackward',
+    operands: (random) => ({
+      ...{ input: normal(random, [tokens, width]), gamma: normal(random, [width]), rstd: normal(random, [tokens]) },
+      ...{ gradOutput: normal(random, [tokens, width]), gradInput: normal(random, [tokens, width]), gradGamma: normal(random, [width]) },
+    }),
+    run: (device, { input, gamma, rstd, gradOutput, gradInput, gradGamma }) =>
+      device.rmsNormBackward({ input, gamma, rstd, gradOutput, gradInput, gradGamma }),
+    bytes: 12 * tokens * width,
+  },
+  {
     name: 'rotary',
     operands: (random) => ({ vectors: normal(random, [tokens, width]), rotation: normal(random, [tokens, headSize]) }),
     run: (device, { vectors, rotation }) => device.rotary({ vectors: rows(vectors, width), rotation, rows: tokens, heads }),
