@@ -89,10 +89,10 @@ export async function loadModel(folder: string, device: Device, options: LoadOpt
   return await load<Model>(task === 'encoder' ? Encoder : MaskedLanguageModel, checkpoint, device, options);
 }
 
-/** What the model in a checkpoint folder is for, as {@link loadModel} has it. @throws InputError as that */
+/** What the model in a checkpoint folder is for: a decoder writes, others as {@link loadModel} has it. @throws InputError as that */
 export async function readTask(folder: string): Promise<Task> {
-  await using checkpoint = await openCheckpoint(folder);
-  return taskOf(checkpoint);
+  await using checkpoint = await openCheckpoint(folder, undefined, 'any');
+  return checkpoint.family.decoder ? 'causal-lm' : taskOf(checkpoint);
 }
 
 function taskOf(checkpoint: Checkpoint): Task {

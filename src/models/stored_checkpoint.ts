@@ -195,14 +195,14 @@ export class Checkpoint {
 export async function openCheckpoint(
   folder: string,
   changes?: Readonly<Record<string, unknown>>,
-  kind: 'encoder' | 'decoder' = 'encoder',
+  kind: 'encoder' | 'decoder' | 'any' = 'encoder',
 ): Promise<Checkpoint> {
   const path = joinPath(folder, 'config.json');
   const said = await readJson(path);
   const json = changes && typeof said === 'object' ? { ...said, ...changes } : said;
   const config = parseConfig(json, path);
   const found = familyOf(config).decoder ? 'decoder' : 'encoder';
-  if (found !== kind)
+  if (kind !== 'any' && found !== kind)
     throw new InputError(`${path}: 'model_type' is ${quoted(config.family)}, which is ${described[found]}, expected ${described[kind]}`);
   const { architectures, position_embedding_type: positions } = json as {
     architectures?: string | string[];

@@ -6,6 +6,7 @@ import { keyCheck } from './auth.ts';
 import { readBody } from './body.ts';
 import { docsPage } from './docs_page.ts';
 import { errorBody, RequestError, requestErrorOf } from './errors.ts';
+import { EventStream, eventHeaders } from './event_stream.ts';
 import { Exchange, type Shared } from './exchange.ts';
 import { infoOf } from './info.ts';
 import { jsonBody } from './json_pieces.ts';
@@ -126,15 +127,24 @@ export function createApp(shared: Shared, lifecycle: Lifecycle, tracer?: Tracer)
     lifecycle.begin(controller);
     const exchange = new Exchange(shared, controller.signal, c.get('id'));
     c.set('exchange', exchange);
-    try {
-      const body = await unlessAborted(readBody(c.req.raw, route.body, settings.payloadLimit, shared.bodies), controller.signal);
-      const value = await unlessAborted(route.handle(body, exchange), controller.signal);
-      exchange.answered();
-      return c.body(jsonBody(value), 200, { 'content-type': 'application/json', ...timesOf(exchange) });
-    } finally {
+    const end = () => {
       clearTimeout(timer);
       forget();
       lifecycle.end(controller);
+    };
+    let goesOn = false;
+    try {
+      const body = await unlessAborted(readBody(c.req.raw, route.body, settings.payloadLimit, shared.bodies), controller.signal);
+      const value = await unlessAborted(route.handle(body, exchange), controller.signal);
+      if (value instanceof EventStream) {
+        const events = await value.body(end, (error) => errorBody(requestErrorOf(error), isOpenAiPath(c.req.path)));
+        goesOn = true;
+        return c.body(events, 200, eventHeaders);
+      }
+      exchange.answered();
+      return c.body(jsonBody(value), 200, { 'content-type': 'application/json', ...timesOf(exchange) });
+    } finally {
+      if (!goesOn) end();
     }
   }
 

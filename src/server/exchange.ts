@@ -76,9 +76,19 @@ export class Exchange {
    * @throws RequestError if there are too many at a time, or the answer would be too long
    */
   async call<Answer>(
-    { texts, method, work, numbers = 0 }: { texts: readonly unknown[]; method: Method; work?: Work; numbers?: number },
+    { texts, method, work, numbers }: { texts: readonly unknown[]; method: Method; work?: Work; numbers?: number },
     ask: (control: CallControl) => Promise<Answer>,
   ): Promise<Answer> {
+    const release = this.begin({ texts, method, work, numbers });
+    try {
+      return await ask({ signal: this.signal, timing_callback: (timing) => this.took(timing) });
+    } finally {
+      release();
+    }
+  }
+
+  /** As {@link call}, for work that goes on: to be ended by what is returned. */
+  begin({ texts, method, work, numbers = 0 }: { texts: readonly unknown[]; method: Method; work?: Work; numbers?: number }): () => void {
     const { permits, metrics, settings } = this.shared;
     if (!this.counted) {
       this.counted = { method, work };
@@ -88,21 +98,19 @@ export class Exchange {
       throw new RequestError(
         'Validation',
         `${texts.length} texts: their answer has ${numbers} numbers, expected at most ${maxNumbers}: split the request`,
-        {
-          reason: 'batch_size',
-        },
+        { reason: 'batch_size' },
       );
     // A long list takes no more than its share: its batches take turns with those of others.
     const share = Math.min(texts.length, settings.maxClientBatchSize, permits.limit);
     if (!permits.take(share))
       throw new RequestError('Overloaded', `the server has ${permits.limit} texts under way, as many as it takes: try again later`);
     metrics.asked(work, texts.length);
-    try {
-      for (const text of texts) this.characters += lengthOf(text);
-      return await ask({ signal: this.signal, timing_callback: (timing) => this.took(timing) });
-    } finally {
-      permits.give(share);
-    }
+    for (const text of texts) this.characters += lengthOf(text);
+    let held = true;
+    return () => {
+      if (held) permits.give(share);
+      held = false;
+    };
   }
 
   /** To be called when the answer is ready to be sent. */
@@ -116,7 +124,8 @@ export class Exchange {
     return this.timing?.texts.reduce((sum, { tokens }) => sum + tokens, 0) ?? 0;
   }
 
-  private took({ tokenization, texts }: CallTiming): void {
+  /** Adds what a call took. */
+  took({ tokenization, texts }: CallTiming): void {
     const before = this.timing ?? { tokenization: 0, texts: [] };
     this.timing = { tokenization: before.tokenization + tokenization, texts: [...before.texts, ...texts] };
   }

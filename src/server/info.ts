@@ -27,6 +27,7 @@ export function infoOf(model: ServedModel, settings: ServerSettings) {
 function typeOf(model: ServedModel) {
   if (model.kind === 'embedding') return { embedding: { pooling: model.pooling } };
   if (model.kind === 'fill_mask') return { fill_mask: { mask_token: model.fill.tokenizer.maskToken } };
+  if (model.kind === 'decoder') return { decoder: {} };
   const { labels, config } = model.classify.model;
   const names = Array.from({ length: labels }, (_, index) => config.labelNames?.[index] ?? `LABEL_${index}`);
   return {

@@ -10,6 +10,7 @@ import { type PipelineOptions, pipeline } from '../pipelines/pipeline.ts';
 import type { Poolings } from '../pipelines/pooling.ts';
 import { readSentenceModules } from '../pipelines/sentence_transformer.ts';
 import type { TextClassificationPipeline } from '../pipelines/text_classification.ts';
+import type { TextGenerationPipeline } from '../pipelines/text_generation.ts';
 import { isNoticeOfCut } from '../pipelines/text_pipeline.ts';
 import { TextRankingPipeline } from '../pipelines/text_ranking.ts';
 import type { Log } from './log.ts';
@@ -47,7 +48,11 @@ interface FillMask {
   kind: 'fill_mask';
   fill: FillMaskPipeline;
 }
-type Served = Embedding | Classifier | Reranker | FillMask;
+interface Decoder {
+  kind: 'decoder';
+  generate: TextGenerationPipeline;
+}
+type Served = Embedding | Classifier | Reranker | FillMask | Decoder;
 export type ModelKind = Served['kind'];
 
 export type ServedModel = ModelSettings & Served & { config: ModelConfig; maxLength: number };
@@ -61,7 +66,7 @@ export async function openServed(
   const { folder, dtype, prompt, prompt_name, name } = settings;
   const notice = (line: string) => {
     // Requests are what it would tell of: texts that were cut are counted by the metrics.
-    if (!isNoticeOfCut(line)) log('warn', line, { model: name });
+    if (!isNoticeOfCut(line) && !/ positions, before as many tokens/.test(line)) log('warn', line, { model: name });
   };
   const options = { ...shared, device, dtype, notice };
   const prompts = { prompt, prompt_name };
@@ -80,21 +85,43 @@ export async function openServed(
     return { ...opened, kind: 'reranker', rank: new TextRankingPipeline(classify, folder, notice) };
   }
   if (prompt !== undefined || prompt_name !== undefined)
-    throw new InputError(`${settings.id}: fills blanks, where no prompt is put before texts, expected a model that embeds or classifies`);
+    throw new InputError(
+      `${settings.id}: neither embeds nor classifies, and no prompt is put before other texts, expected a model that embeds or classifies`,
+    );
+  if (task === 'causal-lm') {
+    const { batching: _, ...own } = options;
+    const generate = await pipeline('text-generation', folder, own);
+    const { config } = generate.model;
+    return { ...settings, kind: 'decoder', generate, config, maxLength: config.maxPositionEmbeddings };
+  }
   const fill = await pipeline('fill-mask', folder, options);
   const { config } = fill.model;
   return { ...settings, kind: 'fill_mask', fill, config, maxLength: config.maxPositionEmbeddings };
 }
 
 /** What answers a model's texts. */
-export const pipelineOf = (model: ServedModel) =>
-  model.kind === 'embedding' ? model.extract : model.kind === 'fill_mask' ? model.fill : model.classify;
+export function pipelineOf(model: ServedModel) {
+  switch (model.kind) {
+    case 'embedding':
+      return model.extract;
+    case 'fill_mask':
+      return model.fill;
+    case 'decoder':
+      return model.generate;
+    default:
+      return model.classify;
+  }
+}
 
 /**
  * Passes of every size that will come, so that no request is the first of its kind: a short text, a long one, and as many long ones as a batch holds.
  * Memory is at its height from then on.
  */
 export async function warmUp(model: ServedModel, batchTokens: number): Promise<void> {
+  if (model.kind === 'decoder') {
+    await model.generate('a', { max_new_tokens: 2 });
+    return;
+  }
   const count = Math.max(Math.floor(batchTokens / model.maxLength), 1);
   const { tokenizer } = pipelineOf(model);
   const [special, ofWord] = [tokenizer.encode('').ids.length, Math.max(tokenizer.encodeIds('a').length, 1)];

@@ -1,6 +1,7 @@
 /** All routes that answer texts. */
 import type { Route } from '../route.ts';
 import type { ModelKind } from '../served_model.ts';
+import { chatRoute, completionsRoute } from './completions.ts';
 import { embedAllRoute, embedRoute, similarityRoute } from './embed.ts';
 import { fillMaskRoute } from './fill_mask.ts';
 import { embeddingsRoute } from './openai.ts';
@@ -16,6 +17,8 @@ export const allRoutes: readonly Route[] = [
   rerankRoute,
   documentsRoute,
   fillMaskRoute,
+  completionsRoute,
+  chatRoute,
   tokenizeRoute,
   decodeRoute,
 ];
@@ -26,6 +29,7 @@ export const mainRoutes: Record<ModelKind, Route> = {
   classifier: predictRoute,
   reranker: rerankRoute,
   fill_mask: fillMaskRoute,
+  decoder: completionsRoute,
 };
 
 /** Those that one of the models does. */

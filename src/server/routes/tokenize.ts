@@ -5,7 +5,7 @@ import { route } from '../route.ts';
 import { either, fields, flag, list, modelName, promptName, text, texts, tokenIds } from '../schemas.ts';
 import { pipelineOf, type ServedModel } from '../served_model.ts';
 
-const everyKind = ['embedding', 'classifier', 'reranker', 'fill_mask'] as const;
+const everyKind = ['embedding', 'classifier', 'reranker', 'fill_mask', 'decoder'] as const;
 
 const token = v.object({
   id: v.number(),
