@@ -201,3 +201,21 @@ test('sizes that are none are refused', async () => {
   });
   expect(await ufb(['bench', 'model', '--dtype', 'f64'])).toMatchObject({ code: 2, stderr: expect.stringContaining('f32, bf16, i8') });
 });
+
+test('ufb bench decode: trees and dense layers, and the figures as JSON and as a picture', async () => {
+  const folder = temporaryFolder();
+  const shape = ['--layers', '1', '--hidden', '16', '--heads', '2', '--vocabulary', '40', '--prompt', '4', '--written', '3'];
+  const kinds = ['--depth', '2', '--intermediate', '24', '--dtype', 'f32,i8', '--batch', '2'];
+  const { code, stdout } = await ufb(['bench', 'decode', '--device', 'reference', ...shape, ...kinds, '--quick', '--out', folder]);
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/tokens\/s +over our dense +over onnxruntime +prompt, ms +MB a token +GB\/s +error\n/);
+  expect(stdout).toMatch(/\nbatch 2, ours 1x2 +f32 +[\d.]+ \([\d.]+-[\d.]+\) +[\d.]+x/);
+  const { results } = JSON.parse(readFileSync(join(folder, 'decode.json'), 'utf8'));
+  expect(results.map(({ name, dtype }: { name: string; dtype: string }) => `${name} ${dtype}`)).toEqual([
+    'ours 1x2 f32',
+    'ours 1x2 i8',
+    'ours dense 24 f32',
+    'ours dense 24 i8',
+  ]);
+  expect(readFileSync(join(folder, 'decode.svg'), 'utf8')).toContain('tokens a second');
+});
