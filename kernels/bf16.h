@@ -57,6 +57,13 @@ UFB_INLINE Vector multiplyAddBf16Words(UnsignedVector other, UnsignedVector word
 #endif
 }
 UFB_INLINE Vector multiplyAddBf16(const Bf16Input* x, UnsignedVector words, Vector sum) { return multiplyAddBf16Words(loadWords(x), words, sum); }
+#elif defined(__ARM_FEATURE_BF16)
+using Bf16Input = uint16_t;
+inline void roundInputRow(const float* row, size_t count, Bf16Input* rounded) { packBf16Row(row, count, rounded); }
+UFB_INLINE Vector multiplyAddBf16(const Bf16Input* x, UnsignedVector words, Vector sum) {
+  const bfloat16x8_t a = reinterpret_cast<bfloat16x8_t>(loadWords(x)), b = reinterpret_cast<bfloat16x8_t>(words);
+  return reinterpret_cast<Vector>(vbfdotq_f32(reinterpret_cast<float32x4_t>(sum), a, b));
+}
 #else
 using Bf16Input = float;
 inline void roundInputRow(const float* row, size_t count, Bf16Input* rounded) {

@@ -158,7 +158,7 @@ struct Int8Nodes {
       for (int t = 0; t < count; t++) sum[t][0] = multiplyAddBytes(w + i, x[t] + i, sum[t][0]);
     for (int t = 0; t < count; t++) {
       const QuantizedInput& input = quantized[tokens[t]];
-      const int32_t total = sumIntegers(sum[t][0] + sum[t][1]) - 128 * input.sum;
+      const int32_t total = sumIntegers(sum[t][0] + sum[t][1]) - weightOffset * input.sum;
       z[t] = static_cast<float>(total) * (input.scale * inScales[row]) + bias[row];
     }
   }
@@ -201,7 +201,7 @@ inline void prepareNodes(Context& context, const Arguments& a) {
         const bool out = half % 2 == 1;
         int8NodeScales(data, count, width)[half / 2 + (out ? count : 0)] = scale.scale;
         uint8_t* to = static_cast<uint8_t*>(data) + half * padded;
-        quantizeRow(row, width, padded, scale.inverse, out ? 0 : 128, to);
+        quantizeRow(row, width, padded, scale.inverse, out ? 0 : weightOffset, to);
         for (size_t block = 0; out && block < padded; block += 4 * lanes) packBytes(to + block);
       }
     }

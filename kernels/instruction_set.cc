@@ -1,6 +1,12 @@
 // Every kernel, compiled for one instruction set: this file is compiled once per set with UFB_INSTRUCTION_SET naming its namespace
-// (baseline, avx2, avx512, neon). Kernel files are included inside that namespace, so that no wide instruction leaks out of it.
+// (baseline, avx2, avx512; neon, dotprod, i8mm). Kernel files are included inside that namespace, so that no wide instruction leaks out of it.
 #include "kernel.h"
+// Nothing but functions that are always inlined.
+#if defined(__aarch64__)
+#include <arm_neon.h>
+#elif defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 namespace ufb {
 namespace UFB_INSTRUCTION_SET {

@@ -1,7 +1,7 @@
 // Products with prepared weights (see PreparedWeight): output = activation(input weight^T + bias), the weight packed once for all calls.
 //
 // The weight lies in panels of tileColumns outputs, in which `group` neighbors of the inner dimension stand together: one number in f32,
-// two in bf16, two or four in i8, whatever one instruction multiplies and sums. Inputs in f32 are read where they lie, others are rounded
+// two or four in bf16, two, four or eight in i8, whatever one instruction multiplies and sums. Inputs in f32 are read where they lie, others are rounded
 // at each call, in panels of tileRows rows. An output is summed over the whole inner dimension in registers, in one order whatever the rows and threads.
 
 // Groups of an inner dimension of `inputs`; what is missing of the last is zero.
@@ -53,8 +53,8 @@ inline void prepareLinear(Context& context, const Arguments& a) {
           context.fail(&context, "prepareLinear: the weights of output %lld are not finite and cannot be rounded to i8", static_cast<long long>(output), 0, 0);
           continue;
         }
-        quantizeRow(row, absent ? 0 : inputs, padded, scale.inverse, 128, values);
-        placeColumn<Int8Product>(values, outputs, inputs, output, 128, static_cast<uint8_t*>(data));
+        quantizeRow(row, absent ? 0 : inputs, padded, scale.inverse, weightOffset, values);
+        placeColumn<Int8Product>(values, outputs, inputs, output, weightOffset, static_cast<uint8_t*>(data));
         linearScales(data, outputs, inputs)[output] = scale.scale;
       }
     }
@@ -70,7 +70,11 @@ inline void packInputs(Bf16Product, const float* input, size_t rows, size_t inpu
   for (size_t r = 0; r < rows; r++) {
     const float* row = input + r * inputs;
     for (size_t i = 0; i < padded; i += lanes) store(rounded + i, i < inputs ? roundToBf16(loadUpTo(row + i, smaller(lanes, inputs - i))) : zero());
-#if defined(__AVX512BF16__)
+#if defined(UFB_MATRIX_INSTRUCTIONS)
+    uint16_t* halves = reinterpret_cast<uint16_t*>(scratch);  // the upper one of each float, moved to the front
+    for (size_t i = 0; i < groups * Bf16Product::group; i++) halves[i] = halves[2 * i + 1];
+    for (size_t g = 0; g < groups; g++) __builtin_memcpy(packed + g * rows + r, halves + 4 * g, 8);
+#elif defined(__AVX512BF16__)
     const uint16_t* halves = reinterpret_cast<const uint16_t*>(rounded);  // the upper one of each float
     for (size_t g = 0; g < groups; g++) packed[g * rows + r] = halves[4 * g + 1] | static_cast<uint32_t>(halves[4 * g + 3]) << 16;
 #else
@@ -78,13 +82,13 @@ inline void packInputs(Bf16Product, const float* input, size_t rows, size_t inpu
 #endif
   }
 }
-inline void packInputs(Int8Product, const float* input, size_t rows, size_t inputs, int32_t* packed, QuantizedInput* quantized, char* scratch) {
+inline void packInputs(Int8Product, const float* input, size_t rows, size_t inputs, Int8Product::Left* packed, QuantizedInput* quantized, char* scratch) {
   const size_t groups = groupsOf<Int8Product>(inputs);
   int8_t* bytes = reinterpret_cast<int8_t*>(scratch);
   for (size_t r = 0; r < rows; r++) {
     quantized[r] = quantizeInputRow(input + r * inputs, inputs, bytes);
     for (size_t g = 0; g < groups; g++) {
-      if constexpr (Int8Product::group == 4) __builtin_memcpy(packed + g * rows + r, bytes + 4 * g, 4);
+      if constexpr (Int8Product::group >= 4) __builtin_memcpy(packed + g * rows + r, bytes + Int8Product::group * g, Int8Product::group);
       else packed[g * rows + r] = static_cast<int32_t>((static_cast<uint32_t>(bytes[2 * g]) & 0xffffu) | static_cast<uint32_t>(bytes[2 * g + 1]) << 16);
     }
   }
@@ -102,17 +106,15 @@ struct LinearOutputs {
 
 template <class Sum> UFB_INLINE Vector valueOf(Sum sum, const QuantizedInput* quantized, const float* scales, size_t n) {
   if constexpr (__is_same(Sum, IntVector)) {
-    return __builtin_convertvector(sum - 128 * quantized->sum, Vector) * (splat(quantized->scale) * loadUpTo(scales, n));
+    return __builtin_convertvector(sum - weightOffset * quantized->sum, Vector) * (splat(quantized->scale) * loadUpTo(scales, n));
   } else {
     return sum;
   }
 }
 
-// Outputs [row, row + rows) x [column, column + columns): `columns` fill the last of `vectors` vectors at least in part.
+// A tile's sums over the whole inner dimension.
 template <class Product, int rows, int vectors>
-inline void preparedTile(size_t groups, const typename Product::Left* a, size_t aRow, const typename Product::Right* b, const QuantizedInput* quantized, const LinearOutputs& to,
-                         size_t row, size_t column, size_t columns) {
-  typename Product::Sum sum[rows][vectors];
+UFB_INLINE void sumTile(size_t groups, const typename Product::Left* a, size_t aRow, const typename Product::Right* b, typename Product::Sum (&sum)[rows][vectors]) {
 #pragma GCC unroll 16
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
@@ -129,18 +131,69 @@ inline void preparedTile(size_t groups, const typename Product::Left* a, size_t 
     a += Product::rounds ? rows : 1;
     b += vectors * lanes * Product::group;
   }
+}
+
+#if defined(UFB_MATRIX_INSTRUCTIONS)
+// The same by instructions that multiply two rows by two outputs. Of an odd number of rows the last one is its own neighbor.
+template <class Product, int rows, int vectors>
+UFB_INLINE void sumTileByPairs(size_t groups, const typename Product::Left* a, const typename Product::Right* b, typename Product::Sum (&sum)[rows][vectors]) {
+  constexpr int pairs = (rows + 1) / 2;
+  typename Product::Sum square[pairs][2 * vectors];
+#pragma GCC unroll 16
+  for (int i = 0; i < pairs; i++)
+#pragma GCC unroll 8
+    for (int j = 0; j < 2 * vectors; j++) square[i][j] = typename Product::Sum{};
+  for (size_t g = 0; g < groups; g++) {
+    uint8x16_t right[2 * vectors];
+#pragma GCC unroll 8
+    for (int j = 0; j < 2 * vectors; j++) right[j] = vld1q_u8(reinterpret_cast<const uint8_t*>(b) + 16 * j);
+#pragma GCC unroll 16
+    for (int i = 0; i < pairs; i++) {
+      const uint8x16_t left = vreinterpretq_u8_u64(2 * i + 1 < rows ? vld1q_u64(a + 2 * i) : vdupq_n_u64(a[2 * i]));
+#pragma GCC unroll 8
+      for (int j = 0; j < 2 * vectors; j++) square[i][j] = Product::multiply(left, right[j], square[i][j]);
+    }
+    a += rows;
+    b += vectors * lanes * Product::group;
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < rows; i++) {
 #pragma GCC unroll 4
-  for (int j = 0; j < vectors; j++) {
+    for (int j = 0; j < vectors; j++) {
+      const auto first = square[i / 2][2 * j], second = square[i / 2][2 * j + 1];
+      sum[i][j] = i % 2 == 0 ? UFB_SHUFFLE(first, second, 0, 1, 4, 5) : UFB_SHUFFLE(first, second, 2, 3, 6, 7);
+    }
+  }
+}
+#endif
+
+// What becomes of a tile's sums, `vectors` to a row. Apart from the tiles, of which there are many: within each it was two thirds of the code.
+template <class Sum>
+inline __attribute__((noinline)) void finishPreparedTile(const Sum* sum, size_t rows, size_t vectors, const QuantizedInput* quantized, const LinearOutputs& to, size_t row, size_t column,
+                                                         size_t columns) {
+  for (size_t j = 0; j < vectors; j++) {
     const size_t at = column + j * lanes, n = j < vectors - 1 ? lanes : columns - (vectors - 1) * lanes;
     const Vector bias = to.bias ? loadUpTo(to.bias + at, n) : zero();
-#pragma GCC unroll 16
-    for (int i = 0; i < rows; i++) {
+    for (size_t i = 0; i < rows; i++) {
       float* y = to.output + (row + i) * to.outputs + at;
-      Vector z = valueOf(sum[i][j], quantized + i, to.scales + at, n) + bias;
+      Vector z = valueOf(sum[i * vectors + j], quantized + i, to.scales + at, n) + bias;
       if (to.gelu) z = geluValue(z);
       storeUpTo(y, to.accumulate ? loadUpTo(y, n) + z : z, n);
     }
   }
+}
+
+// Outputs [row, row + rows) x [column, column + columns): `columns` fill the last of `vectors` vectors at least in part.
+template <class Product, int rows, int vectors>
+inline void preparedTile(size_t groups, const typename Product::Left* a, size_t aRow, const typename Product::Right* b, const QuantizedInput* quantized, const LinearOutputs& to,
+                         size_t row, size_t column, size_t columns) {
+  typename Product::Sum sum[rows][vectors];
+#if defined(UFB_MATRIX_INSTRUCTIONS)
+  if constexpr (Product::pairs) sumTileByPairs<Product, rows, vectors>(groups, a, b, sum);
+  else
+#endif
+    sumTile<Product, rows, vectors>(groups, a, aRow, b, sum);
+  finishPreparedTile(&sum[0][0], rows, vectors, quantized, to, row, column, columns);
 }
 
 template <class Product> using PreparedTile = void (*)(size_t, const typename Product::Left*, size_t, const typename Product::Right*, const QuantizedInput*, const LinearOutputs&, size_t, size_t, size_t);

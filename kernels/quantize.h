@@ -48,7 +48,14 @@ inline int32_t quantizeRow(const float* row, size_t count, size_t padded, float 
   return total;
 }
 
-// A row that meets i8 weights. Weights are stored plus 128, so that the processor's product of unsigned and signed bytes serves: `sum` takes that back.
+// What is added to i8 weights where they are stored. x86 multiplies unsigned bytes by signed ones, Arm signed ones.
+#if defined(__aarch64__)
+constexpr int weightOffset = 0;
+#else
+constexpr int weightOffset = 128;
+#endif
+
+// A row that meets i8 weights; `sum` takes the offset of the weights back.
 struct QuantizedInput {
   float scale;
   int32_t sum;
@@ -58,18 +65,19 @@ inline QuantizedInput quantizeInputRow(const float* row, size_t count, int8_t* t
   return {scale.scale, quantizeRow(row, count, roundUp(count, 64), scale.inverse, 0, reinterpret_cast<uint8_t*>(to))};
 }
 
-// sum + products of 4 lanes unsigned bytes with as many signed ones, four neighbors (or all, in some order) to a lane; exact.
+// sum + products of 4 lanes bytes of weights with as many of an input, four neighbors (or all, in some order) to a lane; exact.
 #if defined(__AVX512VNNI__)
+// The four unsigned bytes of each word of a by the four signed ones of b.
+UFB_INLINE IntVector multiplyAddWords(IntVector a, IntVector b, IntVector sum) {
+  return reinterpret_cast<IntVector>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sum), reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
+}
 UFB_INLINE IntVector multiplyAddBytes(const uint8_t* weights, const int8_t* x, IntVector sum) {
-  IntVector a, b;
-  __builtin_memcpy(&a, weights, sizeof a);
-  __builtin_memcpy(&b, x, sizeof b);
-  return __builtin_ia32_vpdpbusd_v16si(sum, a, b);
+  return multiplyAddWords(reinterpret_cast<IntVector>(loadWords(weights)), reinterpret_cast<IntVector>(loadWords(x)), sum);
 }
 #else
+typedef int8_t HalfByteVector __attribute__((vector_size(lanes * 2)));
 typedef int16_t ShortVector __attribute__((vector_size(lanes * 4)));
 typedef uint16_t UnsignedShortVector __attribute__((vector_size(lanes * 4)));
-typedef int8_t HalfByteVector __attribute__((vector_size(lanes * 2)));
 typedef uint8_t HalfUnsignedByteVector __attribute__((vector_size(lanes * 2)));
 UFB_INLINE IntVector multiplyAddPairs(ShortVector a, ShortVector b) {
 #if defined(__AVX2__)
@@ -78,21 +86,41 @@ UFB_INLINE IntVector multiplyAddPairs(ShortVector a, ShortVector b) {
   return __builtin_ia32_pmaddwd128(a, b);
 #elif defined(__wasm_simd128__)
   return __builtin_wasm_dot_s_i32x4_i16x8(a, b);
+#elif defined(__aarch64__)
+  const int16x8_t x = reinterpret_cast<int16x8_t>(a), y = reinterpret_cast<int16x8_t>(b);
+  return reinterpret_cast<IntVector>(vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(y)), vmull_high_s16(x, y)));
 #else
   const IntVector x = reinterpret_cast<IntVector>(a), y = reinterpret_cast<IntVector>(b);
   return (x >> 16) * (y >> 16) + (x << 16 >> 16) * (y << 16 >> 16);
 #endif
 }
+// 2 lanes bytes of weights, as 16-bit numbers.
+UFB_INLINE ShortVector widenWeights(const uint8_t* weights) {
+  HalfUnsignedByteVector bytes;
+  __builtin_memcpy(&bytes, weights, sizeof bytes);
+  if (weightOffset == 0) return __builtin_convertvector(reinterpret_cast<HalfByteVector>(bytes), ShortVector);
+  return reinterpret_cast<ShortVector>(__builtin_convertvector(bytes, UnsignedShortVector));
+}
+#if defined(__aarch64__)
+UFB_INLINE IntVector multiplyAddBytes(const uint8_t* weights, const int8_t* x, IntVector sum) {
+  const int8x16_t w = vreinterpretq_s8_u8(vld1q_u8(weights)), v = vld1q_s8(x);
+  const int32x4_t before = reinterpret_cast<int32x4_t>(sum);
+#if defined(__ARM_FEATURE_DOTPROD)
+  return reinterpret_cast<IntVector>(vdotq_s32(before, w, v));
+#else
+  return reinterpret_cast<IntVector>(vpadalq_s16(vpadalq_s16(before, vmull_s8(vget_low_s8(w), vget_low_s8(v))), vmull_high_s8(w, v)));
+#endif
+}
+#else
 UFB_INLINE IntVector multiplyAddBytes(const uint8_t* weights, const int8_t* x, IntVector sum) {
   for (int half = 0; half < 2; half++) {
-    HalfUnsignedByteVector w;
     HalfByteVector v;
-    __builtin_memcpy(&w, weights + half * 2 * lanes, sizeof w);
     __builtin_memcpy(&v, x + half * 2 * lanes, sizeof v);
-    sum += multiplyAddPairs(reinterpret_cast<ShortVector>(__builtin_convertvector(w, UnsignedShortVector)), __builtin_convertvector(v, ShortVector));
+    sum += multiplyAddPairs(widenWeights(weights + half * 2 * lanes), __builtin_convertvector(v, ShortVector));
   }
   return sum;
 }
+#endif
 #endif
 
 UFB_INLINE int32_t sumIntegers(IntVector v) {

@@ -5,24 +5,23 @@
 //
 // --allocation-failures: a build for tests, of which each allocation can be made to fail (kernels/runtime/allocation_failures.h).
 // Exit code 0: built, or up to date. Objects are kept beside it, each under the hash of what it was made from.
-// $CXX names the compiler; otherwise the first of c++, g++, clang++ that runs.
+// $CXX names the compiler; otherwise the first of c++, g++, clang++ that runs. scripts/build_prebuilds.mjs builds for other machines by it.
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 
-const root = dirname(dirname(fileURLToPath(import.meta.url)));
+export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const kernels = join(root, 'kernels');
 const runtime = join(kernels, 'runtime');
 
 // Without -ffast-math: NaN, infinities and the order of sums mean what the source says. Errno is not what sqrt reports errors by.
-const common = [
+const commonFlags = [
   '-std=c++17',
   '-O3',
-  '-fPIC',
   '-fvisibility=hidden',
   '-ffp-contract=fast',
   '-fno-math-errno',
@@ -30,17 +29,16 @@ const common = [
   '-Wextra',
   '-Wno-psabi',
 ];
-const kernelFlags = [...common, '-fno-exceptions', '-fno-rtti'];
 const instructionSets = {
   x64: {
     baseline: [],
     avx2: ['-mavx2', '-mfma'],
     avx512: ['-mavx512f', '-mavx512bw', '-mavx512dq', '-mavx512vl', '-mavx512vnni', '-mavx512bf16', '-mfma', '-mprefer-vector-width=512'],
   },
-  arm64: { neon: [] },
+  arm64: { neon: [], dotprod: ['-march=armv8.2-a+dotprod'], i8mm: ['-march=armv8.2-a+dotprod+i8mm+bf16'] },
 };
 
-class BuildError extends Error {}
+export class BuildError extends Error {}
 
 function findCompiler() {
   const candidates = process.env.CXX ? [process.env.CXX] : ['c++', 'g++', 'clang++'];
@@ -97,11 +95,17 @@ async function inParallel(jobs) {
   await Promise.all(workers);
 }
 
-async function build(out, variant) {
-  const sets = instructionSets[process.arch];
-  if (!sets || process.platform === 'win32')
-    throw new BuildError(`the native backend is not built for ${process.platform}-${process.arch}`);
-  const compiler = findCompiler();
+/**
+ * Builds out/ufb.node. `compiler` is { command, flags, version }, by default this machine's; what it makes is for `platform` and `arch`. `sets`
+ * gives the flags of each instruction set. Objects lie in `objects`, where only the last build's stay. `variant`: flags of a build for tests.
+ */
+export async function build(out, options = {}) {
+  const { platform = process.platform, arch = process.arch, variant = [], objects = join(root, 'build', 'objects') } = options;
+  const sets = options.sets ?? instructionSets[arch];
+  if (!sets || (platform === 'win32' && !options.compiler)) throw new BuildError(`the native backend is not built for ${platform}-${arch} here`);
+  const compiler = options.compiler ?? findCompiler();
+  const common = platform === 'win32' ? commonFlags : [...commonFlags, '-fPIC'];
+  const kernelFlags = [...common, '-fno-exceptions', '-fno-rtti'];
   const headers = headerFolder();
   const kernelSources = sourcesIn(kernels);
   const runtimeSources = sourcesIn(runtime);
@@ -109,7 +113,9 @@ async function build(out, variant) {
     compiler.command,
     compiler.flags.join(' '),
     compiler.version,
-    process.arch,
+    platform,
+    arch,
+    JSON.stringify(sets),
     readFileSync(fileURLToPath(import.meta.url), 'utf8'),
   );
   const stamp = hashOf(identity, kernelSources, runtimeSources, ...variant);
@@ -117,7 +123,6 @@ async function build(out, variant) {
   const stampFile = join(out, 'ufb.stamp');
   if (existsSync(target) && existsSync(stampFile) && readFileSync(stampFile, 'utf8') === stamp) return { target, fresh: true, sets: [] };
 
-  const objects = join(root, 'build', 'objects');
   mkdirSync(objects, { recursive: true });
   mkdirSync(out, { recursive: true });
   // A compiler that does not know an instruction set's flags leaves that set out.
@@ -154,8 +159,10 @@ async function build(out, variant) {
 
   const aside = `${target}.${process.pid}`;
   const link = [...compiler.flags, '-shared', '-o', aside, ...wanted, '-pthread'];
-  if (process.platform === 'darwin') {
-    await execute(compiler.command, [...link, '-undefined', 'dynamic_lookup']);
+  if (platform === 'darwin') {
+    await execute(compiler.command, [...link, '-undefined', 'dynamic_lookup', ...(options.linkFlags ?? [])]);
+  } else if (options.linkFlags) {
+    await execute(compiler.command, [...link, ...options.linkFlags]);
   } else {
     // With the C++ library inside, the add-on runs where a different one is installed; not every system has the static library.
     const inside = ['-static-libstdc++', '-static-libgcc', '-Wl,--exclude-libs,ALL'];
@@ -171,13 +178,17 @@ async function build(out, variant) {
   return { target, fresh: false, sets: known.map(([name]) => name) };
 }
 
-const position = process.argv.indexOf('--out');
-const out = position > 0 ? resolve(process.argv[position + 1]) : join(root, 'build', 'native');
-try {
-  const { target, fresh, sets } = await build(out, process.argv.includes('--allocation-failures') ? ['-DUFB_ALLOCATION_FAILURES'] : []);
-  console.log(fresh ? `native add-on up to date: ${target}` : `native add-on built (${sets.join(', ')}): ${target}`);
-} catch (error) {
-  if (!(error instanceof BuildError)) throw error;
-  console.error(`native add-on not built: ${error.message}`);
-  process.exitCode = 1;
+async function main() {
+  const position = process.argv.indexOf('--out');
+  const out = position > 0 ? resolve(process.argv[position + 1]) : join(root, 'build', 'native');
+  try {
+    const { target, fresh, sets } = await build(out, { variant: process.argv.includes('--allocation-failures') ? ['-DUFB_ALLOCATION_FAILURES'] : [] });
+    console.log(fresh ? `native add-on up to date: ${target}` : `native add-on built (${sets.join(', ')}): ${target}`);
+  } catch (error) {
+    if (!(error instanceof BuildError)) throw error;
+    console.error(`native add-on not built: ${error.message}`);
+    process.exitCode = 1;
+  }
 }
+
+if (import.meta.url === pathToFileURL(process.argv[1]).href) await main();

@@ -1,5 +1,7 @@
 #include "instruction_sets.h"
 
+#include "processor.h"
+
 namespace ufb {
 
 #define UFB_DECLARE(set) \
@@ -16,23 +18,31 @@ UFB_DECLARE(avx512)
 #ifdef UFB_HAS_NEON
 UFB_DECLARE(neon)
 #endif
+#ifdef UFB_HAS_DOTPROD
+UFB_DECLARE(dotprod)
+#endif
+#ifdef UFB_HAS_I8MM
+UFB_DECLARE(i8mm)
+#endif
 
 const InstructionSet instructionSets[] = {
 #ifdef UFB_HAS_BASELINE
     {"baseline", baseline::kernels, [] { return true; }},
 #endif
 #ifdef UFB_HAS_AVX2
-    {"avx2", avx2::kernels, [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }},
+    {"avx2", avx2::kernels, [] { return processor().avx2; }},
 #endif
 #ifdef UFB_HAS_AVX512
-    {"avx512", avx512::kernels,
-     [] {
-       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
-     }},
+    {"avx512", avx512::kernels, [] { return processor().avx512; }},
 #endif
 #ifdef UFB_HAS_NEON
     {"neon", neon::kernels, [] { return true; }},
+#endif
+#ifdef UFB_HAS_DOTPROD
+    {"dotprod", dotprod::kernels, [] { return processor().dotprod; }},
+#endif
+#ifdef UFB_HAS_I8MM
+    {"i8mm", i8mm::kernels, [] { return processor().i8mm; }},
 #endif
     {nullptr, nullptr, nullptr},
 };

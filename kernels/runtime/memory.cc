@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #if defined(__linux__)
 #include <sys/mman.h>
+#elif defined(_WIN32)
+#include <malloc.h>
 #endif
 
 namespace ufb {
@@ -17,14 +19,26 @@ void* allocateAligned(size_t bytes) {
   void* block = nullptr;
   if (!mayAllocate()) return nullptr;
   const bool huge = bytes >= large;
-  if (bytes > SIZE_MAX / 2 || posix_memalign(&block, huge ? hugePage : 64, bytes > 0 ? bytes : 1) != 0) return nullptr;
+  const size_t alignment = huge ? hugePage : 64;
+  if (bytes == 0) bytes = 1;
+#if defined(_WIN32)
+  if (bytes <= SIZE_MAX / 2) block = _aligned_malloc(bytes, alignment);
+#else
+  if (bytes > SIZE_MAX / 2 || posix_memalign(&block, alignment, bytes) != 0) return nullptr;
+#endif
 #if defined(__linux__)
   if (huge) madvise(block, bytes, MADV_HUGEPAGE);
 #endif
   return block;
 }
 
-void freeAligned(void* block) { free(block); }
+void freeAligned(void* block) {
+#if defined(_WIN32)
+  _aligned_free(block);
+#else
+  free(block);
+#endif
+}
 
 void* Blocks::allocate(size_t bytes) {
   void* block = allocateAligned(bytes);
