@@ -19,16 +19,7 @@ const kernels = join(root, 'kernels');
 const runtime = join(kernels, 'runtime');
 
 // Without -ffast-math: NaN, infinities and the order of sums mean what the source says. Errno is not what sqrt reports errors by.
-const commonFlags = [
-  '-std=c++17',
-  '-O3',
-  '-fvisibility=hidden',
-  '-ffp-contract=fast',
-  '-fno-math-errno',
-  '-Wall',
-  '-Wextra',
-  '-Wno-psabi',
-];
+const commonFlags = ['-std=c++17', '-O3', '-fvisibility=hidden', '-ffp-contract=fast', '-fno-math-errno', '-Wall', '-Wextra', '-Wno-psabi'];
 const instructionSets = {
   x64: {
     baseline: [],
@@ -102,7 +93,8 @@ async function inParallel(jobs) {
 export async function build(out, options = {}) {
   const { platform = process.platform, arch = process.arch, variant = [], objects = join(root, 'build', 'objects') } = options;
   const sets = options.sets ?? instructionSets[arch];
-  if (!sets || (platform === 'win32' && !options.compiler)) throw new BuildError(`the native backend is not built for ${platform}-${arch} here`);
+  if (!sets || (platform === 'win32' && !options.compiler))
+    throw new BuildError(`the native backend is not built for ${platform}-${arch} here`);
   const compiler = options.compiler ?? findCompiler();
   const common = platform === 'win32' ? commonFlags : [...commonFlags, '-fPIC'];
   const kernelFlags = [...common, '-fno-exceptions', '-fno-rtti'];
@@ -182,7 +174,9 @@ async function main() {
   const position = process.argv.indexOf('--out');
   const out = position > 0 ? resolve(process.argv[position + 1]) : join(root, 'build', 'native');
   try {
-    const { target, fresh, sets } = await build(out, { variant: process.argv.includes('--allocation-failures') ? ['-DUFB_ALLOCATION_FAILURES'] : [] });
+    const { target, fresh, sets } = await build(out, {
+      variant: process.argv.includes('--allocation-failures') ? ['-DUFB_ALLOCATION_FAILURES'] : [],
+    });
     console.log(fresh ? `native add-on up to date: ${target}` : `native add-on built (${sets.join(', ')}): ${target}`);
   } catch (error) {
     if (!(error instanceof BuildError)) throw error;

@@ -28,7 +28,7 @@ const maxThreads = 1024;
 /**
  * The backend in C++: operations are gathered into a list of commands, which a thread of its own runs with the help of a thread
  * pool. Kernels are compiled for several instruction sets; the widest that the processor has is taken, or the one that the
- * environment variable UFB_INSTRUCTION_SET names (baseline, avx2, avx512; neon).
+ * environment variable UFB_INSTRUCTION_SET names (baseline, avx2, avx512; neon, dotprod, i8mm).
  */
 export class NativeDevice extends Device {
   readonly name = 'native';
@@ -61,7 +61,7 @@ export class NativeDevice extends Device {
   }
 
   get description(): string {
-    const names: Record<string, string> = { avx2: 'AVX2', avx512: 'AVX-512', neon: 'NEON' };
+    const names: Record<string, string> = { avx2: 'AVX2', avx512: 'AVX-512', neon: 'NEON', dotprod: 'NEON with dot products', i8mm: 'NEON with I8MM and BF16' };
     return `${names[this.instructionSet] ?? this.instructionSet}, ${this.threads} thread${this.threads > 1 ? 's' : ''}`;
   }
 

@@ -33,15 +33,15 @@ export async function resolveModelFolder(model?: string, options: FolderOptions 
     throw new InputError(
       `${model ?? 'the shipped model'} is a folder, which has no revision ${JSON.stringify(options.revision)}: models of the hub do`,
     );
-  return await checkModelFolder(model ?? shippedModelFolder(), options, model === undefined);
+  return await checkModelFolder(model ?? shippedModelFolder(), options);
 }
 
-async function checkModelFolder(folder: string, { forSentences }: FolderOptions, isShipped = false): Promise<string> {
+async function checkModelFolder(folder: string, { forSentences }: FolderOptions): Promise<string> {
   const kind = await kindOf(folder);
   if (kind !== 'folder') {
     const found = kind === 'missing' ? 'no such folder' : 'is not a folder';
     throw new InputError(
-      `${folder || "''"}: ${found}; expected a model folder with ${modelFiles.join(', ')}, or OWNER/NAME of a model on the hub${isShipped ? ' (the shipped model): pass --model DIR' : ''}`,
+      `${folder || "''"}: ${found}; expected a model folder with ${modelFiles.join(', ')}, or OWNER/NAME of a model on the hub`,
     );
   }
   const own = forSentences ? await transformerFolder(folder) : folder;

@@ -155,7 +155,7 @@ export async function listFolder(path: string): Promise<string[]> {
 /** The shipped model is no part of what bundlers put into a page: 33 MB that most pages do not want. */
 export function shippedModelFolder(): string {
   throw new InputError(
-    'name a model: in a browser, the address of a folder with config.json, model.safetensors and tokenizer.json (models/ultrafastbert-small of this package, served by you, say)',
+    'name a model: in a browser, the address of a folder with config.json, model.safetensors and tokenizer.json (those of the package ultrafastbert-small, served by you, say)',
   );
 }
 

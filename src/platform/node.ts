@@ -1,9 +1,11 @@
 /** What differs between Node and browsers: files, threads, loading. This is Node's side; browser.ts is the other and exports the same names. Nothing else in src imports `node:` modules but the command line. */
 import { existsSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 import { type TransferListItem, Worker } from 'node:worker_threads';
+import { InputError } from '../errors.ts';
 import { packageRoot } from './node_package.ts';
 
 export { join as joinPath } from 'node:path';
@@ -17,9 +19,36 @@ export { availableThreads } from './node_threads.ts';
 /** There may be a native add-on. */
 export const runsNativeCode = true;
 
-/** The folder of the model that ships with the package. */
+/** The package of the project's own model, which is installed beside this one. */
+const shippedModel = 'ultrafastbert-small';
+
+/**
+ * The folder of the project's own model: models/ultrafastbert-small in a checkout, else the package of that name, found from this package or
+ * from the folder that the program runs in.
+ * @throws InputError if it is not installed
+ */
 export function shippedModelFolder(): string {
-  return join(packageRoot(), 'models', 'ultrafastbert-small');
+  for (const base of [import.meta.url, join(process.cwd(), 'package.json')]) {
+    try {
+      return dirname(createRequire(base).resolve(`${shippedModel}/package.json`));
+    } catch {
+      // Not there: the next one.
+    }
+  }
+  const inCheckout = join(checkoutOrHere(), 'models', shippedModel);
+  if (existsSync(inCheckout)) return inCheckout;
+  throw new InputError(
+    `no model is named, and the one of this project is not installed: run 'npm install ${shippedModel}' (33 MB), or name a folder, or OWNER/NAME of a model on the hub`,
+  );
+}
+
+/** The package's folder; where the package is bundled with a program, the bundle's. */
+function checkoutOrHere(): string {
+  try {
+    return packageRoot();
+  } catch {
+    return dirname(fileURLToPath(import.meta.url));
+  }
 }
 
 /** A thread of its own that runs src/backend/wasm_worker.js. It does not keep the process alive unless held. */

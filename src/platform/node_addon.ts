@@ -1,12 +1,12 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { packageRoot } from './node_package.ts';
 
 /**
- * The native add-on, as src/backend/native_loader.ts describes it, and its file; or one line on why there is none. Looks for
- * build/native/ufb.node, made here, then prebuilds/<platform>-<arch>/ufb.node, in the package's folder. The environment variable UFB_NATIVE=0
- * turns it off.
+ * The native add-on, as src/backend/native_loader.ts describes it, and its file; or one line on why there is none. In the package's folder it
+ * looks for build/native/ufb.node, made in a checkout, then for prebuilds/MACHINE/ufb.node, made by scripts/build_prebuilds.mjs. The
+ * environment variable UFB_NATIVE=0 turns it off.
  */
 export function findAddon(): { addon?: unknown; path?: string; reason?: string } {
   if (process.env.UFB_NATIVE === '0') return { reason: 'the native backend is turned off by UFB_NATIVE=0' };
@@ -17,21 +17,46 @@ export function findAddon(): { addon?: unknown; path?: string; reason?: string }
     // Bundled with a program, say.
     return { reason: `the native backend is not there: ${(error as Error).message}` };
   }
-  const places = [join(root, 'build', 'native', 'ufb.node'), join(root, 'prebuilds', `${process.platform}-${process.arch}`, 'ufb.node')];
   const script = join(root, 'scripts', 'build_native.mjs');
-  const build = `with a C++ compiler, node ${/\s/.test(script) ? `"${script}"` : script} builds it`;
-  let reason = `the native backend is not built (no ${places[0]}): ${build}`;
-  for (const place of places) {
-    if (!existsSync(place)) continue;
+  const build = existsSync(script) ? `; with a C++ compiler, node ${/\s/.test(script) ? `"${script}"` : script} builds it` : '';
+  const machine = machineName();
+  let failure: string | undefined;
+  for (const path of [join(root, 'build', 'native', 'ufb.node'), join(root, 'prebuilds', machine, 'ufb.node')]) {
+    if (!existsSync(path)) continue;
     try {
-      return { addon: createRequire(place)(place) as unknown, path: place };
+      return { addon: createRequire(path)(path) as unknown, path };
     } catch (error) {
       const { message, code } = error as NodeJS.ErrnoException;
       // Made for another C library, say. Other errors (Deno's, where it may not load code) are not mended by building.
-      reason = `the native backend does not load: ${message.split('\n')[0]}${code === 'ERR_DLOPEN_FAILED' ? `; ${build}` : ''}`;
+      failure = `the native backend does not load: ${message.split('\n')[0]}${code === 'ERR_DLOPEN_FAILED' ? build : ''}`;
     }
   }
-  return { reason };
+  if (failure) return { reason: failure };
+  const others = machinesIn(join(root, 'prebuilds'));
+  const found = others.length > 0 ? `it is there for ${others.join(', ')}` : `no ${join(root, 'prebuilds', machine, 'ufb.node')}`;
+  return { reason: `there is no native backend for ${machine} here (${found})${build}` };
+}
+
+/** What the prebuilt add-on for this process is called: linux-x64, linux-x64-musl, darwin-arm64. */
+export function machineName(): string {
+  return `${process.platform}-${process.arch}${process.platform === 'linux' && usesMusl() ? '-musl' : ''}`;
+}
+
+/** Whether this process runs on the C library musl (Alpine): its loader is then part of the process. That the system has one says nothing. */
+function usesMusl(): boolean {
+  try {
+    return readFileSync('/proc/self/maps', 'latin1').includes('/ld-musl-');
+  } catch {
+    return false; // Deno may not read it, and has no build for musl
+  }
+}
+
+function machinesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder).sort();
+  } catch {
+    return [];
+  }
 }
 
 /** The instruction set that the environment variable UFB_INSTRUCTION_SET names, for tests and comparisons. */

@@ -12,7 +12,7 @@ export interface Ended {
 
 /** What the program says, without the line about the backend where there is no compiler: nothing that those who use this test. */
 export const withoutFallback = (stderr: string) =>
-  stderr.replace(/^the native backend is not built [^\n]*; using WASM, which is slower\n/, '');
+  stderr.replace(/^there is no native backend for [^\n]*; using WASM, which is slower\n/, '');
 
 /** Runs the built program to its end. `stderr`: {@link withoutFallback}. */
 export function ufb(args: readonly string[], input = '', env: Record<string, string> = {}): Promise<Ended> {
