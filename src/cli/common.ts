@@ -22,20 +22,20 @@ export interface DeviceOptions {
 
 /** Adds --json and --quiet. */
 export function addCommonOptions(command: Command): Command {
-  return command.option('--json', 'print JSON instead of text').option('--quiet', 'print results only: no progress, no notices');
+  return command.option('-j, --json', 'print JSON instead of text').option('-q, --quiet', 'print results only: no progress, no notices');
 }
 
 /** Adds --device and --threads; `threads` says how many by default. */
 export function addDeviceOptions(command: Command, threads = 'as many as the processor quota allows'): Command {
   return command
     .addOption(
-      new Option('--device <name>', 'what computes (default: native if it can be loaded, else wasm)').choices([
+      new Option('-d, --device <name>', 'what computes (default: native if it can be loaded, else wasm)').choices([
         'native',
         'wasm',
         'reference',
       ]),
     )
-    .option('--threads <count>', `threads that compute (default: ${threads})`, parseCount);
+    .option('-t, --threads <count>', `threads that compute (default: ${threads})`, parseCount);
 }
 
 /** Adds --dtype, for commands that run a model without training it. */
@@ -134,8 +134,8 @@ export function addModelOption(
 ): Command {
   const files = 'folder with config.json, model.safetensors and tokenizer.json, or OWNER/NAME of a model on the Hugging Face hub';
   const withModel = what
-    ? command.addOption(new Option('--model <model>', `${what}: ${files}`).makeOptionMandatory(mandatory))
-    : command.option('--model <model>', `${files} (default: ${otherwise})`);
+    ? command.addOption(new Option('-m, --model <model>', `${what}: ${files}`).makeOptionMandatory(mandatory))
+    : command.option('-m, --model <model>', `${files} (default: ${otherwise})`);
   return withModel.option('--revision <name>', 'branch, tag or commit of a model on the hub (default: main)');
 }
 

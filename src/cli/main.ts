@@ -8,6 +8,7 @@ import packageJson from '../../package.json' with { type: 'json' };
 import { FailureError, InputError, memoryError, printable, printableLines } from '../errors.ts';
 import { benchCommand } from './commands/bench.ts';
 import { classifyCommand } from './commands/classify.ts';
+import { completionCommand } from './commands/completion.ts';
 import { convertCommand } from './commands/convert.ts';
 import { curvesCommand } from './commands/curves.ts';
 import { embedCommand } from './commands/embed.ts';
@@ -40,6 +41,7 @@ function createProgram(): Command {
     'Train one:': [tokenizerCommand, pretrainCommand, convertCommand, finetuneCommand],
     'Measure it:': [evalCommand, glueCommand, curvesCommand, benchCommand],
     'Take it elsewhere:': [exportCommand, serveCommand],
+    'Set up a shell:': [completionCommand],
   };
   for (const [heading, commands] of Object.entries(groups)) {
     program.commandsGroup(heading);

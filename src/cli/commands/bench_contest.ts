@@ -18,13 +18,13 @@ export function addContestOptions(command: Command, rounds: number, threads?: st
   return addDeviceOptions(addCommonOptions(command), threads)
     .option('--rounds <count>', 'timings by turns, of which the median counts', parseCount, rounds)
     .option('--quick', 'fewer sizes and shorter timings: at most a minute')
-    .option('--out <folder>', 'write the results as JSON and as a picture (SVG)')
+    .option('-o, --out <folder>', 'write the results as JSON and as a picture (SVG)')
     .hook('preAction', (_, measuring) => makeReportFolder(measuring.opts<ContestOptions>().out));
 }
 
 /** Adds --batch, the sizes of calls. */
 export function addBatchOption(command: Command, batches: string): Command {
-  return command.option('--batch <counts>', 'with commas between them', batches);
+  return command.option('-b, --batch <counts>', 'with commas between them', batches);
 }
 
 /** Adds --dtype, as a list. */

@@ -20,7 +20,7 @@ export function depthCommand(parent: Command): void {
     .command('depth')
     .description('time a token through one fast feedforward tree, forward and backward, by the depth of the tree')
     .option('--width <count>', 'hidden size', parseCount, 256)
-    .option('--batch <tokens>', 'tokens a call', parseCount, 8192)
+    .option('-b, --batch <tokens>', 'tokens a call', parseCount, 8192)
     .option('--batches <count>', 'calls, each with tokens of its own, a round', parseCount, 2)
     .option('--from <depth>', 'smallest depth', parseInteger, 3)
     .option('--to <depth>', 'largest depth', parseInteger, 15);

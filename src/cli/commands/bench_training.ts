@@ -23,7 +23,7 @@ export function trainingCommand(parent: Command): void {
   const command = addShapeOptions(parent.command('training'))
     .description("time training steps of a model with trees and with dense layers, beside PyTorch's with the same dense layers")
     .option('--vocabulary <count>', 'entries of the vocabulary', parseCount, 8192)
-    .option('--batch <sequences>', 'sequences a step', parseCount, 8)
+    .option('-b, --batch <sequences>', 'sequences a step', parseCount, 8)
     .addOption(new Option('--python <program>', 'a Python that has PyTorch').env('UFB_PYTHON').default('python3'));
   addContestOptions(addTrainingPrecisionOption(command), 7).action(async (options: TrainingOptions) => {
     checkShape(options);

@@ -22,7 +22,7 @@ export function classifyCommand(program: Command): void {
     .command('classify')
     .description('the class of each text')
     .argument('<texts...>', "texts; '-' reads them from standard input, one a line, a pair with a tab between")
-    .option('--top-k <count>', 'classes to show for each text', parseCount, 1);
+    .option('-k, --top-k <count>', 'classes to show for each text', parseCount, 1);
   addInferenceOptions(command, 'a classifier')
     .addHelpText('after', '\nExample:\n  ufb classify --model my-classifier "What a fine day."')
     .action(async (texts: string[], options: Options) => {

@@ -47,7 +47,7 @@ export function convertCommand(program: Command): void {
       'turn a dense BERT into one with fast feedforward trees that answers as it does; Ctrl-C saves and stops, --resume goes on exactly',
     )
     .option('--corpus <file...>', 'text files, plain or gzipped: one paragraph a line, blank lines between documents')
-    .requiredOption('--out <folder>', 'where the run and the converted model are kept')
+    .requiredOption('-o, --out <folder>', 'where the run and the converted model are kept')
     .option(
       '--resume',
       'go on with the run in --out, with the options and the log it was started with; --corpus and --model may name what was moved',
@@ -73,7 +73,7 @@ export function convertCommand(program: Command): void {
       1_000_000,
     )
     .option('--tokens <count>', 'tokens for training the whole network after that', parseInteger, 29_000_000)
-    .option('--batch <tokens>', 'tokens a step', parseCount, 1024)
+    .option('-b, --batch <tokens>', 'tokens a step', parseCount, 1024)
     .option('--length <tokens>', 'tokens of a text, at most', parseCount, 256)
     .option('--fit-learning-rate <rate>', 'peak while the new layers are fitted', parsePositive, 1e-2)
     .option('--learning-rate <rate>', 'peak while the whole network is trained', parsePositive, 1e-3)

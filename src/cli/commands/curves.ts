@@ -14,7 +14,7 @@ export function curvesCommand(program: Command): void {
     .command('curves')
     .description('runs of pretraining, or of conversion, side by side: what each came to on held-out text, against tokens and seconds')
     .argument('<logs...>', "NAME=FILE, what '--log FILE' of 'ufb pretrain' or 'ufb convert' wrote")
-    .option('--out <file>', "draw them (SVG), without the steep beginning: the first twentieth of the longest run's tokens")
+    .option('-o, --out <file>', "draw them (SVG), without the steep beginning: the first twentieth of the longest run's tokens")
     .option('--title <text>', 'above the picture', 'On held-out text');
   addCommonOptions(command)
     .addHelpText('after', '\nExample:\n  ufb curves trees=trees.jsonl dense=dense.jsonl --out curves.svg')

@@ -49,7 +49,7 @@ export function embedCommand(program: Command): void {
     .option('--in <file>', "text, plain or gzipped, one passage a line; '-' is standard input; or a column of a file that ends in .parquet")
     .option('--column <name>', "of a Parquet --in (default: 'text', or its only column of texts)")
     .option(
-      '--out <file>',
+      '-o, --out <file>',
       "a matrix if it ends in .npy, a column 'embedding' if in .parquet, else JSON lines; standard output, as JSON lines, if not given",
     )
     .option(
@@ -70,7 +70,7 @@ export function embedCommand(program: Command): void {
         .default('f32'),
     );
   addPrecisionOption(addModelOption(addDeviceOptions(command), sentenceModel, { mandatory: false }))
-    .option('--quiet', 'print results only: no progress, no notices')
+    .option('-q, --quiet', 'print results only: no progress, no notices')
     .addHelpText('after', '\nExample:\n  ufb embed --model sentence-transformers/all-MiniLM-L6-v2 --in notes.txt --out notes.npy')
     .action((options: Options) => (options.merge ? merge(options) : embed(options)));
 }

@@ -25,17 +25,17 @@ export function exportCommand(program: Command): void {
   const command = program.command('export').description('write a model for other programs');
   addModelOption(command.command('safetensors'))
     .description("a folder that the authors' PyTorch code (crammedBERT) or transformers (BERT with dense layers) opens")
-    .requiredOption('--out <folder>', 'where it is written')
+    .requiredOption('-o, --out <folder>', 'where it is written')
     .addOption(new Option('--dtype <type>', 'of the weights').choices(['f32', 'bf16', 'f16']).default('f32'))
-    .option('--quiet', 'no notices')
+    .option('-q, --quiet', 'no notices')
     .action(exportSafetensors);
   addModelOption(command.command('onnx'))
     .description('one file of standard ONNX operators, for onnxruntime and others; batch and length are free')
-    .requiredOption('--out <file>', 'where it is written')
+    .requiredOption('-o, --out <file>', 'where it is written')
     .addOption(
       new Option('--dtype <type>', 'of the weights of dense products; i8 rounds their inputs too').choices(['f32', 'i8']).default('f32'),
     )
-    .option('--quiet', 'no notices')
+    .option('-q, --quiet', 'no notices')
     .action(exportOnnx);
 }
 

@@ -41,7 +41,7 @@ export function fillMaskCommand(program: Command): void {
     .command('fill-mask')
     .description('fill the blanks, written [MASK], in sentences')
     .argument('[sentences...]', "sentences with [MASK] in them; '-' reads them from standard input, one a line; none: a few of our own")
-    .option('--top-k <count>', `words to show for each blank (default: ${defaultTopK}, or all of --targets)`, parseCount)
+    .option('-k, --top-k <count>', `words to show for each blank (default: ${defaultTopK}, or all of --targets)`, parseCount)
     .option('--targets <words>', 'choose among these words only, commas between them', (text: string) => text.split(','));
   addInferenceOptions(command)
     .addHelpText(

@@ -50,13 +50,13 @@ export function finetuneCommand(program: Command): void {
       '--validation <file>',
       'such a file for the scores (default: a tenth of --train, of each class alike, which is then not trained on)',
     )
-    .requiredOption('--out <folder>', 'where the run and the model of its best epoch are kept')
+    .requiredOption('-o, --out <folder>', 'where the run and the model of its best epoch are kept')
     .option(
       '--resume',
       'go on with the run in --out, with the options and the log it was started with; --model, --train and --validation may name what was moved',
     )
     .option('--epochs <count>', 'times that every example is seen, at most', parseCount, fineTuningRecipe.epochs)
-    .option('--batch <texts>', 'texts for each step of the optimizer', parseCount, fineTuningRecipe.batch)
+    .option('-b, --batch <texts>', 'texts for each step of the optimizer', parseCount, fineTuningRecipe.batch)
     .option(
       '--learning-rate <rate>',
       `peak learning rate (default: by the width of the model, from ${learningRateFor(768)} for 768 to ${learningRateFor(256)} for 256)`,

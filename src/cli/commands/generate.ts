@@ -51,7 +51,7 @@ export function generateCommand(program: Command): void {
       'draw tokens, by probabilities that below 1 favor the likely ones; 0: always the most probable',
       parseNumber,
     )
-    .option('--top-k <count>', 'draw among so many of the most probable; 0: all', parseInteger)
+    .option('-k, --top-k <count>', 'draw among so many of the most probable; 0: all', parseInteger)
     .option('--top-p <share>', 'draw among the most probable that have this probability together', parsePositive)
     .option('--seed <number>', 'of what is drawn: the same seed, the same text (default: another each time)', parseInteger)
     .option('--repetition-penalty <factor>', 'above 1: tokens that are in the text already become less probable', parsePositive)

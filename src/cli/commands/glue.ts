@@ -73,7 +73,7 @@ export function glueCommand(program: Command): void {
     )
     .option('--epochs <count>', 'times that every example is seen', parseCount, fineTuningRecipe.epochs)
     .option(
-      '--out <folder>',
+      '-o, --out <folder>',
       'where results.json and predictions are kept: test/NAME.tsv for the GLUE server (AX.tsv too if --data has AX/AX.tsv and MNLI is trained), dev/NAME.tsv without test set',
     )
     .option(

@@ -34,7 +34,7 @@ export function inspectCommand(program: Command): void {
     .option('--tensors', 'list every tensor')
     .option('--text <text>', 'show the leaf that each token reaches in each layer')
     .option('--text-file <file>', 'count how the texts of a file, one a line, spread over the leaves of each layer')
-    .option('--out <file>', 'with --text: draw the paths (SVG)');
+    .option('-o, --out <file>', 'with --text: draw the paths (SVG)');
   addModelOption(addDeviceOptions(addCommonOptions(command)))
     .addHelpText('after', '\nExample:\n  ufb inspect --text "The cat sat on the mat." --out paths.svg')
     .action((model: string | undefined, options: Options) => {

@@ -105,7 +105,7 @@ export function pretrainCommand(program: Command): void {
         .choices(['fff', 'dense', 'none'])
         .default('fff'),
     )
-    .requiredOption('--out <folder>', 'where the run and its checkpoint are kept')
+    .requiredOption('-o, --out <folder>', 'where the run and its checkpoint are kept')
     .option(
       '--resume',
       'go on with the run in --out, with the options and the log it was started with; --corpus may name files that were moved',
@@ -113,7 +113,7 @@ export function pretrainCommand(program: Command): void {
     .option('--tokenizer <file>', 'tokenizer.json to use (default: one is trained on the corpus)')
     .option('--vocabulary <count>', 'entries of the tokenizer that is trained', parseCount, 8192)
     .addOption(normalizerOption())
-    .option('--batch <sequences>', 'sequences computed together', parseCount, 8)
+    .option('-b, --batch <sequences>', 'sequences computed together', parseCount, 8)
     .option('--accumulate <count>', 'such batches for each step of the optimizer', parseCount, 1)
     .option(
       '--varied-share <share>',

@@ -17,7 +17,7 @@ export function rerankCommand(program: Command): void {
       '--in <file>',
       "text, plain or gzipped, one passage a line; '-' is standard input; blank lines count but are never found",
     )
-    .option('--top-k <count>', 'lines to show', parseCount, 5);
+    .option('-k, --top-k <count>', 'lines to show', parseCount, 5);
   addInferenceOptions(command, 'a cross-encoder, a classifier of pairs with one output')
     .addHelpText(
       'after',

@@ -67,7 +67,7 @@ export function serveCommand(program: Command): void {
     return made;
   };
   option(
-    '--model <model>',
+    '-m, --model <model>',
     'folder with config.json, model.safetensors and tokenizer.json, or OWNER/NAME of a model on the Hugging Face hub; several if repeated',
     listed as never,
     [],

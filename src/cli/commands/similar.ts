@@ -30,7 +30,7 @@ export function similarCommand(program: Command): void {
     )
     .option('--vectors <file>', "the lines' vectors, made by 'ufb embed --out FILE.npy' with the same model; otherwise they are made now")
     .option('--dimensions <count>', dimensionsHelp, parseCount)
-    .option('--top-k <count>', 'lines to show', parseCount, 5);
+    .option('-k, --top-k <count>', 'lines to show', parseCount, 5);
   addInferenceOptions(command, sentenceModel)
     .addHelpText('after', '\nExample:\n  ufb similar --model sentence-transformers/all-MiniLM-L6-v2 --in notes.txt "what to cook tonight"')
     .action(async (query: string, options: Options) => {

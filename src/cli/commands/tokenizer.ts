@@ -25,7 +25,7 @@ export function tokenizerCommand(program: Command): void {
     )
     .option('--vocabulary <count>', 'tokens wanted, the special ones included', parseCount, 8192)
     .addOption(normalizerOption())
-    .requiredOption('--out <file>', 'the tokenizer.json to write');
+    .requiredOption('-o, --out <file>', 'the tokenizer.json to write');
   addCommonOptions(command)
     .addHelpText('after', '\nExample:\n  ufb tokenizer --corpus wikipedia.txt.gz books.txt --vocabulary 8192 --out tokenizer.json')
     .action(async (options: TokenizerOptions) => {
