@@ -61,7 +61,13 @@ export class NativeDevice extends Device {
   }
 
   get description(): string {
-    const names: Record<string, string> = { avx2: 'AVX2', avx512: 'AVX-512', neon: 'NEON', dotprod: 'NEON with dot products', i8mm: 'NEON with I8MM and BF16' };
+    const names: Record<string, string> = {
+      avx2: 'AVX2',
+      avx512: 'AVX-512',
+      neon: 'NEON',
+      dotprod: 'NEON with dot products',
+      i8mm: 'NEON with I8MM and BF16',
+    };
     return `${names[this.instructionSet] ?? this.instructionSet}, ${this.threads} thread${this.threads > 1 ? 's' : ''}`;
   }
 
