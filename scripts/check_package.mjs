@@ -84,7 +84,7 @@ const steps = {
   },
   npx() {
     const app = place('npx');
-    const { stdout } = run(app, 'npx', '--yes', tarballs[0], '--version');
+    const { stdout } = run(app, 'npx', '--yes', `file:${tarballs[0]}`, '--version');
     expect(/^\d+\.\d+\.\d+\n$/.test(stdout), stdout);
     const filled = run(
       app,

@@ -146,7 +146,7 @@ describe('installed in an empty folder', () => {
     const empty = join(folder, 'empty');
     mkdirSync(empty);
     const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
-    expect(await run('npx', ['--yes', tarball, '--version'], empty)).toMatchObject({ code: 0, stdout: `${version}\n` });
+    expect(await run('npx', ['--yes', `file:${tarball}`, '--version'], empty)).toMatchObject({ code: 0, stdout: `${version}\n` });
   });
 
   test('without an add-on for this machine: WASM, and a line that says for which there is one', async () => {
