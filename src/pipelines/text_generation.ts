@@ -33,11 +33,9 @@ export interface StreamOptions extends Omit<TextGenerationOptions, 'num_return_s
 }
 
 export interface GeneratedText<Prompt extends GenerationPrompt = string> extends GenerationEnd {
-  generated_text: Prompt extends string ? string : ChatText;
+  /** Of a conversation: with its answer, or without `return_full_text` the answer alone. */
+  generated_text: Prompt extends string ? string : Chat | string;
 }
-
-/** The conversation with its answer, or without `return_full_text` the answer alone. */
-type ChatText = Chat | string;
 
 /** What is said of a text that was written. */
 export interface GenerationEnd {
@@ -234,7 +232,7 @@ const endOf = ({ finishReason = 'length', prompt, tokens }: TextWriter): Generat
 /** An empty list is one of no prompts. */
 const isChat = (value: unknown): value is Chat => Array.isArray(value) && value.length > 0 && value.every(isMessage);
 
-function full(prompt: GenerationPrompt, text: string, { return_full_text: isFull = true }: TextGenerationOptions): string | ChatText {
+function full(prompt: GenerationPrompt, text: string, { return_full_text: isFull = true }: TextGenerationOptions): string | Chat {
   if (!isFull) return text;
   return typeof prompt === 'string' ? prompt + text : [...prompt, { role: 'assistant', content: text }];
 }
