@@ -10,7 +10,7 @@ export type { SamplingOptions } from './generation/sampling.ts';
 export type { GenerationSettings } from './generation/settings.ts';
 export type { FinishReason } from './generation/text_writer.ts';
 export type { DownloadProgress, HubOptions } from './io/hub.ts';
-export type { Batching, TextTimes } from './models/batch_queue.ts';
+export type { AnswerOptions, Batching, TextTimes } from './models/batch_queue.ts';
 export type { BatchLimits } from './models/text_batches.ts';
 export { Callable } from './pipelines/callable.ts';
 export {
