@@ -124,13 +124,13 @@ test('options that are not known are told once, with the one that may be meant',
       (async function* () {
         yield 'a';
       })(),
-      { function_to_apply: 'none' },
+      { return_all_scores: true } as never,
     ));
   }
   expect(notices).toEqual([
-    'fill-mask: options that are not known: topK (did you mean top_k?), foo; known are top_k, targets, signal, refused_callback',
-    'feature-extraction: options that are not known: normalise (did you mean normalize?); known are pooling, normalize, dimensions, prompt, prompt_name, signal, refused_callback',
-    'text-classification: options that are not known: function_to_apply; known are top_k, prompt, prompt_name, signal, refused_callback',
+    'fill-mask: options that are not known: topK (did you mean top_k?), foo; known are top_k, targets, signal, refused_callback, timing_callback',
+    'feature-extraction: options that are not known: normalise (did you mean normalize?); known are pooling, normalize, dimensions, prompt, prompt_name, truncation, truncation_side, signal, refused_callback, timing_callback',
+    'text-classification: options that are not known: return_all_scores; known are top_k, function_to_apply, prompt, prompt_name, truncation, truncation_side, signal, refused_callback, timing_callback',
   ]);
   notices.length = 0;
   await (await ufb.pipeline('fill-mask', model, { ...options, threadz: 1 } as never)).dispose();
