@@ -2,7 +2,7 @@ import { afterEach, expect, test } from 'vitest';
 import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { BatchQueue } from '../../src/models/batch_queue.ts';
 import { Session } from '../../src/models/session.ts';
-import type { EncodedText } from '../../src/models/text_batches.ts';
+import { batchesByLength, type EncodedText } from '../../src/models/text_batches.ts';
 
 const session = new Session(new ReferenceDevice());
 const queue = new BatchQueue(session);
@@ -123,4 +123,13 @@ test('no text, no pass; and idle when all is answered', async () => {
   expect(await queue.answer([], pass, same)).toEqual([]);
   await queue.idle();
   expect(batches).toEqual([]);
+});
+
+test('short texts are not padded to a long one', () => {
+  const given = [140, 3, 4, 20, 5, 6, 8];
+  const batches = [...batchesByLength(given.map(text))].map((members) => members.map((index) => given[index]));
+  expect(batches).toEqual([[3, 4, 5, 6, 8], [20], [140]]);
+  // An eighth of many tokens is more than a pass costs.
+  const near = Array.from({ length: 30 }, (_, i) => 100 + (i % 10));
+  expect([...batchesByLength(near.map(text))]).toHaveLength(1);
 });
