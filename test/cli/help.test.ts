@@ -36,7 +36,7 @@ describe('commands of many options', () => {
 
 test('a command of few: what is required first, the others below', () => {
   const help = added(rerankCommand).helpInformation();
-  expect(headingsOf(help).slice(0, 2)).toEqual(['Required:', 'Options:']);
+  expect(headingsOf(help).slice(0, 3)).toEqual(['Arguments:', 'Required:', 'Options:']);
   const [required, others] = help.split('Options:');
   expect(required).toContain('--in <file>');
   expect(required).toContain('--model <model>');
