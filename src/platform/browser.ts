@@ -204,3 +204,8 @@ export function wasmMissing(): string | undefined {
 
 /** Browsers have relaxed SIMD, or they have not. */
 export function enableRelaxedSimd(): void {}
+
+/** WebGPU's door, or one line on why there is none. */
+export async function webGpu(): Promise<GPU | string> {
+  return navigator.gpu ?? "this browser has no WebGPU, or not on this page (it wants https:// or localhost): leave out device 'webgpu'";
+}

@@ -101,3 +101,20 @@ function sourceFolder(): string {
   const here = dirname(fileURLToPath(import.meta.url));
   return basename(here) === 'platform' ? join(here, '..', 'backend') : here;
 }
+
+/** WebGPU's door, or one line on why there is none: Deno has one of its own, Node takes the package webgpu's, if it is installed. */
+export async function webGpu(): Promise<GPU | string> {
+  const { gpu } = (globalThis as { navigator?: { gpu?: GPU } }).navigator ?? {};
+  if (gpu) return gpu;
+  let dawn: { create(options: string[]): GPU };
+  try {
+    dawn = await import('webgpu');
+  } catch (error) {
+    const { message, code } = error as NodeJS.ErrnoException;
+    const missing = code === 'ERR_MODULE_NOT_FOUND' || code === 'MODULE_NOT_FOUND';
+    return missing
+      ? "WebGPU in Node is in the package webgpu, which is not installed: run 'npm install webgpu', or leave out device 'webgpu'"
+      : `the package webgpu does not load: ${message.split('\n')[0]}`;
+  }
+  return dawn.create([]);
+}
