@@ -5,6 +5,7 @@
  *   what was found, what was expected and what to do. Commands print it without a stack and exit with code 2.
  * - {@link FailureError}: the input was usable, but the work came to nothing (a loss that is not finite). One line; exit code 1.
  * - {@link ShapeError}: a programmer handed an operation tensors that do not fit together.
+ * - {@link DeviceLostError}: a graphics processor is gone; what was on it can be loaded again.
  */
 export class InputError extends Error {
   override readonly name = 'InputError';
@@ -41,6 +42,11 @@ export const overflow =
 
 export class ShapeError extends Error {
   override readonly name = 'ShapeError';
+}
+
+/** A device was lost with all that was in its memory: a graphics processor whose driver was reset, or that the browser took away. */
+export class DeviceLostError extends Error {
+  override readonly name = 'DeviceLostError';
 }
 
 const longestMessage = 4000;

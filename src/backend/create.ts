@@ -7,9 +7,9 @@ import { loadAddon } from './native_loader.ts';
 import { ReferenceDevice } from './reference.ts';
 import { WasmDevice } from './wasm.ts';
 
-export type DeviceName = 'native' | 'wasm' | 'reference';
+export type DeviceName = 'native' | 'wasm' | 'webgpu' | 'reference';
 
-export const deviceNames: readonly DeviceName[] = ['native', 'wasm', 'reference'];
+export const deviceNames: readonly DeviceName[] = ['native', 'wasm', 'webgpu', 'reference'];
 
 export interface DeviceOptions {
   /** By default native if it loads, else WASM, else the reference. */
@@ -30,10 +30,26 @@ export async function createDevice(options: DeviceOptions = {}): Promise<Device>
       if (missing) throw new InputError(missing);
       return new WasmDevice({ threads: options.threads });
     }
+    case 'webgpu': {
+      // Loaded only where it is asked for: its shaders are text of some size.
+      const { WebGpuDevice } = await import('./webgpu/device.ts');
+      return await WebGpuDevice.open();
+    }
     case 'reference':
       return new ReferenceDevice();
     default:
       throw new InputError(`device '${name as string}' is none of ${deviceNames.join(', ')}`);
+  }
+}
+
+/** A graphics processor, if there is one that is no imitation by the processor. */
+export async function graphicsDevice(): Promise<Device | undefined> {
+  const { WebGpuDevice } = await import('./webgpu/device.ts');
+  try {
+    return await WebGpuDevice.open({ fallback: false });
+  } catch (error) {
+    if (error instanceof InputError) return undefined;
+    throw error;
   }
 }
 

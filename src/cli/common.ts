@@ -32,6 +32,7 @@ export function addDeviceOptions(command: Command, threads = 'as many as the pro
       new Option('-d, --device <name>', 'what computes (default: native if it can be loaded, else wasm)').choices([
         'native',
         'wasm',
+        'webgpu',
         'reference',
       ]),
     )

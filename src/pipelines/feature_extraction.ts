@@ -68,7 +68,7 @@ export interface FeatureExtractionPipeline {
 }
 
 interface FeatureExtractionParts
-  extends Pick<TextPipelineParts<FeatureInput, TokenizedText>, 'device' | 'batching' | 'notice' | 'release'> {
+  extends Pick<TextPipelineParts<FeatureInput, TokenizedText>, 'device' | 'recover' | 'batching' | 'notice' | 'release'> {
   /** What the model's folder says. */
   modules?: SentenceModules;
   /** What is put before texts unless a call says otherwise. */

@@ -78,7 +78,7 @@ export class FillMaskPipeline extends TextPipeline<string, Encoded> {
   constructor(
     readonly model: MaskedLanguageModel,
     readonly tokenizer: Tokenizer,
-    parts: Pick<TextPipelineParts<string, Encoded>, 'device' | 'batching' | 'notice' | 'release'>,
+    parts: Pick<TextPipelineParts<string, Encoded>, 'device' | 'recover' | 'batching' | 'notice' | 'release'>,
   ) {
     const { maxPositionEmbeddings } = model.config;
     super({ ...parts, inputs: { ...plainText, encode: (text, name) => encode(text, tokenizer, maxPositionEmbeddings, name) } });

@@ -2,7 +2,7 @@ import { CallOptions, checkArgument, checkOptions, kinds, type OptionKinds } fro
 import { createDevice, type DeviceName, deviceNames, deviceNotice } from '../backend/create.ts';
 import type { Device } from '../backend/device.ts';
 import { type Precision, precisions } from '../backend/prepared_weight.ts';
-import { InputError, printable, quoted } from '../errors.ts';
+import { type DeviceLostError, InputError, printable, quoted } from '../errors.ts';
 import { readChatTemplate } from '../generation/chat.ts';
 import { readGenerationDefaults } from '../generation/settings.ts';
 import type { HubOptions } from '../io/hub.ts';
@@ -34,14 +34,17 @@ import {
   type SentenceModules,
   type TextSettings,
 } from './sentence_transformer.ts';
+import { chooseDevice } from './choose_device.ts';
+import { PlacedModel } from './placed_model.ts';
 import { TextClassificationPipeline } from './text_classification.ts';
 import { TextGenerationPipeline } from './text_generation.ts';
 import { TextRankingPipeline } from './text_ranking.ts';
 
 export interface PipelineOptions extends HubOptions, PromptOptions {
   /**
-   * What computes: a device of your own, which stays yours to dispose, or the name of one. By default ('auto' and 'cpu' say the same) native
-   * code if it can be loaded, else WASM.
+   * What computes: a device of your own, which stays yours to dispose, or the name of one. By default ('cpu' says the same) native
+   * code if it can be loaded, else WASM. 'webgpu' is the graphics processor (in Node with the package webgpu); if it is lost, the model is
+   * loaded on it again, once, and then goes on in WASM. 'auto' takes it where there is one and the model is large enough to gain by it.
    */
   device?: Device | DeviceName | 'auto' | 'cpu';
   /** Threads of the device, if it is not handed in. */
@@ -103,6 +106,7 @@ interface Parts<M, Said> {
   /** What is put before texts unless a call says otherwise. */
   prompt: PromptOptions;
   batching?: Batching;
+  recover?: (error: DeviceLostError) => Promise<Device>;
   notice: (message: string) => void;
   release: () => void;
 }
@@ -123,39 +127,39 @@ function refusePrompts(prompt: PromptOptions, where: string): void {
 const fillMask: Task<MaskedLanguageModel, FillMaskPipeline, undefined> = {
   read: async () => undefined,
   load: loadMaskedLanguageModel,
-  create({ model, tokenizer, device, batching, folder, prompt, notice, release }) {
+  create({ model, tokenizer, device, recover, batching, folder, prompt, notice, release }) {
     refusePrompts(prompt, 'blanks are filled');
     if (tokenizer.maskId === undefined) throw new InputError(`${folder}/tokenizer.json: has no mask token, which fill-mask needs`);
-    return new FillMaskPipeline(model, tokenizer, { device, batching, notice, release });
+    return new FillMaskPipeline(model, tokenizer, { device, recover, batching, notice, release });
   },
 };
 
 const featureExtraction: Task<Encoder, FeatureExtractionPipeline, SentenceModules | undefined> = {
   read: readSentenceModules,
   load: loadEncoder,
-  async create({ model, tokenizer, device, batching, folder, said: modules, prompt, notice, release }) {
+  async create({ model, tokenizer, device, recover, batching, folder, said: modules, prompt, notice, release }) {
     checkTextLength(folder, modules, tokenizer, model.config);
-    return await FeatureExtractionPipeline.open(model, tokenizer, { device, batching, modules, prompt, notice, release });
+    return await FeatureExtractionPipeline.open(model, tokenizer, { device, recover, batching, modules, prompt, notice, release });
   },
 };
 
 const textClassification: Task<SequenceClassifier, TextClassificationPipeline, CrossEncoderSettings> = {
   read: readCrossEncoder,
   load: (folder, device, options) => loadSequenceClassifier(folder, device, options),
-  create({ model, tokenizer, device, batching, folder, said: settings, prompt, notice, release }) {
+  create({ model, tokenizer, device, recover, batching, folder, said: settings, prompt, notice, release }) {
     checkTextLength(folder, settings, tokenizer, model.config);
-    return new TextClassificationPipeline(model, tokenizer, { device, batching, settings, prompt, notice, release });
+    return new TextClassificationPipeline(model, tokenizer, { device, recover, batching, settings, prompt, notice, release });
   },
 };
 
 const textRanking: Task<SequenceClassifier, TextRankingPipeline, CrossEncoderSettings> = {
   read: readCrossEncoder,
   load: textClassification.load,
-  create({ model, tokenizer, device, batching, folder, said, prompt, notice, release }) {
+  create({ model, tokenizer, device, recover, batching, folder, said, prompt, notice, release }) {
     // As CrossEncoder has it where nothing is said, whatever config.json calls the problem.
     const { activation = 'Sigmoid', ...others } = said;
     const settings = { ...others, activation };
-    const classify = new TextClassificationPipeline(model, tokenizer, { device, batching, settings, prompt, notice, release });
+    const classify = new TextClassificationPipeline(model, tokenizer, { device, recover, batching, settings, prompt, notice, release });
     return new TextRankingPipeline(classify, folder, notice);
   },
 };
@@ -220,34 +224,45 @@ export async function pipeline<Name extends keyof Pipelines>(
   const dtype = options.dtype === undefined ? 'f32' : precisionOf(options.dtype);
   new CallOptions('pipeline', optionKinds, notice).check(options);
   const given = typeof options.device === 'object' ? options.device : undefined;
-  const device = given ?? (await createDevice({ name: deviceNameOf(options.device), threads: options.threads }));
-  const fallback = !given && deviceNameOf(options.device) === undefined && !toldOfFallback ? deviceNotice() : undefined;
-  if (fallback) notice(fallback);
-  toldOfFallback ||= fallback !== undefined;
+  const name = deviceNameOf(options.device);
+  const { threads } = options;
+  // Which one 'auto' is depends on the model.
+  let device = given ?? (options.device === 'auto' ? undefined : await createDevice({ name, threads }));
   let loaded: Model | CausalLanguageModel | undefined;
+  let placed: PlacedModel<Model | CausalLanguageModel> | undefined;
   const release = () => {
     loaded?.dispose();
-    if (!given) device.dispose();
+    if (placed) placed.dispose();
+    else if (!given) device?.dispose();
   };
   try {
     const folder = await resolveModelFolder(model, { ...options, notice, forSentences });
     const own = forSentences ? await transformerFolder(folder) : folder;
     const said = await read(folder);
+    const on = device ?? (await chooseDevice(own, { threads, config: said?.modelConfig }));
+    device = on;
+    if (!given && name === undefined && on.name !== 'webgpu') tellOfFallback(notice);
+    const loadOn = (device: Device) => load(own, device, { dtype, notice, config: said?.modelConfig });
     // The weights are read and converted while the tokenizer is made.
     const [opened, tokenizer] = await Promise.allSettled([
-      load(own, device, { dtype, notice, config: said?.modelConfig }),
+      !given && on.name === 'webgpu' ? PlacedModel.open(on, loadOn, notice) : loadOn(on),
       loadTokenizer(own, notice, said?.tokenizerConfig),
     ]);
-    if (opened.status === 'fulfilled') loaded = opened.value;
+    if (opened.status === 'fulfilled') {
+      if (opened.value instanceof PlacedModel) placed = opened.value;
+      else loaded = opened.value;
+    }
     if (tokenizer.status === 'rejected') throw tokenizer.reason;
-    if (!loaded) throw (opened as PromiseRejectedResult).reason;
+    const ready = placed?.model ?? loaded;
+    if (!ready) throw (opened as PromiseRejectedResult).reason;
     options.signal?.throwIfAborted();
-    checkVocabulary(own, tokenizer.value, loaded.config, notice);
+    checkVocabulary(own, tokenizer.value, ready.config, notice);
     const prompt = { prompt: options.prompt, prompt_name: options.prompt_name };
     return (await create({
-      model: loaded,
+      model: ready,
       tokenizer: tokenizer.value,
-      device,
+      device: on,
+      recover: placed && ((error) => (placed as PlacedModel<Model | CausalLanguageModel>).recover(error)),
       batching,
       folder,
       said,
@@ -261,7 +276,12 @@ export async function pipeline<Name extends keyof Pipelines>(
   }
 }
 
-/** It is the same for all pipelines of a process. */
+/** Says, once, why the native backend is not taken where nothing was asked for: it is the same for all pipelines of a process. */
+function tellOfFallback(notice: (message: string) => void): void {
+  const fallback = toldOfFallback ? undefined : deviceNotice();
+  if (fallback) notice(fallback);
+  toldOfFallback ||= fallback !== undefined;
+}
 let toldOfFallback = false;
 
 /** Which models do for the tasks that the shipped one is not for. */

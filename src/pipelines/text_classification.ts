@@ -72,7 +72,7 @@ export interface TextClassificationPipeline {
 }
 
 interface TextClassificationParts
-  extends Pick<TextPipelineParts<ClassificationInput, Encoding>, 'device' | 'batching' | 'notice' | 'release'> {
+  extends Pick<TextPipelineParts<ClassificationInput, Encoding>, 'device' | 'recover' | 'batching' | 'notice' | 'release'> {
   /** What the model's folder says of a cross-encoder. */
   settings: CrossEncoderSettings;
   /** What is put before texts unless a call says otherwise. */

@@ -1,7 +1,7 @@
 import { unlessAborted } from '../abort.ts';
 import { kinds } from '../arguments.ts';
 import type { Device } from '../backend/device.ts';
-import { FailureError, InputError, overflow, quoted } from '../errors.ts';
+import { type DeviceLostError, FailureError, InputError, overflow, quoted } from '../errors.ts';
 import { type Batching, type BatchPass, BatchQueue, type TextTimes } from '../models/batch_queue.ts';
 import { Session } from '../models/session.ts';
 import type { EncodedText } from '../models/text_batches.ts';
@@ -62,6 +62,8 @@ export const plainText = { expected: 'a string', accepts: (value: unknown) => ty
 /** What a pipeline of texts is made of, beside its model. */
 export interface TextPipelineParts<Input, Encoded extends TokenizedText> {
   device: Device;
+  /** Gives another device, with the model on it, when this one was lost. */
+  recover?: (error: DeviceLostError) => Promise<Device>;
   /** How texts of several calls are merged. */
   batching?: Batching;
   inputs: InputKind<Input, Encoded>;
@@ -101,13 +103,13 @@ export abstract class TextPipeline<Input, Encoded extends TokenizedText> extends
   private readonly underWay = new Set<Promise<unknown>>();
   private ended: Promise<void> | undefined;
 
-  constructor({ device, batching, inputs, cut, notice, release }: TextPipelineParts<Input, Encoded>) {
+  constructor({ device, recover, batching, inputs, cut, notice, release }: TextPipelineParts<Input, Encoded>) {
     super();
     this.inputs = inputs;
     this.cut = cut;
     this.notice = notice;
     this.release = release;
-    this.session = new Session(device);
+    this.session = new Session(device, undefined, recover);
     this.queue = new BatchQueue(this.session, batching);
     this.losses = new LossNotice(notice);
   }

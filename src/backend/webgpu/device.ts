@@ -1,4 +1,4 @@
-import { InputError } from '../../errors.ts';
+import { DeviceLostError, InputError } from '../../errors.ts';
 import { Device } from '../device.ts';
 import type { AnyOperation } from '../operations/operation.ts';
 import { operations } from '../operations/operations.ts';
@@ -33,11 +33,6 @@ class GpuStorage implements Storage {
 
 export const bufferOf = (storage: Storage) => (storage as GpuStorage).buffer;
 
-/** The graphics processor was lost, with all that was in its memory: its driver was reset, or the browser took it away. */
-export class DeviceLostError extends Error {
-  override readonly name = 'DeviceLostError';
-}
-
 /**
  * The backend on the graphics processor, by WebGPU: in browsers, in Deno, and in Node by the package `webgpu`. Operations are gathered into a
  * list of commands, which is encoded once its pipelines are compiled; nothing is read back but what `read` asks for.
@@ -48,8 +43,8 @@ export class WebGpuDevice extends Device {
   readonly description: string;
   /** Dispatches that were queued so far, for tests and reports: each costs some microseconds, whatever it computes. */
   dispatches = 0;
-  /** Until the end; see {@link Adapter}. */
-  private from: GPU | undefined;
+  /** Held until the end; see {@link Adapter}. */
+  readonly source: { gpu: GPU | undefined };
   private readonly gpu: GPUDevice;
   private readonly variant: Variant;
   private readonly memory: BufferPool;
@@ -72,7 +67,7 @@ export class WebGpuDevice extends Device {
 
   private constructor({ from, device, description, variant }: Adapter) {
     super();
-    this.from = from;
+    this.source = { gpu: from };
     this.gpu = device;
     this.description = description;
     this.variant = variant;
@@ -228,7 +223,7 @@ export class WebGpuDevice extends Device {
     this.commands = [];
     this.gpu.destroy();
     void this.gpu.lost.then(() => {
-      this.from = undefined;
+      this.source.gpu = undefined;
     });
   }
 

@@ -52,13 +52,12 @@ export class Pipelines {
     if (this.running >= compiledAtOnce) await new Promise<void>((resolve) => this.waiting.push(resolve));
     this.running++;
     try {
-      const t0 = performance.now(); void t0; const module = this.device.createShaderModule({ label, code });
+      const module = this.device.createShaderModule({ label, code });
       pipeline.compiled = await this.device.createComputePipelineAsync({
         label,
         layout: this.device.createPipelineLayout({ bindGroupLayouts: [pipeline.layout] }),
         compute: { module, entryPoint: 'main' },
       });
-      if ((globalThis as any).process?.env?.UFB_T) console.log(label, performance.now() - t0);
     } finally {
       this.running--;
       this.waiting.shift()?.();
