@@ -1,13 +1,13 @@
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import type { Device } from '../../src/backend/device.ts';
 import { ReferenceDevice } from '../../src/backend/reference.ts';
-import { candidates, describeOnEach } from './backends.ts';
+import { type AsyncCandidate, candidates, describeOnEach, webGpuCandidates } from './backends.ts';
 import { watchBlocks } from './blocks.ts';
 
-describeOnEach(candidates, ({ label, create }) => {
+describeOnEach<AsyncCandidate>([...candidates, ...webGpuCandidates.slice(0, 1)], ({ label, create }) => {
   let device: Device;
-  beforeAll(() => {
-    device = create();
+  beforeAll(async () => {
+    device = await create();
   });
   afterAll(() => device?.dispose());
   const f32 = (name: string, ...shape: number[]) => device.zeros(name, shape);
@@ -44,8 +44,8 @@ describeOnEach(candidates, ({ label, create }) => {
     expect(await device.read(tensor)).toEqual(new Float32Array(0));
   });
 
-  test('a tensor that cannot take its values leaves no memory behind', () => {
-    using other = create();
+  test('a tensor that cannot take its values leaves no memory behind', async () => {
+    using other = await create();
     const watch = watchBlocks(other);
     expect(() => other.tensor('t', [3], 'f32', [1, 2])).toThrow("write: 't' f32 [3] takes 3 values, got 2");
     expect(watch).toEqual({ held: 0, largest: 12 });
@@ -112,8 +112,8 @@ describeOnEach(candidates, ({ label, create }) => {
     await expect(device.read(foreign)).rejects.toThrow('belongs to another device');
   });
 
-  test('after dispose every tensor is refused, and none can be made', () => {
-    const ended = create();
+  test('after dispose every tensor is refused, and none can be made', async () => {
+    const ended = await create();
     const tensor = ended.zeros('late', [4]);
     ended.dispose();
     expect(() => ended.fill({ output: tensor, value: 1 })).toThrow("tensor 'late' was disposed");

@@ -4,7 +4,9 @@ import { NativeDevice } from '../../src/backend/native.ts';
 import { loadAddon } from '../../src/backend/native_loader.ts';
 import { ReferenceDevice } from '../../src/backend/reference.ts';
 import { WasmDevice } from '../../src/backend/wasm.ts';
+import { WebGpuDevice } from '../../src/backend/webgpu/device.ts';
 import { wasmMissing } from '../../src/platform/node.ts';
+import { webGpuMissing } from './webgpu_driver.ts';
 
 /** A backend that tests run on; `unavailable` says why it cannot run here. */
 export interface Candidate {
@@ -50,8 +52,20 @@ export const candidates: readonly Candidate[] = [
   ...wasmCandidates(),
 ];
 
+/** A backend that is made asynchronously. */
+export interface AsyncCandidate extends Pick<Candidate, 'label' | 'unavailable'> {
+  create(threads?: number): Device | Promise<Device>;
+}
+
+/** WebGPU on a driver that computes on the processor, in both of its variants: threads that add up their values as subgroups, and not. */
+export const webGpuCandidates: readonly AsyncCandidate[] = [true, false].map((subgroups) => ({
+  label: `webgpu, ${subgroups ? 'subgroups' : 'no subgroups'}`,
+  create: () => WebGpuDevice.open({ subgroups }),
+  unavailable: webGpuMissing,
+}));
+
 /** The tests of `body`, once for each of `backends`; where one cannot run they are skipped, saying why. */
-export function describeOnEach(devices: readonly Candidate[], body: (device: Pick<Candidate, 'label' | 'create'>) => void): void {
+export function describeOnEach<C extends AsyncCandidate>(devices: readonly C[], body: (device: Pick<C, 'label' | 'create'>) => void): void {
   for (const { label, create, unavailable } of devices)
     describe.skipIf(unavailable)(unavailable ? `${label} (skipped: ${unavailable})` : label, () => body({ label, create }));
 }

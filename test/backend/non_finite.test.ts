@@ -1,15 +1,15 @@
 /** What is not finite is passed on, so that a training that diverges is noticed, and goes nowhere else. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Device } from '../../src/backend/device.ts';
-import { candidates, describeOnEach } from './backends.ts';
+import { type AsyncCandidate, candidates, describeOnEach, webGpuCandidates } from './backends.ts';
 
 /** Wider than a vector of any instruction set, and no multiple of one. */
 const width = 37;
 
-describeOnEach(candidates, ({ create }) => {
+describeOnEach<AsyncCandidate>([...candidates, ...webGpuCandidates.slice(0, 1)], ({ create }) => {
   let device: Device;
-  beforeAll(() => {
-    device = create();
+  beforeAll(async () => {
+    device = await create();
   });
   afterAll(() => device?.dispose());
   /** Small numbers, but for `strange` at a place. */

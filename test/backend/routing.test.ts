@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Device } from '../../src/backend/device.ts';
 import { ReferenceDevice } from '../../src/backend/reference.ts';
-import { candidates, describeOnEach } from './backends.ts';
+import { type AsyncCandidate, candidates, describeOnEach, webGpuCandidates } from './backends.ts';
 import { Random } from './random.ts';
 import { normalizedError } from './run_case.ts';
 
@@ -21,11 +21,11 @@ function layer() {
   };
 }
 
-describeOnEach(candidates, ({ label, create }) => {
+describeOnEach<AsyncCandidate>([...candidates, ...webGpuCandidates.slice(0, 1)], ({ label, create }) => {
   let device: Device;
   const { nodes, bias, input } = layer();
-  beforeAll(() => {
-    device = create();
+  beforeAll(async () => {
+    device = await create();
   });
   afterAll(() => device?.dispose());
 

@@ -134,6 +134,19 @@ describe.skipIf(!chromium)(`in Chromium${skipped}`, () => {
       profile: join(folder, `profile-${name}-${isolated}`),
     });
 
+    test.runIf(isolated)('a page fills masks on WebGPU', async () => {
+      const flags = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
+      const result = (await visit(chromium as string, '/package.html', { ...options(packagePage, 'webgpu'), flags })) as PackageReport;
+      using fill = await pipeline('fill-mask', model, { device: 'reference' });
+      const expected = (await fill(['The cat sees [MASK].', 'My [MASK] carries the letter.'], { top_k: 3 })).flat();
+      // 'auto' takes WASM for so small a model.
+      for (const name of ['webgpu', 'auto']) {
+        const found = result.answers[name].flat();
+        expect(found.map(({ sequence }) => sequence)).toEqual(expected.map(({ sequence }) => sequence));
+        for (const [i, { score }] of found.entries()) expect(score).toBeCloseTo(expected[i].score, 5);
+      }
+    });
+
     test('a page fills masks as Node does, and hears what is wrong', async () => {
       const result = (await visit(chromium as string, '/package.html', options(packagePage, 'package'))) as PackageReport;
       expect(result.isolated).toBe(isolated);

@@ -1,12 +1,10 @@
 import { DeviceLostError, InputError } from '../../errors.ts';
 import { Device } from '../device.ts';
-import type { AnyOperation } from '../operations/operation.ts';
-import { operations } from '../operations/operations.ts';
 import { arrayTypes, bytesPerElement, type Storage, Tensor, type TypedArray } from '../tensor.ts';
 import { type Adapter, openAdapter, type WebGpuOptions } from './adapter.ts';
 import { BufferPool } from './buffer_pool.ts';
 import type { Kernel, Numbers, OperationName, Variant } from './kernel.ts';
-import { kernels, type MergeName, mergeWord } from './kernels.ts';
+import { definitionOf, kernels, type MergeName, outputToAccumulate } from './kernels.ts';
 import { type Command, Encoder } from "./commands.ts";
 import { Pipelines } from './pipelines.ts';
 import { layOut, shaderOf } from './shader.ts';
@@ -52,6 +50,8 @@ export class WebGpuDevice extends Device {
   private readonly reads: StagingReads;
   private readonly encoder: Encoder;
   private commands: Command[] = [];
+  /** A copy that is put off, from the first tensor to the second: an operation that adds to the copy can add to the first as well. */
+  private copied: readonly Tensor[] | undefined;
   private waiting = 0;
   private calls = 0;
   private last: Promise<void> = Promise.resolve();
@@ -108,6 +108,7 @@ export class WebGpuDevice extends Device {
 
   release(storage: Storage): void {
     if (storage.disposed) return;
+    this.makeCopy();
     const { buffer } = storage as GpuStorage;
     (storage as GpuStorage).released = true;
     if (!this.memory.give(buffer)) this.command({ kind: 'destroy', buffer });
@@ -115,6 +116,7 @@ export class WebGpuDevice extends Device {
 
   protected upload(tensor: Tensor, values: TypedArray): void {
     if (values.byteLength === 0) return;
+    this.makeCopy();
     const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
     const start = tensor.offset * bytesPerElement[tensor.dtype];
     const end = start + bytes.length;
@@ -133,15 +135,42 @@ export class WebGpuDevice extends Device {
   }
 
   enqueue(operation: string, operands: readonly (Tensor | undefined)[], numbers: readonly number[]): void {
-    this.run(operation as OperationName, operands, numbers);
+    if (operation === 'copy') {
+      this.makeCopy();
+      this.copied = operands as readonly Tensor[];
+    } else this.run(operation as OperationName, operands, numbers);
   }
 
-  private run(name: OperationName | MergeName, tensors: readonly (Tensor | undefined)[], values: readonly number[]): void {
+  /** Queues the copy that was put off, if there is one: what comes next may need it. */
+  private makeCopy(): void {
+    const { copied } = this;
+    this.copied = undefined;
+    if (copied) this.run('copy', copied, [copied[0].size]);
+  }
+
+  /** What a call adds to in place of its output, which was to be a copy of that; makes the copy where the call needs it. */
+  private baseOf(name: OperationName | MergeName, tensors: readonly (Tensor | undefined)[], numbers: Numbers): Tensor | undefined {
+    if (!this.copied) return undefined;
+    const [input, output] = this.copied;
+    const at = outputToAccumulate(name, numbers);
+    const target = at === undefined ? undefined : tensors[at];
+    if (target?.storage === output.storage && target.offset === output.offset && target.size === output.size) {
+      this.copied = undefined;
+      return input;
+    }
+    const { operands } = definitionOf(name).plan;
+    const needed = tensors.some((t, i) => t && (t.storage === output.storage || (t.storage === input.storage && operands[i].role !== 'input')));
+    if (needed) this.makeCopy();
+    return undefined;
+  }
+
+  private run(name: OperationName | MergeName, given: readonly (Tensor | undefined)[], values: readonly number[]): void {
     const kernel = kernels[name];
-    const operation: AnyOperation = name === 'mergeWord' ? mergeWord : operations[name];
-    if (!kernel) throw new Error(`the WebGPU backend has no kernel '${name}'`);
+    const operation = definitionOf(name);
     let numbers: Numbers = Object.fromEntries((operation.numbers as readonly string[]).map((number, i) => [number, values[i]]));
     if (kernel.derive) numbers = { ...numbers, ...kernel.derive(numbers) };
+    const base = this.baseOf(name, given, numbers);
+    const tensors = operation.plan.operands.map((operand, i) => (operand.name === 'base' ? base : given[i]));
     const call = ++this.calls;
     if (kernel.error) this.fallible.set(call, { kernel, numbers });
     const scratchBytes = kernel.scratch?.(numbers) ?? 0;
@@ -169,6 +198,7 @@ export class WebGpuDevice extends Device {
   }
 
   submit(): void {
+    this.makeCopy();
     if (this.commands.length === 0 || this.closed) return;
     const { commands } = this;
     this.commands = [];
@@ -195,6 +225,7 @@ export class WebGpuDevice extends Device {
   /** The tensor's bytes once all that was queued before has run. Rejects with its first late error, which is then forgotten. */
   private async barrier(tensor: Tensor | undefined): Promise<Uint8Array> {
     this.refuseIfBroken();
+    this.makeCopy();
     const { fallible } = this;
     this.fallible = new Map();
     const size = tensor ? bytesPerElement[tensor.dtype] : 0;
@@ -208,8 +239,8 @@ export class WebGpuDevice extends Device {
     this.refuseIfBroken();
     try {
       const { record, bytes } = await this.reads.get(staging, to - from);
-      const [call, position, value] = record;
-      if (call !== 0) throw lateError(fallible.get(call), ~position >>> 0, value | 0);
+      const [call, position, value, second] = record;
+      if (call !== 0) throw lateError(fallible.get(call), ~position >>> 0, value | 0, second | 0);
       return bytes.slice(start - from, end - from);
     } catch (error) {
       this.refuseIfBroken();
@@ -237,6 +268,6 @@ export class WebGpuDevice extends Device {
   }
 }
 
-function lateError(told: { kernel: Kernel; numbers: Numbers } | undefined, position: number, value: number): Error {
-  return told?.kernel.error ? new RangeError(told.kernel.error(told.numbers, position, value)) : new Error('WebGPU: an unknown late error');
+function lateError(told: { kernel: Kernel; numbers: Numbers } | undefined, position: number, value: number, second: number): Error {
+  return told?.kernel.error ? new RangeError(told.kernel.error(told.numbers, position, value, second)) : new Error('WebGPU: an unknown late error');
 }

@@ -57,8 +57,8 @@ export interface Kernel {
   /** Bytes that stages hand to the next. */
   readonly scratch?: (numbers: Numbers) => number;
   readonly stages: (numbers: Numbers) => readonly Stage[];
-  /** A late error in words: of the least position reported, with the value that was stored beside it. */
-  readonly error?: (numbers: Numbers, position: number, value: number) => string;
+  /** A late error in words: of the least position reported, with the values that were stored beside it. */
+  readonly error?: (numbers: Numbers, position: number, value: number, second: number) => string;
 }
 
 export const ceilDivide = (count: number, by: number) => Math.ceil(count / by);
@@ -90,16 +90,17 @@ export function elementKernel(
 }
 
 /**
- * Looks for the first of `count` places that `bad(i)` holds of, and reports it with `culprit(i)`, which `code` defines; one workgroup does,
- * so that its answer does not depend on timing. Numbers have `checks`, the count.
+ * Looks for the first of some places that `bad(i)` holds of, and reports it with `culprit(i)`, a number or two, which `code` defines; one
+ * workgroup does, so that its answer does not depend on timing. Numbers have `checks`, how many places there are.
  */
-export function checkStage(code: string, operands: readonly string[]): Stage {
+export function checkStage(code: string, operands: readonly string[], more: Partial<Stage> = {}): Stage {
   return {
     name: 'check',
     operands,
     threads: 256,
     groups: ({ checks }) => Math.min(checks, 1),
     reports: 'first',
+    ...more,
     code: () => `
       ${code}
       var<workgroup> first: atomic<u32>;
@@ -109,7 +110,7 @@ export function checkStage(code: string, operands: readonly string[]): Stage {
         }
         workgroupBarrier();
         let found = atomicLoad(&first);
-        if (lane == 0u && found != 0u) { report_value(~found, culprit(~found)); }
+        if (lane == 0u && found != 0u) { report_values(~found, vec2i(culprit(~found))); }
       }`,
   };
 }

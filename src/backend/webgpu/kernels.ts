@@ -1,5 +1,6 @@
 /** The kernel of every operation. */
-import { operation, updated } from '../operations/operation.ts';
+import { type AnyOperation, operation, optional, input, updated } from '../operations/operation.ts';
+import { operations } from '../operations/operations.ts';
 import type { Kernel, OperationName } from './kernel.ts';
 import { attention, attentionBackward } from './wgsl/attention.ts';
 import * as conditionalMatmul from './wgsl/conditional_matmul.ts';
@@ -12,6 +13,7 @@ import * as loss from './wgsl/loss.ts';
 import * as optimizer from './wgsl/optimizer.ts';
 import * as pool from './wgsl/pool.ts';
 import * as prepared from './wgsl/prepared.ts';
+import { rotary } from './wgsl/rotary.ts';
 import * as stridedCopy from './wgsl/strided_copy.ts';
 
 /** Some bytes of a word, for what is written to memory and begins or ends within one. */
@@ -20,6 +22,29 @@ export const mergeWord = operation()('mergeWord', {
   numbers: ['word', 'bits', 'mask'],
   measure: () => [0, 0, 0],
 });
+
+/** These may add to another tensor than their output, `base`: a copy that was queued before them is then left out. */
+const addsToBase: readonly string[] = ['linear', 'linearPrepared', 'fff', 'fffPrepared'];
+
+/** An operation as shaders know it. */
+export function definitionOf(name: OperationName | MergeName): AnyOperation {
+  if (name === 'mergeWord') return mergeWord;
+  return withBase.get(name) ?? operations[name];
+}
+
+const withBase = new Map(
+  addsToBase.map((name): [string, AnyOperation] => {
+    const definition: AnyOperation = operations[name as OperationName];
+    const base = { name: 'base', ...optional(input('f32')) };
+    return [name, { ...definition, plan: { ...definition.plan, operands: [...definition.plan.operands, base] } }];
+  }),
+);
+
+/** Whether the call may take such a base, and the place of its output. */
+export function outputToAccumulate(name: OperationName | MergeName, numbers: Readonly<Record<string, number>>): number | undefined {
+  if (!addsToBase.includes(name) || !numbers.accumulate) return undefined;
+  return definitionOf(name).plan.operands.findIndex((operand) => operand.name === 'output');
+}
 
 const merging: Kernel = {
   stages: () => [
@@ -35,11 +60,11 @@ const merging: Kernel = {
 
 export type MergeName = 'mergeWord';
 
-export const kernels: Partial<Record<OperationName, Kernel>> & Record<MergeName, Kernel> = {
+export const kernels: Record<OperationName | MergeName, Kernel> = {
   ...elementwise,
   ...layerNorm,
   ...{ linear, linearBackwardInput, linearBackwardWeight },
-  ...{ attention, attentionBackward },
+  ...{ attention, attentionBackward, rotary },
   ...gather,
   ...conditionalMatmul,
   ...{ fff, fffBackward, countSplits, balanceThresholds },

@@ -138,11 +138,12 @@ const scratchAccessors = (slot: number) => `
 fn get_scratch(i: u32) -> u32 { return slot${slot}[i]; }
 fn set_scratch(i: u32, value: u32) { slot${slot}[i] = value; }`;
 
-/** failure: the call that told first, the complement of the least position it told of, and a value. */
+/** failure: the call that told first, the complement of the least position it told of, and two values. */
 const reporting = `
 fn report(position: u32) { atomicStore(&failure[0], p.call); atomicMax(&failure[1], ~position); }
-fn report_value(position: u32, value: i32) {
+fn report_values(position: u32, values: vec2i) {
   if (atomicLoad(&failure[0]) != 0u) { return; }
   report(position);
-  atomicStore(&failure[2], bitcast<u32>(value));
+  atomicStore(&failure[2], bitcast<u32>(values.x));
+  atomicStore(&failure[3], bitcast<u32>(values.y));
 }`;

@@ -19,6 +19,8 @@ export const copy = elementKernel(count, 'fn element(i: u32) { set_output(i, get
 
 export const add = elementKernel(count, 'fn element(i: u32) { set_output(i, get_a(i) + p.scale * get_b(i)); }', { types: { scale: 'f32' } });
 
+export const multiply = elementKernel(count, 'fn element(i: u32) { set_output(i, get_a(i) * get_b(i)); }');
+
 export const addRow = elementKernel(
   ({ rows, width }) => rows * width,
   'fn element(i: u32) { set_output(i, get_output(i) + p.scale * get_row(i % p.width)); }',

@@ -1,6 +1,6 @@
 import { neuronsPerTree } from '../../tree_shape.ts';
-import { checkStage, elementStage, type Kernel, type Numbers, type Stage } from '../kernel.ts';
-import { ceilDivide } from '../kernel.ts';
+import { ceilDivide, checkStage, elementStage, type Kernel, type Numbers, type Stage } from '../kernel.ts';
+import { addend } from './linear.ts';
 
 /** What the walk through the trees needs to know of the numbers of a neuron. */
 export interface TreeCode {
@@ -32,6 +32,7 @@ export function walkCode(numbers: Numbers, { perWord, prepare = '', logit, add, 
   const inner = 2 ** depth - 1;
   return `
     const words = ${words}u;
+    ${accumulate ? addend : ''}
     ${functions}
     fn run(row: u32, lane: u32) {
       var x: array<f32, ${words * perWord}>;
@@ -60,7 +61,7 @@ export function walkCode(numbers: Numbers, { perWord, prepare = '', logit, add, 
           }
         }
       }
-      ${elements(`set_output(row * ${width}u + i, y[w * ${perWord}u + e]${accumulate ? ` + get_output(row * ${width}u + i)` : ''});`)}
+      ${elements(`set_output(row * ${width}u + i, y[w * ${perWord}u + e]${accumulate ? ` + addend(row * ${width}u + i)` : ''});`)}
     }`;
 }
 

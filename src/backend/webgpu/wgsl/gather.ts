@@ -65,6 +65,24 @@ export const scatterAdd: Kernel = {
   ],
 };
 
+export const scatterRows: Kernel = {
+  derive: (numbers) => ({ ...checks(numbers), elements: elements(numbers) }),
+  error: outside('scatterRows'),
+  stages: () => [
+    check,
+    elementStage(
+      elements,
+      `fn element(i: u32) {
+        let t = i / p.width;
+        let index = get_indices(t);
+        // Of several with one index the last stays.
+        for (var later = t + 1u; later < p.rows; later++) { if (get_indices(later) == index) { return; } }
+        set_table(u32(index) * p.width + i % p.width, get_input(t * p.inputWidth + p.column + i % p.width));
+      }`,
+    ),
+  ],
+};
+
 export const gatherScaleBackward: Kernel = {
   derive: checks,
   error: outside('gather'),

@@ -5,12 +5,19 @@ import { matrixProduct } from './matrix_product.ts';
 const rounded = (precision: number, value: string) => (precision === 1 ? `to_bf16(${value})` : value);
 const roundingUses = ({ precision }: Numbers) => (precision === 1 ? ['to_bf16'] : []);
 
+/** What is added to: the output itself, or what would have been copied there. */
+export const addend = `fn addend(at: u32) -> f32 {
+    if (has_base) { return get_base(at); }
+    return get_output(at);
+  }`;
+
 /** What becomes of a sum; the activations by their numbers. */
 export const epilogue = ({ gelu, accumulate }: Numbers) => `
+  ${accumulate ? addend : ''}
   fn store(row: u32, column: u32, sum: f32) {
     let at = row * p.outputs + column;
     let z = sum + get_bias(column);
-    ${gelu ? 'let y = gelu(z);' : accumulate ? 'let y = z + get_output(at);' : 'let y = z;'}
+    ${gelu ? 'let y = gelu(z);' : accumulate ? 'let y = z + addend(at);' : 'let y = z;'}
     set_output(at, y);
   }`;
 

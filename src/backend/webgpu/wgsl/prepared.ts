@@ -109,7 +109,7 @@ export const linearPrepared: Kernel = {
       );
       const product = matrixProduct({
         ...common,
-        operands: ['weight', 'bias', 'output'],
+        operands: ['weight', 'bias', 'output', 'base'],
         depth: 'words',
         type: 'packed',
         left: { value: () => 'get_scratch(row * p.words + k)', adjacent: 'k' },
