@@ -24,7 +24,7 @@ test.skipIf(!loadAddon().addon)('native where it loads, with as many threads as 
 
 test('any other name is refused', async () => {
   const { createDevice } = await import('../../src/backend/create.ts');
-  await expect(createDevice({ name: 'cuda' as 'native' })).rejects.toThrow("device 'cuda' is none of native, wasm, reference");
+  await expect(createDevice({ name: 'cuda' as 'native' })).rejects.toThrow("device 'cuda' is none of native, wasm, webgpu, reference");
   using device = await createDevice({ name: 'reference' });
   expect(device.name).toBe('reference');
 });

@@ -13,7 +13,9 @@ const gradientTolerance = 2e-5;
 
 /** Without subgroups WebGPU adds up values of threads in another way: what does, and a few others, are tested once more. */
 const casesOf = (label: string) =>
-  label === 'webgpu, no subgroups' ? operationCases.filter(({ name }) => /^(fff|layerNorm|rmsNorm|crossEntropy|sum|conditional|linear 5 x)/.test(name)) : operationCases;
+  label === 'webgpu, no subgroups'
+    ? operationCases.filter(({ name }) => /^(fff|layerNorm|rmsNorm|crossEntropy|sum|conditional|linear 5 x)/.test(name))
+    : operationCases;
 
 describe('the list of cases', () => {
   test('every operation has a case', () => {

@@ -1,15 +1,15 @@
 /** What only WebGPU has: variants, fusing, limits, and a device that is lost. Operations and late errors: operations.test.ts. */
 import { join } from 'node:path';
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { webGpuMissing } from './webgpu_driver.ts'; // before what loads WebGPU
+import { operations } from '../../src/backend/operations/operations.ts';
 import { WebGpuDevice } from '../../src/backend/webgpu/device.ts';
 import { definitionOf, kernels } from '../../src/backend/webgpu/kernels.ts';
-import { operations } from '../../src/backend/operations/operations.ts';
+import { crammedBertConfig } from '../../src/models/config.ts';
 import { gainsByGraphics } from '../../src/pipelines/choose_device.ts';
 import { pipeline } from '../../src/pipelines/pipeline.ts';
-import { crammedBertConfig } from '../../src/models/config.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { tinyBert, writeTinyModel } from '../tiny_model.ts';
+import { webGpuMissing } from './webgpu_driver.ts'; // before what loads WebGPU
 
 const lose = (device: WebGpuDevice) => (device as unknown as { gpu: GPUDevice }).gpu.destroy();
 const sentence = 'the cat sees [MASK] .';
@@ -137,7 +137,9 @@ describe.skipIf(webGpuMissing)(webGpuMissing ?? 'on a driver that computes on th
 
       lose(opened[opened.length - 1]);
       agree(await fill(sentence), right);
-      expect(notices.slice(1)).toEqual([expect.stringMatching(/; it is so again, or does not come back: going on in WASM, which is slower$/)]);
+      expect(notices.slice(1)).toEqual([
+        expect.stringMatching(/; it is so again, or does not come back: going on in WASM, which is slower$/),
+      ]);
       await fill.dispose();
     });
   });

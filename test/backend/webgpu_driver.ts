@@ -8,7 +8,10 @@ import { dirname, join } from 'node:path';
  */
 function findDriver(): string | undefined {
   if (process.env.VK_DRIVER_FILES) return undefined;
-  const places = [process.env.UFB_SWIFTSHADER, ...['/usr/lib/chromium', '/usr/lib/chromium-browser', '/opt/google/chrome'].map((folder) => join(folder, 'libvk_swiftshader.so'))];
+  const places = [
+    process.env.UFB_SWIFTSHADER,
+    ...['/usr/lib/chromium', '/usr/lib/chromium-browser', '/opt/google/chrome'].map((folder) => join(folder, 'libvk_swiftshader.so')),
+  ];
   const library = places.find((place) => place && existsSync(place));
   if (!library) return 'WebGPU not tested: no libvk_swiftshader.so found; install chromium or name it in UFB_SWIFTSHADER';
   // Its own description names it beside itself, which not every loader takes.

@@ -88,7 +88,9 @@ export async function openPage(chromium: string, path: string, options: PageOpti
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const address = `http://127.0.0.1:${(server.address() as AddressInfo).port}${path}`;
   const flags = ['--headless=new', '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-dev-shm-usage', '--enable-logging=stderr'];
-  const browser = spawn(chromium, [...flags, ...(options.flags ?? []), `--user-data-dir=${options.profile}`, address], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const browser = spawn(chromium, [...flags, ...(options.flags ?? []), `--user-data-dir=${options.profile}`, address], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
   let log = '';
   browser.stderr.on('data', (text: Buffer) => {
     log = (log + text).slice(-20_000);

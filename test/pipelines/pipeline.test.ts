@@ -43,7 +43,7 @@ describe('refused', () => {
   test.each([
     [{ dtype: 'f64' }, 'dtype: got "f64", expected one of f32, bf16, i8'],
     [{ dtype: null }, 'dtype: got null, expected one of f32, bf16, i8'],
-    [{ device: 'cuda' }, "device 'cuda' is none of native, wasm, reference"],
+    [{ device: 'cuda' }, "device 'cuda' is none of native, wasm, webgpu, reference"],
     [{ device: 'wasm', threads: 0 }, 'threads: 0 is not a count from 1 to 64'],
   ])('an option, before the model is looked for: %j', async (options, message) => {
     await expect(pipeline('fill-mask', join(folder, 'nowhere'), options as never)).rejects.toThrow(new InputError(message));

@@ -31,7 +31,11 @@ const wantedLimits = [
 ] as const;
 
 /** What every WebGPU has; kernels are written for no less. */
-const leastLimits = { maxStorageBuffersPerShaderStage: 8, maxComputeWorkgroupStorageSize: 16384, maxComputeInvocationsPerWorkgroup: 256 } as const;
+const leastLimits = {
+  maxStorageBuffersPerShaderStage: 8,
+  maxComputeWorkgroupStorageSize: 16384,
+  maxComputeInvocationsPerWorkgroup: 256,
+} as const;
 
 /** @throws InputError if there is none, or none that will do */
 export async function openAdapter({ gpu, subgroups = true, fallback = true, limits }: WebGpuOptions): Promise<Adapter> {

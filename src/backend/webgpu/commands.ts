@@ -50,8 +50,7 @@ export class Encoder {
 
   /** Hands the commands over, in their order, when their pipelines are there; `ended` tells that nobody waits for them any more. */
   async encode(commands: readonly Command[], ended: () => boolean): Promise<void> {
-    for (const command of commands)
-      if (command.kind === 'dispatch' && !command.pipeline.compiled) await command.pipeline.ready;
+    for (const command of commands) if (command.kind === 'dispatch' && !command.pipeline.compiled) await command.pipeline.ready;
     if (ended()) return;
     for (const command of commands) {
       if (command.kind === 'dispatch') this.dispatch(command);

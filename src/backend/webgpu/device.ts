@@ -3,9 +3,9 @@ import { Device } from '../device.ts';
 import { arrayTypes, bytesPerElement, type Storage, Tensor, type TypedArray } from '../tensor.ts';
 import { type Adapter, openAdapter, type WebGpuOptions } from './adapter.ts';
 import { BufferPool } from './buffer_pool.ts';
+import { type Command, Encoder } from './commands.ts';
 import type { Kernel, Numbers, OperationName, Variant } from './kernel.ts';
 import { definitionOf, kernels, type MergeName, outputToAccumulate } from './kernels.ts';
-import { type Command, Encoder } from "./commands.ts";
 import { Pipelines } from './pipelines.ts';
 import { layOut, shaderOf } from './shader.ts';
 import { StagingReads } from './staging.ts';
@@ -123,13 +123,20 @@ export class WebGpuDevice extends Device {
     // The queue writes whole words; of those that are another's in part, the bytes are merged.
     const [first, last] = [4 * Math.ceil(start / 4), 4 * Math.floor(end / 4)];
     if (first > start) this.merge(tensor, start, bytes.subarray(0, Math.min(first, end) - start));
-    if (last > first) this.command({ kind: 'write', buffer: bufferOf(tensor.storage), at: first, bytes: bytes.slice(first - start, last - start) }, last - first);
+    if (last > first)
+      this.command(
+        { kind: 'write', buffer: bufferOf(tensor.storage), at: first, bytes: bytes.slice(first - start, last - start) },
+        last - first,
+      );
     if (last >= first && end > last) this.merge(tensor, last, bytes.subarray(last - start));
   }
 
   private merge(tensor: Tensor, at: number, bytes: Uint8Array): void {
     const shift = 8 * (at % 4);
-    const [word, mask] = bytes.reduce(([word, mask], byte, i) => [word | (byte << (shift + 8 * i)), mask | (0xff << (shift + 8 * i))], [0, 0]);
+    const [word, mask] = bytes.reduce(
+      ([word, mask], byte, i) => [word | (byte << (shift + 8 * i)), mask | (0xff << (shift + 8 * i))],
+      [0, 0],
+    );
     const whole = new Tensor(this, tensor.name, [tensor.storage.bytes], 'i8', tensor.storage, 0, false);
     this.run('mergeWord', [whole], [Math.floor(at / 4), word >>> 0, mask >>> 0]);
   }
@@ -159,7 +166,9 @@ export class WebGpuDevice extends Device {
       return input;
     }
     const { operands } = definitionOf(name).plan;
-    const needed = tensors.some((t, i) => t && (t.storage === output.storage || (t.storage === input.storage && operands[i].role !== 'input')));
+    const needed = tensors.some(
+      (t, i) => t && (t.storage === output.storage || (t.storage === input.storage && operands[i].role !== 'input')),
+    );
     if (needed) this.makeCopy();
     return undefined;
   }
@@ -178,7 +187,11 @@ export class WebGpuDevice extends Device {
     const constants = (kernel.constants ?? []).map((constant) => numbers[constant]).join(' ');
     for (const stage of kernel.stages(numbers)) {
       const groups = stage.groups(numbers);
-      if (groups === 0 || (stage.onlyWith && !stage.onlyWith.some((name) => tensors[operation.plan.operands.findIndex((o) => o.name === name)]))) continue;
+      if (
+        groups === 0 ||
+        (stage.onlyWith && !stage.onlyWith.some((name) => tensors[operation.plan.operands.findIndex((o) => o.name === name)]))
+      )
+        continue;
       const layout = layOut(operation, stage, tensors, scratch);
       const key = `${name} ${stage.name} (${constants}) ${layout.key}`;
       const pipeline = this.pipelines.get(key, layout, stage.reports !== undefined, () =>
@@ -269,5 +282,7 @@ export class WebGpuDevice extends Device {
 }
 
 function lateError(told: { kernel: Kernel; numbers: Numbers } | undefined, position: number, value: number, second: number): Error {
-  return told?.kernel.error ? new RangeError(told.kernel.error(told.numbers, position, value, second)) : new Error('WebGPU: an unknown late error');
+  return told?.kernel.error
+    ? new RangeError(told.kernel.error(told.numbers, position, value, second))
+    : new Error('WebGPU: an unknown late error');
 }

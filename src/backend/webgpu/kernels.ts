@@ -1,5 +1,5 @@
 /** The kernel of every operation. */
-import { type AnyOperation, operation, optional, input, updated } from '../operations/operation.ts';
+import { type AnyOperation, input, operation, optional, updated } from '../operations/operation.ts';
 import { operations } from '../operations/operations.ts';
 import type { Kernel, OperationName } from './kernel.ts';
 import { attention, attentionBackward } from './wgsl/attention.ts';

@@ -1,6 +1,7 @@
 /** Compute pipelines, made when an operation first needs them, a bounded number at a time: browsers compile each in a thread of its own. */
-import type { Layout } from './shader.ts';
+
 import { shaderStage } from './constants.ts';
+import type { Layout } from './shader.ts';
 
 const compiledAtOnce = 4;
 
@@ -70,4 +71,3 @@ export interface Pipeline {
   ready: Promise<void>;
   compiled?: GPUComputePipeline;
 }
-

@@ -44,13 +44,25 @@ export function layOut(
   });
   const scratchSlot = scratch ? slots.push({ storage: scratch, type: 'u32', written: true }) - 1 : undefined;
   const types = slots.map(({ type, written }) => `${type}${written ? '!' : ''}`);
-  return { slots, places, scratch: scratchSlot, key: `${types.join(' ')} ${places.map((place) => place ?? (place === null ? '_' : '-')).join(' ')}` };
+  return {
+    slots,
+    places,
+    scratch: scratchSlot,
+    key: `${types.join(' ')} ${places.map((place) => place ?? (place === null ? '_' : '-')).join(' ')}`,
+  };
 }
 
 const wordType = { f32: 'f32', i32: 'i32', word: 'u32', i8: 'u32', bf16: 'u32' } as const;
 
 /** The whole text of a stage's shader. `numbers` are all the kernel's, of which it may only take those that are constants. */
-export function shaderOf(operation: AnyOperation, kernel: Kernel, stage: Stage, numbers: Numbers, layout: Layout, variant: Variant): string {
+export function shaderOf(
+  operation: AnyOperation,
+  kernel: Kernel,
+  stage: Stage,
+  numbers: Numbers,
+  layout: Layout,
+  variant: Variant,
+): string {
   const { threads = 64, reports } = stage;
   const code = stage.code(numbers, variant);
   const pieces = preludeOf(stage.uses ?? [], threads, variant);
@@ -96,7 +108,13 @@ const varying = ({ constants }: Kernel, numbers: Numbers) => Object.keys(numbers
 export function writeNumbers(
   view: DataView,
   at: number,
-  { kernel, numbers, tensors, call, groups }: { kernel: Kernel; numbers: Numbers; tensors: readonly (Tensor | undefined)[]; call: number; groups: number },
+  {
+    kernel,
+    numbers,
+    tensors,
+    call,
+    groups,
+  }: { kernel: Kernel; numbers: Numbers; tensors: readonly (Tensor | undefined)[]; call: number; groups: number },
 ): void {
   const put = (value: number) => {
     view.setUint32(at, value, true);

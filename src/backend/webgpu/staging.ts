@@ -1,6 +1,6 @@
+import { BufferPool } from './buffer_pool.ts';
 import { recordBytes } from './commands.ts';
 import { bufferUsage, mapMode } from './constants.ts';
-import { BufferPool } from './buffer_pool.ts';
 
 /** Buffers that what is read goes through: the record of a late error, and values behind it. */
 export class StagingReads {

@@ -11,7 +11,8 @@ const check = checkStage(
   ['chosen'],
 );
 /** The weight's row that output o of row r meets. */
-const rowOf = 'fn row_of(r: u32, o: u32) -> u32 { return u32(get_chosen(r * p.choices + o / p.blockSize)) * p.blockSize + o % p.blockSize; }';
+const rowOf =
+  'fn row_of(r: u32, o: u32) -> u32 { return u32(get_chosen(r * p.choices + o / p.blockSize)) * p.blockSize + o % p.blockSize; }';
 
 const outputs = ({ rows, choices, blockSize }: Numbers) => rows * choices * blockSize;
 

@@ -17,7 +17,9 @@ export const fillIntegers = elementKernel(count, 'fn element(i: u32) { set_outpu
 
 export const copy = elementKernel(count, 'fn element(i: u32) { set_output(i, get_input(i)); }');
 
-export const add = elementKernel(count, 'fn element(i: u32) { set_output(i, get_a(i) + p.scale * get_b(i)); }', { types: { scale: 'f32' } });
+export const add = elementKernel(count, 'fn element(i: u32) { set_output(i, get_a(i) + p.scale * get_b(i)); }', {
+  types: { scale: 'f32' },
+});
 
 export const multiply = elementKernel(count, 'fn element(i: u32) { set_output(i, get_a(i) * get_b(i)); }');
 

@@ -1,7 +1,9 @@
 import { checkStage, elementStage, type Kernel, type Numbers, type Stage } from '../kernel.ts';
 
-const outside = (operation: string) => ({ count }: Numbers, position: number, value: number) =>
-  `${operation}: index ${value} of row ${position} is not in a table of ${count} rows`;
+const outside =
+  (operation: string) =>
+  ({ count }: Numbers, position: number, value: number) =>
+    `${operation}: index ${value} of row ${position} is not in a table of ${count} rows`;
 
 /** An index that is none of a table's. */
 const check = checkStage(

@@ -119,4 +119,3 @@ export const columnMean: Kernel = {
     }`,
   ),
 };
-

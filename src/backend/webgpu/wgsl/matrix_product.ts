@@ -30,8 +30,20 @@ export interface Product {
 export const matrixProduct = (product: Product): Stage => (product.thin ? thinProduct(product) : tiledProduct(product));
 
 const types = {
-  f32: { element: 'f32', sum: 'f32', vector: 'vec4f', add: (sum: string, a: string, b: string) => `${sum} += ${a} * ${b};`, products: 'fn products(a: f32, b: vec4f) -> vec4f { return a * b; }' },
-  packed: { element: 'u32', sum: 'i32', vector: 'vec4i', add: (sum: string, a: string, b: string) => `${sum} += dot4(${a}, ${b});`, products: 'fn products(a: u32, b: vec4u) -> vec4i { return vec4i(dot4(a, b.x), dot4(a, b.y), dot4(a, b.z), dot4(a, b.w)); }' },
+  f32: {
+    element: 'f32',
+    sum: 'f32',
+    vector: 'vec4f',
+    add: (sum: string, a: string, b: string) => `${sum} += ${a} * ${b};`,
+    products: 'fn products(a: f32, b: vec4f) -> vec4f { return a * b; }',
+  },
+  packed: {
+    element: 'u32',
+    sum: 'i32',
+    vector: 'vec4i',
+    add: (sum: string, a: string, b: string) => `${sum} += dot4(${a}, ${b});`,
+    products: 'fn products(a: u32, b: vec4u) -> vec4i { return vec4i(dot4(a, b.x), dot4(a, b.y), dot4(a, b.z), dot4(a, b.w)); }',
+  },
 } as const;
 
 const functions = ({ left, right, store, numbers, type = 'f32' }: Product) => `

@@ -42,7 +42,11 @@ function rounding(name: string, operands: readonly string[], precision: number, 
 }
 
 /** The making of a prepared weight, of `rows` rows of the operand. */
-function preparing(operand: 'weight' | 'nodes', shape: (numbers: Numbers) => { weightRows: number; columns: number; allRows: number }, what: (row: number) => string): Kernel {
+function preparing(
+  operand: 'weight' | 'nodes',
+  shape: (numbers: Numbers) => { weightRows: number; columns: number; allRows: number },
+  what: (row: number) => string,
+): Kernel {
   return {
     constants: ['precision'],
     derive: (numbers) => {
@@ -50,16 +54,21 @@ function preparing(operand: 'weight' | 'nodes', shape: (numbers: Numbers) => { w
       const words = wordsOf(columns, numbers.precision);
       return { weightRows, columns, words, scales: allRows * words, elements: weightRows * columns };
     },
-    error: (_, row) => `${operand === 'weight' ? 'prepareLinear' : 'prepareNodes'}: the weights of ${what(row)} are not finite and cannot be rounded to i8`,
+    error: (_, row) =>
+      `${operand === 'weight' ? 'prepareLinear' : 'prepareNodes'}: the weights of ${what(row)} are not finite and cannot be rounded to i8`,
     stages: ({ precision }) => [
       ...(precision === 2
         ? [
-            elementStage(({ elements }) => elements, `fn element(i: u32) { if (!is_finite(get_${operand}(i))) { report(i / p.columns); } }`, {
-              name: 'check',
-              operands: [operand],
-              reports: 'each',
-              uses: ['is_finite'],
-            }),
+            elementStage(
+              ({ elements }) => elements,
+              `fn element(i: u32) { if (!is_finite(get_${operand}(i))) { report(i / p.columns); } }`,
+              {
+                name: 'check',
+                operands: [operand],
+                reports: 'each',
+                uses: ['is_finite'],
+              },
+            ),
           ]
         : []),
       rounding(
@@ -117,7 +126,10 @@ export const linearPrepared: Kernel = {
         store: (numbers) =>
           epilogue(numbers)
             .replace('sum: f32', 'products: i32')
-            .replace('let z =', 'let scale = bitcast<f32>(get_scratch(p.inputScales + row)) * bitcast<f32>(get_weight(p.scales + column)); let sum = f32(products) * scale; let z ='),
+            .replace(
+              'let z =',
+              'let scale = bitcast<f32>(get_scratch(p.inputScales + row)) * bitcast<f32>(get_weight(p.scales + column)); let sum = f32(products) * scale; let z =',
+            ),
       });
       return [round, product];
     }
@@ -126,12 +138,13 @@ export const linearPrepared: Kernel = {
       matrixProduct({
         ...common,
         depth: 'inputs',
-        left: { value: () => (precision === 1 ? 'to_bf16(get_input(row * p.inputs + k))' : 'get_input(row * p.inputs + k)'), adjacent: 'k' },
+        left: {
+          value: () => (precision === 1 ? 'to_bf16(get_input(row * p.inputs + k))' : 'get_input(row * p.inputs + k)'),
+          adjacent: 'k',
+        },
         right: {
           value: () =>
-            precision === 1
-              ? 'bitcast<f32>((get_weight(column * p.words + k / 2u) >> (16u * (k & 1u))) << 16u)'
-              : `bitcast<f32>(${word})`,
+            precision === 1 ? 'bitcast<f32>((get_weight(column * p.words + k / 2u) >> (16u * (k & 1u))) << 16u)' : `bitcast<f32>(${word})`,
           adjacent: 'k',
         },
         store: epilogue,
@@ -221,7 +234,12 @@ export const fffPrepared: Kernel = {
     {
       name: 'tokens',
       groups: ({ rows }) => rows,
-      uses: ['gelu', ...[['workgroup_sum'], ['workgroup_sum', 'to_bf16'], ['workgroup_integer_sum', 'workgroup_max_bits', 'round_to_i8', 'dot4']][precision]],
+      uses: [
+        'gelu',
+        ...[['workgroup_sum'], ['workgroup_sum', 'to_bf16'], ['workgroup_integer_sum', 'workgroup_max_bits', 'round_to_i8', 'dot4']][
+          precision
+        ],
+      ],
       code: (numbers) => walkCode(numbers, trees[precision]),
     },
   ],
