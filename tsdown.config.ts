@@ -19,7 +19,7 @@ const listBundled = {
 const common = {
   platform: 'node',
   target: 'node20',
-  external: [/^onnxruntime-(node|web)/, /^@opentelemetry\/(?!api$)/, /^webgpu$/] as RegExp[], // optional peers
+  external: [/^onnxruntime-(node|web)/, /^@opentelemetry\/(?!api$)/, /^webgpu$/] as RegExp[], // optional peers: of the benchmark, of `ufb serve`, and WebGPU in Node
   outDir: 'dist',
   clean: false, // scripts/setup.mjs does it, once for all
   fixedExtension: false,
