@@ -24,9 +24,11 @@ import type { MaskedLanguageModel } from '../models/masked_language_model.ts';
 import type { SequenceClassifier } from '../models/sequence_classifier.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
+import { chooseDevice } from './choose_device.ts';
 import { type CrossEncoderSettings, readCrossEncoder } from './cross_encoder.ts';
 import { FeatureExtractionPipeline } from './feature_extraction.ts';
 import { FillMaskPipeline } from './fill_mask.ts';
+import { PlacedModel } from './placed_model.ts';
 import {
   checkTextLength,
   type PromptOptions,
@@ -34,8 +36,6 @@ import {
   type SentenceModules,
   type TextSettings,
 } from './sentence_transformer.ts';
-import { chooseDevice } from './choose_device.ts';
-import { PlacedModel } from './placed_model.ts';
 import { TextClassificationPipeline } from './text_classification.ts';
 import { TextGenerationPipeline } from './text_generation.ts';
 import { TextRankingPipeline } from './text_ranking.ts';

@@ -51,7 +51,8 @@ describeOnEach<AsyncCandidate>([...candidates, ...webGpuCandidates], ({ label, c
   afterAll(() => device?.dispose());
 
   for (const operationCase of casesOf(label)) {
-    test(operationCase.name, { timeout: 60_000 }, async () => {
+    // Compiling shaders for a processor takes its time.
+    test(operationCase.name, { timeout: label.startsWith('webgpu') ? 240_000 : 60_000 }, async () => {
       const actual = await runCase(device, operationCase);
       const expected = await expectedValues(operationCase, device.name === 'reference');
       const { value, reason, atLeast } = operationCase.tolerance;

@@ -20,7 +20,7 @@ test('every operation has a kernel', () => {
 });
 
 test('a model gains by a graphics processor if it computes much for each dispatch', () => {
-  const bert = { hiddenSize: 768, numHiddenLayers: 12, feedforward: { kind: 'dense', neurons: 3072 } } as const;
+  const bert = { vocabSize: 100, hiddenSize: 768, numHiddenLayers: 12, feedforward: { kind: 'dense', neurons: 3072 } } as const;
   expect(gainsByGraphics(crammedBertConfig(bert))).toBe(true);
   expect(gainsByGraphics(crammedBertConfig({ ...bert, hiddenSize: 128, feedforward: { kind: 'fff', trees: 1, depth: 11 } }))).toBe(false);
 });

@@ -79,7 +79,7 @@ export class WebGpuDevice extends Device {
       if (!this.closed) this.fail(new DeviceLostError(`the graphics processor was lost${message ? `: ${message}` : ''}`));
     });
     device.onuncapturederror = ({ error }) => {
-      const full = typeof GPUOutOfMemoryError !== 'undefined' && error instanceof GPUOutOfMemoryError;
+      const full = error.constructor.name === 'GPUOutOfMemoryError'; // no global in Node
       const advice = "take a smaller batch or model, dtype 'bf16' or 'i8', or another backend";
       this.fail(full ? new InputError(`the graphics processor has no memory left: ${advice}`) : new Error(`WebGPU: ${error.message}`));
     };
@@ -252,10 +252,13 @@ export class WebGpuDevice extends Device {
     this.refuseIfBroken();
     try {
       const { record, bytes } = await this.reads.get(staging, to - from);
+      this.refuseIfBroken(); // what is read of a lost device is nothing
       const [call, position, value, second] = record;
       if (call !== 0) throw lateError(fallible.get(call), ~position >>> 0, value | 0, second | 0);
       return bytes.slice(start - from, end - from);
     } catch (error) {
+      // That the device was lost may be told a little later than what came of it.
+      await new Promise((resolve) => setTimeout(resolve));
       this.refuseIfBroken();
       throw error;
     }
