@@ -51,7 +51,7 @@ module.exports = {
       to: {
         dependencyTypes: ['npm-dev', 'npm-no-pkg'],
         pathNot:
-          '^node_modules/(@bomb.sh/tab|@huggingface/hub|@huggingface/jinja|@huggingface/tokenizers|oniguruma-parser|oniguruma-to-es|commander|csv-parse|echarts|onnxruntime-node|onnxruntime-web|valibot|@valibot/to-json-schema|cli-progress|hono|@hono/node-server|prom-client|hyparquet|hyparquet-writer|hyparquet-compressors|@opentelemetry)/',
+          '^node_modules/(@bomb.sh/tab|@huggingface/hub|@huggingface/jinja|@huggingface/tokenizers|oniguruma-parser|oniguruma-to-es|commander|csv-parse|echarts|onnxruntime-node|onnxruntime-web|webgpu|valibot|@valibot/to-json-schema|cli-progress|hono|@hono/node-server|prom-client|hyparquet|hyparquet-writer|hyparquet-compressors|@opentelemetry)/',
         dependencyTypesNot: ['type-only'],
       },
     },

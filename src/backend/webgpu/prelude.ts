@@ -82,6 +82,23 @@ export const prelude: Readonly<Record<string, Piece>> = {
     fn gelu(x: f32) -> f32 { return x * normal_distribution(x); }
     fn gelu_slope(x: f32) -> f32 { return normal_distribution(x) + x * 0.398942280 * exp(-0.5 * x * x); }`,
   },
+  exponential: {
+    code: () => `
+    // e^x = 2^n e^r, |r| <= ln(2) / 2, as in kernels/simd_math.h: the built-in function may be off by more, and more the larger x is.
+    fn exponential(x: f32) -> f32 {
+      let within = clamp(x, -104.0, 89.0);
+      let n = round(within * 1.44269504);
+      // ln 2 in two parts, the first short enough for n times it to be exact.
+      let r = (within - n * 0.693359375) + n * 2.12194440e-4;
+      var p = 0.000197902496;
+      p = p * r + 0.00139447593;
+      p = p * r + 0.00833349768;
+      p = p * r + 0.0416662954;
+      p = p * r + 0.166666657;
+      p = p * r + 0.5;
+      return select(ldexp(p * (r * r) + r + 1.0, i32(n)), x, x != x);
+    }`,
+  },
   logistic: {
     code: () => `
     fn logistic(x: f32) -> f32 {

@@ -124,10 +124,10 @@ function forward(numbers: Numbers, { workgroupStorage }: Variant): string {
         ${score}
         ${load('value')}
         for (var j = sub; j < ${keys}u; j += ${lanes}u) {
-          scores[q * ${keys}u + j] = select(0.0, exp(scores[q * ${keys}u + j] - largest), origin + j < visible);
+          scores[q * ${keys}u + j] = select(0.0, exponential(scores[q * ${keys}u + j] - largest), origin + j < visible);
         }
         workgroupBarrier();
-        let factor = exp(maximum - largest);
+        let factor = exponential(maximum - largest);
         maximum = largest;
         total *= factor;
         for (var f = 0u; f < ${features}u; f++) { sums[f] *= factor; }
@@ -148,6 +148,7 @@ function forward(numbers: Numbers, { workgroupStorage }: Variant): string {
 }
 
 const uses = ({ precision, probability }: Numbers) => [
+  'exponential',
   ...(precision === 1 ? ['to_bf16'] : []),
   ...(probability > 0 ? ['dropout_factor'] : []),
 ];
@@ -200,7 +201,7 @@ const scoreGradient = (numbers: Numbers) => {
       let at = output_start(s, h, i);
       ${dot(value('query', 'query_at'), value('key', 'key_at'), 'score')}
       ${dot(value('gradOutput', 'at'), value('value', 'value_at'), 'with_value')}
-      let probability = exp(score * scale + padding_of(s, j) - get_logSumExp(sum_at(s, h, i)));
+      let probability = exponential(score * scale + padding_of(s, j) - get_logSumExp(sum_at(s, h, i)));
       let factor = dropout_at(s, h, i, j);
       return vec2f(${rounded(numbers, 'probability * factor')}, ${rounded(numbers, 'scale * probability * (factor * with_value - sum_with_output)')});
     }`;
