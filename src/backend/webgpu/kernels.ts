@@ -7,12 +7,13 @@ import * as conditionalMatmul from './wgsl/conditional_matmul.ts';
 import * as elementwise from './wgsl/elementwise.ts';
 import { balanceThresholds, countSplits, fff, fffBackward } from './wgsl/fff.ts';
 import * as gather from './wgsl/gather.ts';
-import * as layerNorm from './wgsl/layer_norm.ts';
+import { layerNorm, layerNormBackward } from './wgsl/layer_norm.ts';
 import { linear, linearBackwardInput, linearBackwardWeight } from './wgsl/linear.ts';
 import * as loss from './wgsl/loss.ts';
 import * as optimizer from './wgsl/optimizer.ts';
 import * as pool from './wgsl/pool.ts';
 import * as prepared from './wgsl/prepared.ts';
+import * as rmsNorm from './wgsl/rms_norm.ts';
 import { rotary } from './wgsl/rotary.ts';
 import * as stridedCopy from './wgsl/strided_copy.ts';
 
@@ -62,7 +63,8 @@ export type MergeName = 'mergeWord';
 
 export const kernels: Record<OperationName | MergeName, Kernel> = {
   ...elementwise,
-  ...layerNorm,
+  ...{ layerNorm, layerNormBackward },
+  ...rmsNorm,
   ...{ linear, linearBackwardInput, linearBackwardWeight },
   ...{ attention, attentionBackward, rotary },
   ...gather,

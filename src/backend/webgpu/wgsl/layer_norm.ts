@@ -1,7 +1,7 @@
 import type { Kernel, Stage } from '../kernel.ts';
 
 /** What the values are multiplied by where sums of them or of their squares leave the range of float32: 2^-80. Those values are so large that none is lost. */
-const least = '8.271806125530277e-25';
+export const least = '8.271806125530277e-25';
 
 /** A workgroup a row. */
 const forward: Stage = {
@@ -95,30 +95,3 @@ const backwardParameters: Stage = {
 };
 
 export const layerNormBackward: Kernel = { stages: () => [backwardParameters, backwardInput] };
-
-const rootMeanSquare: Stage = {
-  name: 'rows',
-  groups: ({ rows }) => rows,
-  uses: ['workgroup_sum', 'is_finite'],
-  code: () => `
-    var<workgroup> overflowed: u32;
-    fn mean_square(start: u32, factor: f32, lane: u32) -> f32 {
-      var squares = 0.0;
-      for (var i = lane; i < p.width; i += 64u) { let x = factor * get_input(start + i); squares += x * x; }
-      return workgroup_sum(squares, lane) / f32(p.width);
-    }
-    fn run(row: u32, lane: u32) {
-      let start = row * p.width;
-      var factor = 1.0;
-      var square = mean_square(start, factor, lane);
-      if (lane == 0u) { overflowed = u32(!is_finite(square)); }
-      if (workgroupUniformLoad(&overflowed) != 0u) {
-        factor = ${least};
-        square = mean_square(start, factor, lane);
-      }
-      let reciprocal = 1.0 / sqrt(square + p.epsilon * factor * factor);
-      for (var i = lane; i < p.width; i += 64u) { set_output(start + i, get_gamma(i) * (factor * get_input(start + i)) * reciprocal); }
-    }`,
-};
-
-export const rmsNorm: Kernel = { types: { epsilon: 'f32' }, stages: () => [rootMeanSquare] };

@@ -8,7 +8,7 @@ export const rotary = elementKernel(
     let t = pair / p.half / p.heads;
     let at = p.vectorsOffset + t * p.vectorsRowStride + pair / p.half % p.heads * p.vectorsHeadStride + i;
     let cosine = get_rotation(t * 2u * p.half + i);
-    let sine = get_rotation(t * 2u * p.half + p.half + i);
+    let sine = get_rotation(t * 2u * p.half + p.half + i) * select(1.0, -1.0, p.inverse != 0u);
     let first = get_vectors(at);
     let second = get_vectors(at + p.half);
     set_vectors(at, first * cosine - second * sine);
