@@ -77,12 +77,12 @@ beforeAll(async () => {
   hubPage = await buildPage('hub', site);
 });
 
-test('code and all of WASM together are at most 500 kB gzipped, and hold no eval', () => {
+test('code, shaders and all of WASM together are at most 530 kB gzipped, and hold no eval', () => {
   const assets = join(packagePage, 'assets');
   const names = readdirSync(assets);
   expect(names.filter((name) => name.endsWith('.wasm'))).toHaveLength(4);
   const gzipped = names.reduce((sum, name) => sum + gzipSync(readFileSync(join(assets, name))).length, 0);
-  expect(gzipped).toBeLessThanOrEqual(500_000);
+  expect(gzipped).toBeLessThanOrEqual(530_000);
   for (const name of names.filter((name) => name.endsWith('.js'))) {
     const code = readFileSync(join(assets, name), 'utf8');
     expect(code).not.toMatch(/\beval\(|new Function\(|["'`]node:|__vite-browser-external/);
@@ -139,12 +139,9 @@ describe.skipIf(!chromium)(`in Chromium${skipped}`, () => {
       const result = (await visit(chromium as string, '/package.html', { ...options(packagePage, 'webgpu'), flags })) as PackageReport;
       using fill = await pipeline('fill-mask', model, { device: 'reference' });
       const expected = (await fill(['The cat sees [MASK].', 'My [MASK] carries the letter.'], { top_k: 3 })).flat();
-      // 'auto' takes WASM for so small a model.
-      for (const name of ['webgpu', 'auto']) {
-        const found = result.answers[name].flat();
-        expect(found.map(({ sequence }) => sequence)).toEqual(expected.map(({ sequence }) => sequence));
-        for (const [i, { score }] of found.entries()) expect(score).toBeCloseTo(expected[i].score, 5);
-      }
+      const found = result.answers.webgpu.flat();
+      expect(found.map(({ sequence }) => sequence)).toEqual(expected.map(({ sequence }) => sequence));
+      for (const [i, { score }] of found.entries()) expect(score).toBeCloseTo(expected[i].score, 5);
     });
 
     test('a page fills masks as Node does, and hears what is wrong', async () => {

@@ -96,7 +96,9 @@ export const prelude: Readonly<Record<string, Piece>> = {
       p = p * r + 0.0416662954;
       p = p * r + 0.166666657;
       p = p * r + 0.5;
-      return select(ldexp(p * (r * r) + r + 1.0, i32(n)), x, x != x);
+      if (x < -104.0) { return 0.0; }
+      // What is no number stays so, whatever shaders make of comparisons with it.
+      return select(ldexp(p * (r * r) + r + 1.0, i32(n)), x, (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u);
     }`,
   },
   logistic: {

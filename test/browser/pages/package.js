@@ -17,9 +17,9 @@ const messageOf = async (action) => {
 
 report(async () => {
   const answers = {};
-  // Where the browser has one: an imitation will do, named or chosen by 'auto', which takes none.
+  // Where the browser has one; an imitation will do.
   const graphics = await navigator.gpu?.requestAdapter();
-  const webgpu = graphics && { webgpu: { device: 'webgpu' }, auto: { device: 'auto' } };
+  const webgpu = graphics && { webgpu: { device: 'webgpu' } };
   const variants = { f32: {}, i8: { dtype: 'i8' }, reference: { device: 'reference' }, dotted: { model: '/models/tiny-v1.5' }, ...webgpu };
   for (const [name, { model = '/model', ...options }] of Object.entries(variants)) {
     const fill = await pipeline('fill-mask', model, options);

@@ -11,7 +11,7 @@ const rows: Stage = {
   name: 'rows',
   threads: 256,
   groups: ({ rows }) => rows,
-  uses: ['workgroup_sum', 'workgroup_max'],
+  uses: ['workgroup_sum', 'workgroup_max', 'exponential'],
   code: () => `
     fn run(row: u32, lane: u32) {
       let start = row * p.classes;
@@ -21,7 +21,7 @@ const rows: Stage = {
       for (var c = lane; c < p.classes; c += 256u) { maximum = max(maximum, get_logits(start + c)); }
       maximum = workgroup_max(maximum, lane);
       var total = 0.0;
-      for (var c = lane; c < p.classes; c += 256u) { total += exp(get_logits(start + c) - maximum); }
+      for (var c = lane; c < p.classes; c += 256u) { total += exponential(get_logits(start + c) - maximum); }
       total = workgroup_sum(total, lane);
       if (lane == 0u) {
         var loss = 0.0;
@@ -32,7 +32,7 @@ const rows: Stage = {
       if (!has_gradLogits) { return; }
       for (var c = lane; c < p.classes; c += 256u) {
         var gradient = 0.0;
-        if (!ignored) { gradient = p.scale * (exp(get_logits(start + c) - maximum) / total - select(0.0, 1.0, c == u32(label))); }
+        if (!ignored) { gradient = p.scale * (exponential(get_logits(start + c) - maximum) / total - select(0.0, 1.0, c == u32(label))); }
         set_gradLogits(start + c, gradient);
       }
     }`,
