@@ -101,6 +101,11 @@ export const prelude: Readonly<Record<string, Piece>> = {
       return select(ldexp(p * (r * r) + r + 1.0, i32(n)), x, (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u);
     }`,
   },
+  logarithm: {
+    code: () => `
+    // The built-in function makes a number of what is none on some systems.
+    fn logarithm(x: f32) -> f32 { return select(log(x), x, (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u); }`,
+  },
   logistic: {
     code: () => `
     fn logistic(x: f32) -> f32 {

@@ -143,12 +143,12 @@ function forward(numbers: Numbers, { workgroupStorage }: Variant): string {
         let d = sub + f * ${lanes}u;
         if (d < ${headSize}u) { set_output(output_start(s, h, i) + d, sums[f] / total); }
       }
-      if (sub == 0u) { set_logSumExp(sum_at(s, h, i), maximum + log(total)); }
+      if (sub == 0u) { set_logSumExp(sum_at(s, h, i), maximum + logarithm(total)); }
     }`;
 }
 
 const uses = ({ precision, probability }: Numbers) => [
-  'exponential',
+  ...['exponential', 'logarithm'],
   ...(precision === 1 ? ['to_bf16'] : []),
   ...(probability > 0 ? ['dropout_factor'] : []),
 ];

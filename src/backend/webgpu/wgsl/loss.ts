@@ -11,7 +11,7 @@ const rows: Stage = {
   name: 'rows',
   threads: 256,
   groups: ({ rows }) => rows,
-  uses: ['workgroup_sum', 'workgroup_max', 'exponential'],
+  uses: ['workgroup_sum', 'workgroup_max', 'exponential', 'logarithm'],
   code: () => `
     fn run(row: u32, lane: u32) {
       let start = row * p.classes;
@@ -25,7 +25,7 @@ const rows: Stage = {
       total = workgroup_sum(total, lane);
       if (lane == 0u) {
         var loss = 0.0;
-        if (!ignored) { loss = maximum + log(total) - get_logits(start + u32(label)); }
+        if (!ignored) { loss = maximum + logarithm(total) - get_logits(start + u32(label)); }
         set_losses(row, loss);
       }
       storageBarrier(); // gradients may take the logits' place

@@ -12,8 +12,8 @@ const forward = [
   set_output(to, sum / f32(max(count, 1u)));`,
   'set_selected(to, i32(best % p.length)); set_output(to, maximum);',
   `var sum = 0.0;
-  for (var t = 0u; t < p.length; t++) { if (is_left(b, t)) { sum += exp(get_input(start + t * p.width) - maximum); } }
-  if (best < p.length) { maximum += log(sum); }
+  for (var t = 0u; t < p.length; t++) { if (is_left(b, t)) { sum += exponential(get_input(start + t * p.width) - maximum); } }
+  if (best < p.length) { maximum += logarithm(sum); }
   set_output(to, maximum);`,
 ];
 
@@ -42,6 +42,7 @@ export const pool: Kernel = {
           ${kind >= 2 ? findMaximum : ''}
           ${forward[kind]}
         }`,
+      { uses: ['exponential', 'logarithm'] },
     ),
   ],
 };
@@ -53,7 +54,7 @@ const shares = [
   for (var s = 0u; s < p.length; s++) { if (is_left(b, s)) { count++; } }
   if (is_left(b, t)) { gradient = get_gradOutput(origin) / f32(count); }`,
   'if (is_left(b, t) && i32(t) == get_selected(origin)) { gradient = get_gradOutput(origin); }',
-  'if (is_left(b, t)) { gradient = exp(get_input(to) - get_output(origin)) * get_gradOutput(origin); }',
+  'if (is_left(b, t)) { gradient = exponential(get_input(to) - get_output(origin)) * get_gradOutput(origin); }',
 ];
 
 const positions = ({ batch, length, width }: Numbers) => batch * length * width;
@@ -74,6 +75,7 @@ export const poolBackward: Kernel = {
           ${shares[kind]}
           set_gradInput(to, gradient);
         }`,
+      { uses: ['exponential'] },
     ),
   ],
 };
