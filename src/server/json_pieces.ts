@@ -14,8 +14,15 @@ export function* jsonPieces(value: unknown): Generator<string> {
   yield piece;
 }
 
+/** Neither holds a Float32Array nor is long: JSON.stringify does it, which is faster. */
+const isPlain = (value: unknown) =>
+  typeof value !== 'object' ||
+  value === null ||
+  (!ArrayBuffer.isView(value) && !Array.isArray(value) && Object.values(value).every((each) => typeof each !== 'object' || each === null));
+
 function* parts(value: unknown): Generator<string> {
-  if (value instanceof Float32Array) yield `[${value.join(',')}]`;
+  if (isPlain(value)) yield JSON.stringify(value);
+  else if (value instanceof Float32Array) yield `[${value.join(',')}]`;
   else if (Array.isArray(value)) {
     let before = '[';
     for (const each of value) {
@@ -24,16 +31,16 @@ function* parts(value: unknown): Generator<string> {
       before = ',';
     }
     yield before === '[' ? '[]' : ']';
-  } else if (typeof value === 'object' && value !== null) {
+  } else {
     let before = '{';
-    for (const [key, each] of Object.entries(value)) {
+    for (const [key, each] of Object.entries(value as object)) {
       if (each === undefined) continue;
       yield `${before}${JSON.stringify(key)}:`;
       yield* parts(each);
       before = ',';
     }
     yield before === '{' ? '{}' : '}';
-  } else yield JSON.stringify(value);
+  }
 }
 
 /** A body of JSON: a string if it is short, else a stream that lets others have their turn between its pieces. */
