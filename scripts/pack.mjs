@@ -19,7 +19,7 @@ else if (process.argv.includes('--complete')) {
   const zig = findZig();
   if (zig) await buildPrebuilds(Object.keys(targets), zig);
   else {
-    const musl = process.platform === 'linux' && readFileSync('/proc/self/maps', 'latin1').includes('/ld-musl-');
+    const musl = process.platform === 'linux' && /\/(ld-musl-[^/\n]+|libc\.so)$/m.test(readFileSync('/proc/self/maps', 'latin1'));
     const out = join('prebuilds', `${process.platform}-${process.arch}${musl ? '-musl' : ''}`);
     // Its messages go to stderr: stdout is npm's own (npm pack --json).
     if (run(process.execPath, ['scripts/build_native.mjs', '--out', out], { stdio: ['ignore', 2, 2] }) !== 0)

@@ -1,7 +1,5 @@
 // The add-on's face towards JavaScript, over the C interface of Node-API. src/backend/native.ts is its only caller and says what
 // each function does; arguments are trusted to be of the types it passes.
-#include <node_api.h>
-
 #include <cstdio>
 #include <cstring>
 #include <exception>

@@ -1,5 +1,8 @@
 // JavaScript's values as C++ has them, over the C interface of Node-API.
 #pragma once
+#if defined(_WIN32)
+#define NAPI_EXTERN __declspec(dllimport)  // by pointers, see node_api_windows.cc
+#endif
 #include <node_api.h>
 
 #include <cstddef>

@@ -42,10 +42,13 @@ export function machineName(): string {
   return `${process.platform}-${process.arch}${process.platform === 'linux' && usesMusl() ? '-musl' : ''}`;
 }
 
-/** Whether this process runs on the C library musl (Alpine): its loader is then part of the process. That the system has one says nothing. */
+/**
+ * Whether this process runs on the C library musl (Alpine): its loader, which is the library, is then part of the process: ld-musl-x86_64.so.1,
+ * or libc.so where that is a link. glibc's is libc.so.6. That the system has a musl says nothing.
+ */
 function usesMusl(): boolean {
   try {
-    return readFileSync('/proc/self/maps', 'latin1').includes('/ld-musl-');
+    return /\/(ld-musl-[^/\n]+|libc\.so)$/m.test(readFileSync('/proc/self/maps', 'latin1'));
   } catch {
     return false; // Deno may not read it, and has no build for musl
   }
