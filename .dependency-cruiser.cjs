@@ -12,6 +12,7 @@ const layers = [
   ['tokenizer'],
   ['io'],
   ['nn'],
+  ['distributed'],
   ['backend'],
   ['platform'],
 ];

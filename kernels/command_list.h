@@ -11,6 +11,11 @@ enum Command {
   writeInline = -2,    // operand: where to; numbers: bytes, then the bytes themselves
   writeStaged = -3,    // operands: where to, what is staged; numbers: bytes
   allocateBlock = -4,  // operand: the block; numbers: bytes (WASM)
+  // Native only, in a group of ranks. Operands: of each part its data and, of a table, its flags behind. Numbers: whether floats travel in
+  // bf16; then for each part its kind (Part::Kind), rows and width. A part that is not a table is one row.
+  startSum = -5,
+  startGather = -6,     // the same, all parts tables without flags
+  awaitExchanges = -7,  // until all that was started is done
 };
 
 // More operands than any kernel takes; what a kernel takes beyond those given is absent.
@@ -35,6 +40,7 @@ class CommandReader {
   size_t operandCount() const { return operandCount_; }
   double address(size_t i) const { return addresses_[i]; }
   const double* numbers() const { return numbers_; }
+  size_t numberCount() const { return static_cast<size_t>(addresses_[operandCount_]); }
   size_t bytes() const { return static_cast<size_t>(numbers_[0]); }
   // Of writeInline.
   const void* inlined() const { return numbers_ + 1; }

@@ -17,6 +17,7 @@ namespace UFB_INSTRUCTION_SET {
 #include "fill.h"
 #include "copy.h"
 #include "add.h"
+#include "add_rows.h"
 #include "gelu.h"
 #include "gelu_tanh.h"
 #include "silu.h"
@@ -108,6 +109,7 @@ const KernelEntry kernels[] = {
     {"clipScale", clipScale},
     {"adamw", adamw},
     {"clearRows", clearRows},
+    {"addRows", addRows},
     {nullptr, nullptr},
 };
 

@@ -46,4 +46,4 @@ export { FastFeedforward, type FastFeedforwardActivations, type FastFeedforwardS
 export type { Target } from './nn/layer.ts';
 export type { Context, NamedArray, Parameter } from './nn/parameter.ts';
 export { AdamW, type AdamWOptions, type OptimizedParameter, startBranchesAlike } from './training/optimizer.ts';
-export { type Pass, type Reduce, type StepResult, Trainer, type TrainerOptions } from './training/trainer.ts';
+export { type Pass, type RankOptions, type StepResult, Trainer, type TrainerOptions } from './training/trainer.ts';

@@ -12,6 +12,8 @@ export {
   convert,
 } from './convert/convert.ts';
 export type { ConversionProgress } from './convert/convert_state.ts';
+export { Group } from './distributed/group.ts';
+export { joinGroup, MpiGroup } from './distributed/mpi_group.ts';
 export { type Embed, evaluateRetrieval, type RetrievalOptions, type RetrievalScores } from './retrieval/evaluate.ts';
 export type { TrainingProgress } from './tokenizer/merge_symbols.ts';
 export { type BytePairsJson, type TrainBytePairsOptions, trainBytePairs } from './tokenizer/train_bpe.ts';

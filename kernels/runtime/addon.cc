@@ -4,6 +4,7 @@
 #include <cstring>
 #include <exception>
 
+#include "addon_group.h"
 #include "allocation_failures.h"
 #include "executor.h"
 #include "instruction_sets.h"
@@ -318,6 +319,7 @@ extern "C" NAPI_MODULE_EXPORT napi_value napi_register_module_v1(napi_env env, n
   exportFunction<finish>(env, exports, "finish");
   exportFunction<blockCount>(env, exports, "blockCount");
   exportFunction<kernelTimes>(env, exports, "kernelTimes");
+  exportGroup(env, exports);
 #if defined(UFB_ALLOCATION_FAILURES)
   exportFunction<failAllocationsOf>(env, exports, "failAllocations");
 #endif

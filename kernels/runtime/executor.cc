@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <cstring>
 
+#include "communicator.h"
+
 namespace ufb {
 
 namespace {
@@ -63,6 +65,7 @@ JobList Executor::stop() noexcept {
   }
   changed_.notify_all();
   if (thread_.joinable()) thread_.join();
+  abandonExchanges();
   return std::move(queue_);
 }
 
@@ -129,6 +132,13 @@ void Executor::execute(Job& job) noexcept {
         stagedBytes_ -= command.bytes();
         break;
       }
+      case startSum:
+      case startGather:
+        if (!failed_) startExchange(command);
+        break;
+      case awaitExchanges:
+        if (!failed_) awaitExchangesOfRanks();
+        break;
       default: {
         if (failed_) break;
         void* operands[maxOperands] = {};
@@ -139,11 +149,47 @@ void Executor::execute(Job& job) noexcept {
   }
   if (stopping_) return;
   if (!job.barrier) return;
+  // Whoever hears of the error may free what an exchange would write to.
+  if (failed_) abandonExchanges();
   std::lock_guard<std::mutex> lock(errorMutex_);
   if (failed_) job.error = error_;
   else if (job.read.bytes > 0) std::memcpy(job.read.to, job.read.from, job.read.bytes);
   error_ = Message();
   failed_ = false;
+}
+
+void Executor::startExchange(const CommandReader& command) noexcept {
+  Communicator* const communicator = Communicator::current();
+  try {
+    std::vector<Part> parts;
+    size_t operand = 0;
+    const double *next = command.numbers(), *end = next + command.numberCount();
+    const bool bf16 = *next++ != 0;
+    for (; next < end; next += 3) {
+      Part part{static_cast<Part::Kind>(static_cast<int>(next[0])), pointer<void>(command.address(operand++)), nullptr, static_cast<size_t>(next[1]), static_cast<size_t>(next[2])};
+      if (part.kind == Part::table && command.code() == startSum) part.flags = pointer<int32_t>(command.address(operand++));
+      parts.push_back(part);
+    }
+    std::unique_ptr<Exchange> exchange;
+    if (command.code() == startSum) exchange.reset(new SumExchange(std::move(parts), bf16, communicator->buffers()));
+    else exchange.reset(new GatherExchange(std::move(parts), communicator->buffers()));
+    communicator->submitWork(std::move(exchange));
+  } catch (const std::bad_alloc&) {
+    fail("no memory for an exchange between ranks", 0, 0, 0);
+  }
+}
+
+void Executor::awaitExchangesOfRanks() noexcept {
+  Message error;
+  if (Communicator::current()->waitForWork(stopping_, error)) return;
+  std::lock_guard<std::mutex> lock(errorMutex_);
+  if (failed_) return;
+  error_ = error;
+  failed_ = true;
+}
+
+void Executor::abandonExchanges() noexcept {
+  if (Communicator* const communicator = Communicator::current()) communicator->abandonWork();
 }
 
 void Executor::runKernel(size_t code, const Arguments& arguments) {

@@ -102,6 +102,10 @@ class Executor {
   void serve() noexcept;
   void waitUntilIdle(std::unique_lock<std::mutex>& lock);
   void execute(Job& job) noexcept;
+  // In a group of ranks (communicator.h).
+  void startExchange(const CommandReader& command) noexcept;
+  void awaitExchangesOfRanks() noexcept;
+  static void abandonExchanges() noexcept;
   void runKernel(size_t code, const Arguments& arguments);
   void* scratch(int worker, size_t bytes);
 

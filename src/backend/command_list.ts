@@ -1,5 +1,13 @@
 /** Codes of commands that are not kernels; see kernels/command_list.h. */
-export const commandCodes = { releaseBlock: -1, writeInline: -2, writeStaged: -3, allocateBlock: -4 } as const;
+export const commandCodes = {
+  releaseBlock: -1,
+  writeInline: -2,
+  writeStaged: -3,
+  allocateBlock: -4,
+  startSum: -5,
+  startGather: -6,
+  awaitExchanges: -7,
+} as const;
 
 /** Up to so many bytes travel inside the list of commands. */
 export const inlineBytes = 4096;

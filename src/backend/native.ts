@@ -25,6 +25,20 @@ class NativeStorage implements Storage {
 
 const maxThreads = 1024;
 
+/** In the order of Part::Kind in kernels/runtime/exchange.h. */
+const exchangeParts = ['gradient', 'exact', 'count', 'table'] as const;
+
+/** What ranks exchange of a tensor. */
+export interface ExchangePart {
+  /** Floats that may be rounded on the way, floats that may not, integers, or rows of floats. */
+  kind: (typeof exchangeParts)[number];
+  tensor: Tensor;
+  /** 1, of tensors that are no tables. */
+  rows: number;
+  /** i32 [rows], of tables that are summed: rows flagged 0 are all 0. */
+  flags?: Tensor;
+}
+
 /**
  * The backend in C++: operations are gathered into a list of commands, which a thread of its own runs with the help of a thread
  * pool. Kernels are compiled for several instruction sets; the widest that the processor has is taken, or the one that the
@@ -137,6 +151,21 @@ export class NativeDevice extends Device {
   protected download(tensor: Tensor): Promise<TypedArray> {
     const { commands, used } = this.list.take();
     return this.addon.finish(this.handle, commands, used, arrayFor(tensor), addressOf(tensor));
+  }
+
+  /**
+   * Queues an exchange with the other ranks (src/distributed/group.ts), which goes on beside what is queued behind it, until
+   * {@link awaitExchanges}: meanwhile nobody else may use the tensors.
+   */
+  startExchange(kind: 'sum' | 'gather', parts: readonly ExchangePart[], { bf16 = false }: { bf16?: boolean } = {}): void {
+    const addresses = parts.flatMap(({ tensor, flags }) => (flags ? [tensor, flags] : [tensor]).map(addressOf));
+    const numbers = parts.flatMap(({ kind: part, rows, tensor }) => [exchangeParts.indexOf(part), rows, tensor.size / Math.max(1, rows)]);
+    this.command(kind === 'sum' ? commandCodes.startSum : commandCodes.startGather, addresses, [bf16 ? 1 : 0, ...numbers]);
+  }
+
+  /** Queues a wait for all that was started. */
+  awaitExchanges(): void {
+    this.command(commandCodes.awaitExchanges, [], []);
   }
 
   /** Blocks of memory held: one a tensor or slot of an arena. Blocks released count until what was queued before has run. */

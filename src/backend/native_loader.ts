@@ -32,6 +32,34 @@ export interface NativeAddon {
   blockCount(handle: NativeHandle): number;
   /** Calls and nanoseconds of each kernel in turn. */
   kernelTimes(handle: NativeHandle): number[];
+  /** Absent of add-ons that were built before there were groups. */
+  readonly group?: NativeGroup;
+}
+
+/** What kernels/runtime/addon_group.cc exports: this process's part in a group of ranks, over MPI. Calls of `exchange` and `broadcast` match in turn. */
+export interface NativeGroup {
+  /** Opens the first of the libraries, separated by line breaks, that is an MPI. Once a process. */
+  join(libraries: string): Promise<{ rank: number; size: number; version: string; path: string }>;
+  /** What each rank hands in. */
+  exchange(bytes: Uint8Array): Promise<ArrayBuffer[]>;
+  /** Memory becomes that of the rank `from`, on all. */
+  broadcast(address: number, words: number, from: number): Promise<void>;
+  /** From now on the rank before, which is called `name`, is taken for dead after so many seconds of silence: that ends all, with a message. */
+  watch(name: string, seconds: number): void;
+  /** Ends MPI, when all ranks have called it. */
+  leave(): Promise<void>;
+  /** Ends the processes of all ranks. */
+  abort(exitCode: number): void;
+  /** Of work that was queued on devices. */
+  totals(): GroupTotals;
+}
+
+export interface GroupTotals {
+  exchanges: number;
+  sentBytes: number;
+  /** How long there was something to exchange, and how long the device waited for it. */
+  activeNanoseconds: number;
+  waitedNanoseconds: number;
 }
 
 /** The add-on and its file, or one line on why there is none. */

@@ -31,6 +31,9 @@ export function ungroupedOptions({ options }: Command): string[] {
 
 /** What the commands that train have in common. */
 export const computingOptions = '--device --threads --precision';
+/** Of commands that a launcher of MPI may start several times. */
+export const ranksHeading = 'Several processes, by mpirun (docs/distributed.md):';
+export const rankOptions = '--wire --shard-optimizer';
 
 export const helpConfiguration: HelpConfiguration = {
   visibleOptions(command) {

@@ -2,10 +2,13 @@
 import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type * as v from 'valibot';
+import { availableThreads, launched, threadsBeside } from '#platform';
 import type { Device } from '../backend/device.ts';
 import { productPrecisions } from '../backend/prepared_weight.ts';
+import { alone, type Group } from '../distributed/group.ts';
 import { FailureError, InputError, printable } from '../errors.ts';
 import type { RunKind } from '../training/run_folder.ts';
+import type { RankOptions } from '../training/trainer.ts';
 import {
   addCommonOptions,
   addDeviceOptions,
@@ -14,6 +17,7 @@ import {
   dashed,
   notice,
   openDevice,
+  parseCount,
   parseNumber,
   parsePositive,
   print,
@@ -37,6 +41,31 @@ export function addRunOptions(command: Command, checkpointEvery: number): Comman
     .option('--log <file>', 'add JSON lines about each step to this file');
   return addDeviceOptions(addCommonOptions(addTrainingPrecisionOption(options)));
 }
+
+/** How ranks exchange what they have. */
+export interface RankCommandOptions {
+  wire: 'f32' | 'bf16';
+  shardOptimizer?: boolean;
+}
+
+/** Adds {@link RankCommandOptions}. */
+export function addRankOptions(command: Command): Command {
+  return command
+    .addOption(
+      new Option('--wire <type>', 'what gradients travel in between ranks; bf16 takes half of the bytes, and gives other weights')
+        .choices(['f32', 'bf16'])
+        .default('f32'),
+    )
+    .option('--shard-optimizer', 'each rank keeps the moments of its share of the parameters only (ZeRO 1)');
+}
+
+/** --accumulate. */
+export const accumulateOption = (command: Command): Command =>
+  command.option(
+    '--accumulate <count>',
+    'such batches for each step of the optimizer, which ranks share among them (default: 1, or one for each rank)',
+    parseCount,
+  );
 
 /** Adds --precision. */
 export function addTrainingPrecisionOption(command: Command): Command {
@@ -79,7 +108,10 @@ export function balanceOption(flags: string, when: string, rate: number): Option
 
 /** Training on the reference backend is hundreds of times slower than in WASM: nobody should get it without asking. */
 async function openTrainingDevice(options: DeviceOptions & CommonOptions): Promise<Device> {
-  const device = await openDevice(options);
+  const start = launched();
+  const device = await openDevice(
+    start ? { ...options, threads: options.threads ?? threadsBeside(availableThreads(), start.localSize) } : options,
+  );
   if (device.name === 'reference' && options.device === undefined) {
     device.dispose();
     throw new InputError('training needs the native backend or WASM; pass --device reference to train very slowly all the same');
@@ -97,6 +129,7 @@ const beforeOptions = {
   leafWidth: 1,
   alwaysOn: 0,
   precision: 'f32',
+  accumulate: 1,
 };
 
 /** @throws InputError if an option that is given again, by `given` one of `now`, is another than the run `was` started with */
@@ -179,6 +212,8 @@ interface Session {
   signal: AbortSignal;
   /** The log's path. */
   log?: string;
+  /** Those that work on the run together, if it is not this process alone. */
+  ranks?: RankOptions;
   onStart(started: { id: string; step: number }): Promise<void>;
   onNotice(line: string): void;
 }
@@ -188,14 +223,15 @@ interface Session {
  * `read`: files that the log must not be.
  */
 export async function inSession<Result>(
-  options: Omit<RunOptions, 'out' | 'checkpointEvery'> & { out?: string },
-  { logged, read, bar: form }: { logged?: string; read: readonly (string | undefined)[]; bar: string },
+  options: Omit<RunOptions, 'out' | 'checkpointEvery'> & { out?: string } & Partial<RankCommandOptions>,
+  { logged, read, bar: form, group = alone }: { logged?: string; read: readonly (string | undefined)[]; bar: string; group?: Group },
   work: (session: Session, log: JsonLog, bar: ProgressBar) => Promise<Result>,
 ): Promise<Result> {
   const { JsonLog, ProgressBar } = await import('./progress.ts');
   using device = await openTrainingDevice(options);
+  await group.computeOn(device);
   using stop = stopOnInterrupt(options);
-  const path = options.log ?? logged;
+  const path = group.isFirst ? (options.log ?? logged) : undefined;
   const log = await JsonLog.open(path, { read, folder: options.out });
   const bar = new ProgressBar(options, form);
   const session: Session = {
@@ -203,6 +239,7 @@ export async function inSession<Result>(
     resume: options.resume ?? false,
     signal: stop.signal,
     log: path && resolve(path),
+    ranks: group.size === 1 ? undefined : { group, bf16: options.wire === 'bf16', shardOptimizer: options.shardOptimizer },
     onStart: (started) => startLog(log, started, isAfter(started.step), options),
     onNotice: (line) => notice(line, options),
   };
@@ -214,13 +251,15 @@ export async function inSession<Result>(
   }
 }
 
-/** Prints how a run ended, and sets the exit code. */
+/** Prints how a run ended, once for all ranks, and sets the exit code. */
 export async function printResult<Result extends { finished: boolean; diverged?: boolean }>(
   result: Result,
   { json, out }: RunOptions,
   summary: (result: Result, out: string) => Promise<string>,
+  { isFirst }: Group,
 ): Promise<void> {
   failUnlessFinished(result);
+  if (!isFirst) return;
   if (json) printJson({ ...result, out });
   else print(await summary(result, printable(out)));
 }

@@ -16,8 +16,9 @@ export interface InputWeights {
  * these rows, of which none may be padding.
  */
 export class CenteredFeedforward implements Feedforward {
-  /** [width]: how far the mean of the last training pass's inputs was from `mean`. Absent before the first. */
-  private deviation?: Tensor;
+  /** [width]: how far the mean of the inputs was from `mean`, in each training pass of the step at hand, `passes` of them. */
+  private readonly deviations: Tensor[] = [];
+  private passes = 0;
 
   constructor(
     readonly layer: Feedforward,
@@ -43,8 +44,9 @@ export class CenteredFeedforward implements Feedforward {
     device.addRow({ row: mean, output: centered, scale: -1 });
     arena.release(mark);
     if (context.training) {
-      this.deviation ??= device.tensor('deviation', [shape[1]]);
-      device.columnMean({ input: centered, output: this.deviation });
+      const deviation = this.deviations[this.passes] ?? device.tensor('deviation', [shape[1]]);
+      this.deviations[this.passes++] = deviation;
+      device.columnMean({ input: centered, output: deviation });
     }
     return this.layer.forward(context, centered, target);
   }
@@ -61,16 +63,22 @@ export class CenteredFeedforward implements Feedforward {
     return gradient;
   }
 
-  /** Moves `mean` this share of the way to the mean of the last training pass's inputs. */
-  async follow(share: number): Promise<void> {
-    const { deviation } = this;
-    if (!deviation) return;
-    const distance = await deviation.device.read(deviation);
-    this.mean = this.mean.map((mean, at) => mean + share * distance[at]);
+  /** How far the mean of the inputs was from `mean`, [width] in each training pass since the last call. */
+  takeDeviations(): Promise<Float32Array[]> {
+    const taken = this.deviations.slice(0, this.passes);
+    this.passes = 0;
+    return Promise.all(taken.map((deviation) => deviation.device.read(deviation)));
+  }
+
+  /** Moves `mean` this share of the way to the mean of the inputs of such passes. */
+  follow(deviations: readonly Float32Array[], share: number): void {
+    this.mean = this.mean.map(
+      (mean, at) => mean + share * (deviations.reduce((sum, distance) => sum + distance[at], 0) / deviations.length),
+    );
   }
 
   dispose(): void {
-    this.deviation?.dispose();
+    for (const deviation of this.deviations) deviation.dispose();
   }
 }
 

@@ -1,4 +1,5 @@
 /** A student whose feedforward layers are trained on inputs whose mean is 0. */
+import { alone } from '../distributed/group.ts';
 import type { Encoder } from '../models/encoder.ts';
 import { exportParameter } from '../nn/parameter_arrays.ts';
 import { type CenteredFeedforward, foldedBiases } from './centered_feedforward.ts';
@@ -20,9 +21,18 @@ export class Centering {
     this.center();
   }
 
-  /** After a step: the means follow those of its pass, which training moves, and with them each neuron's threshold. `share`: how much of the way they go. */
-  async follow(share = followed): Promise<void> {
-    await Promise.all(this.layers.map((layer) => layer?.follow(share)));
+  /**
+   * After a step: the means follow those of its passes, on all ranks, which training moves, and with them each neuron's threshold. `share`: how
+   * much of the way they go.
+   */
+  async follow(share = followed, group = alone): Promise<void> {
+    const layers = this.layers.filter((layer) => layer !== undefined);
+    if (layers.length === 0) return;
+    const all = await group.gather('means', await Promise.all(layers.map((layer) => layer.takeDeviations())));
+    for (const [i, layer] of layers.entries()) {
+      const deviations = all.flatMap((ofRank) => ofRank[i]);
+      if (deviations.length > 0) layer.follow(deviations, share);
+    }
   }
 
   /** Does `work` on the plain layers: what is measured, and what others get. */

@@ -8,7 +8,8 @@ import type { FeedforwardConfig } from '../models/config.ts';
 import { countParameters } from '../nn/parameter.ts';
 import { saveTokenizer } from '../tokenizer/save_tokenizer.ts';
 import { CollapseNotice, spreadingAdvice } from '../training/leaf_use.ts';
-import { checkFinite, inRunFolder, RunClock, type RunSession, takeSteps } from '../training/run.ts';
+import { checkPasses, checkSameWeights } from '../training/meeting.ts';
+import { checkFinite, inRunFolder, RunClock, type RunPlace, type RunSession, takeSteps } from '../training/run.ts';
 import { hasState } from '../training/run_state.ts';
 import { cosineWithWarmup } from '../training/schedules.ts';
 import type { Trainer } from '../training/trainer.ts';
@@ -18,7 +19,7 @@ import type { Centering } from './centering.ts';
 import { type Budgets, prepareConversion } from './convert_start.ts';
 import { type ConversionProgress, loadConversion, saveConversion } from './convert_state.ts';
 import type { Distillation } from './distillation.ts';
-import { TextStream } from './texts.ts';
+import { TextStream, type TextsOfOneLength } from './texts.ts';
 
 /** What a run is: recorded in its folder and the same in every session. */
 export interface ConversionOptions {
@@ -33,9 +34,11 @@ export interface ConversionOptions {
   /** Tokens for fitting the new layers one by one, and then for training the whole network; without new layers all of them are for that. */
   fitTokens: number;
   tokens: number;
-  /** Tokens a step, about, and of a text at most. */
+  /** Tokens of a batch, about, and of a text at most. */
   batch: number;
   length: number;
+  /** Batches a step; 1 if absent. */
+  accumulate?: number;
   /** Of the student's products of matrices; f32 if absent. */
   precision?: ProductPrecision;
   /** Peaks: while the new layers are fitted, and after that. */
@@ -105,27 +108,33 @@ const warmup = 0.05;
 export function convert(options: ConversionOptions, session: ConversionSession): Promise<ConversionResult> {
   const { out } = session;
   const inputs = { corpus: options.corpus, model: [options.model] };
-  return inRunFolder('convert', session, inputs, async (folder, open) => {
+  return inRunFolder('convert', session, inputs, async ({ folder, open, group, shared }) => {
+    checkPasses(group, options.accumulate ?? 1);
     const work = await prepareConversion(options, session, open);
     const { tokenizer, pooler, model, trainer, centering } = work;
-    const resumed =
-      session.resume && (await hasState(out)) ? await loadConversion(out, trainer.optimizer, centering, model.config) : undefined;
+    const saved = await group.fromFirst('whether there is a state', async () => session.resume && (await hasState(out)));
+    const resumed = saved ? await loadConversion(out, trainer.optimizer, centering, model.config, group) : undefined;
+    await checkSameWeights(group, model.parameters, 'at the start');
     if (session.resume && !resumed) session.onNotice?.('the run was stopped before its first save: starting again');
     const stream = await TextStream.open(work.texts, resumed?.texts);
     try {
-      if (folder.isNew) {
-        // Before the folder holds a run: one that is resumed does not copy them again.
-        await copySentenceFiles(options.model, out);
-        await saveTokenizer(out, tokenizer, model.config);
-      }
+      // Before the folder holds a run: one that is resumed does not copy them again.
+      if (folder.isNew)
+        await group.fromFirst("the model's files", async () => {
+          await copySentenceFiles(options.model, out);
+          await saveTokenizer(out, tokenizer, model.config);
+        });
       await folder.record(options);
       const progress = resumed?.progress ?? { step: 0, fitted: 0, trained: 0, seconds: 0, history: [] };
       await session.onStart?.({ id: folder.id, step: progress.step });
       const save = async () => {
-        await centering.folded(() => saveCheckpoint(out, model, { tokenizer, dtype: options.dtype, rest: pooler }));
-        await saveConversion(out, trainer.optimizer, { texts: stream.state, means: centering.means, progress });
+        await checkSameWeights(group, model.parameters, `step ${progress.step}`);
+        await group.fromFirst('a checkpoint', () =>
+          centering.folded(() => saveCheckpoint(out, model, { tokenizer, dtype: options.dtype, rest: pooler })),
+        );
+        await saveConversion(out, trainer.optimizer, { texts: stream.state, means: centering.means, progress }, group);
       };
-      const finished = await train({ ...work, options, session, stream, progress, save });
+      const finished = await train({ ...work, options, session, group, shared, stream, progress, save });
       const last = finished ? progress.history.at(-1) : undefined;
       const { diverged, notice } = verdictOnConversion(last ? [...last.states, last.vectors] : []);
       if (notice) session.onNotice?.(notice);
@@ -136,7 +145,7 @@ export function convert(options: ConversionOptions, session: ConversionSession):
   });
 }
 
-interface Training {
+interface Training extends Pick<RunPlace, 'group' | 'shared'> {
   options: ConversionOptions;
   budgets: Budgets;
   session: ConversionSession;
@@ -153,6 +162,8 @@ async function train({
   options,
   budgets,
   session,
+  group,
+  shared,
   trainer,
   stream,
   distillation,
@@ -162,30 +173,36 @@ async function train({
   save,
 }: Training): Promise<boolean> {
   const tokens = () => progress.fitted + progress.trained;
-  const clock = new RunClock(session, { seconds: progress.seconds, tokens: tokens() });
+  await shared.meet?.();
+  const own = group.share(options.accumulate ?? 1);
+  const clock = new RunClock(shared, { seconds: progress.seconds, tokens: tokens() });
   const collapse = new CollapseNotice(options.feedforward, session.onNotice, spreadingAdvice);
   let savedStep = progress.step;
-  return takeSteps(session, clock, {
+  return takeSteps({ ...session, ...shared }, clock, {
     done: () => progress.fitted >= budgets.fit && progress.trained >= budgets.train,
     // When the fit is over.
     due: () => budgets.fit > 0 && progress.fitted >= budgets.fit && !progress.history.some(({ fitted }) => fitted >= budgets.fit),
     async step() {
-      const texts = await stream.next();
+      const texts: TextsOfOneLength[] = [];
+      while (texts.length < (options.accumulate ?? 1)) texts.push(await stream.next());
+      const stepTokens = texts.reduce((sum, { ids }) => sum + ids.length, 0);
       const phase = progress.fitted < budgets.fit ? 'fit' : 'train';
       const [used, budget, peak, balance] =
         phase === 'fit'
           ? [progress.fitted, budgets.fit, options.fitLearningRate, options.fitBalance]
           : [progress.trained, budgets.train, options.learningRate, options.balance];
-      const multiplier = cosineWithWarmup(Math.min(1, (used + texts.ids.length / 2) / budget), warmup);
+      const multiplier = cosineWithWarmup(Math.min(1, (used + stepTokens / 2) / budget), warmup);
       const learningRate = peak * multiplier;
-      const pass = distillation.pass(texts, phase === 'fit' ? 'blocks' : 'network');
+      const passes = texts.map((batch, i) =>
+        own.first <= i && i < own.end ? distillation.pass(batch, phase === 'fit' ? 'blocks' : 'network') : undefined,
+      );
       // The next texts are read and tokenized while the backend computes.
-      const [result] = await Promise.all([trainer.step([pass], 1, learningRate, balance * multiplier), stream.prefetch()]);
-      await centering.follow();
+      const [result] = await Promise.all([trainer.step(passes, passes.length, learningRate, balance * multiplier), stream.prefetch()]);
+      await centering.follow(undefined, group);
       progress.step++;
       const advice = `try a lower ${phase === 'fit' ? '--fit-learning-rate' : '--learning-rate'}`;
       checkFinite(result, { step: progress.step, learningRate, advice, saved: { step: savedStep, out: session.out } });
-      progress[phase === 'fit' ? 'fitted' : 'trained'] += texts.ids.length;
+      progress[phase === 'fit' ? 'fitted' : 'trained'] += stepTokens;
       session.onStep?.({
         step: progress.step,
         phase,
@@ -199,7 +216,7 @@ async function train({
     },
     async evaluate() {
       const { fitted, trained } = progress;
-      const report = { ...(await agreement()), fitted, trained, seconds: clock.seconds };
+      const report = { ...(await group.fromFirst('an agreement', agreement)), fitted, trained, seconds: clock.seconds };
       progress.history.push(report);
       session.onAgreement?.(report);
       collapse.check(report.layers);

@@ -27,6 +27,7 @@ export const conversionOptionsSchema: v.GenericSchema<unknown, ConversionOptions
   tokens: countSchema,
   batch: positiveCountSchema,
   length: positiveCountSchema,
+  accumulate: v.optional(positiveCountSchema),
   precision: v.optional(v.picklist(productPrecisions)),
   fitLearningRate: positiveSchema,
   learningRate: positiveSchema,

@@ -20,7 +20,11 @@ const distillationAdamW = { beta1: 0.9, beta2: 0.98, epsilon: 1e-8, clipNorm: 1 
 const measuredTokens = 16_384;
 
 /** Opens the models and what trains them; what has to be disposed of goes to `open`. */
-export async function prepareConversion(options: ConversionOptions, { device, onNotice, signal }: ConversionSession, open: Disposable[]) {
+export async function prepareConversion(
+  options: ConversionOptions,
+  { device, onNotice, signal, ranks }: ConversionSession,
+  open: Disposable[],
+) {
   const { corpus: paths, batch: batchTokens, seed, heldOutEvery, feedforward } = options;
   const tokenizer = await loadTokenizer(options.model, onNotice);
   const original = await loadModel(options.model, device, { notice: onNotice });
@@ -38,6 +42,7 @@ export async function prepareConversion(options: ConversionOptions, { device, on
     heldOutEvery,
     masking: options.pooling ? undefined : maskingOf(original, tokenizer, options.model),
     pairs: original.config.typeVocabSize > 1 && tokenizer.sepId !== undefined,
+    group: ranks?.group,
     onNotice,
     signal,
   };
@@ -68,6 +73,7 @@ export async function prepareConversion(options: ConversionOptions, { device, on
   const trainer = new Trainer(device, model.parameters, {
     adamW: { ...distillationAdamW, branchRate, weightDecay },
     precision,
+    ranks,
   });
   open.push(trainer);
   const map = blockMap(teacher.config.numHiddenLayers, layers);

@@ -1,6 +1,7 @@
 /** What is kept of a conversion, to go on with when it was stopped. */
 
 import * as v from 'valibot';
+import type { Group } from '../distributed/group.ts';
 import { countSchema, secondsSchema } from '../io/schemas.ts';
 import type { ModelConfig } from '../models/config.ts';
 import { filePositionSchema } from '../training/documents.ts';
@@ -28,9 +29,11 @@ export function saveConversion(
   out: string,
   optimizer: AdamW,
   { texts, means, progress }: { texts: TextState; means: Centering['means']; progress: ConversionProgress },
+  group: Group,
 ): Promise<void> {
   const { waiting, ...place } = texts;
-  return saveState(out, optimizer, { records: { progress, texts: place, means }, integers: { 'texts.waiting': waiting } });
+  const kept = { records: { progress, texts: place, means }, integers: { 'texts.waiting': waiting } };
+  return saveState(out, optimizer, kept, group);
 }
 
 export async function loadConversion(
@@ -38,8 +41,9 @@ export async function loadConversion(
   optimizer: AdamW,
   centering: Centering,
   model: Pick<ModelConfig, 'vocabSize' | 'maxPositionEmbeddings'>,
+  group: Group,
 ): Promise<{ progress: ConversionProgress; texts: TextState }> {
-  const { records, integers } = await loadState(out, optimizer, {
+  const wanted = {
     records: {
       progress: progressSchema,
       texts: v.object({ files: v.array(filePositionSchema), texts: countSchema, batches: countSchema }),
@@ -50,7 +54,8 @@ export async function loadConversion(
     },
     // Tokens, and how many there are of each text.
     integers: { names: ['texts.waiting'], below: Math.max(model.vocabSize, model.maxPositionEmbeddings + 1) },
-  });
+  } as const;
+  const { records, integers } = await loadState(out, optimizer, wanted, group);
   const { progress } = records;
   optimizer.steps = progress.step;
   centering.means = records.means;

@@ -1,4 +1,5 @@
 /** A corpus as texts of the lengths that people embed: single sentences and whole paragraphs, in batches without padding. */
+import { alone, type Group } from '../distributed/group.ts';
 import { InputError } from '../errors.ts';
 import { ignoredLabel } from '../models/language_model.ts';
 import type { Batch } from '../models/transformer.ts';
@@ -8,6 +9,7 @@ import { type FilePosition, isHeldOut, PassageMixture, readPassages } from '../t
 import { type MaskingOptions, maskSequence } from '../training/masking.ts';
 import { CounterRandom, randomStream } from '../training/random.ts';
 import type { Reading } from '../training/sequences.ts';
+import { SharedPassages } from '../training/shared_passages.ts';
 
 /** Sequences of one length, none of them padded. */
 export interface TextsOfOneLength extends Batch {
@@ -46,6 +48,8 @@ export interface TextOptions extends Reading {
   masking?: MaskingOptions;
   /** For models with token types: texts come in pairs too, as classifiers of pairs read them. */
   pairs?: boolean;
+  /** Those that read the files together. */
+  group?: Group;
 }
 
 /** Endless batches of a corpus's texts. The same options give the same batches, resumed or not. */
@@ -54,12 +58,19 @@ export class TextStream {
   private readonly loss = new CharacterLoss();
   private readonly losses: LossNotice;
 
+  private readonly passages: SharedPassages<{ paragraphs: number; texts: number[][] }>;
+
   private constructor(
-    private readonly mixture: PassageMixture,
+    mixture: PassageMixture,
     private readonly options: TextOptions,
     private texts: number,
     private batches: number,
   ) {
+    const started = texts;
+    this.passages = new SharedPassages(mixture, options.group ?? alone, ({ paragraphs }, before) => ({
+      paragraphs: paragraphs.length,
+      texts: paragraphs.flatMap((paragraph, i) => this.textsOf(paragraph, started + before + i)),
+    }));
     this.losses = new LossNotice((line) => options.onNotice?.(line));
   }
 
@@ -80,18 +91,22 @@ export class TextStream {
   async prefetch(): Promise<void> {
     while (!this.ready()) {
       if (this.batches === 0) this.options.signal?.throwIfAborted();
-      if (this.mixture.epoch > 0 && this.waiting.size === 0)
+      if (this.passages.epoch > 0 && this.waiting.size === 0)
         throw new InputError(`${this.options.paths.join(', ')}: no text has ${leastTokens} tokens or more, so that nothing can be learned`);
-      const { paragraphs } = await this.mixture.next();
-      for (const paragraph of paragraphs) {
-        const random = new CounterRandom(this.options.seed, randomStream.texts, this.texts++);
-        for (const text of formsOf(paragraph, random.below(this.options.pairs ? 3 : 2))) {
-          const ids = idsOf(text, this.options, this.loss);
-          if (ids) this.place(ids);
-        }
-      }
-      this.losses.ofCorpus(this.options.paths.join(', '), this.loss, this.mixture.epoch > 0);
+      const { paragraphs, texts } = await this.passages.next();
+      this.texts += paragraphs;
+      for (const ids of texts) this.place(ids);
+      this.losses.ofCorpus(this.options.paths.join(', '), this.loss, this.passages.epoch > 0);
     }
+  }
+
+  /** The texts of the n-th paragraph, as ids. */
+  private textsOf(paragraph: string, n: number): number[][] {
+    const random = new CounterRandom(this.options.seed, randomStream.texts, n);
+    return formsOf(paragraph, random.below(this.options.pairs ? 3 : 2)).flatMap((text) => {
+      const ids = idsOf(text, this.options, this.loss);
+      return ids ? [ids] : [];
+    });
   }
 
   async next(): Promise<TextsOfOneLength> {
@@ -119,7 +134,7 @@ export class TextStream {
 
   /** How often the corpus has been read. */
   get passes(): number {
-    return this.mixture.passes;
+    return this.passages.passes;
   }
 
   /** As of now. */
@@ -132,11 +147,11 @@ export class TextStream {
       all.set(ids, at + 1);
       at += 1 + ids.length;
     }
-    return { files: this.mixture.positions, texts: this.texts, batches: this.batches, waiting: all };
+    return { files: this.passages.positions, texts: this.texts, batches: this.batches, waiting: all };
   }
 
   close(): Promise<void> {
-    return this.mixture.close();
+    return this.passages.close();
   }
 
   private place(ids: number[]): void {

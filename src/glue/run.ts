@@ -87,7 +87,7 @@ export async function runGlue(options: GlueOptions, session: GlueSession): Promi
   const { out, resume, log, onNotice } = session;
   if (out === undefined) return run(options, session);
   const inputs = { model: [options.model] };
-  return inRunFolder('glue', { out, resume, log, onNotice }, inputs, (folder) => run(options, session, folder));
+  return inRunFolder('glue', { out, resume, log, onNotice }, inputs, ({ folder }) => run(options, session, folder));
 }
 
 async function run(options: GlueOptions, session: GlueSession, folder?: RunFolder): Promise<GlueResults> {

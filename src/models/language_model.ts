@@ -72,6 +72,8 @@ export abstract class LanguageModel {
     const hidden = this.gather(context, activations.output, indices);
     const targets = this.upload(context, 'labels', labels);
     const gradHidden = this.head.lossAndGradient(training, hidden, targets, losses, options.scale ?? 1);
+    // The decoder's weight may be the word embedding, which the transformer adds to.
+    context.onGradients?.(this.parameters.filter((parameter) => !this.transformer.parameters.includes(parameter)));
     this.transformer.backward(training, activations, { output: this.scatter(context, gradHidden, indices, activations.output) });
     return losses;
   }

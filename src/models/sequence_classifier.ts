@@ -83,7 +83,9 @@ export class SequenceClassifier {
     const { scale } = options;
     if (this.labels === 1) device.squaredError({ predictions: logits, targets: labels, losses, gradPredictions: logits, scale });
     else device.crossEntropy({ logits, labels, losses, gradLogits: logits, scale });
-    this.encoder.backward(training, activations, { output: backward(logits) });
+    const output = backward(logits);
+    context.onGradients?.(this.parameters.filter((parameter) => !this.encoder.parameters.includes(parameter)));
+    this.encoder.backward(training, activations, { output });
     return losses;
   }
 

@@ -130,13 +130,17 @@ export abstract class Transformer {
     const mark = arena.mark();
     const gradient = gradients.output ?? arena.tensor('hidden gradient', output.shape);
     if (!gradients.output) device.fill({ output: gradient, value: 0 });
-    else if (this.finalNorm && activations.finalNorm)
+    else if (this.finalNorm && activations.finalNorm) {
       this.finalNorm.backward(context, activations.finalNorm, gradient, { tensor: gradient });
+      context.onGradients?.(this.finalNorm.parameters);
+    }
     for (let index = this.blocks.length; index >= lowest; index--) {
       const own = gradients.hiddenStates?.[index];
       if (own) device.add({ a: gradient, b: own, output: gradient });
-      if (index > 0) this.blocks[index - 1].backward(context, sequence, activations.blocks[index - 1], gradient);
-      else this.embedding.backward(context, sequence, activations.embedding!, gradient);
+      if (index > 0) {
+        this.blocks[index - 1].backward(context, sequence, activations.blocks[index - 1], gradient);
+        context.onGradients?.(this.blocks[index - 1].parameters);
+      } else this.embedding.backward(context, sequence, activations.embedding!, gradient);
     }
     arena.release(mark);
   }
@@ -158,6 +162,7 @@ export abstract class Transformer {
   backwardBlocks(context: Context, { sequence, blocks }: TransformerActivations, gradients: readonly Tensor[]): void {
     this.blocks.forEach((block, i) => {
       block.backward(context, sequence, blocks[i], gradients[i], { feedforwardOnly: true });
+      context.onGradients?.(block.parameters);
     });
   }
 

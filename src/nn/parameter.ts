@@ -130,6 +130,11 @@ export interface Context {
   /** Of products of matrices in training, in both directions; f32 if absent. Trees, sums and weights are f32 in any case. */
   readonly precision?: ProductPrecision;
   /**
+   * Called in a backward pass with parameters to whose gradients it will add no more, as soon as what adds to them is queued. Those that nobody
+   * tells of are complete when the pass is.
+   */
+  readonly onGradients?: (parameters: readonly Parameter[]) => void;
+  /**
    * Called by every fast feedforward layer, in the order of the blocks, when its work is queued: its input [tokens, width], and the nodes
    * visited, i32 [tokens, trees, depth + 1]. Both lie in scratch: queue a copy of what is wanted.
    */

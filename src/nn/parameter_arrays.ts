@@ -4,12 +4,19 @@ import { InputError } from '../errors.ts';
 import { packArrays, unpackArrays } from './layouts.ts';
 import type { NamedArray, Parameter } from './parameter.ts';
 
-/** A parameter's value (or a tensor shaped like it: its gradient, a moment of the optimizer) as a checkpoint has it. */
-export async function exportParameter(parameter: Parameter, tensor: Tensor = parameter.value): Promise<NamedArray[]> {
-  if (tensor.disposed && parameter.prepared) parameter.refuse('saved');
+/** A parameter's value (or what is shaped like it: its gradient, a moment of the optimizer) as a checkpoint has it. */
+export async function exportParameter(
+  parameter: Parameter,
+  source: Tensor | (() => Promise<Float32Array>) = parameter.value,
+): Promise<NamedArray[]> {
   const { tensors } = parameter.layout;
-  const arrays = unpackArrays(parameter.layout, await tensor.device.read(tensor));
+  const arrays = unpackArrays(parameter.layout, await (typeof source === 'function' ? source() : valuesOf(parameter, source)));
   return tensors.map(({ name, shape }, i) => ({ name, shape, values: arrays[i] }));
+}
+
+function valuesOf(parameter: Parameter, tensor: Tensor): Promise<Float32Array> {
+  if (tensor.disposed && parameter.prepared) parameter.refuse('saved');
+  return tensor.device.read(tensor);
 }
 
 /**
@@ -17,7 +24,7 @@ export async function exportParameter(parameter: Parameter, tensor: Tensor = par
  */
 export function parameterTensors(
   parameter: Parameter,
-  tensor?: Tensor,
+  source?: Tensor | (() => Promise<Float32Array>),
 ): { name: string; shape: readonly number[]; values: () => Promise<Float32Array> }[] {
   const { tensors } = parameter.layout;
   let exported: Promise<NamedArray[]> | undefined;
@@ -26,7 +33,7 @@ export function parameterTensors(
     name,
     shape,
     values: async () => {
-      exported ??= exportParameter(parameter, tensor);
+      exported ??= exportParameter(parameter, source);
       const { values } = (await exported)[index];
       if (--left === 0) exported = undefined;
       return values;
@@ -39,6 +46,11 @@ export function parameterTensors(
  * @throws InputError if another is missing, or one is of another size
  */
 export function importParameter(parameter: Parameter, arrays: readonly NamedArray[], target: Tensor = parameter.value): void {
+  target.device.write(target, packParameter(parameter, arrays));
+}
+
+/** The values that {@link importParameter} writes. */
+export function packParameter(parameter: Parameter, arrays: readonly NamedArray[]): Float32Array {
   const values = parameter.layout.tensors.map(({ name, shape }) => {
     const array = arrays.find((candidate) => candidate.name === name);
     if (!array && parameter.layout.absentIfZero) return new Float32Array(size(shape));
@@ -47,7 +59,7 @@ export function importParameter(parameter: Parameter, arrays: readonly NamedArra
       throw new InputError(`tensor '${name}' has ${array.values.length} values, expected [${shape}]`);
     return array.values;
   });
-  target.device.write(target, packArrays(parameter.layout, values));
+  return packArrays(parameter.layout, values);
 }
 
 const size = (shape: readonly number[]) => shape.reduce((product, extent) => product * extent, 1);

@@ -4,7 +4,7 @@
  */
 import { FailureError, InputError } from '../errors.ts';
 import { keptResponse } from './browser_hub.ts';
-import type { AsideFile, ComputeWorker, Lock, LockHolder, RandomAccessFile } from './node.ts';
+import type { AsideFile, ComputeWorker, Launched, Lock, LockHolder, RandomAccessFile } from './node.ts';
 
 export { hubEnvironment, openHubCache, WrongContentError } from './browser_hub.ts';
 
@@ -167,6 +167,33 @@ export function findAddon(): { addon?: unknown; path?: string; reason?: string }
 
 export function wantedInstructionSet(): string | undefined {
   return undefined;
+}
+
+/** Nobody starts pages together. */
+export function launched(): Launched | undefined {
+  return undefined;
+}
+
+export function mpiLibraries(): readonly string[] {
+  return [];
+}
+
+export function threadsBeside(available: number): number {
+  return available;
+}
+
+export const processName = () => 'a page';
+
+export function secondsToSave(): number | undefined {
+  return undefined;
+}
+
+export function bytesOfValue(): Uint8Array {
+  throw new FailureError('pages exchange nothing with each other');
+}
+
+export function valueOfBytes(): unknown {
+  return bytesOfValue();
 }
 
 export function availableThreads(): number {

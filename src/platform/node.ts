@@ -12,6 +12,16 @@ export { join as joinPath } from 'node:path';
 export { findAddon, wantedInstructionSet } from './node_addon.ts';
 export * from './node_files.ts';
 export { type HubCache, type HubEnvironment, type HubFile, hubEnvironment, openHubCache, WrongContentError } from './node_hub.ts';
+export {
+  bytesOfValue,
+  type Launched,
+  launched,
+  mpiLibraries,
+  processName,
+  secondsToSave,
+  threadsBeside,
+  valueOfBytes,
+} from './node_launcher.ts';
 export { type Lock, type LockHolder, tryLock } from './node_lock.ts';
 export { packageRoot } from './node_package.ts';
 export { availableThreads } from './node_threads.ts';

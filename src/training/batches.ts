@@ -1,7 +1,10 @@
 import type { LabeledBatch } from '../models/language_model.ts';
-import { type MaskingOptions, maskSequence } from './masking.ts';
+import { type MaskingOptions, maskingCounts, maskSequence } from './masking.ts';
 import { CounterRandom, randomStream } from './random.ts';
 import type { SequenceStream } from './sequences.ts';
+
+/** A micro-batch of a step; of one that another rank takes, how many positions it predicts. */
+export type StepBatch = LabeledBatch | { predicted: number };
 
 /** Tokens. Of so few none that is predicted stays as it is: the recipe's tenth rounds to nothing. */
 const shortestPiece = 8;
@@ -25,11 +28,28 @@ export async function nextBatches(
   shape: { count: number; batch: number; length: number; variedShare?: number },
   seed: number,
   masking: MaskingOptions,
-): Promise<LabeledBatch[]> {
+): Promise<LabeledBatch[]>;
+/** Of which only the micro-batches from `first` to `end` are masked: of those of other ranks, only how much they predict is of interest. */
+export async function nextBatches(
+  stream: SequenceStream,
+  shape: { count: number; batch: number; length: number; variedShare?: number },
+  seed: number,
+  masking: MaskingOptions,
+  own: { first: number; end: number },
+): Promise<StepBatch[]>;
+export async function nextBatches(
+  stream: SequenceStream,
+  shape: { count: number; batch: number; length: number; variedShare?: number },
+  seed: number,
+  masking: MaskingOptions,
+  { first, end } = { first: 0, end: shape.count },
+): Promise<StepBatch[]> {
   const { count, batch, length, variedShare = 0 } = shape;
   const cuts = possibleCuts(length);
-  const batches: LabeledBatch[] = [];
+  const batches: StepBatch[] = [];
   for (let i = 0; i < count; i++) {
+    const isOwn = first <= i && i < end;
+    let predicted = 0;
     const ids = new Int32Array(batch * length);
     const labels = new Int32Array(batch * length);
     const forms = new CounterRandom(seed, randomStream.forms, stream.position);
@@ -41,10 +61,11 @@ export async function nextBatches(
       await stream.next(ids.subarray(row * length, (row + 1) * length));
       for (let from = row * length; from < (row + 1) * length; from += size) {
         const share = varied ? (1 + forms.below(Math.floor(size / 2))) / size : masking.share;
-        maskSequence(ids.subarray(from, from + size), labels.subarray(from, from + size), random, { ...masking, share });
+        if (isOwn) maskSequence(ids.subarray(from, from + size), labels.subarray(from, from + size), random, { ...masking, share });
+        else predicted += maskingCounts(size, share).predicted;
       }
     }
-    batches.push({ batch: batch * pieces, length: size, ids, labels });
+    batches.push(isOwn ? { batch: batch * pieces, length: size, ids, labels } : { predicted });
   }
   return batches;
 }

@@ -7,6 +7,7 @@ import { endOfTextToken, trainBytePairs } from '../tokenizer/train_bpe.ts';
 import { drawNextTokenBatches, nextTokenBatches } from './batches.ts';
 import { readPassages } from './documents.ts';
 import type { Objective } from './objective.ts';
+import { countPredicted } from './prediction_steps.ts';
 import type { PretrainOptions } from './pretrain.ts';
 import { checkedConfig, initialDeviation, openStartingModel, specialId } from './pretrain_start.ts';
 import type { BulkTokenizer } from './sequences.ts';
@@ -42,7 +43,11 @@ export function causalObjective(options: PretrainOptions): Objective {
         packing: packingOf(tokenizer),
         // The last one is predicted, but nothing is predicted of it.
         drawn: length + 1,
-        next: (stream, shape) => drawNextTokenBatches(stream, { ...shape, begin }),
+        async next(stream, shape) {
+          const { first, end } = shape.own ?? { first: 0, end: shape.count };
+          const batches = await drawNextTokenBatches(stream, { ...shape, begin });
+          return batches.map((each, i) => (first <= i && i < end ? each : { predicted: countPredicted(each.labels) }));
+        },
         heldOut: (sequences) => nextTokenBatches(sequences, { batch, length, begin }),
       };
     },

@@ -118,16 +118,7 @@ export class PassageMixture {
 
   /** Times that every file has been read to its end. */
   get epoch(): number {
-    return Math.min(...this.sources.map(({ position }) => position.epoch));
-  }
-
-  /** How often the files have been read, a part of a time included: the mean over their bytes. */
-  get passes(): number {
-    const [read, all] = this.sources.reduce(
-      ([read, all], { position: { epoch, bytes = 0, size } }) => [read + size * (epoch + Math.min(1, bytes / size)), all + size],
-      [0, 0],
-    );
-    return read / all;
+    return epochOf(this.sources.map(({ position }) => position));
   }
 
   /** @throws InputError if a file has no text to train on, cannot be read or is not text */
@@ -165,6 +156,18 @@ export class PassageMixture {
   async close(): Promise<void> {
     for (const source of this.sources) await source.passages?.return(undefined);
   }
+}
+
+/** Times that every file has been read to its end. */
+export const epochOf = (positions: readonly FilePosition[]) => Math.min(...positions.map(({ epoch }) => epoch));
+
+/** How often the files have been read, a part of a time included: the mean over their bytes. */
+export function passesOf(positions: readonly FilePosition[]): number {
+  const [read, all] = positions.reduce(
+    ([read, all], { epoch, bytes = 0, size }) => [read + size * (epoch + Math.min(1, bytes / size)), all + size],
+    [0, 0],
+  );
+  return read / all;
 }
 
 function utf8Length(text: string): number {

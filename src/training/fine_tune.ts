@@ -3,19 +3,20 @@
 import * as v from 'valibot';
 import type { Device } from '../backend/device.ts';
 import type { ProductPrecision } from '../backend/prepared_weight.ts';
+import { alone } from '../distributed/group.ts';
 import { InputError } from '../errors.ts';
 import { countSchema, secondsSchema } from '../io/schemas.ts';
 import type { SequenceClassifier } from '../models/sequence_classifier.ts';
 import { batchOf, type EncodedText } from '../models/text_batches.ts';
-import type { Context } from '../nn/parameter.ts';
 import { scoreClassifier } from './classifier_scores.ts';
 import { epochBatches, needsEqualLengths } from './epoch_batches.ts';
 import { CollapseNotice, leafUseSchema } from './leaf_use.ts';
+import { type Shared, sharedSession } from './meeting.ts';
 import { metricNames } from './metrics.ts';
 import type { AdamW, AdamWOptions } from './optimizer.ts';
 import { checkFinite, RunClock, type SaveOccasion, takeSteps } from './run.ts';
 import { cosineWithWarmup } from './schedules.ts';
-import { Trainer } from './trainer.ts';
+import { type Pass, type RankOptions, Trainer } from './trainer.ts';
 
 /** A text, or two that are judged together, with its class (an index) or, for a regression, its score. */
 export interface LabeledText {
@@ -27,8 +28,10 @@ export interface LabeledText {
 /** crammedBERT's recipe (arXiv 2212.14034, section 5), the same for every task, but for `seed`. */
 export interface FineTuningOptions {
   epochs: number;
-  /** Sequences a step. */
+  /** Sequences computed together. */
   batch: number;
+  /** Such batches a step; 1 if absent. */
+  accumulate?: number;
   /** Of products of matrices; f32 if absent. */
   precision?: ProductPrecision;
   /** Peak; it rises over the first tenth of the steps and falls along half a cosine. */
@@ -83,6 +86,9 @@ export interface FineTuningSession {
   device: Device;
   /** Stops after the step at hand. */
   signal?: AbortSignal;
+  /** Those that train together, and clock and signal as all of them see them; absent: this process alone. */
+  ranks?: RankOptions;
+  shared?: Shared;
   /** What to do where a loss is not finite; by default to try a lower learning rate. */
   advice?: string;
   onNotice?(line: string): void;
@@ -125,14 +131,22 @@ export async function fineTune(
   options: FineTuningOptions,
   session: FineTuningSession,
 ): Promise<FineTuningProgress & { finished: boolean }> {
-  const { device, signal } = session;
+  const { device, ranks } = session;
+  const group = ranks?.group ?? alone;
+  const shared = session.shared ?? sharedSession(group, session);
+  const { signal } = shared;
   const { training, validation } = data;
-  const { epochs, learningRate: peak, seed, patience = epochs } = options;
+  const { epochs, learningRate: peak, seed, patience = epochs, accumulate = 1 } = options;
   if (training.length === 0) throw new InputError('there are no examples to train on');
   const metric = options.metric ?? metricNames(model.labels)[0];
   if (!metricNames(model.labels).includes(metric))
     throw new InputError(`metric '${metric}' is none of this task, expected one of ${metricNames(model.labels).join(', ')}`);
-  using trainer = new Trainer(device, model.parameters, { adamW: fineTuningAdamW, dropoutSeed: seed, precision: options.precision });
+  using trainer = new Trainer(device, model.parameters, {
+    adamW: fineTuningAdamW,
+    dropoutSeed: seed,
+    precision: options.precision,
+    ranks,
+  });
   const { optimizer } = trainer;
   const progress = (await session.restore?.(optimizer)) ?? {
     step: 0,
@@ -144,7 +158,9 @@ export async function fineTune(
     best: 0,
   };
   optimizer.steps = progress.step;
-  const clock = new RunClock({}, progress);
+  await shared.meet?.();
+  const clock = new RunClock(shared, progress);
+  const own = group.share(accumulate);
   const before = { tokens: progress.tokens, seconds: progress.seconds };
   const collapse = new CollapseNotice(model.config.feedforward, session.onNotice);
   let order: { epoch: number; batches: number[][] } | undefined;
@@ -153,24 +169,24 @@ export async function fineTune(
     if (order?.epoch !== epoch) order = { epoch, batches: epochBatches(training, options.batch, seed, epoch, needsEqualLengths(model)) };
     return order.batches;
   };
+  const stepsOfEpoch = () => Math.ceil(batches().length / accumulate);
 
   const { checkpointEvery = Number.POSITIVE_INFINITY } = session;
-  const finished = await takeSteps({ signal, checkpointEvery, evaluateEvery: Number.POSITIVE_INFINITY }, clock, {
+  const finished = await takeSteps({ ...shared, checkpointEvery, evaluateEvery: Number.POSITIVE_INFINITY }, clock, {
     done: () => progress.epochs.length >= epochs || (progress.best > 0 && progress.epochs.length - progress.best >= patience),
     // When the epoch is over.
-    due: () => progress.stepOfEpoch > 0 && progress.stepOfEpoch >= batches().length,
+    due: () => progress.stepOfEpoch > 0 && progress.stepOfEpoch >= stepsOfEpoch(),
     async step() {
       const epoch = progress.epochs.length;
-      const { length } = batches();
-      const members = batches()[progress.stepOfEpoch];
+      const length = stepsOfEpoch();
+      const first = progress.stepOfEpoch * accumulate;
+      const parts = batches().slice(first, first + accumulate);
+      const members = parts.flat();
       const total = length * epochs;
       const share = (epoch * length + progress.stepOfEpoch) / total;
       const learningRate = peak * cosineWithWarmup(share);
-      const batch = batchOf(training, members);
-      const labels = members.map((index) => training[index].label);
-      const labeled = { ...batch, labels: model.labels === 1 ? Float32Array.from(labels) : Int32Array.from(labels) };
-      const pass = (context: Context, scale: number) => model.lossAndGradients(context, labeled, { scale });
-      const result = await trainer.step([pass], members.length, learningRate);
+      const passes = parts.map((part, i) => (own.first <= i && i < own.end ? passOf(model, training, part) : undefined));
+      const result = await trainer.step(passes, members.length, learningRate);
       checkFinite(result, { step: progress.step + 1, learningRate, advice: session.advice });
       const { loss } = result;
       progress.step++;
@@ -194,9 +210,8 @@ export async function fineTune(
       const report: EpochReport = { epoch: progress.epochs.length + 1, loss: progress.epochLoss / training.length, scores: {} };
       let predictions: number[] | undefined;
       if (validation) {
-        const found = await scoreClassifier(trainer, model, validation, {
-          notFinite: `epoch ${report.epoch}: logits of the validation examples are not finite; ${session.advice ?? 'try a lower learning rate'}`,
-        });
+        const notFinite = `epoch ${report.epoch}: logits of the validation examples are not finite; ${session.advice ?? 'try a lower learning rate'}`;
+        const found = await group.fromFirst('scores', () => scoreClassifier(trainer, model, validation, { notFinite }));
         ({ predictions } = found);
         Object.assign(report, { scores: found.scores, validationLoss: found.loss });
         if (found.layers.length > 0) report.layers = found.layers;
@@ -213,6 +228,12 @@ export async function fineTune(
     save: async (occasion) => session.save?.(progress, optimizer, occasion),
   });
   return { ...progress, finished };
+}
+
+function passOf(model: SequenceClassifier, training: readonly (EncodedText & { label: number })[], members: readonly number[]): Pass {
+  const labels = members.map((index) => training[index].label);
+  const batch = { ...batchOf(training, members), labels: model.labels === 1 ? Float32Array.from(labels) : Int32Array.from(labels) };
+  return (context, scale) => model.lossAndGradients(context, batch, { scale });
 }
 
 /** Few validation examples give equal scores easily; the loss then tells the epoch that has learnt more. */

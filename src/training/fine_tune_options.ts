@@ -11,6 +11,7 @@ export const fineTuningOptionsSchema: v.GenericSchema<unknown, FineTuningRunOpti
   validation: v.optional(pathSchema),
   epochs: positiveCountSchema,
   batch: positiveCountSchema,
+  accumulate: v.optional(positiveCountSchema),
   precision: v.optional(v.picklist(productPrecisions)),
   learningRate: positiveSchema,
   length: positiveCountSchema,

@@ -22,6 +22,7 @@ import {
 import { fineTuningRecipe } from './fine_tune_recipe.ts';
 import { FineTuningState } from './fine_tune_state.ts';
 import { type LabeledFile, readLabeledFile } from './labeled_files.ts';
+import { checkPasses, checkSameWeights, tokenizerTogether } from './meeting.ts';
 import { metricNames } from './metrics.ts';
 import { CounterRandom, randomStream, shuffled } from './random.ts';
 import { inRunFolder, type RunSession } from './run.ts';
@@ -74,9 +75,10 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
   const { device, out } = session;
   const { model: base, train, validation } = options;
   const inputs = { model: [base], train: [train], validation: validation === undefined ? [] : [validation] };
-  return inRunFolder('finetune', session, inputs, async (folder) => {
+  return inRunFolder('finetune', session, inputs, async ({ folder, group, shared }) => {
+    checkPasses(group, options.accumulate ?? 1);
     const data = await readExamples(options, await trainedClasses(options.model));
-    const tokenizer = await loadTokenizer(folder.isNew ? options.model : out, session.onNotice);
+    const tokenizer = await tokenizerTogether(group, () => loadTokenizer(folder.isNew ? options.model : out, session.onNotice));
     const { labels } = data;
     using model = await loadSequenceClassifier(options.model, device, {
       notice: session.onNotice,
@@ -99,7 +101,7 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
       return encoded.map((text, index) => ({ ...text, label: texts[index].label }));
     };
     const examples = { training: await encode(data.training), validation: await encode(data.validation) };
-    if (folder.isNew) await saveTokenizer(out, tokenizer, model.config);
+    if (folder.isNew) await group.fromFirst('a tokenizer', () => saveTokenizer(out, tokenizer, model.config));
     await folder.record(options);
     const scored = data.validation.map(({ label }) => label);
     session.onExamples?.(labels.length > 0 ? classificationReport(scored, scored, labels).majority : undefined);
@@ -107,15 +109,18 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
     const state = new FineTuningState(out, {
       fingerprint: data.fingerprint,
       changed: `${options.train}: is not what the run in ${out} was started with; put the file back, or start another run`,
+      group,
     });
     const result = await fineTune(model, examples, options, {
       device,
-      signal: session.signal,
+      ranks: session.ranks,
+      shared,
       advice: 'try a lower --learning-rate',
       async restore(optimizer) {
         const saved = session.resume && (await state.exists());
         if (session.resume && !saved) session.onNotice?.('the run was stopped before its first save: starting again');
         const progress = saved ? await state.restore(optimizer) : undefined;
+        await checkSameWeights(group, model.parameters, 'at the start');
         await session.onStart?.({ id: folder.id, step: progress?.step ?? 0 });
         return progress;
       },
@@ -124,7 +129,10 @@ export function runFineTuning(options: FineTuningRunOptions, session: FineTuning
       checkpointEvery: session.checkpointEvery,
       async afterEpoch(progress, _, best) {
         // The state after that: a crash in between leaves an older state, whose steps are taken again.
-        if (best) await saveCheckpoint(out, model, { tokenizer, dtype: options.dtype });
+        if (best) {
+          await checkSameWeights(group, model.parameters, `epoch ${progress.epochs.length}`);
+          await group.fromFirst('a checkpoint', () => saveCheckpoint(out, model, { tokenizer, dtype: options.dtype }));
+        }
         const report = progress.epochs[progress.epochs.length - 1];
         session.onEpoch?.({ ...report, best, seconds: progress.seconds });
       },

@@ -53,7 +53,7 @@ export function maskedObjective(options: PretrainOptions): Objective {
           model,
           packing: tokenizer,
           drawn: length,
-          next: (stream, shape) => nextBatches(stream, shape, seed, masking),
+          next: (stream, shape) => nextBatches(stream, shape, seed, masking, shape.own ?? { first: 0, end: shape.count }),
           heldOut: (sequences) => evaluationBatches(sequences, { batch: options.batch, length }, seed, masking),
         };
       } catch (error) {

@@ -5,6 +5,7 @@ import type { ModelConfig } from '../models/config.ts';
 import type { LabeledBatch } from '../models/language_model.ts';
 import type { MaskedLanguageModel } from '../models/masked_language_model.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { StepBatch } from './batches.ts';
 import { causalObjective } from './causal_objective.ts';
 import { maskedObjective } from './masked_objective.ts';
 import type { PretrainOptions } from './pretrain.ts';
@@ -16,6 +17,8 @@ export interface StepShape {
   batch: number;
   length: number;
   variedShare?: number;
+  /** The micro-batches, from `first` to `end`, that are this rank's; absent: all of them. */
+  own?: { first: number; end: number };
 }
 
 /** A model to be trained, and how texts become its batches. */
@@ -26,7 +29,7 @@ export interface PredictionTask {
   /** Tokens of a sequence as it is drawn of the corpus. */
   drawn: number;
   /** The next step's micro-batches. */
-  next(stream: SequenceStream, shape: StepShape): Promise<LabeledBatch[]>;
+  next(stream: SequenceStream, shape: StepShape): Promise<StepBatch[]>;
   /** Drawn sequences [sequences, drawn] as batches for the held-out loss. */
   heldOut(sequences: Int32Array): LabeledBatch[];
 }

@@ -1,6 +1,7 @@
 import { checkArgument, kinds } from '../arguments.ts';
 import type { Device } from '../backend/device.ts';
 import type { Tensor } from '../backend/tensor.ts';
+import { alone, type Group } from '../distributed/group.ts';
 import type { Parameter } from '../nn/parameter.ts';
 
 export interface AdamWOptions {
@@ -21,7 +22,7 @@ export interface AdamWOptions {
 /** crammedBERT's pretraining (arXiv 2212.14034). */
 export const pretrainingAdamW: AdamWOptions = { beta1: 0.9, beta2: 0.98, epsilon: 1e-12, weightDecay: 0.01, clipNorm: 0.5 };
 
-/** A parameter with its moments, shaped like its value. */
+/** A parameter with its moments, shaped like its value; of a sharded optimizer those of this rank's rows (see {@link AdamW}). */
 export interface OptimizedParameter {
   readonly parameter: Parameter;
   readonly mean: Tensor;
@@ -59,6 +60,9 @@ const ownShare = 0.3;
  * (docs/decisions/27-steps-by-branches.md).
  * Steps add up: a neuron far below takes 0.3 of a step of its own and one of `branchRate` for each of these levels, six of them at
  * depth 12, five at 10 and 11, one at 2 and 3. So does one far above, which is a branch by itself: all of its steps are its own.
+ *
+ * Of a group of ranks, each keeps the moments of a share of each parameter's rows, steps these, and hands the values to the others. All have the
+ * whole gradient, and branches' moments. That all rows move costs the whole table on the wire, of trees too.
  */
 export class AdamW {
   readonly parameters: readonly OptimizedParameter[];
@@ -71,12 +75,13 @@ export class AdamW {
   /** Scratch that branches of one shape share. */
   private readonly scratch = new Map<string, Tensor>();
   /** All that was made here, gradients too. */
-  private readonly own: Tensor[] = [];
+  private readonly made: Tensor[] = [];
 
   constructor(
     readonly device: Device,
     parameters: readonly Parameter[],
     readonly options: AdamWOptions = pretrainingAdamW,
+    private readonly group: Group = alone,
   ) {
     checkArgument('device', device, kinds.device);
     checkArgument('parameters', parameters, kinds.list);
@@ -87,10 +92,11 @@ export class AdamW {
       this.parameters = trained.map((parameter) => {
         const { value, name } = parameter;
         parameter.gradient = this.keep(device.zeros(`${name}.gradient`, value.shape));
+        const shape = group.size === 1 ? value.shape : this.shardOf(parameter).shape;
         return {
           parameter,
-          mean: this.keep(device.zeros(`${name}.mean`, value.shape)),
-          variance: this.keep(device.zeros(`${name}.variance`, value.shape)),
+          mean: this.keep(device.zeros(`${name}.mean`, shape)),
+          variance: this.keep(device.zeros(`${name}.variance`, shape)),
           branches: options.branchRate ? this.branchStates(parameter) : [],
         };
       });
@@ -104,12 +110,12 @@ export class AdamW {
   }
 
   private keep(tensor: Tensor): Tensor {
-    this.own.push(tensor);
+    this.made.push(tensor);
     return tensor;
   }
 
   private release(parameters: readonly Parameter[]): void {
-    for (const tensor of this.own.splice(0)) tensor.dispose();
+    for (const tensor of this.made.splice(0)) tensor.dispose();
     for (const parameter of parameters) parameter.gradient = undefined;
   }
 
@@ -129,15 +135,60 @@ export class AdamW {
     const { beta1, beta2, epsilon } = options;
     const common = { gradientScale, beta1, beta2, epsilon, step: this.steps };
     for (const { parameter, mean, variance, branches } of this.parameters) {
-      const { value, rowMask } = parameter;
+      const { value } = parameter;
       const gradient = gradientOf(parameter);
       // The whole decay comes with a row's own step.
       const share = branches.length > 0 ? ownShare : 1;
       const own = { learningRate: share * learningRate, weightDecay: parameter.decay ? options.weightDecay / share : 0 };
-      device.adamw({ parameter: value, gradient, mean, variance, rowMask, ...own, ...common });
+      device.adamw({ ...this.own(parameter), mean, variance, ...own, ...common });
       this.stepBranches(value, gradient, branches, { learningRate: learningRate * (options.branchRate ?? 0), ...common });
     }
+    if (this.group.size > 1) {
+      this.group.startGather(this.parameters.map(({ parameter }) => ({ tensor: parameter.value, rows: rowsOf(parameter) })));
+      this.group.awaitExchanges();
+    }
     this.clearGradients();
+  }
+
+  /** This rank's rows of a parameter. */
+  private shardOf(parameter: Parameter): { first: number; shape: [number, number] } {
+    const rows = rowsOf(parameter);
+    const { first, end } = this.group.share(rows);
+    return { first, shape: [end - first, parameter.value.size / rows] };
+  }
+
+  /** What this rank steps of a parameter. */
+  private own(optimized: Parameter): { parameter: Tensor; gradient: Tensor; rowMask?: Tensor } {
+    const { value: parameter, rowMask } = optimized;
+    const gradient = gradientOf(optimized);
+    if (this.group.size === 1) return { parameter, gradient, rowMask };
+    const { first, shape } = this.shardOf(optimized);
+    const part = (tensor: Tensor) => tensor.view(shape, first * shape[1]);
+    return { parameter: part(parameter), gradient: part(gradient), rowMask: rowMask?.view([shape[0]], first) };
+  }
+
+  /** Each rank has moments of its share only. */
+  get isSharded(): boolean {
+    return this.group.size > 1;
+  }
+
+  /** A moment of all of a parameter's rows; for all ranks to call, if it is sharded. */
+  async moment({ parameter, ...moments }: OptimizedParameter, which: 'mean' | 'variance'): Promise<Float32Array> {
+    const own = await this.device.read(moments[which]);
+    if (this.group.size === 1) return own;
+    const all = await this.group.gather(`${which} of ${parameter.name}`, own);
+    const whole = new Float32Array(parameter.value.size);
+    all.reduce((at, part) => {
+      whole.set(part, at);
+      return at + part.length;
+    }, 0);
+    return whole;
+  }
+
+  /** Takes this rank's rows of a moment of all. */
+  setMoment({ parameter, ...moments }: OptimizedParameter, which: 'mean' | 'variance', values: Float32Array): void {
+    const { first, shape } = this.group.size === 1 ? { first: 0, shape: [1, values.length] } : this.shardOf(parameter);
+    this.device.write(moments[which], values.subarray(first * shape[1], (first + shape[0]) * shape[1]));
   }
 
   /**
@@ -237,6 +288,9 @@ export async function startBranchesAlike(parameter: Parameter): Promise<void> {
   }
   value.device.write(value, values);
 }
+
+/** What ranks divide: rows that are flagged, or else elements. */
+const rowsOf = ({ value, rowMask }: Parameter) => rowMask?.size ?? value.size;
 
 function gradientOf(parameter: Parameter): Tensor {
   if (!parameter.gradient) throw new Error(`parameter '${parameter.name}' has lost its gradient`);

@@ -1,5 +1,6 @@
 import { ignoredLabel, type LabeledBatch, type LanguageModel } from '../models/language_model.ts';
 import type { Context } from '../nn/parameter.ts';
+import type { StepBatch } from './batches.ts';
 import { LeafCounts, type LeafUse, watchLeaves } from './leaf_use.ts';
 import type { StepResult, Trainer } from './trainer.ts';
 
@@ -7,12 +8,14 @@ import type { StepResult, Trainer } from './trainer.ts';
 export function predictionStep(
   trainer: Trainer,
   model: LanguageModel,
-  batches: readonly LabeledBatch[],
+  batches: readonly StepBatch[],
   learningRate: number,
   balance: number,
 ): Promise<StepResult> {
-  const predicted = batches.reduce((sum, { labels }) => sum + countPredicted(labels), 0);
-  const passes = batches.map((batch) => (context: Context, scale: number) => model.lossAndGradients(context, batch, { scale }));
+  const predicted = batches.reduce((sum, batch) => sum + ('labels' in batch ? countPredicted(batch.labels) : batch.predicted), 0);
+  const passes = batches.map((batch) =>
+    'labels' in batch ? (context: Context, scale: number) => model.lossAndGradients(context, batch, { scale }) : undefined,
+  );
   return trainer.step(passes, predicted, learningRate, balance);
 }
 
@@ -34,7 +37,8 @@ export async function predictionLoss(
   return { loss: total / predicted, layers: counts.uses };
 }
 
-function countPredicted(labels: Int32Array): number {
+/** Positions that are predicted. */
+export function countPredicted(labels: Int32Array): number {
   let count = 0;
   for (const label of labels) if (label !== ignoredLabel) count++;
   return count;

@@ -13,6 +13,7 @@ import { loadTokenizer } from '../tokenizer/tokenizer_config.ts';
 import type { TextStyleName } from '../tokenizer/word_piece_json.ts';
 import { CollapseNotice, type LeafUse, spreadingAdvice } from './leaf_use.ts';
 import { renderLossChart } from './loss_chart.ts';
+import { checkPasses, checkSameWeights, tokenizerTogether } from './meeting.ts';
 import { objectiveOf, type PredictionTask } from './objective.ts';
 import type { ObjectiveName } from './objective_names.ts';
 import { pretrainingAdamW, startBranchesAlike } from './optimizer.ts';
@@ -20,7 +21,7 @@ import { predictionLoss, predictionStep } from './prediction_steps.ts';
 import { newTokenizer } from './pretrain_start.ts';
 import { loadPretraining, savePretraining } from './pretrain_state.ts';
 import { heldOutBatches, openStream } from './pretrain_texts.ts';
-import { checkFinite, inRunFolder, RunClock, type RunSession, takeSteps } from './run.ts';
+import { checkFinite, inRunFolder, RunClock, type RunPlace, type RunSession, takeSteps } from './run.ts';
 import { hasState, type RunProgress } from './run_state.ts';
 import { learningRateMultiplier, type ScheduleName } from './schedules.ts';
 import type { SequenceStream } from './sequences.ts';
@@ -140,13 +141,16 @@ const stepsPerPoint = 20;
 export function pretrain(options: PretrainOptions, session: PretrainSession): Promise<PretrainResult> {
   const { device, out } = session;
   const inputs = { corpus: options.corpus, 'held-out': options.heldOut === undefined ? [] : [options.heldOut] };
-  return inRunFolder('pretrain', session, inputs, async (folder, open) => {
+  return inRunFolder('pretrain', session, inputs, async ({ folder, open, group, shared }) => {
+    checkPasses(group, options.accumulate);
     const objective = objectiveOf(options);
     if (!options.model) objective.config({ vocabularySize: options.vocabulary }); // Before the work of training a tokenizer.
-    const tokenizer = folder.isNew ? await newTokenizer(objective, options, session) : await loadTokenizer(out, session.onNotice);
+    const tokenizer = await tokenizerTogether(group, () =>
+      folder.isNew ? newTokenizer(objective, options, session) : loadTokenizer(out, session.onNotice),
+    );
     objective.checkTokenizer(tokenizer);
-    const saved = session.resume && (await hasState(out));
-    const task = await objective.start(options.model && (saved ? out : options.model), tokenizer, session);
+    const saved = await group.fromFirst('whether there is a state', async () => session.resume && (await hasState(out)));
+    const task = await objective.start(options.model && (saved && group.isFirst ? out : options.model), tokenizer, session);
     const { model } = task;
     open.push(model);
     const { precision, branchRate } = options;
@@ -154,9 +158,11 @@ export function pretrain(options: PretrainOptions, session: PretrainSession): Pr
     const trainer = new Trainer(device, model.parameters, {
       adamW: { ...pretrainingAdamW, branchRate },
       precision,
+      ranks: session.ranks,
     });
     open.push(trainer);
-    const resumed = saved ? await loadPretraining(out, trainer.optimizer, model.config.vocabSize) : undefined;
+    const resumed = saved ? await loadPretraining(out, trainer.optimizer, model.config.vocabSize, group) : undefined;
+    await checkSameWeights(group, model.parameters, 'at the start');
     if (session.resume && !resumed) session.onNotice?.('the run was stopped before its first save: starting again');
     // First, for it soon tells of a corpus that is none.
     const stream = await openStream(options, task, session, resumed?.stream);
@@ -166,11 +172,11 @@ export function pretrain(options: PretrainOptions, session: PretrainSession): Pr
         session.onNotice?.(
           `no held-out loss: one document of ${options.heldOutEvery} is held out, which in no file makes ${options.length} tokens; name a text with --held-out`,
         );
-      if (folder.isNew) await saveTokenizer(out, tokenizer, model.config);
+      if (folder.isNew) await group.fromFirst('a tokenizer', () => saveTokenizer(out, tokenizer, model.config));
       await folder.record(options);
       const progress = resumed?.progress ?? { step: 0, tokens: 0, seconds: 0, history: [], recentLosses: [] };
       await session.onStart?.({ id: folder.id, step: progress.step });
-      const finished = await train({ options, session, tokenizer, task, trainer, heldOut, stream, progress });
+      const finished = await train({ options, session, group, shared, tokenizer, task, trainer, heldOut, stream, progress });
       const { diverged, notice } = finished ? verdict(progress, heldOut, stream, tokenizer) : { diverged: false };
       if (notice) session.onNotice?.(notice);
       return {
@@ -187,7 +193,7 @@ export function pretrain(options: PretrainOptions, session: PretrainSession): Pr
   });
 }
 
-interface Training {
+interface Training extends Pick<RunPlace, 'group' | 'shared'> {
   options: PretrainOptions;
   session: PretrainSession;
   tokenizer: Tokenizer;
@@ -198,11 +204,14 @@ interface Training {
   progress: RunProgress;
 }
 
-async function train({ options, session, tokenizer, task, trainer, heldOut, stream, progress }: Training): Promise<boolean> {
+async function train(training: Training): Promise<boolean> {
+  const { options, session, group, shared, tokenizer, task, trainer, heldOut, stream, progress } = training;
   const { out } = session;
   const { model } = task;
-  const clock = new RunClock(session, progress);
-  const shape = { count: options.accumulate, batch: options.batch, length: options.length, variedShare: options.variedShare };
+  await shared.meet?.();
+  const clock = new RunClock(shared, progress);
+  const { accumulate: count, batch, length, variedShare } = options;
+  const shape = { count, batch, length, variedShare, own: group.share(count) };
   const sequencesPerStep = shape.count * shape.batch;
   const spentOf = ({ minutes, tokens }: Pick<PretrainOptions, 'minutes' | 'tokens'>) =>
     minutes ? clock.seconds / 60 / minutes : progress.tokens / (tokens ?? 0);
@@ -213,7 +222,7 @@ async function train({ options, session, tokenizer, task, trainer, heldOut, stre
   const isBalanced = (since = 0) => spentOf(options.startedWith ?? options) >= balancedFrom + since;
   const collapse = new CollapseNotice(model.config.feedforward, session.onNotice, spreadingAdvice);
   let savedStep = progress.step;
-  return takeSteps(session, clock, {
+  return takeSteps({ ...session, ...shared }, clock, {
     done: () => spent() >= 1,
     due: () => false,
     async step() {
@@ -235,17 +244,20 @@ async function train({ options, session, tokenizer, task, trainer, heldOut, stre
     },
     async evaluate() {
       if (heldOut.length === 0) return;
-      const { loss: heldOutLoss, layers } = await predictionLoss(trainer, model, heldOut);
+      const { loss: heldOutLoss, layers } = await group.fromFirst('a held-out loss', () => predictionLoss(trainer, model, heldOut));
       progress.history.push({ step: progress.step, tokens: progress.tokens, heldOutLoss, layers });
       session.onEvaluation?.({ ...place(), heldOutLoss, layers });
       if (isBalanced(settling)) collapse.check(layers);
     },
     async save() {
       progress.seconds = clock.seconds;
+      await checkSameWeights(group, model.parameters, `step ${progress.step}`);
       // The state last: a crash in between leaves an older state, whose steps are taken again, and never a finished run without its model.
-      await saveCheckpoint(out, model, { tokenizer, dtype: options.dtype });
-      await writeFileAtomic(joinPath(out, 'loss.svg'), renderLossChart(progress.history));
-      await savePretraining(out, trainer.optimizer, stream.state, progress);
+      await group.fromFirst('a checkpoint', async () => {
+        await saveCheckpoint(out, model, { tokenizer, dtype: options.dtype });
+        await writeFileAtomic(joinPath(out, 'loss.svg'), renderLossChart(progress.history));
+      });
+      await savePretraining(out, trainer.optimizer, stream.state, progress, group);
       savedStep = progress.step;
       session.onCheckpoint?.(place());
     },

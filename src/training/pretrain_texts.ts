@@ -8,7 +8,7 @@ import { heldOutSequences, packText, type SequenceState, SequenceStream } from '
 export function openStream(
   options: PretrainOptions,
   { packing: tokenizer, drawn: length }: PredictionTask,
-  { onNotice, signal }: PretrainSession,
+  { onNotice, signal, ranks }: PretrainSession,
   state?: SequenceState,
 ): Promise<SequenceStream> {
   return SequenceStream.open({
@@ -19,6 +19,7 @@ export function openStream(
     poolSize: options.shuffle,
     heldOutEvery: options.heldOut ? 0 : options.heldOutEvery,
     state,
+    group: ranks?.group,
     onNotice,
     signal,
   });

@@ -1,7 +1,10 @@
 /** What trainings that can be stopped and resumed have in common: a folder, a clock, and when they measure and save. */
+
+import { alone, type Group } from '../distributed/group.ts';
 import { FailureError, memoryError, overflow } from '../errors.ts';
+import { checkSameInputs, type Shared, sharedSession } from './meeting.ts';
 import { openRunFolder, type RunFolder, type RunInputs, type RunKind } from './run_folder.ts';
-import type { StepResult } from './trainer.ts';
+import type { RankOptions, StepResult } from './trainer.ts';
 
 /** What may differ from session to session of one run. */
 export interface RunSession {
@@ -19,29 +22,59 @@ export interface RunSession {
   onNotice?(line: string): void;
   /** Milliseconds; for tests. */
   now?(): number;
+  /** Those that work on the run together, all of them with the same options; absent: this process alone. */
+  ranks?: RankOptions;
+}
+
+/** What work in a folder is given. */
+export interface RunPlace {
+  folder: RunFolder;
+  /** What is added is disposed at the end, in reverse. */
+  open: Disposable[];
+  group: Group;
+  /** The session's clock and signal, as all ranks see them. */
+  shared: Shared;
 }
 
 /**
- * Does `work` in the folder of a command's run, a new one unless it is resumed, that this process has to itself meanwhile. What `work` adds to
- * `open` is disposed at the end, in reverse; a folder that was made and in which no run was recorded is taken away.
+ * Does `work` in the folder of a command's run, a new one unless it is resumed, that this process, or the first of a group, has to itself
+ * meanwhile. A folder that was made and in which no run was recorded is taken away.
  */
 export async function inRunFolder<Result>(
   kind: RunKind,
-  session: Pick<RunSession, 'out' | 'resume' | 'log' | 'onNotice'>,
+  session: Pick<RunSession, 'out' | 'resume' | 'log' | 'onNotice' | 'now' | 'signal' | 'ranks'>,
   inputs: RunInputs,
-  work: (folder: RunFolder, open: Disposable[]) => Promise<Result>,
+  work: (place: RunPlace) => Promise<Result>,
 ): Promise<Result> {
-  const { out, resume, log, onNotice } = session;
-  const folder = await openRunFolder(out, { kind, resume, inputs, log, onNotice });
+  const { out, resume, log, onNotice, ranks } = session;
+  const group = ranks?.group ?? alone;
+  await checkSameInputs(group, inputs);
+  const folder = await openTogether(group, () => openRunFolder(out, { kind, resume, inputs, log, onNotice }));
   const open: Disposable[] = [];
   try {
-    return await work(folder, open);
+    return await work({ folder, open, group, shared: sharedSession(group, session) });
   } catch (error) {
     throw memoryError(error, out);
   } finally {
     for (const resource of open.reverse()) resource[Symbol.dispose]();
     await folder.close();
   }
+}
+
+/** The first rank's folder: the others know of it and write nothing. */
+async function openTogether(group: Group, open: () => Promise<RunFolder>): Promise<RunFolder> {
+  let own: RunFolder | undefined;
+  const { isNew, id } = await group.fromFirst('a folder', async () => {
+    own = await open();
+    return { isNew: own.isNew, id: own.id };
+  });
+  if (group.size === 1) return own as RunFolder;
+  return {
+    isNew,
+    id,
+    record: (options) => group.fromFirst('a record', () => own?.record(options)),
+    close: async () => own?.close(),
+  };
 }
 
 /** Seconds over all sessions of a run, and tokens a second over the last of them. */
@@ -89,7 +122,7 @@ export interface Steps {
 
 /** Steps until the budget is spent (true) or the signal says stop (false); measures and saves at the session's intervals and at the end. */
 export async function takeSteps(
-  { signal, checkpointEvery, evaluateEvery }: Pick<RunSession, 'signal' | 'checkpointEvery' | 'evaluateEvery'>,
+  { signal, meet, checkpointEvery, evaluateEvery }: Pick<Shared, 'signal' | 'meet'> & Pick<RunSession, 'checkpointEvery' | 'evaluateEvery'>,
   clock: RunClock,
   steps: Steps,
 ): Promise<boolean> {
@@ -98,6 +131,7 @@ export async function takeSteps(
   while (!signal?.aborted) {
     // At the start: it was stopped before the measurement.
     if (!steps.due()) await steps.step();
+    await meet?.();
     const [ended, due] = [steps.done(), steps.due()];
     const measures = ended || due || (!signal?.aborted && clock.seconds - evaluated >= evaluateEvery);
     if (measures) {

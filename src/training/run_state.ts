@@ -2,6 +2,7 @@
 import * as v from 'valibot';
 import { joinPath } from '#platform';
 import type { Tensor } from '../backend/tensor.ts';
+import { alone, type Group } from '../distributed/group.ts';
 import { InputError } from '../errors.ts';
 import { problemOf } from '../io/checked_json.ts';
 import { kindOf } from '../io/files.ts';
@@ -10,7 +11,7 @@ import { readSafetensors, type SafetensorsFile } from '../io/safetensors.ts';
 import { type TensorToWrite, verifyChecksum, writeSafetensors } from '../io/safetensors_writer.ts';
 import { countSchema, secondsSchema } from '../io/schemas.ts';
 import type { Parameter } from '../nn/parameter.ts';
-import { importParameter, parameterTensors } from '../nn/parameter_arrays.ts';
+import { importParameter, packParameter, parameterTensors } from '../nn/parameter_arrays.ts';
 import { leafUseSchema } from './leaf_use.ts';
 import type { AdamW, OptimizedParameter } from './optimizer.ts';
 
@@ -50,26 +51,35 @@ export interface RunState {
   integers: Record<string, Int32Array>;
 }
 
-/** Saves weights, moments and what else the run needs to go on. */
-export async function saveState(folder: string, optimizer: AdamW, { records, integers }: RunState): Promise<void> {
-  const tensors: TensorToWrite[] = optimizer.parameters.flatMap((parameter) => [...stateTensors(parameter), ...branchTensors(parameter)]);
+/** Saves weights, moments and what else the run needs to go on. For all ranks to call: the first writes, the others give their shares of moments. */
+export async function saveState(folder: string, optimizer: AdamW, { records, integers }: RunState, group: Group = alone): Promise<void> {
+  const tensors: TensorToWrite[] = optimizer.parameters.flatMap((parameter) => [
+    ...stateTensors(optimizer, parameter),
+    ...branchTensors(parameter),
+  ]);
+  if (!group.isFirst) {
+    if (optimizer.isSharded)
+      for (const optimized of optimizer.parameters) for (const part of moments) await optimizer.moment(optimized, part);
+    await group.gather('the end of a save', undefined);
+    return;
+  }
   for (const buffer of optimizer.buffers) tensors.push(...stored('value', buffer));
   for (const [name, values] of Object.entries(integers)) tensors.push({ name, dtype: 'I32', shape: [values.length], values });
   const metadata = Object.entries(records).map(([name, value]) => [name, JSON.stringify(value)]);
   await writeSafetensors(stateFile(folder), tensors, Object.fromEntries(metadata), { checksum: true });
+  await group.gather('the end of a save', undefined);
 }
 
-/** The three parts of a parameter's state, each in the checkpoint's layout. */
-const parts = ['value', 'mean', 'variance'] as const;
-const partOf = (optimized: OptimizedParameter, part: (typeof parts)[number]) =>
-  part === 'value' ? optimized.parameter.value : optimized[part];
+/** The three parts of a parameter's state, each in the checkpoint's layout, are its value and these. */
+const moments = ['mean', 'variance'] as const;
 
-function stateTensors(optimized: OptimizedParameter): TensorToWrite[] {
-  return parts.flatMap((part) => stored(part, optimized.parameter, partOf(optimized, part)));
+function stateTensors(optimizer: AdamW, optimized: OptimizedParameter): TensorToWrite[] {
+  const { parameter } = optimized;
+  return [stored('value', parameter), ...moments.map((part) => stored(part, parameter, () => optimizer.moment(optimized, part)))].flat();
 }
 
-function stored(part: (typeof parts)[number], parameter: Parameter, tensor?: Tensor): TensorToWrite[] {
-  return parameterTensors(parameter, tensor).map((array) => ({ ...array, name: `${part}.${array.name}`, dtype: 'F32' as const }));
+function stored(part: 'value' | (typeof moments)[number], parameter: Parameter, values?: () => Promise<Float32Array>): TensorToWrite[] {
+  return parameterTensors(parameter, values).map((array) => ({ ...array, name: `${part}.${array.name}`, dtype: 'F32' as const }));
 }
 
 /** The moments of a parameter's branches, as they lie. */
@@ -95,57 +105,76 @@ export async function hasState(folder: string): Promise<boolean> {
 
 /**
  * Puts weights and moments back and returns what was saved beside them, records by what they must look like; the optimizer's count of
- * steps is the caller's to set.
+ * steps is the caller's to set. For all ranks to call: the first reads, and the others get what it read.
  * @throws InputError if the state does not fit the model or is damaged
  */
 export async function loadState<Records extends Record<string, v.GenericSchema>, Integers extends string = never>(
   folder: string,
   optimizer: AdamW,
   wanted: { records: Records; integers?: { names: readonly Integers[]; below: number } },
+  group: Group = alone,
 ): Promise<{ records: { [Name in keyof Records]: v.InferOutput<Records[Name]> }; integers: Record<Integers, Int32Array> }> {
-  if ((await verifyChecksum(stateFile(folder))) === false)
-    throw new InputError(`${stateFile(folder)}: is not as it was written: its checksum is another; ${anew}`);
-  const file = await readSafetensors(stateFile(folder));
-  const read = async (name: string, shape: readonly number[]) => {
-    const stored = file.info(name).shape;
-    if (`${stored}` !== `${shape}`)
-      throw new InputError(`${file.source}: tensor '${name}' is [${stored}], expected [${shape}] for the run's configuration`);
-    return finite(name, await file.read(name));
-  };
-  const finite = (name: string, values: Float32Array) => {
-    const at = values.findIndex((value) => !Number.isFinite(value));
-    if (at >= 0)
-      throw new InputError(`${file.source}: tensor '${name}' holds ${values[at]} at element ${at}, expected finite numbers; ${anew}`);
-    return values;
+  const file = await openState(folder, group);
+  /** What the first rank's `read` gives. */
+  const shared = <Value>(what: string, read: (state: SafetensorsFile) => Promise<Value> | Value) =>
+    group.fromFirst(what, () => read(file as SafetensorsFile));
+  const readTensor = (name: string, shape: readonly number[]) =>
+    shared(name, async (state) => {
+      const stored = state.info(name).shape;
+      if (`${stored}` !== `${shape}`)
+        throw new InputError(`${state.source}: tensor '${name}' is [${stored}], expected [${shape}] for the run's configuration`);
+      const values = await state.read(name);
+      const at = values.findIndex((value) => !Number.isFinite(value));
+      if (at >= 0)
+        throw new InputError(`${state.source}: tensor '${name}' holds ${values[at]} at element ${at}, expected finite numbers; ${anew}`);
+      return values;
+    });
+  const readArrays = async (part: string, { layout }: Parameter) => {
+    const arrays = [];
+    for (const { name, shape } of layout.tensors) arrays.push({ name, shape, values: await readTensor(`${part}.${name}`, shape) });
+    return arrays;
   };
   try {
     for (const optimized of optimizer.parameters) {
-      for (const part of parts) {
-        const arrays = [];
-        for (const { name, shape } of optimized.parameter.layout.tensors)
-          arrays.push({ name, shape, values: await read(`${part}.${name}`, shape) });
-        importParameter(optimized.parameter, arrays, partOf(optimized, part));
-      }
-      for (const { name, tensor } of branchMoments(optimized)) tensor.device.write(tensor, await read(name, tensor.shape));
+      const { parameter } = optimized;
+      importParameter(parameter, await readArrays('value', parameter));
+      for (const part of moments) optimizer.setMoment(optimized, part, packParameter(parameter, await readArrays(part, parameter)));
+      for (const { name, tensor } of branchMoments(optimized)) tensor.device.write(tensor, await readTensor(name, tensor.shape));
     }
-    const buffers = optimizer.buffers.flatMap((buffer) => buffer.layout.tensors.map((tensor) => ({ buffer, ...tensor })));
     // A state from before there were thresholds has none.
-    const kept = buffers.some(({ name }) => file.has(`value.${name}`)) ? buffers : [];
-    for (const { buffer, name, shape } of kept) importParameter(buffer, [{ name, shape, values: await read(`value.${name}`, shape) }]);
-    const records = Object.entries(wanted.records).map(([name, schema]) => [name, parseRecord(name, schema, file)]);
+    const hasBuffers = await shared('buffers', (state) =>
+      optimizer.buffers.some(({ layout }) => layout.tensors.some(({ name }) => state.has(`value.${name}`))),
+    );
+    if (hasBuffers) for (const buffer of optimizer.buffers) importParameter(buffer, await readArrays('value', buffer));
+    const records: [string, unknown][] = [];
+    for (const [name, schema] of Object.entries(wanted.records))
+      records.push([name, await shared(name, (state) => parseRecord(name, schema, state))]);
     const integers: [string, Int32Array][] = [];
     const { names = [], below = 0 } = wanted.integers ?? {};
-    for (const name of names) {
-      const values = await file.readIntegers(name);
-      const at = values.findIndex((value) => value < 0 || value >= below);
-      if (at >= 0)
-        throw new InputError(`${file.source}: tensor '${name}' holds ${values[at]} at element ${at}, expected 0 to ${below - 1}; ${anew}`);
-      integers.push([name, values]);
-    }
-    return { records: Object.fromEntries(records), integers: Object.fromEntries(integers) as Record<Integers, Int32Array> };
+    for (const name of names) integers.push([name, await shared(name, (state) => readIntegers(state, name, below))]);
+    return {
+      records: Object.fromEntries(records) as { [Name in keyof Records]: v.InferOutput<Records[Name]> },
+      integers: Object.fromEntries(integers) as Record<Integers, Int32Array>,
+    };
   } finally {
-    await file.close();
+    await file?.close();
   }
+}
+
+/** The first rank's file; undefined on the others. */
+async function openState(folder: string, { isFirst }: Group): Promise<SafetensorsFile | undefined> {
+  if (!isFirst) return undefined;
+  if ((await verifyChecksum(stateFile(folder))) === false)
+    throw new InputError(`${stateFile(folder)}: is not as it was written: its checksum is another; ${anew}`);
+  return await readSafetensors(stateFile(folder));
+}
+
+async function readIntegers(state: SafetensorsFile, name: string, below: number): Promise<Int32Array> {
+  const values = await state.readIntegers(name);
+  const at = values.findIndex((value) => value < 0 || value >= below);
+  if (at >= 0)
+    throw new InputError(`${state.source}: tensor '${name}' holds ${values[at]} at element ${at}, expected 0 to ${below - 1}; ${anew}`);
+  return values;
 }
 
 /** What to do about a state that is damaged. */

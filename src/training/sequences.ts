@@ -1,9 +1,11 @@
 /** Passages of text as sequences of token ids, packed without padding. */
 
+import { alone, type Group } from '../distributed/group.ts';
 import { InputError } from '../errors.ts';
 import { CharacterLoss, LossNotice } from '../tokenizer/character_loss.ts';
 import { type FilePosition, isHeldOut, type Passage, PassageMixture, readPassages } from './documents.ts';
 import { CounterRandom, randomStream } from './random.ts';
+import { SharedPassages } from './shared_passages.ts';
 
 /** The part of a tokenizer that packing needs. */
 export interface BulkTokenizer {
@@ -13,6 +15,12 @@ export interface BulkTokenizer {
   readonly sepId: number | undefined;
   /** If given, a passage is one text, its paragraphs on lines of their own, and this id ends it, as GPT-2's texts are packed. */
   readonly textEnd?: number;
+}
+
+/** The tokens of a passage, those that end its paragraphs too, and how many the tokenizer made of its text. */
+interface PackedPassage {
+  ids: Int32Array;
+  made: number;
 }
 
 /** Cuts a stream of tokens into sequences of `length`; a sequence may span paragraphs and documents. */
@@ -31,16 +39,29 @@ export class SequencePacker {
   ) {}
 
   add(passage: Passage): void {
-    this.pending = this.rest();
-    this.taken = 0;
+    this.append(this.encode(passage));
+  }
+
+  /** The tokens of a passage, to be appended. */
+  encode(passage: Passage): PackedPassage {
     const { sepId, textEnd } = this.tokenizer;
     const [texts, end] = textEnd === undefined ? [passage.paragraphs, sepId] : [[passage.paragraphs.join('\n')], textEnd];
+    const ids: number[] = [];
+    let made = 0;
     for (const text of texts) {
-      const ids = this.tokenizer.encodeIds(text, this.loss);
-      for (let i = 0; i < ids.length; i++) this.pending.push(ids[i]);
-      this.made += ids.length;
-      if (end !== undefined) this.pending.push(end);
+      const own = this.tokenizer.encodeIds(text, this.loss);
+      for (let i = 0; i < own.length; i++) ids.push(own[i]);
+      made += own.length;
+      if (end !== undefined) ids.push(end);
     }
+    return { ids: Int32Array.from(ids), made };
+  }
+
+  append({ ids, made }: PackedPassage): void {
+    this.pending = this.rest();
+    this.taken = 0;
+    for (let i = 0; i < ids.length; i++) this.pending.push(ids[i]);
+    this.made += made;
   }
 
   /**
@@ -98,7 +119,7 @@ export interface SequenceState {
  */
 export class SequenceStream {
   private constructor(
-    private readonly mixture: PassageMixture,
+    private readonly passages: SharedPassages<PackedPassage>,
     private readonly packer: SequencePacker,
     private readonly seed: number,
     private readonly pool: Int32Array,
@@ -118,29 +139,32 @@ export class SequenceStream {
       poolSize: number;
       heldOutEvery: number;
       state?: SequenceState;
+      /** Those that read the files together. */
+      group?: Group;
     } & Reading,
   ): Promise<SequenceStream> {
     const { paths, tokenizer, length, seed, poolSize, heldOutEvery, state, signal } = options;
     const mixture = await PassageMixture.open(paths, { heldOutEvery, positions: state?.files, signal, onNotice: options.onNotice });
     const losses = lossesOf(options);
     const packer = new SequencePacker(tokenizer, length);
+    const passages = new SharedPassages(mixture, options.group ?? alone, (passage) => packer.encode(passage));
     if (state) {
       packer.pending = Array.from(state.pending);
-      return new SequenceStream(mixture, packer, seed, state.pool.slice(), state.drawn);
+      return new SequenceStream(passages, packer, seed, state.pool.slice(), state.drawn);
     }
     const pool = new Int32Array(poolSize * length);
     let filled = 0;
     while (filled < poolSize) {
       if (packer.take(pool.subarray(filled * length, (filled + 1) * length))) filled++;
-      else if (filled > 0 && mixture.epoch > 0) break;
+      else if (filled > 0 && passages.epoch > 0) break;
       else {
         signal?.throwIfAborted();
-        packer.add(await mixture.next());
-        packer.checkLoss(losses, paths.join(', '), mixture.epoch > 0);
+        packer.append(await passages.next());
+        packer.checkLoss(losses, paths.join(', '), passages.epoch > 0);
       }
     }
     packer.checkLoss(losses, paths.join(', '), true);
-    return new SequenceStream(mixture, packer, seed, pool.slice(0, filled * length), 0);
+    return new SequenceStream(passages, packer, seed, pool.slice(0, filled * length), 0);
   }
 
   /** Number of the next draw, from 0. */
@@ -150,13 +174,13 @@ export class SequenceStream {
 
   /** Times that the whole corpus has been read. */
   get epoch(): number {
-    return this.mixture.epoch;
+    return this.passages.epoch;
   }
 
   /** How often the corpus has been drawn: what was read, without what waits. */
   get passes(): number {
     const drawn = this.drawn * this.packer.length;
-    return (this.mixture.passes * drawn) / (drawn + this.pool.length + this.packer.size);
+    return (this.passages.passes * drawn) / (drawn + this.pool.length + this.packer.size);
   }
 
   /** The sequences that wait to be drawn [sequences, length], a sample of the corpus; not to be changed. */
@@ -170,7 +194,7 @@ export class SequenceStream {
     const slot = new CounterRandom(this.seed, randomStream.shuffling, this.drawn++).below(this.pool.length / length);
     const place = this.pool.subarray(slot * length, (slot + 1) * length);
     target.set(place);
-    while (!this.packer.take(place)) this.packer.add(await this.mixture.next());
+    while (!this.packer.take(place)) this.packer.append(await this.passages.next());
   }
 
   /**
@@ -178,16 +202,16 @@ export class SequenceStream {
    * what is drawn, and `state` stays exact.
    */
   async prefetch(count: number): Promise<void> {
-    while (this.packer.size < count * this.packer.length) this.packer.add(await this.mixture.next());
+    while (this.packer.size < count * this.packer.length) this.packer.append(await this.passages.next());
   }
 
   /** A copy, as of now. */
   get state(): SequenceState {
-    return { files: this.mixture.positions, drawn: this.drawn, pending: Int32Array.from(this.packer.rest()), pool: this.pool.slice() };
+    return { files: this.passages.positions, drawn: this.drawn, pending: Int32Array.from(this.packer.rest()), pool: this.pool.slice() };
   }
 
   close(): Promise<void> {
-    return this.mixture.close();
+    return this.passages.close();
   }
 }
 

@@ -2,8 +2,10 @@ import { Arena } from '../backend/arena.ts';
 import type { Device } from '../backend/device.ts';
 import type { ProductPrecision } from '../backend/prepared_weight.ts';
 import type { Tensor } from '../backend/tensor.ts';
+import { alone, type Group } from '../distributed/group.ts';
 import { Session } from '../models/session.ts';
 import type { Context, Parameter } from '../nn/parameter.ts';
+import { GradientSums } from './gradient_sums.ts';
 import { AdamW, type AdamWOptions } from './optimizer.ts';
 
 /**
@@ -22,36 +24,28 @@ export interface StepResult {
 /** Tokens of even splits that every node is counted with besides: the few of a step that come to a deep node say little of how it splits. */
 const pseudoCount = 64;
 
-/** What a step's passes have summed up, each sum where the update takes it from. */
-export interface StepSums {
-  /** [1]: of the losses. */
-  loss: Tensor;
-  /**
-   * Each with its `gradient` and, where that is row-sparse, its `rowMask`: rows flagged 0 are all 0, and rows that are written are to be
-   * flagged 1. Routing thresholds have `splits` in place of a gradient, if they are balanced.
-   */
-  parameters: readonly Parameter[];
-}
-
-/**
- * Called between a step's passes and its update, where several trainers work on one model: replaces each sum by that of all trainers. All of
- * them then take the same step. May wait for others.
- */
-export type Reduce = (sums: StepSums) => Promise<void> | void;
-
 export interface TrainerOptions {
   adamW?: AdamWOptions;
-  /** Dropout with the model's probabilities; absent: none. Trainers of one model have a seed each. */
+  /** Dropout with the model's probabilities; absent: none. */
   dropoutSeed?: number;
   /** Of products of matrices; f32 if absent. */
   precision?: ProductPrecision;
-  /** Absent: the trainer is alone. */
-  reduce?: Reduce;
+  /** Those that train the model together; absent: this process alone. */
+  ranks?: RankOptions;
+}
+
+/** How ranks work on one model. */
+export interface RankOptions {
+  group: Group;
+  /** Gradients travel in bf16: half of the bytes, and other weights. */
+  bf16?: boolean;
+  /** Each rank keeps the optimizer's moments of its share of the parameters only (ZeRO 1, arXiv 1910.02054). */
+  shardOptimizer?: boolean;
 }
 
 /**
- * Trains parameters step by step, whatever the loss. A step is to accumulate, to reduce and to update; it is handed to the backend whole,
- * unless there is something to reduce, and waited for once.
+ * Trains parameters step by step, whatever the loss. A step is to accumulate, to exchange with other ranks, if there are any, and to update; it
+ * is handed to the backend whole and waited for once.
  */
 export class Trainer {
   readonly optimizer: AdamW;
@@ -59,20 +53,28 @@ export class Trainer {
   private readonly session: Session;
   /** Loss, clip factor, gradient norm: read together. */
   private readonly results: Tensor;
-  /** Of the step at hand. */
-  private examples = 0;
+  private readonly sums: GradientSums;
+  /** Of each pass of the step at hand. */
+  private losses: Tensor;
 
   constructor(
     readonly device: Device,
-    private readonly parameters: readonly Parameter[],
+    parameters: readonly Parameter[],
     private readonly options: TrainerOptions = {},
   ) {
-    this.optimizer = new AdamW(device, parameters, options.adamW);
+    const { group = alone, bf16, shardOptimizer } = options.ranks ?? {};
+    this.optimizer = new AdamW(device, parameters, options.adamW, shardOptimizer ? group : alone);
+    const trained = this.optimizer.parameters.map(({ parameter }) => parameter);
+    this.sums = new GradientSums(device, trained, group, { bf16 });
     this.arena = new Arena(device);
     this.session = new Session(device, this.arena);
+    let results: Tensor | undefined;
     try {
-      this.results = device.zeros('step results', [3]);
+      results = device.zeros('step results', [3]);
+      this.losses = device.zeros('losses of passes', [1]);
+      this.results = results;
     } catch (error) {
+      results?.dispose();
       this.optimizer.dispose();
       throw error;
     }
@@ -80,53 +82,15 @@ export class Trainer {
 
   /**
    * One optimizer step over all passes (gradient accumulation), on the mean of their losses: `examples` is how many losses they have
-   * together, with those of other trainers. Without a `reduce` all work is queued before this returns; the promise is the one wait. A step
-   * that fails (a label that is no class, say) changes nothing: another may follow. `balance`: how far a routing threshold moves if all of
-   * many tokens go to one side, in units of a logit; 0: not at all.
+   * together. Passes that other ranks take are undefined; so many of one rank's are to follow each other. All work is queued before this
+   * returns; the promise is the one wait. A step of a process that is alone and that fails (a label that is no class, say) changes nothing:
+   * another may follow. `balance`: how far a routing threshold moves if all of many tokens go to one side, in units of a logit; 0: not at all.
    */
-  async step(passes: readonly Pass[], examples: number, learningRate: number, balance = 0): Promise<StepResult> {
-    this.accumulate(passes, examples, balance);
-    if (this.options.reduce) await this.reduce(this.options.reduce);
-    return await this.update(learningRate, balance);
-  }
-
-  /** Queues the passes: their losses and gradients add up. Above a `balance` of 0 they also count which side tokens took. */
-  accumulate(passes: readonly Pass[], examples: number, balance = 0): void {
-    const { device, arena, results, optimizer } = this;
-    const { dropoutSeed: seed, precision } = this.options;
-    this.examples = examples;
-    try {
-      if (balance > 0) this.countSplits();
-      const loss = results.view([1], 0);
-      device.fill({ output: loss, value: 0 });
-      for (const [index, pass] of passes.entries()) {
-        arena.reset();
-        const dropout = seed === undefined ? undefined : { seed, step: optimizer.steps * passes.length + index };
-        const losses = pass({ device, arena, training: true, dropout, precision }, 1 / examples);
-        device.sum({ input: losses, output: loss, accumulate: true });
-        device.submit(); // Starts on it while the rest is queued.
-      }
-    } catch (error) {
-      this.discard(optimizer.steps);
-      throw error;
-    }
-  }
-
-  private async reduce(reduce: Reduce): Promise<void> {
-    const { optimizer, results, parameters } = this;
-    try {
-      await reduce({ loss: results.view([1], 0), parameters: parameters.filter(({ gradient, splits }) => gradient ?? splits) });
-    } catch (error) {
-      this.discard(optimizer.steps);
-      throw error;
-    }
-  }
-
-  /** Clips the gradient, steps the optimizer and moves thresholds by `balance`; queued before it returns. The gradient is used up. */
-  async update(learningRate: number, balance = 0): Promise<StepResult> {
-    const { device, optimizer, results, examples } = this;
+  async step(passes: readonly (Pass | undefined)[], examples: number, learningRate: number, balance = 0): Promise<StepResult> {
+    const { device, optimizer, results } = this;
     const { steps } = optimizer;
     try {
+      this.accumulate(passes, examples, balance);
       optimizer.step(learningRate, results.view([2], 1));
       for (const { value, splits } of optimizer.buffers)
         if (splits) device.balanceThresholds({ counts: splits, thresholds: value, rate: balance, pseudoCount });
@@ -138,10 +102,51 @@ export class Trainer {
     }
   }
 
+  /** Queues the passes: their losses and gradients add up, and those of other ranks. Above a `balance` of 0 they also count which side tokens took. */
+  private accumulate(passes: readonly (Pass | undefined)[], examples: number, balance: number): void {
+    const { device, arena, sums, optimizer } = this;
+    const { dropoutSeed: seed, precision } = this.options;
+    if (balance > 0) this.countSplits();
+    const own = [...passes.entries()].filter((entry): entry is [number, Pass] => entry[1] !== undefined);
+    if (this.losses.size < own.length) {
+      this.losses.dispose();
+      this.losses = device.zeros('losses of passes', [own.length]);
+    }
+    for (const [at, [index, pass]] of own.entries()) {
+      arena.reset();
+      const isLast = at === own.length - 1;
+      const dropout = seed === undefined ? undefined : { seed, step: optimizer.steps * passes.length + index };
+      const onGradients = isLast ? sums.onGradients : undefined;
+      const losses = pass({ device, arena, training: true, dropout, precision, onGradients }, 1 / examples);
+      device.sum({ input: losses, output: this.losses.view([1], at) });
+      if (!isLast) sums.hold();
+      device.submit(); // Starts on it while the rest is queued.
+    }
+    const loss = this.results.view([1], 0);
+    this.addLosses(own.length, loss);
+    sums.finish(
+      [loss],
+      optimizer.buffers.flatMap(({ splits }) => splits ?? []),
+    );
+  }
+
+  /** In the order of {@link GradientSums}. */
+  private addLosses(count: number, output: Tensor): void {
+    const { device, losses } = this;
+    for (let step = 1; step < count; step *= 2)
+      for (let left = 0; left + step < count; left += 2 * step) {
+        const sum = losses.view([1], left);
+        device.add({ a: sum, b: losses.view([1], left + step), output: sum });
+      }
+    if (count === 0) device.fill({ output, value: 0 });
+    else device.copy({ input: losses.view([1], 0), output });
+  }
+
   /** After a failure: what the passes have added is forgotten. `steps`: taken before. */
   private discard(steps: number): void {
     const { device, optimizer } = this;
     optimizer.discard(steps);
+    this.sums.discard();
     for (const { splits } of optimizer.buffers) if (splits) device.fill({ output: splits, value: 0 });
   }
 
@@ -163,8 +168,10 @@ export class Trainer {
       buffer.splits = undefined;
     }
     this.optimizer.dispose();
+    this.sums.dispose();
     this.session.dispose();
     this.results.dispose();
+    this.losses.dispose();
   }
 
   [Symbol.dispose](): void {

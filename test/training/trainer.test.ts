@@ -1,17 +1,14 @@
 import { expect, onTestFinished, test } from 'vitest';
 import type { Device } from '../../src/backend/device.ts';
 import type { ProductPrecision } from '../../src/backend/prepared_weight.ts';
-import type { Tensor } from '../../src/backend/tensor.ts';
 import { createMaskedLanguageModel } from '../../src/models/checkpoint.ts';
 import { crammedBertConfig, type ModelConfig } from '../../src/models/config.ts';
 import type { LabeledBatch } from '../../src/models/language_model.ts';
-import type { MaskedLanguageModel } from '../../src/models/masked_language_model.ts';
-import type { Context } from '../../src/nn/parameter.ts';
 import { exportParameter } from '../../src/nn/parameter_arrays.ts';
 import { evaluationBatches } from '../../src/training/batches.ts';
 import { pretrainingAdamW } from '../../src/training/optimizer.ts';
 import { predictionLoss, predictionStep } from '../../src/training/prediction_steps.ts';
-import { type Reduce, type StepSums, Trainer } from '../../src/training/trainer.ts';
+import { Trainer } from '../../src/training/trainer.ts';
 import { candidates, describeOnEach } from '../backend/backends.ts';
 
 const vocabularySize = 60;
@@ -19,10 +16,10 @@ const length = 16;
 
 const tiny = { hiddenSize: 32, numAttentionHeads: 2, numHiddenLayers: 2, maxPositionEmbeddings: 128 };
 
-function setUp(device: Device, changes: Partial<ModelConfig> = {}, precision?: ProductPrecision, reduce?: Reduce) {
+function setUp(device: Device, changes: Partial<ModelConfig> = {}, precision?: ProductPrecision) {
   const config = { ...tiny, feedforward: { kind: 'fff', trees: 2, depth: 3 } as const };
   const model = createMaskedLanguageModel(crammedBertConfig({ vocabSize: vocabularySize, ...config, ...changes }), device, 1);
-  const trainer = new Trainer(device, model.parameters, { adamW: { ...pretrainingAdamW, epsilon: 1e-8 }, precision, reduce });
+  const trainer = new Trainer(device, model.parameters, { adamW: { ...pretrainingAdamW, epsilon: 1e-8 }, precision });
   onTestFinished(() => {
     trainer.dispose();
     model.dispose();
@@ -42,46 +39,6 @@ function batches(sequences: number, batch: number, tokens = length, first = 0): 
     return 5 + ((i * i * 7 + i * 13) % (vocabularySize - 5));
   });
   return evaluationBatches(ids, { batch, length: tokens }, 3, { maskId: 4, vocabularySize });
-}
-
-/** Of each parameter. */
-const valuesOf = (model: MaskedLanguageModel) => Promise.all(model.parameters.map(({ value }) => value.device.read(value)));
-
-/** Gives each of `count` trainers the sums over all of them, in a fixed order, when all have come. */
-function allReduce(count: number): Reduce {
-  let waiting: { sums: StepSums; done: () => void; failed: (error: unknown) => void }[] = [];
-  return (sums) =>
-    new Promise((done, failed) => {
-      waiting.push({ sums, done, failed });
-      if (waiting.length < count) return;
-      const all = waiting;
-      waiting = [];
-      addUp(all.map((one) => one.sums)).then(
-        () => all.forEach((one) => void one.done()),
-        (error) => all.forEach((one) => void one.failed(error)),
-      );
-    });
-}
-
-async function addUp(all: readonly StepSums[]): Promise<void> {
-  const add = async (tensors: readonly Tensor[], combine = (a: number, b: number) => a + b) => {
-    const { device, dtype } = tensors[0];
-    const read = (tensor: Tensor) => (dtype === 'i32' ? device.readIntegers(tensor) : device.read(tensor));
-    const [first, ...others] = await Promise.all(tensors.map(async (tensor) => Array.from(await read(tensor))));
-    const total = others.reduce((sums, other) => sums.map((sum, i) => combine(sum, other[i])), first);
-    for (const tensor of tensors) tensor.device.write(tensor, dtype === 'i32' ? Int32Array.from(total) : Float32Array.from(total));
-  };
-  await add(all.map(({ loss }) => loss));
-  for (const i of all[0].parameters.keys()) {
-    const replicas = all.map(({ parameters }) => parameters[i]);
-    const [{ splits, rowMask }] = replicas;
-    await add(replicas.map(({ gradient, splits: counts }) => (splits ? counts : gradient) as Tensor));
-    if (rowMask)
-      await add(
-        replicas.map((replica) => replica.rowMask as Tensor),
-        Math.max,
-      );
-  }
 }
 
 describeOnEach(candidates, ({ create }) => {
@@ -139,63 +96,6 @@ describeOnEach(candidates, ({ create }) => {
     expect(first[1].gradientNorm / first[0].gradientNorm).toBeCloseTo(1, 2);
     for (let step = 1; step < 120; step++) await rounded.step(work, 3e-3);
     expect(await rounded.loss(work)).toBeLessThan(0.1);
-  });
-
-  test('trainers of two replicas, reduced between passes and update, take the steps of one that has all micro-batches', async () => {
-    const options = { adamW: { ...pretrainingAdamW, epsilon: 1e-4 } };
-    // So deep that each replica visits nodes that the other does not.
-    const config = { ...tiny, feedforward: { kind: 'fff', trees: 1, depth: 7 } as const };
-    using device = create();
-    const passesOf = (model: MaskedLanguageModel, work: readonly LabeledBatch[]) =>
-      work.map((batch) => (context: Context, scale: number) => model.lossAndGradients(context, batch, { scale }));
-    const start = (reduce?: Reduce) => {
-      const model = createMaskedLanguageModel(crammedBertConfig({ vocabSize: vocabularySize, ...config }), device, 1);
-      const trainer = new Trainer(device, model.parameters, { ...options, reduce });
-      onTestFinished(() => {
-        trainer.dispose();
-        model.dispose();
-      });
-      return { model, trainer };
-    };
-    const reduce = allReduce(2);
-    const [alone, ...replicas] = [start(), start(reduce), start(reduce)];
-    const before = await valuesOf(alone.model);
-    for (let step = 0; step < 3; step++) {
-      const work = batches(8, 2, length, step * 128);
-      const examples = work.flatMap(({ labels }) => [...labels]).filter((label) => label >= 0).length;
-      const expected = await alone.trainer.step(passesOf(alone.model, work), examples, 1e-3, 0.3);
-      const found = await Promise.all(
-        replicas.map(({ model, trainer }, i) => trainer.step(passesOf(model, work.slice(2 * i, 2 * i + 2)), examples, 1e-3, 0.3)),
-      );
-      expect(found[1]).toEqual(found[0]);
-      expect(found[0].loss).toBeCloseTo(expected.loss, 5);
-      expect(found[0].gradientNorm).toBeCloseTo(expected.gradientNorm, 5);
-    }
-    const [expected, first, second] = await Promise.all([alone, ...replicas].map(({ model }) => valuesOf(model)));
-    expect(second).toEqual(first);
-    for (const [i, { name, frozen, buffer }] of alone.model.parameters.entries()) {
-      expect(Math.max(...first[i].map((value, at) => Math.abs(value - expected[i][at]))), name).toBeLessThan(1e-6);
-      if (!frozen) expect(first[i], `${name} is trained`).not.toEqual(before[i]);
-      // They follow whole numbers of tokens.
-      if (buffer) expect(first[i]).toEqual(expected[i]);
-    }
-  });
-
-  test('a step whose reduction fails changes nothing: the next is as if it had not been', async () => {
-    const weights = [];
-    for (const failing of [true, false]) {
-      let fails = failing;
-      const reduce = async () => {
-        await Promise.resolve();
-        if (fails) throw new Error('the other machine is gone');
-      };
-      const { model, step } = setUp(create(), {}, undefined, reduce);
-      if (failing) await expect(step(batches(4, 2), 1e-3, 0.3)).rejects.toThrow('the other machine is gone');
-      fails = false;
-      await step(batches(4, 2), 1e-3, 0.3);
-      weights.push(await valuesOf(model));
-    }
-    expect(weights[0]).toEqual(weights[1]);
   });
 
   test('evaluates without changing anything', async () => {

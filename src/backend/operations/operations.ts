@@ -19,7 +19,7 @@ import { layerNorm, layerNormBackward } from './layer_norm.ts';
 import { linear, linearBackwardInput, linearBackwardWeight, linearPrepared } from './linear.ts';
 import { crossEntropy, squaredError } from './loss.ts';
 import type { AnyOperation } from './operation.ts';
-import { adamw, clearRows, clipScale } from './optimizer.ts';
+import { adamw, addRows, clearRows, clipScale } from './optimizer.ts';
 import { pool, poolBackward } from './pool.ts';
 import { prepareLinear, prepareNodes } from './prepared.ts';
 import { columnMean, sum, sumOfSquares } from './reductions.ts';
@@ -35,7 +35,7 @@ export const calledOperations = {
   ...{ attention, attentionBackward, gather, scatterAdd, scatterRows, gatherScaleBackward },
   ...{ fff, fffBackward, countSplits, balanceThresholds },
   ...{ conditionalMatmul, conditionalMatmulBackwardInput, conditionalMatmulBackwardWeight },
-  ...{ pool, poolBackward, crossEntropy, squaredError, sum, sumOfSquares, columnMean, clipScale, adamw, clearRows },
+  ...{ pool, poolBackward, crossEntropy, squaredError, sum, sumOfSquares, columnMean, clipScale, adamw, clearRows, addRows },
 };
 
 /** What runs in place of one of these, or by a method of its own. */

@@ -50,3 +50,18 @@ export const clearRows = operation()('clearRows', {
   numbers: ['rows', 'width'],
   measure: ({ gradient, rowMask }) => [rowMask.size, widthOf(gradient, rowMask.size)],
 });
+
+/**
+ * output[r] += input[r], of rows of [rows, ...] whose flag in inputMask is not 0, and their flags in rowMask are set: a row-sparse sum
+ * becomes that of both. Flags of input stay: several gradients can share them.
+ */
+export const addRows = operation()('addRows', {
+  operands: {
+    input: input('f32', 'rows', 'width'),
+    inputMask: input('i32', 'rows'),
+    output: updated('f32', 'rows', 'width'),
+    rowMask: updated('i32'),
+  },
+  numbers: ['rows', 'width'],
+  measure: ({ output, rowMask }) => [rowMask.size, widthOf(output, rowMask.size)],
+});

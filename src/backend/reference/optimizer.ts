@@ -37,3 +37,11 @@ export const clearRows: Implementation<typeof operations.clearRows> = ({ gradien
     if (rowMask[r] !== 0) gradient.fill(0, r * width, (r + 1) * width);
   }
 };
+
+export const addRows: Implementation<typeof operations.addRows> = ({ input, inputMask, output, rowMask }, { rows, width }) => {
+  for (let r = 0; r < rows; r++) {
+    if (inputMask[r] === 0) continue;
+    rowMask[r] = 1;
+    for (let i = r * width; i < (r + 1) * width; i++) output[i] += input[i];
+  }
+};

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import type { ConversionOptions, ConversionResult } from '../../convert/convert.ts';
+import type { Group } from '../../distributed/group.ts';
 import { InputError } from '../../errors.ts';
 import { type FeedforwardConfig, feedforwardOf } from '../../models/config.ts';
 import {
@@ -18,8 +19,11 @@ import {
   parseNumber,
   parsePositive,
 } from '../common.ts';
-import { computingOptions, groupOptions } from '../help.ts';
+import { computingOptions, groupOptions, rankOptions, ranksHeading } from '../help.ts';
+import { asRank, firstBeforeOthers } from '../ranks.ts';
 import {
+  accumulateOption,
+  addRankOptions,
   addRunOptions,
   balanceOption,
   branchRateOption,
@@ -27,6 +31,7 @@ import {
   endOf,
   inSession,
   printResult,
+  type RankCommandOptions,
   type ResumedRun,
   type RunOptions,
   resumedRun,
@@ -34,6 +39,7 @@ import {
 } from '../training_runs.ts';
 
 type Options = RunOptions &
+  RankCommandOptions &
   ModelOptions &
   FeedforwardOptions &
   Omit<ConversionOptions, 'model' | 'feedforward' | 'pooling' | 'lowerCase'> & {
@@ -73,7 +79,7 @@ export function convertCommand(program: Command): void {
       1_000_000,
     )
     .option('--tokens <count>', 'tokens for training the whole network after that', parseInteger, 29_000_000)
-    .option('-b, --batch <tokens>', 'tokens a step', parseCount, 1024)
+    .option('-b, --batch <tokens>', 'tokens computed together, about', parseCount, 1024)
     .option('--length <tokens>', 'tokens of a text, at most', parseCount, 256)
     .option('--fit-learning-rate <rate>', 'peak while the new layers are fitted', parsePositive, 1e-2)
     .option('--learning-rate <rate>', 'peak while the whole network is trained', parsePositive, 1e-3)
@@ -92,14 +98,16 @@ export function convertCommand(program: Command): void {
     .option('--held-out-every <count>', 'which documents the agreement is measured on: every N-th', parseCount, 50)
     .option('--held-out-texts <count>', 'texts of them', parseCount, 512)
     .option('--evaluate-every <seconds>', 'time between two measurements of the agreement', parsePositive, 300);
-  addRunOptions(command, 600);
+  accumulateOption(command);
+  addRankOptions(addRunOptions(command, 600));
   groupOptions(command, {
     'Required:': '--model --corpus --out',
     'What the layers become:': '--feedforward --trees --depth --leaf-width --always-on --intermediate --layers',
     'How they are trained:':
-      '--fit-tokens --tokens --batch --length --fit-learning-rate --learning-rate --branch-rate --weight-decay --no-train-embeddings --answer-weight --fit-balance --balance --seed',
+      '--fit-tokens --tokens --batch --accumulate --length --fit-learning-rate --learning-rate --branch-rate --weight-decay --no-train-embeddings --answer-weight --fit-balance --balance --seed',
     'Held-out text:': '--held-out-every --held-out-texts --evaluate-every',
     'The run:': '--resume --checkpoint-every --revision --dtype --log --json --quiet',
+    [ranksHeading]: rankOptions,
     'What computes:': computingOptions,
   });
   command
@@ -108,11 +116,11 @@ export function convertCommand(program: Command): void {
       '\nExample:\n  ufb convert --model sentence-transformers/all-MiniLM-L6-v2 --corpus text.txt.gz --trees 1 --depth 11 --out minilm-1x11',
     )
     .action(async (options: Options) => {
-      await printResult(await run(options, givenTo(command)), options, summary);
+      await asRank(options, async (group) => printResult(await run(options, givenTo(command), group), options, summary, group));
     });
 }
 
-async function run(options: Options, given: (name: string) => boolean): Promise<ConversionResult> {
+async function run(options: Options, given: (name: string) => boolean, group: Group): Promise<ConversionResult> {
   const [{ convert }, { readSentenceModules }, { poolKindOf }] = await Promise.all([
     import('../../convert/convert.ts'),
     import('../../pipelines/sentence_transformer.ts'),
@@ -121,7 +129,8 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
   if (!options.resume && options.model === undefined) throw new InputError('--model is missing: name the model to convert');
   if (!options.resume) checkFeedforward(options.feedforward, given);
   if (!options.resume && !options.corpus) throw new InputError('--corpus FILE... is missing: name the text files to train on');
-  const folder = options.model === undefined ? undefined : resolve(await openModelFolder(options));
+  const folder =
+    options.model === undefined ? undefined : resolve(await firstBeforeOthers(group, 'the model', () => openModelFolder(options)));
   const modules = folder === undefined ? undefined : await readSentenceModules(folder);
   const now: ConversionOptions = {
     model: folder ?? '',
@@ -132,6 +141,7 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
     tokens: options.tokens,
     batch: options.batch,
     length: options.length,
+    accumulate: options.accumulate ?? (group.size > 1 ? group.size : undefined),
     precision: options.precision,
     fitLearningRate: options.fitLearningRate,
     learningRate: options.learningRate,
@@ -148,10 +158,12 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
     heldOutTexts: options.heldOutTexts,
     dtype: options.dtype.toUpperCase() as ConversionOptions['dtype'],
   };
-  const { options: runOptions, log: logged } = options.resume ? await runToResume(options, now, given) : { options: now };
+  const { options: runOptions, log: logged } = options.resume
+    ? await group.fromFirst('the run', () => runToResume(options, now, given))
+    : { options: now };
   let lastStep = 0;
   const { corpus: read } = runOptions;
-  return inSession(options, { logged, read, bar: '{phase}  loss {loss}  {rate} tokens/s  ' }, (session, log, bar) =>
+  return inSession(options, { logged, read, group, bar: '{phase}  loss {loss}  {rate} tokens/s  ' }, (session, log, bar) =>
     convert(runOptions, {
       ...session,
       out: options.out,

@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
+import type { Group } from '../../distributed/group.ts';
 import { InputError } from '../../errors.ts';
 import { fineTuningRecipe, learningRateFor } from '../../training/fine_tune_recipe.ts';
 import type { FineTuningResult, FineTuningRunOptions } from '../../training/fine_tune_run.ts';
@@ -14,11 +15,23 @@ import {
   parseInteger,
   parsePositive,
 } from '../common.ts';
-import { computingOptions, groupOptions } from '../help.ts';
-import { addRunOptions, endOf, inSession, printResult, type ResumedRun, type RunOptions, resumedRun } from '../training_runs.ts';
+import { computingOptions, groupOptions, rankOptions, ranksHeading } from '../help.ts';
+import { asRank, firstBeforeOthers } from '../ranks.ts';
+import {
+  accumulateOption,
+  addRankOptions,
+  addRunOptions,
+  endOf,
+  inSession,
+  printResult,
+  type RankCommandOptions,
+  type ResumedRun,
+  type RunOptions,
+  resumedRun,
+} from '../training_runs.ts';
 import { classificationTable, majorityLine } from './classification_table.ts';
 
-interface Options extends RunOptions, ModelOptions, Omit<FineTuningRunOptions, 'model' | 'train' | 'learningRate'> {
+interface Options extends RunOptions, RankCommandOptions, ModelOptions, Omit<FineTuningRunOptions, 'model' | 'train' | 'learningRate'> {
   train?: string;
   learningRate?: number;
 }
@@ -30,6 +43,7 @@ const runOptionNames = [
   'validation',
   'epochs',
   'batch',
+  'accumulate',
   'precision',
   'learningRate',
   'length',
@@ -56,7 +70,7 @@ export function finetuneCommand(program: Command): void {
       'go on with the run in --out, with the options and the log it was started with; --model, --train and --validation may name what was moved',
     )
     .option('--epochs <count>', 'times that every example is seen, at most', parseCount, fineTuningRecipe.epochs)
-    .option('-b, --batch <texts>', 'texts for each step of the optimizer', parseCount, fineTuningRecipe.batch)
+    .option('-b, --batch <texts>', 'texts computed together', parseCount, fineTuningRecipe.batch)
     .option(
       '--learning-rate <rate>',
       `peak learning rate (default: by the width of the model, from ${learningRateFor(768)} for 768 to ${learningRateFor(256)} for 256)`,
@@ -66,27 +80,30 @@ export function finetuneCommand(program: Command): void {
     .option('--seed <number>', 'of the order, of dropout and of the new head', parseInteger, 0)
     .option('--patience <epochs>', 'stop after so many epochs without a better score (default: never)', parseCount)
     .option('--metric <name>', 'the score that is compared (default: accuracy; spearman for scores)');
-  addRunOptions(command, 300);
+  accumulateOption(command);
+  addRankOptions(addRunOptions(command, 300));
   groupOptions(command, {
     'Required:': '--train --out',
     'What is trained:': '--model --revision',
-    'How it is trained:': '--epochs --batch --learning-rate --length --seed',
+    'How it is trained:': '--epochs --batch --accumulate --learning-rate --length --seed',
     'How it is scored:': '--validation --metric --patience',
     'The run:': '--resume --checkpoint-every --dtype --log --json --quiet',
+    [ranksHeading]: rankOptions,
     'What computes:': computingOptions,
   });
   command
     .addHelpText('after', '\nExample:\n  ufb finetune --train reviews.csv --out reviews\n  ufb classify --model reviews "What a fine day."')
     .action(async (options: Options) => {
-      await printResult(await run(options, givenTo(command)), options, summary);
+      await asRank(options, async (group) => printResult(await run(options, givenTo(command), group), options, summary, group));
     });
 }
 
-async function run(options: Options, given: (name: string) => boolean): Promise<FineTuningResult> {
+async function run(options: Options, given: (name: string) => boolean, group: Group): Promise<FineTuningResult> {
   const { runFineTuning } = await import('../../training/fine_tune_run.ts');
   const absolute = (path: string | undefined) => path && resolve(path);
   const now = {
     ...Object.fromEntries(runOptionNames.map((name) => [name, options[name]])),
+    accumulate: options.accumulate ?? (group.size > 1 ? group.size : undefined),
     model: options.resume && options.model ? resolve(await openModelFolder(options)) : undefined,
     train: absolute(options.train),
     validation: absolute(options.validation),
@@ -94,10 +111,10 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
   } as FineTuningRunOptions;
   if (!options.resume && !options.train) throw new InputError('--train FILE is missing: name the labeled texts to train on');
   const { options: runOptions, log: logged } = options.resume
-    ? await runToResume(options, now, given)
-    : { options: await newOptions(now, options) };
+    ? await group.fromFirst('the run', () => runToResume(options, now, given))
+    : { options: await firstBeforeOthers(group, 'options', () => newOptions(now, options)) };
   const read = [runOptions.train, runOptions.validation];
-  return inSession(options, { logged, read, bar: 'epoch {epoch}  loss {loss}  {rate} tokens/s  ' }, (session, log, bar) =>
+  return inSession(options, { logged, read, group, bar: 'epoch {epoch}  loss {loss}  {rate} tokens/s  ' }, (session, log, bar) =>
     runFineTuning(runOptions, {
       ...session,
       out: options.out,

@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
+import type { Group } from '../../distributed/group.ts';
 import { InputError } from '../../errors.ts';
 import { objectiveNames } from '../../training/objective_names.ts';
 import type { PretrainOptions, PretrainResult } from '../../training/pretrain.ts';
@@ -20,21 +21,25 @@ import {
   parseNumber,
   parsePositive,
 } from '../common.ts';
-import { computingOptions, groupOptions } from '../help.ts';
+import { computingOptions, groupOptions, rankOptions, ranksHeading } from '../help.ts';
+import { asRank, firstBeforeOthers } from '../ranks.ts';
 import {
+  accumulateOption,
+  addRankOptions,
   addRunOptions,
   balanceOption,
   branchRateOption,
   endOf,
   inSession,
   printResult,
+  type RankCommandOptions,
   type ResumedRun,
   type RunOptions,
   resumedRun,
   timesOf,
 } from '../training_runs.ts';
 
-interface Options extends RunOptions, ModelOptions, Omit<PretrainOptions, 'model'> {
+interface Options extends RunOptions, RankCommandOptions, ModelOptions, Omit<PretrainOptions, 'model'> {
   variedShare: number;
   evaluateEvery: number;
 }
@@ -114,7 +119,6 @@ export function pretrainCommand(program: Command): void {
     .option('--vocabulary <count>', 'entries of the tokenizer that is trained', parseCount, 8192)
     .addOption(normalizerOption())
     .option('-b, --batch <sequences>', 'sequences computed together', parseCount, 8)
-    .option('--accumulate <count>', 'such batches for each step of the optimizer', parseCount, 1)
     .option(
       '--varied-share <share>',
       'share of the batches in a varied form, as texts with blanks are: sequences whole or cut shorter, from one token to half of each predicted',
@@ -136,7 +140,8 @@ export function pretrainCommand(program: Command): void {
     .option('--held-out-sequences <count>', 'sequences of the held-out loss, at most', parseCount, 256)
     .option('--shuffle <sequences>', 'sequences in the pool through which the corpus is shuffled', parseCount, 32768)
     .option('--evaluate-every <seconds>', 'time between two held-out losses', parsePositive, 300);
-  addRunOptions(command, 600);
+  accumulateOption(command);
+  addRankOptions(addRunOptions(command, 600));
   groupOptions(command, {
     'Required, with one of --tokens and --minutes:': '--corpus --out --tokens --minutes',
     'What is trained:': '--objective --model --revision --tokenizer --vocabulary --normalizer --layers --hidden --heads',
@@ -145,20 +150,21 @@ export function pretrainCommand(program: Command): void {
       '--length --batch --accumulate --varied-share --within-documents --shuffle --learning-rate --schedule --branch-rate --balance --seed',
     'Held-out text:': '--held-out --held-out-every --held-out-sequences --evaluate-every',
     'The run:': '--resume --checkpoint-every --dtype --log --json --quiet',
+    [ranksHeading]: rankOptions,
     'What computes:': computingOptions,
   });
   command.action(async (options: Options) => {
-    await printResult(await run(options, givenTo(command)), options, summary);
+    await asRank(options, async (group) => printResult(await run(options, givenTo(command), group), options, summary, group));
   });
 }
 
-async function run(options: Options, given: (name: string) => boolean): Promise<PretrainResult & { seconds: number }> {
+async function run(options: Options, given: (name: string) => boolean, group: Group): Promise<PretrainResult & { seconds: number }> {
   const { pretrain } = await import('../../training/pretrain.ts');
   const { options: runOptions, log: logged } = options.resume
-    ? await oldRun(options, given)
-    : { options: await newOptions(options, given) };
+    ? await group.fromFirst('the run', () => oldRun(options, given))
+    : { options: await firstBeforeOthers(group, 'options', () => newOptions(options, given, group)) };
   const read = [...runOptions.corpus, runOptions.tokenizer, runOptions.heldOut];
-  return inSession(options, { logged, read, bar: 'step {step}  loss {loss}  {rate} tokens/s  ' }, (session, log, bar) =>
+  return inSession(options, { logged, read, group, bar: 'step {step}  loss {loss}  {rate} tokens/s  ' }, (session, log, bar) =>
     pretrain(runOptions, {
       ...session,
       out: options.out,
@@ -178,7 +184,8 @@ async function run(options: Options, given: (name: string) => boolean): Promise<
   );
 }
 
-async function newOptions(options: Options, given: (name: string) => boolean): Promise<PretrainOptions> {
+async function newOptions(all: Options, given: (name: string) => boolean, group: Group): Promise<PretrainOptions> {
+  const options = { ...all, accumulate: all.accumulate ?? group.size };
   if (!options.corpus) throw new InputError('--corpus FILE... is missing: name the text files to train on');
   if (options.tokens !== undefined && options.minutes !== undefined)
     throw new InputError('--tokens and --minutes are both given; a run has one budget');

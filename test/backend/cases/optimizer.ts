@@ -103,4 +103,20 @@ export const optimizerCases: OperationCase[] = [
       forward: (device, { gradient, rowMask }) => device.clearRows({ gradient, rowMask }),
     }),
   ),
+  ...[
+    [40, 19],
+    [60, 1000],
+  ].map(
+    ([rows, width]): OperationCase => ({
+      name: `addRows ${rows} x ${width}`,
+      tolerance: exact,
+      operands: (random) => ({
+        input: normal(random, [rows, width]),
+        inputMask: input([rows], random.integers(rows, 2)),
+        output: updated(normal(random, [rows, width])),
+        rowMask: updated(input([rows], random.integers(rows, 2))),
+      }),
+      forward: (device, { input, inputMask, output, rowMask }) => device.addRows({ input, inputMask, output, rowMask }),
+    }),
+  ),
 ];

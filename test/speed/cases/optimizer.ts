@@ -27,4 +27,14 @@ export const optimizer: SpeedCase[] = [
     run: (device, { gradient, rowMask }) => device.clearRows({ gradient, rowMask }),
     bytes: 2 * nodes * width,
   },
+  {
+    name: 'addRows, one of four',
+    operands: (random) => ({
+      ...alike([nodes, 2 * width], 'input', 'output')(random),
+      inputMask: flags(nodes),
+      rowMask: flags(nodes),
+    }),
+    run: (device, { input, inputMask, output, rowMask }) => device.addRows({ input, inputMask, output, rowMask }),
+    bytes: 6 * nodes * width,
+  },
 ];

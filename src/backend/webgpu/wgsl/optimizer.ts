@@ -56,3 +56,13 @@ export const clearRows: Kernel = elementKernel(
   rowElements,
   'fn element(i: u32) { if (get_rowMask(i / p.width) != 0) { set_gradient(i, 0.0); } }',
 );
+
+export const addRows: Kernel = elementKernel(
+  rowElements,
+  `fn element(i: u32) {
+    let row = i / p.width;
+    if (get_inputMask(row) == 0) { return; }
+    set_output(i, get_output(i) + get_input(i));
+    if (i % p.width == 0) { set_rowMask(row, 1); }
+  }`,
+);
