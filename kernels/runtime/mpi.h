@@ -1,5 +1,5 @@
 // The few functions of MPI that data-parallel training needs, from the library that is installed, opened when the program runs: nothing
-// of MPI is there when this is compiled (docs/decisions/46-mpi.md). Data are words of 4 bytes, which nobody converts or adds up but we.
+// of MPI is there when this is compiled (docs/decisions/47-mpi.md). Data are words of 4 bytes, which nobody converts or adds up but we.
 #pragma once
 #include <cstddef>
 #include <cstdint>

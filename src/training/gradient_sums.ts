@@ -19,7 +19,7 @@ interface Held {
 /**
  * Adds up the gradients of a step's passes in the order of a tree: of passes 0 to 3 it is (0 + 1) + (2 + 3). Where each of several ranks takes
  * two of them, these pairs are what it has, and the exchange adds them up (kernels/runtime/exchange.h): the order, and with it every bit, is
- * the same however many ranks there are, as long as each takes the same power of two of passes (docs/decisions/46-mpi.md).
+ * the same however many ranks there are, as long as each takes the same power of two of passes (docs/decisions/47-mpi.md).
  *
  * As many more gradients are held as the number of passes has binary digits, less one.
  */
