@@ -1,6 +1,6 @@
 // The functions of the add-on for a group of ranks (communicator.h). src/distributed/ is their only caller.
 #pragma once
-#include <node_api.h>
+#include "node_api_values.h"
 
 namespace ufb {
 

@@ -10,11 +10,13 @@
   each(napi_call_threadsafe_function)  \
   each(napi_create_array)              \
   each(napi_create_array_with_length)  \
+  each(napi_create_arraybuffer)        \
   each(napi_create_double)             \
   each(napi_create_error)              \
   each(napi_create_external)           \
   each(napi_create_function)           \
   each(napi_create_int32)              \
+  each(napi_create_object)             \
   each(napi_create_promise)            \
   each(napi_create_reference)          \
   each(napi_create_string_utf8)        \
