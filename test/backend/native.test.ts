@@ -262,8 +262,8 @@ describe.skipIf(!addon)(`the native backend${reason ? ` (${reason})` : ''}`, () 
     // Four sequences of one query and 10^9 keys, all the same one: no memory but the scratch for their scores, 4 GB or more each.
     const keys = 1e9;
     const code = `${script(1)}
-      const numbers = [4, 1, 1, 1, ${keys}, 0, 0, 0, ...Array(13).fill(0)];
-      const attention = Float64Array.of(addon.kernelNames.indexOf('attention'), 6, a, b, b, 0, c, 0, numbers.length, ...numbers);
+      const numbers = [4, 1, 1, 1, ${keys}, 0, 0, 0, 0, 1, 4, ${4 * keys}, ...Array(12).fill(0)];
+      const attention = Float64Array.of(addon.kernelNames.indexOf('attention'), 7, a, b, b, 0, 0, c, 0, numbers.length, ...numbers);
       addon.finish(handle, attention, attention.length, undefined, 0).catch(({ message }) => console.log(message.replace(/\\d+/, 'many')))
         .then(() => addon.finish(handle, list, list.length, undefined, 0)).then(() => console.log('goes on'));`;
     const limited = spawnSync('sh', ['-c', 'ulimit -v 3000000; exec "$0" -e "$1"', process.execPath, code], {
