@@ -4,7 +4,7 @@
  *
  * @module ultrafastbert
  */
-export { FailureError, InputError, ShapeError } from './errors.ts';
+export { DeviceLostError, FailureError, InputError, ShapeError } from './errors.ts';
 export type { Chat, ChatMessage } from './generation/chat.ts';
 export type { SamplingOptions } from './generation/sampling.ts';
 export type { GenerationSettings } from './generation/settings.ts';

@@ -125,7 +125,7 @@ test('what cannot be served is told before anything is opened', async () => {
   expect(await refused('--model', model, '--model', model)).toContain('two models are called tiny');
   expect(await refused('--model', model, '--served-model-name', 'a', '--served-model-name', 'b')).toContain('expected as many');
   expect(await refused('--model', model, '--pooling', 'sum')).toContain('pooling: got "sum"');
-  expect(await refused('--model', model, '--default-prompt', 'query: ')).toContain('no prompt is put before texts');
+  expect(await refused('--model', model, '--default-prompt', 'query: ')).toContain('no prompt is put before other texts');
   const taken = createServer().listen(0, '127.0.0.1');
   await new Promise((resolve) => taken.once('listening', resolve));
   const { port } = taken.address() as { port: number };
