@@ -109,7 +109,7 @@ export const optimizerCases: OperationCase[] = [
   ].map(
     ([rows, width]): OperationCase => ({
       name: `addRows ${rows} x ${width}`,
-      tolerance: exact,
+      tolerance: rounding,
       operands: (random) => ({
         input: normal(random, [rows, width]),
         inputMask: input([rows], random.integers(rows, 2)),
