@@ -14,7 +14,7 @@ test('commands, options and their choices', async () => {
   expect(await offered('fi')).toEqual(['fill-mask', 'finetune']);
   expect(await offered('bench', 'la')).toEqual(['layer']);
   expect(await offered('fill-mask', '--th')).toEqual(['--threads']);
-  expect(await offered('embed', '--device', '')).toEqual(['native', 'wasm', 'reference']);
+  expect(await offered('embed', '--device', '')).toEqual(['native', 'wasm', 'webgpu', 'reference']);
 });
 
 test('files where there is nothing else', async () => {

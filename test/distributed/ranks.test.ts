@@ -1,5 +1,5 @@
 /** Training by two processes that mpirun starts on this machine. */
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { readSafetensors } from '../../src/io/safetensors.ts';
@@ -73,31 +73,6 @@ describe.skipIf(mpirunMissing)(`two ranks${mpirunMissing}`, () => {
       (progress as unknown as { history: { heldOutLoss?: number }[] }).history.findLast(({ heldOutLoss }) => heldOutLoss !== undefined),
     );
     expect(rounded?.heldOutLoss).toBeCloseTo(exact?.heldOutLoss as number, 1);
-  });
-
-  test('stopped by Ctrl-C at mpirun are saved, and one process goes on with them, to the same weights', async () => {
-    const long = ['--tokens', '150000', '--accumulate', '2'];
-    let stopping: NodeJS.Timeout | undefined;
-    const stopped = await ranks(2, pretraining('stopped', ...long, '--log', at('stopped.log')), {
-      // Time to save, which mpirun takes in full.
-      env: { OMPI_MCA_odls_base_sigkill_timeout: '20' },
-      onStderr(_, mpirun) {
-        stopping ??= setInterval(() => {
-          if (!existsSync(at('stopped.log')) || !readFileSync(at('stopped.log'), 'utf8').includes('"event":"step"')) return;
-          clearInterval(stopping);
-          mpirun.kill('SIGINT');
-        }, 50);
-      },
-    });
-    expect(stopped.code).not.toBe(0);
-    const { step } = (await saved('stopped')).progress as unknown as { step: number };
-    expect(step).toBeGreaterThan(0);
-    expect(step).toBeLessThan(150_000 / 64);
-    expect(await ufb(['pretrain', '--out', at('stopped'), '--resume'])).toMatchObject({ code: 0 });
-    expect(await ufb(pretraining('whole', ...long))).toMatchObject({ code: 0 });
-    const { progress: _, ...found } = await saved('stopped');
-    const { progress: __, ...expected } = await saved('whole');
-    expect(found).toEqual(expected);
   });
 
   test('of which one is killed end, and say which', async () => {
