@@ -17,7 +17,7 @@ const named = process.argv.slice(2).filter((argument) => argument !== '--all');
 if (named.length === 0)
   process.stdout.write(
     all
-      ? 'all checks and tests: about 8 minutes on two idle cores\n'
+      ? 'all checks and tests: about 12 minutes on two idle cores\n'
       : `checks and tests: about 5 minutes on two idle cores (npm run test:all also runs ${slow.join(', ')})\n`,
   );
 await setUp();
