@@ -178,7 +178,10 @@ std::unique_ptr<Mpi> Mpi::open(const char* paths, std::string& problems) {
       if (OpenMpi::isThis(library)) mpi = opened<OpenMpi>(library, path.c_str(), problem);
       else if (Mpich::isThis(library)) mpi = opened<Mpich>(library, path.c_str(), problem);
       else problem = path + ": is neither Open MPI nor MPICH";
-      if (mpi) return mpi;
+      if (mpi) {
+        problems.clear();
+        return mpi;
+      }
       dlclose(library);
     } else {
       const char* reason = dlerror();
