@@ -1,6 +1,6 @@
 /** The built program, started by an MPI's launcher. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { loadAddon } from '../../src/backend/native_loader.ts';
 import { type Ended, program } from '../cli/ufb.ts';
 
@@ -47,4 +47,9 @@ export function ranks(count: number, args: readonly string[] | readonly string[]
     child.on('error', failed);
     child.on('close', (code) => done({ ...ended, code }));
   });
+}
+
+/** The processes of the ranks that an mpirun has started, in their order. */
+export function ranksOf({ pid }: ChildProcess): number[] {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').map(Number);
 }

@@ -1,5 +1,5 @@
 /** Training by two processes that mpirun starts on this machine. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { readSafetensors } from '../../src/io/safetensors.ts';
@@ -7,7 +7,7 @@ import { ufb } from '../cli/ufb.ts';
 import { temporaryFolder } from '../temporary.ts';
 import { generatedSentences, writeTinyModel } from '../tiny_model.ts';
 import { writeCorpus } from '../training/corpora.ts';
-import { mpirunMissing, ranks } from './mpirun.ts';
+import { mpirunMissing, ranks, ranksOf } from './mpirun.ts';
 
 const folder = temporaryFolder();
 const at = (name: string) => join(folder, name);
@@ -75,14 +75,39 @@ describe.skipIf(mpirunMissing)(`two ranks${mpirunMissing}`, () => {
     expect(rounded?.heldOutLoss).toBeCloseTo(exact?.heldOutLoss as number, 1);
   });
 
+  test('of which one is told to stop are saved, and one process goes on with them, to the same weights', async () => {
+    const long = ['--tokens', '400000', '--accumulate', '2'];
+    const log = at('stopped.log');
+    let watching: NodeJS.Timeout | undefined;
+    const stopped = await ranks(2, pretraining('stopped', ...long, '--log', log), {
+      onStderr(_, mpirun) {
+        // As mpirun does after Ctrl-C; Open MPI 4 waits for a time before.
+        watching ??= setInterval(() => {
+          if (!existsSync(log) || !readFileSync(log, 'utf8').includes('"event":"step"')) return;
+          clearInterval(watching);
+          process.kill(ranksOf(mpirun)[1], 'SIGTERM');
+        }, 50);
+      },
+    });
+    clearInterval(watching);
+    expect(stopped.code).not.toBe(0);
+    const { step } = (await saved('stopped')).progress as unknown as { step: number };
+    expect(step).toBeGreaterThan(0);
+    expect(step).toBeLessThan(400_000 / 64);
+    expect(await ufb(['pretrain', '--out', at('stopped'), '--resume'])).toMatchObject({ code: 0 });
+    expect(await ufb(pretraining('whole', ...long))).toMatchObject({ code: 0 });
+    const { progress: _, ...found } = await saved('stopped');
+    const { progress: __, ...expected } = await saved('whole');
+    expect(found).toEqual(expected);
+  });
+
   test('of which one is killed end, and say which', async () => {
     let killed: number | undefined;
     const started = Date.now();
     const { code, stderr } = await ranks(2, pretraining('killed', '--tokens', '4000000', '--checkpoint-every', '1'), {
       onStderr(text, mpirun) {
         if (killed !== undefined || !text.includes('2 ranks by')) return;
-        const children = readFileSync(`/proc/${mpirun.pid}/task/${mpirun.pid}/children`, 'utf8').trim().split(' ').map(Number);
-        killed = children[1];
+        killed = ranksOf(mpirun)[1];
         setTimeout(() => process.kill(killed as number, 'SIGKILL'), 2000);
       },
     });
