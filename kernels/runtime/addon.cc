@@ -281,20 +281,15 @@ napi_value failAllocationsOf(napi_env env, napi_callback_info info) {
 }
 #endif
 
-// What C++ throws, for want of memory, must not reach Node, which would end the process.
-template <napi_value (*callback)(napi_env, napi_callback_info)> napi_value guarded(napi_env env, napi_callback_info info) {
+napi_value failed(napi_env env) {
   try {
-    return callback(env, info);
+    throw;
   } catch (const std::exception& error) {
     return throwError(env, "no memory for the native backend's own lists (%s): dispose tensors or take smaller batches", error.what());
   }
 }
 
-template <napi_value (*callback)(napi_env, napi_callback_info)> void exportFunction(napi_env env, napi_value exports, const char* name) {
-  napi_value function;
-  napi_create_function(env, name, NAPI_AUTO_LENGTH, guarded<callback>, nullptr, &function);
-  napi_set_named_property(env, exports, name, function);
-}
+template <Callback callback> void add(napi_env env, napi_value object, const char* name) { setFunction(env, object, name, guarded<callback, failed>); }
 
 }  // namespace
 }  // namespace ufb
@@ -309,19 +304,19 @@ extern "C" NAPI_MODULE_EXPORT napi_value napi_register_module_v1(napi_env env, n
   for (const KernelEntry* entry = instructionSets[0].kernels; entry->name; entry++) append(env, kernels, entry->name);
   napi_set_named_property(env, exports, "instructionSets", sets);
   napi_set_named_property(env, exports, "kernelNames", kernels);
-  exportFunction<create>(env, exports, "create");
-  exportFunction<dispose>(env, exports, "dispose");
-  exportFunction<threads>(env, exports, "threads");
-  exportFunction<allocate>(env, exports, "allocate");
-  exportFunction<addressOf>(env, exports, "addressOf");
-  exportFunction<stage>(env, exports, "stage");
-  exportFunction<submit>(env, exports, "submit");
-  exportFunction<finish>(env, exports, "finish");
-  exportFunction<blockCount>(env, exports, "blockCount");
-  exportFunction<kernelTimes>(env, exports, "kernelTimes");
+  add<create>(env, exports, "create");
+  add<dispose>(env, exports, "dispose");
+  add<threads>(env, exports, "threads");
+  add<allocate>(env, exports, "allocate");
+  add<addressOf>(env, exports, "addressOf");
+  add<stage>(env, exports, "stage");
+  add<submit>(env, exports, "submit");
+  add<finish>(env, exports, "finish");
+  add<blockCount>(env, exports, "blockCount");
+  add<kernelTimes>(env, exports, "kernelTimes");
   exportGroup(env, exports);
 #if defined(UFB_ALLOCATION_FAILURES)
-  exportFunction<failAllocationsOf>(env, exports, "failAllocations");
+  add<failAllocationsOf>(env, exports, "failAllocations");
 #endif
   return exports;
 }

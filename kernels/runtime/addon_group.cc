@@ -219,9 +219,9 @@ napi_value totals(napi_env env, napi_callback_info) {
   return object;
 }
 
-template <napi_value (*callback)(napi_env, napi_callback_info)> napi_value guarded(napi_env env, napi_callback_info info) {
+napi_value failed(napi_env env) {
   try {
-    return callback(env, info);
+    throw;
   } catch (const MpiFailure& failure) {
     return throwError(env, "%s", failure.text.c_str());
   } catch (const std::exception& error) {
@@ -229,11 +229,7 @@ template <napi_value (*callback)(napi_env, napi_callback_info)> napi_value guard
   }
 }
 
-template <napi_value (*callback)(napi_env, napi_callback_info)> void add(napi_env env, napi_value exports, const char* name) {
-  napi_value function;
-  napi_create_function(env, name, NAPI_AUTO_LENGTH, guarded<callback>, nullptr, &function);
-  napi_set_named_property(env, exports, name, function);
-}
+template <Callback callback> void add(napi_env env, napi_value object, const char* name) { setFunction(env, object, name, guarded<callback, failed>); }
 
 }  // namespace
 

@@ -70,4 +70,22 @@ inline View viewOf(napi_env env, napi_value value) {
   return view;
 }
 
+using Callback = napi_value (*)(napi_env, napi_callback_info);
+
+// What C++ throws, for want of memory, must not reach Node, which would end the process: `failed` throws it again, catches it, and says it in
+// JavaScript.
+template <Callback callback, napi_value (*failed)(napi_env)> napi_value guarded(napi_env env, napi_callback_info info) {
+  try {
+    return callback(env, info);
+  } catch (...) {
+    return failed(env);
+  }
+}
+
+inline void setFunction(napi_env env, napi_value object, const char* name, Callback callback) {
+  napi_value function;
+  napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, nullptr, &function);
+  napi_set_named_property(env, object, name, function);
+}
+
 }  // namespace ufb
